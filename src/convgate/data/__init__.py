@@ -1,0 +1,1 @@
+"""Images in: the embedded digits, CIFAR, arrays; batch loaders and whole-batch augmentation."""
