@@ -1,1 +1,60 @@
-"""placeholder"""
+"""convgate: convolutional networks that decide, for each input, which channels and regions to compute.
+
+The names below are the library's public face; each is imported when it is first used, so that `import convgate` is
+light and the parts that need no PyTorch do not load it.
+"""
+
+from importlib import import_module
+from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from convgate.checkpoint import load, save
+    from convgate.cost import Cost
+    from convgate.errors import ConvgateError
+    from convgate.gating import Decision, Decisions
+    from convgate.graph import GatedNetwork, Plan, gate, plan
+    from convgate.methods import DualGating
+    from convgate.training.calibrate import calibrate
+
+__version__ = _version("convgate")
+
+_HOME = {
+    "ConvgateError": "convgate.errors",
+    "Cost": "convgate.cost",
+    "Decision": "convgate.gating",
+    "Decisions": "convgate.gating",
+    "DualGating": "convgate.methods",
+    "GatedNetwork": "convgate.graph",
+    "Plan": "convgate.graph",
+    "calibrate": "convgate.training.calibrate",
+    "gate": "convgate.graph",
+    "load": "convgate.checkpoint",
+    "plan": "convgate.graph",
+    "save": "convgate.checkpoint",
+}
+
+__all__ = [
+    "ConvgateError",
+    "Cost",
+    "Decision",
+    "Decisions",
+    "DualGating",
+    "GatedNetwork",
+    "Plan",
+    "calibrate",
+    "gate",
+    "load",
+    "plan",
+    "save",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'convgate' has no attribute '{name}'")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

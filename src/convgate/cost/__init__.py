@@ -1,0 +1,6 @@
+"""Multiply-accumulates (MACs): per sample and per layer, gates included."""
+
+from convgate.cost.layers import LayerCost
+from convgate.cost.ledger import Cost, Ledger
+
+__all__ = ["Cost", "LayerCost", "Ledger"]

@@ -1,0 +1,67 @@
+"""What one layer costs, given what its gates decided."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from convgate.gating import Decisions, expand_channels, expand_tiles
+
+__all__ = ["LayerCost"]
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """A layer's multiply-accumulates per sample; for a gated convolution also what they depend on.
+
+    Dense MACs of a convolution are (positions) x (kernel area) x (in/groups) x out. Gated, it computes only the open
+    positions of its output, only the open output channels, and reads only the open input channels:
+    `positions`, `outputs` and `inputs` name the gates that say which, or are None where all are computed.
+    Source of the rule: DGNet's code, `get_flops` of its blocks; groups are counted group by group.
+    """
+
+    name: str
+    macs: int
+    kernel_area: int = 1
+    groups: int = 1
+    in_channels: int = 1
+    out_channels: int = 1
+    size: tuple[int, int] = (1, 1)
+    positions: str | None = None
+    inputs: str | None = None
+    outputs: str | None = None
+    input_group: int = 1
+    output_group: int = 1
+
+    @property
+    def gated(self) -> bool:
+        """Does the cost depend on decisions?"""
+        return any((self.positions, self.inputs, self.outputs))
+
+    def count(self, decisions: Decisions, *, exact: bool) -> Tensor:
+        """MACs per sample [N]: int64 if `exact`, else float and differentiable in the masks."""
+        positions, pairs = self._open_positions(decisions), self._open_channel_pairs(decisions)
+        if exact:
+            positions, pairs = (f.long() if isinstance(f, Tensor) else f for f in (positions, pairs))
+        count = self.kernel_area * positions * pairs
+        assert isinstance(count, Tensor)
+        return count
+
+    def _open_positions(self, decisions: Decisions) -> Tensor | int:
+        if self.positions is None:
+            return self.size[0] * self.size[1]
+        return expand_tiles(decisions[self.positions].mask, self.size).flatten(1).sum(1)
+
+    def _open_channel_pairs(self, decisions: Decisions) -> Tensor | int:
+        """How many (input channel, output channel) pairs are both open, summed over the groups."""
+        inputs = self._open_per_group(decisions, self.inputs, self.in_channels, self.input_group)
+        outputs = self._open_per_group(decisions, self.outputs, self.out_channels, self.output_group)
+        if isinstance(inputs, int) and isinstance(outputs, int):
+            return self.groups * inputs * outputs
+        return torch.as_tensor(inputs * outputs).sum(1)
+
+    def _open_per_group(self, decisions: Decisions, gate: str | None, channels: int, group: int) -> Tensor | int:
+        if gate is None:
+            return channels // self.groups
+        mask = expand_channels(decisions[gate].mask, channels, group)
+        return mask.view(mask.shape[0], self.groups, channels // self.groups).sum(2)

@@ -1,0 +1,82 @@
+"""The ledger of a network: every layer's MACs, and what a batch of decisions makes of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from convgate.cost.layers import LayerCost
+from convgate.errors import InputError
+from convgate.gating import Decisions
+
+__all__ = ["Cost", "Ledger"]
+
+
+@dataclass(frozen=True, eq=False)
+class Cost:
+    """What a batch cost, in multiply-accumulates.
+
+    `macs` is per sample [N], gates included; `by_layer` has the same per layer and per gate; `dense` is what the
+    ungated network spends on each sample. Integers (int64) where the decisions are final; float and differentiable
+    where a gradient flows through the masks.
+    """
+
+    macs: Tensor
+    dense: int
+    by_layer: Mapping[str, Tensor]
+
+    @property
+    def ratio(self) -> Tensor:
+        """Share of the dense MACs per sample, float [N]."""
+        return self.macs / self.dense
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Every layer that multiplies and accumulates, and the gates' own cost.
+
+    `gates` maps a gate to the MACs of its head, spent on every sample. `uncounted` names what runs but is not counted.
+    """
+
+    layers: tuple[LayerCost, ...]
+    gates: Mapping[str, int] = field(default_factory=dict)
+    uncounted: tuple[str, ...] = ()
+
+    @cached_property
+    def dense(self) -> int:
+        """MACs of the ungated network per sample."""
+        return sum(layer.macs for layer in self.layers)
+
+    @cached_property
+    def gate_macs(self) -> int:
+        """MACs of all gate heads per sample."""
+        return sum(self.gates.values())
+
+    def cost(self, decisions: Decisions) -> Cost:
+        """What the decisions cost. Raises `InputError` when they are of another network."""
+        if set(decisions) != set(self.gates):
+            missing, extra = set(self.gates) - set(decisions), set(decisions) - set(self.gates)
+            raise InputError(
+                f"these decisions are of another network (missing gates: {sorted(missing) or 'none'}; unknown: "
+                f"{sorted(extra) or 'none'}); give what decide() of this network returned"
+            )
+        differentiable = any(d.mask.requires_grad for d in decisions.values())
+        reference = next(iter(decisions.values())).mask
+        by_layer: dict[str, Tensor] = {}
+        for layer in self.layers:
+            if not layer.gated:
+                by_layer[layer.name] = _constant(layer.macs, reference, differentiable)
+            else:
+                by_layer[layer.name] = layer.count(decisions, exact=not differentiable)
+        for gate, macs in self.gates.items():
+            by_layer[gate] = _constant(macs, reference, differentiable)
+        fixed = sum(layer.macs for layer in self.layers if not layer.gated) + self.gate_macs
+        total = torch.stack([by_layer[layer.name] for layer in self.layers if layer.gated]).sum(0) + fixed
+        return Cost(macs=total, dense=self.dense, by_layer=by_layer)
+
+
+def _constant(macs: int, like: Tensor, floating: bool) -> Tensor:
+    dtype = torch.float32 if floating else torch.int64
+    return torch.full((), macs, dtype=dtype, device=like.device).expand(like.shape[0])

@@ -1,0 +1,21 @@
+"""How a binary decision is made and trained: estimators, gate heads, masks, and the decisions that come out."""
+
+from convgate.gating.decisions import Decision, Decisions
+from convgate.gating.estimators import logistic_straight_through, threshold_straight_through
+from convgate.gating.gate import Gate
+from convgate.gating.heads import ChannelHead, SpatialHead
+from convgate.gating.masks import expand_channels, expand_tiles, mask_channels, mask_positions
+
+__all__ = [
+    "ChannelHead",
+    "Decision",
+    "Decisions",
+    "Gate",
+    "SpatialHead",
+    "expand_channels",
+    "expand_tiles",
+    "logistic_straight_through",
+    "mask_channels",
+    "mask_positions",
+    "threshold_straight_through",
+]

@@ -1,0 +1,110 @@
+"""What the gates of a network decided for a batch: an ordered, read-only mapping from gate name to decision."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from convgate.errors import InputError
+
+__all__ = ["Decision", "Decisions"]
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """One gate's decision for a batch.
+
+    `kind` says what a mask entry stands for: "spatial" (a tile of positions; mask [N, 1, rows, columns]) or "channel"
+    (a group of channels; mask [N, groups, 1, 1]). `mask` is float and exactly 0 or 1, differentiable in training;
+    `logits` has its shape, or is None where the decision was given rather than computed.
+    """
+
+    kind: str
+    mask: Tensor
+    logits: Tensor | None = None
+
+    @property
+    def density(self) -> Tensor:
+        """Open share per sample, float [N]."""
+        return self.mask.flatten(1).mean(1)
+
+
+class Decisions(Mapping[str, Decision]):
+    """Gate name -> `Decision`, in the order in which the network takes them; batch first."""
+
+    __slots__ = ("_by_gate",)
+
+    def __init__(self, by_gate: Mapping[str, Decision] | Iterable[tuple[str, Decision]]) -> None:
+        self._by_gate = dict(by_gate)
+
+    def __getitem__(self, gate: str) -> Decision:
+        try:
+            return self._by_gate[gate]
+        except KeyError:
+            raise InputError(f"no decision of a gate '{gate}'; the gates are: {', '.join(self._by_gate)}") from None
+
+    def __contains__(self, gate: object) -> bool:
+        return gate in self._by_gate
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_gate)
+
+    def __len__(self) -> int:
+        return len(self._by_gate)
+
+    def __repr__(self) -> str:
+        gates = ", ".join(f"{name}: {d.kind} {list(d.mask.shape)}" for name, d in self.items())
+        return f"Decisions({gates})"
+
+    @property
+    def batch_size(self) -> int:
+        """N."""
+        return next(iter(self.values())).mask.shape[0]
+
+    def of_kind(self, kind: str) -> "Decisions":
+        """The decisions of one kind."""
+        return Decisions((name, d) for name, d in self.items() if d.kind == kind)
+
+    def detach(self) -> "Decisions":
+        """The same decisions, cut off from the autograd graph."""
+        return self._map(Tensor.detach)
+
+    def to(self, device: torch.device | str) -> "Decisions":
+        """The same decisions on another device."""
+        return self._map(lambda t: t.to(device))
+
+    def select(self, samples: slice | Tensor) -> "Decisions":
+        """The decisions for some samples of the batch."""
+        return self._map(lambda t: t[samples])
+
+    @staticmethod
+    def concatenate(parts: Iterable["Decisions"]) -> "Decisions":
+        """One `Decisions` for several batches of the same network, in order. Raises `InputError` for none."""
+        parts = list(parts)
+        if not parts:
+            raise InputError("no decisions to concatenate; give those of at least one batch")
+        return Decisions(
+            (
+                name,
+                Decision(
+                    first.kind,
+                    torch.cat([p[name].mask for p in parts]),
+                    None if first.logits is None else torch.cat([_logits(p, name) for p in parts]),
+                ),
+            )
+            for name, first in parts[0].items()
+        )
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Decisions":
+        return Decisions(
+            (name, Decision(d.kind, change(d.mask), None if d.logits is None else change(d.logits)))
+            for name, d in self.items()
+        )
+
+
+def _logits(decisions: Decisions, gate: str) -> Tensor:
+    logits = decisions[gate].logits
+    if logits is None:
+        raise InputError(f"gate '{gate}' has logits in some of the batches and none in others")
+    return logits

@@ -1,0 +1,47 @@
+"""A gate: a head that computes logits, an offset that calibration sets, an estimator that decides."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from convgate.errors import InputError
+from convgate.gating.estimators import decide
+
+__all__ = ["Gate"]
+
+
+class Gate(nn.Module):
+    """Decides for each sample which units (tiles, channel groups) of a site are computed.
+
+    The gate computes in the head's own precision whatever autocast says: a decision must not depend on how logits near
+    zero were rounded. `offset` is added to all logits (see `convgate.calibrate`); it is 0 until then.
+
+    Args:
+        kind: what a mask entry stands for, see `convgate.Decision`.
+        head: feature map [N, C, H, W] -> logits; it has an attribute `macs`, its cost per sample.
+        estimator: logits -> mask in training; in evaluation the mask is 1 where the logit is >= 0.
+
+    """
+
+    offset: Tensor
+
+    def __init__(self, kind: str, head: nn.Module, estimator: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.kind = kind
+        self.head = head
+        self.estimator = estimator
+        self.register_buffer("offset", torch.zeros(()))
+
+    def forward(self, x: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """(mask, logits) for the feature `x`; or (`given`, None): a mask from elsewhere takes the decision's place."""
+        if given is not None:
+            return given, None
+        if self.training and x.shape[0] < 2:
+            raise InputError(
+                "a gated network in training mode was given one image, and its gates normalise over the batch; "
+                "give at least 2 images, or call .eval() first"
+            )
+        with torch.autocast(x.device.type, enabled=False):
+            logits = self.head(x) + self.offset
+        return (self.estimator(logits) if self.training else decide(logits)), logits

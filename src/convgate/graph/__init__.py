@@ -1,0 +1,25 @@
+"""Read a CNN, plan which of its parts are gated, and insert the gates."""
+
+from convgate.graph.build import gate, plan
+from convgate.graph.network import GatedNetwork
+from convgate.graph.plan import GateSpec, LayerGates, MaskSpec, Plan, Site
+from convgate.graph.structure import Branch, Feature, Rejected, branches, features
+from convgate.graph.trace import Trace, trace
+
+__all__ = [
+    "Branch",
+    "Feature",
+    "GateSpec",
+    "GatedNetwork",
+    "LayerGates",
+    "MaskSpec",
+    "Plan",
+    "Rejected",
+    "Site",
+    "Trace",
+    "branches",
+    "features",
+    "gate",
+    "plan",
+    "trace",
+]

@@ -1,0 +1,77 @@
+"""Put gates and masks into a traced graph, and turn the graph into a forward function."""
+
+import itertools
+import linecache
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import fx
+
+from convgate.gating import mask_channels, mask_positions
+from convgate.graph.plan import GateSpec, Plan
+
+__all__ = ["GATES", "compile_forward", "insert_gates"]
+
+GATES = "gates"
+"""The attribute of a gated network under which its gates live."""
+
+_serial = itertools.count()
+
+
+def insert_gates(graph: fx.Graph, plan: Plan, nodes: Mapping[str, fx.Node], *, training: bool) -> fx.Graph:
+    """A copy of `graph` that also decides and applies the plan's masks.
+
+    `nodes` maps the plan's node names to nodes of `graph`. The new graph takes, after the images, one optional given
+    mask per gate, and returns (what the model returned, ((mask, logits) per gate in the plan's order)).
+    """
+    copied: dict[fx.Node, fx.Node] = {}
+    gated = fx.Graph()
+    output = gated.graph_copy(graph, copied)
+    here = {name: copied[node] for name, node in nodes.items() if node in copied}
+    gates = list(plan.gates)
+    image = next(node for node in gated.nodes if node.op == "placeholder")
+    with gated.inserting_after(image):
+        given: dict[str, fx.Node] = {}
+        for index, gate in reversed(list(enumerate(gates))):
+            given[gate.name] = gated.placeholder(f"given_{index}", default_value=None)
+    masks: dict[str, fx.Node] = {}
+    results: dict[str, fx.Node] = {}
+    last_placeholder = given[gates[-1].name]
+    for name, node in list(here.items()):
+        for spec in (m for site in plan.sites for m in site.masks if m.node == name and (m.training or not training)):
+            node = _mask(gated, node, masks[spec.gate], next(g for g in gates if g.name == spec.gate))
+        for gate in (g for g in gates if g.reads == name):
+            place = last_placeholder if node is image else node
+            with gated.inserting_after(place):
+                results[gate.name] = gated.call_module(f"{GATES}.{gate.name}", (node, given[gate.name]))
+            with gated.inserting_after(results[gate.name]):
+                masks[gate.name] = gated.call_function(_mask_of, (results[gate.name],))
+    gated.output((output, tuple(results[g.name] for g in gates)))
+    gated.lint()
+    return gated
+
+
+def _mask_of(result: tuple[Any, Any]) -> Any:
+    """The mask in what a gate returned."""
+    return result[0]
+
+
+def _mask(graph: fx.Graph, node: fx.Node, mask: fx.Node, gate: GateSpec) -> fx.Node:
+    with graph.inserting_after(max(node, mask)):
+        if gate.kind == "spatial":
+            masked = graph.call_function(mask_positions, (node, mask))
+        else:
+            masked = graph.call_function(mask_channels, (node, mask, gate.group))
+    node.replace_all_uses_with(masked, delete_user_cb=lambda user: user is not masked)
+    return masked
+
+
+def compile_forward(graph: fx.Graph, name: str) -> Callable[..., Any]:
+    """A Python function (self, images, *given masks) that runs `graph` on the sub-modules of `self`."""
+    code = graph.python_code("self")
+    file = f"<convgate {name} {next(_serial)}>"
+    # Known to linecache, so that tracebacks and debuggers show the generated lines.
+    linecache.cache[file] = (len(code.src), None, code.src.splitlines(keepends=True), file)
+    scope = dict(code.globals)
+    exec(compile(code.src, file, "exec"), scope)
+    return scope["forward"]

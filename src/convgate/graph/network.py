@@ -1,0 +1,209 @@
+"""A gated network: the original model's layers, gates beside them, decisions as outputs."""
+
+import copy
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from convgate.cost import Cost, Ledger
+from convgate.errors import InputError, PlanError
+from convgate.gating import Decision, Decisions, Gate
+from convgate.graph.insert import GATES, compile_forward, insert_gates
+from convgate.graph.plan import Plan
+from convgate.graph.trace import Trace, check_images
+
+if TYPE_CHECKING:
+    from convgate.methods import Method
+
+__all__ = ["GatedNetwork"]
+
+
+class GatedNetwork(nn.Module):
+    """A CNN whose gates decide, for each image, what is computed. Made by `convgate.gate`.
+
+    The original's layers keep their names and state-dict keys; the gates are under `gates.`. Nothing is left on
+    modules by a call: `decide` returns the decisions, and every other method takes them as an argument.
+
+    Attributes:
+        plan: which sites are gated, and how.
+        ledger: the MACs of every layer, and which gates they depend on.
+
+    """
+
+    plan: Plan
+
+    def __init__(self, trace: Trace, plan: Plan, method: "Method") -> None:
+        super().__init__()
+        self.plan = plan
+        for name, value in _attributes(trace.module):
+            if hasattr(self, name) or name == GATES:
+                raise PlanError(f"the model has an attribute '{name}', which a gated network needs; rename the model's")
+            _register(self, name, value)
+        gates = nn.Module()
+        for spec in plan.gates:
+            _nest(gates, spec.name, method.gate(spec))
+        self.add_module(GATES, gates)
+        evaluation = {node.name: node for node in trace.evaluation.nodes}
+        counterparts = trace.counterparts()
+        needed = {m.node for site in plan.sites for m in site.masks} | {g.reads for g in plan.gates}
+        absent = [name for name in needed if name not in counterparts]
+        if absent:
+            raise PlanError(
+                f"the model computes {', '.join(sorted(absent))} in evaluation but not in training, so gates there "
+                "could not be trained; exclude these layers, or make the model's forward alike in both modes"
+            )
+        self.graphs: dict[bool, fx.Graph] = {
+            False: insert_gates(trace.evaluation, plan, evaluation, training=False),
+            True: insert_gates(trace.training, plan, counterparts, training=True),
+        }
+        self._compile()
+        self.train(trace.module.training)
+        for name, module in trace.module.named_modules():
+            if name:
+                self.get_submodule(name).training = module.training
+
+    def _compile(self) -> None:
+        self._run_evaluation = compile_forward(self.graphs[False], "evaluation")
+        self._run_training = compile_forward(self.graphs[True], "training")
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Generated functions cannot be pickled (multiprocessing's spawn pickles modules); they are made again.
+        hidden = ("_run_evaluation", "_run_training")
+        return {key: value for key, value in super().__getstate__().items() if key not in hidden}  # type: ignore[misc]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._compile()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "GatedNetwork":
+        clone = self.__class__.__new__(self.__class__)
+        memo[id(self)] = clone
+        shared = {"plan": self.plan, "graphs": self.graphs}
+        state = {key: value for key, value in self.__getstate__().items() if key not in shared}
+        clone.__setstate__(copy.deepcopy(state, memo) | shared)
+        return clone
+
+    # -- running ---------------------------------------------------------------------------------------------------
+
+    def forward(self, images: Tensor, *, given: Decisions | None = None, return_decisions: bool = False) -> Any:
+        """What the model returns for `images` (float [N, C, H, W]); with `return_decisions`, (that, `Decisions`).
+
+        Each gate decides for itself unless its decision is `given`. Raises `InputError` for images of another shape
+        than the plan's.
+        """
+        self._check(images)
+        run = self._run_training if self.training else self._run_evaluation
+        if given is None:
+            output, results = run(self, images)
+        else:
+            output, results = run(self, images, *(given[spec.name].mask for spec in self.plan.gates))
+        if not return_decisions:
+            return output
+        decided = zip(self.plan.gates, results, strict=True)
+        return output, Decisions((spec.name, Decision(spec.kind, *result)) for spec, result in decided)
+
+    def decide(self, images: Tensor) -> tuple[Any, Decisions]:
+        """(what the model returns, what its gates decided) for `images` (float [N, C, H, W])."""
+        return self(images, return_decisions=True)
+
+    def replay(self, images: Tensor, decisions: Decisions) -> Any:
+        """What the model returns for `images` when these decisions are taken, whatever its gates would say.
+
+        Raises `InputError` when the decisions are of another network or batch, or are not 0 and 1.
+        """
+        self._check_decisions(decisions, images.shape[0])
+        return self(images, given=decisions)
+
+    def open_decisions(self, n: int) -> Decisions:
+        """Decisions that open every gate, for a batch of `n`: the original network."""
+        return self._uniform_decisions(n, 1.0)
+
+    def closed_decisions(self, n: int) -> Decisions:
+        """Decisions that close every gate, for a batch of `n`: the shortcut path alone."""
+        return self._uniform_decisions(n, 0.0)
+
+    # -- counting --------------------------------------------------------------------------------------------------
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.plan.ledger
+
+    def cost(self, decisions: Decisions) -> Cost:
+        """The MACs that these decisions cost: per sample, per layer, gates included."""
+        return self.ledger.cost(decisions)
+
+    # -- gates -----------------------------------------------------------------------------------------------------
+
+    def gate_modules(self) -> Iterator[tuple[str, Gate]]:
+        """(name, gate) in the plan's order."""
+        for spec in self.plan.gates:
+            gate = self.get_submodule(f"{GATES}.{spec.name}")
+            assert isinstance(gate, Gate)
+            yield spec.name, gate
+
+    def gate_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters of all gates (published recipes decay none of them)."""
+        return self.get_submodule(GATES).parameters()
+
+    # -- checks ----------------------------------------------------------------------------------------------------
+
+    def _check(self, images: Tensor) -> None:
+        check_images(images, "the batch")
+        if images.shape[1:] != torch.Size(self.plan.example[1:]):
+            raise InputError(
+                f"the batch has images of shape {list(images.shape[1:])}, and this network was gated for "
+                f"{list(self.plan.example[1:])}: tiles and MACs depend on it. Resize the images, or gate the model "
+                "with an example of this shape"
+            )
+
+    def _check_decisions(self, decisions: Decisions, n: int) -> None:
+        for spec in self.plan.gates:
+            mask = decisions[spec.name].mask
+            if tuple(mask.shape) != (n, *spec.shape):
+                raise InputError(
+                    f"the mask of gate '{spec.name}' has shape {list(mask.shape)}; this network and batch take "
+                    f"{[n, *spec.shape]}"
+                )
+            if not bool(((mask == 0) | (mask == 1)).all()):
+                raise InputError(f"the mask of gate '{spec.name}' holds values other than 0 and 1")
+
+    def _uniform_decisions(self, n: int, value: float) -> Decisions:
+        if n < 1:
+            raise InputError(f"decisions for {n} images; give a batch size of at least 1")
+        device = next(self.get_submodule(GATES).buffers()).device
+        return Decisions(
+            (spec.name, Decision(spec.kind, torch.full((n, *spec.shape), value, device=device)))
+            for spec in self.plan.gates
+        )
+
+
+def _attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """What the traced graph reads from the model's root: children, parameters, buffers, traced constants."""
+    yield from module.named_children()
+    yield from module.named_parameters(recurse=False)
+    for name, buffer in module.named_buffers(recurse=False):
+        yield name, (buffer, name not in module._non_persistent_buffers_set)
+    for name, value in vars(module).items():
+        if isinstance(value, Tensor):
+            yield name, (value, False)
+
+
+def _register(network: nn.Module, name: str, value: Any) -> None:
+    if isinstance(value, nn.Parameter):
+        network.register_parameter(name, value)
+    elif isinstance(value, nn.Module):
+        network.add_module(name, value)
+    else:
+        tensor, persistent = value
+        network.register_buffer(name, tensor, persistent=persistent)
+
+
+def _nest(root: nn.Module, path: str, leaf: nn.Module) -> None:
+    *parents, last = path.split(".")
+    for name in parents:
+        if name not in root._modules:
+            root.add_module(name, nn.Module())
+        root = root.get_submodule(name)
+    root.add_module(last, leaf)

@@ -1,0 +1,125 @@
+"""A plan: which sites of a model a method gates, and why others are left alone. Plain, immutable data."""
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from convgate.cost import Ledger
+from convgate.graph.structure import Rejected
+
+__all__ = ["GateSpec", "LayerGates", "MaskSpec", "Plan", "Site"]
+
+
+@dataclass(frozen=True)
+class GateSpec:
+    """One gate: what it decides about, what it reads, and the shape [units...] of its mask without the batch.
+
+    `reads` is a node name of the evaluation graph, `channels` the number of channels there. `group` is how many
+    channels share one mask entry (channel gates).
+    """
+
+    name: str
+    kind: str
+    reads: str
+    channels: int
+    shape: tuple[int, int, int]
+    group: int = 1
+
+    @property
+    def units(self) -> int:
+        """Number of mask entries per sample."""
+        return self.shape[0] * self.shape[1] * self.shape[2]
+
+
+@dataclass(frozen=True)
+class MaskSpec:
+    """A node's output is multiplied by a gate's mask, in evaluation and, if `training`, in training."""
+
+    gate: str
+    node: str
+    training: bool = True
+
+
+@dataclass(frozen=True)
+class LayerGates:
+    """The gates that decide what of one convolution (a node) is computed; see `convgate.cost.LayerCost`."""
+
+    positions: str | None = None
+    inputs: str | None = None
+    outputs: str | None = None
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place in the model that is gated as one: a residual branch or an intermediate feature."""
+
+    name: str
+    what: str
+    output: tuple[int, ...]
+    gates: tuple[GateSpec, ...]
+    masks: tuple[MaskSpec, ...]
+    layers: Mapping[str, LayerGates]
+    skipped: tuple[Rejected, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `convgate.gate` will do to a model. `print(plan)` shows it as a table.
+
+    `example` is the shape of the images [N, C, H, W]; `method` describes the method as plain data.
+    """
+
+    model: str
+    method: Mapping[str, Any]
+    example: tuple[int, ...]
+    sites: tuple[Site, ...]
+    skipped: tuple[Rejected, ...]
+    ledger: Ledger
+    layer_names: Mapping[str, str] = field(repr=False, default_factory=dict)
+
+    @property
+    def gates(self) -> Iterator[GateSpec]:
+        """All gates, in the order of the sites."""
+        return (gate for site in self.sites for gate in site.gates)
+
+    def summary(self) -> str:
+        """One line: sites, gates, and the range of MACs that can be reached."""
+        dense, fixed = self.ledger.dense, self.ledger.gate_macs
+        gateable = sum(layer.macs for layer in self.ledger.layers if layer.gated)
+        return (
+            f"{self.model} x {self.method['name']}: {len(self.sites)} sites, {sum(1 for _ in self.gates)} gates; "
+            f"{dense:,} dense MACs, {gateable / dense:.1%} of them gated, gates cost {fixed / dense:.3%}"
+        )
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        text = io.StringIO()
+        Console(file=text, width=140, color_system=None).print(self.__rich__())
+        return text.getvalue()
+
+    def __rich__(self) -> Any:
+        from rich import box
+        from rich.console import Group
+        from rich.table import Table
+
+        table = Table("site", "convs", "output", "MACs", "share", "gates", title=self.summary(), box=box.SIMPLE_HEAD)
+        macs = {layer.name: layer.macs for layer in self.ledger.layers}
+        for site in self.sites:
+            spent = sum(macs[self.layer_names[node]] for node in site.layers)
+            gates = ", ".join(f"{g.kind} {_units(g)}" for g in site.gates)
+            share = f"{spent / self.ledger.dense:.1%}"
+            output = "x".join(map(str, site.output[1:]))
+            table.add_row(site.name, str(len(site.layers)), output, f"{spent:,}", share, gates)
+            for rejected in site.skipped:
+                table.add_row(f"  {rejected.name}", "", "", "", "", f"no channel gate: {rejected.reason}")
+        skipped = Table("skipped", "why", box=box.SIMPLE_HEAD)
+        for rejected in self.skipped:
+            skipped.add_row(rejected.name, rejected.reason)
+        notes = f"not counted: {', '.join(self.ledger.uncounted) or 'nothing'}"
+        return Group(table, skipped, notes) if self.skipped else Group(table, notes)
+
+
+def _units(gate: GateSpec) -> str:
+    return f"{gate.shape[1]}x{gate.shape[2]} tiles" if gate.kind == "spatial" else f"{gate.units}"

@@ -1,0 +1,215 @@
+"""Read a CNN: its `torch.fx` graphs, and for each node the output shape and the dense MACs per sample.
+
+A symbolic trace freezes Python control flow, `self.training` included (auxiliary heads, functional dropout). The model
+is therefore traced in both modes; where the two graphs agree they are still kept apart, because gating edits them
+differently.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from convgate.errors import InputError, TraceError
+
+__all__ = ["Trace", "trace"]
+
+COUNTED_MODULES = (nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear, nn.MultiheadAttention, nn.RNNBase)
+
+
+class _Tracer(fx.Tracer):
+    """Leaves: what torch.nn defines, every convolution or linear layer, and modules with neither inside.
+
+    The last rule keeps norm-activation layers, drop path and the like whole, so that what they do with
+    `self.training` is decided when they run, not when they are traced.
+    """
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if isinstance(m, COUNTED_MODULES) or super().is_leaf_module(m, module_qualified_name):
+            return True
+        if isinstance(m, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+            return False
+        own_parameters = any(True for _ in m.parameters(recurse=False))
+        matrix_inside = any(isinstance(child, COUNTED_MODULES) for child in m.modules())
+        holds_matrix = own_parameters and any(p.dim() > 1 for p in m.parameters(recurse=False))
+        return not matrix_inside and not holds_matrix
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """A model read as a graph.
+
+    `module` is a copy of the model; `evaluation` and `training` are its graphs in the two modes; `example` is the
+    example's shape [N, C, H, W]. `shapes` and `macs` are keyed by the node names of `evaluation`: output shape with
+    the batch first (absent where the output is no tensor) and multiply-accumulates per sample, as
+    `torch.utils.flop_counter` counts them.
+    """
+
+    module: nn.Module
+    evaluation: fx.Graph
+    training: fx.Graph
+    example: tuple[int, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+    macs: Mapping[str, int]
+
+    def layer(self, node: fx.Node) -> nn.Module | None:
+        """The module that a `call_module` node calls, else None."""
+        return self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+    def convolution(self, node: fx.Node) -> nn.Conv2d | None:
+        """The 2-d convolution that a node calls, else None."""
+        layer = self.layer(node)
+        return layer if isinstance(layer, nn.Conv2d) else None
+
+    def node(self, name: str) -> fx.Node:
+        """The evaluation graph's node of that name."""
+        for node in self.evaluation.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(name)
+
+    def counterparts(self) -> dict[str, fx.Node]:
+        """Evaluation-mode node name -> the node that does the same in the training graph.
+
+        Nodes correspond when they are the only call of one module, or else do the same (operation, target, constants
+        but for flags) to corresponding inputs. What only one mode computes has no counterpart.
+        """
+        found: dict[str, fx.Node] = {}
+        only_calls = _only_calls(self.training)
+        evaluated = _only_calls(self.evaluation)
+        candidates: dict[tuple, list[fx.Node]] = {}
+        for node in self.training.nodes:
+            candidates.setdefault(_signature(node, lambda n: n), []).append(node)
+        for node in self.evaluation.nodes:
+            target = str(node.target)
+            if evaluated.get(target) is node and target in only_calls:
+                found[node.name] = only_calls[target]
+            elif same := candidates.get(_signature(node, lambda n: found.get(n.name))):
+                found[node.name] = same.pop(0)
+        return found
+
+
+def _only_calls(graph: fx.Graph) -> dict[str, fx.Node]:
+    calls: dict[str, list[fx.Node]] = {}
+    for node in graph.nodes:
+        if node.op == "call_module":
+            calls.setdefault(str(node.target), []).append(node)
+    return {target: nodes[0] for target, nodes in calls.items() if len(nodes) == 1}
+
+
+def _signature(node: fx.Node, lookup: Callable[[fx.Node], fx.Node | None]) -> tuple:
+    # Flags (dropout's `training`) are what the two modes differ in, so they do not count.
+    values = fx.node.map_aggregate((node.args, node.kwargs), lambda v: None if isinstance(v, bool) else v)
+    return node.op, str(node.target), repr(fx.map_arg(values, lookup))
+
+
+def trace(model: nn.Module, example: Tensor) -> Trace:
+    """Trace `model` and run it once on `example` (float [N, C, H, W], evaluation mode, no gradient).
+
+    The model itself is copied and stays as it was. Raises `InputError` for a bad example and `TraceError`, naming the
+    node or the place in the model's code, when the model cannot be traced or run.
+    """
+    check_images(example, "example")
+    module = copy.deepcopy(model)
+    graphs = {}
+    for training in (False, True):
+        module.train(training)
+        graphs[training] = _symbolic_trace(module)
+    module.eval()
+    recorder = _Recorder(module, graphs[False])
+    recorder.record(example)
+    module.train(model.training)
+    _copy_modes(model, module)
+    return Trace(
+        module=module,
+        evaluation=graphs[False],
+        training=graphs[True],
+        example=tuple(example.shape),
+        shapes=recorder.shapes,
+        macs=recorder.macs,
+    )
+
+
+def check_images(images: Any, what: str) -> None:
+    """Raise `InputError` unless `images` is a non-empty floating-point tensor [N, C, H, W]."""
+    if not isinstance(images, Tensor):
+        raise InputError(f"{what} is a {type(images).__name__}; give a float tensor of shape [N, C, H, W]")
+    if images.dim() != 4 or 0 in images.shape:
+        raise InputError(f"{what} has shape {list(images.shape)}; give a non-empty tensor of shape [N, C, H, W]")
+    if not images.is_floating_point():
+        raise InputError(
+            f"{what} has dtype {images.dtype}; give floating-point images (scale and normalise them first)"
+        )
+
+
+def _symbolic_trace(module: nn.Module) -> fx.Graph:
+    tracer = _Tracer()
+    try:
+        graph = tracer.trace(module)
+    except Exception as error:
+        last = next(reversed(list(tracer.graph.nodes)), None) if hasattr(tracer, "graph") else None
+        place = f"after node '{last.name}' ({last.op} {last.target})" if last is not None else "before its first node"
+        raise TraceError(
+            f"{type(module).__name__} cannot be traced {place}: {type(error).__name__}: {error}. Control flow that "
+            "depends on tensor values cannot be read by torch.fx; move it into a sub-module without convolutions, or "
+            "gate the part of the model that can be traced"
+        ) from error
+    images = [node for node in graph.nodes if node.op == "placeholder"]
+    for extra in images[1:]:
+        if not extra.args:
+            raise TraceError(
+                f"{type(module).__name__}.forward takes {len(images)} inputs, '{extra.target}' among them; "
+                "wrap it in a module whose forward takes the images alone"
+            )
+        extra.replace_all_uses_with(extra.args[0])
+        graph.erase_node(extra)
+    graph.eliminate_dead_code(is_impure_node=lambda node: node.op in ("placeholder", "output"))
+    graph.lint()
+    return graph
+
+
+def _copy_modes(source: nn.Module, target: nn.Module) -> None:
+    for name, module in source.named_modules():
+        target.get_submodule(name).training = module.training
+
+
+class _Recorder(fx.Interpreter):
+    """Runs a graph, noting each node's output shape and MACs per sample."""
+
+    def __init__(self, module: nn.Module, graph: fx.Graph) -> None:
+        super().__init__(module, graph=graph)
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.macs: dict[str, int] = {}
+
+    def record(self, example: Tensor) -> None:
+        parameter = next(self.module.parameters(), None)
+        example = example.detach()
+        if parameter is not None:
+            example = example.to(parameter.device)
+        self._batch = example.shape[0]
+        self._counter = FlopCounterMode(display=False)
+        with torch.no_grad(), self._counter:
+            self.run(example)
+
+    def run_node(self, n: fx.Node) -> Any:
+        before = self._counter.get_total_flops()
+        try:
+            output = super().run_node(n)
+        except TraceError:
+            raise
+        except Exception as error:
+            shapes = ", ".join(str(list(self.shapes[i.name])) for i in n.all_input_nodes if i.name in self.shapes)
+            raise TraceError(
+                f"node '{n.name}' ({n.op} {n.target}) fails on the example (its inputs: {shapes or 'none'}): "
+                f"{type(error).__name__}: {error}. Give an example with the shape that the model expects"
+            ) from error
+        flops = self._counter.get_total_flops() - before
+        if flops:
+            self.macs[n.name] = flops // 2 // self._batch
+        if isinstance(output, Tensor):
+            self.shapes[n.name] = tuple(output.shape)
+        return output

@@ -1,0 +1,25 @@
+"""One gating method per file, and the registry that checkpoints, recipes and the command line look them up in."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from convgate.errors import InputError
+from convgate.methods.dual_gating import DualGating
+from convgate.methods.method import Method
+
+__all__ = ["METHODS", "DualGating", "Method", "create"]
+
+METHODS: dict[str, type[Method]] = {"DualGating": DualGating}
+
+
+def create(name: str, options: Mapping[str, Any] | None = None) -> Method:
+    """The method of that name with these options. Raises `InputError` for an unknown name or option."""
+    if name not in METHODS:
+        raise InputError(f"there is no method '{name}'; the methods are: {', '.join(METHODS)}")
+    method = METHODS[name]
+    options = dict(options or {})
+    known = list(method.__dataclass_fields__)  # type: ignore[attr-defined]
+    unknown = [key for key in options if key not in known]
+    if unknown:
+        raise InputError(f"{name} has no option {', '.join(map(repr, unknown))}; its options are: {', '.join(known)}")
+    return method(**options)

@@ -1,0 +1,287 @@
+"""Dual gating (DGNet): a spatial gate over tiles and channel gates over features, in every residual branch.
+
+Li, Li, He, Cheng: Dynamic Dual Gating Neural Networks, ICCV 2021. What the method is:
+
+- Spatial gate of a branch with input x and output resolution h x w, tiles of t x t:
+  logits = conv3x3(adaptive_avg_pool(x, ceil(h/t) x ceil(w/t))); the mask is spread to positions, nearest neighbour.
+- Channel gate of a feature: logits = conv1x1(relu(bn(conv1x1(gap(input of the feature's convolution))))).
+- Training samples 1[logit + logistic noise >= 0] with the gradient of a sigmoid at temperature 2/3; evaluation takes
+  1[logit >= 0].
+- The branch's output is multiplied by the spatial mask, its features by the channel masks. In evaluation the features
+  are also multiplied by the spatial mask: closed positions are not computed at all, and no halo is.
+- Loss terms: budget = lambda (F / F_dense - T)^2 with F the mean MACs, gates included; and bounds that keep gates from
+  collapsing early: with p = exp(-annealing * progress), t = sqrt(T) and rho the mean density of a gate,
+  gamma * sum over kinds of [mean relu(p t - rho)^2 + mean relu(rho - (1 - p + p t))^2].
+
+Differences from the paper and its code:
+
+- Any CNN: a bottleneck's or inverted residual's gates follow from the graph (see `convgate.graph.structure`). In a
+  network without residual branches the channel gates alone are used (`where`).
+- Squeeze-and-excitation inside a branch reads the masked feature and is always computed.
+- The code's annealing counts epochs; here it counts the share of training done, so that a shorter run anneals alike
+  (0.02 x 300 epochs = 6 for CIFAR-10, 0.05 x 100 = 5 for ImageNet, 0.05 x 200 = 10 for MobileNetV2).
+- Positions are counted as they are computed, also where a tile does not divide the map.
+- `masks="equal"` and `budget="noise_free"` are ours; the defaults are the paper's.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from convgate.cost import Ledger
+from convgate.errors import InputError, PlanError
+from convgate.gating import (
+    ChannelHead,
+    Decision,
+    Decisions,
+    Gate,
+    SpatialHead,
+    logistic_straight_through,
+    threshold_straight_through,
+)
+from convgate.graph.plan import GateSpec, LayerGates, MaskSpec, Site
+from convgate.graph.structure import Branch, Feature, Rejected, branches, features
+from convgate.graph.trace import Trace
+from convgate.methods.method import Method
+
+__all__ = ["DualGating"]
+
+
+@dataclass(frozen=True)
+class DualGating(Method):
+    """Dynamic dual gating (DGNet, ICCV 2021).
+
+    Args:
+        macs: the budget that training aims at, as a share of the dense MACs, in (0, 1].
+        spatial: use spatial gates.
+        channel: use channel gates.
+        tile: side of a tile in positions: one number (1 = fine-grained), or a mapping from the height of a branch's
+            output to a number, or None for the paper's: 7x7 tiles per map where 7 divides its height (224-pixel
+            ImageNet networks: 8, 4, 2, 1), else 8x8 with a side of at least 2 (CIFAR networks: 4, 2, 2).
+        group: how many neighbouring channels share a channel gate (for hardware).
+        masks: "paper": in training, only the branch's output is masked by the spatial gate; "equal": training masks
+            everything that evaluation masks.
+        budget: "sampled": the budget term counts the sampled masks (paper); "noise_free": it counts the masks that
+            evaluation would use, so that evaluation lands where training aimed.
+        where: "branches": residual branches only; "everywhere": also channel gates on features outside of them;
+            "auto": "everywhere" in a network that has no residual branch.
+        temperature: of the sigmoid whose gradient is used.
+        bias: initial bias of the logits; sigmoid(2) = 0.88 of the gates start open.
+        reduction: of the channel gate's hidden layer.
+        budget_weight: lambda.
+        bounds_weight: gamma.
+        annealing: how fast the bounds open.
+
+    """
+
+    macs: float = 0.5
+    spatial: bool = True
+    channel: bool = True
+    tile: int | dict[int, int] | None = None
+    group: int = 1
+    masks: Literal["paper", "equal"] = "paper"
+    budget: Literal["sampled", "noise_free"] = "sampled"
+    where: Literal["auto", "branches", "everywhere"] = "auto"
+    temperature: float = 0.66667
+    bias: float = 2.0
+    reduction: int = 4
+    budget_weight: float = 5.0
+    bounds_weight: float = 1.0
+    annealing: float = 6.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.tile, Mapping):
+            # Plain-data formats turn the keys of a mapping into strings.
+            object.__setattr__(self, "tile", {int(height): side for height, side in self.tile.items()})
+        if not 0 < self.macs <= 1:
+            raise InputError(f"DualGating(macs={self.macs}): the budget is a share of the dense MACs, in (0, 1]")
+        if not self.spatial and not self.channel:
+            raise InputError("DualGating(spatial=False, channel=False) gates nothing; switch at least one on")
+        tiles = self.tile.values() if isinstance(self.tile, Mapping) else [self.tile or 1]
+        if min([self.group, self.reduction, *tiles], default=1) < 1 or self.tile == 0:
+            raise InputError(
+                f"DualGating(tile={self.tile}, group={self.group}, reduction={self.reduction}): sizes are at least 1"
+            )
+        if self.temperature <= 0:
+            raise InputError(f"DualGating(temperature={self.temperature}): the temperature is above 0")
+        for option, allowed in (
+            ("masks", ("paper", "equal")),
+            ("budget", ("sampled", "noise_free")),
+            ("where", ("auto", "branches", "everywhere")),
+        ):
+            if getattr(self, option) not in allowed:
+                raise InputError(f"DualGating({option}={getattr(self, option)!r}): choose one of {', '.join(allowed)}")
+
+    # -- where the gates sit ---------------------------------------------------------------------------------------
+
+    def sites(self, trace: Trace) -> tuple[list[Site], list[Rejected]]:
+        found, skipped = branches(trace)
+        channel_features, rejected = features(trace)
+        reasons = {r.name: r.reason for r in rejected}
+        by_conv = {conv: f for f in channel_features for conv in f.convs}
+        sites = [self._branch_site(trace, branch, by_conv, reasons) for branch in found]
+        inside = {conv for branch in found for conv in branch.convs}
+        outside = [f for f in channel_features if not inside.intersection(f.convs)]
+        everywhere = self.where == "everywhere" or (self.where == "auto" and not found)
+        for feature in outside:
+            reason = self._why_not_outside(trace, feature, everywhere)
+            if reason:
+                skipped.append(Rejected(feature.name, reason))
+            else:
+                sites.append(self._feature_site(trace, feature))
+        named = {str(trace.node(conv).target) for conv in inside}
+        skipped.extend(r for r in rejected if r.name not in named)
+        skipped.extend(Rejected(site.name, "has no feature for a channel gate") for site in sites if not site.gates)
+        return [site for site in sites if site.gates], skipped
+
+    def _why_not_outside(self, trace: Trace, feature: Feature, everywhere: bool) -> str | None:
+        if not self.channel:
+            return "is outside residual branches, and channel gates are off"
+        if not everywhere:
+            return 'is outside residual branches (where="everywhere" gates it)'
+        if trace.node(feature.convs[0]).all_input_nodes[0].op == "placeholder":
+            return "reads the image itself"
+        return None
+
+    def _branch_site(
+        self, trace: Trace, branch: Branch, by_conv: Mapping[str, Feature], reasons: Mapping[str, str]
+    ) -> Site:
+        gates: list[GateSpec] = []
+        masks: list[MaskSpec] = []
+        skipped: list[Rejected] = []
+        spatial = self._spatial_gate(trace, branch) if self.spatial else None
+        channel_of: dict[str, str] = {}
+        if spatial:
+            gates.append(spatial)
+        for conv, end in zip(branch.convs, branch.ends, strict=True):
+            feature = by_conv.get(conv)
+            if feature and self.channel and feature.convs[-1] == conv:
+                gate = self._channel_gate(trace, feature)
+                gates.append(gate)
+                masks.append(MaskSpec(gate.name, feature.end))
+                channel_of.update(dict.fromkeys((*feature.convs, *feature.readers), gate.name))
+            elif not feature and end != branch.last:
+                target = str(trace.node(conv).target)
+                skipped.append(Rejected(target, reasons.get(target, "is not an intermediate feature")))
+            if spatial and self._is_tiled(trace, end, spatial) and end != branch.last:
+                masks.append(MaskSpec(spatial.name, end, training=self.masks == "equal"))
+        if spatial:
+            masks.append(MaskSpec(spatial.name, branch.last))
+        layers = {
+            conv: LayerGates(
+                positions=spatial.name if spatial and self._is_tiled(trace, end, spatial) else None,
+                **self._channel_gates_of(trace, conv, by_conv, channel_of),
+            )
+            for conv, end in zip(branch.convs, branch.ends, strict=True)
+        }
+        output = trace.shapes[branch.join]
+        return Site(branch.name, "residual branch", output, tuple(gates), tuple(masks), layers, tuple(skipped))
+
+    def _feature_site(self, trace: Trace, feature: Feature) -> Site:
+        gate = self._channel_gate(trace, feature)
+        by_conv = dict.fromkeys(feature.convs, feature)
+        channel_of = dict.fromkeys((*feature.convs, *feature.readers), gate.name)
+        layers = {
+            conv: LayerGates(**self._channel_gates_of(trace, conv, by_conv, channel_of))
+            for conv in (*feature.convs, *feature.readers)
+        }
+        output = trace.shapes[feature.end]
+        return Site(feature.name, "feature", output, (gate,), (MaskSpec(gate.name, feature.end),), layers)
+
+    def _channel_gates_of(
+        self, trace: Trace, conv: str, by_conv: Mapping[str, Feature], channel_of: Mapping[str, str]
+    ) -> dict[str, str | None]:
+        """The channel gates of a convolution's inputs and outputs.
+
+        A depthwise convolution that shares its gate with the layer before reads exactly the channels that it writes.
+        """
+        produces = by_conv.get(conv)
+        outputs = channel_of.get(conv) if produces else None
+        source = next((f for f in by_conv.values() if conv in f.readers), None)
+        inputs = channel_of.get(source.convs[0]) if source else None
+        return {"inputs": None if inputs == outputs else inputs, "outputs": outputs}
+
+    def _spatial_gate(self, trace: Trace, branch: Branch) -> GateSpec:
+        tile = self._tile(branch)
+        grid = (math.ceil(branch.height / tile), math.ceil(branch.width / tile))
+        channels = trace.shapes[branch.fork][1]
+        return GateSpec(f"{branch.name}.spatial", "spatial", branch.fork, channels, (1, *grid))
+
+    def _tile(self, branch: Branch) -> int:
+        size = branch.height
+        if self.tile is None:
+            tile = size // 7 if size % 7 == 0 else max(2, math.ceil(size / 8))
+            return min(tile, size, branch.width)
+        if isinstance(self.tile, Mapping):
+            if size not in self.tile:
+                raise PlanError(
+                    f"branch '{branch.name}' has an output of height {size}, and DualGating(tile={self.tile}) names "
+                    f"no tile for it; add {size}: <side of a tile>, or leave tile out"
+                )
+            tile = self.tile[size]
+        else:
+            tile = self.tile
+        if tile > min(branch.height, branch.width):
+            raise PlanError(
+                f"tile {tile} is larger than the {branch.height}x{branch.width} output of branch '{branch.name}'; "
+                "give larger images, a smaller tile, or a mapping from height to tile"
+            )
+        return tile
+
+    def _channel_gate(self, trace: Trace, feature: Feature) -> GateSpec:
+        source = trace.node(feature.convs[0]).all_input_nodes[0]
+        groups = math.ceil(feature.channels / self.group)
+        channels = trace.shapes[source.name][1]
+        return GateSpec(f"{feature.name}.channel", "channel", source.name, channels, (groups, 1, 1), self.group)
+
+    @staticmethod
+    def _is_tiled(trace: Trace, node: str, gate: GateSpec) -> bool:
+        """Is the map at `node` at least as fine as the tiles? (Pooled 1x1 maps inside a branch are not.)"""
+        height, width = trace.shapes[node][2:]
+        _, rows, columns = gate.shape
+        return height >= rows and width >= columns and (height, width) != (1, 1)
+
+    # -- how they decide -------------------------------------------------------------------------------------------
+
+    def gate(self, spec: GateSpec) -> Gate:
+        estimator = partial(logistic_straight_through, temperature=self.temperature)
+        if spec.kind == "spatial":
+            head: SpatialHead | ChannelHead = SpatialHead(spec.channels, spec.shape[1:], bias=self.bias)
+        else:
+            head = ChannelHead(spec.channels, spec.units, reduction=self.reduction, bias=self.bias)
+        return Gate(spec.kind, head, estimator)
+
+    # -- what training adds ----------------------------------------------------------------------------------------
+
+    def penalty(self, decisions: Decisions, ledger: Ledger, progress: float) -> dict[str, Tensor]:
+        counted = decisions if self.budget == "sampled" else self._without_noise(decisions)
+        share = ledger.cost(counted).macs.float().mean() / ledger.dense
+        target = math.sqrt(self.macs)
+        p = math.exp(-self.annealing * progress)
+        bounds = torch.zeros_like(share)
+        for kind in ("spatial", "channel"):
+            densities = [d.density.mean() for d in decisions.of_kind(kind).values()]
+            if densities:
+                rho = torch.stack(densities)
+                too_low = F.relu(p * target - rho).square().mean()
+                too_high = F.relu(rho - (1 - p + p * target)).square().mean()
+                bounds = bounds + too_low + too_high
+        return {
+            "budget": self.budget_weight * (share - self.macs).square(),
+            "bounds": self.bounds_weight * bounds,
+        }
+
+    def _without_noise(self, decisions: Decisions) -> Decisions:
+        return Decisions(
+            (name, Decision(d.kind, d.mask if d.logits is None else self._threshold(d.logits), d.logits))
+            for name, d in decisions.items()
+        )
+
+    def _threshold(self, logits: Tensor) -> Tensor:
+        return threshold_straight_through(logits, self.temperature)

@@ -1,0 +1,43 @@
+"""What a gating method is: a strategy that says where gates sit, how they decide, and what training adds to the loss."""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor
+
+from convgate.cost import Ledger
+from convgate.gating import Decisions, Gate
+from convgate.graph.plan import GateSpec, Site
+from convgate.graph.structure import Rejected
+from convgate.graph.trace import Trace
+
+__all__ = ["Method"]
+
+
+class Method(ABC):
+    """A published way of gating. Subclasses are frozen dataclasses whose fields are the method's options.
+
+    The network that a method builds knows nothing of the method's loss or budget: those come from `penalty`, which
+    the training loop adds to the task loss.
+    """
+
+    @abstractmethod
+    def sites(self, trace: Trace) -> tuple[list[Site], list[Rejected]]:
+        """Where this method gates the traced model, and what it leaves alone and why."""
+
+    @abstractmethod
+    def gate(self, spec: GateSpec) -> Gate:
+        """A new, initialised gate for one of the planned places."""
+
+    @abstractmethod
+    def penalty(self, decisions: Decisions, ledger: Ledger, progress: float) -> dict[str, Tensor]:
+        """The terms to add to the task loss, by name, each a scalar.
+
+        `decisions` are those of one training batch; `progress` is the share of the training done, in [0, 1).
+        """
+
+    def describe(self) -> dict[str, Any]:
+        """This method as plain data: {"name": .., "options": {..}}, for checkpoints and reports."""
+        assert dataclasses.is_dataclass(self)
+        return {"name": type(self).__name__, "options": dataclasses.asdict(self)}
