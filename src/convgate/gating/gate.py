@@ -15,10 +15,11 @@ class Gate(nn.Module):
     """Decides for each sample which units (tiles, channel groups) of a site are computed.
 
     The gate computes in the head's own precision whatever autocast says: a decision must not depend on how logits near
-    zero were rounded. `offset` is added to all logits (see `convgate.calibrate`); it is 0 until then.
+    zero were rounded. `offset` [units...] is added to the logits; it is 0 until `convgate.calibrate` sets it.
 
     Args:
         kind: what a mask entry stands for, see `convgate.Decision`.
+        shape: of the mask, without the batch.
         head: feature map [N, C, H, W] -> logits; it has an attribute `macs`, its cost per sample.
         estimator: logits -> mask in training; in evaluation the mask is 1 where the logit is >= 0.
 
@@ -26,12 +27,14 @@ class Gate(nn.Module):
 
     offset: Tensor
 
-    def __init__(self, kind: str, head: nn.Module, estimator: Callable[[Tensor], Tensor]) -> None:
+    def __init__(
+        self, kind: str, shape: tuple[int, ...], head: nn.Module, estimator: Callable[[Tensor], Tensor]
+    ) -> None:
         super().__init__()
         self.kind = kind
         self.head = head
         self.estimator = estimator
-        self.register_buffer("offset", torch.zeros(()))
+        self.register_buffer("offset", torch.zeros(shape))
 
     def forward(self, x: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """(mask, logits) for the feature `x`; or (`given`, None): a mask from elsewhere takes the decision's place."""

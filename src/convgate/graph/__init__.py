@@ -2,7 +2,8 @@
 
 from convgate.graph.build import gate, plan
 from convgate.graph.network import GatedNetwork
-from convgate.graph.plan import GateSpec, LayerGates, MaskSpec, Plan, Site
+from convgate.graph.plan import GateSpec, MaskSpec, Plan, Site
+from convgate.graph.skipping import LayerGates, layer_gates
 from convgate.graph.structure import Branch, Feature, Rejected, branches, features
 from convgate.graph.trace import Trace, trace
 
@@ -20,6 +21,7 @@ __all__ = [
     "branches",
     "features",
     "gate",
+    "layer_gates",
     "plan",
     "trace",
 ]

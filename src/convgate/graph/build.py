@@ -2,7 +2,6 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -10,9 +9,11 @@ from torch import Tensor, nn
 from convgate.cost import LayerCost, Ledger
 from convgate.errors import PlanError
 from convgate.graph.network import GatedNetwork
-from convgate.graph.plan import LayerGates, Plan, Site
-from convgate.graph.structure import describe
+from convgate.graph.plan import Plan
+from convgate.graph.skipping import LayerGates, layer_gates
+from convgate.graph.structure import describe, features
 from convgate.graph.trace import Trace, trace
+from convgate.models import identify
 
 if TYPE_CHECKING:
     from convgate.methods import Method
@@ -33,7 +34,7 @@ def plan(model: nn.Module, method: "Method", example: Tensor) -> Plan:
         PlanError: an option of the method does not suit the model.
 
     """
-    return _plan(trace(model, example), method, type(model).__name__)
+    return _plan(model, trace(model, example), method)
 
 
 def gate(model: nn.Module, method: "Method", example: Tensor) -> GatedNetwork:
@@ -43,7 +44,7 @@ def gate(model: nn.Module, method: "Method", example: Tensor) -> GatedNetwork:
     model's mode (training or evaluation) and on its device.
     """
     traced = trace(model, example)
-    planned = _plan(traced, method, type(model).__name__)
+    planned = _plan(model, traced, method)
     if not planned.sites:
         raise PlanError(f"{planned.method['name']} finds nothing to gate in {planned.model}:\n{planned}")
     network = GatedNetwork(traced, planned, method)
@@ -51,19 +52,22 @@ def gate(model: nn.Module, method: "Method", example: Tensor) -> GatedNetwork:
     return network if parameter is None else network.to(parameter.device)
 
 
-def _plan(traced: Trace, method: "Method", model: str) -> Plan:
+def _plan(model: nn.Module, traced: Trace, method: "Method") -> Plan:
     sites, skipped = method.sites(traced)
+    reached = layer_gates(traced, sites, features(traced)[0])
     names = _layer_names(traced)
     gates = {spec.name: int(method.gate(spec).head.macs) for site in sites for spec in site.gates}  # type: ignore[arg-type]
-    layers = tuple(_layer_cost(traced, name, names[name], sites) for name in traced.macs)
+    layers = tuple(_layer_cost(traced, node, names[node], reached.get(node)) for node in traced.macs)
     return Plan(
-        model=model,
+        model=type(model).__name__,
+        spec=identify(model),
         method=method.describe(),
         example=traced.example,
         sites=tuple(sites),
         skipped=tuple(skipped),
         ledger=Ledger(layers, gates, _uncounted(traced)),
         layer_names=names,
+        fingerprint=traced.fingerprint(),
     )
 
 
@@ -77,18 +81,13 @@ def _layer_names(traced: Trace) -> dict[str, str]:
     }
 
 
-def _layer_cost(traced: Trace, node: str, name: str, sites: Sequence[Site]) -> LayerCost:
+def _layer_cost(traced: Trace, node: str, name: str, gates: LayerGates | None) -> LayerCost:
     conv = traced.convolution(traced.node(node))
-    found = [site.layers[node] for site in sites if node in site.layers]
-    if conv is None or not found:
+    if conv is None or gates is None:
         return LayerCost(name, traced.macs[node])
-    gates = LayerGates(
-        positions=next((g.positions for g in found if g.positions), None),
-        inputs=next((g.inputs for g in found if g.inputs), None),
-        outputs=next((g.outputs for g in found if g.outputs), None),
-    )
-    group = {spec.name: spec.group for site in sites for spec in site.gates}
     height, width = traced.shapes[node][2:]
+    # A depthwise convolution whose two sides share a gate reads exactly the channels that it writes.
+    inputs = None if gates.inputs == gates.outputs else gates.inputs
     return LayerCost(
         name=name,
         macs=traced.macs[node],
@@ -97,11 +96,11 @@ def _layer_cost(traced: Trace, node: str, name: str, sites: Sequence[Site]) -> L
         in_channels=conv.in_channels,
         out_channels=conv.out_channels,
         size=(height, width),
-        positions=gates.positions,
-        inputs=gates.inputs,
-        outputs=gates.outputs,
-        input_group=group.get(gates.inputs or "", 1),
-        output_group=group.get(gates.outputs or "", 1),
+        positions=gates.positions.name if gates.positions else None,
+        inputs=inputs.name if inputs else None,
+        outputs=gates.outputs.name if gates.outputs else None,
+        input_group=inputs.group if inputs else 1,
+        output_group=gates.outputs.group if gates.outputs else 1,
     )
 
 

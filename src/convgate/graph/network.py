@@ -71,7 +71,7 @@ class GatedNetwork(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         # Generated functions cannot be pickled (multiprocessing's spawn pickles modules); they are made again.
         hidden = ("_run_evaluation", "_run_training")
-        return {key: value for key, value in super().__getstate__().items() if key not in hidden}  # type: ignore[misc]
+        return {key: value for key, value in super().__getstate__().items() if key not in hidden}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

@@ -7,8 +7,9 @@ from typing import Any
 
 from convgate.cost import Ledger
 from convgate.graph.structure import Rejected
+from convgate.models import ModelSpec
 
-__all__ = ["GateSpec", "LayerGates", "MaskSpec", "Plan", "Site"]
+__all__ = ["GateSpec", "MaskSpec", "Plan", "Site"]
 
 
 @dataclass(frozen=True)
@@ -42,24 +43,18 @@ class MaskSpec:
 
 
 @dataclass(frozen=True)
-class LayerGates:
-    """The gates that decide what of one convolution (a node) is computed; see `convgate.cost.LayerCost`."""
-
-    positions: str | None = None
-    inputs: str | None = None
-    outputs: str | None = None
-
-
-@dataclass(frozen=True)
 class Site:
-    """A place in the model that is gated as one: a residual branch or an intermediate feature."""
+    """A place in the model that is gated as one: a residual branch or an intermediate feature.
+
+    `convs` are the nodes of its convolutions and `output` the shape that it computes; `skipped` says what of it has no
+    gate of its own, and why.
+    """
 
     name: str
-    what: str
+    convs: tuple[str, ...]
     output: tuple[int, ...]
     gates: tuple[GateSpec, ...]
     masks: tuple[MaskSpec, ...]
-    layers: Mapping[str, LayerGates]
     skipped: tuple[Rejected, ...] = ()
 
 
@@ -67,16 +62,20 @@ class Site:
 class Plan:
     """What `convgate.gate` will do to a model. `print(plan)` shows it as a table.
 
-    `example` is the shape of the images [N, C, H, W]; `method` describes the method as plain data.
+    `model` is its class, `spec` what `convgate.models.create` would rebuild it from (None for a model of one's own);
+    `example` is the shape of the images [N, C, H, W]; `method` describes the method as plain data; `fingerprint`
+    identifies the traced graphs.
     """
 
     model: str
+    spec: ModelSpec | None
     method: Mapping[str, Any]
     example: tuple[int, ...]
     sites: tuple[Site, ...]
     skipped: tuple[Rejected, ...]
     ledger: Ledger
-    layer_names: Mapping[str, str] = field(repr=False, default_factory=dict)
+    layer_names: Mapping[str, str] = field(repr=False)
+    fingerprint: str = field(repr=False)
 
     @property
     def gates(self) -> Iterator[GateSpec]:
@@ -107,11 +106,11 @@ class Plan:
         table = Table("site", "convs", "output", "MACs", "share", "gates", title=self.summary(), box=box.SIMPLE_HEAD)
         macs = {layer.name: layer.macs for layer in self.ledger.layers}
         for site in self.sites:
-            spent = sum(macs[self.layer_names[node]] for node in site.layers)
+            spent = sum(macs[self.layer_names[node]] for node in site.convs)
             gates = ", ".join(f"{g.kind} {_units(g)}" for g in site.gates)
             share = f"{spent / self.ledger.dense:.1%}"
             output = "x".join(map(str, site.output[1:]))
-            table.add_row(site.name, str(len(site.layers)), output, f"{spent:,}", share, gates)
+            table.add_row(site.name, str(len(site.convs)), output, f"{spent:,}", share, gates)
             for rejected in site.skipped:
                 table.add_row(f"  {rejected.name}", "", "", "", "", f"no channel gate: {rejected.reason}")
         skipped = Table("skipped", "why", box=box.SIMPLE_HEAD)

@@ -6,6 +6,7 @@ differently.
 """
 
 import copy
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -72,6 +73,11 @@ class Trace:
                 return node
         raise KeyError(name)
 
+    def fingerprint(self) -> str:
+        """A digest of both graphs: equal for models that compute alike, whatever their weights."""
+        lines = [_line(node) for graph in (self.evaluation, self.training) for node in graph.nodes]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
     def counterparts(self) -> dict[str, fx.Node]:
         """Evaluation-mode node name -> the node that does the same in the training graph.
 
@@ -99,6 +105,12 @@ def _only_calls(graph: fx.Graph) -> dict[str, fx.Node]:
         if node.op == "call_module":
             calls.setdefault(str(node.target), []).append(node)
     return {target: nodes[0] for target, nodes in calls.items() if len(nodes) == 1}
+
+
+def _line(node: fx.Node) -> str:
+    # Functions by name: their repr holds an address.
+    target = node.target if isinstance(node.target, str) else getattr(node.target, "__qualname__", repr(node.target))
+    return f"{node.name} {node.op} {target} {node.args} {dict(node.kwargs)}"
 
 
 def _signature(node: fx.Node, lookup: Callable[[fx.Node], fx.Node | None]) -> tuple:
@@ -141,9 +153,7 @@ def check_images(images: Any, what: str) -> None:
     if images.dim() != 4 or 0 in images.shape:
         raise InputError(f"{what} has shape {list(images.shape)}; give a non-empty tensor of shape [N, C, H, W]")
     if not images.is_floating_point():
-        raise InputError(
-            f"{what} has dtype {images.dtype}; give floating-point images (scale and normalise them first)"
-        )
+        raise InputError(f"{what} has dtype {images.dtype}; scale the images and give them as floats")
 
 
 def _symbolic_trace(module: nn.Module) -> fx.Graph:
@@ -151,8 +161,8 @@ def _symbolic_trace(module: nn.Module) -> fx.Graph:
     try:
         graph = tracer.trace(module)
     except Exception as error:
-        last = next(reversed(list(tracer.graph.nodes)), None) if hasattr(tracer, "graph") else None
-        place = f"after node '{last.name}' ({last.op} {last.target})" if last is not None else "before its first node"
+        nodes: list[fx.Node] = list(tracer.graph.nodes) if hasattr(tracer, "graph") else []
+        place = f"after node '{nodes[-1].name}' ({nodes[-1].op} {nodes[-1].target})" if nodes else "at all"
         raise TraceError(
             f"{type(module).__name__} cannot be traced {place}: {type(error).__name__}: {error}. Control flow that "
             "depends on tensor values cannot be read by torch.fx; move it into a sub-module without convolutions, or "

@@ -45,7 +45,7 @@ from convgate.gating import (
     logistic_straight_through,
     threshold_straight_through,
 )
-from convgate.graph.plan import GateSpec, LayerGates, MaskSpec, Site
+from convgate.graph.plan import GateSpec, MaskSpec, Site
 from convgate.graph.structure import Branch, Feature, Rejected, branches, features
 from convgate.graph.trace import Trace
 from convgate.methods.method import Method
@@ -156,7 +156,6 @@ class DualGating(Method):
         masks: list[MaskSpec] = []
         skipped: list[Rejected] = []
         spatial = self._spatial_gate(trace, branch) if self.spatial else None
-        channel_of: dict[str, str] = {}
         if spatial:
             gates.append(spatial)
         for conv, end in zip(branch.convs, branch.ends, strict=True):
@@ -165,47 +164,20 @@ class DualGating(Method):
                 gate = self._channel_gate(trace, feature)
                 gates.append(gate)
                 masks.append(MaskSpec(gate.name, feature.end))
-                channel_of.update(dict.fromkeys((*feature.convs, *feature.readers), gate.name))
             elif not feature and end != branch.last:
                 target = str(trace.node(conv).target)
-                skipped.append(Rejected(target, reasons.get(target, "is not an intermediate feature")))
-            if spatial and self._is_tiled(trace, end, spatial) and end != branch.last:
+                skipped.append(Rejected(target, reasons[target]))
+            if spatial and end != branch.last and _is_tiled(trace, end, spatial):
                 masks.append(MaskSpec(spatial.name, end, training=self.masks == "equal"))
         if spatial:
             masks.append(MaskSpec(spatial.name, branch.last))
-        layers = {
-            conv: LayerGates(
-                positions=spatial.name if spatial and self._is_tiled(trace, end, spatial) else None,
-                **self._channel_gates_of(trace, conv, by_conv, channel_of),
-            )
-            for conv, end in zip(branch.convs, branch.ends, strict=True)
-        }
         output = trace.shapes[branch.join]
-        return Site(branch.name, "residual branch", output, tuple(gates), tuple(masks), layers, tuple(skipped))
+        return Site(branch.name, branch.convs, output, tuple(gates), tuple(masks), tuple(skipped))
 
     def _feature_site(self, trace: Trace, feature: Feature) -> Site:
         gate = self._channel_gate(trace, feature)
-        by_conv = dict.fromkeys(feature.convs, feature)
-        channel_of = dict.fromkeys((*feature.convs, *feature.readers), gate.name)
-        layers = {
-            conv: LayerGates(**self._channel_gates_of(trace, conv, by_conv, channel_of))
-            for conv in (*feature.convs, *feature.readers)
-        }
-        output = trace.shapes[feature.end]
-        return Site(feature.name, "feature", output, (gate,), (MaskSpec(gate.name, feature.end),), layers)
-
-    def _channel_gates_of(
-        self, trace: Trace, conv: str, by_conv: Mapping[str, Feature], channel_of: Mapping[str, str]
-    ) -> dict[str, str | None]:
-        """The channel gates of a convolution's inputs and outputs.
-
-        A depthwise convolution that shares its gate with the layer before reads exactly the channels that it writes.
-        """
-        produces = by_conv.get(conv)
-        outputs = channel_of.get(conv) if produces else None
-        source = next((f for f in by_conv.values() if conv in f.readers), None)
-        inputs = channel_of.get(source.convs[0]) if source else None
-        return {"inputs": None if inputs == outputs else inputs, "outputs": outputs}
+        mask = MaskSpec(gate.name, feature.end)
+        return Site(feature.name, feature.convs, trace.shapes[feature.end], (gate,), (mask,))
 
     def _spatial_gate(self, trace: Trace, branch: Branch) -> GateSpec:
         tile = self._tile(branch)
@@ -240,13 +212,6 @@ class DualGating(Method):
         channels = trace.shapes[source.name][1]
         return GateSpec(f"{feature.name}.channel", "channel", source.name, channels, (groups, 1, 1), self.group)
 
-    @staticmethod
-    def _is_tiled(trace: Trace, node: str, gate: GateSpec) -> bool:
-        """Is the map at `node` at least as fine as the tiles? (Pooled 1x1 maps inside a branch are not.)"""
-        height, width = trace.shapes[node][2:]
-        _, rows, columns = gate.shape
-        return height >= rows and width >= columns and (height, width) != (1, 1)
-
     # -- how they decide -------------------------------------------------------------------------------------------
 
     def gate(self, spec: GateSpec) -> Gate:
@@ -255,7 +220,7 @@ class DualGating(Method):
             head: SpatialHead | ChannelHead = SpatialHead(spec.channels, spec.shape[1:], bias=self.bias)
         else:
             head = ChannelHead(spec.channels, spec.units, reduction=self.reduction, bias=self.bias)
-        return Gate(spec.kind, head, estimator)
+        return Gate(spec.kind, spec.shape, head, estimator)
 
     # -- what training adds ----------------------------------------------------------------------------------------
 
@@ -285,3 +250,10 @@ class DualGating(Method):
 
     def _threshold(self, logits: Tensor) -> Tensor:
         return threshold_straight_through(logits, self.temperature)
+
+
+def _is_tiled(trace: Trace, node: str, gate: GateSpec) -> bool:
+    """Is the map at `node` at least as fine as the tiles? (Pooled 1x1 maps inside a branch are not.)"""
+    height, width = trace.shapes[node][2:]
+    _, rows, columns = gate.shape
+    return height >= rows and width >= columns and (height, width) != (1, 1)

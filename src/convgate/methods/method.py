@@ -1,4 +1,4 @@
-"""What a gating method is: a strategy that says where gates sit, how they decide, and what training adds to the loss."""
+"""What a gating method is: a strategy for where gates sit, how they decide, and what training adds to the loss."""
 
 import dataclasses
 from abc import ABC, abstractmethod
@@ -38,6 +38,6 @@ class Method(ABC):
         """
 
     def describe(self) -> dict[str, Any]:
-        """This method as plain data: {"name": .., "options": {..}}, for checkpoints and reports."""
+        """Name and options as plain data: {"name": .., "options": {..}}, for checkpoints and reports."""
         assert dataclasses.is_dataclass(self)
         return {"name": type(self).__name__, "options": dataclasses.asdict(self)}

@@ -1,0 +1,107 @@
+"""Augmentation and normalisation of a whole batch at once, on the device that holds it."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from convgate.errors import InputError
+
+__all__ = ["Augmentation", "normalise"]
+
+Padding = Literal["zeros", "reflect"]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """A random crop out of the padded image and a random mirror flip, drawn for each image by itself.
+
+    Attributes:
+        pad: pixels added on every side before the crop back to the old size; 0 for no crop.
+        padding: what is added: black, or the image mirrored at its edge pixels (then `pad` < H and W).
+        flip: mirror left and right with probability one half.
+
+    """
+
+    pad: int = 4
+    padding: Padding = "zeros"
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        if self.pad < 0:
+            raise InputError(f"pad is {self.pad}: give 0 pixels or more.")
+        if self.padding not in get_args(Padding):
+            raise InputError(f"padding is {self.padding!r}: choose from {', '.join(map(repr, get_args(Padding)))}.")
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Augment uint8 [N, C, H, W] to the same, channels last in memory.
+
+        The draws are made on the generator's device: a CPU generator gives the same result wherever the images are.
+        """
+        _check_bytes(images)
+        n, _, height, width = images.shape
+        if self.padding == "reflect" and self.pad >= min(height, width):
+            raise InputError(
+                f"pad is {self.pad} and images are {height}x{width}: reflection can add {min(height, width) - 1} "
+                "pixels at most. Lower pad, or use padding='zeros'."
+            )
+        offsets, flips = self._draw(n, generator)
+        offsets, flips = offsets.to(images.device), flips.to(images.device)
+        across = torch.arange(width, device=images.device)
+        rows = torch.arange(height, device=images.device) + offsets[0]
+        cols = torch.where(flips, across.flip(0), across) + offsets[1]
+        # Pixel by pixel, channels last: one index per pixel and not per value, and F.pad makes the copy it needs.
+        pixels = images.permute(0, 2, 3, 1)
+        if self.padding == "zeros":
+            pixels = F.pad(pixels, (0, 0) + (self.pad,) * 4)
+        else:
+            rows, cols = _mirror(rows - self.pad, height), _mirror(cols - self.pad, width)
+        old_height, old_width, channels = pixels.shape[1:]
+        first = torch.arange(n, device=images.device)[:, None] * old_height
+        index = (first + rows)[:, :, None] * old_width + cols[:, None, :]
+        chosen = pixels.reshape(-1, channels).index_select(0, index.flatten())
+        return chosen.view(n, height, width, channels).permute(0, 3, 1, 2)
+
+    def _draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Row and column of each crop's corner, int64 [2, N, 1], and whether to flip it, bool [N, 1]."""
+        device = generator.device
+        offsets = torch.randint(0, 2 * self.pad + 1, (2, n, 1), generator=generator, device=device)
+        flips = torch.randint(0, 2, (n, 1), generator=generator, device=device).bool()
+        return offsets, flips & self.flip
+
+
+def normalise(
+    images: Tensor,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    dtype: torch.dtype = torch.float32,
+    memory_format: torch.memory_format = torch.preserve_format,
+) -> Tensor:
+    """`(images / 255 - mean) / std` per channel: uint8 [N, C, H, W] to `dtype`, floating point, of the same shape."""
+    _check_bytes(images)
+    if len(mean) != images.shape[1] or len(std) != images.shape[1]:
+        raise InputError(f"mean is {mean} and std {std}: give one number for each of {images.shape[1]} channels.")
+    if not dtype.is_floating_point:
+        raise InputError(f"dtype is {dtype}: give a floating point type, such as torch.float32.")
+    centre, scale = (torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1) for values in (mean, std))
+    if not (scale > 0).all():
+        raise InputError(f"std is {std}: every value must be above zero.")
+    # Computed in float32 and rounded once: half types cannot hold 1 / 255 well.
+    factor = (1 / (255 * scale)).to(images.device, torch.float32)
+    shift = (-centre / scale).to(images.device, torch.float32)
+    values = images.to(torch.float32, memory_format=memory_format)
+    return torch.addcmul(shift, values, factor).to(dtype)
+
+
+def _mirror(index: Tensor, size: int) -> Tensor:
+    """Fold indices from (-size, 2 * size - 1) into [0, size), the edge pixel not repeated."""
+    return (size - 1) - ((size - 1) - index.abs()).abs()
+
+
+def _check_bytes(images: Tensor) -> None:
+    if images.dtype != torch.uint8 or images.ndim != 4:
+        raise InputError(
+            f"images are {images.dtype} of shape {tuple(images.shape)}: they must be torch.uint8 of shape [N, C, H, W]."
+        )

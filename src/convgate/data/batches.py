@@ -1,0 +1,111 @@
+"""Batches of an in-memory set: shuffled, resumable, shared between processes.
+
+torch's own DataLoader is as fast here, but its DistributedSampler repeats images when evaluating, it draws from the
+global random state each epoch, and it takes the orders of (seed 0, epoch 1) and (seed 1, epoch 0) to be the same.
+"""
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from convgate.data.images import ImageSet
+from convgate.errors import InputError
+
+__all__ = ["Batches"]
+
+
+class Batches:
+    """An iterable over `(images uint8 [B, C, H, W], labels int64 [B])`, on the device that holds the images.
+
+    The order depends on `seed` and the epoch alone, never on what ran before, so an interrupted run that calls
+    `set_epoch` resumes with the batches it would have seen.
+
+    With `world_size` > 1 each rank gets its own share. Shuffled (training), the shares are equally long: the order is
+    wrapped to fill them up, so at most `world_size - 1` images come twice an epoch (more if there are fewer images
+    than ranks). Not shuffled (evaluation), every image comes exactly once, so the shares may differ by one image: do
+    not synchronise ranks per batch there, only at the end.
+
+    Lightning calls `set_epoch` by itself, through `batch_sampler`; a loop of your own has to call it before each epoch.
+
+    Args:
+        images: the set to draw from.
+        batch_size: images per batch and rank; the last batch may be smaller.
+        seed: of the shuffling; zero or greater, the same on every rank.
+        shuffle: draw a new order each epoch.
+        rank: this process, in [0, world_size).
+        world_size: the number of processes.
+        drop_last: leave out a last batch that is not full.
+
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        shuffle: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
+    ) -> None:
+        _check_at_least("batch_size", batch_size, 1)
+        _check_at_least("world_size", world_size, 1)
+        _check_at_least("seed", seed, 0)
+        if not 0 <= rank < world_size:
+            raise InputError(f"rank is {rank}, world_size {world_size}: rank must lie in [0, {world_size}).")
+        self.images = images
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.rank = rank
+        self.world_size = world_size
+        self.drop_last = drop_last
+        self.epoch = 0
+        if not len(self):
+            raise InputError(
+                f"rank {rank} of {world_size} would get no batch: it has {self._share()} of the {len(images)} images, "
+                f"at batch_size {batch_size} with drop_last={drop_last}. Lower batch_size or world_size, or let the "
+                "last batch be smaller."
+            )
+
+    @property
+    def batch_sampler(self) -> SimpleNamespace:
+        """Where Lightning looks for `set_epoch`: it calls `loader.batch_sampler.sampler.set_epoch(epoch)`."""
+        # Not a plain `sampler`: at that Lightning takes evaluation to be shuffled, and warns.
+        return SimpleNamespace(sampler=self, batch_size=self.batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next pass; `epoch` >= 0. A pass already begun keeps its own."""
+        _check_at_least("epoch", epoch, 0)
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        full, left = divmod(self._share(), self.batch_size)
+        return full if self.drop_last or not left else full + 1
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        # The order is drawn here, not at the first batch, so that a later set_epoch cannot change this pass.
+        indices = self._indices().to(self.images.images.device).split(self.batch_size)[: len(self)]
+        return ((self.images.images[i], self.images.labels[i]) for i in indices)
+
+    def _share(self) -> int:
+        """Images of this rank."""
+        n = len(self.images)
+        return -(-n // self.world_size) if self.shuffle else len(range(self.rank, n, self.world_size))
+
+    def _indices(self) -> Tensor:
+        n = len(self.images)
+        if not self.shuffle:
+            return torch.arange(self.rank, n, self.world_size)
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(n)
+        padded = np.resize(order, self._share() * self.world_size)
+        return torch.from_numpy(padded[self.rank :: self.world_size].copy())
+
+
+def _check_at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise InputError(f"{name} is {value}: give {least} or more.")

@@ -1,0 +1,141 @@
+"""Labelled images held in memory, and the three parts of a data set."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from convgate.errors import DataError, InputError
+
+__all__ = ["ImageSet", "Splits", "split_off"]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images with their labels, in memory. Raises `DataError` when the parts do not fit together.
+
+    Attributes:
+        images: uint8 [N, C, H, W], contiguous, N >= 1.
+        labels: int64 [N], each in [0, len(classes)).
+        classes: the name of each class.
+        mean: per channel, of pixel values scaled to [0, 1].
+        std: likewise; finite and above zero.
+        difficulty: float32 [N], greater is harder; None where it is not known.
+
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    difficulty: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        _check_images(self.images)
+        n, channels = self.images.shape[:2]
+        _check_vector("labels", self.labels, torch.int64, n)
+        low, high = int(self.labels.min()), int(self.labels.max())
+        if low < 0 or high >= len(self.classes):
+            raise DataError(
+                f"labels run from {low} to {high}, but there are {len(self.classes)} classes: labels must lie in "
+                f"[0, {len(self.classes)}). Name every class in `classes`, or renumber the labels."
+            )
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != channels or not all(map(math.isfinite, values)):
+                raise DataError(f"{name} is {values}: give one finite number for each of the {channels} channels.")
+        if min(self.std) <= 0:
+            raise DataError(f"std is {self.std}: every value must be above zero, for images are divided by it.")
+        if self.difficulty is not None:
+            _check_vector("difficulty", self.difficulty, torch.float32, n)
+            if not self.difficulty.isfinite().all():
+                raise DataError("difficulty holds NaN or infinity: give finite numbers, or None if it is not known.")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def subset(self, indices: Tensor | Sequence[int]) -> "ImageSet":
+        """The images at integer `indices` [M], M >= 1, in that order."""
+        chosen = torch.as_tensor(indices, device=self.images.device)
+        if chosen.ndim != 1 or not len(chosen) or chosen.dtype not in (torch.int64, torch.int32):
+            raise InputError(
+                f"indices are {chosen.dtype} of shape {tuple(chosen.shape)}: give a list or a one-dimensional tensor "
+                "of one or more integers (for a mask, pass mask.nonzero().flatten())."
+            )
+        if int(chosen.min()) < 0 or int(chosen.max()) >= len(self):
+            raise InputError(
+                f"indices run from {int(chosen.min())} to {int(chosen.max())}: they must lie in [0, {len(self)})."
+            )
+        return replace(
+            self,
+            images=self.images[chosen],
+            labels=self.labels[chosen],
+            difficulty=None if self.difficulty is None else self.difficulty[chosen],
+        )
+
+    def shuffled(self, seed: int) -> "ImageSet":
+        """All the images in an order drawn from `seed`."""
+        return self.subset(_order(len(self), seed))
+
+    def take(self, n: int, seed: int) -> "ImageSet":
+        """`n` images drawn at random without repeats; never simply the first ones, which may be of one class."""
+        if not 1 <= n <= len(self):
+            raise InputError(f"n is {n}, of {len(self)} images: it must lie in [1, {len(self)}].")
+        return self.subset(_order(len(self), seed)[:n])
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """A data set: what to learn from, what to choose by, what to report on.
+
+    Raises `DataError` unless the three agree in classes and image shape.
+    """
+
+    name: str
+    train: ImageSet
+    validation: ImageSet
+    test: ImageSet
+
+    def __post_init__(self) -> None:
+        for part in ("validation", "test"):
+            other: ImageSet = getattr(self, part)
+            for what, ours, theirs in (
+                ("classes", self.train.classes, other.classes),
+                ("image shape", tuple(self.train.images.shape[1:]), tuple(other.images.shape[1:])),
+            ):
+                if ours != theirs:
+                    raise DataError(f"{self.name}: {what} of train is {ours}, of {part} {theirs}: make them the same.")
+
+
+def split_off(images: ImageSet, n: int, seed: int) -> tuple[ImageSet, ImageSet]:
+    """Split at random into `(rest, held_out)` with `n` images held out; 1 <= n < len(images)."""
+    if not 1 <= n < len(images):
+        raise InputError(
+            f"n is {n}, of {len(images)} images: it must lie in [1, {len(images) - 1}], for neither part may be empty."
+        )
+    order = _order(len(images), seed)
+    return images.subset(order[n:]), images.subset(order[:n])
+
+
+def _order(n: int, seed: int) -> Tensor:
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+
+
+def _check_images(images: Tensor) -> None:
+    if images.dtype != torch.uint8 or images.ndim != 4 or 0 in images.shape:
+        raise DataError(
+            f"images are {images.dtype} of shape {tuple(images.shape)}: they must be torch.uint8 of shape [N, C, H, W] "
+            "with no side zero."
+        )
+    if not images.is_contiguous():
+        raise DataError(f"images have strides {images.stride()}: pass images.contiguous().")
+
+
+def _check_vector(name: str, values: Tensor, dtype: torch.dtype, n: int) -> None:
+    if values.dtype != dtype or values.shape != (n,):
+        raise DataError(
+            f"{name} are {values.dtype} of shape {tuple(values.shape)}: for {n} images they must be {dtype} of "
+            f"shape [{n}]."
+        )

@@ -1,0 +1,1 @@
+"""Train gated networks: recipes, the Lightning module, calibration to an exact budget."""

@@ -1,0 +1,184 @@
+"""Calibration: shift the gates' logits until the mean cost in evaluation is a given budget."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from convgate.errors import BudgetError, InputError
+from convgate.graph import GatedNetwork
+
+__all__ = ["Calibration", "calibrate"]
+
+_REACH = 1e4
+# Logits are never this large, so shifting by it closes or opens every gate.
+_MARGIN = 1e-3
+# How far apart shifts must be to tell logits apart that are equal up to rounding.
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How a calibration ended: the budget asked for, the one reached (both shares of the dense MACs), the shift."""
+
+    target: float
+    reached: float
+    shift: float
+    passes: int
+    images: int
+
+
+def calibrate(
+    network: GatedNetwork,
+    batches: Iterable[Any],
+    macs: float = 0.5,
+    *,
+    tolerance: float = 5e-3,
+    max_passes: int = 60,
+) -> Calibration:
+    """Shift all gate logits by one amount so that the mean evaluation MACs over `batches` are `macs` of the dense MACs.
+
+    Where no one amount does it (many logits alike, as in untrained gates), some gate units are shifted a little less
+    than others. The shifts are stored in the gates (`Gate.offset`); the network is changed in place, its mode is not.
+
+    Args:
+        network: the gated network.
+        batches: images [N, C, H, W] as the network takes them, or tuples that begin with them.
+        macs: target share of the dense MACs, gates included, in (0, 1].
+        tolerance: the largest relative distance from the target that counts as hit; the search stops at a fifth of it.
+        max_passes: how often the images may be run.
+
+    Raises:
+        InputError: a budget outside (0, 1], no images, or images that are not finite.
+        BudgetError: the gates cannot reach the budget; the message says what they can.
+
+    """
+    if not 0 < macs <= 1:
+        raise InputError(f"calibrate(macs={macs}): the budget is a share of the dense MACs, in (0, 1]")
+    images = _images(batches)
+    _check_reachable(network, macs)
+    search = _Search(network, images, macs, tolerance, max_passes)
+    training = network.training
+    network.eval()
+    try:
+        shift = search.run()
+    except BaseException:
+        search.restore()
+        raise
+    finally:
+        network.train(training)
+    return Calibration(macs, search.reached, shift, search.passes, sum(len(batch) for batch in images))
+
+
+class _Stop(Exception):  # noqa: N818 -- not an error: the search is over
+    """The budget is met, or the passes are used up."""
+
+
+class _Search:
+    """Looks for shifts of the gates' offsets; each probe is a pass over the images. Keeps the best."""
+
+    def __init__(
+        self, network: GatedNetwork, images: Sequence[Tensor], macs: float, tolerance: float, max_passes: int
+    ) -> None:
+        self.network, self.images = network, images
+        self.macs, self.tolerance, self.max_passes = macs, tolerance, max_passes
+        self.gates = [gate for _, gate in network.gate_modules()]
+        self.before = [gate.offset.clone() for gate in self.gates]
+        self.units = sum(offset.numel() for offset in self.before)
+        self.passes, self.reached, self.shift = 0, float("inf"), 0.0
+        self.best = self.before
+
+    def run(self) -> float:
+        try:
+            low, high = self._bracket()
+            low, high = self._bisect_shift(low, high)
+            self._bisect_units(low - _MARGIN, high + _MARGIN)
+        except _Stop:
+            pass
+        self._set(self.best)
+        if abs(self.reached - self.macs) > self.tolerance * self.macs:
+            raise BudgetError(
+                f"calibration to {self.macs} of the dense MACs came to {self.reached:.5f} in {self.passes} passes; "
+                f"allow more passes (max_passes={self.max_passes}) or a larger tolerance ({self.tolerance}), or use "
+                "more images"
+            )
+        return self.shift
+
+    def restore(self) -> None:
+        self._set(self.before)
+
+    def _bracket(self) -> tuple[float, float]:
+        """Two shifts, one below the budget and one above."""
+        side = self._probe(0.0)
+        step, inner = 0.5, 0.0
+        while step < _REACH:
+            outer = step if side < 0 else -step
+            if (self._probe(outer) < 0) != (side < 0):
+                return (inner, outer) if side < 0 else (outer, inner)
+            inner, step = outer, step * 2
+        return (inner, _REACH) if side < 0 else (-_REACH, inner)
+
+    def _bisect_shift(self, low: float, high: float) -> tuple[float, float]:
+        while high - low > _MARGIN / 4:
+            middle = (low + high) / 2
+            low, high = (middle, high) if self._probe(middle) < 0 else (low, middle)
+        return low, high
+
+    def _bisect_units(self, low: float, high: float) -> None:
+        """Shift the first k gate units by `high` and the others by `low`; look for k."""
+        few, many = 0, self.units
+        while many - few > 1:
+            middle = (few + many) // 2
+            few, many = (middle, many) if self._probe(high, low, middle) < 0 else (few, middle)
+
+    def _probe(self, shift: float, rest: float = 0.0, first: int | None = None) -> float:
+        """Mean cost minus the budget, with `shift` on the first units (all, if None) and `rest` on the others."""
+        if self.passes >= self.max_passes:
+            raise _Stop
+        # Units are dealt with in an order that mixes gates, so that the last ones to differ are spread thinly.
+        order = torch.randperm(self.units, generator=torch.Generator().manual_seed(0))
+        shifts = torch.full((self.units,), rest)
+        shifts[order[: self.units if first is None else first]] = shift
+        parts = shifts.split([offset.numel() for offset in self.before])
+        offsets = [o + part.to(o.device).view_as(o) for o, part in zip(self.before, parts, strict=True)]
+        self._set(offsets)
+        self.passes += 1
+        ratio = self._mean_ratio()
+        if abs(ratio - self.macs) < abs(self.reached - self.macs):
+            self.shift, self.reached, self.best = shift, ratio, offsets
+        if abs(self.reached - self.macs) <= self.tolerance * self.macs / 5:
+            raise _Stop
+        return ratio - self.macs
+
+    def _set(self, offsets: Sequence[Tensor]) -> None:
+        for gate, offset in zip(self.gates, offsets, strict=True):
+            gate.offset.copy_(offset)
+
+    @torch.no_grad()
+    def _mean_ratio(self) -> float:
+        total, count = 0, 0
+        for batch in self.images:
+            _, decisions = self.network.decide(batch)
+            total += int(self.network.cost(decisions).macs.sum())
+            count += len(batch)
+        return total / count / self.network.ledger.dense
+
+
+def _images(batches: Iterable[Any]) -> list[Tensor]:
+    images = [batch[0] if isinstance(batch, tuple | list) else batch for batch in batches]
+    if not images:
+        raise InputError("calibrate() was given no images; give at least one batch")
+    for number, batch in enumerate(images):
+        if not bool(torch.isfinite(batch).all()):
+            raise InputError(f"batch {number} for calibrate() holds values that are not finite; check the images")
+    return images
+
+
+def _check_reachable(network: GatedNetwork, macs: float) -> None:
+    least = float(network.cost(network.closed_decisions(1)).ratio)
+    if macs < least:
+        raise BudgetError(
+            f"{macs} of the dense MACs cannot be reached: with every gate closed {least:.4f} are spent, on layers "
+            "that have no gate and on the gates themselves; ask for more, or gate more sites (see print(net.plan))"
+        )
