@@ -50,7 +50,11 @@ class LayerCost:
     def _open_positions(self, decisions: Decisions) -> Tensor | int:
         if self.positions is None:
             return self.size[0] * self.size[1]
-        return expand_tiles(decisions[self.positions].mask, self.size).flatten(1).sum(1)
+        mask = decisions[self.positions].mask
+        (height, width), (rows, columns) = self.size, mask.shape[2:]
+        if height % rows or width % columns:
+            return expand_tiles(mask, self.size).flatten(1).sum(1)
+        return mask.flatten(1).sum(1) * (height // rows * (width // columns))
 
     def _open_channel_pairs(self, decisions: Decisions) -> Tensor | int:
         """How many (input channel, output channel) pairs are both open, summed over the groups."""

@@ -70,6 +70,10 @@ class Decisions(Mapping[str, Decision]):
         """The same decisions, cut off from the autograd graph."""
         return self._map(Tensor.detach)
 
+    def without_logits(self) -> "Decisions":
+        """The same masks alone."""
+        return Decisions((name, Decision(d.kind, d.mask)) for name, d in self.items())
+
     def to(self, device: torch.device | str) -> "Decisions":
         """The same decisions on another device."""
         return self._map(lambda t: t.to(device))

@@ -5,6 +5,8 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from convgate.gating.pooling import global_mean
+
 __all__ = ["ChannelHead", "SpatialHead"]
 
 
@@ -51,7 +53,7 @@ class ChannelHead(nn.Module):
         return self.reduce.weight.numel() + self.expand.weight.numel()
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = x.mean((2, 3), keepdim=True, dtype=self.reduce.weight.dtype)
+        pooled = global_mean(x, self.reduce.weight.dtype)
         return self.expand(F.relu(self.norm(self.reduce(pooled))))
 
 

@@ -21,7 +21,13 @@ def expand_channels(mask: Tensor, channels: int, group: int) -> Tensor:
 
 def mask_positions(x: Tensor, mask: Tensor) -> Tensor:
     """Zero the positions of `x` [N, C, H, W] whose tile is closed in `mask` [N, 1, rows, columns]."""
-    return x * expand_tiles(mask, (x.shape[2], x.shape[3])).to(x.dtype)
+    (height, width), (rows, columns) = x.shape[2:], mask.shape[2:]
+    if height % rows or width % columns:
+        return x * expand_tiles(mask, (height, width)).to(x.dtype)
+    # Even tiles: views of x by tile, so that neither the spread mask nor its gradient is ever stored.
+    tiled = x.unflatten(3, (columns, -1)).unflatten(2, (rows, -1))
+    masked = tiled * mask.to(x.dtype).view(-1, 1, rows, 1, columns, 1)
+    return masked.flatten(4, 5).flatten(2, 3)
 
 
 def mask_channels(x: Tensor, mask: Tensor, group: int = 1) -> Tensor:
