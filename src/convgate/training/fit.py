@@ -1,0 +1,114 @@
+"""Run one training stage with Lightning: checkpoints, exact resume, logs, progress, several processes."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import nn
+
+from convgate.data import Batches, Splits
+from convgate.methods import Method
+from convgate.training.callbacks import History
+from convgate.training.module import TrainingModule
+from convgate.training.recipe import Hardware, Recipe, Stage
+
+__all__ = ["fit", "lightning_precision"]
+
+_CHECKPOINT = "last.ckpt"
+
+
+def fit(
+    network: nn.Module,
+    stage: Stage,
+    splits: Splits,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    method: Method | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    progress_bar: bool = True,
+) -> L.Trainer:
+    """Train `network` in place for one stage; `folder` gets checkpoint, epochs.csv and TensorBoard logs.
+
+    Continues from the checkpoint in `folder` if there is one. Returns Lightning's trainer, whose `is_global_zero`
+    tells the one process that should go on to write results.
+    """
+    hardware = recipe.hardware
+    if hardware.channels_last:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if hardware.compile:
+        network.compile()
+    module = TrainingModule(
+        network,
+        stage,
+        splits.train,
+        recipe.augmentation,
+        seed=recipe.seed,
+        method=method,
+        channels_last=hardware.channels_last,
+    )
+    keep = ModelCheckpoint(folder, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
+    callbacks: list[Callback] = [keep, History(folder / "epochs.csv", say)]
+    if progress_bar:
+        callbacks.append(RichProgressBar(leave=False))
+    with _quiet():
+        trainer = L.Trainer(
+            max_epochs=stage.epochs,
+            accelerator=hardware.accelerator,
+            devices=hardware.devices,
+            num_nodes=hardware.nodes,
+            strategy="ddp" if hardware.devices * hardware.nodes > 1 else "auto",
+            precision=lightning_precision(hardware),
+            callbacks=callbacks,
+            logger=TensorBoardLogger(folder, name=None, version="tensorboard"),
+            use_distributed_sampler=False,
+            enable_progress_bar=progress_bar,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=50,
+        )
+        share = {"rank": trainer.global_rank, "world_size": trainer.world_size}
+        train = Batches(splits.train, stage.batch_size, seed=recipe.seed, shuffle=True, drop_last=True, **share)
+        validation = Batches(splits.validation, max(stage.batch_size, 256), **share)
+        checkpoint = folder / _CHECKPOINT
+        resume = str(checkpoint) if checkpoint.is_file() else None
+        trainer.fit(module, train, validation, ckpt_path=resume, weights_only=True)
+    return trainer
+
+
+def lightning_precision(hardware: Hardware) -> Any:
+    """Lightning's name for the precision that a recipe asks for."""
+    if hardware.precision == "auto":
+        return "bf16-mixed" if _computes_in_bfloat16(hardware.accelerator) else "32-true"
+    return {"float32": "32-true", "bfloat16": "bf16-mixed"}[hardware.precision]
+
+
+def _computes_in_bfloat16(accelerator: str) -> bool:
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence Lightning's advertisements, and warnings about its own use of PyTorch."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message="The number of training batches .*")
+            warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty.*")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,104 @@
+"""The Lightning module: task loss plus the method's penalty, with noise that depends on seed, epoch and step alone."""
+
+import random
+from typing import Any
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convgate.data import Augmentation, ImageSet, normalise
+from convgate.graph import GatedNetwork
+from convgate.methods import Method
+from convgate.training.optimise import learning_rate_factor, make_optimiser
+from convgate.training.recipe import Stage
+
+__all__ = ["TrainingModule"]
+
+
+class TrainingModule(L.LightningModule):
+    """Trains a network, gated or not, on batches (images uint8 [N, C, H, W], labels int64 [N]).
+
+    Everything random in a step (crops, flips, gate noise) is seeded from (seed, epoch, step, rank), so that a run that
+    was interrupted and resumed ends in the same weights as one that was not.
+
+    Args:
+        network: what is trained; with a `method`, a `GatedNetwork`.
+        stage: optimiser, schedule, length.
+        images: the training set, for its channel statistics.
+        augmentation: of training batches.
+        seed: see above.
+        method: whose penalty is added to the cross-entropy.
+        channels_last: keep images as NHWC in memory.
+
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        stage: Stage,
+        images: ImageSet,
+        augmentation: Augmentation,
+        *,
+        seed: int = 0,
+        method: Method | None = None,
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.stage = stage
+        self.statistics = images.mean, images.std
+        self.augmentation = augmentation
+        self.seed = seed
+        self.method = method
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        images, labels = batch
+        seed = self._seed_of_step(index)
+        torch.manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
+        logits, terms = self._forward(self._prepare(self.augmentation(images, generator)))
+        terms["cross_entropy"] = F.cross_entropy(logits.float(), labels, label_smoothing=self.stage.label_smoothing)
+        loss = torch.stack([term for name, term in terms.items() if name != "macs_ratio"]).sum()
+        recorded = {f"train_{name}": term.detach() for name, term in {**terms, "loss": loss}.items()}
+        self.log_dict(recorded, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(labels))
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+        images, labels = batch
+        x = self._prepare(images)
+        recorded = {}
+        if isinstance(self.network, GatedNetwork):
+            logits, decisions = self.network.decide(x)
+            recorded["validation_macs_ratio"] = self.network.cost(decisions).ratio.mean()
+        else:
+            logits = self.network(x)
+        recorded["validation_loss"] = F.cross_entropy(logits.float(), labels)
+        recorded["validation_accuracy"] = (logits.argmax(1) == labels).float().mean()
+        self.log_dict(recorded, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(labels))
+
+    def configure_optimizers(self) -> Any:
+        optimiser = make_optimiser(self.network, self.stage)
+        steps = self.trainer.estimated_stepping_batches
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimiser, lambda step: learning_rate_factor(self.stage, min(step / steps, 1.0))
+        )
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits, and the penalty's terms together with the share of the dense MACs that was spent."""
+        if self.method is None or not isinstance(self.network, GatedNetwork):
+            return self.network(x), {}
+        logits, decisions = self.network.decide(x)
+        progress = self.current_epoch / self.stage.epochs
+        terms = self.method.penalty(decisions, self.network.ledger, progress)
+        terms["macs_ratio"] = self.network.cost(decisions.detach()).ratio.mean()
+        return logits, terms
+
+    def _prepare(self, images: Tensor) -> Tensor:
+        return normalise(images, *self.statistics, memory_format=self.memory_format)
+
+    def _seed_of_step(self, index: int) -> int:
+        return random.Random(f"{self.seed} {self.current_epoch} {index} {self.global_rank}").getrandbits(63)

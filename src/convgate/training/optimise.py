@@ -1,0 +1,31 @@
+"""The optimiser and the learning-rate schedule of a training stage."""
+
+import math
+
+import torch
+from torch import nn
+
+from convgate.graph import GatedNetwork
+from convgate.training.recipe import Stage
+
+__all__ = ["learning_rate_factor", "make_optimiser"]
+
+
+def make_optimiser(network: nn.Module, stage: Stage) -> torch.optim.SGD:
+    """SGD with Nesterov momentum; gates are not decayed (source: DGNet's code)."""
+    gates = list(network.gate_parameters()) if isinstance(network, GatedNetwork) else []
+    held = {id(p) for p in gates}
+    others = [p for p in network.parameters() if id(p) not in held]
+    groups = [{"params": others}, *([{"params": gates, "weight_decay": 0.0}] if gates else [])]
+    return torch.optim.SGD(
+        groups, stage.lr, momentum=stage.momentum, nesterov=stage.momentum > 0, weight_decay=stage.weight_decay
+    )
+
+
+def learning_rate_factor(stage: Stage, progress: float) -> float:
+    """What the learning rate is multiplied by when the share `progress` in [0, 1] of the stage is done."""
+    if progress < stage.warmup:
+        return progress / stage.warmup
+    if stage.schedule == "steps":
+        return stage.gamma ** sum(progress >= milestone for milestone in stage.milestones)
+    return (1 + math.cos(math.pi * (progress - stage.warmup) / (1 - stage.warmup))) / 2

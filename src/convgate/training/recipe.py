@@ -1,0 +1,241 @@
+"""Recipes: everything that a training run depends on, as validated plain data.
+
+A recipe is a YAML file whose keys are the fields below; `convgate train FILE --gated.epochs 3` overrides any of them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from convgate.data import Augmentation
+from convgate.errors import ConvgateError, RecipeError
+
+if TYPE_CHECKING:
+    import jsonargparse
+
+__all__ = [
+    "DataChoice",
+    "Hardware",
+    "MethodChoice",
+    "ModelChoice",
+    "Recipe",
+    "Stage",
+    "dump_recipe",
+    "load_recipe",
+    "recipe_parser",
+    "shipped_recipes",
+]
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which network is gated.
+
+    Args:
+        name: as `convgate.models.create` takes it: cifar_resnet20, resnet18, timm/NAME, ..
+        options: of the builder, e.g. num_classes.
+        weights: a safetensors file to start from.
+        rename: prefixes of the file's keys to replace, e.g. {linear: fc}.
+
+    """
+
+    name: str = "cifar_resnet20"
+    options: dict[str, Any] = field(default_factory=dict)
+    weights: str | None = None
+    rename: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataChoice:
+    """Which images.
+
+    Args:
+        name: digits, cifar10 or cifar100.
+        options: of the loader in `convgate.data`, e.g. root.
+
+    """
+
+    name: str = "digits"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MethodChoice:
+    """Which gating method.
+
+    Args:
+        name: DualGating.
+        options: of the method's class.
+
+    """
+
+    name: str = "DualGating"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training stage, by SGD with Nesterov momentum. No epochs: the stage is left out.
+
+    Args:
+        epochs: passes over the training images.
+        batch_size: images per step and process.
+        lr: learning rate after the warm-up.
+        momentum: of SGD.
+        weight_decay: on all parameters but those of the gates.
+        schedule: cosine: to 0, per step; steps: times `gamma` at each of `milestones`.
+        milestones: shares of the stage, in (0, 1).
+        gamma: see schedule.
+        warmup: share of the stage in which the learning rate rises from 0.
+        label_smoothing: of the cross-entropy.
+
+    """
+
+    epochs: int = 0
+    batch_size: int = 128
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: Literal["cosine", "steps"] = "cosine"
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    gamma: float = 0.1
+    warmup: float = 0.0
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(self.epochs >= 0, "epochs", self.epochs, "at least 0")
+        _require(self.batch_size >= 2, "batch_size", self.batch_size, "at least 2")
+        _require(self.lr > 0, "lr", self.lr, "above 0")
+        _require(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
+        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
+        _require(all(0 < m < 1 for m in self.milestones), "milestones", self.milestones, "shares in (0, 1)")
+        _require(0 <= self.warmup < 1, "warmup", self.warmup, "in [0, 1)")
+        _require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "in [0, 1)")
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """How the work is done. Results agree up to rounding whatever is chosen.
+
+    Args:
+        precision: auto: bfloat16 autocast where the processor computes in it natively, else float32.
+        channels_last: keep images as NHWC in memory.
+        compile: torch.compile the network: about a minute to start, then faster; for long runs.
+        accelerator: cpu, gpu, .. or auto, as Lightning takes it.
+        devices: processes on each machine (data-parallel if more than one).
+        nodes: machines.
+
+    """
+
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    channels_last: bool = True
+    compile: bool = False
+    accelerator: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run: dense training, gating, training with the method's penalty, calibration.
+
+    Args:
+        title: what the run is, in a few words.
+        data: the images.
+        augmentation: random crops and flips.
+        model: the network.
+        dense: training before gating (0 epochs: start from model.weights, or from scratch).
+        method: how it is gated.
+        gated: training after gating.
+        budget: share of the dense MACs to calibrate to after training; none: the logits stay as trained.
+        calibration_images: how many training images to calibrate on.
+        seed: of everything random.
+        hardware: how the work is done.
+
+    """
+
+    title: str = "convgate run"
+    data: DataChoice = field(default_factory=DataChoice)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    model: ModelChoice = field(default_factory=ModelChoice)
+    dense: Stage = field(default_factory=Stage)
+    method: MethodChoice = field(default_factory=MethodChoice)
+    gated: Stage = field(default_factory=Stage)
+    budget: float | None = None
+    calibration_images: int = 2000
+    seed: int = 0
+    hardware: Hardware = field(default_factory=Hardware)
+
+    def __post_init__(self) -> None:
+        _require(self.budget is None or 0 < self.budget <= 1, "budget", self.budget, "in (0, 1], or null")
+        _require(self.calibration_images >= 1, "calibration_images", self.calibration_images, "at least 1")
+        _require(self.seed >= 0, "seed", self.seed, "at least 0")
+
+
+def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in a YAML file, with command-line style overrides such as `["--gated.epochs", "3"]`.
+
+    Args:
+        source: a path, or the name of a recipe that comes with convgate (see `shipped_recipes`).
+        overrides: fields and values, nested fields with dots.
+
+    Raises:
+        RecipeError: no such file, an unknown key, or a value of the wrong kind; the message names it.
+
+    """
+    import jsonargparse
+
+    path = _find(source)
+    parser = recipe_parser()
+    try:
+        values = parser.instantiate(parser.parse_args(["--config", str(path), *overrides]))
+    except (jsonargparse.ArgumentError, ConvgateError, OSError) as error:
+        changes = f" with {' '.join(overrides)}" if overrides else ""
+        raise RecipeError(f"recipe {path}{changes}: {error}. `convgate recipe --help` lists the fields") from error
+    return Recipe(**{name: value for name, value in values.as_dict().items() if name != "config"})
+
+
+def recipe_parser() -> "jsonargparse.ArgumentParser":
+    """The parser behind recipes; its help lists every field."""
+    import jsonargparse
+
+    parser = jsonargparse.ArgumentParser(prog="convgate train RECIPE", exit_on_error=False)
+    parser.add_argument("--config", action="config", help="a recipe file")
+    parser.add_class_arguments(Recipe)
+    return parser
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with convgate: name -> file."""
+    folder = Path(str(resources.files("convgate"))) / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML, every field written out."""
+    import yaml
+
+    return yaml.safe_dump(_plain(asdict(recipe)), sort_keys=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def _find(source: str | Path) -> Path:
+    path = Path(source)
+    shipped = shipped_recipes()
+    if path.is_file():
+        return path
+    if str(source) in shipped:
+        return shipped[str(source)]
+    raise RecipeError(f"there is no recipe file {source}; shipped recipes are: {', '.join(shipped) or 'none'}")
+
+
+def _require(holds: bool, name: str, value: Any, allowed: str) -> None:
+    if not holds:
+        raise RecipeError(f"{name} is {value!r}; it must be {allowed}")

@@ -1,0 +1,209 @@
+"""A whole training run from a recipe: dense training, gating, gated training, calibration, evaluation.
+
+Each step leaves a file behind when it is complete, and is skipped if the file is there: a run that was interrupted is
+continued by starting it again.
+"""
+
+import json
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convgate import checkpoint
+from convgate.analysis import Evaluation, evaluate
+from convgate.data import Batches, ImageSet, Splits, normalise
+from convgate.data import load as load_data
+from convgate.errors import CheckpointError, RecipeError
+from convgate.files import replacing, write_text
+from convgate.graph import GatedNetwork, gate
+from convgate.methods import Method
+from convgate.methods import create as create_method
+from convgate.models import create as create_model
+from convgate.training.calibrate import calibrate
+from convgate.training.fit import fit
+from convgate.training.recipe import Recipe, dump_recipe
+
+__all__ = ["Run", "run"]
+
+_EVALUATION_BATCH = 250
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run: its folder, what went in, and what came out; `metrics` is the content of metrics.json."""
+
+    folder: Path
+    recipe: Recipe
+    splits: Splits
+    network: GatedNetwork
+    dense: Evaluation
+    gated: Evaluation
+    metrics: Mapping[str, Any]
+
+
+def run(
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    say: Callable[[str], None] = lambda line: None,
+    progress_bar: bool = True,
+) -> Run | None:
+    """Carry out `recipe` in `folder`, or finish what an interrupted run left there.
+
+    Writes recipe.yaml, dense.safetensors (state dict), gated.safetensors (trained), network.safetensors (calibrated;
+    see `convgate.load`), metrics.json, and per stage a folder with epochs.csv, a checkpoint and TensorBoard logs.
+    Returns None in all but the first of several processes.
+
+    Args:
+        recipe: what to do.
+        folder: where; made if need be. One that holds another recipe's run is refused.
+        say: takes one line of news at a time.
+        progress_bar: show Lightning's.
+
+    Raises:
+        RecipeError: the folder holds a run of another recipe.
+        ConvgateError: whatever the data, the model or the method refuse.
+
+    """
+    folder = Path(folder)
+    started = time.monotonic()
+    _claim(recipe, folder)
+    splits = load_data(recipe.data.name, **recipe.data.options)
+    method = create_method(recipe.method.name, recipe.method.options)
+    torch.manual_seed(recipe.seed)
+    dense = create_model(recipe.model.name, **recipe.model.options)
+    if recipe.model.weights:
+        _load_weights(dense, Path(recipe.model.weights), recipe.model.rename)
+    settings = {"say": say, "progress_bar": progress_bar}
+    first = _train_dense(dense, recipe, splits, folder, settings)
+    network = _train_gated(dense, method, recipe, splits, folder, settings)
+    if network is None or not first:
+        return None
+    network = _calibrate(network, recipe, splits, folder, say)
+    say("evaluating on the test images")
+    dense_evaluation = evaluate(dense, _batches(splits.test), prepare=_prepare(splits.test))
+    evaluation = evaluate(network, _batches(splits.test), prepare=_prepare(splits.test))
+    metrics = _metrics(recipe, dense_evaluation, evaluation, time.monotonic() - started)
+    write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    return Run(folder, recipe, splits, network, dense_evaluation, evaluation, metrics)
+
+
+def _claim(recipe: Recipe, folder: Path) -> None:
+    text, path = dump_recipe(recipe), folder / "recipe.yaml"
+    if path.is_file() and path.read_text(encoding="utf-8") != text:
+        raise RecipeError(
+            f"{folder} holds a run of another recipe ({path} differs from the one given); choose another folder, or "
+            "delete that one"
+        )
+    if not path.is_file():
+        write_text(path, text)
+
+
+def _train_dense(model: nn.Module, recipe: Recipe, splits: Splits, folder: Path, settings: Mapping[str, Any]) -> bool:
+    """Train the ungated model in place, or load what an earlier run made of it. Is this the first process?"""
+    from safetensors.torch import load_file, save_file
+
+    path, first = folder / "dense.safetensors", True
+    if path.is_file():
+        model.load_state_dict(load_file(path))
+        return True
+    if recipe.dense.epochs:
+        settings["say"](f"training the dense network for {recipe.dense.epochs} epochs")
+        first = fit(model, recipe.dense, splits, recipe, folder / "dense", **settings).is_global_zero
+    if first:
+        with replacing(path) as temporary:
+            save_file({key: value.cpu().contiguous() for key, value in model.state_dict().items()}, temporary)
+    return first
+
+
+def _train_gated(
+    model: nn.Module, method: Method, recipe: Recipe, splits: Splits, folder: Path, settings: Mapping[str, Any]
+) -> GatedNetwork | None:
+    path = folder / "gated.safetensors"
+    if path.is_file():
+        return checkpoint.load(path, model)
+    example = _prepare(splits.train)(splits.train.images[:2])
+    torch.manual_seed(recipe.seed + 1)
+    network = gate(model, method, example)
+    settings["say"](network.plan.summary())
+    if recipe.gated.epochs:
+        settings["say"](f"training the gated network for {recipe.gated.epochs} epochs")
+        trainer = fit(network, recipe.gated, splits, recipe, folder / "gated", method=method, **settings)
+        if not trainer.is_global_zero:
+            return None
+    checkpoint.save(network, path)
+    return checkpoint.load(path, model)
+
+
+def _calibrate(
+    network: GatedNetwork, recipe: Recipe, splits: Splits, folder: Path, say: Callable[[str], None]
+) -> GatedNetwork:
+    if recipe.budget is not None:
+        say(f"calibrating to {recipe.budget:.1%} of the dense MACs")
+        images = splits.train.take(min(recipe.calibration_images, len(splits.train)), recipe.seed)
+        prepare = _prepare(splits.train)
+        batches = [prepare(batch) for batch, _ in _batches(images)]
+        done = calibrate(network, batches, recipe.budget)
+        say(f"calibrated to {done.reached:.3%} on {done.images} images in {done.passes} passes")
+    checkpoint.save(network, folder / "network.safetensors")
+    return network
+
+
+def _load_weights(model: nn.Module, path: Path, rename: Mapping[str, str]) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise CheckpointError(f"there is no weights file {path}")
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from error
+    for old, new in rename.items():
+        tensors = {new + key.removeprefix(old) if key.startswith(old) else key: t for key, t in tensors.items()}
+    expected = model.state_dict()
+    # Counters of batch norm: nothing depends on them where the momentum is fixed, and some exports leave them out.
+    optional = {key for key in expected if key.endswith("num_batches_tracked")}
+    missing, extra = expected.keys() - tensors.keys() - optional, tensors.keys() - expected.keys()
+    wrong = [key for key in expected.keys() & tensors.keys() if expected[key].shape != tensors[key].shape]
+    if missing or extra or wrong:
+        raise CheckpointError(
+            f"{path} does not fit {type(model).__name__} (missing: {sorted(missing)[:4]}, unknown: "
+            f"{sorted(extra)[:4]}, other shape: {sorted(wrong)[:4]}); `model.rename` replaces prefixes of its keys"
+        )
+    model.load_state_dict({**{key: expected[key] for key in optional}, **tensors})
+
+
+def _prepare(images: ImageSet) -> Callable[[Tensor], Tensor]:
+    return lambda batch: normalise(batch, images.mean, images.std)
+
+
+def _batches(images: ImageSet) -> Batches:
+    return Batches(images, _EVALUATION_BATCH)
+
+
+def _metrics(recipe: Recipe, dense: Evaluation, gated: Evaluation, seconds: float) -> dict[str, Any]:
+    from convgate import __version__
+
+    spending = gated.spending
+    assert spending is not None
+    return {
+        "dense": {"accuracy": dense.accuracy, "macs": spending.dense},
+        "gated": {
+            "accuracy": gated.accuracy,
+            "macs_ratio": spending.ratio,
+            "macs_percentiles": spending.percentiles,
+        },
+        "budget": recipe.budget,
+        "test_images": len(dense.labels),
+        "seed": recipe.seed,
+        "seconds": round(seconds, 1),
+        "versions": {"convgate": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+    }
