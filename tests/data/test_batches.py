@@ -79,8 +79,18 @@ def test_the_order_depends_on_seed_and_epoch_alone():
 def test_set_epoch_leaves_a_pass_alone_that_has_begun():
     batches = Batches(numbered(50), 7, shuffle=True)
     expected, running = seen(batches), iter(batches)
+    first = next(running)
     batches.set_epoch(1)
-    assert seen(running) == expected != seen(batches)
+    assert seen([first, *running]) == expected != seen(batches)
+
+
+def test_an_iterator_made_before_set_epoch_follows_it():
+    """Lightning makes the iterator of a resumed run's first epoch before it calls set_epoch."""
+    batches, resumed = Batches(numbered(50), 7, shuffle=True), Batches(numbered(50), 7, shuffle=True)
+    batches.set_epoch(3)
+    early = iter(resumed)
+    resumed.set_epoch(3)
+    assert seen(early) == seen(batches)
 
 
 def test_not_shuffled_is_in_order_whatever_the_epoch():

@@ -1,5 +1,21 @@
 """What gates learned: evaluation, statistics, cost maps, and the HTML report."""
 
+from convgate.analysis.census import GateCensus, census
+from convgate.analysis.cost_maps import cost_maps
 from convgate.analysis.evaluation import Evaluation, Spending, evaluate
+from convgate.analysis.report import write_report
+from convgate.analysis.sites import SiteCost, site_costs
+from convgate.analysis.stages import StageCurves
 
-__all__ = ["Evaluation", "Spending", "evaluate"]
+__all__ = [
+    "Evaluation",
+    "GateCensus",
+    "SiteCost",
+    "Spending",
+    "StageCurves",
+    "census",
+    "cost_maps",
+    "evaluate",
+    "site_costs",
+    "write_report",
+]

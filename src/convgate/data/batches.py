@@ -79,7 +79,7 @@ class Batches:
         return SimpleNamespace(sampler=self, batch_size=self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the next pass; `epoch` >= 0. A pass already begun keeps its own."""
+        """Choose the order of the next pass; `epoch` >= 0. A pass that has yielded a batch keeps its own."""
         _check_at_least("epoch", epoch, 0)
         self.epoch = epoch
 
@@ -88,9 +88,10 @@ class Batches:
         return full if self.drop_last or not left else full + 1
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        # The order is drawn here, not at the first batch, so that a later set_epoch cannot change this pass.
-        indices = self._indices().to(self.images.images.device).split(self.batch_size)[: len(self)]
-        return ((self.images.images[i], self.images.labels[i]) for i in indices)
+        # A generator: the order is drawn at the first batch. Lightning makes the iterator of a resumed run's first
+        # epoch before it calls set_epoch.
+        for indices in self._indices().to(self.images.images.device).split(self.batch_size)[: len(self)]:
+            yield self.images.images[indices], self.images.labels[indices]
 
     def _share(self) -> int:
         """Images of this rank."""

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from convgate.cost import Ledger
@@ -90,6 +90,20 @@ class Plan:
             f"{self.model} x {self.method['name']}: {len(self.sites)} sites, {sum(1 for _ in self.gates)} gates; "
             f"{dense:,} dense MACs, {gateable / dense:.1%} of them gated, gates cost {fixed / dense:.3%}"
         )
+
+    def as_data(self) -> dict[str, Any]:
+        """The plan as plain data, e.g. for JSON."""
+        return {
+            "model": self.model,
+            "method": dict(self.method),
+            "example": list(self.example),
+            "dense_macs": self.ledger.dense,
+            "gate_macs": self.ledger.gate_macs,
+            "sites": [asdict(site) for site in self.sites],
+            "skipped": {rejected.name: rejected.reason for rejected in self.skipped},
+            "layers": {layer.name: layer.macs for layer in self.ledger.layers},
+            "uncounted": list(self.ledger.uncounted),
+        }
 
     def __str__(self) -> str:
         from rich.console import Console

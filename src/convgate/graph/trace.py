@@ -85,6 +85,10 @@ class Trace:
         but for flags) to corresponding inputs. What only one mode computes has no counterpart.
         """
         found: dict[str, fx.Node] = {}
+
+        def counterpart(node: fx.Node) -> fx.Node | None:
+            return found.get(node.name)
+
         only_calls = _only_calls(self.training)
         evaluated = _only_calls(self.evaluation)
         candidates: dict[tuple, list[fx.Node]] = {}
@@ -94,7 +98,7 @@ class Trace:
             target = str(node.target)
             if evaluated.get(target) is node and target in only_calls:
                 found[node.name] = only_calls[target]
-            elif same := candidates.get(_signature(node, lambda n: found.get(n.name))):
+            elif same := candidates.get(_signature(node, counterpart)):
                 found[node.name] = same.pop(0)
         return found
 

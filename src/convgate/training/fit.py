@@ -42,7 +42,7 @@ def fit(
     """
     hardware = recipe.hardware
     if hardware.channels_last:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(memory_format=torch.channels_last)
     if hardware.compile:
         network.compile()
     module = TrainingModule(
@@ -74,9 +74,17 @@ def fit(
             num_sanity_val_steps=0,
             log_every_n_steps=50,
         )
-        share = {"rank": trainer.global_rank, "world_size": trainer.world_size}
-        train = Batches(splits.train, stage.batch_size, seed=recipe.seed, shuffle=True, drop_last=True, **share)
-        validation = Batches(splits.validation, max(stage.batch_size, 256), **share)
+        rank, world_size = trainer.global_rank, trainer.world_size
+        train = Batches(
+            splits.train,
+            stage.batch_size,
+            seed=recipe.seed,
+            shuffle=True,
+            rank=rank,
+            world_size=world_size,
+            drop_last=True,
+        )
+        validation = Batches(splits.validation, max(stage.batch_size, 256), rank=rank, world_size=world_size)
         checkpoint = folder / _CHECKPOINT
         resume = str(checkpoint) if checkpoint.is_file() else None
         trainer.fit(module, train, validation, ckpt_path=resume, weights_only=True)

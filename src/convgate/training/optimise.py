@@ -1,6 +1,7 @@
 """The optimiser and the learning-rate schedule of a training stage."""
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,7 +17,9 @@ def make_optimiser(network: nn.Module, stage: Stage) -> torch.optim.SGD:
     gates = list(network.gate_parameters()) if isinstance(network, GatedNetwork) else []
     held = {id(p) for p in gates}
     others = [p for p in network.parameters() if id(p) not in held]
-    groups = [{"params": others}, *([{"params": gates, "weight_decay": 0.0}] if gates else [])]
+    groups: list[dict[str, Any]] = [{"params": others}]
+    if gates:
+        groups.append({"params": gates, "weight_decay": 0.0})
     return torch.optim.SGD(
         groups, stage.lr, momentum=stage.momentum, nesterov=stage.momentum > 0, weight_decay=stage.weight_decay
     )

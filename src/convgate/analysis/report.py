@@ -1,0 +1,133 @@
+"""The report: one self-contained HTML page of what a gated network learned."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from convgate.analysis import figures
+from convgate.analysis.census import census
+from convgate.analysis.evaluation import Evaluation, Spending
+from convgate.analysis.gallery import gallery
+from convgate.analysis.pictures import colour_bar, svg_uri
+from convgate.analysis.sites import site_costs
+from convgate.analysis.stages import StageCurves
+from convgate.data import ImageSet
+from convgate.errors import InputError
+from convgate.files import write_text
+from convgate.graph import GatedNetwork, Plan
+
+__all__ = ["write_report"]
+
+MAPPED = 12
+EXTREMES = 8
+
+
+def write_report(
+    path: str | Path,
+    *,
+    title: str,
+    summary: Mapping[str, Any],
+    stages: Sequence[StageCurves],
+    network: GatedNetwork,
+    dense: Evaluation,
+    gated: Evaluation,
+    images: ImageSet,
+    notes: Mapping[str, str],
+) -> None:
+    """Write the page to `path`: complete, or not at all.
+
+    Args:
+        path: of the HTML file.
+        title: heading of the page.
+        summary: what metrics.json holds: {"dense": {"accuracy": ..}, "gated": {"accuracy": .., "macs_ratio": ..}}, all
+            shares in [0, 1]; other keys are left alone.
+        stages: training curves, in the order of training.
+        network: the gated network; only its plan is read.
+        dense: evaluation of the ungated network on `images`.
+        gated: evaluation of `network` on `images`.
+        images: the test set, in the order of the evaluations.
+        notes: facts for the table at the end (machine, versions, seed, ..), in that order.
+
+    Raises:
+        InputError: the parts do not belong together.
+
+    """
+    spending = _check(summary, network, dense, gated, images)
+    target = _target(stages, network.plan)
+    counted = census(spending.decisions)
+    shares = spending.macs.double() / spending.dense
+    costs = site_costs(network.plan, spending)
+    context = {
+        "title": title,
+        "n": len(images),
+        "dense_accuracy": float(summary["dense"]["accuracy"]),
+        "gated_accuracy": float(summary["gated"]["accuracy"]),
+        "macs_ratio": float(summary["gated"]["macs_ratio"]),
+        "target": target,
+        "least": float(shares.min()),
+        "most": float(shares.max()),
+        "dense_macs": spending.dense,
+        "stages": [(stage.name, panels) for stage in stages if (panels := figures.training_curves(stage))],
+        "site_bars": figures.site_bars(costs),
+        "census": [(k, d) for k in ("spatial", "channel") if (d := figures.gate_census(counted, k))],
+        "histogram": figures.cost_histogram(spending, target),
+        "difficulty": [] if images.difficulty is None else figures.by_difficulty(images.difficulty.cpu(), dense, gated),
+        "gallery": gallery(network, gated, spending, images, mapped=MAPPED, extremes=EXTREMES),
+        "plan": network.plan,
+        "sites": list(zip(network.plan.sites, costs, strict=False)),
+        "notes": notes,
+    }
+    write_text(path, _render(context))
+
+
+def _render(context: Mapping[str, Any]) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("convgate.analysis"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = lambda share, digits=1: f"{share:.{digits}%}"
+    environment.filters["svg_uri"] = svg_uri
+    return environment.get_template("report.html.j2").render(context, colour_bar=colour_bar())
+
+
+def _target(stages: Sequence[StageCurves], plan: Plan) -> float | None:
+    """The budget of the last stage that had one, else of the method."""
+    targets = [stage.target for stage in stages if stage.target is not None]
+    return targets[-1] if targets else plan.method["options"].get("macs")
+
+
+def _check(
+    summary: Mapping[str, Any], network: GatedNetwork, dense: Evaluation, gated: Evaluation, images: ImageSet
+) -> Spending:
+    spending = gated.spending
+    if spending is None:
+        raise InputError("write_report(gated=..) has no spending; give what evaluate() returned for a GatedNetwork")
+    for name, evaluation in (("dense", dense), ("gated", gated)):
+        if not torch.equal(evaluation.labels, images.labels.cpu()):
+            raise InputError(
+                f"write_report({name}=..) is of {len(evaluation.labels)} images and `images` holds {len(images)}, or "
+                "their labels differ; give the image set that was evaluated, in the same order"
+            )
+    if set(spending.decisions) != set(network.ledger.gates) or spending.dense != network.ledger.dense:
+        raise InputError("write_report(gated=..) is of another network; evaluate the network that is given")
+    facts = {
+        ("dense", "accuracy"): dense.accuracy,
+        ("gated", "accuracy"): gated.accuracy,
+        ("gated", "macs_ratio"): spending.ratio,
+    }
+    for (part, key), measured in facts.items():
+        stated = summary.get(part, {}).get(key)
+        # Room for a summary that was rounded; more means that it is of another run.
+        if stated is None or not abs(stated - measured) <= 5e-3:
+            raise InputError(
+                f"write_report(summary=..) says {part}.{key} = {stated}, and the evaluation says {measured:.4f}; give "
+                "the summary of the same run"
+            )
+    return spending

@@ -1,0 +1,33 @@
+"""What the sites of a plan cost, dense and gated."""
+
+from dataclasses import dataclass
+
+from convgate.analysis.evaluation import Spending
+from convgate.graph import Plan
+
+__all__ = ["SiteCost", "site_costs"]
+
+
+@dataclass(frozen=True)
+class SiteCost:
+    """Mean MACs per image of one site: of the ungated network (`dense`) and of the gated one (`gated`)."""
+
+    name: str
+    dense: int
+    gated: float
+
+
+def site_costs(plan: Plan, spending: Spending) -> list[SiteCost]:
+    """The sites in the plan's order, then everything outside of them, then the gates: together all that is counted."""
+    dense = {layer.name: layer.macs for layer in plan.ledger.layers}
+    costs, inside = [], set()
+    for site in plan.sites:
+        layers = [plan.layer_names[node] for node in site.convs]
+        inside.update(layers)
+        costs.append(_total(site.name, dense, spending, layers))
+    costs.append(_total("all other layers", dense, spending, [name for name in dense if name not in inside]))
+    return [*costs, SiteCost("gates", 0, float(plan.ledger.gate_macs))]
+
+
+def _total(name: str, dense: dict[str, int], spending: Spending, layers: list[str]) -> SiteCost:
+    return SiteCost(name, sum(dense[n] for n in layers), sum(spending.by_layer[n] for n in layers))

@@ -1,0 +1,49 @@
+"""What commands have in common: where they print, and how they show results."""
+
+import json
+from argparse import ArgumentParser
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["add_json", "news", "show", "show_metrics"]
+
+
+def add_json(parser: ArgumentParser) -> None:
+    """The option for programs that read the result."""
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else, to stdout")
+
+
+def news() -> "Console":
+    """Where progress goes: stderr, so that stdout holds the result alone."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def show(result: Any) -> None:
+    """Print a result to stdout: a rich renderable or text as it is, a mapping as JSON."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if isinstance(result, Mapping):
+        console.out(json.dumps(result, indent=2))
+    else:
+        console.print(result)
+
+
+def show_metrics(metrics: Mapping[str, Any]) -> None:
+    """Print a run's metrics as a table."""
+    from rich import box
+    from rich.table import Table
+
+    dense, gated = metrics["dense"], metrics["gated"]
+    table = Table("", "test accuracy", "MACs per image", "share of dense", box=box.SIMPLE_HEAD)
+    table.add_row("dense", f"{dense['accuracy']:.2%}", f"{dense['macs']:,}", "100.0%")
+    spent = round(dense["macs"] * gated["macs_ratio"])
+    table.add_row("gated", f"{gated['accuracy']:.2%}", f"{spent:,}", f"{gated['macs_ratio']:.1%}")
+    show(table)
+    spread = ", ".join(f"p{p} {share:.1%}" for p, share in gated["macs_percentiles"].items())
+    show(f"MACs per image, gated: {spread} of dense ({metrics['test_images']:,} test images)")
