@@ -28,7 +28,7 @@ def _randomise(model, example, seed=0):
         model.train()
         for dropout in dropouts:
             dropout.eval()
-        model(torch.randn(4, *example.shape[1:], generator=generator))
+        model(torch.randn(example.shape, generator=generator))
         for norm in norms:
             norm.momentum = norm.before
             del norm.before

@@ -26,6 +26,7 @@ def test_training_curves_have_a_panel_for_what_was_logged_and_skip_gaps():
         {"epoch": 1, "train_loss": 2.0, "validation_accuracy": math.nan},
         {"epoch": 2, "train_loss": 1.5},
         {"epoch": 3, "train_loss": 1.25, "validation_accuracy": 0.5},
+        {"epoch": 4, "train_loss": math.nan},
     ]
     loss, accuracy = figures.training_curves(StageCurves("dense", rows))
     assert "Training loss" in texts(loss)

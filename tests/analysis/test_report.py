@@ -74,7 +74,8 @@ def parts():
     by_layer = {name: float(macs.double().mean()) for name, macs in cost.by_layer.items()}
     spending = Spending(cost.macs, cost.dense, by_layer, decisions)
     dense = Evaluation(labels.where(torch.arange(N) >= 3, (labels + 1) % 3), labels)
-    gated = Evaluation(labels.where(torch.arange(N) >= 6, (labels + 1) % 3), labels, spending)
+    cheap = cost.macs.argsort().argsort() < 6
+    gated = Evaluation(labels.where(~cheap, (labels + 1) % 3), labels, spending)
     return {
         "title": HOSTILE,
         "summary": {"dense": {"accuracy": 0.9}, "gated": {"accuracy": 0.8, "macs_ratio": spending.ratio}},

@@ -1,4 +1,7 @@
-"""What holds for every model that convgate promises to gate."""
+"""What holds for every model that convgate promises to gate.
+
+One batch size throughout: PyTorch prepares its convolutions anew for every shape, and that is what takes the time here.
+"""
 
 import re
 
@@ -34,7 +37,7 @@ _RESIDUAL = {
 }
 _FEATURES = ["densenet121", "vgg16_bn", "googlenet", "timm/inception_v4"]
 MODELS = [*_RESIDUAL, *_FEATURES]
-_SIZES = {"timm/inception_v4": 96, "cifar_resnet20": 32}
+_SIZES = {"timm/inception_v4": 107, "cifar_resnet20": 32}
 
 pytestmark = pytest.mark.filterwarnings("ignore:The default weight initialization of GoogleNet:FutureWarning")
 
@@ -49,7 +52,7 @@ class Case:
         self.x = torch.randn(2, 3, size, size)
         self.model = randomise(create(name), self.x)
         self.before = {key: value.clone() for key, value in self.model.state_dict().items()}
-        self.net = gate(self.model, DualGating(), self.x[:1])
+        self.net = gate(self.model, DualGating(), self.x)
         with torch.no_grad():
             self.y = self.model(self.x)
 
@@ -94,7 +97,7 @@ def test_plan_follows_and_restores_training_mode(case):
     case.model.train()
     next(m for m in case.model.modules() if isinstance(m, nn.BatchNorm2d)).eval()
     modes = [m.training for m in case.model.modules()]
-    assert str(plan(case.model, DualGating(), case.x[:1])) == str(case.net.plan)
+    assert str(plan(case.model, DualGating(), case.x)) == str(case.net.plan)
     assert modes == [m.training for m in case.model.modules()]
     assert all(torch.equal(value, case.before[key]) for key, value in case.model.state_dict().items())
     case.model.eval()
@@ -179,8 +182,8 @@ def _units_read_by_units_only(model):
 @torch.no_grad()
 def test_dense_macs_agree_with_pytorchs_flop_counter(case):
     with FlopCounterMode(display=False) as counter:
-        case.model(case.x[:1])
-    assert 2 * case.net.ledger.dense == counter.get_total_flops()
+        case.model(case.x)
+    assert 2 * case.net.ledger.dense == counter.get_total_flops() / 2
 
 
 @torch.no_grad()
@@ -213,8 +216,9 @@ def test_random_decisions_replay_exactly_and_cost_integers(case, random_decision
     assert alone == cost.macs.tolist()
     y = case.net.replay(case.x, decisions)
     assert torch.isfinite(y).all()
-    # Each sample has its own masks: alone it comes out the same.
-    assert_close(case.net.replay(case.x[1:], decisions.select(slice(1, 2))), y[1:])
+    # Each sample has its own masks.
+    swapped = torch.tensor([1, 0])
+    assert_close(case.net.replay(case.x[swapped], decisions.select(swapped)), y[swapped])
 
 
 @torch.no_grad()
@@ -227,8 +231,10 @@ def test_own_decisions_replay_exactly(case):
 
 def test_every_gate_learns_in_training(case):
     """Gradients of the penalty and of the output reach every gate parameter; the output keeps the model's type."""
-    net = case.net.train()
+    net = case.net.train().requires_grad_(False)
     torch.manual_seed(1)
+    for parameter in net.gate_parameters():
+        parameter.requires_grad_(True)
     with torch.no_grad():
         # Small weights: the gradient of a saturated gate is 0 in float32, which would show nothing.
         for parameter in net.gate_parameters():

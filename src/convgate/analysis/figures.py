@@ -84,16 +84,8 @@ def gate_census(gates: Mapping[str, GateCensus], kind: str) -> Drawing | None:
             left = [a + b for a, b in zip(left, widths, strict=True)]
         density = [100 * gate.density for gate in counts]
         ax.scatter(
-            density,
-            range(len(counts)),
-            s=13,
-            color="white",
-            edgecolor=INK,
-            lw=1,
-            zorder=3,
-            clip_on=False,
-            label="mean open",
-        )
+            density, range(len(counts)), 13, "white", edgecolor=INK, lw=1, zorder=3, clip_on=False, label="mean open"
+        )  # fmt: skip
         ax.set_xlim(0, 100)
         ax.set_xlabel(f"% of the gate's {what}")
         _rows(ax, [f"{name} ({gate.units})" for name, gate in chosen.items()])

@@ -27,8 +27,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> None:
     """Run the demo and print where its page is."""
-    from convgate.analysis.run_report import write_run_report
     from convgate.training.recipe import load_recipe
+    from convgate.training.report import write_run_report
     from convgate.training.run import run as carry_out
 
     recipe = load_recipe("digits-demo", arguments.overrides)

@@ -193,7 +193,9 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         values = parser.instantiate(parser.parse_args(["--config", str(path), *overrides]))
     except (jsonargparse.ArgumentError, ConvgateError, OSError) as error:
         changes = f" with {' '.join(overrides)}" if overrides else ""
-        raise RecipeError(f"recipe {path}{changes}: {error}. `convgate recipe --fields` describes the fields") from error
+        raise RecipeError(
+            f"recipe {path}{changes}: {error}. `convgate recipe --fields` describes the fields"
+        ) from error
     return Recipe(**{name: value for name, value in values.as_dict().items() if name != "config"})
 
 

@@ -1,0 +1,47 @@
+"""What the benchmarks have in common: quantiles, the machine's description, and where records go."""
+
+import json
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def quantiles(seconds: Sequence[float]) -> dict[str, float]:
+    """Median, p20 and p80 of timings, in seconds."""
+    p20, median, p80 = np.quantile(seconds, [0.2, 0.5, 0.8])
+    return {"n": len(seconds), "median_s": float(median), "p20_s": float(p20), "p80_s": float(p80)}
+
+
+def machine() -> dict[str, Any]:
+    """Processor, instruction set, threads and versions."""
+    return {
+        "processor": _processor(),
+        "instruction_set": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "system": platform.system(),
+    }
+
+
+def record(name: str, content: dict[str, Any]) -> Path:
+    """Write a record as JSON and return its path."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({**content, "machine": machine()}, indent=2) + "\n")
+    return path
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return name or platform.processor()

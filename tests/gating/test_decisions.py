@@ -1,0 +1,67 @@
+import pytest
+import torch
+
+from convgate import Decision, Decisions
+from convgate.errors import InputError
+
+
+def decisions(n=3, logits=True, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    shapes = {"b.spatial": (1, 2, 2), "a.channel": (5, 1, 1)}
+    return Decisions(
+        (name, Decision(name.split(".")[1], (t := torch.randn(n, *s, generator=g)).ge(0).float(), t if logits else None))
+        for name, s in shapes.items()
+    )
+
+
+def test_is_an_ordered_read_only_mapping():
+    d = decisions()
+    assert list(d) == ["b.spatial", "a.channel"]
+    assert len(d) == 2
+    assert "a.channel" in d
+    assert "x" not in d
+    assert d.batch_size == 3
+    with pytest.raises(TypeError):
+        d["b.spatial"] = d["a.channel"]
+    with pytest.raises(AttributeError):
+        d.extra = 1
+    with pytest.raises(AttributeError):
+        d["b.spatial"].mask = None
+    assert repr(d) == "Decisions(b.spatial: spatial [3, 1, 2, 2], a.channel: channel [3, 5, 1, 1])"
+
+
+def test_unknown_gate_is_an_error_that_names_the_known_ones():
+    with pytest.raises(InputError, match=r"'x'.*b\.spatial, a\.channel"):
+        decisions()["x"]
+    assert decisions().get("b.spatial") is not None
+
+
+def test_select_and_concatenate_are_inverse():
+    d = decisions(5)
+    again = Decisions.concatenate([d.select(slice(0, 2)), d.select(torch.tensor([2, 3, 4]))])
+    for name in d:
+        assert torch.equal(again[name].mask, d[name].mask)
+        assert torch.equal(again[name].logits, d[name].logits)
+        assert again[name].kind == d[name].kind
+
+
+def test_concatenate_refuses_nothing_and_mixtures():
+    with pytest.raises(InputError):
+        Decisions.concatenate([])
+    with pytest.raises(InputError, match="logits"):
+        Decisions.concatenate([decisions(), decisions(logits=False)])
+
+
+def test_without_logits_detach_density_and_kind():
+    d = decisions()
+    assert all(x.logits is None for x in d.without_logits().values())
+    assert list(d.of_kind("channel")) == ["a.channel"]
+    mask = d["b.spatial"].mask.clone().requires_grad_()
+    live = Decisions({"b": Decision("spatial", mask)})
+    assert not live.detach()["b"].mask.requires_grad
+    for i in range(3):
+        assert d["a.channel"].density[i] == d["a.channel"].mask[i].sum() / 5
+
+
+def test_get_of_an_unknown_gate_gives_the_default():
+    assert decisions().get("x") is None

@@ -1,0 +1,77 @@
+import pytest
+import torch
+
+from convgate.gating import logistic_straight_through, threshold_straight_through
+from convgate.gating.estimators import decide
+
+TEMPERATURE = 0.66667  # DGNet (ICCV 2021) and its code: fixed, never annealed.
+
+
+def sample(logits, seed=0, temperature=TEMPERATURE):
+    torch.manual_seed(seed)
+    return logistic_straight_through(logits, temperature)
+
+
+def noise(shape, seed=0):
+    """The logistic noise of DGNet's code, drawn from the same uniform numbers."""
+    torch.manual_seed(seed)
+    u = torch.rand(shape)
+    return (u + 1e-8).log() - (1 - u + 1e-8).log()
+
+
+def test_samples_are_one_where_logit_plus_logistic_noise_is_positive():
+    logits = torch.randn(1000)
+    mask = sample(logits)
+    assert torch.equal(mask, (logits + noise(1000) >= 0).float())
+    assert set(mask.tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("logit", [-3.0, -0.5, 0.0, 2.0])
+def test_share_of_open_samples_is_the_sigmoid(logit):
+    n = 40_000
+    share = sample(torch.full((n,), logit)).mean().item()
+    expected = torch.sigmoid(torch.tensor(logit)).item()
+    assert share == pytest.approx(expected, abs=5 * (expected * (1 - expected) / n) ** 0.5)
+
+
+def test_initial_bias_opens_88_percent():
+    # DGNet's code: bias 2 means p(on) = sigmoid(2) = 0.881.
+    assert sample(torch.full((40_000,), 2.0)).mean().item() == pytest.approx(0.881, abs=0.01)
+
+
+@pytest.mark.parametrize("temperature", [0.1, TEMPERATURE, 2.0])
+def test_gradient_of_a_sample_is_that_of_the_sigmoid(temperature):
+    logits = torch.randn(500, dtype=torch.float32).requires_grad_()
+    weight = torch.randn(500)
+    (sample(logits, temperature=temperature) * weight).sum().backward()
+    s = torch.sigmoid((logits.detach() + noise(500)) / temperature)
+    torch.testing.assert_close(logits.grad, weight * s * (1 - s) / temperature)
+
+
+def test_gradient_of_the_noise_free_mask_is_that_of_the_sigmoid():
+    logits = torch.tensor([-2.0, -0.0, 0.0, 0.3]).requires_grad_()
+    mask = threshold_straight_through(logits, TEMPERATURE)
+    assert mask.tolist() == [0, 1, 1, 1]
+    mask.sum().backward()
+    s = torch.sigmoid(logits.detach() / TEMPERATURE)
+    torch.testing.assert_close(logits.grad, s * (1 - s) / TEMPERATURE)
+
+
+def test_evaluation_opens_at_zero():
+    # DGNet's code: (logits >= 0).
+    assert decide(torch.tensor([-1e-30, 0.0, 1e-30, float("-inf"), float("inf")])).tolist() == [0, 1, 1, 0, 1]
+
+
+def test_extreme_logits_stay_binary_with_finite_gradients():
+    logits = torch.tensor([-1e4, -80.0, 80.0, 1e4]).requires_grad_()
+    mask = sample(logits)
+    assert mask.tolist() == [0, 0, 1, 1]
+    mask.sum().backward()
+    assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_masks_have_the_logits_dtype_and_are_exactly_binary(dtype):
+    mask = sample(torch.randn(5000).to(dtype))
+    assert mask.dtype == dtype
+    assert set(mask.tolist()) == {0.0, 1.0}
