@@ -1,8 +1,9 @@
 """Images per second in training: a dual-gated ResNet-20 as convgate trains it, a dense one in a plain loop.
 
 The plain loop is what one would write first: eager float32, contiguous tensors, torch.optim.SGD, no Lightning. Both
-draw the same uint8 batches and augment them alike. Blocks of steps alternate: convgate's steps run inside Lightning's loop,
-and a callback runs the plain steps between them, so both see the same state of the machine. Compiling is not timed.
+draw the same uint8 batches and augment them alike. Blocks of steps alternate: convgate's steps run inside
+Lightning's loop, and a callback runs the plain steps between them, so both see the same state of the machine.
+Compiling is not timed.
 
     python benchmarks/training_throughput.py [--blocks 12] [--steps 8] [--no-compile]
 """

@@ -1,4 +1,4 @@
-"""What several test files share: randomised models, so that no feature is zero or constant by accident of initialisation."""
+"""What several test files share: models with random norms, so that no feature is zero by accident, and random gates."""
 
 import pytest
 import torch
@@ -6,6 +6,9 @@ from torch import nn
 
 from convgate import DualGating, gate
 from convgate.models import create
+
+# The networks are small: two threads are hardly faster than one, and far slower when another process wants a core.
+torch.set_num_threads(1)
 
 
 def _randomise(model, example, seed=0):

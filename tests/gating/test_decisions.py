@@ -9,7 +9,10 @@ def decisions(n=3, logits=True, seed=0):
     g = torch.Generator().manual_seed(seed)
     shapes = {"b.spatial": (1, 2, 2), "a.channel": (5, 1, 1)}
     return Decisions(
-        (name, Decision(name.split(".")[1], (t := torch.randn(n, *s, generator=g)).ge(0).float(), t if logits else None))
+        (
+            name,
+            Decision(name.split(".")[1], (t := torch.randn(n, *s, generator=g)).ge(0).float(), t if logits else None),
+        )
         for name, s in shapes.items()
     )
 

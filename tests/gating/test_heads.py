@@ -64,7 +64,9 @@ def test_global_mean_of_bfloat16_has_the_asked_dtype_and_gives_back_its_own():
 
 def gate(**options):
     torch.manual_seed(0)
-    return Gate("channel", (5, 1, 1), ChannelHead(8, 5, **options), lambda logits: logistic_straight_through(logits, 2 / 3))
+    return Gate(
+        "channel", (5, 1, 1), ChannelHead(8, 5, **options), lambda logits: logistic_straight_through(logits, 2 / 3)
+    )
 
 
 def test_gate_offset_is_added_to_the_logits():

@@ -193,7 +193,9 @@ def test_cost_of_open_gates_is_dense_plus_gates(case):
     counts = {}
     for name, module in case.net.gate_modules():
         hooks = [
-            m.register_forward_hook(lambda m, args, y, name=name: counts.__setitem__((name, m), m.weight.numel() * y[0, 0].numel()))
+            m.register_forward_hook(
+                lambda m, args, y, name=name: counts.__setitem__((name, m), m.weight.numel() * y[0, 0].numel())
+            )
             for m in module.modules()
             if isinstance(m, nn.Conv2d)
         ]

@@ -55,7 +55,11 @@ class ChannelGate(nn.Module):
     def __init__(self, channels, outputs):
         super().__init__()
         hidden = channels // 4
-        self.fc1, self.bn, self.fc2 = nn.Conv2d(channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.Conv2d(hidden, outputs, 1)
+        self.fc1, self.bn, self.fc2 = (
+            nn.Conv2d(channels, hidden, 1, bias=False),
+            nn.BatchNorm2d(hidden),
+            nn.Conv2d(hidden, outputs, 1),
+        )
 
     def forward(self, x, book, name):
         hidden = self.fc1.out_channels
@@ -68,7 +72,7 @@ def spread(mask, size):
 
 
 def kept(mask):
-    return mask.sum((1, 2, 3))
+    return mask.double().sum((1, 2, 3))
 
 
 class Basic(nn.Module):
@@ -175,7 +179,10 @@ class Inverted(nn.Module):
         self.block, self.size = block, size
         expand = block.conv[0][0]
         grid = (math.ceil(size[0] / tile), math.ceil(size[1] / tile))
-        self.spatial, self.channel = SpatialGate(expand.in_channels, grid), ChannelGate(expand.in_channels, expand.out_channels)
+        self.spatial, self.channel = (
+            SpatialGate(expand.in_channels, grid),
+            ChannelGate(expand.in_channels, expand.out_channels),
+        )
 
     def forward(self, x, book, name):
         expand, depthwise, project, norm = self.block.conv
@@ -207,7 +214,11 @@ class PublishedMobileNet(nn.Module):
             if str(i) in self.blocks:
                 x = self.blocks[str(i)](x, book, f"features.{i}.conv")
             else:
-                hooks = [m.register_forward_hook(lambda m, a, y: book.dense(m, y)) for m in feature.modules() if isinstance(m, nn.Conv2d)]
+                hooks = [
+                    m.register_forward_hook(lambda m, a, y: book.dense(m, y))
+                    for m in feature.modules()
+                    if isinstance(m, nn.Conv2d)
+                ]
                 x = feature(x)
                 for hook in hooks:
                     hook.remove()
@@ -291,7 +302,6 @@ def test_evaluation_is_as_published(pair):
     output, decisions = net.decide(x)
     open_share = torch.cat([d.mask.flatten() for d in decisions.values()]).mean()
     assert 0.2 < open_share < 0.8, "the gates do not decide both ways, so this shows nothing"
-    book.macs = book.macs.double()
     assert_same(net, expected, book, output, decisions, net.cost(decisions))
 
 
@@ -352,7 +362,7 @@ def test_training_with_noise_is_as_published(pair):
         assert torch.equal(decision.mask, book.masks[name].round()), name
         assert (decision.logits - book.logits[name]).abs().max() <= 1e-4 * (1 + book.logits[name].abs().max()), name
     assert (output - expected).abs().max() <= 1e-4 * expected.abs().max()
-    torch.testing.assert_close(cost.macs, book.macs)
+    torch.testing.assert_close(cost.macs.double(), book.macs, rtol=1e-6, atol=0)
     ours = dict(net.gate_modules())
     for name, theirs in published.gates():
         ending = "conv.bias" if isinstance(theirs, SpatialGate) else "expand.bias"
@@ -404,7 +414,9 @@ def test_loss_terms_are_as_published(progress, annealing):
 
 
 def test_upper_bound_and_weights():
-    opened = Decisions({"c": Decision("channel", torch.ones(2, 4, 1, 1)), "d": Decision("channel", torch.zeros(2, 4, 1, 1))})
+    opened = Decisions(
+        {"c": Decision("channel", torch.ones(2, 4, 1, 1)), "d": Decision("channel", torch.zeros(2, 4, 1, 1))}
+    )
     terms = DualGating(macs=0.25, budget_weight=2.0, bounds_weight=3.0).penalty(opened, FlatLedger(), 0.0)
     # t = 0.5, p = 1: mean of (1 - 0.5)^2 and 0 above, of 0 and (0.5 - 0)^2 below; times 3.
     assert terms["bounds"].item() == pytest.approx(3 * (0.125 + 0.125))

@@ -38,7 +38,9 @@ def run(arguments: Namespace) -> None:
     from convgate.models import OWN
     from convgate.models import create as create_model
 
-    size = arguments.size or (32 if arguments.model in OWN else 224)
+    size = arguments.size
+    if size is None:
+        size = 32 if arguments.model in OWN else 224
     if size < 1:
         raise InputError(f"--size {size}: images are at least 1 pixel wide")
     method = create_method(arguments.method, _options(arguments.option))

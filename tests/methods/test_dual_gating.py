@@ -1,0 +1,221 @@
+"""DualGating's options, where it gates, and what it refuses."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from convgate import DualGating, gate, plan
+from convgate.errors import InputError, PlanError
+from convgate.methods import METHODS, Method
+from convgate.methods import create as create_method
+from convgate.models import create
+
+
+def kinds(net):
+    return {spec.kind for spec in net.plan.gates}
+
+
+@torch.no_grad()
+def assert_open_is_original(net, model, x):
+    y = model(x)
+    assert (net.replay(x, net.open_decisions(len(x))) - y).abs().max() <= 1e-5 * y.abs().max()
+
+
+OPTIONS = [
+    {"spatial": False},
+    {"channel": False},
+    {"tile": 1},
+    {"tile": 3},
+    {"tile": {18: 5, 9: 4, 5: 2}},
+    {"group": 4},
+    {"group": 5},
+    {"group": 1000},
+    {"masks": "equal"},
+    {"where": "everywhere"},
+    {"reduction": 1},
+    {"reduction": 1000},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_each_option_gates_and_keeps_the_contract(options, randomise, random_decisions):
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 18, 18)
+    model = randomise(create("cifar_resnet14", width=6), x)
+    net = gate(model, DualGating(**options), x)
+    assert_open_is_original(net, model, x)
+    assert net.cost(net.open_decisions(1)).macs.item() == net.ledger.dense + net.ledger.gate_macs
+    decisions = random_decisions(net, 2)
+    assert torch.isfinite(net.replay(x, decisions)).all()
+    net.train()
+    y, decisions = net.decide(x)
+    (y.square().mean() + net.cost(decisions).ratio.mean()).backward()
+    assert all(p.grad is not None for p in net.gate_parameters())
+
+
+def test_one_kind_alone(make_small):
+    assert kinds(make_small()[0]) == {"spatial", "channel"}
+    assert kinds(make_small(DualGating(spatial=False))[0]) == {"channel"}
+    assert kinds(make_small(DualGating(channel=False))[0]) == {"spatial"}
+
+
+@pytest.mark.parametrize(
+    ("tile", "grids"),
+    [(1, [16, 8, 4]), (3, [6, 3, 2]), ({16: 8, 8: 3, 4: 4}, [2, 3, 1]), ({"16": 8, "8": 3, "4": 4}, [2, 3, 1])],
+)
+def test_tiles(make_small, tile, grids):
+    net, _ = make_small(DualGating(tile=tile, channel=False))
+    assert [spec.shape for spec in net.plan.gates] == [(1, n, n) for n in grids]
+
+
+def test_groups_round_up_and_close_together(make_small):
+    net, _ = make_small(DualGating(group=3, spatial=False))
+    assert [(s.shape[0], s.group) for s in net.plan.gates] == [(2, 3), (3, 3), (6, 3)]  # 4, 8 and 16 channels
+    decisions = net.open_decisions(1)
+    name = "layer1.0.conv1.channel"
+    decisions[name].mask[0, 1] = 0
+    saved = net.ledger.dense + net.ledger.gate_macs - net.cost(decisions).macs.item()
+    # The second group holds the one channel left over: 1 x 4 pairs of each convolution at 16 x 16.
+    assert saved == 2 * 9 * 16 * 16 * 1 * 4
+
+
+def test_masks_paper_and_equal_differ_in_training_only(make_small, random_decisions):
+    """DGNet's code masks the features by the spatial gate in evaluation only; "equal" does in training too."""
+    paper, x = make_small(DualGating())
+    equal, _ = make_small(DualGating(masks="equal"))
+    equal.load_state_dict(paper.state_dict())
+    decisions = random_decisions(paper, 3)
+    for net in (paper, equal):
+        for m in net.modules():
+            m.training = False
+    with torch.no_grad():
+        evaluated = paper.replay(x, decisions)
+        assert torch.equal(equal.replay(x, decisions), evaluated)
+        # Training's graph with evaluation's layers.
+        paper.training = equal.training = True
+        torch.testing.assert_close(equal.replay(x, decisions), evaluated)
+        assert not torch.allclose(paper.replay(x, decisions), evaluated, rtol=1e-3)
+
+
+def test_where(randomise):
+    x = torch.randn(2, 3, 64, 64)
+    model = randomise(create("resnet50"), x)
+    inside = plan(model, DualGating(), x)
+    everywhere = gate(model, DualGating(where="everywhere"), x)
+    assert {s.name for s in inside.sites} <= {s.name for s in everywhere.plan.sites}
+    assert_open_is_original(everywhere, model, x)
+    deep = create("timm/resnet18d").eval()
+    assert len(plan(deep, DualGating(where="everywhere"), x).sites) == len(plan(deep, DualGating(), x).sites) + 1
+    with pytest.raises(PlanError, match="finds nothing to gate"):
+        gate(create("vgg16_bn"), DualGating(where="branches"), x)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"macs": 0},
+        {"macs": -0.5},
+        {"macs": 1.1},
+        {"macs": float("nan")},
+        {"macs": "half"},
+        {"tile": 0},
+        {"tile": -1},
+        {"tile": {8: 0}},
+        {"tile": 1.5},
+        {"tile": {8: 1.5}},
+        {"tile": "four"},
+        {"tile": {"x": 1}},
+        {"group": 0},
+        {"group": 2.5},
+        {"reduction": 0},
+        {"reduction": 1.5},
+        {"temperature": 0},
+        {"temperature": -1.0},
+        {"temperature": float("nan")},
+        {"masks": "both"},
+        {"budget": "exact"},
+        {"where": "nowhere"},
+        {"bias": float("nan")},
+        {"bounds_weight": float("nan")},
+    ],
+    ids=str,
+)
+def test_bad_options_are_named(options):
+    with pytest.raises(InputError, match=next(iter(options))):
+        DualGating(**options)
+
+
+def test_gating_neither_is_refused():
+    with pytest.raises(InputError, match="spatial=False, channel=False"):
+        DualGating(spatial=False, channel=False)
+
+
+def test_tiles_larger_than_the_map_are_refused():
+    with pytest.raises(PlanError, match=r"tile 5 .*4x4"):
+        gate(create("cifar_resnet8"), DualGating(tile=5), torch.zeros(1, 3, 16, 16))
+    with pytest.raises(PlanError, match="no tile for it"):
+        gate(create("cifar_resnet8"), DualGating(tile={16: 2}), torch.zeros(1, 3, 16, 16))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), nn.Flatten(), nn.Sequential(nn.Flatten(), nn.Linear(192, 2))],
+)
+def test_nothing_to_gate_is_an_error_that_shows_the_plan(model):
+    x = torch.zeros(1, 3, 8, 8)
+    with pytest.raises(PlanError, match="nothing to gate"):
+        gate(model, DualGating(), x)
+    str(plan(model, DualGating(), x))  # a plan can always be shown
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 7])
+def test_tiny_images_still_gate(size):
+    x = torch.randn(2, 3, size, size)
+    model = create("cifar_resnet8").eval()
+    try:
+        net = gate(model, DualGating(), x)
+    except PlanError:
+        return
+    assert_open_is_original(net, model, x)
+
+
+def test_one_pixel_branches_are_masked_like_all_others():
+    """At 4 pixels the last stage works on 1x1 maps; DGNet's rule does not change there."""
+    net = gate(create("cifar_resnet8").eval(), DualGating(), torch.zeros(1, 3, 4, 4))
+    assert [s.name for s in net.plan.gates if s.kind == "channel"][-1] == "layer3.0.conv1.channel"
+    layers = {layer.name: layer for layer in net.ledger.layers}
+    assert layers["layer3.0.conv1"].positions == "layer3.0.spatial"
+
+
+# -- every method ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_describes_itself_and_is_made_again(name):
+    method = METHODS[name]()
+    assert isinstance(method, Method)
+    description = method.describe()
+    assert create_method(description["name"], description["options"]) == method
+    with pytest.raises(AttributeError):
+        method.macs = 0.1
+    assert copy.deepcopy(method) == method
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_gates_a_small_network(name, make_small):
+    net, x = make_small(METHODS[name]())
+    net.train()
+    y, decisions = net.decide(x)
+    terms = METHODS[name]().penalty(decisions, net.ledger, 0.5)
+    assert all(t.dim() == 0 and torch.isfinite(t) for t in terms.values())
+    (y.mean() + sum(terms.values())).backward()
+    assert all(torch.isfinite(p.grad).all() for p in net.gate_parameters())
+
+
+def test_unknown_methods_and_options_are_named():
+    with pytest.raises(InputError, match=r"'Nothing'.*DualGating"):
+        create_method("Nothing")
+    with pytest.raises(InputError, match=r"'density'.*macs"):
+        create_method("DualGating", {"density": 1})

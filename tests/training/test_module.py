@@ -1,0 +1,72 @@
+import pytest
+import torch
+
+from convgate.data import Augmentation, ImageSet
+from convgate.graph import gate
+from convgate.methods import DualGating
+from convgate.models import create
+from convgate.training.fit import lightning_precision
+from convgate.training.module import TrainingModule
+from convgate.training.recipe import Hardware, Stage
+
+
+@pytest.fixture
+def images():
+    pixels = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return ImageSet(pixels, torch.arange(8) % 10, tuple("0123456789"), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+
+def make(images, method=None, seed=0):
+    torch.manual_seed(0)
+    network = create("cifar_resnet8")
+    if method:
+        network = gate(network, method, torch.zeros(2, 3, 32, 32)).train()
+    module = TrainingModule(network, Stage(epochs=4), images, Augmentation(), seed=seed, method=method)
+    module.log_dict = lambda values, **_: module.recorded.update(values)
+    module.recorded = {}
+    return module
+
+
+def test_the_loss_is_the_cross_entropy_plus_the_methods_terms(images):
+    module = make(images, DualGating())
+    loss = module.training_step((images.images, images.labels), 0)
+    terms = {name: float(value) for name, value in module.recorded.items()}
+    assert float(loss.detach()) == pytest.approx(
+        terms["train_cross_entropy"] + terms["train_budget"] + terms["train_bounds"]
+    )
+    assert terms["train_budget"] > 0
+    assert 0 < terms["train_macs_ratio"] <= 1.01
+    loss.backward()
+    assert all(p.grad is not None for p in module.parameters())
+
+
+def test_a_step_depends_on_seed_and_step_alone(images):
+    batch = images.images, images.labels
+    losses = {}
+    for name, seed, index in (("a", 0, 3), ("same", 0, 3), ("step", 0, 4), ("seed", 1, 3)):
+        module = make(images, DualGating(), seed)
+        torch.rand(17)  # whatever was drawn before
+        losses[name] = float(module.training_step(batch, index).detach())
+    assert losses["a"] == losses["same"]
+    assert len({losses["a"], losses["step"], losses["seed"]}) == 3
+
+
+def test_validation_is_accounted_for_without_augmentation(images):
+    module = make(images, DualGating()).eval()
+    module.validation_step((images.images, images.labels), 0)
+    first = dict(module.recorded)
+    module.validation_step((images.images, images.labels), 1)
+    assert first == module.recorded
+    assert {"validation_accuracy", "validation_loss", "validation_macs_ratio"} == set(first)
+
+
+@pytest.mark.parametrize(("asked", "given"), [("float32", "32-true"), ("bfloat16", "bf16-mixed")])
+def test_precision_by_name(asked, given):
+    assert lightning_precision(Hardware(precision=asked)) == given
+
+
+def test_automatic_precision_follows_the_processor(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for capable, expected in ((True, "bf16-mixed"), (False, "32-true")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda capable=capable: {"avx512_bf16": capable})
+        assert lightning_precision(Hardware()) == expected

@@ -1,0 +1,41 @@
+import pytest
+import torch
+
+from convgate.graph import gate
+from convgate.methods import DualGating
+from convgate.models import create
+from convgate.training.optimise import learning_rate_factor, make_optimiser
+from convgate.training.recipe import Stage
+
+
+def test_gates_are_not_decayed_and_every_parameter_is_optimised_once():
+    # DGNet's code: weight decay 0 for every parameter of a gate.
+    network = gate(create("cifar_resnet8"), DualGating(), torch.zeros(1, 3, 32, 32))
+    optimiser = make_optimiser(network, Stage(epochs=1, weight_decay=1e-3))
+    decay = {id(p): group["weight_decay"] for group in optimiser.param_groups for p in group["params"]}
+    assert sum(len(group["params"]) for group in optimiser.param_groups) == len(list(network.parameters()))
+    for name, parameter in network.named_parameters():
+        assert decay[id(parameter)] == (0.0 if name.startswith("gates.") else 1e-3), name
+
+
+def test_an_ungated_network_has_one_group():
+    assert len(make_optimiser(create("cifar_resnet8"), Stage(epochs=1)).param_groups) == 1
+
+
+@pytest.mark.parametrize(
+    ("stage", "progress", "factor"),
+    [
+        (Stage(), 0.0, 1.0),
+        (Stage(), 0.5, 0.5),
+        (Stage(), 1.0, 0.0),
+        (Stage(warmup=0.2), 0.1, 0.5),
+        (Stage(warmup=0.2), 0.2, 1.0),
+        (Stage(warmup=0.2), 0.6, 0.5),
+        (Stage(schedule="steps"), 0.49, 1.0),
+        (Stage(schedule="steps"), 0.5, 0.1),
+        (Stage(schedule="steps", gamma=0.2), 0.75, 0.04),
+        (Stage(schedule="steps", warmup=0.1), 0.05, 0.5),
+    ],
+)
+def test_learning_rate_schedule(stage, progress, factor):
+    assert learning_rate_factor(stage, progress) == pytest.approx(factor, abs=1e-12)

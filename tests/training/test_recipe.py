@@ -1,0 +1,71 @@
+import pytest
+import yaml
+
+from convgate.errors import RecipeError
+from convgate.training.recipe import Recipe, Stage, dump_recipe, load_recipe, shipped_recipes
+
+
+@pytest.fixture
+def recipe_file(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("title: mine\ngated: {epochs: 3, milestones: [0.2, 0.3]}\nmodel: {options: {num_classes: 7}}\n")
+    return path
+
+
+def test_a_file_sets_what_it_names_and_leaves_the_rest_at_its_default(recipe_file):
+    recipe = load_recipe(recipe_file)
+    assert (recipe.title, recipe.gated.epochs, recipe.gated.milestones) == ("mine", 3, (0.2, 0.3))
+    assert recipe.model.options == {"num_classes": 7}
+    assert recipe.dense == Stage()
+
+
+def test_overrides_win_over_the_file(recipe_file):
+    recipe = load_recipe(recipe_file, ["--gated.epochs", "5", "--method.options.macs=0.3", "--budget", "0.25"])
+    assert (recipe.gated.epochs, recipe.method.options, recipe.budget) == (5, {"macs": 0.3}, 0.25)
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_shipped_recipe_loads_and_survives_a_round_trip(name, tmp_path):
+    recipe = load_recipe(name)
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(dump_recipe(recipe))
+    assert load_recipe(copy) == recipe
+    assert set(yaml.safe_load(dump_recipe(recipe))) == set(Recipe.__dataclass_fields__)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("surprise: 1", "surprise"),
+        ("gated: {epochz: 3}", "epochz"),
+        ("gated: {epochs: many}", "many"),
+        ("gated: {epochs: -1}", "-1"),
+        ("gated: {schedule: linear}", "linear"),
+        ("gated: {lr: 0}", "lr"),
+        ("gated: {momentum: 1}", "momentum"),
+        ("gated: {milestones: [1.5]}", "milestones"),
+        ("budget: 1.5", "1.5"),
+        ("budget: 0", "budget"),
+        ("seed: -1", "seed"),
+        ("calibration_images: 0", "calibration_images"),
+        ("augmentation: {padding: mirror}", "mirror"),
+        ("hardware: {precision: float8}", "float8"),
+        ("- just\n- a list", "mine.yaml"),
+        ("title: [unclosed", "mine.yaml"),
+    ],
+)
+def test_a_bad_recipe_is_refused_and_the_culprit_named(recipe_file, text, named):
+    recipe_file.write_text(text)
+    with pytest.raises(RecipeError, match=r"(?s).*" + named.replace(".", r"\.")):
+        load_recipe(recipe_file)
+
+
+@pytest.mark.parametrize("override", [["--gated.epochz", "3"], ["--gated.epochs", "x"], ["stray"], ["--budget", "2"]])
+def test_a_bad_override_is_refused(recipe_file, override):
+    with pytest.raises(RecipeError):
+        load_recipe(recipe_file, override)
+
+
+def test_a_missing_recipe_is_refused_with_the_shipped_ones_listed():
+    with pytest.raises(RecipeError, match="digits-demo"):
+        load_recipe("no-such-recipe")

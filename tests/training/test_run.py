@@ -1,0 +1,130 @@
+"""Whole runs: what they leave behind, that they resume exactly, that they refuse what does not fit."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import convgate
+from convgate.errors import CheckpointError, RecipeError
+from convgate.training import fit as fit_module
+from convgate.training.recipe import ModelChoice, load_recipe
+from convgate.training.run import run
+
+
+def read_rows(folder):
+    return list(csv.DictReader(io.StringIO((folder / "gated" / "epochs.csv").read_text())))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_overrides):
+    folder = tmp_path_factory.mktemp("run")
+    lines: list[str] = []
+    done = run(load_recipe("digits-demo", tiny_overrides), folder, say=lines.append, progress_bar=False)
+    return done, lines
+
+
+def test_a_run_leaves_a_network_its_metrics_and_its_curves(finished):
+    done, lines = finished
+    metrics = json.loads((done.folder / "metrics.json").read_text())
+    assert metrics == json.loads(json.dumps(done.metrics))
+    assert 0 <= metrics["dense"]["accuracy"] <= 1
+    assert list(metrics["gated"]["macs_percentiles"]) == ["5", "25", "50", "75", "95"]
+    rows = read_rows(done.folder)
+    assert [float(row["epoch"]) for row in rows] == [1, 2, 3]
+    assert {"train_loss", "validation_accuracy", "train_macs_ratio", "validation_macs_ratio"} <= set(rows[0])
+    assert any("calibrated" in line for line in lines)
+    assert sum("epoch" in line for line in lines) >= 4
+
+
+def test_the_budget_is_hit_on_the_calibration_images(finished):
+    done, lines = finished
+    reached = next(line for line in lines if line.startswith("calibrated to"))
+    assert float(reached.split()[2].rstrip("%")) / 100 == pytest.approx(0.6, rel=0.005)
+    assert convgate.load(done.folder / "network.safetensors").ledger.dense == done.metrics["dense"]["macs"]
+
+
+def test_starting_a_finished_run_again_trains_nothing_and_ends_in_the_same_metrics(finished, monkeypatch):
+    done, _ = finished
+
+    def no_training(*args, **kwargs):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr("convgate.training.run.fit", no_training)
+    again = run(done.recipe, done.folder, progress_bar=False)
+    assert {k: v for k, v in again.metrics.items() if k != "seconds"} == {
+        k: v for k, v in done.metrics.items() if k != "seconds"
+    }
+
+
+def test_an_interrupted_run_resumes_to_the_same_weights(finished, tmp_path, monkeypatch):
+    done, _ = finished
+
+    class KilledError(Exception):
+        pass
+
+    original = fit_module.History.on_train_epoch_end
+
+    def die_in_the_second_gated_epoch(self, trainer, module):
+        if self.path.parent.name == "gated" and trainer.current_epoch == 1:
+            raise KilledError
+        original(self, trainer, module)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit_module.History, "on_train_epoch_end", die_in_the_second_gated_epoch)
+        with pytest.raises(KilledError):
+            run(done.recipe, tmp_path, progress_bar=False)
+    assert not (tmp_path / "gated.safetensors").exists()
+    run(done.recipe, tmp_path, progress_bar=False)
+    expected, resumed = (load_file(folder / "network.safetensors") for folder in (done.folder, tmp_path))
+    assert all(torch.equal(expected[key], resumed[key]) for key in expected)
+    assert (tmp_path / "gated" / "epochs.csv").read_text() == (done.folder / "gated" / "epochs.csv").read_text()
+
+
+def test_another_seed_gives_other_weights(finished, tmp_path):
+    done, _ = finished
+    other = run(replace(done.recipe, seed=1), tmp_path, progress_bar=False)
+    assert not torch.equal(other.network.get_parameter("conv1.weight"), done.network.get_parameter("conv1.weight"))
+
+
+def test_a_folder_with_another_recipe_is_refused(finished):
+    done, _ = finished
+    with pytest.raises(RecipeError, match="another recipe"):
+        run(replace(done.recipe, seed=1), done.folder, progress_bar=False)
+
+
+def test_given_weights_are_loaded_under_other_names(finished, tmp_path):
+    done, _ = finished
+    weights = load_file(done.folder / "dense.safetensors")
+    renamed = {key.replace("fc.", "linear."): value for key, value in weights.items() if "num_batches" not in key}
+    save_file(renamed, tmp_path / "weights.safetensors")
+    model = ModelChoice("cifar_resnet8", dict(done.recipe.model.options), str(tmp_path / "weights.safetensors"))
+    recipe = replace(done.recipe, model=model, dense=replace(done.recipe.dense, epochs=0))
+    with pytest.raises(CheckpointError, match=r"fc\.bias.*linear\.bias"):
+        run(recipe, tmp_path / "wrong", progress_bar=False)
+    recipe = replace(recipe, model=replace(model, rename={"linear.": "fc."}), gated=replace(recipe.gated, epochs=0))
+    run(recipe, tmp_path / "right", progress_bar=False)
+    assert torch.equal(load_file(tmp_path / "right" / "dense.safetensors")["fc.weight"], weights["fc.weight"])
+
+
+def test_two_processes_train_one_network(tmp_path, tiny_overrides):
+    """Lightning starts the second process by running the command again."""
+    command = [sys.executable, "-m", "convgate.cli", "train", "digits-demo", "--out", str(tmp_path / "run"), "--json"]
+    # One epoch each; single-threaded, so that two processes fit on two cores.
+    overrides = [*tiny_overrides, "--hardware.devices=2", "--gated.epochs=1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([*command, *overrides], capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["test_images"] == 64
+    rows = read_rows(tmp_path / "run")
+    assert len(rows) == 1
+    state = torch.load(tmp_path / "run" / "gated" / "last.ckpt", weights_only=True)
+    # 192 images, 64 a step and process: two processes take two steps where one takes three.
+    assert state["global_step"] == 1
