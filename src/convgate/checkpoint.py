@@ -73,7 +73,9 @@ def load(path: str | Path, model: nn.Module | None = None) -> GatedNetwork:
         if model is None:
             model = _rebuild(description["model"], path)
         example = torch.zeros([int(n) for n in description["example"]])
-        network = gate(model, method, example).cpu().eval()
+        # The random gates are about to be replaced: the caller's random numbers stay his.
+        with torch.random.fork_rng(devices=[]):
+            network = gate(model, method, example).cpu().eval()
         recorded = {name: tuple(shape) for name, shape in description["gates"].items()}
         fingerprint = description["fingerprint"]
     except CheckpointError:
@@ -130,12 +132,18 @@ def _rebuild(description: Mapping[str, Any], path: Path) -> nn.Module:
 
 
 def _fill(network: GatedNetwork, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    expected = network.state_dict()
+    expected = network.state_dict(keep_vars=True)
     missing, extra = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
-    wrong = [key for key in expected.keys() & tensors.keys() if expected[key].shape != tensors[key].shape]
+    wrong = [key for key in expected.keys() & tensors.keys() if not _fits(tensors[key], expected[key])]
     if missing or extra or wrong:
         raise CheckpointError(
             f"{path} does not fit the network that it describes (missing: {sorted(missing)[:3]}, unknown: "
-            f"{sorted(extra)[:3]}, other shape: {sorted(wrong)[:3]}); it is damaged, save the network again"
+            f"{sorted(extra)[:3]}, other shape or type: {sorted(wrong)[:3]}); it is damaged, save the network again"
         )
+    for key, tensor in expected.items():
+        tensor.data = tensor.data.to(tensors[key].dtype)  # a network may have been saved in float64 or bfloat16
     network.load_state_dict(dict(tensors))
+
+
+def _fits(given: torch.Tensor, expected: torch.Tensor) -> bool:
+    return given.shape == expected.shape and given.is_floating_point() == expected.is_floating_point()

@@ -72,7 +72,7 @@ def _changed(d, change):
 @pytest.mark.parametrize(
     ("spoil", "match"),
     [
-        (_renamed, "no decision of a gate"),
+        (_renamed, "another network"),
         (lambda d: d.select(slice(0, 2)), "shape"),
         (lambda d: _changed(d, lambda m: m[:, :, :1]), "shape"),
         (lambda d: _changed(d, lambda m: m * 0.5), "0 and 1"),

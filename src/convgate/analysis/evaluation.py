@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from convgate.errors import InputError
 from convgate.gating import Decisions
 from convgate.graph import GatedNetwork
+from convgate.graph.modes import evaluating
 
 __all__ = ["Evaluation", "Spending", "evaluate"]
 
@@ -74,12 +75,10 @@ def evaluate(
         prepare: what turns a batch's images into the network's input, e.g. normalisation.
 
     """
-    training = network.training
-    network.eval()
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     predictions, labels, macs, decisions = [], [], [], []
     by_layer: dict[str, int] = {}
-    try:
+    with evaluating(network):
         for images, truth in batches:
             x = prepare(images.to(device))
             if isinstance(network, GatedNetwork):
@@ -93,8 +92,6 @@ def evaluate(
                 logits = network(x)
             predictions.append(logits.argmax(1).cpu())
             labels.append(truth.cpu())
-    finally:
-        network.train(training)
     if not labels:
         raise InputError("evaluate() was given no batches; give at least one")
     spending = None

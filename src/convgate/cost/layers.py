@@ -1,5 +1,6 @@
 """What one layer costs, given what its gates decided."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -40,32 +41,31 @@ class LayerCost:
 
     def count(self, decisions: Decisions, *, exact: bool) -> Tensor:
         """MACs per sample [N]: int64 if `exact`, else float and differentiable in the masks."""
-        positions, pairs = self._open_positions(decisions), self._open_channel_pairs(decisions)
-        if exact:
-            positions, pairs = (f.long() if isinstance(f, Tensor) else f for f in (positions, pairs))
-        count = self.kernel_area * positions * pairs
-        assert isinstance(count, Tensor)
-        return count
+        gates = [gate for gate in (self.positions, self.inputs, self.outputs) if gate]
+        # Sums of zeros and ones: exact in float64; in a mask's own bfloat16 they would not be.
+        masks = {gate: decisions[gate].mask.to(torch.float64 if exact else torch.float32) for gate in gates}
+        count = torch.as_tensor(self.kernel_area * self._open_positions(masks) * self._open_channel_pairs(masks))
+        return count.long() if exact else count
 
-    def _open_positions(self, decisions: Decisions) -> Tensor | int:
+    def _open_positions(self, masks: Mapping[str, Tensor]) -> Tensor | int:
         if self.positions is None:
             return self.size[0] * self.size[1]
-        mask = decisions[self.positions].mask
+        mask = masks[self.positions]
         (height, width), (rows, columns) = self.size, mask.shape[2:]
         if height % rows or width % columns:
             return expand_tiles(mask, self.size).flatten(1).sum(1)
         return mask.flatten(1).sum(1) * (height // rows * (width // columns))
 
-    def _open_channel_pairs(self, decisions: Decisions) -> Tensor | int:
+    def _open_channel_pairs(self, masks: Mapping[str, Tensor]) -> Tensor | int:
         """How many (input channel, output channel) pairs are both open, summed over the groups."""
-        inputs = self._open_per_group(decisions, self.inputs, self.in_channels, self.input_group)
-        outputs = self._open_per_group(decisions, self.outputs, self.out_channels, self.output_group)
+        inputs = self._open_per_group(masks, self.inputs, self.in_channels, self.input_group)
+        outputs = self._open_per_group(masks, self.outputs, self.out_channels, self.output_group)
         if isinstance(inputs, int) and isinstance(outputs, int):
             return self.groups * inputs * outputs
         return torch.as_tensor(inputs * outputs).sum(1)
 
-    def _open_per_group(self, decisions: Decisions, gate: str | None, channels: int, group: int) -> Tensor | int:
+    def _open_per_group(self, masks: Mapping[str, Tensor], gate: str | None, channels: int, group: int) -> Tensor | int:
         if gate is None:
             return channels // self.groups
-        mask = expand_channels(decisions[gate].mask, channels, group)
+        mask = expand_channels(masks[gate], channels, group)
         return mask.view(mask.shape[0], self.groups, channels // self.groups).sum(2)

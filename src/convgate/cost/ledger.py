@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from convgate.cost.layers import LayerCost
-from convgate.errors import InputError
 from convgate.gating import Decisions
 
 __all__ = ["Cost", "Ledger"]
@@ -55,13 +54,7 @@ class Ledger:
         return sum(self.gates.values())
 
     def cost(self, decisions: Decisions) -> Cost:
-        """What the decisions cost. Raises `InputError` when they are of another network."""
-        if set(decisions) != set(self.gates):
-            missing, extra = set(self.gates) - set(decisions), set(decisions) - set(self.gates)
-            raise InputError(
-                f"these decisions are of another network (missing gates: {sorted(missing) or 'none'}; unknown: "
-                f"{sorted(extra) or 'none'}); give what decide() of this network returned"
-            )
+        """What the decisions cost. They are taken as they are; `GatedNetwork.cost` checks them first."""
         differentiable = any(d.mask.requires_grad for d in decisions.values())
         reference = next(iter(decisions.values())).mask
         by_layer: dict[str, Tensor] = {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,6 +44,10 @@ class Decisions(Mapping[str, Decision]):
             return self._by_gate[gate]
         except KeyError:
             raise InputError(f"no decision of a gate '{gate}'; the gates are: {', '.join(self._by_gate)}") from None
+
+    def get(self, key: str, default: Any = None) -> Any:
+        # Mapping.get expects a KeyError of a missing key.
+        return self._by_gate.get(key, default)
 
     def __contains__(self, gate: object) -> bool:
         return gate in self._by_gate

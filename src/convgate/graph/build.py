@@ -4,10 +4,11 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from convgate.cost import LayerCost, Ledger
-from convgate.errors import PlanError
+from convgate.errors import InputError, PlanError
 from convgate.graph.network import GatedNetwork
 from convgate.graph.plan import Plan
 from convgate.graph.skipping import LayerGates, layer_gates
@@ -32,8 +33,10 @@ def plan(model: nn.Module, method: "Method", example: Tensor) -> Plan:
     Raises:
         TraceError: the model cannot be traced or does not take the example.
         PlanError: an option of the method does not suit the model.
+        InputError: an argument of the wrong kind, or an example that is no batch of images.
 
     """
+    _check(model, method)
     return _plan(model, trace(model, example), method)
 
 
@@ -43,6 +46,7 @@ def gate(model: nn.Module, method: "Method", example: Tensor) -> GatedNetwork:
     Takes and raises what `plan` does, and raises `PlanError` when there is nothing to gate. The new network is in the
     model's mode (training or evaluation) and on its device.
     """
+    _check(model, method)
     traced = trace(model, example)
     planned = _plan(model, traced, method)
     if not planned.sites:
@@ -52,11 +56,21 @@ def gate(model: nn.Module, method: "Method", example: Tensor) -> GatedNetwork:
     return network if parameter is None else network.to(parameter.device)
 
 
+def _check(model: nn.Module, method: "Method") -> None:
+    if not isinstance(model, nn.Module):
+        raise InputError(f"the model is a {type(model).__name__}; give a torch.nn.Module")
+    if isinstance(method, type) or not callable(getattr(method, "sites", None)):
+        given = getattr(method, "__name__", type(method).__name__)
+        raise InputError(f"the method is {given}; give an instance of a method, e.g. convgate.DualGating()")
+
+
 def _plan(model: nn.Module, traced: Trace, method: "Method") -> Plan:
     sites, skipped = method.sites(traced)
     reached = layer_gates(traced, sites, features(traced)[0])
     names = _layer_names(traced)
-    gates = {spec.name: int(method.gate(spec).head.macs) for site in sites for spec in site.gates}  # type: ignore[arg-type]
+    with torch.device("meta"):  # to read off costs; draws no random numbers
+        heads = {spec.name: method.gate(spec).head for site in sites for spec in site.gates}
+    gates = {name: int(head.macs) for name, head in heads.items()}  # type: ignore[arg-type]
     layers = tuple(_layer_cost(traced, node, names[node], reached.get(node)) for node in traced.macs)
     return Plan(
         model=type(model).__name__,

@@ -11,6 +11,7 @@ from convgate.cost import Cost, Ledger
 from convgate.errors import InputError, PlanError
 from convgate.gating import Decision, Decisions, Gate
 from convgate.graph.insert import GATES, compile_forward, insert_gates
+from convgate.graph.modes import get_modes, set_modes
 from convgate.graph.plan import Plan
 from convgate.graph.trace import Trace, check_images
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from convgate.methods import Method
 
 __all__ = ["GatedNetwork"]
+
+_RESERVED = (GATES, "plan", "graphs", "_run_evaluation", "_run_training")
+# What a gated network keeps for itself; a model that has attributes of these names is refused.
 
 
 class GatedNetwork(nn.Module):
@@ -37,8 +41,9 @@ class GatedNetwork(nn.Module):
     def __init__(self, trace: Trace, plan: Plan, method: "Method") -> None:
         super().__init__()
         self.plan = plan
+        modes = get_modes(trace.module)
         for name, value in _attributes(trace.module):
-            if hasattr(self, name) or name == GATES:
+            if hasattr(self, name) or name in _RESERVED:
                 raise PlanError(f"the model has an attribute '{name}', which a gated network needs; rename the model's")
             _register(self, name, value)
         gates = nn.Module()
@@ -60,9 +65,7 @@ class GatedNetwork(nn.Module):
         }
         self._compile()
         self.train(trace.module.training)
-        for name, module in trace.module.named_modules():
-            if name:
-                self.get_submodule(name).training = module.training
+        set_modes(self, modes)
 
     def _compile(self) -> None:
         self._run_evaluation = compile_forward(self.graphs[False], "evaluation")
@@ -91,9 +94,11 @@ class GatedNetwork(nn.Module):
         """What the model returns for `images` (float [N, C, H, W]); with `return_decisions`, (that, `Decisions`).
 
         Each gate decides for itself unless its decision is `given`. Raises `InputError` for images of another shape
-        than the plan's.
+        than the plan's, and for decisions of another network or batch.
         """
         self._check(images)
+        if given is not None:
+            self._check_decisions(given, len(images))
         run = self._run_training if self.training else self._run_evaluation
         if given is None:
             output, results = run(self, images)
@@ -113,7 +118,11 @@ class GatedNetwork(nn.Module):
 
         Raises `InputError` when the decisions are of another network or batch, or are not 0 and 1.
         """
-        self._check_decisions(decisions, images.shape[0])
+        self._check(images)
+        self._check_decisions(decisions, len(images))
+        for name, decision in decisions.items():
+            if not bool(((decision.mask == 0) | (decision.mask == 1)).all()):
+                raise InputError(f"the mask of gate '{name}' holds values other than 0 and 1")
         return self(images, given=decisions)
 
     def open_decisions(self, n: int) -> Decisions:
@@ -131,7 +140,11 @@ class GatedNetwork(nn.Module):
         return self.plan.ledger
 
     def cost(self, decisions: Decisions) -> Cost:
-        """The MACs that these decisions cost: per sample, per layer, gates included."""
+        """The MACs that these decisions cost: per sample, per layer, gates included.
+
+        Raises `InputError` for decisions of another network.
+        """
+        self._check_decisions(decisions, None)
         return self.ledger.cost(decisions)
 
     # -- gates -----------------------------------------------------------------------------------------------------
@@ -158,16 +171,24 @@ class GatedNetwork(nn.Module):
                 "with an example of this shape"
             )
 
-    def _check_decisions(self, decisions: Decisions, n: int) -> None:
+    def _check_decisions(self, decisions: Decisions, n: int | None) -> None:
+        """Are these this network's gates, with masks of the right shapes, for `n` samples (any number, if None)?"""
+        if not isinstance(decisions, Decisions):
+            raise InputError(f"decisions are a {type(decisions).__name__}; give the Decisions that decide() returns")
+        names = [spec.name for spec in self.plan.gates]
+        if set(decisions) != set(names):
+            missing, extra = sorted(set(names) - set(decisions)), sorted(set(decisions) - set(names))
+            raise InputError(
+                f"these decisions are of another network (missing gates: {missing or 'none'}; unknown: "
+                f"{extra or 'none'}); give what decide() of this network returned"
+            )
+        n = decisions.batch_size if n is None else n
         for spec in self.plan.gates:
-            mask = decisions[spec.name].mask
-            if tuple(mask.shape) != (n, *spec.shape):
+            shape = list(decisions[spec.name].mask.shape)
+            if shape != [n, *spec.shape]:
                 raise InputError(
-                    f"the mask of gate '{spec.name}' has shape {list(mask.shape)}; this network and batch take "
-                    f"{[n, *spec.shape]}"
+                    f"the mask of gate '{spec.name}' has shape {shape}; this network and batch take {[n, *spec.shape]}"
                 )
-            if not bool(((mask == 0) | (mask == 1)).all()):
-                raise InputError(f"the mask of gate '{spec.name}' holds values other than 0 and 1")
 
     def _uniform_decisions(self, n: int, value: float) -> Decisions:
         if n < 1:

@@ -84,7 +84,8 @@ class Plan:
 
     def summary(self) -> str:
         """One line: sites, gates, and the range of MACs that can be reached."""
-        dense, fixed = self.ledger.dense, self.ledger.gate_macs
+        # A model without a single convolution is told so, too.
+        dense, fixed = max(self.ledger.dense, 1), self.ledger.gate_macs
         gateable = sum(layer.macs for layer in self.ledger.layers if layer.gated)
         return (
             f"{self.model} x {self.method['name']}: {len(self.sites)} sites, {sum(1 for _ in self.gates)} gates; "
@@ -122,7 +123,7 @@ class Plan:
         for site in self.sites:
             spent = sum(macs[self.layer_names[node]] for node in site.convs)
             gates = ", ".join(f"{g.kind} {_units(g)}" for g in site.gates)
-            share = f"{spent / self.ledger.dense:.1%}"
+            share = f"{spent / max(self.ledger.dense, 1):.1%}"
             output = "x".join(map(str, site.output[1:]))
             table.add_row(site.name, str(len(site.convs)), output, f"{spent:,}", share, gates)
             for rejected in site.skipped:

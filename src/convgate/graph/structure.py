@@ -119,8 +119,8 @@ def features(trace: Trace) -> tuple[list[Feature], list[Rejected]]:
         end = chain_end(trace, conv)
         readers, obstacle = _readers(trace, end)
         source = next((f for f in found.values() if conv.name in f.readers), None)
-        if trace.shapes[conv.name][2:] == (1, 1):
-            obstacle = "works on a pooled 1x1 map"
+        if _is_pooled(trace, conv):
+            obstacle = "works on a map that was pooled to 1x1"
         if calls.count(name) > 1:
             obstacle = f"is called {calls.count(name)} times; its calls share weights"
         if obstacle:
@@ -215,6 +215,17 @@ def _squeezes(trace: Trace, node: fx.Node, feature: fx.Node) -> bool:
             return feature in node.all_input_nodes
         if trace.shapes.get(node.name, ())[2:] not in ((1, 1), ()):
             return False
+    return False
+
+
+def _is_pooled(trace: Trace, conv: fx.Node) -> bool:
+    """Was the map that `conv` reads pooled to 1x1, as in squeeze-and-excitation (rather than strided down to it)?"""
+    node = conv
+    while node.all_input_nodes and trace.shapes.get(node.name, ())[2:] == (1, 1):
+        source = node.all_input_nodes[0]
+        if trace.shapes.get(source.name, ())[2:] not in ((1, 1), ()):
+            return trace.convolution(node) is None
+        node = source
     return False
 
 

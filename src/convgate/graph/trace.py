@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from convgate.errors import InputError, TraceError
+from convgate.graph.modes import get_modes, set_modes
 
 __all__ = ["Trace", "trace"]
 
@@ -95,9 +96,9 @@ class Trace:
         for node in self.training.nodes:
             candidates.setdefault(_signature(node, lambda n: n), []).append(node)
         for node in self.evaluation.nodes:
-            target = str(node.target)
-            if evaluated.get(target) is node and target in only_calls:
-                found[node.name] = only_calls[target]
+            only = only_calls.get(str(node.target))
+            if only is not None and evaluated.get(str(node.target)) is node:
+                found[node.name] = only
             elif same := candidates.get(_signature(node, counterpart)):
                 found[node.name] = same.pop(0)
         return found
@@ -138,8 +139,7 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
     module.eval()
     recorder = _Recorder(module, graphs[False])
     recorder.record(example)
-    module.train(model.training)
-    _copy_modes(model, module)
+    set_modes(module, get_modes(model))
     return Trace(
         module=module,
         evaluation=graphs[False],
@@ -184,11 +184,6 @@ def _symbolic_trace(module: nn.Module) -> fx.Graph:
     graph.eliminate_dead_code(is_impure_node=lambda node: node.op in ("placeholder", "output"))
     graph.lint()
     return graph
-
-
-def _copy_modes(source: nn.Module, target: nn.Module) -> None:
-    for name, module in source.named_modules():
-        target.get_submodule(name).training = module.training
 
 
 class _Recorder(fx.Interpreter):

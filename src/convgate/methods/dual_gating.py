@@ -49,6 +49,7 @@ from convgate.graph.plan import GateSpec, MaskSpec, Site
 from convgate.graph.structure import Branch, Feature, Rejected, branches, features
 from convgate.graph.trace import Trace
 from convgate.methods.method import Method
+from convgate.methods.options import OptionChecks
 
 __all__ = ["DualGating"]
 
@@ -96,27 +97,20 @@ class DualGating(Method):
     annealing: float = 6.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.tile, Mapping):
-            # Plain-data formats turn the keys of a mapping into strings.
-            object.__setattr__(self, "tile", {int(height): side for height, side in self.tile.items()})
-        if not 0 < self.macs <= 1:
-            raise InputError(f"DualGating(macs={self.macs}): the budget is a share of the dense MACs, in (0, 1]")
+        check = OptionChecks(self)
+        check.share("macs")
+        check.flags("spatial", "channel")
+        check.sizes("group", "reduction")
+        check.numbers("bias", "annealing")
+        check.numbers("temperature", above=0.0)
+        check.numbers("budget_weight", "bounds_weight", least=0.0)
+        check.choice("masks", "paper", "equal")
+        check.choice("budget", "sampled", "noise_free")
+        check.choice("where", "auto", "branches", "everywhere")
+        if self.tile is not None:
+            check.size_or_sizes_by_number("tile")
         if not self.spatial and not self.channel:
             raise InputError("DualGating(spatial=False, channel=False) gates nothing; switch at least one on")
-        tiles = self.tile.values() if isinstance(self.tile, Mapping) else [self.tile or 1]
-        if min([self.group, self.reduction, *tiles], default=1) < 1 or self.tile == 0:
-            raise InputError(
-                f"DualGating(tile={self.tile}, group={self.group}, reduction={self.reduction}): sizes are at least 1"
-            )
-        if self.temperature <= 0:
-            raise InputError(f"DualGating(temperature={self.temperature}): the temperature is above 0")
-        for option, allowed in (
-            ("masks", ("paper", "equal")),
-            ("budget", ("sampled", "noise_free")),
-            ("where", ("auto", "branches", "everywhere")),
-        ):
-            if getattr(self, option) not in allowed:
-                raise InputError(f"DualGating({option}={getattr(self, option)!r}): choose one of {', '.join(allowed)}")
 
     # -- where the gates sit ---------------------------------------------------------------------------------------
 
@@ -132,7 +126,7 @@ class DualGating(Method):
         for feature in outside:
             reason = self._why_not_outside(trace, feature, everywhere)
             if reason:
-                skipped.append(Rejected(feature.name, reason))
+                skipped.extend(Rejected(str(trace.node(conv).target), reason) for conv in feature.convs)
             else:
                 sites.append(self._feature_site(trace, feature))
         named = {str(trace.node(conv).target) for conv in inside}
@@ -167,7 +161,7 @@ class DualGating(Method):
             elif not feature and end != branch.last:
                 target = str(trace.node(conv).target)
                 skipped.append(Rejected(target, reasons[target]))
-            if spatial and end != branch.last and _is_tiled(trace, end, spatial):
+            if spatial and end != branch.last and _is_tiled(trace, end, branch, spatial):
                 masks.append(MaskSpec(spatial.name, end, training=self.masks == "equal"))
         if spatial:
             masks.append(MaskSpec(spatial.name, branch.last))
@@ -252,8 +246,9 @@ class DualGating(Method):
         return threshold_straight_through(logits, self.temperature)
 
 
-def _is_tiled(trace: Trace, node: str, gate: GateSpec) -> bool:
-    """Is the map at `node` at least as fine as the tiles? (Pooled 1x1 maps inside a branch are not.)"""
+def _is_tiled(trace: Trace, node: str, branch: Branch, gate: GateSpec) -> bool:
+    """Is the map at `node` at least as fine as the tiles? (One that was pooled to 1x1 inside the branch is not.)"""
     height, width = trace.shapes[node][2:]
     _, rows, columns = gate.shape
-    return height >= rows and width >= columns and (height, width) != (1, 1)
+    pooled = (height, width) == (1, 1) != (branch.height, branch.width)
+    return height >= rows and width >= columns and not pooled

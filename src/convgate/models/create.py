@@ -81,7 +81,7 @@ def _candidates(model: nn.Module) -> list[ModelSpec]:
 
         parameters = sum(p.numel() for p in model.parameters())
         classes = [m.out_features for m in model.modules() if isinstance(m, nn.Linear)][-1:]
-        names = [n for n in torchvision.models.list_models() if _builder_module(n) == home]
+        names = [n for n in torchvision.models.list_models(module=torchvision.models) if _builder_module(n) == home]
         closest = sorted(names, key=lambda n: abs(_published_parameters(n) - parameters))[:3]
         return [ModelSpec(name, {"num_classes": c} if c != 1000 else {}) for name in closest for c in classes]
     return []
@@ -111,13 +111,13 @@ def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
 def _torchvision_builder(name: str) -> Callable[..., nn.Module]:
     import torchvision
 
-    try:
-        builder = torchvision.models.get_model_builder(name)
-    except ValueError:
+    # Classification models only: builders of others may fetch weights of their backbone.
+    if name not in torchvision.models.list_models(module=torchvision.models):
         raise InputError(
             f"there is no model '{name}': give one of {', '.join(OWN)}, a torchvision classification model "
             "(resnet18, mobilenet_v2, ..), or timm/NAME"
-        ) from None
+        )
+    builder = torchvision.models.get_model_builder(name)
     # Inception's initialisation takes minutes and warns about it, unless a builder that offers the choice is told.
     class_parameters = inspect.signature(_model_class(builder)).parameters
     return partial(builder, init_weights=False) if "init_weights" in class_parameters else builder

@@ -1,6 +1,6 @@
 """Calibration: shift the gates' logits until the mean cost in evaluation is a given budget."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,8 @@ from torch import Tensor
 
 from convgate.errors import BudgetError, InputError
 from convgate.graph import GatedNetwork
+from convgate.graph.modes import evaluating
+from convgate.graph.trace import check_images
 
 __all__ = ["Calibration", "calibrate"]
 
@@ -54,20 +56,19 @@ def calibrate(
         BudgetError: the gates cannot reach the budget; the message says what they can.
 
     """
-    if not 0 < macs <= 1:
-        raise InputError(f"calibrate(macs={macs}): the budget is a share of the dense MACs, in (0, 1]")
+    if not isinstance(network, GatedNetwork):
+        raise InputError(f"calibrate() takes a GatedNetwork, not a {type(network).__name__}; make one with gate()")
+    if not isinstance(macs, int | float) or not 0 < macs <= 1:
+        raise InputError(f"calibrate(macs={macs!r}): the budget is a share of the dense MACs, in (0, 1]")
     images = _images(batches)
     _check_reachable(network, macs)
     search = _Search(network, images, macs, tolerance, max_passes)
-    training = network.training
-    network.eval()
-    try:
-        shift = search.run()
-    except BaseException:
-        search.restore()
-        raise
-    finally:
-        network.train(training)
+    with evaluating(network):
+        try:
+            shift = search.run()
+        except BaseException:
+            search.restore()
+            raise
     return Calibration(macs, search.reached, shift, search.passes, sum(len(batch) for batch in images))
 
 
@@ -166,10 +167,13 @@ class _Search:
 
 
 def _images(batches: Iterable[Any]) -> list[Tensor]:
-    images = [batch[0] if isinstance(batch, tuple | list) else batch for batch in batches]
+    if not isinstance(batches, Iterable) or isinstance(batches, str | Mapping):
+        raise InputError(f"calibrate() was given a {type(batches).__name__}; give a list or loader of image batches")
+    images = [batch[0] if isinstance(batch, tuple | list) and batch else batch for batch in batches]
     if not images:
         raise InputError("calibrate() was given no images; give at least one batch")
     for number, batch in enumerate(images):
+        check_images(batch, f"batch {number} for calibrate()")
         if not bool(torch.isfinite(batch).all()):
             raise InputError(f"batch {number} for calibrate() holds values that are not finite; check the images")
     return images

@@ -1,0 +1,51 @@
+"""Bring weights of the DGNet authors' own code into a gated network.
+
+Their blocks hold the gates beside the convolutions: `mask_s.atten_s` (spatial) and `mask_c`, or `mask_c1` and `mask_c2`
+in a bottleneck, with `atten_c.0` (reduce), `.1` (batch norm) and `.3` (expand). Other layers are named as in
+torchvision, so `cifar_resnet20/32/56/110` with option B shortcuts and torchvision's ResNets take them.
+"""
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from convgate.errors import CheckpointError
+from convgate.graph import GatedNetwork
+
+__all__ = ["load_dgnet_weights"]
+
+_GATE = re.compile(r"(?P<block>.+)\.mask_(?P<gate>s|c\d?)\.atten_[sc]\.(?:(?P<layer>[013])\.)?(?P<tensor>\w+)")
+_LAYERS = {None: "conv", "0": "reduce", "1": "norm", "3": "expand"}
+
+
+def load_dgnet_weights(network: GatedNetwork, state: Mapping[str, Tensor]) -> None:
+    """Load a state dict of the authors' code into `network`, a model gated with `DualGating()`, in place.
+
+    Keys may carry the "module." prefix of DataParallel. Raises `CheckpointError` when the keys or shapes do not fit.
+    """
+    names = [spec.name for spec in network.plan.gates]
+    translated = {_translate(key.removeprefix("module."), names): tensor for key, tensor in state.items()}
+    expected = network.state_dict()
+    missing = [key for key in expected.keys() - translated.keys() if not key.endswith(".offset")]
+    extra = translated.keys() - expected.keys()
+    wrong = [key for key in expected.keys() & translated.keys() if expected[key].shape != translated[key].shape]
+    if missing or extra or wrong:
+        raise CheckpointError(
+            f"these weights do not fit this gated {network.plan.model} (missing: {sorted(missing)[:3]}, unknown: "
+            f"{sorted(extra)[:3]}, other shape: {sorted(wrong)[:3]}); gate the same architecture with DualGating()"
+        )
+    network.load_state_dict(translated, strict=False)
+
+
+def _translate(key: str, gates: list[str]) -> str:
+    match = _GATE.fullmatch(key)
+    if match is None:
+        return key
+    block, kind = match["block"], match["gate"]
+    inside = [name for name in gates if name.startswith(f"{block}.")]
+    if kind == "s":
+        wanted = [name for name in inside if name.endswith(".spatial")]
+    else:
+        wanted = [name for name in inside if name.endswith(".channel")][int(kind[1:] or 1) - 1 :]
+    return f"gates.{wanted[0]}.head.{_LAYERS[match['layer']]}.{match['tensor']}" if wanted else key

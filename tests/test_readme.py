@@ -1,0 +1,48 @@
+"""What the README shows works as written."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from convgate.cli import COMMANDS, main
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL))
+def test_python_examples_run(code, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    scope: dict = {}
+    exec(compile(code, "README.md", "exec"), scope)
+    # What the comments of the example promise.
+    assert scope["cost"].macs.shape == (8,)
+    net, images = scope["net"], scope["images"]
+    assert float(net.cost(net.decide(images)[1]).ratio.mean()) == pytest.approx(0.5, rel=0.005)
+    assert (scope["same"] - scope["model"].eval()(images)).abs().max() < 1e-4
+    assert (tmp_path / "half.safetensors").is_file()
+    assert "layer1.0" in capsys.readouterr().out
+
+
+def test_the_make_targets_that_it_names_exist():
+    targets = re.findall(r"^make (\w+)", TEXT, flags=re.MULTILINE)
+    makefile = (ROOT / "Makefile").read_text()
+    assert targets == ["demo", "test"]
+    assert all(re.search(rf"^{target}:", makefile, flags=re.MULTILINE) for target in targets)
+
+
+def test_the_convgate_commands_that_it_names_exist(capsys):
+    named = set(re.findall(r"`convgate (\w+)", TEXT))
+    assert named
+    for name in named:
+        with pytest.raises(SystemExit) as stop:
+            main([name, "--help"])
+        assert stop.value.code == 0
+    assert named <= {module.__name__.rpartition(".")[2] for module in COMMANDS}
+
+
+def test_the_folders_that_it_lists_are_those_that_exist():
+    listed = set(re.findall(r"^  (\w+)/ ", TEXT, flags=re.MULTILINE))
+    folders = {p.name for p in (ROOT / "src" / "convgate").iterdir() if p.is_dir() and p.name != "__pycache__"}
+    assert listed == folders
