@@ -91,14 +91,13 @@ class Trace:
             return found.get(node.name)
 
         only_calls = _only_calls(self.training)
-        evaluated = _only_calls(self.evaluation)
+        called_once = only_calls.keys() & _only_calls(self.evaluation).keys()
         candidates: dict[tuple, list[fx.Node]] = {}
         for node in self.training.nodes:
             candidates.setdefault(_signature(node, lambda n: n), []).append(node)
         for node in self.evaluation.nodes:
-            only = only_calls.get(str(node.target))
-            if only is not None and evaluated.get(str(node.target)) is node:
-                found[node.name] = only
+            if node.op == "call_module" and str(node.target) in called_once:
+                found[node.name] = only_calls[str(node.target)]
             elif same := candidates.get(_signature(node, counterpart)):
                 found[node.name] = same.pop(0)
         return found

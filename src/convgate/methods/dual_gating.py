@@ -68,7 +68,7 @@ class DualGating(Method):
         group: how many neighbouring channels share a channel gate (for hardware).
         masks: "paper": in training, only the branch's output is masked by the spatial gate; "equal": training masks
             everything that evaluation masks.
-        budget: "sampled": the budget term counts the sampled masks (paper); "noise_free": it counts the masks that
+        budget: "sampled": budget and bounds count the sampled masks (paper); "noise_free": they count the masks that
             evaluation would use, so that evaluation lands where training aimed.
         where: "branches": residual branches only; "everywhere": also channel gates on features outside of them;
             "auto": "everywhere" in a network that has no residual branch.
@@ -225,7 +225,7 @@ class DualGating(Method):
         p = math.exp(-self.annealing * progress)
         bounds = torch.zeros_like(share)
         for kind in ("spatial", "channel"):
-            densities = [d.density.mean() for d in decisions.of_kind(kind).values()]
+            densities = [d.density.mean() for d in counted.of_kind(kind).values()]
             if densities:
                 rho = torch.stack(densities)
                 too_low = F.relu(p * target - rho).square().mean()
