@@ -194,10 +194,12 @@ def test_cost_of_open_gates_is_dense_plus_gates(case):
     for name, module in case.net.gate_modules():
         hooks = [
             m.register_forward_hook(
-                lambda m, args, y, name=name: counts.__setitem__((name, m), m.weight.numel() * y[0, 0].numel())
+                lambda m, args, y, name=name: counts.__setitem__(
+                    (name, m), m.weight.numel() * (y[0, 0].numel() if isinstance(m, nn.Conv2d) else 1)
+                )
             )
             for m in module.modules()
-            if isinstance(m, nn.Conv2d)
+            if isinstance(m, nn.Conv2d | nn.Linear)
         ]
         heads += len(hooks)
     case.net(case.x)

@@ -26,7 +26,8 @@ def published_names(network):
             conv = parts.index("channel") - 1
             block = ".".join(parts[1:conv])
             number = parts[conv].removeprefix("conv") if network.plan.spec.name == "resnet50" else ""
-            state[f"{block}.mask_c{number}.atten_c.{CHANNEL[layer]}.{tensor_name}"] = tensor
+            four = tensor[:, :, None, None] if tensor.dim() == 2 else tensor  # their linear layers are 1x1 convolutions
+            state[f"{block}.mask_c{number}.atten_c.{CHANNEL[layer]}.{tensor_name}"] = four
     return {key: tensor for key, tensor in state.items() if not key.endswith("offset")}
 
 

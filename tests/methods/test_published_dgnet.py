@@ -242,7 +242,9 @@ def copy_gates(published, net):
             (theirs.fc1, head.reduce), (theirs.bn, head.norm), (theirs.fc2, head.expand),
         ]  # fmt: skip
         for a, b in pairs:
-            a.load_state_dict(b.state_dict())
+            # Their fully connected layers are 1x1 convolutions.
+            state = {k: v[:, :, None, None] if v.dim() == 2 else v for k, v in b.state_dict().items()}
+            a.load_state_dict(state)
     assert sorted(names) == sorted(ours)
 
 
@@ -435,6 +437,12 @@ def test_noise_free_budget_counts_what_evaluation_would(make_small):
     assert terms["budget"].item() == pytest.approx(5 * (share - 0.3) ** 2, rel=1e-4)
     published = DualGating(macs=0.3).penalty(decisions, net.ledger, 0.0)
     assert published["budget"].item() == pytest.approx(5 * (sampled - 0.3) ** 2, rel=1e-4)
-    assert terms["bounds"].item() == published["bounds"].item()
+    # At progress 0 the bounds are (rho - sqrt(T))^2 of each gate, averaged by kind, on the same masks as the budget.
+    for found, counted in ((terms, free), (published, decisions.detach())):
+        expected = 0.0
+        for kind in ("spatial", "channel"):
+            rho = torch.stack([d.density.mean() for d in counted.of_kind(kind).values()])
+            expected += (rho - 0.3**0.5).square().mean().item()
+        assert found["bounds"].item() == pytest.approx(expected, rel=1e-4)
     terms["budget"].backward()
     assert all(p.grad is not None for p in net.gate_parameters())

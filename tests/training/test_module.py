@@ -30,6 +30,7 @@ def make(images, method=None, seed=0):
 def test_the_loss_is_the_cross_entropy_plus_the_methods_terms(images):
     module = make(images, DualGating())
     loss = module.training_step((images.images, images.labels), 0)
+    module.log_means()
     terms = {name: float(value) for name, value in module.recorded.items()}
     assert float(loss.detach()) == pytest.approx(
         terms["train_cross_entropy"] + terms["train_budget"] + terms["train_bounds"]

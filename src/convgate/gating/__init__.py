@@ -5,6 +5,7 @@ from convgate.gating.estimators import logistic_straight_through, threshold_stra
 from convgate.gating.gate import Gate
 from convgate.gating.heads import ChannelHead, SpatialHead
 from convgate.gating.masks import expand_channels, expand_tiles, mask_channels, mask_positions
+from convgate.gating.pooling import average_pool
 
 __all__ = [
     "ChannelHead",
@@ -12,6 +13,7 @@ __all__ = [
     "Decisions",
     "Gate",
     "SpatialHead",
+    "average_pool",
     "expand_channels",
     "expand_tiles",
     "logistic_straight_through",

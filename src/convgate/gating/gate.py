@@ -20,7 +20,7 @@ class Gate(nn.Module):
     Args:
         kind: what a mask entry stands for, see `convgate.Decision`.
         shape: of the mask, without the batch.
-        head: feature map [N, C, H, W] -> logits; it has an attribute `macs`, its cost per sample.
+        head: pooled feature -> logits; it has an attribute `macs`, its cost per sample.
         estimator: logits -> mask in training; in evaluation the mask is 1 where the logit is >= 0.
 
     """
@@ -36,15 +36,15 @@ class Gate(nn.Module):
         self.estimator = estimator
         self.register_buffer("offset", torch.zeros(shape))
 
-    def forward(self, x: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """(mask, logits) for the feature `x`; or (`given`, None): a mask from elsewhere takes the decision's place."""
+    def forward(self, pooled: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """(mask, logits) for a pooled feature; or (`given`, None): a mask from elsewhere takes the decision's place."""
         if given is not None:
             return given, None
-        if self.training and x.shape[0] < 2:
+        if self.training and pooled.shape[0] < 2:
             raise InputError(
                 "a gated network in training mode was given one image, and its gates normalise over the batch; "
                 "give at least 2 images, or call .eval() first"
             )
-        with torch.autocast(x.device.type, enabled=False):
-            logits = self.head(x) + self.offset
+        with torch.autocast(pooled.device.type, enabled=False):
+            logits = self.head(pooled.to(self.offset.dtype)) + self.offset
         return (self.estimator(logits) if self.training else decide(logits)), logits

@@ -1,17 +1,15 @@
-"""Gate heads: small networks that turn a feature map into logits."""
+"""Gate heads: small networks that turn a pooled feature into logits."""
 
 import math
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convgate.gating.pooling import global_mean
-
 __all__ = ["ChannelHead", "SpatialHead"]
 
 
 class SpatialHead(nn.Module):
-    """One logit per tile: average-pool to the grid of tiles, then a convolution. [N, C, H, W] -> [N, 1, *grid].
+    """One logit per tile: a convolution over the feature's tile means. [N, C, *grid] -> [N, 1, *grid].
 
     Source: DGNet, spatial gating module (kernel 3).
     """
@@ -27,23 +25,22 @@ class SpatialHead(nn.Module):
         """Multiply-accumulates per sample."""
         return math.prod(self.grid) * self.conv.weight.numel()
 
-    def forward(self, x: Tensor) -> Tensor:
-        pooled = x if tuple(x.shape[2:]) == self.grid else F.adaptive_avg_pool2d(x, self.grid)
-        return self.conv(pooled.to(self.conv.weight.dtype))
+    def forward(self, pooled: Tensor) -> Tensor:
+        return self.conv(pooled)
 
 
 class ChannelHead(nn.Module):
-    """One logit per channel group: global average pooling, 1x1 conv, batch norm, ReLU, 1x1 conv.
+    """One logit per channel group, from the feature's channel means: linear, batch norm, ReLU, linear.
 
-    [N, C, H, W] -> [N, groups, 1, 1]. Source: DGNet, channel gating module (reduction 4).
+    [N, C, 1, 1] -> [N, groups, 1, 1]. Source: DGNet, channel gating module (reduction 4).
     """
 
     def __init__(self, channels: int, groups: int, *, reduction: int = 4, bias: float = 2.0) -> None:
         super().__init__()
         hidden = max(channels // reduction, 1)
-        self.reduce = nn.Conv2d(channels, hidden, 1, bias=False)
-        self.norm = nn.BatchNorm2d(hidden)
-        self.expand = nn.Conv2d(hidden, groups, 1)
+        self.reduce = nn.Linear(channels, hidden, bias=False)
+        self.norm = nn.BatchNorm1d(hidden)
+        self.expand = nn.Linear(hidden, groups)
         _initialise(self.reduce, 0.0)
         _initialise(self.expand, bias)
 
@@ -52,12 +49,12 @@ class ChannelHead(nn.Module):
         """Multiply-accumulates per sample."""
         return self.reduce.weight.numel() + self.expand.weight.numel()
 
-    def forward(self, x: Tensor) -> Tensor:
-        pooled = global_mean(x, self.reduce.weight.dtype)
-        return self.expand(F.relu(self.norm(self.reduce(pooled))))
+    def forward(self, pooled: Tensor) -> Tensor:
+        hidden = F.relu(self.norm(self.reduce(pooled.flatten(1))))
+        return self.expand(hidden)[:, :, None, None]
 
 
-def _initialise(conv: nn.Conv2d, bias: float) -> None:
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    if conv.bias is not None:
-        nn.init.constant_(conv.bias, bias)
+def _initialise(layer: nn.Conv2d | nn.Linear, bias: float) -> None:
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    if layer.bias is not None:
+        nn.init.constant_(layer.bias, bias)

@@ -1,5 +1,8 @@
 """From decisions to feature maps: masks spread over tiles and channel groups, and multiplied in."""
 
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -22,14 +25,43 @@ def expand_channels(mask: Tensor, channels: int, group: int) -> Tensor:
 def mask_positions(x: Tensor, mask: Tensor) -> Tensor:
     """Zero the positions of `x` [N, C, H, W] whose tile is closed in `mask` [N, 1, rows, columns]."""
     (height, width), (rows, columns) = x.shape[2:], mask.shape[2:]
-    if height % rows or width % columns:
+    # The compiler fuses the plain product better than it does a function with a gradient of its own.
+    if height % rows or width % columns or torch.compiler.is_compiling():
         return x * expand_tiles(mask, (height, width)).to(x.dtype)
-    # Even tiles: views of x by tile, so that neither the spread mask nor its gradient is ever stored.
-    tiled = x.unflatten(3, (columns, -1)).unflatten(2, (rows, -1))
-    masked = tiled * mask.to(x.dtype).view(-1, 1, rows, 1, columns, 1)
-    return masked.flatten(4, 5).flatten(2, 3)
+    return _MaskTiles.apply(x, mask)
 
 
 def mask_channels(x: Tensor, mask: Tensor, group: int = 1) -> Tensor:
     """Zero the channels of `x` [N, C, H, W] whose group is closed in `mask` [N, ceil(C / group), 1, 1]."""
     return x * expand_channels(mask, x.shape[1], group).to(x.dtype)
+
+
+class _MaskTiles(torch.autograd.Function):
+    """x times a mask of even tiles, through views by tile: the spread mask is never stored.
+
+    The mask's gradient is the sum of gradient * x over a tile's positions and all channels: channels first, by a matrix
+    product, for which few channels are no obstacle.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mask: Tensor) -> Tensor:
+        ctx.save_for_backward(x, mask)
+        return _times(x, mask)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, mask = ctx.saved_tensors
+        to_x = _times(gradient, mask) if ctx.needs_input_grad[0] else None
+        if not ctx.needs_input_grad[1]:
+            return to_x, None
+        products = (gradient * x).permute(0, 2, 3, 1)
+        over_channels = torch.matmul(products, products.new_ones(x.shape[1], 1)).permute(0, 3, 1, 2)
+        tile = x.shape[2] // mask.shape[2], x.shape[3] // mask.shape[3]
+        return to_x, F.avg_pool2d(over_channels.to(mask.dtype), tile) * (tile[0] * tile[1])
+
+
+def _times(x: Tensor, mask: Tensor) -> Tensor:
+    rows, columns = mask.shape[2:]
+    tiled = x.unflatten(3, (columns, -1)).unflatten(2, (rows, -1))
+    masked = tiled * mask.to(x.dtype).view(-1, 1, rows, 1, columns, 1)
+    return masked.flatten(4, 5).flatten(2, 3)

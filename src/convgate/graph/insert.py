@@ -2,12 +2,12 @@
 
 import itertools
 import linecache
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import fx
 
-from convgate.gating import mask_channels, mask_positions
+from convgate.gating import average_pool, mask_channels, mask_positions
 from convgate.graph.plan import GateSpec, Plan
 
 __all__ = ["GATES", "compile_forward", "insert_gates"]
@@ -18,11 +18,19 @@ GATES = "gates"
 _serial = itertools.count()
 
 
-def insert_gates(graph: fx.Graph, plan: Plan, nodes: Mapping[str, fx.Node], *, training: bool) -> fx.Graph:
+def insert_gates(
+    graph: fx.Graph,
+    plan: Plan,
+    nodes: Mapping[str, fx.Node],
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    training: bool,
+) -> fx.Graph:
     """A copy of `graph` that also decides and applies the plan's masks.
 
-    `nodes` maps the plan's node names to nodes of `graph`. The new graph takes, after the images, one optional given
-    mask per gate, and returns (what the model returned, ((mask, logits) per gate in the plan's order)).
+    `nodes` maps the plan's node names to nodes of `graph`, `shapes` to their outputs' shapes. The new graph takes,
+    after the images, one optional given mask per gate, and returns (what the model returned, ((mask, logits) per gate
+    in the plan's order)).
     """
     copied: dict[fx.Node, fx.Node] = {}
     gated = fx.Graph()
@@ -40,10 +48,13 @@ def insert_gates(graph: fx.Graph, plan: Plan, nodes: Mapping[str, fx.Node], *, t
     for name, node in list(here.items()):
         for spec in (m for site in plan.sites for m in site.masks if m.node == name and (m.training or not training)):
             node = _mask(gated, node, masks[spec.gate], next(g for g in gates if g.name == spec.gate))
-        for gate in (g for g in gates if g.reads == name):
-            place = last_placeholder if node is image else node
-            with gated.inserting_after(place):
-                results[gate.name] = gated.call_module(f"{GATES}.{gate.name}", (node, given[gate.name]))
+        place = last_placeholder if node is image else node
+        readers = [gate for gate in gates if gate.reads == name]
+        pooled = _pool(gated, node, place, {gate.pooled for gate in readers}, shapes.get(name, ()))
+        for gate in readers:
+            feature = pooled[gate.pooled]
+            with gated.inserting_after(place if feature is image else feature):
+                results[gate.name] = gated.call_module(f"{GATES}.{gate.name}", (feature, given[gate.name]))
             with gated.inserting_after(results[gate.name]):
                 masks[gate.name] = gated.call_function(_mask_of, (results[gate.name],))
     gated.output((output, tuple(results[g.name] for g in gates)))
@@ -54,6 +65,26 @@ def insert_gates(graph: fx.Graph, plan: Plan, nodes: Mapping[str, fx.Node], *, t
 def _mask_of(result: tuple[Any, Any]) -> Any:
     """The mask in what a gate returned."""
     return result[0]
+
+
+def _pool(
+    graph: fx.Graph, node: fx.Node, place: fx.Node, grids: Iterable[tuple[int, int]], shape: tuple[int, ...]
+) -> dict[tuple[int, int], fx.Node]:
+    """Grid -> the node, inserted after `place`, that pools `node` (an output of that shape) to it.
+
+    A coarse grid is pooled from a finer one where both are even, so that the feature is read once for all its gates.
+    """
+    pooled: dict[tuple[int, int], fx.Node] = {}
+    for grid in sorted(grids, reverse=True):
+        finer = [fine for fine in pooled if _divides(fine, shape[2:]) and _divides(grid, fine)]
+        source = pooled[finer[-1]] if finer else node
+        with graph.inserting_after(place if source is node else source):
+            pooled[grid] = graph.call_function(average_pool, (source, grid))
+    return pooled
+
+
+def _divides(grid: tuple[int, ...], size: tuple[int, ...]) -> bool:
+    return size[0] % grid[0] == 0 and size[1] % grid[1] == 0
 
 
 def _mask(graph: fx.Graph, node: fx.Node, mask: fx.Node, gate: GateSpec) -> fx.Node:

@@ -60,8 +60,8 @@ class GatedNetwork(nn.Module):
                 "could not be trained; exclude these layers, or make the model's forward alike in both modes"
             )
         self.graphs: dict[bool, fx.Graph] = {
-            False: insert_gates(trace.evaluation, plan, evaluation, training=False),
-            True: insert_gates(trace.training, plan, counterparts, training=True),
+            False: insert_gates(trace.evaluation, plan, evaluation, trace.shapes, training=False),
+            True: insert_gates(trace.training, plan, counterparts, trace.shapes, training=True),
         }
         self._compile()
         self.train(trace.module.training)

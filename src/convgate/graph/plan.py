@@ -16,14 +16,15 @@ __all__ = ["GateSpec", "MaskSpec", "Plan", "Site"]
 class GateSpec:
     """One gate: what it decides about, what it reads, and the shape [units...] of its mask without the batch.
 
-    `reads` is a node name of the evaluation graph, `channels` the number of channels there. `group` is how many
-    channels share one mask entry (channel gates).
+    `reads` is a node name of the evaluation graph and `channels` the number of channels there; its head sees the
+    means over a grid of tiles, `pooled`. `group` is how many channels share one mask entry (channel gates).
     """
 
     name: str
     kind: str
     reads: str
     channels: int
+    pooled: tuple[int, int]
     shape: tuple[int, int, int]
     group: int = 1
 

@@ -25,8 +25,13 @@ def load_dgnet_weights(network: GatedNetwork, state: Mapping[str, Tensor]) -> No
     Keys may carry the "module." prefix of DataParallel. Raises `CheckpointError` when the keys or shapes do not fit.
     """
     names = [spec.name for spec in network.plan.gates]
-    translated = {_translate(key.removeprefix("module."), names): tensor for key, tensor in state.items()}
     expected = network.state_dict()
+    translated = {}
+    for key, tensor in state.items():
+        ours = _translate(key.removeprefix("module."), names)
+        # Their fully connected layers are 1x1 convolutions.
+        linear = ours.startswith("gates.") and tensor.dim() == 4 and ours in expected and expected[ours].dim() == 2
+        translated[ours] = tensor.flatten(1) if linear else tensor
     missing = [key for key in expected.keys() - translated.keys() if not key.endswith(".offset")]
     extra = translated.keys() - expected.keys()
     wrong = [key for key in expected.keys() & translated.keys() if expected[key].shape != translated[key].shape]

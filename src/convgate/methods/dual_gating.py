@@ -177,7 +177,7 @@ class DualGating(Method):
         tile = self._tile(branch)
         grid = (math.ceil(branch.height / tile), math.ceil(branch.width / tile))
         channels = trace.shapes[branch.fork][1]
-        return GateSpec(f"{branch.name}.spatial", "spatial", branch.fork, channels, (1, *grid))
+        return GateSpec(f"{branch.name}.spatial", "spatial", branch.fork, channels, grid, (1, *grid))
 
     def _tile(self, branch: Branch) -> int:
         size = branch.height
@@ -204,14 +204,15 @@ class DualGating(Method):
         source = trace.node(feature.convs[0]).all_input_nodes[0]
         groups = math.ceil(feature.channels / self.group)
         channels = trace.shapes[source.name][1]
-        return GateSpec(f"{feature.name}.channel", "channel", source.name, channels, (groups, 1, 1), self.group)
+        shape = (groups, 1, 1)
+        return GateSpec(f"{feature.name}.channel", "channel", source.name, channels, (1, 1), shape, self.group)
 
     # -- how they decide -------------------------------------------------------------------------------------------
 
     def gate(self, spec: GateSpec) -> Gate:
         estimator = partial(logistic_straight_through, temperature=self.temperature)
         if spec.kind == "spatial":
-            head: SpatialHead | ChannelHead = SpatialHead(spec.channels, spec.shape[1:], bias=self.bias)
+            head: SpatialHead | ChannelHead = SpatialHead(spec.channels, spec.pooled, bias=self.bias)
         else:
             head = ChannelHead(spec.channels, spec.units, reduction=self.reduction, bias=self.bias)
         return Gate(spec.kind, spec.shape, head, estimator)
