@@ -98,3 +98,6 @@ def test_the_demo_in_small(tmp_path, capsys):
     assert set(metrics["gated"]) >= {"accuracy", "macs_ratio", "macs_percentiles"}
     assert "<svg" in (folder / "report.html").read_text() or "data:image/svg" in (folder / "report.html").read_text()
     assert (folder / "network.safetensors").is_file()
+    # Other settings in the same folder: the demo starts afresh.
+    assert main([*arguments, "--seed=1"]) == 0
+    assert json.loads(capsys.readouterr().out)["seed"] == 1

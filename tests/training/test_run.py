@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,7 +17,7 @@ import convgate
 from convgate.errors import CheckpointError, RecipeError
 from convgate.training import fit as fit_module
 from convgate.training.recipe import ModelChoice, load_recipe
-from convgate.training.run import run
+from convgate.training.run import discard_run, run
 
 
 def read_rows(folder):
@@ -98,6 +99,19 @@ def test_a_folder_with_another_recipe_is_refused(finished):
     done, _ = finished
     with pytest.raises(RecipeError, match="another recipe"):
         run(replace(done.recipe, seed=1), done.folder, progress_bar=False)
+
+
+def test_only_a_runs_folder_is_deleted(finished, tmp_path):
+    done, _ = finished
+    shutil.copytree(done.folder, tmp_path / "run")
+    discard_run(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    discard_run(tmp_path / "run")
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").touch()
+    with pytest.raises(RecipeError, match="not deleted"):
+        discard_run(tmp_path / "thesis")
+    assert (tmp_path / "thesis" / "chapter.tex").exists()
 
 
 def test_given_weights_are_loaded_under_other_names(finished, tmp_path):

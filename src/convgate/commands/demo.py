@@ -5,7 +5,6 @@ gating; trains it to half of the multiply-accumulates (MACs); calibrates it to e
 has not seen; and writes a page of pictures, report.html, with what the gates learned.
 """
 
-import shutil
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -17,9 +16,7 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: ArgumentParser) -> None:
     """The options of `convgate demo`."""
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder to write (default: %(default)s)")
-    parser.add_argument(
-        "--fresh", action="store_true", help="delete the folder first, rather than continue a run in it"
-    )
+    parser.add_argument("--fresh", action="store_true", help="start again, rather than continue what is there")
     add_json(parser)
     parser.set_defaults(takes_overrides=True)
     parser.usage = "convgate demo [--out FOLDER] [--fresh] [--json] [--FIELD VALUE ...]"
@@ -29,12 +26,14 @@ def run(arguments: Namespace) -> None:
     """Run the demo and print where its page is."""
     from convgate.training.recipe import load_recipe
     from convgate.training.report import write_run_report
+    from convgate.training.run import discard_run, holds_other_run
     from convgate.training.run import run as carry_out
 
     recipe = load_recipe("digits-demo", arguments.overrides)
-    if arguments.fresh:
-        shutil.rmtree(arguments.out, ignore_errors=True)
     console = news()
+    if arguments.fresh or holds_other_run(recipe, arguments.out):
+        console.print(f"starting afresh in {arguments.out}")
+        discard_run(arguments.out)
     finished = carry_out(recipe, arguments.out, say=console.print, progress_bar=console.is_terminal)
     if finished is None:
         return

@@ -6,6 +6,7 @@ continued by starting it again.
 
 import json
 import platform
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,7 +30,9 @@ from convgate.training.calibrate import calibrate
 from convgate.training.fit import fit
 from convgate.training.recipe import Recipe, dump_recipe
 
-__all__ = ["Run", "run"]
+__all__ = ["Run", "discard_run", "holds_other_run", "run"]
+
+_RECIPE = "recipe.yaml"
 
 _EVALUATION_BATCH = 250
 
@@ -94,15 +97,28 @@ def run(
     return Run(folder, recipe, splits, network, dense_evaluation, evaluation, metrics)
 
 
+def holds_other_run(recipe: Recipe, folder: str | Path) -> bool:
+    """Does `folder` hold a run of another recipe?"""
+    path = Path(folder) / _RECIPE
+    return path.is_file() and path.read_text(encoding="utf-8") != dump_recipe(recipe)
+
+
+def discard_run(folder: str | Path) -> None:
+    """Delete a run's folder, if there is one. Raises `RecipeError` for a folder that holds something else."""
+    folder = Path(folder)
+    if folder.exists() and not (folder / _RECIPE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RecipeError(f"{folder} is not the folder of a run (it has no {_RECIPE}), so it is not deleted")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def _claim(recipe: Recipe, folder: Path) -> None:
-    text, path = dump_recipe(recipe), folder / "recipe.yaml"
-    if path.is_file() and path.read_text(encoding="utf-8") != text:
+    if holds_other_run(recipe, folder):
         raise RecipeError(
-            f"{folder} holds a run of another recipe ({path} differs from the one given); choose another folder, or "
-            "delete that one"
+            f"{folder} holds a run of another recipe ({folder / _RECIPE} differs from the one given); choose another "
+            "folder, or delete that one"
         )
-    if not path.is_file():
-        write_text(path, text)
+    if not (folder / _RECIPE).is_file():
+        write_text(folder / _RECIPE, dump_recipe(recipe))
 
 
 def _train_dense(model: nn.Module, recipe: Recipe, splits: Splits, folder: Path, settings: Mapping[str, Any]) -> bool:
