@@ -17,6 +17,7 @@ from convgate.files import replacing
 from convgate.graph import GatedNetwork, gate
 from convgate.methods import Method, create
 from convgate.models import ModelSpec
+from convgate.weights import misfit
 
 __all__ = ["load", "save"]
 
@@ -133,17 +134,9 @@ def _rebuild(description: Mapping[str, Any], path: Path) -> nn.Module:
 
 def _fill(network: GatedNetwork, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     expected = network.state_dict(keep_vars=True)
-    missing, extra = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
-    wrong = [key for key in expected.keys() & tensors.keys() if not _fits(tensors[key], expected[key])]
-    if missing or extra or wrong:
-        raise CheckpointError(
-            f"{path} does not fit the network that it describes (missing: {sorted(missing)[:3]}, unknown: "
-            f"{sorted(extra)[:3]}, other shape or type: {sorted(wrong)[:3]}); it is damaged, save the network again"
-        )
+    problem = misfit(expected, tensors)
+    if problem:
+        raise CheckpointError(f"{path} does not fit the network that it describes ({problem}); save the network again")
     for key, tensor in expected.items():
         tensor.data = tensor.data.to(tensors[key].dtype)  # a network may have been saved in float64 or bfloat16
     network.load_state_dict(dict(tensors))
-
-
-def _fits(given: torch.Tensor, expected: torch.Tensor) -> bool:
-    return given.shape == expected.shape and given.is_floating_point() == expected.is_floating_point()

@@ -1,6 +1,7 @@
 """Read a CNN, plan which of its parts are gated, and insert the gates."""
 
 from convgate.graph.build import gate, plan
+from convgate.graph.method import Method
 from convgate.graph.network import GatedNetwork
 from convgate.graph.plan import GateSpec, MaskSpec, Plan, Site
 from convgate.graph.skipping import LayerGates, layer_gates
@@ -14,6 +15,7 @@ __all__ = [
     "GatedNetwork",
     "LayerGates",
     "MaskSpec",
+    "Method",
     "Plan",
     "Rejected",
     "Site",

@@ -2,13 +2,13 @@
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from convgate.cost import LayerCost, Ledger
 from convgate.errors import InputError, PlanError
+from convgate.graph.method import Method
 from convgate.graph.network import GatedNetwork
 from convgate.graph.plan import Plan
 from convgate.graph.skipping import LayerGates, layer_gates
@@ -16,13 +16,10 @@ from convgate.graph.structure import describe, features
 from convgate.graph.trace import Trace, trace
 from convgate.models import identify
 
-if TYPE_CHECKING:
-    from convgate.methods import Method
-
 __all__ = ["gate", "plan"]
 
 
-def plan(model: nn.Module, method: "Method", example: Tensor) -> Plan:
+def plan(model: nn.Module, method: Method, example: Tensor) -> Plan:
     """What `gate` would do to `model`: every site, gated or skipped and why. The model stays as it is.
 
     Args:
@@ -40,7 +37,7 @@ def plan(model: nn.Module, method: "Method", example: Tensor) -> Plan:
     return _plan(model, trace(model, example), method)
 
 
-def gate(model: nn.Module, method: "Method", example: Tensor) -> GatedNetwork:
+def gate(model: nn.Module, method: Method, example: Tensor) -> GatedNetwork:
     """A gated copy of `model`: same weights, same state-dict keys, and gates under `gates.`.
 
     Takes and raises what `plan` does, and raises `PlanError` when there is nothing to gate. The new network is in the
@@ -56,15 +53,15 @@ def gate(model: nn.Module, method: "Method", example: Tensor) -> GatedNetwork:
     return network if parameter is None else network.to(parameter.device)
 
 
-def _check(model: nn.Module, method: "Method") -> None:
+def _check(model: nn.Module, method: Method) -> None:
     if not isinstance(model, nn.Module):
         raise InputError(f"the model is a {type(model).__name__}; give a torch.nn.Module")
-    if isinstance(method, type) or not callable(getattr(method, "sites", None)):
+    if not isinstance(method, Method):
         given = getattr(method, "__name__", type(method).__name__)
         raise InputError(f"the method is {given}; give an instance of a method, e.g. convgate.DualGating()")
 
 
-def _plan(model: nn.Module, traced: Trace, method: "Method") -> Plan:
+def _plan(model: nn.Module, traced: Trace, method: Method) -> Plan:
     sites, skipped = method.sites(traced)
     reached = layer_gates(traced, sites, features(traced)[0])
     names = _layer_names(traced)

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -11,12 +11,10 @@ from convgate.cost import Cost, Ledger
 from convgate.errors import InputError, PlanError
 from convgate.gating import Decision, Decisions, Gate
 from convgate.graph.insert import GATES, compile_forward, insert_gates
+from convgate.graph.method import Method
 from convgate.graph.modes import get_modes, set_modes
 from convgate.graph.plan import Plan
 from convgate.graph.trace import Trace, check_images
-
-if TYPE_CHECKING:
-    from convgate.methods import Method
 
 __all__ = ["GatedNetwork"]
 
@@ -38,7 +36,7 @@ class GatedNetwork(nn.Module):
 
     plan: Plan
 
-    def __init__(self, trace: Trace, plan: Plan, method: "Method") -> None:
+    def __init__(self, trace: Trace, plan: Plan, method: Method) -> None:
         super().__init__()
         self.plan = plan
         modes = get_modes(trace.module)

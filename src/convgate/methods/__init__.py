@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from convgate.errors import InputError
+from convgate.graph import Method
 from convgate.methods.dgnet_weights import load_dgnet_weights
 from convgate.methods.dual_gating import DualGating
-from convgate.methods.method import Method
 
 __all__ = ["METHODS", "DualGating", "Method", "create", "load_dgnet_weights"]
 

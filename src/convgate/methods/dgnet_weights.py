@@ -12,6 +12,7 @@ from torch import Tensor
 
 from convgate.errors import CheckpointError
 from convgate.graph import GatedNetwork
+from convgate.weights import misfit
 
 __all__ = ["load_dgnet_weights"]
 
@@ -32,13 +33,11 @@ def load_dgnet_weights(network: GatedNetwork, state: Mapping[str, Tensor]) -> No
         # Their fully connected layers are 1x1 convolutions.
         linear = ours.startswith("gates.") and tensor.dim() == 4 and ours in expected and expected[ours].dim() == 2
         translated[ours] = tensor.flatten(1) if linear else tensor
-    missing = [key for key in expected.keys() - translated.keys() if not key.endswith(".offset")]
-    extra = translated.keys() - expected.keys()
-    wrong = [key for key in expected.keys() & translated.keys() if expected[key].shape != translated[key].shape]
-    if missing or extra or wrong:
+    problem = misfit(expected, translated, optional=lambda key: key.endswith(".offset"))
+    if problem:
         raise CheckpointError(
-            f"these weights do not fit this gated {network.plan.model} (missing: {sorted(missing)[:3]}, unknown: "
-            f"{sorted(extra)[:3]}, other shape: {sorted(wrong)[:3]}); gate the same architecture with DualGating()"
+            f"these weights do not fit this gated {network.plan.model} ({problem}); gate the same architecture with "
+            "DualGating()"
         )
     network.load_state_dict(translated, strict=False)
 

@@ -45,10 +45,10 @@ from convgate.gating import (
     logistic_straight_through,
     threshold_straight_through,
 )
+from convgate.graph.method import Method
 from convgate.graph.plan import GateSpec, MaskSpec, Site
 from convgate.graph.structure import Branch, Feature, Rejected, branches, features
 from convgate.graph.trace import Trace
-from convgate.methods.method import Method
 from convgate.methods.options import OptionChecks
 
 __all__ = ["DualGating"]

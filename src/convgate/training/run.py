@@ -20,7 +20,7 @@ from convgate import checkpoint
 from convgate.analysis import Evaluation, evaluate
 from convgate.data import Batches, ImageSet, Splits, normalise
 from convgate.data import load as load_data
-from convgate.errors import CheckpointError, RecipeError
+from convgate.errors import RecipeError
 from convgate.files import replacing, write_text
 from convgate.graph import GatedNetwork, gate
 from convgate.methods import Method
@@ -29,6 +29,7 @@ from convgate.models import create as create_model
 from convgate.training.calibrate import calibrate
 from convgate.training.fit import fit
 from convgate.training.recipe import Recipe, dump_recipe
+from convgate.weights import load_weights
 
 __all__ = ["Run", "discard_run", "holds_other_run", "run"]
 
@@ -82,7 +83,7 @@ def run(
     torch.manual_seed(recipe.seed)
     dense = create_model(recipe.model.name, **recipe.model.options)
     if recipe.model.weights:
-        _load_weights(dense, Path(recipe.model.weights), recipe.model.rename)
+        load_weights(dense, recipe.model.weights, recipe.model.rename)
     settings = {"say": say, "progress_bar": progress_bar}
     first = _train_dense(dense, recipe, splits, folder, settings)
     network = _train_gated(dense, method, recipe, splits, folder, settings)
@@ -169,31 +170,6 @@ def _calibrate(
         say(f"calibrated to {done.reached:.3%} on {done.images} images in {done.passes} passes")
     checkpoint.save(network, folder / "network.safetensors")
     return network
-
-
-def _load_weights(model: nn.Module, path: Path, rename: Mapping[str, str]) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise CheckpointError(f"there is no weights file {path}")
-    try:
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from error
-    for old, new in rename.items():
-        tensors = {new + key.removeprefix(old) if key.startswith(old) else key: t for key, t in tensors.items()}
-    expected = model.state_dict()
-    # Counters of batch norm: nothing depends on them where the momentum is fixed, and some exports leave them out.
-    optional = {key for key in expected if key.endswith("num_batches_tracked")}
-    missing, extra = expected.keys() - tensors.keys() - optional, tensors.keys() - expected.keys()
-    wrong = [key for key in expected.keys() & tensors.keys() if expected[key].shape != tensors[key].shape]
-    if missing or extra or wrong:
-        raise CheckpointError(
-            f"{path} does not fit {type(model).__name__} (missing: {sorted(missing)[:4]}, unknown: "
-            f"{sorted(extra)[:4]}, other shape: {sorted(wrong)[:4]}); `model.rename` replaces prefixes of its keys"
-        )
-    model.load_state_dict({**{key: expected[key] for key in optional}, **tensors})
 
 
 def _prepare(images: ImageSet) -> Callable[[Tensor], Tensor]:
