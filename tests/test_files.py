@@ -1,0 +1,37 @@
+import os
+import stat
+
+import pytest
+
+from convgate.files import replacing, write_text
+
+
+def test_a_file_appears_when_the_block_succeeds(tmp_path):
+    target = tmp_path / "new" / "file.txt"
+    with replacing(target) as temporary:
+        temporary.write_text("whole")
+        assert not target.exists()
+    assert target.read_text() == "whole"
+    assert os.listdir(target.parent) == ["file.txt"]
+
+
+def test_a_failure_leaves_what_was_there(tmp_path):
+    target = tmp_path / "file.txt"
+    write_text(target, "old")
+
+    def fail_halfway():
+        with replacing(target) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_halfway()
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_permissions_are_an_ordinary_files(tmp_path):
+    write_text(tmp_path / "ours", "")
+    (tmp_path / "theirs").touch()
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("ours", "theirs")]
+    assert modes[0] == modes[1]
