@@ -8,6 +8,10 @@ from pathlib import Path
 
 __all__ = ["replacing", "write_text"]
 
+_UMASK = os.umask(0)  # can only be read by setting it, so once, before there are threads
+os.umask(_UMASK)
+_MODE = 0o666 & ~_UMASK
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
@@ -19,7 +23,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # or a crash could leave the name without the content
+        os.chmod(temporary, _MODE)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -29,9 +35,3 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a UTF-8 text file in one piece."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

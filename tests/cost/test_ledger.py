@@ -252,5 +252,5 @@ def test_an_ungated_layer_costs_its_dense_macs():
     mask = torch.tensor([[1.0, 0, 1], [0, 0, 0]]).view(2, 3, 1, 1)
     cost = ledger.cost(Decisions({"g": Decision("channel", mask)}))
     assert cost.macs.tolist() == [7 + 4 + 5, 7 + 0 + 5]
-    assert {k: v.tolist() for k, v in cost.by_layer.items()} == {"fc": [7, 7], "conv": [4, 0], "g": [5, 5]}
+    assert {k: v.tolist() for k, v in cost.by_layer.items()} == {"fc": [7, 7], "conv": [4, 0], "gates.g": [5, 5]}
     assert cost.dense == 13

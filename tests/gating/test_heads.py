@@ -46,9 +46,7 @@ def test_few_channels_leave_one_hidden_unit():
 
 def gate(**options):
     torch.manual_seed(0)
-    return Gate(
-        "channel", (5, 1, 1), ChannelHead(8, 5, **options), lambda logits: logistic_straight_through(logits, 2 / 3)
-    )
+    return Gate((5, 1, 1), ChannelHead(8, 5, **options), lambda logits: logistic_straight_through(logits, 2 / 3))
 
 
 def test_gate_offset_is_added_to_the_logits():

@@ -42,10 +42,9 @@ class LayerCost:
     def count(self, decisions: Decisions, *, exact: bool) -> Tensor:
         """MACs per sample [N]: int64 if `exact`, else float and differentiable in the masks."""
         gates = [gate for gate in (self.positions, self.inputs, self.outputs) if gate]
-        # Sums of zeros and ones: exact in float64; in a mask's own bfloat16 they would not be.
-        masks = {gate: decisions[gate].mask.to(torch.float64 if exact else torch.float32) for gate in gates}
-        count = torch.as_tensor(self.kernel_area * self._open_positions(masks) * self._open_channel_pairs(masks))
-        return count.long() if exact else count
+        # Not in a mask's own dtype: sums in bfloat16 are rounded.
+        masks = {gate: decisions[gate].mask.to(torch.int64 if exact else torch.float32) for gate in gates}
+        return torch.as_tensor(self.kernel_area * self._open_positions(masks) * self._open_channel_pairs(masks))
 
     def _open_positions(self, masks: Mapping[str, Tensor]) -> Tensor | int:
         if self.positions is None:
@@ -53,7 +52,7 @@ class LayerCost:
         mask = masks[self.positions]
         (height, width), (rows, columns) = self.size, mask.shape[2:]
         if height % rows or width % columns:
-            return expand_tiles(mask, self.size).flatten(1).sum(1)
+            return expand_tiles(mask.float(), self.size).to(mask.dtype).flatten(1).sum(1)
         return mask.flatten(1).sum(1) * (height // rows * (width // columns))
 
     def _open_channel_pairs(self, masks: Mapping[str, Tensor]) -> Tensor | int:

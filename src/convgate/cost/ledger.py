@@ -17,8 +17,8 @@ __all__ = ["Cost", "Ledger"]
 class Cost:
     """What a batch cost, in multiply-accumulates.
 
-    `macs` is per sample [N], gates included; `by_layer` has the same per layer and per gate; `dense` is what the
-    ungated network spends on each sample. Integers (int64) where the decisions are final; float and differentiable
+    `macs` is per sample [N], gates included; `by_layer` has the same per layer, and per gate as "gates.NAME"; `dense`
+    is what the ungated network spends on each sample. Integers (int64) where the decisions are final; float and differentiable
     where a gradient flows through the masks.
     """
 
@@ -64,10 +64,8 @@ class Ledger:
             else:
                 by_layer[layer.name] = layer.count(decisions, exact=not differentiable)
         for gate, macs in self.gates.items():
-            by_layer[gate] = _constant(macs, reference, differentiable)
-        fixed = sum(layer.macs for layer in self.layers if not layer.gated) + self.gate_macs
-        total = torch.stack([by_layer[layer.name] for layer in self.layers if layer.gated]).sum(0) + fixed
-        return Cost(macs=total, dense=self.dense, by_layer=by_layer)
+            by_layer[f"gates.{gate}"] = _constant(macs, reference, differentiable)
+        return Cost(macs=torch.stack(list(by_layer.values())).sum(0), dense=self.dense, by_layer=by_layer)
 
 
 def _constant(macs: int, like: Tensor, floating: bool) -> Tensor:

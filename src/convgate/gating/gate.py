@@ -5,7 +5,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from convgate.errors import InputError
 from convgate.gating.estimators import decide
 
 __all__ = ["Gate"]
@@ -18,7 +17,6 @@ class Gate(nn.Module):
     zero were rounded. `offset` [units...] is added to the logits; it is 0 until `convgate.calibrate` sets it.
 
     Args:
-        kind: what a mask entry stands for, see `convgate.Decision`.
         shape: of the mask, without the batch.
         head: pooled feature -> logits; it has an attribute `macs`, its cost per sample.
         estimator: logits -> mask in training; in evaluation the mask is 1 where the logit is >= 0.
@@ -27,11 +25,8 @@ class Gate(nn.Module):
 
     offset: Tensor
 
-    def __init__(
-        self, kind: str, shape: tuple[int, ...], head: nn.Module, estimator: Callable[[Tensor], Tensor]
-    ) -> None:
+    def __init__(self, shape: tuple[int, ...], head: nn.Module, estimator: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.kind = kind
         self.head = head
         self.estimator = estimator
         self.register_buffer("offset", torch.zeros(shape))
@@ -40,11 +35,6 @@ class Gate(nn.Module):
         """(mask, logits) for a pooled feature; or (`given`, None): a mask from elsewhere takes the decision's place."""
         if given is not None:
             return given, None
-        if self.training and pooled.shape[0] < 2:
-            raise InputError(
-                "a gated network in training mode was given one image, and its gates normalise over the batch; "
-                "give at least 2 images, or call .eval() first"
-            )
         with torch.autocast(pooled.device.type, enabled=False):
             logits = self.head(pooled.to(self.offset.dtype)) + self.offset
         return (self.estimator(logits) if self.training else decide(logits)), logits

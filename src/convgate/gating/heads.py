@@ -5,6 +5,8 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from convgate.errors import InputError
+
 __all__ = ["ChannelHead", "SpatialHead"]
 
 
@@ -50,6 +52,11 @@ class ChannelHead(nn.Module):
         return self.reduce.weight.numel() + self.expand.weight.numel()
 
     def forward(self, pooled: Tensor) -> Tensor:
+        if self.training and len(pooled) < 2:
+            raise InputError(
+                "a gated network in training mode was given one image, and its channel gates normalise over the batch; "
+                "give at least 2 images, or call .eval() first"
+            )
         hidden = F.relu(self.norm(self.reduce(pooled.flatten(1))))
         return self.expand(hidden)[:, :, None, None]
 

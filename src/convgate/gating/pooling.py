@@ -17,7 +17,8 @@ def average_pool(x: Tensor, grid: tuple[int, int]) -> Tensor:
     """Mean over tiles: [N, C, H, W] -> [N, C, *grid]; where tiles are uneven, as `adaptive_avg_pool2d`."""
     height, width = x.shape[2:]
     if (height, width) == grid:
-        return x
+        # A copy: the model may overwrite its feature in place, and the head's gradient needs what it read.
+        return x.clone()
     if height % grid[0] or width % grid[1]:
         return F.adaptive_avg_pool2d(x, grid)
     if torch.compiler.is_compiling():

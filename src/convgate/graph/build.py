@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from convgate.cost import LayerCost, Ledger
 from convgate.errors import InputError, PlanError
+from convgate.graph.insert import GATES
 from convgate.graph.method import Method
 from convgate.graph.network import GatedNetwork
 from convgate.graph.plan import Plan
@@ -50,12 +51,20 @@ def gate(model: nn.Module, method: Method, example: Tensor) -> GatedNetwork:
         raise PlanError(f"{planned.method['name']} finds nothing to gate in {planned.model}:\n{planned}")
     network = GatedNetwork(traced, planned, method)
     parameter = next(model.parameters(), None)
-    return network if parameter is None else network.to(parameter.device)
+    if parameter is not None:
+        network.get_submodule(GATES).to(parameter.device, parameter.dtype)
+    return network
 
 
 def _check(model: nn.Module, method: Method) -> None:
     if not isinstance(model, nn.Module):
         raise InputError(f"the model is a {type(model).__name__}; give a torch.nn.Module")
+    if isinstance(model, GatedNetwork):
+        raise InputError("the model is gated already; give the one that it was made from")
+    if isinstance(getattr(model, "_orig_mod", None), nn.Module):
+        raise InputError(
+            "the model is compiled; gate the one that it was compiled from, then compile the gated network"
+        )
     if not isinstance(method, Method):
         given = getattr(method, "__name__", type(method).__name__)
         raise InputError(f"the method is {given}; give an instance of a method, e.g. convgate.DualGating()")
@@ -83,13 +92,15 @@ def _plan(model: nn.Module, traced: Trace, method: Method) -> Plan:
 
 
 def _layer_names(traced: Trace) -> dict[str, str]:
-    """Node -> the name of its layer: the module's, or the node's own where a module is called more than once."""
-    calls = Counter(str(n.target) for n in traced.evaluation.nodes if n.op == "call_module")
-    return {
-        node.name: str(node.target) if node.op == "call_module" and calls[str(node.target)] == 1 else node.name
-        for node in traced.evaluation.nodes
-        if node.name in traced.macs
-    }
+    """Node -> the name of its layer: the module's or the function's, with "#2" for its second call and so on."""
+    calls: Counter[str] = Counter()
+    names = {}
+    for node in traced.evaluation.nodes:
+        if node.name in traced.macs:
+            name = str(node.target) if node.op == "call_module" else f"{node.name}()"
+            calls[name] += 1
+            names[node.name] = name if calls[name] == 1 else f"{name}#{calls[name]}"
+    return names
 
 
 def _layer_cost(traced: Trace, node: str, name: str, gates: LayerGates | None) -> LayerCost:

@@ -2,6 +2,7 @@
 
 import itertools
 import linecache
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -36,7 +37,7 @@ def insert_gates(
     gated = fx.Graph()
     output = gated.graph_copy(graph, copied)
     here = {name: copied[node] for name, node in nodes.items() if node in copied}
-    gates = list(plan.gates)
+    gates = plan.gates
     image = next(node for node in gated.nodes if node.op == "placeholder")
     with gated.inserting_after(image):
         given: dict[str, fx.Node] = {}
@@ -105,4 +106,5 @@ def compile_forward(graph: fx.Graph, name: str) -> Callable[..., Any]:
     linecache.cache[file] = (len(code.src), None, code.src.splitlines(keepends=True), file)
     scope = dict(code.globals)
     exec(compile(code.src, file, "exec"), scope)
+    weakref.finalize(scope["forward"], linecache.cache.pop, file, None)
     return scope["forward"]

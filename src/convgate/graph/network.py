@@ -128,7 +128,9 @@ class GatedNetwork(nn.Module):
         return self._uniform_decisions(n, 1.0)
 
     def closed_decisions(self, n: int) -> Decisions:
-        """Decisions that close every gate, for a batch of `n`: the shortcut path alone."""
+        """Decisions that close every gate, for a batch of `n`: the shortcut path alone where branches have spatial
+        gates; elsewhere gated features are zero and the layers behind them compute what they make of zeros.
+        """
         return self._uniform_decisions(n, 0.0)
 
     # -- counting --------------------------------------------------------------------------------------------------
@@ -168,6 +170,9 @@ class GatedNetwork(nn.Module):
                 f"{list(self.plan.example[1:])}: tiles and MACs depend on it. Resize the images, or gate the model "
                 "with an example of this shape"
             )
+        dtype = next(self.get_submodule(GATES).buffers()).dtype
+        if images.dtype != dtype and not torch.is_autocast_enabled(images.device.type):
+            raise InputError(f"the batch is {images.dtype} and the network {dtype}; convert one, or use torch.autocast")
 
     def _check_decisions(self, decisions: Decisions, n: int | None) -> None:
         """Are these this network's gates, with masks of the right shapes, for `n` samples (any number, if None)?"""
@@ -189,8 +194,8 @@ class GatedNetwork(nn.Module):
                 )
 
     def _uniform_decisions(self, n: int, value: float) -> Decisions:
-        if n < 1:
-            raise InputError(f"decisions for {n} images; give a batch size of at least 1")
+        if not isinstance(n, int) or n < 1:
+            raise InputError(f"decisions for {n} images; give a batch size, a whole number of at least 1")
         device = next(self.get_submodule(GATES).buffers()).device
         return Decisions(
             (spec.name, Decision(spec.kind, torch.full((n, *spec.shape), value, device=device)))
@@ -200,10 +205,12 @@ class GatedNetwork(nn.Module):
 
 def _attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """What the traced graph reads from the model's root: children, parameters, buffers, traced constants."""
-    yield from module.named_children()
-    yield from module.named_parameters(recurse=False)
-    for name, buffer in module.named_buffers(recurse=False):
-        yield name, (buffer, name not in module._non_persistent_buffers_set)
+    # Not named_children() and the like, which leave out a second name of the same module.
+    yield from ((name, child) for name, child in module._modules.items() if child is not None)
+    yield from ((name, parameter) for name, parameter in module._parameters.items() if parameter is not None)
+    for name, buffer in module._buffers.items():
+        if buffer is not None:
+            yield name, (buffer, name not in module._non_persistent_buffers_set)
     for name, value in vars(module).items():
         if isinstance(value, Tensor):
             yield name, (value, False)

@@ -1,7 +1,7 @@
 """A plan: which sites of a model a method gates, and why others are left alone. Plain, immutable data."""
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -79,17 +79,17 @@ class Plan:
     fingerprint: str = field(repr=False)
 
     @property
-    def gates(self) -> Iterator[GateSpec]:
+    def gates(self) -> tuple[GateSpec, ...]:
         """All gates, in the order of the sites."""
-        return (gate for site in self.sites for gate in site.gates)
+        return tuple(gate for site in self.sites for gate in site.gates)
 
     def summary(self) -> str:
-        """One line: sites, gates, and the range of MACs that can be reached."""
+        """One line: sites, gates, dense MACs and the share of them that is gated."""
         # A model without a single convolution is told so, too.
         dense, fixed = max(self.ledger.dense, 1), self.ledger.gate_macs
         gateable = sum(layer.macs for layer in self.ledger.layers if layer.gated)
         return (
-            f"{self.model} x {self.method['name']}: {len(self.sites)} sites, {sum(1 for _ in self.gates)} gates; "
+            f"{self.model} x {self.method['name']}: {len(self.sites)} sites, {len(self.gates)} gates; "
             f"{dense:,} dense MACs, {gateable / dense:.1%} of them gated, gates cost {fixed / dense:.3%}"
         )
 

@@ -6,6 +6,7 @@ Both are found by structure alone: by what is forked, convolved and joined again
 import operator
 from dataclasses import dataclass, replace
 from itertools import takewhile
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ _ACTIVATION_MODULES = (
 )  # fmt: skip
 _ACTIVATION_FUNCTIONS = (
     F.relu, F.relu6, torch.relu, F.leaky_relu, F.elu, F.gelu, F.silu, F.mish, F.hardswish, F.hardsigmoid, F.sigmoid,
-    F.tanh, torch.sigmoid, torch.tanh,
+    F.tanh, torch.sigmoid, torch.tanh, F.relu_, torch.relu_, torch.sigmoid_, torch.tanh_,
 )  # fmt: skip
 _NEUTRAL_MODULES = (nn.Identity, nn.Dropout, nn.Dropout2d)
 
@@ -76,7 +77,7 @@ def branches(trace: Trace) -> tuple[list[Branch], list[Rejected]]:
     found: list[tuple[Branch, set[fx.Node]]] = []
     rejected: list[Rejected] = []
     for join in trace.evaluation.nodes:
-        operands = [a for a in join.args if isinstance(a, fx.Node)] if join.target in _ADD else []
+        operands = [a for a in join.args if isinstance(a, fx.Node)] if _operation(join) in _ADD else []
         if len(operands) != 2 or len(trace.shapes.get(join.name, ())) != 4:
             continue
         fork = _common_dominator(operands[0], operands[1], dominators)
@@ -87,7 +88,7 @@ def branches(trace: Trace) -> tuple[list[Branch], list[Rejected]]:
         side = 0 if len(convs[0]) > len(convs[1]) else 1
         last, region, inside = operands[side], regions[side], convs[side]
         name = _common_prefix([str(n.target) for n in inside]) or join.name
-        reason = _obstacle(trace, join, last, region, regions[1 - side], len(convs[0]) == len(convs[1]))
+        reason = _obstacle(trace, fork, join, last, region, regions[1 - side], len(convs[0]) == len(convs[1]))
         if reason:
             rejected.append(Rejected(name, reason))
             continue
@@ -163,13 +164,18 @@ def describe(trace: Trace, node: fx.Node) -> str:
     return "the output" if node.op == "output" else str(getattr(node.target, "__name__", node.target))
 
 
+def _operation(node: fx.Node) -> Any:
+    """The function that a node calls; for a tensor's method (`x.add_(y)`) torch's function of that name."""
+    return getattr(torch, str(node.target).rstrip("_"), None) if node.op == "call_method" else node.target
+
+
 def _is_pointwise(trace: Trace, node: fx.Node, source: fx.Node) -> bool:
     """Does `node` map each position of `source`, channel by channel, in evaluation mode?"""
     if node.all_input_nodes != [source]:
         return False
     layer = trace.layer(node)
     if layer is None:
-        return node.target in _ACTIVATION_FUNCTIONS or node.target in (F.dropout, F.dropout2d)
+        return _operation(node) in (*_ACTIVATION_FUNCTIONS, F.dropout, F.dropout2d)
     if isinstance(layer, _ACTIVATION_MODULES + _NEUTRAL_MODULES + (nn.modules.batchnorm._BatchNorm,)):
         return True
     return type(layer).__name__ in ("DropPath", "StochasticDepth")
@@ -199,7 +205,7 @@ def _readers(trace: Trace, end: fx.Node) -> tuple[list[fx.Node], str | None]:
 
 def _rescales(trace: Trace, node: fx.Node) -> bool:
     """Is `node` a product with one factor per channel, as at the end of squeeze-and-excitation?"""
-    if node.target not in _MULTIPLY:
+    if _operation(node) not in _MULTIPLY:
         return False
     shapes = [trace.shapes.get(a.name, ()) for a in node.all_input_nodes]
     return len(shapes) == 2 and any(len(s) == 4 and s[2:] == (1, 1) for s in shapes)
@@ -234,12 +240,20 @@ def _is_depthwise(layer: nn.Conv2d | None) -> bool:
 
 
 def _obstacle(
-    trace: Trace, join: fx.Node, last: fx.Node, region: set[fx.Node], other: set[fx.Node], ambiguous: bool
+    trace: Trace,
+    fork: fx.Node,
+    join: fx.Node,
+    last: fx.Node,
+    region: set[fx.Node],
+    other: set[fx.Node],
+    ambiguous: bool,
 ) -> str | None:
     if ambiguous:
         return "both operands of the addition have as many convolutions; neither is a shortcut"
     if region & other:
         return "branch and shortcut share layers"
+    if len(trace.shapes.get(fork.name, ())) != 4:
+        return f"branch and shortcut come from {describe(trace, fork)}, which is no feature map"
     if trace.shapes.get(last.name) != trace.shapes[join.name]:
         return "the addition broadcasts the branch"
     for node in region:

@@ -7,6 +7,8 @@ differently.
 
 import copy
 import hashlib
+import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -94,13 +96,23 @@ class Trace:
         called_once = only_calls.keys() & _only_calls(self.evaluation).keys()
         candidates: dict[tuple, list[fx.Node]] = {}
         for node in self.training.nodes:
-            candidates.setdefault(_signature(node, lambda n: n), []).append(node)
+            candidates.setdefault(self._signature(node, lambda n: n), []).append(node)
         for node in self.evaluation.nodes:
             if node.op == "call_module" and str(node.target) in called_once:
                 found[node.name] = only_calls[str(node.target)]
-            elif same := candidates.get(_signature(node, counterpart)):
+            elif same := candidates.get(self._signature(node, counterpart)):
                 found[node.name] = same.pop(0)
         return found
+
+    def _signature(self, node: fx.Node, lookup: Callable[[fx.Node], fx.Node | None]) -> tuple:
+        # Flags (dropout's `training`) are what the two modes differ in, so they do not count.
+        values = fx.node.map_aggregate((node.args, node.kwargs), lambda v: None if isinstance(v, bool) else v)
+        target = str(node.target)
+        if node.op == "get_attr" and target.startswith("_tensor_constant"):
+            # A tensor made in forward is another attribute in each trace.
+            constant = getattr(self.module, target)
+            target = f"constant {constant.dtype} {constant.tolist()}"
+        return node.op, target, repr(fx.map_arg(values, lookup))
 
 
 def _only_calls(graph: fx.Graph) -> dict[str, fx.Node]:
@@ -115,12 +127,6 @@ def _line(node: fx.Node) -> str:
     # Functions by name: their repr holds an address.
     target = node.target if isinstance(node.target, str) else getattr(node.target, "__qualname__", repr(node.target))
     return f"{node.name} {node.op} {target} {node.args} {dict(node.kwargs)}"
-
-
-def _signature(node: fx.Node, lookup: Callable[[fx.Node], fx.Node | None]) -> tuple:
-    # Flags (dropout's `training`) are what the two modes differ in, so they do not count.
-    values = fx.node.map_aggregate((node.args, node.kwargs), lambda v: None if isinstance(v, bool) else v)
-    return node.op, str(node.target), repr(fx.map_arg(values, lookup))
 
 
 def trace(model: nn.Module, example: Tensor) -> Trace:
@@ -162,27 +168,39 @@ def check_images(images: Any, what: str) -> None:
 def _symbolic_trace(module: nn.Module) -> fx.Graph:
     tracer = _Tracer()
     try:
-        graph = tracer.trace(module)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Was not able to add assertion")
+            graph = tracer.trace(module, concrete_args=_defaults(module))
     except Exception as error:
         nodes: list[fx.Node] = list(tracer.graph.nodes) if hasattr(tracer, "graph") else []
         place = f"after node '{nodes[-1].name}' ({nodes[-1].op} {nodes[-1].target})" if nodes else "at all"
         raise TraceError(
-            f"{type(module).__name__} cannot be traced {place}: {type(error).__name__}: {error}. Control flow that "
+            f"{type(module).__name__} cannot be traced {place}: {type(error).__name__}: {_first_line(error)}. Control "
+            "flow that "
             "depends on tensor values cannot be read by torch.fx; move it into a sub-module without convolutions, or "
             "gate the part of the model that can be traced"
         ) from error
-    images = [node for node in graph.nodes if node.op == "placeholder"]
-    for extra in images[1:]:
-        if not extra.args:
+    graph.eliminate_dead_code(is_impure_node=lambda node: node.op in ("placeholder", "output"))
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    for extra in inputs[1:]:
+        if extra.users:
             raise TraceError(
-                f"{type(module).__name__}.forward takes {len(images)} inputs, '{extra.target}' among them; "
+                f"{type(module).__name__}.forward takes {len(inputs)} inputs, '{extra.target}' among them; "
                 "wrap it in a module whose forward takes the images alone"
             )
-        extra.replace_all_uses_with(extra.args[0])
         graph.erase_node(extra)
-    graph.eliminate_dead_code(is_impure_node=lambda node: node.op in ("placeholder", "output"))
     graph.lint()
     return graph
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]
+
+
+def _defaults(module: nn.Module) -> dict[str, Any]:
+    """The optional arguments of the model's forward, which are left at their defaults."""
+    _images, *others = inspect.signature(module.forward).parameters.values()
+    return {p.name: p.default for p in others if p.default is not p.empty}
 
 
 class _Recorder(fx.Interpreter):
@@ -197,7 +215,7 @@ class _Recorder(fx.Interpreter):
         parameter = next(self.module.parameters(), None)
         example = example.detach()
         if parameter is not None:
-            example = example.to(parameter.device)
+            example = example.to(parameter.device, parameter.dtype)
         self._batch = example.shape[0]
         self._counter = FlopCounterMode(display=False)
         with torch.no_grad(), self._counter:
@@ -213,7 +231,7 @@ class _Recorder(fx.Interpreter):
             shapes = ", ".join(str(list(self.shapes[i.name])) for i in n.all_input_nodes if i.name in self.shapes)
             raise TraceError(
                 f"node '{n.name}' ({n.op} {n.target}) fails on the example (its inputs: {shapes or 'none'}): "
-                f"{type(error).__name__}: {error}. Give an example with the shape that the model expects"
+                f"{type(error).__name__}: {_first_line(error)}. Give an example of the shape that the model expects"
             ) from error
         flops = self._counter.get_total_flops() - before
         if flops:

@@ -131,7 +131,7 @@ class DualGating(Method):
                 sites.append(self._feature_site(trace, feature))
         named = {str(trace.node(conv).target) for conv in inside}
         skipped.extend(r for r in rejected if r.name not in named)
-        skipped.extend(Rejected(site.name, "has no feature for a channel gate") for site in sites if not site.gates)
+        skipped.extend(Rejected(site.name, "has nothing that a gate would save") for site in sites if not site.gates)
         return [site for site in sites if site.gates], skipped
 
     def _why_not_outside(self, trace: Trace, feature: Feature, everywhere: bool) -> str | None:
@@ -150,6 +150,9 @@ class DualGating(Method):
         masks: list[MaskSpec] = []
         skipped: list[Rejected] = []
         spatial = self._spatial_gate(trace, branch) if self.spatial else None
+        if spatial and not any(_is_tiled(trace, end, branch, spatial) for end in branch.ends):
+            skipped.append(Rejected(branch.name, "has no convolution at a resolution that tiles could gate"))
+            spatial = None
         if spatial:
             gates.append(spatial)
         for conv, end in zip(branch.convs, branch.ends, strict=True):
@@ -215,7 +218,7 @@ class DualGating(Method):
             head: SpatialHead | ChannelHead = SpatialHead(spec.channels, spec.pooled, bias=self.bias)
         else:
             head = ChannelHead(spec.channels, spec.units, reduction=self.reduction, bias=self.bias)
-        return Gate(spec.kind, spec.shape, head, estimator)
+        return Gate(spec.shape, head, estimator)
 
     # -- what training adds ----------------------------------------------------------------------------------------
 

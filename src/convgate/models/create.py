@@ -74,16 +74,17 @@ def _candidates(model: nn.Module) -> list[ModelSpec]:
         return [ModelSpec(f"cifar_resnet{own.pop('depth')}", own)]
     if home.startswith("timm.models."):
         name = (getattr(model, "pretrained_cfg", None) or {}).get("architecture")
-        options = {"num_classes": model.num_classes, "in_chans": getattr(model, "in_chans", 3)}
-        return [ModelSpec(f"timm/{name}", options)] if name else []
+        classes = getattr(model, "num_classes", None)
+        options = {"num_classes": classes, "in_chans": getattr(model, "in_chans", 3)}
+        return [ModelSpec(f"timm/{name}", options)] if name and classes is not None else []
     if home.startswith("torchvision.models."):
         import torchvision
 
         parameters = sum(p.numel() for p in model.parameters())
-        classes = [m.out_features for m in model.modules() if isinstance(m, nn.Linear)][-1:]
+        widths = [m.out_features for m in model.modules() if isinstance(m, nn.Linear)][-1:]
         names = [n for n in torchvision.models.list_models(module=torchvision.models) if _builder_module(n) == home]
         closest = sorted(names, key=lambda n: abs(_published_parameters(n) - parameters))[:3]
-        return [ModelSpec(name, {"num_classes": c} if c != 1000 else {}) for name in closest for c in classes]
+        return [ModelSpec(name, {"num_classes": n} if n != 1000 else {}) for name in closest for n in widths]
     return []
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
@@ -46,7 +47,8 @@ def calibrate(
 
     Args:
         network: the gated network.
-        batches: images [N, C, H, W] as the network takes them, or tuples that begin with them.
+        batches: images [N, C, H, W] as the network takes them, or tuples that begin with them. They are run several
+            times, so all of them are kept in memory.
         macs: target share of the dense MACs, gates included, in (0, 1].
         tolerance: the largest relative distance from the target that counts as hit; the search stops at a fifth of it.
         max_passes: how often the images may be run.
@@ -58,18 +60,20 @@ def calibrate(
     """
     if not isinstance(network, GatedNetwork):
         raise InputError(f"calibrate() takes a GatedNetwork, not a {type(network).__name__}; make one with gate()")
-    if not isinstance(macs, int | float) or not 0 < macs <= 1:
+    if not isinstance(macs, Real) or not 0 < macs <= 1:
         raise InputError(f"calibrate(macs={macs!r}): the budget is a share of the dense MACs, in (0, 1]")
     images = _images(batches)
-    _check_reachable(network, macs)
-    search = _Search(network, images, macs, tolerance, max_passes)
+    if max_passes < 1 or tolerance < 0:
+        raise InputError(f"calibrate(max_passes={max_passes}, tolerance={tolerance}): at least 1 pass, tolerance 0")
+    _check_reachable(network, float(macs))
+    search = _Search(network, images, float(macs), tolerance, max_passes)
     with evaluating(network):
         try:
             shift = search.run()
         except BaseException:
             search.restore()
             raise
-    return Calibration(macs, search.reached, shift, search.passes, sum(len(batch) for batch in images))
+    return Calibration(float(macs), search.reached, shift, search.passes, sum(len(batch) for batch in images))
 
 
 class _Stop(Exception):  # noqa: N818 -- not an error: the search is over
@@ -99,10 +103,13 @@ class _Search:
             pass
         self._set(self.best)
         if abs(self.reached - self.macs) > self.tolerance * self.macs:
+            remedy = (
+                "more images" if self.passes < self.max_passes else f"more than {self.max_passes} passes (max_passes)"
+            )
             raise BudgetError(
-                f"calibration to {self.macs} of the dense MACs came to {self.reached:.5f} in {self.passes} passes; "
-                f"allow more passes (max_passes={self.max_passes}) or a larger tolerance ({self.tolerance}), or use "
-                "more images"
+                f"calibration to {self.macs} of the dense MACs came to {self.reached:.5f} in {self.passes} passes on "
+                f"{sum(len(batch) for batch in self.images)} images; allow {remedy}, or a larger tolerance "
+                f"(now {self.tolerance})"
             )
         return self.shift
 
@@ -159,8 +166,9 @@ class _Search:
     @torch.no_grad()
     def _mean_ratio(self) -> float:
         total, count = 0, 0
+        device = self.before[0].device
         for batch in self.images:
-            _, decisions = self.network.decide(batch)
+            _, decisions = self.network.decide(batch.to(device))
             total += int(self.network.cost(decisions).macs.sum())
             count += len(batch)
         return total / count / self.network.ledger.dense
