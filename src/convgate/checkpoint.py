@@ -15,7 +15,7 @@ from torch import nn
 from convgate.errors import CheckpointError, ConvgateError
 from convgate.files import replacing
 from convgate.graph import GatedNetwork, gate
-from convgate.methods import Method, create
+from convgate.methods import create
 from convgate.models import ModelSpec
 from convgate.weights import misfit
 
@@ -23,6 +23,8 @@ __all__ = ["load", "save"]
 
 _KEY = "convgate"
 _VERSION = 1
+_LARGEST = 2**14
+# Images are no larger than this; a file that says so is damaged or meant to exhaust memory.
 
 
 def save(network: GatedNetwork, path: str | Path) -> None:
@@ -34,6 +36,7 @@ def save(network: GatedNetwork, path: str | Path) -> None:
     plan = network.plan
     description = {
         "version": _VERSION,
+        "torch": str(torch.__version__),
         "model": {
             "class": plan.model,
             "name": plan.spec.name if plan.spec else None,
@@ -64,32 +67,24 @@ def load(path: str | Path, model: nn.Module | None = None) -> GatedNetwork:
     """
     path = Path(path)
     description, tensors = _read(path)
+    if model is None:
+        model = _rebuild(description, path)
+    example = torch.zeros(description["example"])
     try:
-        version = description["version"]
-        if not isinstance(version, int) or version > _VERSION:
-            raise CheckpointError(
-                f"{path} has format version {version}, and this convgate reads up to {_VERSION}; upgrade convgate"
-            )
-        method = _method(description["method"])
-        if model is None:
-            model = _rebuild(description["model"], path)
-        example = torch.zeros([int(n) for n in description["example"]])
+        method = create(description["method"]["name"], description["method"]["options"])
         # The random gates are about to be replaced: the caller's random numbers stay his.
         with torch.random.fork_rng(devices=[]):
             network = gate(model, method, example).cpu().eval()
-        recorded = {name: tuple(shape) for name, shape in description["gates"].items()}
-        fingerprint = description["fingerprint"]
-    except CheckpointError:
-        raise
-    except (ConvgateError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{path} describes a network that cannot be built: {type(error).__name__}: {error}"
-        ) from error
+    except (ConvgateError, TypeError) as error:
+        raise CheckpointError(f"{path} describes a network that cannot be gated: {error}") from error
+    recorded = {name: tuple(shape) for name, shape in description["gates"].items()}
     planned = {spec.name: (spec.kind, *spec.shape) for spec in network.plan.gates}
-    if fingerprint != network.plan.fingerprint or recorded != planned:
+    if description["fingerprint"] != network.plan.fingerprint or recorded != planned:
         raise CheckpointError(
-            f"{path} holds a {description['model'].get('class')} whose layers or gates differ from those of the "
-            f"{network.plan.model} built now; pass the model that was gated as load(path, model=...)"
+            f"{path} holds a {description['model']['class']} whose layers or gates differ from those of the "
+            f"{network.plan.model} built now; pass the model that was gated as load(path, model=...). The file was "
+            f"written with torch {description['torch']}, this is {torch.__version__}: another version may trace a "
+            "model differently"
         )
     _fill(network, tensors, path)
     return network
@@ -106,30 +101,55 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 -- not a mapping
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged or no safetensors file ({error}); save the network again") from error
-    try:
-        description = json.loads(metadata[_KEY])
-    except (KeyError, ValueError):
+    if _KEY not in metadata:
         raise CheckpointError(
             f"{path} is a safetensors file that convgate did not write; load its weights into the model before gating"
-        ) from None
-    if not isinstance(description, dict):
-        raise CheckpointError(f"{path} has a damaged description; save the network again")
-    return description, tensors
+        )
+    try:
+        description = json.loads(metadata[_KEY])
+        version = description["version"]
+        if isinstance(version, int) and version > _VERSION:
+            raise CheckpointError(
+                f"{path} has format version {version}, and this convgate reads version {_VERSION}; upgrade convgate"
+            )
+        return _check(description), tensors
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{path} has a damaged description ({error}); save the network again") from error
 
 
-def _method(description: Mapping[str, Any]) -> Method:
-    return create(description["name"], description["options"])
+def _check(description: Any) -> dict[str, Any]:
+    """The description, if it has the fields and kinds of values that `save` writes; else ValueError and the like."""
+    if description["version"] != _VERSION:
+        raise ValueError(f"format version {description['version']!r}")
+    for field, kind in (("model", dict), ("method", dict), ("gates", dict), ("example", list), ("fingerprint", str)):
+        if not isinstance(description[field], kind):
+            raise ValueError(f"'{field}' is no {kind.__name__}")
+    for part in ("model", "method"):
+        if not isinstance(description[part]["options"], dict):
+            raise ValueError(f"the options of '{part}' are no mapping")
+    sizes = description["example"]
+    if len(sizes) != 4 or not all(isinstance(n, int) and 0 < n <= _LARGEST for n in sizes):
+        raise ValueError(f"the example's shape is {sizes}")
+    description.setdefault("torch", "of an unknown version")
+    for part, field in (("model", "class"), ("model", "name"), ("method", "name")):
+        if not isinstance(description[part][field], str | None):
+            raise ValueError(f"the {field} of '{part}' is no text")
+    return description
 
 
 def _rebuild(description: Mapping[str, Any], path: Path) -> nn.Module:
-    if description["name"] is None:
+    recorded = description["model"]
+    if recorded["name"] is None:
         raise CheckpointError(
-            f"{path} holds a gated {description['class']}, a model that cannot be built by name; "
+            f"{path} holds a gated {recorded['class']}, a model that cannot be built by name; "
             "pass it as load(path, model=...)"
         )
-    # The random weights are about to be replaced: the caller's random numbers stay his.
-    with torch.random.fork_rng(devices=[]):
-        return ModelSpec(description["name"], description["options"]).create()
+    try:
+        # The random weights are about to be replaced, too.
+        with torch.random.fork_rng(devices=[]):
+            return ModelSpec(str(recorded["name"]), recorded["options"]).create()
+    except (ConvgateError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path} describes a model that cannot be built: {error}") from error
 
 
 def _fill(network: GatedNetwork, tensors: Mapping[str, torch.Tensor], path: Path) -> None:

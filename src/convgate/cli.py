@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.overrides = rest
     try:
         arguments.run(arguments)
-    except ConvgateError as error:
+    except (ConvgateError, OSError) as error:
         print(f"convgate {arguments.command}: {error}", file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:

@@ -56,7 +56,10 @@ def test_plan_prints_json(capsys):
         (["plan", "cifar_resnet20", "--option", "tile"], "NAME=VALUE"),
         (["plan", "cifar_resnet20", "--option", "macs=2"], "macs=2"),
         (["plan", "cifar_resnet20", "--size", "0"], "--size 0"),
+        (["plan", "cifar_resnet20", "--option", "tile={"], "tile={"),
         (["train", "nothing.yaml"], "nothing.yaml"),
+        (["train", "digits-demo", "--hardware.devices", "0"], "devices"),
+        (["train", "digits-demo", "--hardware.accelerator", "abacus"], "abacus"),
         (["train", "digits-demo", "--gated.epochz", "2"], "epochz"),
         (["recipe", "nothing"], "nothing"),
     ],
@@ -98,6 +101,8 @@ def test_the_demo_in_small(tmp_path, capsys):
     assert set(metrics["gated"]) >= {"accuracy", "macs_ratio", "macs_percentiles"}
     assert "<svg" in (folder / "report.html").read_text() or "data:image/svg" in (folder / "report.html").read_text()
     assert (folder / "network.safetensors").is_file()
-    # Other settings in the same folder: the demo starts afresh.
-    assert main([*arguments, "--seed=1"]) == 0
+    # Other settings in a folder of one's own: only if asked.
+    assert main([*arguments, "--seed=1"]) == 2
+    assert "another recipe" in capsys.readouterr().err
+    assert main([*arguments, "--seed=1", "--fresh"]) == 0
     assert json.loads(capsys.readouterr().out)["seed"] == 1

@@ -16,8 +16,9 @@ from safetensors.torch import load_file, save_file
 import convgate
 from convgate.errors import CheckpointError, RecipeError
 from convgate.training import fit as fit_module
+from convgate.training.folder import RunFolder
 from convgate.training.recipe import ModelChoice, load_recipe
-from convgate.training.run import discard_run, run
+from convgate.training.run import run
 
 
 def read_rows(folder):
@@ -38,7 +39,7 @@ def test_a_run_leaves_a_network_its_metrics_and_its_curves(finished):
     assert metrics == json.loads(json.dumps(done.metrics))
     assert 0 <= metrics["dense"]["accuracy"] <= 1
     assert list(metrics["gated"]["macs_percentiles"]) == ["5", "25", "50", "75", "95"]
-    rows = read_rows(done.folder)
+    rows = read_rows(done.folder.path)
     assert [float(row["epoch"]) for row in rows] == [1, 2, 3]
     assert {"train_loss", "validation_accuracy", "train_macs_ratio", "validation_macs_ratio"} <= set(rows[0])
     assert any("calibrated" in line for line in lines)
@@ -59,7 +60,7 @@ def test_starting_a_finished_run_again_trains_nothing_and_ends_in_the_same_metri
         raise AssertionError("trained again")
 
     monkeypatch.setattr("convgate.training.run.fit", no_training)
-    again = run(done.recipe, done.folder, progress_bar=False)
+    again = run(done.recipe, done.folder.path, progress_bar=False)
     assert {k: v for k, v in again.metrics.items() if k != "seconds"} == {
         k: v for k, v in done.metrics.items() if k != "seconds"
     }
@@ -84,9 +85,9 @@ def test_an_interrupted_run_resumes_to_the_same_weights(finished, tmp_path, monk
             run(done.recipe, tmp_path, progress_bar=False)
     assert not (tmp_path / "gated.safetensors").exists()
     run(done.recipe, tmp_path, progress_bar=False)
-    expected, resumed = (load_file(folder / "network.safetensors") for folder in (done.folder, tmp_path))
+    expected, resumed = (load_file(folder / "network.safetensors") for folder in (done.folder.path, tmp_path))
     assert all(torch.equal(expected[key], resumed[key]) for key in expected)
-    assert (tmp_path / "gated" / "epochs.csv").read_text() == (done.folder / "gated" / "epochs.csv").read_text()
+    assert (tmp_path / "gated" / "epochs.csv").read_text() == (done.folder.path / "gated" / "epochs.csv").read_text()
 
 
 def test_another_seed_gives_other_weights(finished, tmp_path):
@@ -98,19 +99,20 @@ def test_another_seed_gives_other_weights(finished, tmp_path):
 def test_a_folder_with_another_recipe_is_refused(finished):
     done, _ = finished
     with pytest.raises(RecipeError, match="another recipe"):
-        run(replace(done.recipe, seed=1), done.folder, progress_bar=False)
+        run(replace(done.recipe, seed=1), done.folder.path, progress_bar=False)
 
 
 def test_only_a_runs_folder_is_deleted(finished, tmp_path):
     done, _ = finished
-    shutil.copytree(done.folder, tmp_path / "run")
-    discard_run(tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-    discard_run(tmp_path / "run")
+    shutil.copytree(done.folder.path, tmp_path / "run")
+    (tmp_path / "run" / "notes.txt").touch()
+    RunFolder(tmp_path / "run").discard()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
+    RunFolder(tmp_path / "nothing").discard()
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").touch()
-    with pytest.raises(RecipeError, match="not deleted"):
-        discard_run(tmp_path / "thesis")
+    with pytest.raises(RecipeError, match="nothing was deleted"):
+        RunFolder(tmp_path / "thesis").discard()
     assert (tmp_path / "thesis" / "chapter.tex").exists()
 
 
@@ -126,6 +128,19 @@ def test_given_weights_are_loaded_under_other_names(finished, tmp_path):
     recipe = replace(recipe, model=replace(model, rename={"linear.": "fc."}), gated=replace(recipe.gated, epochs=0))
     run(recipe, tmp_path / "right", progress_bar=False)
     assert torch.equal(load_file(tmp_path / "right" / "dense.safetensors")["fc.weight"], weights["fc.weight"])
+
+
+def test_a_model_with_too_few_classes_is_refused_before_training(finished, tmp_path):
+    done, _ = finished
+    model = replace(done.recipe.model, options={"num_classes": 5})
+    with pytest.raises(RecipeError, match="num_classes to 10"):
+        run(replace(done.recipe, model=model), tmp_path, progress_bar=False)
+
+
+def test_the_seconds_are_those_of_the_steps(finished):
+    done, _ = finished
+    assert list(done.metrics["seconds"]) == ["dense training", "gated training", "calibration and evaluation"]
+    assert done.metrics["seconds"]["gated training"] > 0
 
 
 def test_two_processes_train_one_network(tmp_path, tiny_overrides):

@@ -2,11 +2,9 @@
 
 import json
 from argparse import ArgumentParser
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 __all__ = ["add_json", "news", "show", "show_metrics"]
 
@@ -16,11 +14,12 @@ def add_json(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else, to stdout")
 
 
-def news() -> "Console":
-    """Where progress goes: stderr, so that stdout holds the result alone."""
+def news() -> tuple[Callable[[str], None], bool]:
+    """(what prints a line of progress, whether a person is watching): to stderr; stdout holds the result alone."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False)
+    return partial(console.print, markup=False, soft_wrap=True), console.is_terminal
 
 
 def show(result: Any) -> None:
@@ -28,8 +27,12 @@ def show(result: Any) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 140  # a file or a pipe has no width of its own
     if isinstance(result, Mapping):
         console.out(json.dumps(result, indent=2))
+    elif isinstance(result, str):
+        console.print(result, markup=False, soft_wrap=True)
     else:
         console.print(result)
 

@@ -12,11 +12,13 @@ from convgate.commands.console import add_json, news, show, show_metrics
 
 __all__ = ["add_arguments", "run"]
 
+_DEFAULT = Path("runs/demo")
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The options of `convgate demo`."""
-    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder to write (default: %(default)s)")
-    parser.add_argument("--fresh", action="store_true", help="start again, rather than continue what is there")
+    parser.add_argument("--out", type=Path, default=_DEFAULT, help="folder to write (default: %(default)s)")
+    parser.add_argument("--fresh", action="store_true", help="start again: delete what a run left in the folder")
     add_json(parser)
     parser.set_defaults(takes_overrides=True)
     parser.usage = "convgate demo [--out FOLDER] [--fresh] [--json] [--FIELD VALUE ...]"
@@ -24,17 +26,19 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> None:
     """Run the demo and print where its page is."""
+    from convgate.training.folder import RunFolder
     from convgate.training.recipe import load_recipe
     from convgate.training.report import write_run_report
-    from convgate.training.run import discard_run, holds_other_run
     from convgate.training.run import run as carry_out
 
     recipe = load_recipe("digits-demo", arguments.overrides)
-    console = news()
-    if arguments.fresh or holds_other_run(recipe, arguments.out):
-        console.print(f"starting afresh in {arguments.out}")
-        discard_run(arguments.out)
-    finished = carry_out(recipe, arguments.out, say=console.print, progress_bar=console.is_terminal)
+    say, is_terminal = news()
+    folder = RunFolder(arguments.out)
+    # The default folder is the demo's own; in another, a run of other settings is somebody's.
+    if arguments.fresh or (arguments.out == _DEFAULT and folder.holds_other_run(recipe)):
+        say(f"starting afresh in {arguments.out}")
+        folder.discard()
+    finished = carry_out(recipe, arguments.out, say=say, progress_bar=is_terminal)
     if finished is None:
         return
     report = arguments.out / "report.html"

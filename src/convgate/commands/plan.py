@@ -58,5 +58,8 @@ def _options(pairs: list[str]) -> dict[str, object]:
         name, separator, value = pair.partition("=")
         if not separator:
             raise InputError(f"--option {pair}: write it as NAME=VALUE")
-        options[name] = yaml.safe_load(value)
+        try:
+            options[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InputError(f"--option {pair}: {value} is no YAML value ({error})") from error
     return options

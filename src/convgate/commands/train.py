@@ -1,7 +1,7 @@
 """Train a gated network from a recipe.
 
 Dense training, gating, training to a compute budget, calibration, evaluation on the test images. Progress is shown;
-an interrupted run (Ctrl-C, power cut) is continued, to the same weights, by the same command.
+an interrupted run (Ctrl-C, kill, power cut) is continued, to the same weights, by the same command.
 
 Any field of the recipe can be overridden after the recipe's name; `convgate recipe --fields` describes them.
 
@@ -35,8 +35,8 @@ def run(arguments: Namespace) -> None:
 
     recipe = load_recipe(arguments.recipe, arguments.overrides)
     folder = arguments.out or Path("runs") / Path(arguments.recipe).stem
-    console = news()
-    finished = carry_out(recipe, folder, say=console.print, progress_bar=console.is_terminal)
+    say, is_terminal = news()
+    finished = carry_out(recipe, folder, say=say, progress_bar=is_terminal)
     if finished is None:
         return
     if arguments.json:

@@ -18,8 +18,8 @@ class Cost:
     """What a batch cost, in multiply-accumulates.
 
     `macs` is per sample [N], gates included; `by_layer` has the same per layer, and per gate as "gates.NAME"; `dense`
-    is what the ungated network spends on each sample. Integers (int64) where the decisions are final; float and differentiable
-    where a gradient flows through the masks.
+    is what the ungated network spends on each sample. Integers (int64) where the decisions are final; float and
+    differentiable where a gradient flows through the masks.
     """
 
     macs: Tensor

@@ -62,9 +62,7 @@ def _check(model: nn.Module, method: Method) -> None:
     if isinstance(model, GatedNetwork):
         raise InputError("the model is gated already; give the one that it was made from")
     if isinstance(getattr(model, "_orig_mod", None), nn.Module):
-        raise InputError(
-            "the model is compiled; gate the one that it was compiled from, then compile the gated network"
-        )
+        raise InputError("the model is compiled; gate the one it was compiled from, then compile the gated network")
     if not isinstance(method, Method):
         given = getattr(method, "__name__", type(method).__name__)
         raise InputError(f"the method is {given}; give an instance of a method, e.g. convgate.DualGating()")

@@ -103,9 +103,8 @@ class _Search:
             pass
         self._set(self.best)
         if abs(self.reached - self.macs) > self.tolerance * self.macs:
-            remedy = (
-                "more images" if self.passes < self.max_passes else f"more than {self.max_passes} passes (max_passes)"
-            )
+            used_up = self.passes >= self.max_passes
+            remedy = f"more than {self.max_passes} passes (max_passes)" if used_up else "more images"
             raise BudgetError(
                 f"calibration to {self.macs} of the dense MACs came to {self.reached:.5f} in {self.passes} passes on "
                 f"{sum(len(batch) for batch in self.images)} images; allow {remedy}, or a larger tolerance "

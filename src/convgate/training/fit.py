@@ -9,17 +9,19 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from convgate.data import Batches, Splits
+from convgate.errors import RecipeError
 from convgate.methods import Method
 from convgate.training.callbacks import History
 from convgate.training.module import TrainingModule
 from convgate.training.recipe import Hardware, Recipe, Stage
 
-__all__ = ["fit", "lightning_precision"]
+__all__ = ["evaluation_device", "fit", "lightning_precision"]
 
 _CHECKPOINT = "last.ckpt"
 
@@ -57,8 +59,8 @@ def fit(
     keep = ModelCheckpoint(folder, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
     callbacks: list[Callback] = [keep, History(folder / "epochs.csv", say)]
     if progress_bar:
-        callbacks.append(RichProgressBar(leave=False))
-    with _quiet():
+        callbacks.append(_ProgressBar(leave=False, console_kwargs={"stderr": True}))
+    with _quiet(), _explained():
         trainer = L.Trainer(
             max_epochs=stage.epochs,
             accelerator=hardware.accelerator,
@@ -98,11 +100,34 @@ def lightning_precision(hardware: Hardware) -> Any:
     return {"float32": "32-true", "bfloat16": "bf16-mixed"}[hardware.precision]
 
 
+def evaluation_device(hardware: Hardware) -> torch.device:
+    """Where a trained network is evaluated: on the graphics processor if training used one."""
+    on_gpu = hardware.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return torch.device("cuda" if on_gpu else "cpu")
+
+
 def _computes_in_bfloat16(accelerator: str) -> bool:
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+class _ProgressBar(RichProgressBar):
+    """Lightning's, on stderr, without the logger's version."""
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        metrics = super().get_metrics(trainer, pl_module)
+        return {name: value for name, value in metrics.items() if name != "v_num"}
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what Lightning says of settings that it cannot use into an error of ours."""
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise RecipeError(f"hardware: {error}") from error
 
 
 @contextmanager

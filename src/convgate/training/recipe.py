@@ -115,9 +115,12 @@ class Stage:
         _require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "in [0, 1)")
 
 
+_ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
+
+
 @dataclass(frozen=True)
 class Hardware:
-    """How the work is done. Results agree up to rounding whatever is chosen.
+    """How the work is done. Several processes each take a batch, so together they take larger steps.
 
     Args:
         precision: auto: bfloat16 autocast where the processor computes in it natively, else float32.
@@ -135,6 +138,11 @@ class Hardware:
     accelerator: str = "auto"
     devices: int = 1
     nodes: int = 1
+
+    def __post_init__(self) -> None:
+        _require(self.devices >= 1, "devices", self.devices, "at least 1")
+        _require(self.nodes >= 1, "nodes", self.nodes, "at least 1")
+        _require(self.accelerator in _ACCELERATORS, "accelerator", self.accelerator, f"one of {_ACCELERATORS}")
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ __all__ = ["write_run_report"]
 def write_run_report(run: Run, path: str | Path) -> None:
     """Write the HTML page that shows what `run` did and what its gates learned, see `analysis.write_report`."""
     curves = [
-        StageCurves(name, _rows(run.folder / name / "epochs.csv"), target)
+        StageCurves(name, _rows(run.folder.path / name / "epochs.csv"), target)
         for name, target in (("dense", None), ("gated", run.recipe.budget))
-        if (run.folder / name / "epochs.csv").is_file()
+        if (run.folder.path / name / "epochs.csv").is_file()
     ]
     write_report(
         path,
@@ -48,5 +48,5 @@ def _notes(run: Run) -> Mapping[str, str]:
         "Seed": str(recipe.seed),
         "Machine": metrics["machine"],
         "Versions": ", ".join(f"{name} {version}" for name, version in metrics["versions"].items()),
-        "Wall time": f"{metrics['seconds']:.0f} s",
+        "Wall time": ", ".join(f"{step} {seconds:.0f} s" for step, seconds in metrics["seconds"].items()),
     }

@@ -1,12 +1,11 @@
 """A whole training run from a recipe: dense training, gating, gated training, calibration, evaluation.
 
-Each step leaves a file behind when it is complete, and is skipped if the file is there: a run that was interrupted is
-continued by starting it again.
+Each training stage leaves a file behind when it is complete, and is skipped if the file is there: a run that was
+interrupted is continued by starting it again. Calibration and evaluation take seconds and are done each time.
 """
 
 import json
 import platform
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,17 +22,17 @@ from convgate.data import load as load_data
 from convgate.errors import RecipeError
 from convgate.files import replacing, write_text
 from convgate.graph import GatedNetwork, gate
+from convgate.graph.modes import evaluating
 from convgate.methods import Method
 from convgate.methods import create as create_method
 from convgate.models import create as create_model
 from convgate.training.calibrate import calibrate
-from convgate.training.fit import fit
-from convgate.training.recipe import Recipe, dump_recipe
+from convgate.training.fit import evaluation_device, fit
+from convgate.training.folder import RunFolder
+from convgate.training.recipe import Recipe
 from convgate.weights import load_weights
 
-__all__ = ["Run", "discard_run", "holds_other_run", "run"]
-
-_RECIPE = "recipe.yaml"
+__all__ = ["Run", "run"]
 
 _EVALUATION_BATCH = 250
 
@@ -42,7 +41,7 @@ _EVALUATION_BATCH = 250
 class Run:
     """A finished run: its folder, what went in, and what came out; `metrics` is the content of metrics.json."""
 
-    folder: Path
+    folder: RunFolder
     recipe: Recipe
     splits: Splits
     network: GatedNetwork
@@ -75,54 +74,49 @@ def run(
         ConvgateError: whatever the data, the model or the method refuse.
 
     """
-    folder = Path(folder)
-    started = time.monotonic()
-    _claim(recipe, folder)
+    home = RunFolder(folder)
+    home.claim(recipe)
     splits = load_data(recipe.data.name, **recipe.data.options)
     method = create_method(recipe.method.name, recipe.method.options)
     torch.manual_seed(recipe.seed)
     dense = create_model(recipe.model.name, **recipe.model.options)
     if recipe.model.weights:
         load_weights(dense, recipe.model.weights, recipe.model.rename)
+    _check_classifies(dense, splits)
     settings = {"say": say, "progress_bar": progress_bar}
-    first = _train_dense(dense, recipe, splits, folder, settings)
-    network = _train_gated(dense, method, recipe, splits, folder, settings)
+    first = _train_dense(dense, recipe, splits, home, settings)
+    network = _train_gated(dense, method, recipe, splits, home, settings)
     if network is None or not first:
         return None
-    network = _calibrate(network, recipe, splits, folder, say)
+    started = time.monotonic()
+    device = evaluation_device(recipe.hardware)
+    dense, network = dense.to(device), network.to(device)
+    _calibrate(network, recipe, splits, say)
+    checkpoint.save(network, home / "network.safetensors")
     say("evaluating on the test images")
     dense_evaluation = evaluate(dense, _batches(splits.test), prepare=_prepare(splits.test))
     evaluation = evaluate(network, _batches(splits.test), prepare=_prepare(splits.test))
-    metrics = _metrics(recipe, dense_evaluation, evaluation, time.monotonic() - started)
-    write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    return Run(folder, recipe, splits, network, dense_evaluation, evaluation, metrics)
+    home.add_seconds("calibration and evaluation", time.monotonic() - started)
+    metrics = _metrics(recipe, dense_evaluation, evaluation, home.seconds())
+    write_text(home / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    return Run(home, recipe, splits, network, dense_evaluation, evaluation, metrics)
 
 
-def holds_other_run(recipe: Recipe, folder: str | Path) -> bool:
-    """Does `folder` hold a run of another recipe?"""
-    path = Path(folder) / _RECIPE
-    return path.is_file() and path.read_text(encoding="utf-8") != dump_recipe(recipe)
-
-
-def discard_run(folder: str | Path) -> None:
-    """Delete a run's folder, if there is one. Raises `RecipeError` for a folder that holds something else."""
-    folder = Path(folder)
-    if folder.exists() and not (folder / _RECIPE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RecipeError(f"{folder} is not the folder of a run (it has no {_RECIPE}), so it is not deleted")
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _claim(recipe: Recipe, folder: Path) -> None:
-    if holds_other_run(recipe, folder):
+def _check_classifies(model: nn.Module, splits: Splits) -> None:
+    with torch.no_grad(), evaluating(model):
+        logits = model(_prepare(splits.train)(splits.train.images[:2]))
+    classes = len(splits.train.classes)
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < classes:
+        given = list(logits.shape[1:]) if isinstance(logits, Tensor) else type(logits).__name__
         raise RecipeError(
-            f"{folder} holds a run of another recipe ({folder / _RECIPE} differs from the one given); choose another "
-            "folder, or delete that one"
+            f"the model returns {given} for each image, and the data set has {classes} classes; set "
+            f"model.options.num_classes to {classes}"
         )
-    if not (folder / _RECIPE).is_file():
-        write_text(folder / _RECIPE, dump_recipe(recipe))
 
 
-def _train_dense(model: nn.Module, recipe: Recipe, splits: Splits, folder: Path, settings: Mapping[str, Any]) -> bool:
+def _train_dense(
+    model: nn.Module, recipe: Recipe, splits: Splits, folder: RunFolder, settings: Mapping[str, Any]
+) -> bool:
     """Train the ungated model in place, or load what an earlier run made of it. Is this the first process?"""
     from safetensors.torch import load_file, save_file
 
@@ -130,21 +124,24 @@ def _train_dense(model: nn.Module, recipe: Recipe, splits: Splits, folder: Path,
     if path.is_file():
         model.load_state_dict(load_file(path))
         return True
+    started = time.monotonic()
     if recipe.dense.epochs:
         settings["say"](f"training the dense network for {recipe.dense.epochs} epochs")
         first = fit(model, recipe.dense, splits, recipe, folder / "dense", **settings).is_global_zero
     if first:
         with replacing(path) as temporary:
             save_file({key: value.cpu().contiguous() for key, value in model.state_dict().items()}, temporary)
+        folder.add_seconds("dense training", time.monotonic() - started)
     return first
 
 
 def _train_gated(
-    model: nn.Module, method: Method, recipe: Recipe, splits: Splits, folder: Path, settings: Mapping[str, Any]
+    model: nn.Module, method: Method, recipe: Recipe, splits: Splits, folder: RunFolder, settings: Mapping[str, Any]
 ) -> GatedNetwork | None:
     path = folder / "gated.safetensors"
     if path.is_file():
         return checkpoint.load(path, model)
+    started = time.monotonic()
     example = _prepare(splits.train)(splits.train.images[:2])
     torch.manual_seed(recipe.seed + 1)
     network = gate(model, method, example)
@@ -155,12 +152,11 @@ def _train_gated(
         if not trainer.is_global_zero:
             return None
     checkpoint.save(network, path)
+    folder.add_seconds("gated training", time.monotonic() - started)
     return checkpoint.load(path, model)
 
 
-def _calibrate(
-    network: GatedNetwork, recipe: Recipe, splits: Splits, folder: Path, say: Callable[[str], None]
-) -> GatedNetwork:
+def _calibrate(network: GatedNetwork, recipe: Recipe, splits: Splits, say: Callable[[str], None]) -> None:
     if recipe.budget is not None:
         say(f"calibrating to {recipe.budget:.1%} of the dense MACs")
         images = splits.train.take(min(recipe.calibration_images, len(splits.train)), recipe.seed)
@@ -168,8 +164,6 @@ def _calibrate(
         batches = [prepare(batch) for batch, _ in _batches(images)]
         done = calibrate(network, batches, recipe.budget)
         say(f"calibrated to {done.reached:.3%} on {done.images} images in {done.passes} passes")
-    checkpoint.save(network, folder / "network.safetensors")
-    return network
 
 
 def _prepare(images: ImageSet) -> Callable[[Tensor], Tensor]:
@@ -180,7 +174,7 @@ def _batches(images: ImageSet) -> Batches:
     return Batches(images, _EVALUATION_BATCH)
 
 
-def _metrics(recipe: Recipe, dense: Evaluation, gated: Evaluation, seconds: float) -> dict[str, Any]:
+def _metrics(recipe: Recipe, dense: Evaluation, gated: Evaluation, seconds: Mapping[str, float]) -> dict[str, Any]:
     from convgate import __version__
 
     spending = gated.spending
@@ -195,7 +189,7 @@ def _metrics(recipe: Recipe, dense: Evaluation, gated: Evaluation, seconds: floa
         "budget": recipe.budget,
         "test_images": len(dense.labels),
         "seed": recipe.seed,
-        "seconds": round(seconds, 1),
+        "seconds": dict(seconds),
         "versions": {"convgate": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
     }
