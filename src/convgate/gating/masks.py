@@ -62,6 +62,8 @@ class _MaskTiles(torch.autograd.Function):
 
 def _times(x: Tensor, mask: Tensor) -> Tensor:
     rows, columns = mask.shape[2:]
-    tiled = x.unflatten(3, (columns, -1)).unflatten(2, (rows, -1))
-    masked = tiled * mask.to(x.dtype).view(-1, 1, rows, 1, columns, 1)
-    return masked.flatten(4, 5).flatten(2, 3)
+    # Into a tensor of its own: a view could not be changed in place, as models do with what they add.
+    masked = torch.empty_like(x)
+    tiled, result = (t.unflatten(3, (columns, -1)).unflatten(2, (rows, -1)) for t in (x, masked))
+    torch.mul(tiled, mask.to(x.dtype).view(-1, 1, rows, 1, columns, 1), out=result)
+    return masked
