@@ -21,7 +21,12 @@ def make_optimiser(network: nn.Module, stage: Stage) -> torch.optim.SGD:
     if gates:
         groups.append({"params": gates, "weight_decay": 0.0})
     return torch.optim.SGD(
-        groups, stage.lr, momentum=stage.momentum, nesterov=stage.momentum > 0, weight_decay=stage.weight_decay
+        groups,
+        stage.lr,
+        momentum=stage.momentum,
+        nesterov=stage.momentum > 0,
+        weight_decay=stage.weight_decay,
+        fused=all(p.device.type in ("cpu", "cuda") for p in network.parameters()),
     )
 
 
