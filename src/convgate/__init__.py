@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from convgate.checkpoint import load, save
     from convgate.cost import Cost
+    from convgate.engine.compile import compile
     from convgate.errors import ConvgateError
     from convgate.gating import Decision, Decisions
     from convgate.graph import GatedNetwork, Plan, gate, plan
@@ -28,6 +29,7 @@ _HOME = {
     "GatedNetwork": "convgate.graph",
     "Plan": "convgate.graph",
     "calibrate": "convgate.training.calibrate",
+    "compile": "convgate.engine.compile",
     "gate": "convgate.graph",
     "load": "convgate.checkpoint",
     "plan": "convgate.graph",
@@ -43,6 +45,7 @@ __all__ = [
     "GatedNetwork",
     "Plan",
     "calibrate",
+    "compile",
     "gate",
     "load",
     "plan",

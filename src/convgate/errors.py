@@ -10,7 +10,9 @@ __all__ = [
     "ConvgateError",
     "DataError",
     "InputError",
+    "LoweringError",
     "PlanError",
+    "ProgramError",
     "RecipeError",
     "TraceError",
 ]
@@ -34,6 +36,14 @@ class PlanError(ConvgateError):
 
 class BudgetError(ConvgateError):
     """A compute budget cannot be reached."""
+
+
+class LoweringError(ConvgateError):
+    """A network has operations that the engine has no native form for."""
+
+
+class ProgramError(ConvgateError):
+    """A program of the engine does not hold together."""
 
 
 class CheckpointError(ConvgateError):

@@ -17,7 +17,7 @@ from convgate.graph.structure import describe, features
 from convgate.graph.trace import Trace, trace
 from convgate.models import identify
 
-__all__ = ["gate", "plan"]
+__all__ = ["gate", "layer_names", "plan"]
 
 
 def plan(model: nn.Module, method: Method, example: Tensor) -> Plan:
@@ -71,7 +71,7 @@ def _check(model: nn.Module, method: Method) -> None:
 def _plan(model: nn.Module, traced: Trace, method: Method) -> Plan:
     sites, skipped = method.sites(traced)
     reached = layer_gates(traced, sites, features(traced)[0])
-    names = _layer_names(traced)
+    names = layer_names(traced)
     with torch.device("meta"):  # to read off costs; draws no random numbers
         heads = {spec.name: method.gate(spec).head for site in sites for spec in site.gates}
     gates = {name: int(head.macs) for name, head in heads.items()}  # type: ignore[arg-type]
@@ -89,7 +89,7 @@ def _plan(model: nn.Module, traced: Trace, method: Method) -> Plan:
     )
 
 
-def _layer_names(traced: Trace) -> dict[str, str]:
+def layer_names(traced: Trace) -> dict[str, str]:
     """Node -> the name of its layer: the module's or the function's, with "#2" for its second call and so on."""
     calls: Counter[str] = Counter()
     names = {}

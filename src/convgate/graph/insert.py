@@ -11,7 +11,7 @@ from torch import fx
 from convgate.gating import average_pool, mask_channels, mask_positions
 from convgate.graph.plan import GateSpec, Plan
 
-__all__ = ["GATES", "compile_forward", "insert_gates"]
+__all__ = ["GATES", "compile_forward", "insert_gates", "mask_of"]
 
 GATES = "gates"
 """The attribute of a gated network under which its gates live."""
@@ -57,13 +57,13 @@ def insert_gates(
             with gated.inserting_after(place if feature is image else feature):
                 results[gate.name] = gated.call_module(f"{GATES}.{gate.name}", (feature, given[gate.name]))
             with gated.inserting_after(results[gate.name]):
-                masks[gate.name] = gated.call_function(_mask_of, (results[gate.name],))
+                masks[gate.name] = gated.call_function(mask_of, (results[gate.name],))
     gated.output((output, tuple(results[g.name] for g in gates)))
     gated.lint()
     return gated
 
 
-def _mask_of(result: tuple[Any, Any]) -> Any:
+def mask_of(result: tuple[Any, Any]) -> Any:
     """The mask in what a gate returned."""
     return result[0]
 

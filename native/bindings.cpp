@@ -1,0 +1,200 @@
+// The Python module `convgate.engine._native`: builds networks from plain data and runs them on NumPy arrays.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <map>
+#include <stdexcept>
+
+#include "runtime/network.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+using Floats = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
+using Results = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
+using Bytes = nb::ndarray<const std::uint8_t, nb::c_contig, nb::device::cpu>;
+
+const std::map<std::string, convgate::Kind> kinds = {
+    {"Conv", convgate::Kind::conv},         {"Pool", convgate::Kind::pool},
+    {"PoolToGrid", convgate::Kind::pool_to_grid}, {"Activate", convgate::Kind::activate},
+    {"Affine", convgate::Kind::affine},     {"Add", convgate::Kind::add},
+    {"Multiply", convgate::Kind::multiply}, {"Concat", convgate::Kind::concat},
+    {"Slice", convgate::Kind::slice},       {"Decide", convgate::Kind::decide},
+    {"Mask", convgate::Kind::mask},
+};
+
+const std::map<std::string, convgate::Activation> activations = {
+    {"none", convgate::Activation::none},       {"relu", convgate::Activation::relu},
+    {"relu6", convgate::Activation::relu6},     {"hardswish", convgate::Activation::hardswish},
+    {"silu", convgate::Activation::silu},       {"sigmoid", convgate::Activation::sigmoid},
+    {"hardsigmoid", convgate::Activation::hardsigmoid},
+};
+
+template <typename Map>
+typename Map::mapped_type named(const Map& map, const std::string& name) {
+    const auto found = map.find(name);
+    if (found == map.end()) throw std::invalid_argument("unknown name '" + name + "'");
+    return found->second;
+}
+
+// Fields of one operation; the array holders keep borrowed memory alive while the network is built.
+class Fields {
+public:
+    Fields(const nb::dict& fields, std::vector<Floats>& arrays) : fields_(fields), arrays_(arrays) {}
+
+    template <typename T>
+    T get(const char* name, T otherwise) const {
+        return fields_.contains(name) ? nb::cast<T>(fields_[name]) : otherwise;
+    }
+    convgate::Pair pair(const char* name) const {
+        const auto [y, x] = get(name, std::make_pair(1, 1));
+        return {y, x};
+    }
+    convgate::Array array(const char* name) const {
+        if (!fields_.contains(name) || fields_[name].is_none()) return {};
+        arrays_.push_back(nb::cast<Floats>(fields_[name]));
+        const Floats& a = arrays_.back();
+        convgate::Array array{a.data(), {}};
+        for (std::size_t i = 0; i < a.ndim(); i++) array.shape.push_back(a.shape(i));
+        return array;
+    }
+
+private:
+    const nb::dict& fields_;
+    std::vector<Floats>& arrays_;
+};
+
+convgate::Operation parse(const Fields& f) {
+    convgate::Operation op{};
+    op.kind = named(kinds, f.get("kind", std::string()));
+    op.inputs = f.get("inputs", std::vector<int>());
+    op.output = f.get("output", -1);
+    op.activation = named(activations, f.get("activation", std::string("none")));
+    op.weight = f.array(op.kind == convgate::Kind::affine ? "scale" : op.kind == convgate::Kind::decide ? "offset" : "weight");
+    op.bias = f.array(op.kind == convgate::Kind::affine ? "shift" : "bias");
+    op.stride = f.pair("stride");
+    op.dilation = f.pair("dilation");
+    op.kernel = f.pair("kernel");
+    if (op.kind == convgate::Kind::conv && op.weight.shape.size() == 4)
+        op.kernel = {static_cast<int>(op.weight.shape[2]), static_cast<int>(op.weight.shape[3])};
+    std::tie(op.top, op.left, op.bottom, op.right) = f.get("padding", std::make_tuple(0, 0, 0, 0));
+    op.groups = f.get("groups", 1);
+    op.positions = f.get("positions", -1);
+    op.in_channels = f.get("in_channels", -1);
+    op.out_channels = f.get("out_channels", -1);
+    op.layer = f.get("layer", -1);
+    op.maximum = f.get("maximum", false);
+    op.count_padding = f.get("count_padding", true);
+    op.begin = f.get("begin", 0);
+    op.gate = f.get("gate", -1);
+    op.gate_is_spatial = f.get("gate_is_spatial", false);
+    return op;
+}
+
+class PyNetwork {
+public:
+    PyNetwork(const std::vector<std::tuple<int, int, int>>& values, const std::vector<std::tuple<bool, int, int, int>>& gates,
+              const nb::list& operations, std::vector<int> inputs, std::vector<int> outputs, int layers, int threads,
+              const std::string& isa) {
+        const convgate::Kernels* kernels = convgate::find_kernels(isa.c_str());
+        if (!kernels) throw std::invalid_argument("no kernels for '" + isa + "' on this machine");
+        if (threads < 1 || threads > 1024) throw std::invalid_argument("a number of threads from 1 to 1024");
+        convgate::Program program;
+        for (const auto& [channels, height, width] : values) program.values.push_back({channels, height, width});
+        for (const auto& [spatial, rows, columns, group] : gates) program.gates.push_back({spatial, rows, columns, group});
+        std::vector<Floats> arrays;
+        for (nb::handle operation : operations) {
+            const nb::dict fields = nb::cast<nb::dict>(operation);
+            program.operations.push_back(parse(Fields(fields, arrays)));
+        }
+        program.inputs = std::move(inputs);
+        program.outputs = std::move(outputs);
+        program.layers = layers;
+        network_ = std::make_unique<convgate::Network>(program, *kernels, threads);
+        program_ = std::move(program);
+    }
+
+    template <typename T>
+    auto tensor(const T& a, int v, std::size_t batch) const {
+        const convgate::Value& value = program_.values[v];
+        if (a.size() != batch * static_cast<std::size_t>(value.positions()) * value.channels)
+            throw std::invalid_argument("an array of another size");
+        return a.data();
+    }
+    template <typename T>
+    auto units(const T& a, int g, std::size_t batch) const {
+        if (g >= static_cast<int>(program_.gates.size()) || a.size() != batch * program_.gates[g].units())
+            throw std::invalid_argument("a mask of another size");
+        return a.data();
+    }
+
+    void run(const std::vector<Floats>& inputs, const std::vector<Results>& outputs, const nb::dict& given,
+             const std::vector<nb::ndarray<std::uint8_t, nb::c_contig, nb::device::cpu>>& masks,
+             const std::vector<Results>& logits,
+             const nb::object& macs, const nb::object& seconds) {
+        if (inputs.size() != program_.inputs.size() || outputs.size() != program_.outputs.size())
+            throw std::invalid_argument("another number of inputs or outputs");
+        if (inputs[0].ndim() != 4) throw std::invalid_argument("an input of another rank");
+        const std::size_t batch = inputs[0].shape(0);
+        std::vector<const float*> from;
+        std::vector<float*> to;
+        for (std::size_t i = 0; i < inputs.size(); i++) from.push_back(tensor(inputs[i], program_.inputs[i], batch));
+        for (std::size_t i = 0; i < outputs.size(); i++) to.push_back(tensor(outputs[i], program_.outputs[i], batch));
+        std::vector<Bytes> held;
+        std::vector<const std::uint8_t*> masks_given(program_.gates.size(), nullptr);
+        for (auto [gate, mask] : given) {
+            const int g = nb::cast<int>(gate);
+            if (g < 0 || g >= static_cast<int>(program_.gates.size())) throw std::invalid_argument("a gate that does not exist");
+            held.push_back(nb::cast<Bytes>(mask));
+            masks_given[g] = units(held.back(), g, batch);
+        }
+        convgate::Details details;
+        for (std::size_t g = 0; g < masks.size(); g++) details.masks.push_back(units(masks[g], static_cast<int>(g), batch));
+        for (std::size_t g = 0; g < logits.size(); g++) details.logits.push_back(units(logits[g], static_cast<int>(g), batch));
+        if (!macs.is_none()) {
+            const auto counts = nb::cast<nb::ndarray<std::int64_t, nb::c_contig, nb::device::cpu>>(macs);
+            if (counts.size() != batch * static_cast<std::size_t>(program_.layers)) throw std::invalid_argument("counts of another size");
+            details.macs = counts.data();
+        }
+        if (!seconds.is_none()) {
+            const auto times = nb::cast<nb::ndarray<double, nb::c_contig, nb::device::cpu>>(seconds);
+            if (times.size() != batch * program_.operations.size()) throw std::invalid_argument("times of another size");
+            details.seconds = times.data();
+        }
+        const nb::gil_scoped_release unlocked;
+        network_->run(static_cast<int>(batch), from, to, masks_given, details);
+    }
+
+    std::string isa() const { return network_->kernels().name; }
+    int threads() const { return network_->threads(); }
+    std::size_t bytes() const { return network_->bytes(); }
+
+private:
+    convgate::Program program_;  // for the shapes; its arrays are not used any more
+    std::unique_ptr<convgate::Network> network_;
+};
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+    m.doc() = "The engine's native runtime. Use it through `convgate.engine`.";
+    m.def("instruction_sets", [] {
+        std::vector<std::string> names;
+        for (const char* const* name = convgate::available_kernels(); *name; name++) names.push_back(*name);
+        return names;
+    });
+    nb::class_<PyNetwork>(m, "Network")
+        .def(nb::init<const std::vector<std::tuple<int, int, int>>&, const std::vector<std::tuple<bool, int, int, int>>&,
+                      const nb::list&, std::vector<int>, std::vector<int>, int, int, const std::string&>(),
+             "values"_a, "gates"_a, "operations"_a, "inputs"_a, "outputs"_a, "layers"_a, "threads"_a, "isa"_a)
+        .def("run", &PyNetwork::run, "inputs"_a, "outputs"_a, "given"_a, "masks"_a, "logits"_a, "macs"_a.none(), "seconds"_a.none() = nb::none())
+        .def_prop_ro("isa", &PyNetwork::isa)
+        .def_prop_ro("threads", &PyNetwork::threads)
+        .def_prop_ro("bytes", &PyNetwork::bytes);
+}

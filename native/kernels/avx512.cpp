@@ -1,0 +1,110 @@
+// AVX-512 (F, BW, DQ, VL).
+#include <immintrin.h>
+
+#include <utility>
+
+#include "table.h"
+
+namespace convgate {
+namespace {
+
+constexpr int lanes = 16, VECTORS = 4;
+typedef float Vector __attribute__((vector_size(64)));
+
+inline __mmask16 first(int n) { return static_cast<__mmask16>((1u << n) - 1); }
+inline Vector load_some(const float* p, int n) { return reinterpret_cast<Vector>(_mm512_maskz_loadu_ps(first(n), p)); }
+inline void store_some(float* p, Vector v, int n) { _mm512_mask_storeu_ps(p, first(n), reinterpret_cast<__m512>(v)); }
+
+inline void sums(const Vector (&v)[4], float* out) {
+    __m128 quarter[4];
+    for (int i = 0; i < 4; i++) {
+        const __m512 x = reinterpret_cast<__m512>(v[i]);
+        const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+        quarter[i] = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+    }
+    const __m128 pairs = _mm_hadd_ps(quarter[0], quarter[1]), others = _mm_hadd_ps(quarter[2], quarter[3]);
+    _mm_storeu_ps(out, _mm_hadd_ps(pairs, others));
+}
+
+#include "simd.h"
+
+// A group of 16 source columns becomes a run of at most 16 packed ones.
+void pack_columns(const float* from, std::ptrdiff_t from_stride, const std::int32_t* rows_list, int rows,
+                  const std::int32_t* columns, int n, float* to, std::ptrdiff_t to_stride) {
+    struct Run {
+        int column, place;
+        __mmask16 mask;
+        bool whole;
+    };
+    Run runs[max_vectors * lanes];
+    int count = 0;
+    for (int j = 0; j < n;) {
+        Run run{columns[j], j, 0, false};
+        for (; j < n && columns[j] < run.column + lanes; j++) run.mask |= static_cast<__mmask16>(1u << (columns[j] - run.column));
+        run.whole = run.mask == 0xffff;
+        runs[count++] = run;
+    }
+    for (int r = 0; r < rows; r++) {
+        const float* source = from + (rows_list ? rows_list[r] : r) * from_stride;
+        float* target = to + r * to_stride;
+        for (int i = 0; i < count; i++) {
+            const Run& run = runs[i];
+            // Masked: the last group of a row may end past the array.
+            const __m512 group = _mm512_maskz_loadu_ps(run.mask, source + run.column);
+            _mm512_storeu_ps(target + run.place, run.whole ? group : _mm512_maskz_compress_ps(run.mask, group));
+        }
+    }
+}
+
+// 16 x 16 at a time: pairs of rows are interleaved until a register holds one column.
+inline void transpose_square(const float* const* rows, std::ptrdiff_t offset, int count, int n, float* to,
+                             std::ptrdiff_t to_stride) {
+    __m512 a[16], b[16];
+    const __mmask16 columns = first(n), kept = first(count);
+    for (int r = 0; r < 16; r++)
+        a[r] = r < count ? _mm512_maskz_loadu_ps(columns, rows[r] + offset) : _mm512_setzero_ps();
+    for (int r = 0; r < 16; r += 2) {
+        b[r] = _mm512_unpacklo_ps(a[r], a[r + 1]);
+        b[r + 1] = _mm512_unpackhi_ps(a[r], a[r + 1]);
+    }
+    for (int r = 0; r < 16; r += 4)
+        for (int i = 0; i < 2; i++) {
+            a[r + 2 * i] = _mm512_shuffle_ps(b[r + i], b[r + 2 + i], 0x44);
+            a[r + 2 * i + 1] = _mm512_shuffle_ps(b[r + i], b[r + 2 + i], 0xee);
+        }
+    // a[4 * i + j] now has, in its quarter q, column 4 * q + j of rows 4 * i to 4 * i + 3.
+    for (int j = 0; j < 4; j++) {
+        const __m512 low = _mm512_shuffle_f32x4(a[j], a[4 + j], 0x44), high = _mm512_shuffle_f32x4(a[j], a[4 + j], 0xee);
+        const __m512 low2 = _mm512_shuffle_f32x4(a[8 + j], a[12 + j], 0x44);
+        const __m512 high2 = _mm512_shuffle_f32x4(a[8 + j], a[12 + j], 0xee);
+        b[j] = _mm512_shuffle_f32x4(low, low2, 0x88);
+        b[4 + j] = _mm512_shuffle_f32x4(low, low2, 0xdd);
+        b[8 + j] = _mm512_shuffle_f32x4(high, high2, 0x88);
+        b[12 + j] = _mm512_shuffle_f32x4(high, high2, 0xdd);
+    }
+    for (int i = 0; i < 16; i++)
+        if (i < n) _mm512_mask_storeu_ps(to + i * to_stride, kept, b[i]);
+}
+
+void transpose(const float* const* rows, std::ptrdiff_t offset, int count, int n, float* to, std::ptrdiff_t to_stride) {
+    for (int r = 0; r < count; r += 16)
+        for (int i = 0; i < n; i += 16)
+            transpose_square(rows + r, offset + i, count - r < 16 ? count - r : 16, n - i < 16 ? n - i : 16,
+                             to + i * to_stride + r, to_stride);
+}
+
+constexpr Kernels make() {
+    Kernels table{"avx512", lanes, VECTORS, {}, {}, {}, transpose, dot, depthwise, window, pack_columns, activate, add, multiply, affine};
+    fill<1>(table, std::make_integer_sequence<int, 8>());
+    fill<2>(table, std::make_integer_sequence<int, 8>());
+    fill<3>(table, std::make_integer_sequence<int, 8>());
+    fill<4>(table, std::make_integer_sequence<int, 6>());
+    return table;
+}
+
+}  // namespace
+
+extern const Kernels avx512_kernels;
+const Kernels avx512_kernels = make();
+
+}  // namespace convgate

@@ -1,0 +1,40 @@
+// Vectors of four floats in the compiler's own terms: SSE2, NEON, or whatever the target has.
+#include <cstring>
+#include <utility>
+
+#include "table.h"
+
+namespace convgate {
+namespace {
+
+constexpr int lanes = 4, VECTORS = 2;
+typedef float Vector __attribute__((vector_size(16)));
+
+inline Vector load_some(const float* p, int n) {
+    Vector v{};
+    std::memcpy(&v, p, static_cast<std::size_t>(n) * sizeof(float));
+    return v;
+}
+inline void store_some(float* p, Vector v, int n) { std::memcpy(p, &v, static_cast<std::size_t>(n) * sizeof(float)); }
+
+inline void sums(const Vector (&v)[4], float* out) {
+    for (int i = 0; i < 4; i++) out[i] = (v[i][0] + v[i][1]) + (v[i][2] + v[i][3]);
+}
+
+#include "simd.h"
+#include "pack_by_index.h"
+#include "transpose_by_element.h"
+
+constexpr Kernels make() {
+    Kernels table{"portable", lanes, VECTORS, {}, {}, {}, transpose, dot, depthwise, window, pack_columns, activate, add, multiply, affine};
+    fill<1>(table, std::make_integer_sequence<int, 4>());
+    fill<2>(table, std::make_integer_sequence<int, 4>());
+    return table;
+}
+
+}  // namespace
+
+extern const Kernels portable_kernels;
+const Kernels portable_kernels = make();
+
+}  // namespace convgate

@@ -1,0 +1,105 @@
+// Scalar reference of every kernel: the definition, written to be read. Vectors of one lane.
+#include <cmath>
+
+#include "table.h"
+
+namespace convgate {
+namespace {
+
+float activated(float x, Activation activation) {
+    switch (activation) {
+        case Activation::none: return x;
+        case Activation::relu: return x > 0 ? x : 0;
+        case Activation::relu6: return x > 0 ? (x < 6 ? x : 6) : 0;
+        case Activation::hardswish: return x * activated(x + 3, Activation::relu6) / 6;
+        case Activation::silu: return x / (1 + std::exp(-x));
+        case Activation::sigmoid: return 1 / (1 + std::exp(-x));
+        case Activation::hardsigmoid: return activated(x + 3, Activation::relu6) / 6;
+    }
+    return x;
+}
+
+void product(const Product& a, int p) {
+    float sum = a.first ? 0 : a.accumulators[p];
+    for (int t = 0; t < a.tap_count; t++)
+        for (int i = a.begin; i < a.end; i++)
+            sum += a.rows[p][a.taps[t] + i] * a.weights[t * a.tap_stride + (a.weight_rows ? a.weight_rows[i] : i)];
+    if (!a.last) {
+        a.accumulators[p] = sum;
+        return;
+    }
+    sum += a.bias[0] + (a.addends ? a.addends[p][0] : 0);
+    if (a.width > 0) a.outputs[p][0] = activated(sum, a.activation);
+}
+
+void columns(const Columns& a) {
+    for (int o = 0; o < a.outputs; o++) {
+        float sum = a.first ? 0 : a.accumulators[o];
+        for (int r = 0; r < a.rows; r++) sum += a.inputs[r] * a.weights[o][a.columns ? a.columns[r] : r];
+        a.accumulators[o] = sum;
+    }
+}
+
+void transpose(const float* const* rows, std::ptrdiff_t offset, int count, int n, float* to, std::ptrdiff_t to_stride) {
+    for (int r = 0; r < count; r++)
+        for (int i = 0; i < n; i++) to[i * to_stride + r] = rows[r][offset + i];
+}
+
+void dot(const Dot& a, int positions) {
+    for (int p = 0; p < positions; p++)
+        for (int o = 0; o < a.width; o++) {
+            float sum = 0;
+            for (int t = 0; t < a.tap_count; t++)
+                for (int i = 0; i < a.length; i++) sum += a.rows[p][a.taps[t] + i] * a.weights[o][t * a.length + i];
+            sum += a.bias[o] + (a.addends ? a.addends[p][o] : 0);
+            a.outputs[p][o] = activated(sum, a.activation);
+        }
+}
+
+void depthwise(const Depthwise& a, int positions) {
+    for (int p = 0; p < positions; p++)
+        for (int c = 0; c < a.channels; c++) {
+            float sum = 0;
+            for (int t = 0; t < a.tap_count; t++) sum += a.rows[p][a.taps[t] + c] * a.weights[t * a.channels + c];
+            sum += a.bias[c] + (a.addends ? a.addends[p][c] : 0);
+            a.outputs[p][c] = activated(sum, a.activation);
+        }
+}
+
+void window(const Window& a) {
+    for (int c = 0; c < a.channels; c++) {
+        float result = a.maximum ? a.from[c] : 0;
+        for (int y = 0; y < a.count_y; y++)
+            for (int x = 0; x < a.count_x; x++) {
+                const float value = a.from[y * a.step_y + x * a.step_x + c];
+                result = a.maximum ? (value > result ? value : result) : result + value;
+            }
+        a.to[c] = a.maximum ? result : result * a.factor;
+    }
+}
+
+void pack_columns(const float* from, std::ptrdiff_t from_stride, const std::int32_t* rows_list, int rows,
+                  const std::int32_t* columns, int n, float* to, std::ptrdiff_t to_stride) {
+    for (int r = 0; r < rows; r++)
+        for (int j = 0; j < n; j++) to[r * to_stride + j] = from[(rows_list ? rows_list[r] : r) * from_stride + columns[j]];
+}
+
+void activate(float* to, const float* a, int n, Activation f) {
+    for (int i = 0; i < n; i++) to[i] = activated(a[i], f);
+}
+void add(float* to, const float* a, const float* b, int n, Activation f) {
+    for (int i = 0; i < n; i++) to[i] = activated(a[i] + b[i], f);
+}
+void multiply(float* to, const float* a, const float* b, int n) {
+    for (int i = 0; i < n; i++) to[i] = a[i] * b[i];
+}
+void affine(float* to, const float* a, const float* scale, const float* shift, int n, Activation f) {
+    for (int i = 0; i < n; i++) to[i] = activated(a[i] * scale[i] + shift[i], f);
+}
+}  // namespace
+
+const Kernels scalar_kernels = {
+    "scalar", 1, 1, {1}, {{product}}, {columns}, transpose, dot, depthwise, window, pack_columns, activate, add, multiply, affine,
+};
+
+}  // namespace convgate

@@ -1,0 +1,300 @@
+// Every kernel, written once over a vector type. An instruction set's file defines, before it includes this one, in an
+// anonymous namespace (each file is compiled with its own flags, so nothing may be shared by name):
+//   Vector        a GCC/Clang vector of floats          lanes         its length
+//   load_some(p, n), store_some(p, v, n)                the first n < lanes floats; the others read 0
+//   sums(v[4], out[4])                                  horizontal sums of four vectors
+//   VECTORS                                             the widest block of output channels, in vectors
+// and gets the functions that fill a Kernels table.
+
+typedef float Loose __attribute__((vector_size(lanes * sizeof(float)), aligned(sizeof(float)), may_alias));
+typedef std::int32_t Integers __attribute__((vector_size(lanes * sizeof(float))));
+
+inline Vector load(const float* p) { return *reinterpret_cast<const Loose*>(p); }
+inline void store(float* p, Vector v) { *reinterpret_cast<Loose*>(p) = v; }
+inline Vector all(float x) { return Vector{} + x; }
+inline Vector largest(Vector a, Vector b) { return a > b ? a : b; }
+inline Vector smallest(Vector a, Vector b) { return a < b ? a : b; }
+
+// exp(x) for |x| <= 87: 2^n * p(r), r = x - n ln 2, p a polynomial for |r| <= ln(2) / 2 (Cephes' coefficients).
+inline Vector exponential(Vector x) {
+    x = smallest(largest(x, all(-87.0f)), all(87.0f));
+    const Vector scaled = x * 1.44269504f;
+    const Integers n = __builtin_convertvector(scaled + (scaled > Vector{} ? all(0.5f) : all(-0.5f)), Integers);
+    const Vector whole = __builtin_convertvector(n, Vector);
+    const Vector r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
+    Vector p = all(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    const Integers bits = (n + 127) << 23;
+    return p * reinterpret_cast<Vector>(bits);
+}
+
+inline Vector activated(Vector x, Activation activation) {
+    switch (activation) {
+        case Activation::none: return x;
+        case Activation::relu: return largest(x, Vector{});
+        case Activation::relu6: return smallest(largest(x, Vector{}), all(6));
+        case Activation::hardswish: return x * smallest(largest(x + 3, Vector{}), all(6)) * (1.0f / 6);
+        case Activation::silu: return x / (exponential(-x) + 1);
+        case Activation::sigmoid: return 1 / (exponential(-x) + 1);
+        case Activation::hardsigmoid: return smallest(largest(x + 3, Vector{}), all(6)) * (1.0f / 6);
+    }
+    return x;
+}
+
+// f(vectors of the arrays at i) for i in steps of a vector, the last one partial.
+template <typename Function>
+inline void sweep(int n, Function f) {
+    int i = 0;
+    for (; i + lanes <= n; i += lanes) f(i, lanes);
+    if (i < n) f(i, n - i);
+}
+inline Vector take(const float* p, int count) { return count == lanes ? load(p) : load_some(p, count); }
+inline void put(float* p, Vector v, int count) { count == lanes ? store(p, v) : store_some(p, v, count); }
+
+// -- products: output channels along the lanes ---------------------------------------------------------------------
+
+template <int vectors, int tile, bool listed>
+inline void accumulate(const Product& a, int position, Vector (&acc)[tile][vectors]) {
+    constexpr int row = vectors * lanes;
+    constexpr bool fetches = vectors == VECTORS;  // a narrower block's loads are its bottleneck
+    for (int t = 0; t < a.tap_count; t++) {
+        const float* x[tile];
+        for (int p = 0; p < tile; p++) x[p] = a.rows[position + p] + a.taps[t];
+        const float* weights = a.weights + t * a.tap_stride;
+        const std::int32_t* weight_rows = a.weight_rows;
+        const float* ahead = a.ahead + t * a.ahead_tap;
+        const std::ptrdiff_t ahead_stride = a.ahead_stride;
+#pragma GCC unroll 2
+        for (int i = a.begin; i < a.end; i++) {
+            const float* w = weights + static_cast<std::ptrdiff_t>(listed ? weight_rows[i] : i) * row;
+            if constexpr (fetches)
+                __builtin_prefetch(ahead + static_cast<std::ptrdiff_t>(listed ? weight_rows[i] : i) * ahead_stride, 0, 2);
+            Vector wv[vectors];
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; v++) wv[v] = load(w + v * lanes);
+#pragma GCC unroll 8
+            for (int p = 0; p < tile; p++) {
+                const Vector xv = all(x[p][i]);
+#pragma GCC unroll 4
+                for (int v = 0; v < vectors; v++) acc[p][v] += xv * wv[v];
+            }
+        }
+    }
+}
+
+template <int vectors, int tile>
+void product(const Product& a, int position) {
+    constexpr int row = vectors * lanes;
+    Vector acc[tile][vectors];
+    float* kept = a.accumulators + static_cast<std::ptrdiff_t>(position) * row;
+#pragma GCC unroll 8
+    for (int p = 0; p < tile; p++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) acc[p][v] = a.first ? Vector{} : load(kept + p * row + v * lanes);
+    if (a.weight_rows)
+        accumulate<vectors, tile, true>(a, position, acc);
+    else
+        accumulate<vectors, tile, false>(a, position, acc);
+    if (!a.last) {
+#pragma GCC unroll 8
+        for (int p = 0; p < tile; p++)
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; v++) store(kept + p * row + v * lanes, acc[p][v]);
+        return;
+    }
+#pragma GCC unroll 8
+    for (int p = 0; p < tile; p++) {
+        float* to = a.outputs[position + p];
+        const float* addend = a.addends ? a.addends[position + p] : nullptr;
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) {
+            const int count = a.width - v * lanes;
+            if (count <= 0) break;
+            Vector y = acc[p][v] + load(a.bias + v * lanes);
+            if (addend) y += take(addend + v * lanes, count < lanes ? count : lanes);
+            put(to + v * lanes, activated(y, a.activation), count < lanes ? count : lanes);
+        }
+    }
+}
+
+// -- products: positions along the lanes ---------------------------------------------------------------------------
+
+template <int vectors, int tile, bool listed>
+inline void columns_tile(const Columns& a, int output) {
+    constexpr int row = vectors * lanes;
+    float* kept = a.accumulators + static_cast<std::ptrdiff_t>(output) * row;
+    Vector acc[tile][vectors];
+    const float* w[tile];
+#pragma GCC unroll 8
+    for (int o = 0; o < tile; o++) {
+        w[o] = a.weights[output + o];
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) acc[o][v] = a.first ? Vector{} : load(kept + o * row + v * lanes);
+    }
+    const float* const* ahead = a.weights + output + 2 * tile;
+#pragma GCC unroll 2
+    for (int r = 0; r < a.rows; r++) {
+        const std::ptrdiff_t column = listed ? a.columns[r] : r;
+        // A line of 16 floats every other step, for each of the next rows in turn.
+        if (r % 2 == 0) __builtin_prefetch(ahead[r / 2 % tile] + r / 2 / tile * 16, 0, 2);
+        Vector x[vectors];
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) x[v] = load(a.inputs + static_cast<std::ptrdiff_t>(r) * row + v * lanes);
+#pragma GCC unroll 8
+        for (int o = 0; o < tile; o++) {
+            const Vector wv = all(w[o][column]);
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; v++) acc[o][v] += wv * x[v];
+        }
+    }
+#pragma GCC unroll 8
+    for (int o = 0; o < tile; o++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) store(kept + o * row + v * lanes, acc[o][v]);
+}
+
+template <int vectors, int tile, bool listed>
+inline void columns_tiles(const Columns& a) {
+    int o = 0;
+    for (; o + tile <= a.outputs; o += tile) columns_tile<vectors, tile, listed>(a, o);
+    for (; o + 2 <= a.outputs; o += 2) columns_tile<vectors, 2, listed>(a, o);
+    for (; o < a.outputs; o++) columns_tile<vectors, 1, listed>(a, o);
+}
+
+template <int vectors, int tile>
+void columns(const Columns& a) {
+    a.columns ? columns_tiles<vectors, tile, true>(a) : columns_tiles<vectors, tile, false>(a);
+}
+
+// -- dot products: input channels along the lanes ------------------------------------------------------------------
+
+template <int tile>
+inline void dot_tile(const Dot& a, int position, int o, int outputs) {
+    Vector acc[tile][4] = {};
+    const float* w[4];
+    for (int j = 0; j < 4; j++) w[j] = a.weights[o + (j < outputs ? j : 0)];
+    for (int t = 0; t < a.tap_count; t++) {
+        const float* x[tile];
+        for (int p = 0; p < tile; p++) x[p] = a.rows[position + p] + a.taps[t];
+        int c = 0;
+        for (; c + lanes <= a.length; c += lanes) {
+            Vector wv[4];
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; j++) wv[j] = load(w[j] + c);
+#pragma GCC unroll 8
+            for (int p = 0; p < tile; p++) {
+                const Vector xv = load(x[p] + c);
+#pragma GCC unroll 4
+                for (int j = 0; j < 4; j++) acc[p][j] += xv * wv[j];
+            }
+        }
+        if (c < a.length) {
+            const int rest = a.length - c;
+            for (int j = 0; j < 4; j++) {
+                const Vector wv = load_some(w[j] + c, rest);
+#pragma GCC unroll 8
+                for (int p = 0; p < tile; p++) acc[p][j] += load_some(x[p] + c, rest) * wv;
+            }
+        }
+        for (int j = 0; j < 4; j++) w[j] += a.length;
+    }
+    for (int p = 0; p < tile; p++) {
+        float sum[4];
+        sums(acc[p], sum);
+        Vector y{};
+        for (int j = 0; j < outputs; j++) {
+            const float addend = a.addends ? a.addends[position + p][o + j] : 0.0f;
+            sum[j] += a.bias[o + j] + addend;
+        }
+        y = activated(load_some(sum, outputs), a.activation);
+        store_some(a.outputs[position + p] + o, y, outputs);
+    }
+}
+
+constexpr int dot_positions = lanes == 16 ? 6 : 2;
+
+void dot(const Dot& a, int positions) {
+    for (int o = 0; o < a.width; o += 4) {
+        const int outputs = a.width - o < 4 ? a.width - o : 4;
+        int p = 0;
+        for (; p + dot_positions <= positions; p += dot_positions) dot_tile<dot_positions>(a, p, o, outputs);
+        if constexpr (dot_positions > 2)
+            for (; p + 2 <= positions; p += 2) dot_tile<2>(a, p, o, outputs);
+        for (; p < positions; p++) dot_tile<1>(a, p, o, outputs);
+    }
+}
+
+// -- depthwise: channels along the lanes ---------------------------------------------------------------------------
+
+template <int tile>
+inline void depthwise_tile(const Depthwise& a, int position) {
+    sweep(a.channels, [&](int c, int count) {
+        Vector acc[tile];
+        const Vector bias = take(a.bias + c, count);
+        for (int p = 0; p < tile; p++) acc[p] = bias;
+        for (int t = 0; t < a.tap_count; t++) {
+            const Vector w = take(a.weights + t * a.channels + c, count);
+            const std::ptrdiff_t tap = a.taps[t] + c;
+#pragma GCC unroll 4
+            for (int p = 0; p < tile; p++) acc[p] += take(a.rows[position + p] + tap, count) * w;
+        }
+        for (int p = 0; p < tile; p++) {
+            if (a.addends) acc[p] += take(a.addends[position + p] + c, count);
+            put(a.outputs[position + p] + c, activated(acc[p], a.activation), count);
+        }
+    });
+}
+
+void depthwise(const Depthwise& a, int positions) {
+    int p = 0;
+    for (; p + 4 <= positions; p += 4) depthwise_tile<4>(a, p);
+    for (; p < positions; p++) depthwise_tile<1>(a, p);
+}
+
+// -- windows -------------------------------------------------------------------------------------------------------
+
+template <bool maximum>
+inline void window_of(const Window& a) {
+    sweep(a.channels, [&](int c, int count) {
+        Vector result = take(a.from + c, count);
+        for (int y = 0; y < a.count_y; y++)
+            for (int x = y == 0; x < a.count_x; x++) {
+                const Vector value = take(a.from + y * a.step_y + x * a.step_x + c, count);
+                result = maximum ? largest(value, result) : result + value;
+            }
+        put(a.to + c, maximum ? result : result * a.factor, count);
+    });
+}
+
+void window(const Window& a) { a.maximum ? window_of<true>(a) : window_of<false>(a); }
+
+// -- rows ----------------------------------------------------------------------------------------------------------
+
+void activate(float* to, const float* a, int n, Activation f) {
+    sweep(n, [&](int i, int count) { put(to + i, activated(take(a + i, count), f), count); });
+}
+void add(float* to, const float* a, const float* b, int n, Activation f) {
+    sweep(n, [&](int i, int count) { put(to + i, activated(take(a + i, count) + take(b + i, count), f), count); });
+}
+void multiply(float* to, const float* a, const float* b, int n) {
+    sweep(n, [&](int i, int count) { put(to + i, take(a + i, count) * take(b + i, count), count); });
+}
+void affine(float* to, const float* a, const float* scale, const float* shift, int n, Activation f) {
+    sweep(n, [&](int i, int count) {
+        put(to + i, activated(take(a + i, count) * take(scale + i, count) + take(shift + i, count), f), count);
+    });
+}
+
+// -- the table -----------------------------------------------------------------------------------------------------
+
+template <int vectors, int... tiles>
+constexpr void fill(Kernels& table, std::integer_sequence<int, tiles...>) {
+    ((table.product[vectors - 1][tiles] = product<vectors, tiles + 1>), ...);
+    table.tile[vectors - 1] = sizeof...(tiles);
+    table.columns[vectors - 1] = columns<vectors, sizeof...(tiles)>;
+}

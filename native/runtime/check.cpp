@@ -1,0 +1,194 @@
+#include <cmath>
+#include <stdexcept>
+
+#include "program.h"
+
+namespace convgate {
+namespace {
+
+constexpr long long most_floats = 1LL << 31;  // in one value
+constexpr int most_items = 1 << 20;           // positions of one value
+
+struct Checker {
+    const Program& program;
+    std::vector<bool> written, decided;
+
+    void require(bool condition, const char* what) const {
+        if (!condition) throw std::invalid_argument(what);
+    }
+
+    const Value& value(int v) const {
+        require(v >= 0 && v < static_cast<int>(program.values.size()), "a value that does not exist");
+        return program.values[v];
+    }
+    const Gate& gate(int g) const {
+        require(g >= 0 && g < static_cast<int>(program.gates.size()), "a gate that does not exist");
+        return program.gates[g];
+    }
+
+    void used_gate(int g, bool spatial, int channels) const {
+        if (g < 0) return;
+        require(gate(g).spatial == spatial, "a gate of the wrong kind");
+        require(decided[g], "a gate that is not decided yet");
+        require(spatial || static_cast<long long>(gate(g).rows) * gate(g).group >= channels, "a gate of too few units");
+    }
+
+    void array(const Array& a, std::size_t size, const char* what) const { require(a.data && a.size() == size, what); }
+
+    void all() {
+        for (const Value& v : program.values) {
+            require(v.channels > 0 && v.height > 0 && v.width > 0, "a value without elements");
+            require(v.height <= most_items && v.width <= most_items && v.channels <= (1 << 24), "a value too large");
+            const long long positions = static_cast<long long>(v.height) * v.width;
+            require(positions <= most_items && positions * v.channels <= most_floats, "a value too large");
+        }
+        for (const Gate& g : program.gates) {
+            require(g.rows > 0 && g.columns > 0 && g.group > 0, "a gate without units");
+            require(g.rows <= most_items && g.columns <= most_items, "a gate too large");
+            require(static_cast<long long>(g.rows) * g.columns <= most_items, "a gate too large");
+            require(g.spatial || g.columns == 1, "a channel gate of two dimensions");
+        }
+        written.assign(program.values.size(), false);
+        decided.assign(program.gates.size(), false);
+        require(!program.inputs.empty() && !program.outputs.empty(), "a program without inputs or outputs");
+        for (int v : program.inputs) {
+            value(v);
+            require(!written[v], "an input named twice");
+            written[v] = true;
+        }
+        for (const Operation& op : program.operations) operation(op);
+        for (int v : program.outputs) {
+            value(v);
+            require(written[v], "an output that is never written");
+        }
+    }
+
+    void operation(const Operation& op) {
+        for (int v : op.inputs) {
+            value(v);
+            require(written[v], "a value that is read before it is written");
+        }
+        require(!op.inputs.empty(), "an operation without inputs");
+        if (op.kind == Kind::decide) {
+            decide(op);
+            return;
+        }
+        const Value& out = value(op.output);
+        require(!written[op.output], "a value that is written twice");
+        const Value& in = value(op.inputs[0]);
+        switch (op.kind) {
+            case Kind::conv: conv(op, in, out); break;
+            case Kind::pool:
+                single(op);
+                window(op, in, out, true);
+                require(in.channels == out.channels, "a pool that changes channels");
+                break;
+            case Kind::pool_to_grid:
+                single(op);
+                require(in.channels == out.channels, "a pool that changes channels");
+                break;
+            case Kind::activate:
+                single(op);
+                same(in, out);
+                break;
+            case Kind::affine:
+                single(op);
+                same(in, out);
+                array(op.weight, in.channels, "a scale of the wrong size");
+                array(op.bias, in.channels, "a shift of the wrong size");
+                break;
+            case Kind::add:
+            case Kind::multiply: {
+                require(op.inputs.size() == 2, "an operation that takes two inputs");
+                same(in, out);
+                const Value& second = value(op.inputs[1]);
+                require(second.channels == in.channels, "inputs of different channels");
+                require(second.positions() == 1 || (second.height == in.height && second.width == in.width),
+                        "inputs of different sizes");
+                break;
+            }
+            case Kind::concat: {
+                long long channels = 0;
+                for (int v : op.inputs) {
+                    require(value(v).height == out.height && value(v).width == out.width, "inputs of different sizes");
+                    channels += value(v).channels;
+                }
+                require(channels == out.channels, "a concatenation of the wrong size");
+                break;
+            }
+            case Kind::slice:
+                single(op);
+                require(in.height == out.height && in.width == out.width, "a slice that changes the size");
+                require(op.begin > -(1 << 24) && op.begin < (1 << 24), "a slice too far away");
+                break;
+            case Kind::mask:
+                single(op);
+                same(in, out);
+                require(gate(op.gate).spatial == op.gate_is_spatial, "a gate of the wrong kind");
+                used_gate(op.gate, op.gate_is_spatial, in.channels);
+                break;
+            case Kind::decide: break;
+        }
+        written[op.output] = true;
+    }
+
+    void single(const Operation& op) const { require(op.inputs.size() == 1, "an operation that takes one input"); }
+    void same(const Value& a, const Value& b) const {
+        require(a.channels == b.channels && a.height == b.height && a.width == b.width, "an output of another shape");
+    }
+
+    void decide(const Operation& op) {
+        single(op);
+        const Gate& g = gate(op.output);
+        const Value& in = value(op.inputs[0]);
+        require(!decided[op.output], "a gate that is decided twice");
+        const bool fits = g.spatial ? in.channels == 1 && in.height == g.rows && in.width == g.columns
+                                    : in.channels == g.rows && in.positions() == 1;
+        require(fits, "logits of another shape than their gate");
+        array(op.weight, g.units(), "an offset of the wrong size");
+        decided[op.output] = true;
+    }
+
+    void window(const Operation& op, const Value& in, const Value& out, bool may_pass) const {
+        const auto small = [&](int x, int least) { require(x >= least && x <= most_items, "a geometry out of range"); };
+        for (const Pair& p : {op.kernel, op.stride, op.dilation}) small(p.y, 1), small(p.x, 1);
+        small(op.top, 0), small(op.left, 0), small(op.bottom, 0), small(op.right, 0);
+        require(static_cast<long long>(op.kernel.y) * op.kernel.x <= 4096, "a kernel too large");
+        const auto fits = [&](long long o, long long s, long long k, long long d, long long p0, long long p1, long long i) {
+            const long long last = (o - 1) * s + (may_pass ? 0 : (k - 1) * d) + 1;
+            require(last <= i + p0 + p1, "an output larger than its input allows");
+        };
+        fits(out.height, op.stride.y, op.kernel.y, op.dilation.y, op.top, op.bottom, in.height);
+        fits(out.width, op.stride.x, op.kernel.x, op.dilation.x, op.left, op.right, in.width);
+        // The bordered input must stay addressable too.
+        require((static_cast<long long>(in.height) + op.top + op.bottom) *
+                        (static_cast<long long>(in.width) + op.left + op.right) <= 4LL * most_items,
+                "a padding too large");
+    }
+
+    void conv(const Operation& op, const Value& in, const Value& out) const {
+        require(op.inputs.size() <= 2, "a convolution of more than two inputs");
+        window(op, in, out, false);
+        const int groups = op.groups;
+        require(groups > 0 && in.channels % groups == 0 && out.channels % groups == 0, "groups that do not divide channels");
+        const std::vector<std::size_t> shape{static_cast<std::size_t>(out.channels),
+                                             static_cast<std::size_t>(in.channels / groups),
+                                             static_cast<std::size_t>(op.kernel.y), static_cast<std::size_t>(op.kernel.x)};
+        require(op.weight.data && op.weight.shape == shape, "weights of another shape");
+        if (op.bias.data) array(op.bias, out.channels, "a bias of another shape");
+        if (op.inputs.size() == 2) same(value(op.inputs[1]), out);
+        require(op.layer >= 0 && op.layer < program.layers, "a layer that does not exist");
+        used_gate(op.positions, true, 0);
+        used_gate(op.in_channels, false, in.channels);
+        used_gate(op.out_channels, false, out.channels);
+    }
+};
+
+}  // namespace
+
+void check(const Program& program) {
+    Checker checker{program, {}, {}};
+    checker.all();
+}
+
+}  // namespace convgate

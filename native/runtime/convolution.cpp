@@ -1,0 +1,110 @@
+#include "convolution.h"
+
+#include <algorithm>
+
+namespace convgate {
+
+Convolution::Convolution(const ConvolutionSpec& spec) : spec_(spec) {
+    const Operation& op = *spec_.operation;
+    const Value& out = spec_.out->value;
+    for (int y = 0; y < out.height; y++)
+        for (int x = 0; x < out.width; x++) {
+            in_at_.push_back(spec_.in->position(y * op.stride.y - op.top, x * op.stride.x - op.left));
+            out_at_.push_back(spec_.out->position(y, x));
+            if (spec_.addend) addend_at_.push_back(spec_.addend->position(y, x));
+        }
+}
+
+Convolution::Run Convolution::begin(Sample& s) const {
+    const Operation& op = *spec_.operation;
+    Run run{s.view(*spec_.in), s.view(*spec_.out), {}, nullptr, spec_.out->value.positions(), nullptr, nullptr, nullptr, nullptr};
+    if (spec_.addend) run.addend = s.view(*spec_.addend);
+    if (op.positions >= 0) {
+        const Positions& p = s.gates[op.positions].positions[spec_.positions_use];
+        run.positions = p.open.data();
+        run.count = static_cast<int>(p.open.size());
+        if (!spec_.out->closed_unread && !(spec_.in_place && spec_.addend_is_done)) run.closed = &p.closed;
+    }
+    if (op.in_channels >= 0) run.in_open = &s.gates[op.in_channels].channels[spec_.in_use].open;
+    if (op.out_channels >= 0) run.out_open = &s.gates[op.out_channels].channels[spec_.out_use].open;
+    s.taps.clear();
+    for (int ky = 0; ky < op.kernel.y; ky++)
+        for (int kx = 0; kx < op.kernel.x; kx += spec_.joined())
+            s.taps.push_back((static_cast<std::ptrdiff_t>(ky) * op.dilation.y * spec_.in->width() + kx * op.dilation.x) * run.in.stride);
+    run.taps = s.taps.data();
+    if (!spec_.in_place) run.out.clear_border();
+    return run;
+}
+
+void Convolution::point(const Run& run, Scratch& scratch, int first, int count, int in_begin, int out_begin) const {
+    const float* in = run.in.data + in_begin;
+    float* out = run.out.data + out_begin;
+    const std::ptrdiff_t in_stride = run.in.stride, out_stride = run.out.stride;
+    for (int i = 0; i < count; i++) {
+        const int p = position(run, first + i);
+        scratch.rows[i] = in + in_at_[p] * in_stride;
+        scratch.outputs[i] = out + out_at_[p] * out_stride;
+    }
+    if (spec_.addend)
+        for (int i = 0; i < count; i++)
+            scratch.addends[i] = run.addend.data + out_begin +
+                                 static_cast<std::ptrdiff_t>(addend_at_[position(run, first + i)]) * run.addend.stride;
+}
+
+void Convolution::point_aside(Scratch& scratch, int count, int row) const {
+    for (int i = 0; i < count; i++) scratch.outputs[i] = scratch.scattered.data() + static_cast<std::ptrdiff_t>(i) * row;
+}
+
+void Convolution::scatter(const Run& run, Scratch& scratch, int first, int count, int row, const std::int32_t* columns,
+                          int width) const {
+    for (int i = 0; i < count; i++) {
+        float* from = scratch.scattered.data() + static_cast<std::ptrdiff_t>(i) * row;
+        const int p = position(run, first + i);
+        if (spec_.addend) {
+            const float* addend = run.addend.data + static_cast<std::ptrdiff_t>(addend_at_[p]) * run.addend.stride;
+            for (int j = 0; j < width; j++) from[j] += addend[columns[j]];
+        }
+        spec_.kernels->activate(from, from, width, spec_.operation->activation);
+        float* to = run.out.data + static_cast<std::ptrdiff_t>(out_at_[p]) * run.out.stride;
+        for (int j = 0; j < width; j++) to[columns[j]] = from[j];
+    }
+}
+
+void Convolution::fill_one(const Run& run, int p) const {
+    float* to = run.out.data + static_cast<std::ptrdiff_t>(out_at_[p]) * run.out.stride;
+    if (spec_.addend) {
+        const float* addend = run.addend.data + static_cast<std::ptrdiff_t>(addend_at_[p]) * run.addend.stride;
+        spec_.kernels->activate(to, addend, run.out.stride, spec_.operation->activation);
+    } else {
+        std::fill_n(to, run.out.stride, 0.0f);
+    }
+}
+
+void Convolution::fill(const Run& run, int begin, int end) const {
+    for (int i = begin; i < end; i++) fill_one(run, (*run.closed)[i]);
+}
+
+Chunks Convolution::fills(const Run& run, const Team& team) const {
+    return {run.closed ? static_cast<int>(run.closed->size()) : 0, 16384 / std::max(run.out.stride, 1), team};
+}
+
+void Convolution::prepare_scatter(const Run& run, Team& team) const {
+    if (spec_.in_place) return;
+    const Chunks chunks(run.count, 16384 / std::max(run.out.stride, 1), team);
+    team.run(chunks.items, [&](int item, int) {
+        for (int i = chunks.begin(item); i < chunks.end(item); i++) fill_one(run, position(run, i));
+    });
+}
+
+void Convolution::count(Sample& s, long long macs) const {
+    s.macs[spec_.operation->layer].fetch_add(macs, std::memory_order_relaxed);
+}
+
+Needs Convolution::needs_for_positions() const {
+    Needs needs;
+    needs.positions = chunk;
+    needs.taps = spec_.taps();
+    return needs;
+}
+
+}  // namespace convgate

@@ -1,0 +1,75 @@
+// What the kinds of convolution share: which positions they compute, from where, to where.
+#pragma once
+
+#include <memory>
+
+#include "layer.h"
+
+namespace convgate {
+
+// A convolution with everything about it that is known before a sample comes.
+struct ConvolutionSpec {
+    const Kernels* kernels = nullptr;
+    const Operation* operation = nullptr;
+    const Layout* in = nullptr;
+    const Layout* out = nullptr;
+    const Layout* addend = nullptr;
+    bool in_place = false;        // the addend's memory is the output's
+    bool addend_is_done = false;  // what the addend holds would not change by the activation
+    int positions_use = -1, in_use = -1, out_use = -1;  // spreads of the operation's gates
+    int threads = 1;
+
+    int in_channels() const { return in->value.channels / operation->groups; }
+    int out_channels() const { return out->value.channels / operation->groups; }
+    bool masks_channels() const { return operation->out_channels >= 0; }
+    bool scatters() const { return masks_channels() && !out->compact(); }
+    // The taps of a line are next to each other in memory, with all their channels: one run.
+    bool joins_taps() const { return operation->groups == 1 && operation->dilation.x == 1; }
+    int joined() const { return joins_taps() ? operation->kernel.x : 1; }
+    int taps() const { return operation->kernel.y * operation->kernel.x / joined(); }
+};
+
+class Convolution : public Layer {
+protected:
+    static constexpr int chunk = 192;  // most positions computed at once
+
+    explicit Convolution(const ConvolutionSpec& spec);
+
+    // One run's tensors and open positions.
+    struct Run {
+        View in, out, addend;
+        const std::int32_t* positions;  // the open ones, or null: all
+        int count;
+        const std::vector<std::int32_t>* closed;  // positions to be filled, or null
+        const std::vector<std::int32_t>*in_open, *out_open;  // open channels, or null: all
+        const std::ptrdiff_t* taps;  // in floats, from the first tap
+    };
+    Run begin(Sample&) const;
+    // Pointers for positions [first, first + count) of the run, from an input and an output channel on.
+    void point(const Run&, Scratch&, int first, int count, int in_begin, int out_begin) const;
+    // Instead, outputs in scratch memory of `row` floats each; `scatter` then takes them to their channels.
+    void point_aside(Scratch&, int count, int row) const;
+    void scatter(const Run&, Scratch&, int first, int count, int row, const std::int32_t* columns, int width) const;
+    // What closed positions hold: the addend, or zeros.
+    void fill(const Run&, int begin, int end) const;
+    Chunks fills(const Run&, const Team&) const;
+    // Before a scatter: what closed channels hold, at all open positions.
+    void prepare_scatter(const Run&, Team&) const;
+    void count(Sample&, long long macs) const;
+    Needs needs_for_positions() const;
+
+    ConvolutionSpec spec_;
+
+private:
+    int position(const Run& run, int i) const { return run.positions ? run.positions[i] : i; }
+    void fill_one(const Run&, int position) const;
+
+    std::vector<std::int32_t> in_at_, out_at_, addend_at_;  // per output position, the place of its first tap, of itself
+};
+
+std::unique_ptr<Layer> make_product(const ConvolutionSpec&, Needs&);
+std::unique_ptr<Layer> make_columns(const ConvolutionSpec&, Needs&);
+std::unique_ptr<Layer> make_dot(const ConvolutionSpec&, Needs&);
+std::unique_ptr<Layer> make_depthwise(const ConvolutionSpec&, Needs&);
+
+}  // namespace convgate

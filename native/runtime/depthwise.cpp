@@ -1,0 +1,101 @@
+// Depthwise convolutions, channels along the vector's lanes.
+#include <algorithm>
+
+#include "convolution.h"
+
+namespace convgate {
+namespace {
+
+constexpr long long least_macs = 1 << 14;
+
+class DepthwiseConvolution final : public Convolution {
+public:
+    DepthwiseConvolution(const ConvolutionSpec& spec, Needs& needs) : Convolution(spec) {
+        const Operation& op = *spec_.operation;
+        const int channels = spec_.in->value.channels, taps = spec_.taps();
+        weights_ = Buffer(op.weight.size());
+        bias_ = Buffer(channels);
+        for (int c = 0; c < channels; c++) {
+            if (op.bias.data) bias_[c] = op.bias.data[c];
+            for (int t = 0; t < taps; t++)
+                weights_[static_cast<std::size_t>(t) * channels + c] = op.weight.data[static_cast<std::size_t>(c) * taps + t];
+        }
+        Needs mine = needs_for_positions();
+        mine.blocks = channels;
+        mine.sample_packed = static_cast<std::size_t>(taps + 1) * channels;
+        needs.cover(mine);
+    }
+
+    void run(Sample& s, Team& team) const override {
+        const Run run = begin(s);
+        if (spec_.scatters()) prepare_scatter(run, team);
+        const int open = choose_runs(run, s), taps = spec_.taps();
+        const long long macs = static_cast<long long>(taps) * open;
+        const Chunks parts(open ? run.count : 0, static_cast<int>(least_macs / std::max<long long>(macs, 1)) + 1, team);
+        const Chunks rest = fills(run, team);
+        team.run(parts.items + rest.items, [&](int item, int thread) {
+            if (item >= parts.items)
+                return fill(run, rest.begin(item - parts.items), rest.end(item - parts.items));
+            const int end = parts.end(item);
+            for (int first = parts.begin(item); first < end; first += chunk)
+                compute(run, s, s.scratch[thread], first, std::min(chunk, end - first));
+            count(s, macs * (end - parts.begin(item)));
+        });
+    }
+
+private:
+    // Runs of channels that lie together in the input and in the output (as blocks), their weights and biases packed one
+    // after another. Returns the number of open channels.
+    int choose_runs(const Run& run, Sample& s) const {
+        const int channels = spec_.in->value.channels, taps = spec_.taps();
+        s.blocks.clear();
+        if (!run.out_open) {
+            s.blocks.push_back({0, channels, 0, channels, 0, weights_.data(), bias_.data(), nullptr, nullptr, 0});
+            return channels;
+        }
+        const std::vector<std::int32_t>& open = *run.out_open;
+        const bool in_dense = !spec_.in->compact(), out_dense = !spec_.out->compact();
+        const int n = static_cast<int>(open.size());
+        float* to = s.packed.data();
+        for (int j = 0; j < n;) {
+            int length = 1;
+            while (j + length < n && (!(in_dense || out_dense) || open[j + length] == open[j] + length)) length++;
+            float* weights = to;
+            for (int t = 0; t < taps; t++)
+                for (int i = 0; i < length; i++) *to++ = weights_[static_cast<std::size_t>(t) * channels + open[j + i]];
+            float* bias = to;
+            for (int i = 0; i < length; i++) *to++ = bias_[open[j + i]];
+            s.blocks.push_back({in_dense ? open[j] : j, length, out_dense ? open[j] : j, length, 0, weights, bias, nullptr,
+                                nullptr, 0});
+            j += length;
+        }
+        return n;
+    }
+
+    void compute(const Run& run, const Sample& s, Scratch& scratch, int first, int positions) const {
+        for (const Block& block : s.blocks) {
+            point(run, scratch, first, positions, block.in_begin, block.out_begin);
+            Depthwise args{};
+            args.rows = scratch.rows.data();
+            args.taps = run.taps;
+            args.tap_count = spec_.taps();
+            args.channels = block.width;
+            args.weights = block.weights;
+            args.bias = block.bias;
+            args.addends = spec_.addend ? scratch.addends.data() : nullptr;
+            args.outputs = scratch.outputs.data();
+            args.activation = spec_.operation->activation;
+            spec_.kernels->depthwise(args, positions);
+        }
+    }
+
+    Buffer weights_, bias_;
+};
+
+}  // namespace
+
+std::unique_ptr<Layer> make_depthwise(const ConvolutionSpec& spec, Needs& needs) {
+    return std::make_unique<DepthwiseConvolution>(spec, needs);
+}
+
+}  // namespace convgate

@@ -1,0 +1,77 @@
+#include "gates.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace convgate {
+namespace {
+
+// The tile of each position along one axis. Uneven tiles: as PyTorch's nearest-neighbour interpolation rounds.
+int tile(int position, int tiles, int size) {
+    if (size % tiles == 0) return position / (size / tiles);
+    const float scale = static_cast<float>(tiles) / static_cast<float>(size);
+    return std::min(static_cast<int>(std::floor(static_cast<float>(position) * scale)), tiles - 1);
+}
+
+template <typename T>
+int number(std::vector<T>& known, const T& wanted) {
+    const auto found = std::find(known.begin(), known.end(), wanted);
+    if (found != known.end()) return static_cast<int>(found - known.begin());
+    known.push_back(wanted);
+    return static_cast<int>(known.size()) - 1;
+}
+
+}  // namespace
+
+int GateUse::positions(int height, int width) { return number(sizes, {height, width}); }
+int GateUse::spread(int n) { return number(channels, n); }
+
+GateState::GateState(const GateUse& use) : mask(use.gate.units()), logits(use.gate.units()), gate_(use.gate) {
+    for (const auto& [height, width] : use.sizes) {
+        Positions p;
+        for (int y = 0; y < height; y++) p.row_tiles.push_back(tile(y, gate_.rows, height));
+        for (int x = 0; x < width; x++) p.column_tiles.push_back(tile(x, gate_.columns, width));
+        p.open.reserve(height * width);
+        p.closed.reserve(height * width);
+        positions.push_back(std::move(p));
+    }
+    for (int n : use.channels) {
+        channels.push_back({n, {}});
+        channels.back().open.reserve(n);
+    }
+}
+
+void GateState::decide(const std::uint8_t* decided) {
+    if (decided != mask.data()) std::copy_n(decided, mask.size(), mask.begin());
+    for (Positions& p : positions) {
+        // Written at both ends, and the one that counts is kept: the branch would be a coin toss.
+        const std::size_t total = p.row_tiles.size() * p.column_tiles.size();
+        p.open.resize(total);
+        p.closed.resize(total);
+        std::size_t open = 0, closed = 0;
+        std::int32_t at = 0;
+        for (const std::int32_t tile_row : p.row_tiles) {
+            const std::uint8_t* row = mask.data() + tile_row * gate_.columns;
+            for (const std::int32_t column : p.column_tiles) {
+                const bool is_open = row[column];
+                p.open[open] = p.closed[closed] = at++;
+                open += is_open;
+                closed += !is_open;
+            }
+        }
+        p.open.resize(open);
+        p.closed.resize(closed);
+    }
+    for (Channels& c : channels) {
+        c.open.clear();
+        for (int i = 0; i < c.channels; i++)
+            if (mask[i / gate_.group]) c.open.push_back(i);
+    }
+}
+
+bool GateState::open(int use, int y, int x) const {
+    const Positions& p = positions[use];
+    return mask[p.row_tiles[y] * gate_.columns + p.column_tiles[x]];
+}
+
+}  // namespace convgate

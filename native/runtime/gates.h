@@ -1,0 +1,49 @@
+// What the gates of one sample decided, in the forms that the layers need.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "program.h"
+
+namespace convgate {
+
+// A tile mask spread over the positions of a height x width map.
+struct Positions {
+    std::vector<std::int32_t> row_tiles, column_tiles;  // of each line and column
+    std::vector<std::int32_t> open, closed;             // positions y * width + x, ascending
+};
+
+// A mask over channel groups spread over single channels.
+struct Channels {
+    int channels;
+    std::vector<std::int32_t> open;  // ascending
+};
+
+// Which spreads of a gate are in use; the same for all samples.
+struct GateUse {
+    Gate gate;
+    std::vector<std::pair<int, int>> sizes;
+    std::vector<int> channels;
+
+    int positions(int height, int width);  // the number of that spread, a new one if need be
+    int spread(int channels);
+};
+
+class GateState {
+public:
+    explicit GateState(const GateUse& use);
+    // mask: `units` of 0 or 1.
+    void decide(const std::uint8_t* mask);
+    bool open(int use, int y, int x) const;  // that position of a spread
+
+    std::vector<std::uint8_t> mask;
+    std::vector<float> logits;
+    std::vector<Positions> positions;  // as GateUse::sizes
+    std::vector<Channels> channels;
+
+private:
+    Gate gate_;
+};
+
+}  // namespace convgate

@@ -1,0 +1,45 @@
+#include "layer.h"
+
+#include <algorithm>
+
+namespace convgate {
+
+View Sample::view(const Layout& layout) const {
+    View view{arena + layout.offset, layout.value.channels, &layout};
+    if (layout.compact())
+        view.stride = static_cast<int>(gates[layout.channels_gate].channels[layout.channels_use].open.size());
+    return view;
+}
+
+void View::clear_border() const {
+    const std::ptrdiff_t line = static_cast<std::ptrdiff_t>(layout->width()) * stride;
+    std::fill_n(data, layout->top * line + layout->left * stride, 0.0f);
+    // From the end of one line to the beginning of the next.
+    const int between = (layout->left + layout->right) * stride;
+    float* end = at(0, 0) + static_cast<std::ptrdiff_t>(layout->value.width) * stride;
+    if (between > 0)
+        for (int y = 0; y + 1 < layout->value.height; y++, end += line) std::fill_n(end, between, 0.0f);
+    else
+        end += (layout->value.height - 1) * line;
+    std::fill(end, data + layout->height() * line, 0.0f);
+}
+
+void Needs::cover(const Needs& other) {
+    positions = std::max(positions, other.positions);
+    weights = std::max(weights, other.weights);
+    taps = std::max(taps, other.taps);
+    accumulators = std::max(accumulators, other.accumulators);
+    packed = std::max(packed, other.packed);
+    scattered = std::max(scattered, other.scattered);
+    columns = std::max(columns, other.columns);
+    blocks = std::max(blocks, other.blocks);
+    lists = std::max(lists, other.lists);
+    sample_packed = std::max(sample_packed, other.sample_packed);
+}
+
+Chunks::Chunks(int total, int least, const Team& team) : total(total) {
+    const int most = team.threads() == 1 ? 1 : 4 * team.threads();
+    items = std::clamp(total / std::max(least, 1), total > 0 ? 1 : 0, most);
+}
+
+}  // namespace convgate

@@ -1,0 +1,96 @@
+// What the layers share: how values lie in memory, the state of one sample, the buffers of one thread.
+#pragma once
+
+#include <atomic>
+#include <memory>
+
+#include "buffer.h"
+#include "gates.h"
+#include "program.h"
+#include "team.h"
+
+namespace convgate {
+
+// A value in memory: lines of positions, each with its channels (NHWC), in a border of zeros as wide as the convolutions
+// that read it need. A compact value holds only the open channels of its gate.
+struct Layout {
+    Value value;
+    std::size_t offset = 0;  // in the arena, in floats
+    int channels_gate = -1, channels_use = -1;
+    int top = 0, left = 0, bottom = 0, right = 0;  // the border
+    bool closed_unread = false;  // nothing reads the positions that its gate closes, so they hold anything
+
+    bool compact() const { return channels_gate >= 0; }
+    int width() const { return value.width + left + right; }
+    int height() const { return value.height + top + bottom; }
+    int position(int y, int x) const { return (y + top) * width() + x + left; }
+    std::size_t size() const { return static_cast<std::size_t>(height()) * width() * value.channels; }
+};
+
+// One thread's buffers; as large as the largest layer needs.
+struct Scratch {
+    std::vector<const float*> rows, addends, weights;  // input, added and weight rows
+    std::vector<float*> outputs;
+    Buffer accumulators, packed, scattered, columns;
+};
+
+// A range of output channels that is computed at once.
+struct Block {
+    int in_begin, in_channels;  // of an input position, as they lie in memory
+    int out_begin, width;       // of an output position
+    int vectors;
+    const float* weights;
+    const float* bias;
+    const std::int32_t* weight_rows;  // the weights' row of each input, or null: all rows
+    const std::int32_t* columns;      // where the open output channels are in a row of unpacked weights, or null
+    int group;
+};
+
+// A value of one sample.
+struct View {
+    float* data;
+    int stride;  // floats per position
+    const Layout* layout;
+    float* at(int y, int x) const { return data + static_cast<std::ptrdiff_t>(layout->position(y, x)) * stride; }
+    // What a border's positions must hold before a value is read.
+    void clear_border() const;
+};
+
+// The state of one sample that is being computed.
+struct Sample {
+    float* arena;
+    std::vector<GateState> gates;
+    std::vector<std::atomic<long long>>& macs;  // executed, per layer
+    std::vector<Scratch>& scratch;              // per thread
+    const std::uint8_t* const* given = nullptr;  // per gate, a mask that replaces the decision; or null
+    std::vector<Block> blocks;
+    std::vector<std::int32_t> lists;
+    std::vector<std::ptrdiff_t> taps;
+    Buffer packed;
+
+    View view(const Layout& layout) const;
+};
+
+class Layer {
+public:
+    virtual ~Layer() = default;
+    virtual void run(Sample&, Team&) const = 0;
+};
+
+// How much of each buffer of `Scratch` and `Sample` the layers need.
+struct Needs {
+    int positions = 0, weights = 0, taps = 0;
+    std::size_t accumulators = 0, packed = 0, scattered = 0, columns = 0;
+    std::size_t blocks = 0, lists = 0, sample_packed = 0;
+    void cover(const Needs& other);
+};
+
+// Items of at least `least` elements each, at most a few per thread.
+struct Chunks {
+    int total, items;
+    Chunks(int total, int least, const Team& team);
+    int begin(int item) const { return static_cast<int>(static_cast<long long>(total) * item / items); }
+    int end(int item) const { return begin(item + 1); }
+};
+
+}  // namespace convgate

@@ -1,0 +1,200 @@
+#include "layouts.h"
+
+#include <algorithm>
+
+namespace convgate {
+namespace {
+
+struct Planner {
+    const Program& program;
+    std::vector<GateUse>& gates;
+    Layouts plan;
+    std::vector<std::vector<int>> readers;  // operations, per value
+    std::vector<int> writer;                // operation, or -1 for inputs
+    std::vector<bool> kept;                 // inputs and outputs of the program
+
+    Planner(const Program& program, std::vector<GateUse>& gates) : program(program), gates(gates) {
+        const std::size_t n = program.values.size(), operations = program.operations.size();
+        plan.values.resize(n);
+        for (std::size_t v = 0; v < n; v++) plan.values[v].value = program.values[v];
+        plan.in_place.assign(operations, 0);
+        plan.addend_done.assign(operations, 0);
+        plan.compacted.assign(operations, -1);
+        readers.resize(n);
+        writer.assign(n, -1);
+        kept.assign(n, false);
+        for (std::size_t i = 0; i < operations; i++) {
+            const Operation& op = program.operations[i];
+            for (int v : op.inputs) readers[v].push_back(static_cast<int>(i));
+            if (op.kind != Kind::decide) writer[op.output] = static_cast<int>(i);
+        }
+        for (int v : program.inputs) kept[v] = true;
+        for (int v : program.outputs) kept[v] = true;
+    }
+
+    // A value may be kept compact, and its closed positions empty, if whatever reads it can read it so.
+    void choose_compact() {
+        for (std::size_t v = 0; v < program.values.size(); v++) {
+            if (writer[v] < 0 || kept[v]) continue;
+            const Operation& op = program.operations[writer[v]];
+            if (op.kind != Kind::conv || op.inputs.size() > 1) continue;
+            bool unread = op.positions >= 0, channels = op.out_channels >= 0;
+            for (int reader : readers[v]) {
+                const Operation& to = program.operations[reader];
+                const bool convolved = to.kind == Kind::conv && to.inputs[0] == static_cast<int>(v) &&
+                                       (to.inputs.size() < 2 || to.inputs[1] != static_cast<int>(v));
+                const bool averaged = to.kind == Kind::pool_to_grid && program.values[to.output].positions() == 1;
+                const bool pointwise = to.kernel.y * to.kernel.x == 1 && to.stride.y == 1 && to.stride.x == 1 &&
+                                       same_size(program.values[v], program.values[to.output]);
+                unread &= convolved && pointwise && to.positions == op.positions;
+                channels &= (convolved && to.in_channels == op.out_channels) || averaged;
+            }
+            Layout& layout = plan.values[v];
+            layout.closed_unread = unread;
+            if (channels) {
+                layout.channels_gate = op.out_channels;
+                layout.channels_use = gates[op.out_channels].spread(layout.value.channels);
+            }
+        }
+        for (std::size_t i = 0; i < program.operations.size(); i++) copy_if_dense(static_cast<int>(i));
+    }
+
+    static bool same_size(const Value& a, const Value& b) { return a.height == b.height && a.width == b.width; }
+
+    // A convolution that skips closed input channels reads them compact; where the value is not, it reads a copy.
+    void copy_if_dense(int operation) {
+        const Operation& op = program.operations[operation];
+        if (op.kind != Kind::conv || op.in_channels < 0) return;
+        const Layout& from = plan.values[op.inputs[0]];
+        if (from.channels_gate == op.in_channels) return;
+        if (op.groups > 1 && op.groups == from.value.channels && from.value.channels == program.values[op.output].channels)
+            return;  // a depthwise convolution reads single channels wherever they lie
+        Layout copy;
+        copy.value = from.value;
+        copy.channels_gate = op.in_channels;
+        copy.channels_use = gates[op.in_channels].spread(from.value.channels);
+        plan.compacted[operation] = static_cast<int>(plan.values.size());
+        plan.values.push_back(copy);
+    }
+
+    // Borders as wide as the convolutions that read a value reach past it.
+    void choose_borders() {
+        for (std::size_t i = 0; i < program.operations.size(); i++) {
+            const Operation& op = program.operations[i];
+            if (op.kind != Kind::conv) continue;
+            Layout& in = plan.values[plan.compacted[i] >= 0 ? plan.compacted[i] : op.inputs[0]];
+            const Value& out = program.values[op.output];
+            const int below = (out.height - 1) * op.stride.y + (op.kernel.y - 1) * op.dilation.y + 1 - in.value.height - op.top;
+            const int right = (out.width - 1) * op.stride.x + (op.kernel.x - 1) * op.dilation.x + 1 - in.value.width - op.left;
+            widen(in, op.top, op.left, std::max(below, 0), std::max(right, 0));
+        }
+        // Values that share memory share the border.
+        for (bool again = true; again;) {
+            again = false;
+            for (std::size_t i = 0; i < program.operations.size(); i++) {
+                if (!plan.in_place[i]) continue;
+                Layout& a = plan.values[program.operations[i].output];
+                Layout& b = plan.values[program.operations[i].inputs[1]];
+                again |= widen(a, b.top, b.left, b.bottom, b.right) || widen(b, a.top, a.left, a.bottom, a.right);
+            }
+        }
+    }
+
+    static bool widen(Layout& layout, int top, int left, int bottom, int right) {
+        const bool wider = top > layout.top || left > layout.left || bottom > layout.bottom || right > layout.right;
+        layout.top = std::max(layout.top, top);
+        layout.left = std::max(layout.left, left);
+        layout.bottom = std::max(layout.bottom, bottom);
+        layout.right = std::max(layout.right, right);
+        return wider;
+    }
+
+    int last_reader(int v) const {
+        if (kept[v]) return static_cast<int>(program.operations.size());
+        int last = writer[v];
+        for (int reader : readers[v]) last = std::max(last, reader);
+        return last;
+    }
+
+    // Activations that a maximum, a mean or a sum with zero cannot undo.
+    bool already(int v, Activation activation) const {
+        if (activation == Activation::none) return true;
+        if (activation != Activation::relu && activation != Activation::relu6) return false;
+        if (writer[v] < 0) return false;
+        const Operation& op = program.operations[writer[v]];
+        if (op.kind == Kind::pool || op.kind == Kind::pool_to_grid || op.kind == Kind::mask || op.kind == Kind::slice)
+            return already(op.inputs[0], activation);
+        return op.activation == activation || (activation == Activation::relu && op.activation == Activation::relu6);
+    }
+
+    void choose_in_place() {
+        for (std::size_t i = 0; i < program.operations.size(); i++) {
+            const Operation& op = program.operations[i];
+            if (op.kind != Kind::conv || op.inputs.size() < 2) continue;
+            const int addend = op.inputs[1];
+            plan.addend_done[i] = already(addend, op.activation);
+            plan.in_place[i] = last_reader(addend) == static_cast<int>(i) && op.inputs[0] != addend && !kept[addend] &&
+                               (op.out_channels < 0 || plan.addend_done[i]);
+        }
+    }
+
+    static std::size_t room(const Layout& layout) { return (layout.size() + 15) / 16 * 16; }
+
+    // First fit, in order of birth.
+    void place() {
+        const int end = static_cast<int>(program.operations.size());
+        struct Life {
+            std::size_t value;
+            int birth, death;
+        };
+        std::vector<Life> lives;
+        std::vector<int> same_as(plan.values.size(), -1);
+        for (int i = 0; i < end; i++)
+            if (plan.in_place[i]) same_as[program.operations[i].output] = program.operations[i].inputs[1];
+        for (std::size_t v = 0; v < program.values.size(); v++)
+            lives.push_back({v, writer[v], last_reader(static_cast<int>(v))});
+        for (int i = 0; i < end; i++)
+            if (plan.compacted[i] >= 0) lives.push_back({static_cast<std::size_t>(plan.compacted[i]), i, i});
+        // A value that takes over another's memory prolongs the other's life.
+        for (std::size_t v = program.values.size(); v-- > 0;)
+            for (int owner = same_as[v]; owner >= 0; owner = same_as[owner])
+                lives[owner].death = std::max(lives[owner].death, lives[v].death);
+        std::stable_sort(lives.begin(), lives.end(), [](const Life& a, const Life& b) { return a.birth < b.birth; });
+        std::vector<Life> placed;
+        for (const Life& life : lives) {
+            Layout& layout = plan.values[life.value];
+            if (same_as[life.value] >= 0) continue;
+            const std::size_t size = room(layout);
+            std::vector<std::pair<std::size_t, std::size_t>> taken;
+            for (const Life& other : placed)
+                if (other.birth <= life.death && life.birth <= other.death) {
+                    const Layout& there = plan.values[other.value];
+                    taken.push_back({there.offset, there.offset + room(there)});
+                }
+            std::sort(taken.begin(), taken.end());
+            std::size_t offset = 0;
+            for (const auto& [begin, finish] : taken) {
+                if (offset + size <= begin) break;
+                offset = std::max(offset, finish);
+            }
+            layout.offset = offset;
+            plan.floats = std::max(plan.floats, offset + size);
+            placed.push_back(life);
+        }
+        for (const Life& life : lives)
+            if (same_as[life.value] >= 0) plan.values[life.value].offset = plan.values[same_as[life.value]].offset;
+    }
+};
+
+}  // namespace
+
+Layouts lay_out(const Program& program, std::vector<GateUse>& gates) {
+    Planner planner(program, gates);
+    planner.choose_compact();
+    planner.choose_in_place();
+    planner.choose_borders();
+    planner.place();
+    return std::move(planner.plan);
+}
+
+}  // namespace convgate

@@ -1,0 +1,103 @@
+// Maxima and means over windows and over grids of cells.
+#include <algorithm>
+
+#include "simple.h"
+
+namespace convgate {
+namespace {
+
+class Pooling final : public Layer {
+public:
+    explicit Pooling(SimpleSpec spec) : spec_(std::move(spec)) {}
+
+    void run(Sample& s, Team& team) const override {
+        const Value& to = spec_.out->value;
+        const View in = s.view(*spec_.in[0]), out = s.view(*spec_.out);
+        out.clear_border();
+        const Chunks lines(to.height, 2048 / (to.width * to.channels) + 1, team);
+        team.run(lines.items, [&](int item, int) {
+            for (int y = lines.begin(item); y < lines.end(item); y++)
+                for (int x = 0; x < to.width; x++) one(in, y, x, out.at(y, x));
+        });
+    }
+
+private:
+    // The part of a window along one axis that lies inside the input, and how long it is with the padding.
+    struct Extent {
+        int begin, count, padded;
+        Extent(int out, int stride, int kernel, int dilation, int before, int after, int size) : begin(out * stride - before) {
+            padded = 0;
+            count = 0;
+            int first = 0;
+            for (int k = kernel - 1; k >= 0; k--) {
+                const int at = begin + k * dilation;
+                padded += at < size + after;
+                if (at >= 0 && at < size) first = at, count++;
+            }
+            begin = first;
+        }
+    };
+
+    void one(const View& in, int oy, int ox, float* to) const {
+        const Operation& op = *spec_.operation;
+        const Value& from = spec_.in[0]->value;
+        const Extent y(oy, op.stride.y, op.kernel.y, op.dilation.y, op.top, op.bottom, from.height);
+        const Extent x(ox, op.stride.x, op.kernel.x, op.dilation.x, op.left, op.right, from.width);
+        if (y.count * x.count == 0) {
+            std::fill_n(to, in.stride, 0.0f);
+            return;
+        }
+        const std::ptrdiff_t line = static_cast<std::ptrdiff_t>(in.layout->width()) * in.stride;
+        const int n = op.count_padding ? y.padded * x.padded : y.count * x.count;
+        spec_.kernels->window({in.at(y.begin, x.begin), y.count, x.count, line * op.dilation.y, in.stride * op.dilation.x,
+                               in.stride, to, op.maximum, 1.0f / static_cast<float>(n)});
+    }
+
+    SimpleSpec spec_;
+};
+
+class GridPooling final : public Layer {
+public:
+    explicit GridPooling(SimpleSpec spec) : spec_(std::move(spec)) {}
+
+    void run(Sample& s, Team& team) const override {
+        const Value &from = spec_.in[0]->value, &to = spec_.out->value;
+        const View in = s.view(*spec_.in[0]), out = s.view(*spec_.out);
+        out.clear_border();
+        const int line = from.positions() / to.height * from.channels;
+        const Chunks lines(to.height, 8192 / std::max(line, 1) + 1, team);
+        team.run(lines.items, [&](int item, int) {
+            for (int y = lines.begin(item); y < lines.end(item); y++)
+                for (int x = 0; x < to.width; x++) cell(in, y, x, out.at(y, x));
+        });
+        if (spec_.in[0]->compact()) spread(s, out);
+    }
+
+private:
+    void cell(const View& in, int cy, int cx, float* to) const {
+        const Value &from = spec_.in[0]->value, &grid = spec_.out->value;
+        const int y0 = cy * from.height / grid.height, y1 = ((cy + 1) * from.height + grid.height - 1) / grid.height;
+        const int x0 = cx * from.width / grid.width, x1 = ((cx + 1) * from.width + grid.width - 1) / grid.width;
+        const std::ptrdiff_t line = static_cast<std::ptrdiff_t>(in.layout->width()) * in.stride;
+        spec_.kernels->window({in.at(y0, x0), y1 - y0, x1 - x0, line, in.stride, in.stride, to, false,
+                               1.0f / static_cast<float>((y1 - y0) * (x1 - x0))});
+    }
+
+    // The one cell's open channels to their places, from behind, and zeros between.
+    void spread(Sample& s, const View& out) const {
+        const Layout& layout = *spec_.in[0];
+        const std::vector<std::int32_t>& open = s.gates[layout.channels_gate].channels[layout.channels_use].open;
+        float* to = out.at(0, 0);
+        int j = static_cast<int>(open.size());
+        for (int c = layout.value.channels - 1; c >= 0; c--) to[c] = j > 0 && open[j - 1] == c ? to[--j] : 0;
+    }
+
+    SimpleSpec spec_;
+};
+
+}  // namespace
+
+std::unique_ptr<Layer> make_pool(const SimpleSpec& spec) { return std::make_unique<Pooling>(spec); }
+std::unique_ptr<Layer> make_pool_to_grid(const SimpleSpec& spec) { return std::make_unique<GridPooling>(spec); }
+
+}  // namespace convgate

@@ -1,0 +1,144 @@
+// What is done position by position: elementwise operations, channels put together and taken apart, masks.
+#include <algorithm>
+
+#include "simple.h"
+
+namespace convgate {
+namespace {
+
+class RowByRow final : public Layer {
+public:
+    explicit RowByRow(SimpleSpec spec) : spec_(std::move(spec)) {
+        const Operation& op = *spec_.operation;
+        if (op.kind != Kind::affine) return;
+        scale_ = Buffer(op.weight.size());
+        shift_ = Buffer(op.bias.size());
+        std::copy_n(op.weight.data, op.weight.size(), scale_.data());
+        std::copy_n(op.bias.data, op.bias.size(), shift_.data());
+    }
+
+    void run(Sample& s, Team& team) const override {
+        const View out = s.view(*spec_.out);
+        out.clear_border();
+        const Value& value = spec_.out->value;
+        const Chunks lines(value.height, 8192 / (value.width * value.channels) + 1, team);
+        team.run(lines.items, [&](int item, int) {
+            for (int y = lines.begin(item); y < lines.end(item); y++) line(s, y, out.at(y, 0));
+        });
+    }
+
+private:
+    bool is_vector(int i) const { return spec_.in[i]->value.positions() == 1; }
+
+    void line(Sample& s, int y, float* to) const {
+        const Operation& op = *spec_.operation;
+        const Kernels& k = *spec_.kernels;
+        const int n = spec_.out->value.channels, width = spec_.out->value.width;
+        const View first = s.view(*spec_.in[0]);
+        const float* from = first.at(y, 0);
+        if (op.kind == Kind::activate) return k.activate(to, from, n * width, op.activation);
+        if ((op.kind == Kind::add || op.kind == Kind::multiply) && !is_vector(1)) {
+            const float* other = s.view(*spec_.in[1]).at(y, 0);
+            return op.kind == Kind::add ? k.add(to, from, other, n * width, op.activation) : k.multiply(to, from, other, n * width);
+        }
+        for (int x = 0; x < width; x++, to += n) position(s, y, x, first.at(y, x), to);
+    }
+
+    void position(Sample& s, int y, int x, const float* from, float* to) const {
+        const Operation& op = *spec_.operation;
+        const Kernels& k = *spec_.kernels;
+        const int n = spec_.out->value.channels;
+        switch (op.kind) {
+            case Kind::affine: return k.affine(to, from, scale_.data(), shift_.data(), n, op.activation);
+            case Kind::add: return k.add(to, from, s.view(*spec_.in[1]).at(0, 0), n, op.activation);
+            case Kind::multiply: return k.multiply(to, from, s.view(*spec_.in[1]).at(0, 0), n);
+            case Kind::concat:
+                for (const Layout* in : spec_.in) to = std::copy_n(s.view(*in).at(y, x), in->value.channels, to);
+                return;
+            case Kind::slice: return slice(from, to);
+            default: return mask(s, y, x, from, to);
+        }
+    }
+
+    // Channels before the first and after the last read as zeros.
+    void slice(const float* from, float* to) const {
+        const int begin = spec_.operation->begin, channels = spec_.in[0]->value.channels, n = spec_.out->value.channels;
+        const int first = std::clamp(begin, 0, channels), last = std::clamp(begin + n, first, channels);
+        const int before = std::min(std::max(-begin, 0), n);
+        std::fill_n(to, before, 0.0f);
+        std::copy(from + first, from + last, to + before);
+        std::fill(to + before + (last - first), to + n, 0.0f);
+    }
+
+    void mask(Sample& s, int y, int x, const float* from, float* to) const {
+        const GateState& gate = s.gates[spec_.operation->gate];
+        const int n = spec_.out->value.channels;
+        if (spec_.operation->gate_is_spatial) {
+            gate.open(spec_.use, y, x) ? (void)std::copy_n(from, n, to) : (void)std::fill_n(to, n, 0.0f);
+            return;
+        }
+        std::fill_n(to, n, 0.0f);
+        for (const std::int32_t c : gate.channels[spec_.use].open) to[c] = from[c];
+    }
+
+    SimpleSpec spec_;
+    Buffer scale_, shift_;
+};
+
+class Compact final : public Layer {
+public:
+    explicit Compact(SimpleSpec spec) : spec_(std::move(spec)) {}
+
+    void run(Sample& s, Team& team) const override {
+        const View in = s.view(*spec_.in[0]), out = s.view(*spec_.out);
+        const std::vector<std::int32_t>& open = s.gates[spec_.out->channels_gate].channels[spec_.out->channels_use].open;
+        out.clear_border();
+        const Value& value = spec_.out->value;
+        const Chunks lines(value.height, 8192 / (value.width * value.channels) + 1, team);
+        team.run(lines.items, [&](int item, int) {
+            for (int y = lines.begin(item); y < lines.end(item); y++)
+                for (int x = 0; x < value.width; x++) {
+                    const float* from = in.at(y, x);
+                    float* to = out.at(y, x);
+                    for (std::size_t j = 0; j < open.size(); j++) to[j] = from[open[j]];
+                }
+        });
+    }
+
+private:
+    SimpleSpec spec_;
+};
+
+class Decision final : public Layer {
+public:
+    explicit Decision(SimpleSpec spec) : spec_(std::move(spec)), offset_(spec_.operation->weight.size()) {
+        std::copy_n(spec_.operation->weight.data, offset_.size(), offset_.data());
+    }
+
+    void run(Sample& s, Team&) const override {
+        GateState& gate = s.gates[spec_.operation->output];
+        const View in = s.view(*spec_.in[0]);
+        const int units = static_cast<int>(gate.mask.size());
+        const bool spatial = spec_.operation->gate_is_spatial;
+        const int columns = spec_.in[0]->value.width;
+        for (int i = 0; i < units; i++) {
+            const float logit = spatial ? in.at(i / columns, i % columns)[0] : in.at(0, 0)[i];
+            gate.logits[i] = logit + offset_[i];
+            gate.mask[i] = gate.logits[i] >= 0;
+        }
+        const std::uint8_t* given = s.given ? s.given[spec_.operation->output] : nullptr;
+        gate.decide(given ? given : gate.mask.data());
+    }
+
+private:
+    SimpleSpec spec_;
+    Buffer offset_;
+};
+
+}  // namespace
+
+std::unique_ptr<Layer> make_row_by_row(const SimpleSpec& spec) { return std::make_unique<RowByRow>(spec); }
+std::unique_ptr<Layer> make_compact(const SimpleSpec& spec) { return std::make_unique<Compact>(spec); }
+std::unique_ptr<Layer> make_decide(const SimpleSpec& spec) { return std::make_unique<Decision>(spec); }
+
+}  // namespace convgate

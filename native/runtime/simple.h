@@ -1,0 +1,23 @@
+// Layers that are not convolutions.
+#pragma once
+
+#include "layer.h"
+
+namespace convgate {
+
+struct SimpleSpec {
+    const Kernels* kernels;
+    const Operation* operation;
+    std::vector<const Layout*> in;
+    const Layout* out = nullptr;
+    int use = -1;  // spread of the operation's gate
+};
+
+std::unique_ptr<Layer> make_pool(const SimpleSpec&);
+std::unique_ptr<Layer> make_pool_to_grid(const SimpleSpec&);
+std::unique_ptr<Layer> make_row_by_row(const SimpleSpec&);  // activate, affine, add, multiply, concat, slice, mask
+std::unique_ptr<Layer> make_decide(const SimpleSpec&);
+// Copies the open channels of in[0] to out, which is compact.
+std::unique_ptr<Layer> make_compact(const SimpleSpec&);
+
+}  // namespace convgate

@@ -1,0 +1,70 @@
+// A team of threads that share out the items of a loop.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+namespace convgate {
+
+// Runs f(item, thread) for item = 0, 1, .. n - 1, each once, on up to `threads()` threads; thread 0 is the caller.
+// Threads take the next item when they are done with one, so that a slow or descheduled core takes fewer.
+class Team {
+public:
+    virtual ~Team() = default;
+    virtual int threads() const = 0;
+
+    template <typename Function>
+    void run(int items, Function&& f) {
+        using F = std::remove_reference_t<Function>;
+        if (items > 0) share(items, [](void* f, int item, int thread) { (*static_cast<F*>(f))(item, thread); }, &f);
+    }
+
+protected:
+    using Body = void (*)(void*, int item, int thread);
+    virtual void share(int items, Body body, void* context) = 0;
+};
+
+// The caller alone, under the number of the thread that it is.
+class Alone final : public Team {
+public:
+    explicit Alone(int thread) : thread_(thread) {}
+    int threads() const override { return 1; }
+
+private:
+    void share(int items, Body body, void* context) override {
+        for (int i = 0; i < items; i++) body(context, i, thread_);
+    }
+    int thread_;
+};
+
+// Its own threads. They wait for work actively for a short while, so that the layers of one call follow each other
+// without a system call, and then sleep.
+class Pool final : public Team {
+public:
+    explicit Pool(int threads);
+    ~Pool() override;
+    Pool(const Pool&) = delete;
+    Pool& operator=(const Pool&) = delete;
+    int threads() const override { return static_cast<int>(workers_.size()) + 1; }
+
+private:
+    void share(int items, Body body, void* context) override;
+    void work(int thread);
+    void take_items(int thread);
+
+    // The loop under way: its serial number (20 bits), its length and the next item (22 bits each) change together, so
+    // that a thread that comes late cannot take an item of one loop for an item of another.
+    std::atomic<std::uint64_t> loop_{0};
+    std::atomic<Body> body_{nullptr};
+    std::atomic<void*> context_{nullptr};
+    std::atomic<int> done_{0};
+    std::atomic<int> calls_{0};  // changes with each loop; what sleepers wait on
+    std::atomic<int> sleepers_{0};
+    std::atomic<bool> stop_{false};
+    std::vector<std::thread> workers_;
+};
+
+}  // namespace convgate

@@ -1,0 +1,244 @@
+"""Does a program hold together? Every rule that the runtime relies on, with errors that name the operation."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from convgate.engine.program import (
+    ACTIVATIONS,
+    Activate,
+    Add,
+    Affine,
+    Concat,
+    Conv,
+    Decide,
+    External,
+    Mask,
+    Multiply,
+    Operation,
+    Pool,
+    PoolToGrid,
+    Program,
+    Slice,
+    Value,
+)
+from convgate.errors import ProgramError
+
+__all__ = ["MOST_POSITIONS", "check"]
+
+MOST_POSITIONS = 1 << 20
+"""Positions of one value, and extents of any kind: more is a mistake, or an attempt to exhaust memory."""
+
+_MOST_CHANNELS = 1 << 24
+_MOST_ELEMENTS = 1 << 31
+_MOST_KERNEL = 4096
+
+
+def check(program: Program) -> None:
+    """Raise `ProgramError` unless names resolve, shapes agree and every gate is decided before it is used."""
+    _Check(program).run()
+
+
+class _Check:
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.values = {value.name: value for value in program.values}
+        self.gates = {gate.name: gate for gate in program.gates}
+        self.written: set[str] = set()
+        self.decided: set[str] = set()
+        self.place = "the program"
+
+    def require(self, condition: bool, what: str) -> None:
+        if not condition:
+            raise ProgramError(f"{self.place}: {what}")
+
+    def run(self) -> None:
+        program = self.program
+        self.require(len(self.values) == len(program.values), "two values have the same name")
+        self.require(len(self.gates) == len(program.gates), "two gates have the same name")
+        self.require(len(set(program.layers)) == len(program.layers), "two layers have the same name")
+        self.require(bool(program.inputs) and bool(program.outputs), "no inputs or no outputs")
+        for value in program.values:
+            self.place = f"value '{value.name}'"
+            self._extents(value.channels, value.height, value.width)
+            positions = value.height * value.width
+            small = positions <= MOST_POSITIONS and value.channels <= _MOST_CHANNELS
+            self.require(small and positions * value.channels <= _MOST_ELEMENTS, "too large")
+        for gate in program.gates:
+            self.place = f"gate '{gate.name}'"
+            self.require(gate.kind in ("spatial", "channel"), f"of kind {gate.kind!r}; spatial or channel")
+            self._extents(gate.rows, gate.columns, gate.group)
+            self.require(gate.rows * gate.columns <= MOST_POSITIONS, "too large")
+            self.require(gate.kind == "spatial" or gate.columns == 1, "a channel gate has one column")
+        for name in program.inputs:
+            self.place = f"input '{name}'"
+            self.require(name in self.values and name not in self.written, "does not exist, or is named twice")
+            self.written.add(name)
+        for number, operation in enumerate(program.operations):
+            self.place = f"operation {number} ({type(operation).__name__} -> '{operation.output}')"
+            self._operation(operation)
+        for name in (*program.outputs, *program.vectors):
+            self.place = f"output '{name}'"
+            self.require(name in self.written, "is never written")
+        undecided = [name for name in self.gates if name not in self.decided]
+        self.place = "the program"
+        self.require(not undecided, f"gates that nothing decides: {', '.join(undecided)}")
+
+    def _extents(self, *numbers: Any) -> None:
+        whole = all(isinstance(n, int) and not isinstance(n, bool) for n in numbers)
+        self.require(whole and all(1 <= n <= _MOST_CHANNELS for n in numbers), f"sizes {numbers} out of range")
+
+    def _operation(self, operation: Operation) -> None:
+        rule = _RULES.get(type(operation))
+        self.require(rule is not None, "an unknown kind of operation")
+        self.require(bool(operation.inputs), "no inputs")
+        for name in operation.inputs:
+            self.require(name in self.written, f"reads '{name}' before it is written")
+        inputs = [self.values[name] for name in operation.inputs]
+        if isinstance(operation, Decide):
+            self._decide(operation, inputs)
+            return
+        self.require(operation.output in self.values, "writes a value that does not exist")
+        self.require(operation.output not in self.written, "writes a value twice")
+        activation = getattr(operation, "activation", "none")
+        self.require(activation in ACTIVATIONS, f"activation {activation!r}; known are {', '.join(ACTIVATIONS)}")
+        assert rule is not None
+        rule(self, operation, inputs, self.values[operation.output])
+        self.written.add(operation.output)
+
+    def _array(self, name: str, *shape: int) -> None:
+        array = self.program.arrays.get(name)
+        self.require(array is not None, f"array '{name}' does not exist")
+        assert array is not None
+        self.require(array.dtype == np.float32, f"array '{name}' is {array.dtype}, not float32")
+        self.require(array.shape == shape, f"array '{name}' has shape {array.shape}, not {shape}")
+
+    def _inputs(self, inputs: list[Value], count: int) -> None:
+        self.require(len(inputs) == count, f"takes {count} input(s), not {len(inputs)}")
+
+    def _same(self, a: Value, b: Value) -> None:
+        alike = (a.channels, a.height, a.width) == (b.channels, b.height, b.width)
+        self.require(alike, f"'{a.name}' and '{b.name}' differ in shape")
+
+    def _gate(self, name: str, kind: str, channels: int) -> None:
+        if not name:
+            return
+        self.require(name in self.decided, f"gate '{name}' is not decided yet")
+        gate = self.gates[name]
+        self.require(gate.kind == kind, f"gate '{name}' is {gate.kind}, not {kind}")
+        self.require(
+            kind == "spatial" or gate.rows == math.ceil(channels / gate.group), f"gate '{name}' has too few units"
+        )
+
+    def _window(self, kernel: Any, stride: Any, dilation: Any, padding: Any) -> None:
+        self._extents(*kernel, *stride, *dilation)
+        self._extents(*(p + 1 for p in padding))
+        self.require(max(*kernel, *stride, *dilation, *padding) <= MOST_POSITIONS, "a geometry out of range")
+        self.require(kernel[0] * kernel[1] <= _MOST_KERNEL, "a kernel too large")
+
+    def _decide(self, op: Decide, inputs: list[Value]) -> None:
+        self._inputs(inputs, 1)
+        self.require(op.output in self.gates, "decides a gate that does not exist")
+        self.require(op.output not in self.decided, "decides a gate twice")
+        gate, logits = self.gates[op.output], inputs[0]
+        shape = (1, gate.rows, gate.columns) if gate.kind == "spatial" else (gate.rows, 1, 1)
+        self.require((logits.channels, logits.height, logits.width) == shape, f"logits of another shape than {shape}")
+        self._array(op.offset, *shape)
+        self.decided.add(op.output)
+
+    def _conv(self, op: Conv, inputs: list[Value], out: Value) -> None:
+        self.require(len(inputs) in (1, 2), f"takes 1 or 2 inputs, not {len(inputs)}")
+        x = inputs[0]
+        self._extents(op.groups)
+        whole = x.channels % op.groups == 0 and out.channels % op.groups == 0
+        self.require(whole, f"{op.groups} groups do not divide {x.channels} and {out.channels} channels")
+        weight = self.program.arrays.get(op.weight)
+        self.require(weight is not None and weight.ndim == 4, f"weights '{op.weight}' are missing or not 4-d")
+        assert weight is not None
+        kernel = weight.shape[2:]
+        self._array(op.weight, out.channels, x.channels // op.groups, *kernel)
+        if op.bias:
+            self._array(op.bias, out.channels)
+        self._window(kernel, op.stride, op.dilation, op.padding)
+        top, left, bottom, right = op.padding
+        around = ((x.height, top + bottom, out.height), (x.width, left + right, out.width))
+        for axis, (size, padding, result) in enumerate(around):
+            expected = (size + padding - op.dilation[axis] * (kernel[axis] - 1) - 1) // op.stride[axis] + 1
+            self.require(result == expected, f"an output of {result} where {expected} follows from the geometry")
+        if len(inputs) == 2:
+            self._same(inputs[1], out)
+        self.require(op.layer in self.program.layers, f"layer '{op.layer}' is not in the ledger")
+        self._gate(op.positions, "spatial", 0)
+        self._gate(op.in_channels, "channel", x.channels)
+        self._gate(op.out_channels, "channel", out.channels)
+        keeps_zero = op.activation not in ("sigmoid", "hardsigmoid")
+        self.require(keeps_zero or not (op.positions or op.out_channels), f"{op.activation} of a masked convolution")
+
+    def _pool(self, op: Pool, inputs: list[Value], out: Value) -> None:
+        self._inputs(inputs, 1)
+        self.require(op.kind in ("max", "average"), f"of kind {op.kind!r}; max or average")
+        self._window(op.kernel, op.stride, op.dilation, op.padding)
+        x = inputs[0]
+        self.require(x.channels == out.channels, "changes the number of channels")
+        for axis, (size, result) in enumerate(((x.height, out.height), (x.width, out.width))):
+            room = size + 2 * op.padding[axis] - op.dilation[axis] * (op.kernel[axis] - 1) - 1
+            floor, ceil = room // op.stride[axis] + 1, -(-room // op.stride[axis]) + 1
+            begins = (result - 1) * op.stride[axis] < size + op.padding[axis]
+            self.require(result in (floor, ceil) and begins, f"an output of {result} where {floor} or {ceil} follow")
+
+    def _pool_to_grid(self, op: PoolToGrid, inputs: list[Value], out: Value) -> None:
+        self._inputs(inputs, 1)
+        self.require(inputs[0].channels == out.channels, "changes the number of channels")
+
+    def _activate(self, op: Activate, inputs: list[Value], out: Value) -> None:
+        self._inputs(inputs, 1)
+        self._same(inputs[0], out)
+
+    def _affine(self, op: Affine, inputs: list[Value], out: Value) -> None:
+        self._activate(op, inputs, out)  # type: ignore[arg-type]
+        self._array(op.scale, out.channels)
+        self._array(op.shift, out.channels)
+
+    def _binary(self, op: Operation, inputs: list[Value], out: Value) -> None:
+        self._inputs(inputs, 2)
+        self._same(inputs[0], out)
+        vector = inputs[1].height * inputs[1].width == 1 and inputs[1].channels == out.channels
+        if not vector:
+            self._same(inputs[1], out)
+
+    def _concat(self, op: Concat, inputs: list[Value], out: Value) -> None:
+        for value in inputs:
+            self.require((value.height, value.width) == (out.height, out.width), f"'{value.name}' is of another size")
+        self.require(sum(value.channels for value in inputs) == out.channels, "channels do not add up")
+
+    def _slice(self, op: Slice, inputs: list[Value], out: Value) -> None:
+        self._inputs(inputs, 1)
+        same = (inputs[0].height, inputs[0].width) == (out.height, out.width)
+        self.require(same, "changes the size")
+        self.require(isinstance(op.begin, int) and abs(op.begin) < _MOST_CHANNELS, "begins out of range")
+
+    def _mask(self, op: Mask, inputs: list[Value], out: Value) -> None:
+        self._activate(op, inputs, out)  # type: ignore[arg-type]
+        self.require(op.gate in self.gates, f"gate '{op.gate}' does not exist")
+        self._gate(op.gate, self.gates[op.gate].kind, out.channels)
+
+    def _external(self, op: External, inputs: list[Value], out: Value) -> None:
+        pass
+
+
+_RULES: Mapping[type, Callable[..., None]] = {
+    Activate: _Check._activate,
+    Add: _Check._binary,
+    Affine: _Check._affine,
+    Concat: _Check._concat,
+    Conv: _Check._conv,
+    Decide: _Check._decide,
+    External: _Check._external,
+    Mask: _Check._mask,
+    Multiply: _Check._binary,
+    Pool: _Check._pool,
+    PoolToGrid: _Check._pool_to_grid,
+    Slice: _Check._slice,
+}

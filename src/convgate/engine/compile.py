@@ -1,0 +1,39 @@
+"""`convgate.compile`: from a network to an engine."""
+
+import torch
+from torch import Tensor, nn
+
+from convgate.engine.engine import Engine
+from convgate.engine.hybrid import HybridEngine
+from convgate.engine.lowering import lower
+
+__all__ = ["compile"]
+
+
+def compile(  # noqa: A001 -- the name that users look for, as torch.compile
+    network: nn.Module,
+    example: Tensor | None = None,
+    *,
+    threads: int | None = None,
+    isa: str | None = None,
+    fallback: str | None = None,
+) -> Engine:
+    """An engine that computes what `network` does in evaluation, skipping what its gates close.
+
+    Args:
+        network: a gated network, or any CNN that `torch.fx` can trace.
+        example: float images [N, C, H, W] as the network takes them; only for a network that is not gated.
+        threads: how many cores; by default CONVGATE_THREADS, or all that this process may use.
+        isa: which kernels, see `convgate.engine.instruction_sets`; by default CONVGATE_ISA, or the best.
+        fallback: "torch" lets PyTorch compute nodes that have no native form; such an engine cannot be saved.
+
+    Raises:
+        LoweringError: nodes without a native form, all of them named.
+        InputError: an argument of the wrong kind, no such instruction set, no example.
+
+    """
+    with torch.no_grad():
+        lowered = lower(network, example, fallback=fallback)
+    if lowered.externals:
+        return HybridEngine(lowered.program, lowered.externals, threads=threads, isa=isa)
+    return Engine(lowered.program, threads=threads, isa=isa)

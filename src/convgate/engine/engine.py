@@ -1,0 +1,181 @@
+"""An engine: a program made ready to run on this machine's cores."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convgate.engine.check import check
+from convgate.engine.file import load_program, save_program
+from convgate.engine.program import Program
+from convgate.engine.runtime import NativeNetwork, Results, choose_isa, choose_threads
+from convgate.errors import InputError
+
+__all__ = ["Engine", "GateDecision", "Run", "load"]
+
+
+@dataclass(frozen=True, eq=False)
+class GateDecision:
+    """What one gate decided for a batch: `mask` uint8 [N, units...] of 0 and 1, `logits` float32 of the same shape.
+
+    A spatial gate's shape is [N, 1, rows, columns], a channel gate's [N, groups, 1, 1]. The logits of a gate whose mask
+    was given are None.
+    """
+
+    kind: str
+    mask: np.ndarray
+    logits: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A call's results with what led to them.
+
+    `macs` int64 [N] are the multiply-accumulates executed for each sample, as counted by the kernels that ran, gates
+    included; `by_layer` has them per layer of the ledger.
+    """
+
+    outputs: tuple[np.ndarray, ...]
+    decisions: Mapping[str, GateDecision]
+    macs: np.ndarray
+    by_layer: Mapping[str, np.ndarray]
+
+
+class Engine:
+    """Runs a program. Made by `convgate.compile` or `convgate.engine.load`.
+
+    Calls from several Python threads are safe; those of one engine wait for each other, those of several run side by
+    side. The interpreter lock is released while an engine runs.
+
+    Args:
+        program: what to compute.
+        threads: how many cores to use; by default CONVGATE_THREADS, or all that this process may use.
+        isa: which kernels ("avx512", "avx2", "portable", "scalar"); by default CONVGATE_ISA, or the best.
+
+    Raises:
+        ProgramError: the program does not hold together.
+        InputError: no such instruction set on this machine, or not a number of threads.
+
+    """
+
+    def __init__(self, program: Program, *, threads: int | None = None, isa: str | None = None) -> None:
+        check(program)
+        self.program = program
+        self.isa = choose_isa(isa)
+        self.threads = choose_threads(threads)
+        self._build()
+
+    def __repr__(self) -> str:
+        count = len(self.program.operations)
+        return f"Engine({count} operations, {len(self.program.gates)} gates, {self.isa}, {self.threads} thread(s))"
+
+    def __call__(self, *images: npt.ArrayLike) -> Any:
+        """What the network returns for `images`, float32 [N, C, H, W]: an array, or a tuple where it has several outputs.
+
+        Raises `InputError` for arrays of another shape or type, and for values that are not finite.
+        """
+        outputs = self._outputs(self._execute(self._inputs(images), {}))
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def run(self, *images: npt.ArrayLike, given: Mapping[str, npt.ArrayLike] | None = None) -> Run:
+        """The outputs with the decisions and the executed MACs; gates named in `given` (masks of 0 and 1) do not decide.
+
+        Raises `InputError` as a call does, and for masks of another shape or of unknown gates.
+        """
+        inputs = self._inputs(images)
+        shapes = self._gate_shapes(len(inputs[0]))
+        masks = self._masks(given or {}, shapes)
+        results = self._execute(inputs, masks, details=True)
+        decisions = {}
+        for gate in self.program.gates:
+            shape = shapes[gate.name]
+            logits = None if gate.name in masks else results.logits[gate.name].reshape(shape)
+            decisions[gate.name] = GateDecision(gate.kind, results.masks[gate.name].reshape(shape), logits)
+        assert results.macs is not None
+        by_layer = {layer: results.macs[:, number] for number, layer in enumerate(self.program.layers)}
+        return Run(self._outputs(results), decisions, results.macs.sum(1), by_layer)
+
+    def profile(self, *images: npt.ArrayLike) -> dict[str, float]:
+        """Milliseconds per sample that each operation took, by what it writes, in order of execution."""
+        seconds = self._execute(self._inputs(images), {}, times=True).seconds
+        assert seconds is not None
+        return dict(zip((op.output for op in self.program.operations), 1e3 * seconds.mean(0), strict=True))
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the program to a .cgm file, complete or not at all. It runs on every instruction set."""
+        save_program(self.program, path)
+
+    @property
+    def activation_bytes(self) -> int:
+        """Memory for the feature maps of one sample."""
+        return int(self._network.native.bytes)
+
+    def _build(self) -> None:
+        self._network = NativeNetwork(self.program, self.threads, self.isa)
+
+    def _execute(
+        self, inputs: list[np.ndarray], given: Mapping[str, np.ndarray], *, details: bool = False, times: bool = False
+    ) -> Results:
+        return self._network.run(inputs, given, details=details, times=times)
+
+    def _outputs(self, results: Results) -> tuple[np.ndarray, ...]:
+        named = zip(self.program.outputs, results.outputs, strict=True)
+        return tuple(array[:, :, 0, 0] if name in self.program.vectors else array for name, array in named)
+
+    def _inputs(self, images: tuple[npt.ArrayLike, ...]) -> list[np.ndarray]:
+        expected = [self.program.value(name) for name in self.program.inputs]
+        if len(images) != len(expected):
+            raise InputError(f"the engine was given {len(images)} inputs; this network takes {len(expected)}")
+        arrays = []
+        for array, value in zip(images, expected, strict=True):
+            converted = np.asarray(array)
+            wanted = (value.channels, value.height, value.width)
+            if converted.ndim != 4 or converted.shape[1:] != wanted or len(converted) == 0:
+                raise InputError(
+                    f"the engine was given an input of shape {list(converted.shape)}; it was compiled for "
+                    f"[N, {', '.join(map(str, wanted))}], N >= 1"
+                )
+            if converted.dtype != np.float32:
+                raise InputError(
+                    f"the engine was given an input of {converted.dtype}; it takes float32: images.astype('float32'), "
+                    "scaled and normalised as in training"
+                )
+            arrays.append(np.ascontiguousarray(converted))
+        if len({len(array) for array in arrays}) > 1:
+            raise InputError(f"the inputs are batches of {', '.join(str(len(a)) for a in arrays)}; make them alike")
+        return arrays
+
+    def _masks(
+        self, given: Mapping[str, npt.ArrayLike], shapes: Mapping[str, tuple[int, ...]]
+    ) -> dict[str, np.ndarray]:
+        masks = {}
+        for name, mask in given.items():
+            if name not in shapes:
+                raise InputError(
+                    f"a mask was given for '{name}'; this network's gates are: {', '.join(shapes) or 'none'}"
+                )
+            array = np.asarray(mask)
+            if array.shape != shapes[name] or not bool(((array == 0) | (array == 1)).all()):
+                raise InputError(
+                    f"the mask given for gate '{name}' has shape {list(array.shape)}; it takes zeros and ones of shape "
+                    f"{list(shapes[name])}"
+                )
+            masks[name] = np.ascontiguousarray(array, dtype=np.uint8)
+        return masks
+
+    def _gate_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
+        return {
+            gate.name: (batch, 1, gate.rows, gate.columns) if gate.kind == "spatial" else (batch, gate.rows, 1, 1)
+            for gate in self.program.gates
+        }
+
+
+def load(path: str | PathLike[str], *, threads: int | None = None, isa: str | None = None) -> Engine:
+    """The engine of a .cgm file. Needs no torch; nothing in the file is executed.
+
+    Raises `CheckpointError` for a file that is damaged, foreign, or of a newer format.
+    """
+    return Engine(load_program(path), threads=threads, isa=isa)

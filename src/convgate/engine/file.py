@@ -1,0 +1,153 @@
+"""Programs as .cgm files: a safetensors container of the arrays, whose metadata holds the program as JSON.
+
+A digest over both is checked on loading, so that damage is noticed whatever byte it hits. Nothing in a file is executed.
+"""
+
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from convgate.engine import program as programs
+from convgate.engine.check import check
+from convgate.engine.program import Gate, Operation, Program, Value
+from convgate.errors import CheckpointError, ProgramError
+from convgate.files import replacing
+
+__all__ = ["VERSION", "load_program", "save_program"]
+
+VERSION = 1
+"""The format's version; files of a newer one are refused."""
+
+_KEY = "convgate.program"
+
+_OPERATIONS: Mapping[str, type[Operation]] = {
+    name: kind
+    for name, kind in vars(programs).items()
+    if isinstance(kind, type) and issubclass(kind, Operation) and kind not in (Operation, programs.External)
+}
+
+
+def save_program(program: Program, path: str | PathLike[str]) -> None:
+    """Write a program to `path`, complete or not at all.
+
+    Raises `ProgramError` for one that does not hold together, or that needs PyTorch (`fallback="torch"`).
+    """
+    check(program)
+    external = [operation.target for operation in program.externals()]
+    if external:
+        raise ProgramError(
+            f"{len(external)} operation(s) are computed by PyTorch and cannot be saved: {', '.join(external)}; compile "
+            "without fallback to see why"
+        )
+    text = json.dumps(
+        {
+            "version": VERSION,
+            "values": [asdict(value) for value in program.values],
+            "gates": [asdict(gate) for gate in program.gates],
+            "operations": [{"operation": type(op).__name__, **asdict(op)} for op in program.operations],
+            **{key: list(getattr(program, key)) for key in _NAMES},
+        }
+    )
+    arrays = {name: np.ascontiguousarray(array) for name, array in program.arrays.items()}
+    with replacing(Path(path)) as temporary:
+        save_file(arrays, temporary, metadata={_KEY: text, "digest": _digest(text, arrays)})
+
+
+def load_program(path: str | PathLike[str]) -> Program:
+    """Read a program; raises `CheckpointError` for a file that is damaged, foreign, or of a newer version."""
+    text, digest, arrays = _read(Path(path))
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged: its program cannot be read ({error})") from None
+    version = data.get("version") if isinstance(data, dict) else None
+    if not isinstance(version, int) or version < 1:
+        raise CheckpointError(f"{path} is damaged: it says nothing of its format's version")
+    if version > VERSION:
+        raise CheckpointError(
+            f"{path} is of format {version}; this convgate reads formats up to {VERSION}. Install a newer convgate"
+        )
+    if digest != _digest(text, arrays):
+        raise CheckpointError(f"{path} is damaged: its contents do not fit its digest; write or copy the file again")
+    try:
+        program = _program(data, arrays)
+        check(program)
+    except (ProgramError, TypeError, KeyError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} holds no program that can be run: {error}") from None
+    return program
+
+
+def _read(path: Path) -> tuple[str, str, dict[str, np.ndarray]]:
+    if not path.is_file():
+        raise CheckpointError(f"{path} is not there, or is not a file; give a .cgm file written by Engine.save")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- not a mapping
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, OverflowError) as error:
+        raise CheckpointError(f"{path} is damaged, or no .cgm file: {error}") from None
+    if _KEY not in metadata:
+        raise CheckpointError(f"{path} is no .cgm file: it holds arrays, but no program")
+    return metadata[_KEY], metadata.get("digest", ""), arrays
+
+
+def _digest(text: str, arrays: Mapping[str, np.ndarray]) -> str:
+    # SHA-1 is not for security here: of those in the standard library it is the fastest that notices any damage.
+    digest = hashlib.sha1(text.encode(), usedforsecurity=False)
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].shape} {arrays[name].dtype}".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).data)
+    return digest.hexdigest()
+
+
+_NAMES = ("inputs", "outputs", "layers", "vectors")
+
+
+def _program(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Program:
+    operations = []
+    for entry in data["operations"]:
+        entry = dict(entry)
+        kind = entry.pop("operation")
+        if kind not in _OPERATIONS:
+            raise ValueError(f"an operation of the unknown kind {kind!r}")
+        operations.append(_make(_OPERATIONS[kind], entry))
+    return Program(
+        values=tuple(_make(Value, entry) for entry in data["values"]),
+        gates=tuple(_make(Gate, entry) for entry in data["gates"]),
+        operations=tuple(operations),
+        arrays=arrays,
+        **{key: _typed(data[key], tuple[str, ...], key) for key in _NAMES},
+    )
+
+
+def _make(kind: type, entry: Mapping[str, Any]) -> Any:
+    """A dataclass from JSON: every field of the type that it is declared with, and no others."""
+    hints = typing.get_type_hints(kind)
+    known = {f.name for f in fields(kind)}
+    if unknown := sorted(set(entry) - known):
+        raise ValueError(f"{kind.__name__} has no field {', '.join(unknown)}")
+    return kind(**{name: _typed(value, hints[name], f"{kind.__name__}.{name}") for name, value in entry.items()})
+
+
+def _typed(value: Any, hint: Any, what: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise TypeError(f"{what} is no list")
+        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
+        if len(kinds) != len(value):
+            raise ValueError(f"{what} has {len(value)} entries, not {len(kinds)}")
+        return tuple(_typed(entry, kind, what) for entry, kind in zip(value, kinds, strict=True))
+    if isinstance(hint, types.UnionType) or not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise TypeError(f"{what} is {value!r}, not {hint.__name__}")
+    return value

@@ -1,0 +1,122 @@
+"""Fewer, larger operations: norms folded into convolutions, masks, additions and activations fused into them.
+
+Each pass looks at one operation and the only reader of what it writes. What cannot be fused stays as it is.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from convgate.cost import LayerCost
+from convgate.engine.lowering.draft import Draft
+from convgate.engine.program import Activate, Add, Affine, Conv, Mask, Operation
+
+__all__ = ["KEEPS_ZERO", "fuse"]
+
+KEEPS_ZERO = frozenset({"none", "relu", "relu6", "hardswish", "silu"})
+"""Activations of zero that are zero."""
+
+
+def fuse(draft: Draft, outputs: frozenset[str], ledger: Mapping[str, LayerCost]) -> None:
+    """Fuse what can be, in place. `outputs` are read from outside; `ledger` says which gates a layer's cost depends on."""
+    number = 0
+    while number < len(draft.operations):
+        # A fused operation is looked at again; the one that went stood before it.
+        number += 0 if _fuse_one(draft, number, outputs, ledger) else 1
+    for number, operation in enumerate(draft.operations):
+        if isinstance(operation, Conv) and operation.layer in ledger:
+            draft.update(number, **_skipped(draft, operation, ledger[operation.layer]))
+
+
+def _skipped(draft: Draft, conv: Conv, cost: LayerCost) -> dict[str, str]:
+    """The gates of the channels that the ledger does not count, whether or not a mask stands right there."""
+    closed = conv.out_channels or cost.outputs or ""
+    depthwise = (
+        conv.groups > 1 and conv.groups == draft.values[conv.inputs[0]].channels == draft.values[conv.output].channels
+    )
+    # A depthwise convolution reads just the channels that it writes.
+    return {"in_channels": closed if depthwise else cost.inputs or "", "out_channels": closed}
+
+
+def _fuse_one(draft: Draft, number: int, outputs: frozenset[str], ledger: Mapping[str, LayerCost]) -> bool:
+    operation = draft.operations[number]
+    if not isinstance(operation, Affine | Activate | Mask | Add):
+        return False
+    sources: list[int | None] = []
+    for name in operation.inputs:
+        readers = sum(other.inputs.count(name) for other in draft.operations)
+        writer = next((n for n in range(number) if draft.operations[n].output == name), None)
+        sources.append(writer if readers == 1 and name not in outputs else None)
+    found = [None if source is None else draft.operations[source] for source in sources]
+    fused = _fused(draft, operation, found, ledger)
+    if fused is None:
+        return False
+    place, merged = fused
+    draft.operations[number] = merged
+    source = sources[place]
+    assert source is not None
+    del draft.operations[source]
+    return True
+
+
+def _fused(
+    draft: Draft, operation: Operation, sources: list[Operation | None], ledger: Mapping[str, LayerCost]
+) -> tuple[int, Operation] | None:
+    """(which source is fused, the operation that does both), or None."""
+    for place, source in enumerate(sources):
+        merged: Operation | None = None
+        if isinstance(operation, Affine) and isinstance(source, Conv):
+            merged = _fold(draft, source, operation)
+        elif (
+            isinstance(operation, Activate) and isinstance(source, Conv | Affine | Add) and source.activation == "none"
+        ):
+            masked = isinstance(source, Conv) and (source.positions or source.out_channels)
+            if not masked or operation.activation in KEEPS_ZERO:
+                merged = replace(source, output=operation.output, activation=operation.activation)
+        elif isinstance(operation, Mask) and isinstance(source, Conv):
+            merged = _masked(draft, source, operation, ledger)
+        elif isinstance(operation, Add) and isinstance(source, Conv):
+            merged = _added(draft, source, operation, place, sources)
+        if merged is not None and source is not None:
+            return place, merged
+    return None
+
+
+def _fold(draft: Draft, conv: Conv, norm: Affine) -> Conv | None:
+    """The norm's scale into the weights, its shift into the bias."""
+    if conv.activation != "none" or len(conv.inputs) > 1 or conv.positions or conv.out_channels:
+        return None
+    scale, shift = (draft.arrays[name].astype(np.float64) for name in (norm.scale, norm.shift))
+    bias = draft.arrays[conv.bias].astype(np.float64) if conv.bias else np.zeros_like(shift)
+    weight = draft.arrays[conv.weight].astype(np.float64) * scale[:, None, None, None]
+    # Under names of their own: a layer that is called twice may have a norm after each call.
+    names = f"{norm.output}.weight", f"{norm.output}.bias"
+    draft.arrays[names[0]] = weight.astype(np.float32)
+    draft.arrays[names[1]] = (bias * scale + shift).astype(np.float32)
+    return replace(conv, output=norm.output, weight=names[0], bias=names[1], activation=norm.activation)
+
+
+def _masked(draft: Draft, conv: Conv, mask: Mask, ledger: Mapping[str, LayerCost]) -> Conv | None:
+    """The mask as the convolution's own, where the ledger agrees that what it closes is not computed."""
+    cost = ledger.get(conv.layer)
+    if cost is None or len(conv.inputs) > 1 or conv.activation not in KEEPS_ZERO:
+        return None
+    if draft.gates[mask.gate].kind == "spatial":
+        fits = cost.positions == mask.gate and conv.positions in ("", mask.gate)
+        return replace(conv, output=mask.output, positions=mask.gate) if fits else None
+    fits = cost.outputs == mask.gate and conv.out_channels in ("", mask.gate)
+    return replace(conv, output=mask.output, out_channels=mask.gate) if fits else None
+
+
+def _added(draft: Draft, conv: Conv, add: Add, place: int, sources: list[Operation | None]) -> Conv | None:
+    """The other summand as the convolution's second input."""
+    if conv.activation != "none" or len(conv.inputs) > 1 or add.inputs[0] == add.inputs[1]:
+        return None
+    out, other = draft.values[add.output], draft.values[add.inputs[1 - place]]
+    if (other.height, other.width) != (out.height, out.width):
+        return None
+    rival = sources[1 - place]
+    if isinstance(rival, Conv) and rival.positions and not conv.positions:
+        return None  # the one with closed positions gains from it
+    return replace(conv, inputs=(*conv.inputs, add.inputs[1 - place]), output=add.output, activation=add.activation)

@@ -1,0 +1,144 @@
+"""Layers as operations: what convolutions, norms, pools and activations become."""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from convgate.engine.lowering.draft import Draft, Symbol, Unsupported
+from convgate.engine.program import Activate, Affine, Conv, Pool, PoolToGrid
+
+__all__ = ["activate", "batch_norm", "convolve", "linear", "pool", "pool_to_grid"]
+
+
+def convolve(
+    draft: Draft,
+    hint: str,
+    x: Symbol,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Symbol:
+    """`torch.nn.functional.conv2d`. `hint` is the layer's name in the ledger."""
+    if not isinstance(x, Symbol) or len(x.shape) != 3:
+        raise Unsupported("a convolution of something else than a feature map")
+    if weight.dim() != 4:
+        raise Unsupported(f"a {weight.dim() - 2}-d convolution")
+    (sy, sx), (dy, dx) = _pair(stride), _pair(dilation)
+    _, height, width = x.shape
+    (ky, kx) = weight.shape[2:]
+    if padding == "same":
+        # As PyTorch: the odd element at the end.
+        total_y, total_x = dy * (ky - 1), dx * (kx - 1)
+        around = (total_y // 2, total_x // 2, total_y - total_y // 2, total_x - total_x // 2)
+    else:
+        py, px = (0, 0) if padding == "valid" else _pair(padding)
+        around = (py, px, py, px)
+    top, left, bottom, right = (a + b for a, b in zip(around, x.padding, strict=True))
+    rows = (height + top + bottom - dy * (ky - 1) - 1) // sy + 1
+    columns = (width + left + right - dx * (kx - 1) - 1) // sx + 1
+    out = draft.new(hint, (weight.shape[0], rows, columns))
+    draft.emit(
+        Conv(
+            inputs=(x.value,),
+            output=out.value,
+            weight=draft.array(f"{hint}.weight", weight),
+            bias=draft.array(f"{hint}.bias", bias) if bias is not None else "",
+            layer=hint,
+            stride=(sy, sx),
+            padding=(top, left, bottom, right),
+            dilation=(dy, dx),
+            groups=groups,
+        )
+    )
+    return out
+
+
+def linear(draft: Draft, hint: str, x: Symbol, weight: Tensor, bias: Tensor | None) -> Symbol:
+    """`torch.nn.functional.linear` of a vector, or of a flattened map: a convolution as large as the map."""
+    value = draft.plain(x)
+    if len(x.shape) != 1 or math.prod(x.shape) != value.channels * value.height * value.width:
+        raise Unsupported("a linear layer of something else than a vector")
+    kernel = weight.view(weight.shape[0], value.channels, value.height, value.width)
+    map_ = Symbol(x.value, (value.channels, value.height, value.width))
+    out = convolve(draft, hint, map_, kernel, bias)
+    return Symbol(out.value, (weight.shape[0],))
+
+
+def batch_norm(
+    draft: Draft,
+    hint: str,
+    x: Symbol,
+    mean: Tensor,
+    variance: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+) -> Symbol:
+    """`torch.nn.functional.batch_norm` in evaluation, in float64 until its two vectors are stored."""
+    value = draft.value_of(x)
+    factor = (variance.double() + eps).rsqrt()
+    scale = factor if weight is None else factor * weight.double()
+    shift = -mean.double() * scale if bias is None else bias.double() - mean.double() * scale
+    if scale.numel() != value.channels:
+        raise Unsupported("a norm over something else than channels")
+    out = draft.new(hint, x.shape)
+    scale_name, shift_name = draft.array(f"{hint}.scale", scale), draft.array(f"{hint}.shift", shift)
+    draft.emit(Affine((x.value,), out.value, scale_name, shift_name))
+    return out
+
+
+def activate(draft: Draft, hint: str, x: Symbol, activation: str) -> Symbol:
+    """One of `convgate.engine.program.ACTIVATIONS`."""
+    draft.value_of(x)
+    out = draft.new(hint, x.shape)
+    draft.emit(Activate((x.value,), out.value, activation))
+    return out
+
+
+def pool(
+    draft: Draft,
+    hint: str,
+    x: Symbol,
+    kind: str,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Symbol:
+    """`max_pool2d` or `avg_pool2d`."""
+    value = draft.value_of(x)
+    if divisor_override is not None:
+        raise Unsupported("an average with a divisor of its own")
+    kernel, padded, dilated = _pair(kernel_size), _pair(padding), _pair(dilation)
+    step = kernel if stride is None or stride == [] else _pair(stride)
+    like = torch.empty(1, 1, value.height, value.width, device="meta")
+    shape = F.max_pool2d(like, kernel, step, padded, dilated, ceil_mode).shape[2:]
+    out = draft.new(hint, (value.channels, *shape))
+    draft.emit(Pool((x.value,), out.value, kind, kernel, step, padded, dilated, count_include_pad))
+    return out
+
+
+def pool_to_grid(draft: Draft, hint: str, x: Symbol, size: Any, *, vector: bool = False) -> Symbol:
+    """`adaptive_avg_pool2d`, or with `vector` the mean over all positions."""
+    value = draft.value_of(x)
+    rows, columns = (size, size) if isinstance(size, int) or size is None else size
+    shape = (value.channels, rows or value.height, columns or value.width)
+    out = draft.new(hint, shape)
+    draft.emit(PoolToGrid((x.value,), out.value))
+    return Symbol(out.value, shape[:1]) if vector else out
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    if isinstance(value, str):
+        raise Unsupported(f"padding {value!r}")
+    first, second = (value, value) if isinstance(value, int) else tuple(value) * (2 if len(value) == 1 else 1)
+    return int(first), int(second)

@@ -1,0 +1,167 @@
+"""From a program to the native runtime: names become numbers, arrays become memory that it can read."""
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from convgate.engine import _native  # type: ignore[attr-defined]
+from convgate.engine.program import Affine, Conv, Decide, Mask, Operation, Pool, Program, Slice
+from convgate.errors import InputError
+
+__all__ = ["NativeNetwork", "Results", "choose_isa", "choose_threads", "instruction_sets"]
+
+_log = logging.getLogger(__name__)
+
+
+def instruction_sets() -> tuple[str, ...]:
+    """The instruction sets that this machine can run, best first; `scalar` is the reference of the others."""
+    return tuple(_native.instruction_sets())
+
+
+def choose_isa(asked: str | None) -> str:
+    """The instruction set asked for, by the argument or by CONVGATE_ISA, or else the best of this machine."""
+    known = instruction_sets()
+    name = asked or os.environ.get("CONVGATE_ISA") or known[0]
+    if name not in known:
+        raise InputError(
+            f"instruction set '{name}': this machine has {', '.join(known)}; choose one, or none for the best"
+        )
+    return name
+
+
+def choose_threads(asked: int | None) -> int:
+    """The number of threads asked for, by the argument or by CONVGATE_THREADS, or else one per available core."""
+    value: Any = asked if asked is not None else os.environ.get("CONVGATE_THREADS")
+    if value is None:
+        affinity = getattr(os, "sched_getaffinity", None)
+        return len(affinity(0)) if affinity else os.cpu_count() or 1
+    try:
+        threads = int(value)
+    except (TypeError, ValueError):
+        threads = 0
+    if not 1 <= threads <= 1024:
+        raise InputError(f"threads={value!r}: give a number from 1 to 1024, or none for one per core")
+    return threads
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What a call of a `NativeNetwork` gives: per output float32 [N, C, H, W], and where asked for the rest.
+
+    `masks` uint8 and `logits` float32 are per gate [N, rows, columns], `macs` int64 [N, layers], `seconds` float64
+    [N, operations].
+    """
+
+    outputs: list[np.ndarray]
+    masks: dict[str, np.ndarray]
+    logits: dict[str, np.ndarray]
+    macs: np.ndarray | None
+    seconds: np.ndarray | None
+
+
+class NativeNetwork:
+    """A program, ready to run. The arrays are copied into the layouts that the kernels want."""
+
+    def __init__(self, program: Program, threads: int, isa: str) -> None:
+        numbers = _Numbers(program)
+        operations = [numbers.operation(operation) for operation in program.operations]
+        _log.info("%d operations with %s kernels on %d thread(s)", len(operations), isa, threads)
+        self.program = program
+        self.native = _native.Network(
+            values=[(v.channels, v.height, v.width) for v in program.values],
+            gates=[(g.kind == "spatial", g.rows, g.columns, g.group) for g in program.gates],
+            operations=operations,
+            inputs=[numbers.values[name] for name in program.inputs],
+            outputs=[numbers.values[name] for name in program.outputs],
+            layers=len(program.layers),
+            threads=threads,
+            isa=isa,
+        )
+
+    def run(
+        self, inputs: list[np.ndarray], given: Mapping[str, np.ndarray], *, details: bool = False, times: bool = False
+    ) -> Results:
+        """Run a batch of checked inputs, float32 [N, C, H, W]; `given` masks are uint8 [N, units...]."""
+        program, batch = self.program, len(inputs[0])
+        values = [program.value(name) for name in program.outputs]
+        gates = program.gates if details else ()
+        results = Results(
+            outputs=[np.empty((batch, v.channels, v.height, v.width), np.float32) for v in values],
+            masks={g.name: np.empty((batch, g.rows, g.columns), np.uint8) for g in gates},
+            logits={g.name: np.empty((batch, g.rows, g.columns), np.float32) for g in gates},
+            macs=np.empty((batch, len(program.layers)), np.int64) if details else None,
+            seconds=np.empty((batch, len(program.operations))) if times else None,
+        )
+        numbers = {gate.name: number for number, gate in enumerate(program.gates)}
+        try:
+            self.native.run(
+                inputs=inputs,
+                outputs=results.outputs,
+                given={numbers[name]: mask for name, mask in given.items() if name in numbers},
+                masks=list(results.masks.values()),
+                logits=list(results.logits.values()),
+                macs=results.macs,
+                seconds=results.seconds,
+            )
+        except ValueError as error:
+            raise InputError(f"the engine was given values that are not finite; check the images ({error})") from None
+        return results
+
+
+class _Numbers:
+    """Operations as dictionaries of numbers and arrays."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.values = {value.name: number for number, value in enumerate(program.values)}
+        self.gates = {gate.name: number for number, gate in enumerate(program.gates)} | {"": -1}
+        self.layers = {layer: number for number, layer in enumerate(program.layers)}
+
+    def operation(self, operation: Operation) -> dict[str, Any]:
+        fields: dict[str, Any] = {
+            "kind": type(operation).__name__,
+            "inputs": [self.values[name] for name in operation.inputs],
+            "output": (self.gates if isinstance(operation, Decide) else self.values)[operation.output],
+        }
+        rest = {key: value for key, value in asdict(operation).items() if key not in ("inputs", "output")}
+        special = self._special.get(type(operation))
+        return fields | (special(self, operation, rest) if special else rest)
+
+    def _array(self, name: str) -> np.ndarray | None:
+        return np.ascontiguousarray(self.program.arrays[name], dtype=np.float32) if name else None
+
+    def _conv(self, operation: Conv, rest: dict[str, Any]) -> dict[str, Any]:
+        gates = {key: self.gates[rest[key]] for key in ("positions", "in_channels", "out_channels")}
+        arrays = {"weight": self._array(operation.weight), "bias": self._array(operation.bias)}
+        return rest | gates | arrays | {"layer": self.layers[operation.layer]}
+
+    def _pool(self, operation: Pool, rest: dict[str, Any]) -> dict[str, Any]:
+        top, left = operation.padding
+        rest["maximum"] = rest.pop("kind") == "max"
+        return rest | {"padding": (top, left, top, left)}
+
+    def _affine(self, operation: Affine, rest: dict[str, Any]) -> dict[str, Any]:
+        return rest | {"scale": self._array(operation.scale), "shift": self._array(operation.shift)}
+
+    def _decide(self, operation: Decide, rest: dict[str, Any]) -> dict[str, Any]:
+        return {"offset": self._array(operation.offset)}
+
+    def _mask(self, operation: Mask, rest: dict[str, Any]) -> dict[str, Any]:
+        number = self.gates[operation.gate]
+        return {"gate": number, "gate_is_spatial": self.program.gates[number].kind == "spatial"}
+
+    def _slice(self, operation: Slice, rest: dict[str, Any]) -> dict[str, Any]:
+        return {"begin": operation.begin}
+
+    _special: Mapping[type, Callable[..., dict[str, Any]]] = {
+        Conv: _conv,
+        Pool: _pool,
+        Affine: _affine,
+        Decide: _decide,
+        Mask: _mask,
+        Slice: _slice,
+    }
