@@ -51,7 +51,12 @@ void pack_columns(const float* from, std::ptrdiff_t from_stride, const std::int3
             const Run& run = runs[i];
             // Masked: the last group of a row may end past the array.
             const __m512 group = _mm512_maskz_loadu_ps(run.mask, source + run.column);
-            _mm512_storeu_ps(target + run.place, run.whole ? group : _mm512_maskz_compress_ps(run.mask, group));
+            const __m512 packed = run.whole ? group : _mm512_maskz_compress_ps(run.mask, group);
+            // What a store writes past its run the next one overwrites; the last must not.
+            if (i + 1 < count)
+                _mm512_storeu_ps(target + run.place, packed);
+            else
+                _mm512_mask_storeu_ps(target + run.place, first(n - run.place), packed);
         }
     }
 }

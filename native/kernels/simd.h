@@ -33,7 +33,8 @@ inline Vector exponential(Vector x) {
     return p * reinterpret_cast<Vector>(bits);
 }
 
-inline Vector activated(Vector x, Activation activation) {
+template <Activation activation>
+inline Vector activated(Vector x) {
     switch (activation) {
         case Activation::none: return x;
         case Activation::relu: return largest(x, Vector{});
@@ -46,15 +47,44 @@ inline Vector activated(Vector x, Activation activation) {
     return x;
 }
 
-// f(vectors of the arrays at i) for i in steps of a vector, the last one partial.
+template <Activation activation>
+struct Activate {
+    Vector operator()(Vector x) const { return activated<activation>(x); }
+};
+
+// f(the activation as a type): the choice is made once per call, not once per vector.
+template <typename Function>
+inline void with(Activation activation, Function f) {
+    switch (activation) {
+        case Activation::none: return f(Activate<Activation::none>());
+        case Activation::relu: return f(Activate<Activation::relu>());
+        case Activation::relu6: return f(Activate<Activation::relu6>());
+        case Activation::hardswish: return f(Activate<Activation::hardswish>());
+        case Activation::silu: return f(Activate<Activation::silu>());
+        case Activation::sigmoid: return f(Activate<Activation::sigmoid>());
+        case Activation::hardsigmoid: return f(Activate<Activation::hardsigmoid>());
+    }
+}
+
+// How many floats of a vector count: all of them (known when compiling), or some.
+struct Whole {};
+inline Vector take(const float* p, Whole) { return load(p); }
+inline Vector take(const float* p, int count) { return load_some(p, count); }
+inline void put(float* p, Vector v, Whole) { store(p, v); }
+inline void put(float* p, Vector v, int count) { store_some(p, v, count); }
+
+inline Whole clamped(Whole count) { return count; }
+inline int clamped(int count) { return count < lanes ? count : lanes; }
+inline bool is_nothing(Whole) { return false; }
+inline bool is_nothing(int count) { return count <= 0; }
+
+// f(i, count) for the vectors of n floats; the last one may be partial.
 template <typename Function>
 inline void sweep(int n, Function f) {
     int i = 0;
-    for (; i + lanes <= n; i += lanes) f(i, lanes);
+    for (; i + lanes <= n; i += lanes) f(i, Whole());
     if (i < n) f(i, n - i);
 }
-inline Vector take(const float* p, int count) { return count == lanes ? load(p) : load_some(p, count); }
-inline void put(float* p, Vector v, int count) { count == lanes ? store(p, v) : store_some(p, v, count); }
 
 // -- products: output channels along the lanes ---------------------------------------------------------------------
 
@@ -87,6 +117,26 @@ inline void accumulate(const Product& a, int position, Vector (&acc)[tile][vecto
     }
 }
 
+template <int vectors, int tile, typename Activation, typename Count>
+inline void finish(const Product& a, int position, Vector (&acc)[tile][vectors], Activation activate, Count count_of) {
+    Vector bias[vectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) bias[v] = load(a.bias + v * lanes);
+#pragma GCC unroll 8
+    for (int p = 0; p < tile; p++) {
+        float* to = a.outputs[position + p];
+        const float* addend = a.addends ? a.addends[position + p] : nullptr;
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) {
+            const auto count = clamped(count_of(v));
+            if (is_nothing(count)) break;
+            Vector y = acc[p][v] + bias[v];
+            if (addend) y += take(addend + v * lanes, count);
+            put(to + v * lanes, activate(y), count);
+        }
+    }
+}
+
 template <int vectors, int tile>
 void product(const Product& a, int position) {
     constexpr int row = vectors * lanes;
@@ -107,25 +157,18 @@ void product(const Product& a, int position) {
             for (int v = 0; v < vectors; v++) store(kept + p * row + v * lanes, acc[p][v]);
         return;
     }
-#pragma GCC unroll 8
-    for (int p = 0; p < tile; p++) {
-        float* to = a.outputs[position + p];
-        const float* addend = a.addends ? a.addends[position + p] : nullptr;
-#pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) {
-            const int count = a.width - v * lanes;
-            if (count <= 0) break;
-            Vector y = acc[p][v] + load(a.bias + v * lanes);
-            if (addend) y += take(addend + v * lanes, count < lanes ? count : lanes);
-            put(to + v * lanes, activated(y, a.activation), count < lanes ? count : lanes);
-        }
-    }
+    with(a.activation, [&](auto activate) {
+        if (a.width == row)
+            finish<vectors, tile>(a, position, acc, activate, [](int) { return Whole(); });
+        else
+            finish<vectors, tile>(a, position, acc, activate, [&](int v) { return a.width - v * lanes; });
+    });
 }
 
 // -- products: positions along the lanes ---------------------------------------------------------------------------
 
 template <int vectors, int tile, bool listed>
-inline void columns_tile(const Columns& a, int output) {
+void columns_tile(const Columns& a, int output) {
     constexpr int row = vectors * lanes;
     float* kept = a.accumulators + static_cast<std::ptrdiff_t>(output) * row;
     Vector acc[tile][vectors];
@@ -158,17 +201,25 @@ inline void columns_tile(const Columns& a, int output) {
         for (int v = 0; v < vectors; v++) store(kept + o * row + v * lanes, acc[o][v]);
 }
 
-template <int vectors, int tile, bool listed>
-inline void columns_tiles(const Columns& a) {
-    int o = 0;
-    for (; o + tile <= a.outputs; o += tile) columns_tile<vectors, tile, listed>(a, o);
-    for (; o + 2 <= a.outputs; o += 2) columns_tile<vectors, 2, listed>(a, o);
-    for (; o < a.outputs; o++) columns_tile<vectors, 1, listed>(a, o);
+using ColumnsTile = void (*)(const Columns&, int);
+
+template <int vectors, bool listed, int... tiles>
+inline void columns_tiles(const Columns& a, std::integer_sequence<int, tiles...>) {
+    static constexpr ColumnsTile kernels[] = {columns_tile<vectors, tiles + 1, listed>...};
+    constexpr int most = sizeof...(tiles);
+    const int n = (a.outputs + most - 1) / most;
+    for (int i = 0; i < n; i++) {
+        const int begin = a.outputs * i / n, end = a.outputs * (i + 1) / n;
+        kernels[end - begin - 1](a, begin);
+    }
 }
 
-template <int vectors, int tile>
+template <int vectors, int most>
 void columns(const Columns& a) {
-    a.columns ? columns_tiles<vectors, tile, true>(a) : columns_tiles<vectors, tile, false>(a);
+    if (a.columns)
+        columns_tiles<vectors, true>(a, std::make_integer_sequence<int, most>());
+    else
+        columns_tiles<vectors, false>(a, std::make_integer_sequence<int, most>());
 }
 
 // -- dot products: input channels along the lanes ------------------------------------------------------------------
@@ -206,13 +257,13 @@ inline void dot_tile(const Dot& a, int position, int o, int outputs) {
     for (int p = 0; p < tile; p++) {
         float sum[4];
         sums(acc[p], sum);
-        Vector y{};
         for (int j = 0; j < outputs; j++) {
             const float addend = a.addends ? a.addends[position + p][o + j] : 0.0f;
             sum[j] += a.bias[o + j] + addend;
         }
-        y = activated(load_some(sum, outputs), a.activation);
-        store_some(a.outputs[position + p] + o, y, outputs);
+        with(a.activation, [&](auto activate) {
+            store_some(a.outputs[position + p] + o, activate(load_some(sum, outputs)), outputs);
+        });
     }
 }
 
@@ -231,36 +282,44 @@ void dot(const Dot& a, int positions) {
 
 // -- depthwise: channels along the lanes ---------------------------------------------------------------------------
 
-template <int tile>
-inline void depthwise_tile(const Depthwise& a, int position) {
-    sweep(a.channels, [&](int c, int count) {
+template <int tile, typename Activation>
+inline void depthwise_tile(const Depthwise& a, int position, Activation activate) {
+    const float* rows[tile];
+    for (int p = 0; p < tile; p++) rows[p] = a.rows[position + p];
+    sweep(a.channels, [&](int c, auto count) {
         Vector acc[tile];
         const Vector bias = take(a.bias + c, count);
+#pragma GCC unroll 8
         for (int p = 0; p < tile; p++) acc[p] = bias;
-        for (int t = 0; t < a.tap_count; t++) {
-            const Vector w = take(a.weights + t * a.channels + c, count);
+        const float* weights = a.weights + c;
+        for (int t = 0; t < a.tap_count; t++, weights += a.channels) {
+            const Vector w = take(weights, count);
             const std::ptrdiff_t tap = a.taps[t] + c;
-#pragma GCC unroll 4
-            for (int p = 0; p < tile; p++) acc[p] += take(a.rows[position + p] + tap, count) * w;
+#pragma GCC unroll 8
+            for (int p = 0; p < tile; p++) acc[p] += take(rows[p] + tap, count) * w;
         }
+#pragma GCC unroll 8
         for (int p = 0; p < tile; p++) {
             if (a.addends) acc[p] += take(a.addends[position + p] + c, count);
-            put(a.outputs[position + p] + c, activated(acc[p], a.activation), count);
+            put(a.outputs[position + p] + c, activate(acc[p]), count);
         }
     });
 }
 
 void depthwise(const Depthwise& a, int positions) {
-    int p = 0;
-    for (; p + 4 <= positions; p += 4) depthwise_tile<4>(a, p);
-    for (; p < positions; p++) depthwise_tile<1>(a, p);
+    with(a.activation, [&](auto activate) {
+        int p = 0;
+        for (; p + 8 <= positions; p += 8) depthwise_tile<8>(a, p, activate);
+        for (; p + 2 <= positions; p += 2) depthwise_tile<2>(a, p, activate);
+        for (; p < positions; p++) depthwise_tile<1>(a, p, activate);
+    });
 }
 
 // -- windows -------------------------------------------------------------------------------------------------------
 
 template <bool maximum>
 inline void window_of(const Window& a) {
-    sweep(a.channels, [&](int c, int count) {
+    sweep(a.channels, [&](int c, auto count) {
         Vector result = take(a.from + c, count);
         for (int y = 0; y < a.count_y; y++)
             for (int x = y == 0; x < a.count_x; x++) {
@@ -276,17 +335,23 @@ void window(const Window& a) { a.maximum ? window_of<true>(a) : window_of<false>
 // -- rows ----------------------------------------------------------------------------------------------------------
 
 void activate(float* to, const float* a, int n, Activation f) {
-    sweep(n, [&](int i, int count) { put(to + i, activated(take(a + i, count), f), count); });
+    with(f, [&](auto activate) {
+        sweep(n, [&](int i, auto count) { put(to + i, activate(take(a + i, count)), count); });
+    });
 }
 void add(float* to, const float* a, const float* b, int n, Activation f) {
-    sweep(n, [&](int i, int count) { put(to + i, activated(take(a + i, count) + take(b + i, count), f), count); });
+    with(f, [&](auto activate) {
+        sweep(n, [&](int i, auto count) { put(to + i, activate(take(a + i, count) + take(b + i, count)), count); });
+    });
 }
 void multiply(float* to, const float* a, const float* b, int n) {
-    sweep(n, [&](int i, int count) { put(to + i, take(a + i, count) * take(b + i, count), count); });
+    sweep(n, [&](int i, auto count) { put(to + i, take(a + i, count) * take(b + i, count), count); });
 }
 void affine(float* to, const float* a, const float* scale, const float* shift, int n, Activation f) {
-    sweep(n, [&](int i, int count) {
-        put(to + i, activated(take(a + i, count) * take(scale + i, count) + take(shift + i, count), f), count);
+    with(f, [&](auto activate) {
+        sweep(n, [&](int i, auto count) {
+            put(to + i, activate(take(a + i, count) * take(scale + i, count) + take(shift + i, count)), count);
+        });
     });
 }
 

@@ -104,7 +104,7 @@ struct Kernels {
     void (*depthwise)(const Depthwise&, int positions);
     void (*window)(const Window&);
     // to[r][j] = from[r * from_stride + columns[j]] for j < n, where r runs through `rows_list`, or 0, 1, .. if null; rows
-    // of `to` are `to_stride` >= n apart. Columns ascend. Writes up to `lanes - 1` floats past the n-th of the last row.
+    // of `to` are `to_stride` >= n apart. Columns ascend.
     void (*pack_columns)(const float* from, std::ptrdiff_t from_stride, const std::int32_t* rows_list, int rows,
                          const std::int32_t* columns, int n, float* to, std::ptrdiff_t to_stride);
     void (*activate)(float* to, const float* a, int n, Activation);

@@ -16,14 +16,12 @@ namespace convgate {
 class Buffer {
 public:
     Buffer() = default;
-    // Zeros. A vector's length may be read or written past the end: kernels that pack do.
-    explicit Buffer(std::size_t n) : data_(n ? allocate(n + slack) : nullptr, Free{alignment(n + slack)}), size_(n) {}
+    explicit Buffer(std::size_t n) : data_(n ? allocate(n) : nullptr, Free{alignment(n)}), size_(n) {}  // zeros
     float* data() const { return data_.get(); }
     std::size_t size() const { return size_; }
     float& operator[](std::size_t i) const { return data_.get()[i]; }
 
 private:
-    static constexpr std::size_t slack = 16;
     static constexpr std::size_t large_page = std::size_t{1} << 21;
 
     struct Free {

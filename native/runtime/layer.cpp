@@ -29,7 +29,6 @@ void Needs::cover(const Needs& other) {
     weights = std::max(weights, other.weights);
     taps = std::max(taps, other.taps);
     accumulators = std::max(accumulators, other.accumulators);
-    packed = std::max(packed, other.packed);
     scattered = std::max(scattered, other.scattered);
     columns = std::max(columns, other.columns);
     blocks = std::max(blocks, other.blocks);

@@ -31,7 +31,7 @@ struct Layout {
 struct Scratch {
     std::vector<const float*> rows, addends, weights;  // input, added and weight rows
     std::vector<float*> outputs;
-    Buffer accumulators, packed, scattered, columns;
+    Buffer accumulators, scattered, columns;
 };
 
 // A range of output channels that is computed at once.
@@ -80,7 +80,7 @@ public:
 // How much of each buffer of `Scratch` and `Sample` the layers need.
 struct Needs {
     int positions = 0, weights = 0, taps = 0;
-    std::size_t accumulators = 0, packed = 0, scattered = 0, columns = 0;
+    std::size_t accumulators = 0, scattered = 0, columns = 0;
     std::size_t blocks = 0, lists = 0, sample_packed = 0;
     void cover(const Needs& other);
 };

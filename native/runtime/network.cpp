@@ -44,7 +44,6 @@ Network::Network(const Program& program, const Kernels& kernels, int threads)
         scratch.addends.resize(needs_.positions);
         scratch.weights.resize(needs_.weights);
         scratch.accumulators = Buffer(needs_.accumulators);
-        scratch.packed = Buffer(needs_.packed);
         scratch.scattered = Buffer(needs_.scattered);
         scratch.columns = Buffer(needs_.columns);
     }
@@ -54,6 +53,7 @@ Network::~Network() = default;
 
 void Network::build() {
     Layouts plan = lay_out(program_, gates_);
+    for (int v : program_.inputs) needs_.weights = std::max(needs_.weights, program_.values[v].channels);
     layouts_ = std::move(plan.values);
     arena_ = plan.floats;
     for (std::size_t i = 0; i < program_.operations.size(); i++) {
@@ -192,23 +192,22 @@ void Network::run_sample(State& state, Team& team, int index, const Call& call) 
 }
 
 // From channels first to channels last, inside the border.
-void Network::read_input(Sample& s, const Layout& layout, const float* from, Team& team) {
+void Network::read_input(Sample& s, const Layout& layout, const float* from, Team& team) const {
     const Value& value = layout.value;
     const View to = s.view(layout);
     to.clear_border();
     std::atomic<bool> finite{true};
     const Chunks lines(value.height, 16384 / (value.width * value.channels) + 1, team);
-    team.run(lines.items, [&](int item, int) {
+    team.run(lines.items, [&](int item, int thread) {
         std::uint32_t largest = 0;  // exponent; all ones where a value is not finite
+        std::vector<const float*>& sources = s.scratch[thread].weights;
         for (int y = lines.begin(item); y < lines.end(item); y++) {
-            float* line = to.at(y, 0);
             for (int c = 0; c < value.channels; c++) {
-                const float* source = from + (static_cast<std::size_t>(c) * value.height + y) * value.width;
-                for (int x = 0; x < value.width; x++) {
-                    line[x * value.channels + c] = source[x];
-                    largest = std::max(largest, std::bit_cast<std::uint32_t>(source[x]) & 0x7f800000u);
-                }
+                sources[c] = from + (static_cast<std::size_t>(c) * value.height + y) * value.width;
+                for (int x = 0; x < value.width; x++)
+                    largest = std::max(largest, std::bit_cast<std::uint32_t>(sources[c][x]) & 0x7f800000u);
             }
+            kernels_.transpose(sources.data(), 0, value.channels, value.width, to.at(y, 0), value.channels);
         }
         if (largest == 0x7f800000u) finite = false;
     });

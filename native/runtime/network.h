@@ -47,7 +47,7 @@ private:
     std::unique_ptr<Layer> make_convolution(const ConvolutionSpec&);
     State& state(int number);
     void run_sample(State&, Team&, int index, const Call&);
-    static void read_input(Sample&, const Layout&, const float* from, Team&);
+    void read_input(Sample&, const Layout&, const float* from, Team&) const;
     static void write_output(Sample&, const Layout&, float* to);
 
     Program program_;

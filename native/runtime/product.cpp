@@ -1,6 +1,5 @@
 // Convolutions as products of input positions and weights, output channels along the vector's lanes. Closed input channels
-// are skipped by a list of the weights' rows; where output channels are closed, the weights that remain are packed, a
-// cache-full at a time, just before they are used.
+// are skipped by a list of the weights' rows; where output channels are closed, the weights that remain are packed first.
 #include <algorithm>
 
 #include "convolution.h"
@@ -10,6 +9,7 @@ namespace {
 
 constexpr int cached_floats = 8192;        // of weights, used again and again from the first-level cache
 constexpr long long least_macs = 1 << 15;  // worth an item of its own
+constexpr long long worthwhile_macs = 1 << 22;
 
 int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
@@ -32,8 +32,8 @@ public:
         mine.blocks = std::max<std::size_t>(blocks_.size(), static_cast<std::size_t>(groups) * ceil_div(outs, lanes_));
         mine.lists = static_cast<std::size_t>(run_) * groups + spec_.out->value.channels;
         if (spec_.masks_channels()) {
-            mine.packed = cached_floats + panel_;
-            mine.sample_packed = spec_.out->value.channels + mine.blocks * lanes_;
+            const std::size_t lanes = spec_.out->value.channels + mine.blocks * lanes_;
+            mine.sample_packed = lanes + lanes * taps_ * run_ + panel_;
         }
         if (spec_.scatters()) mine.scattered = static_cast<std::size_t>(chunk) * panel_;
         needs.cover(mine);
@@ -43,6 +43,7 @@ public:
         const Run run = begin(s);
         if (spec_.scatters()) prepare_scatter(run, team);
         const std::vector<Block>& blocks = choose_blocks(run, s);
+        if (run.out_open) pack(s, team);
         const int per_block = chunks_per_block(run, blocks, team);
         const int items = run.count > 0 ? static_cast<int>(blocks.size()) * per_block : 0;
         const Chunks rest = fills(run, team);
@@ -120,7 +121,7 @@ private:
         const int ins = spec_.in_channels(), outs = spec_.out_channels();
         s.blocks.clear();
         s.lists.clear();  // its memory is reserved, so that pointers into it last
-        float* bias = s.packed.data();
+        float* to = s.packed.data();  // the blocks' biases, then their packed weights
         auto in_at = run.in_open ? run.in_open->begin() : std::vector<std::int32_t>::const_iterator();
         auto out_at = run.out_open ? run.out_open->begin() : in_at;
         std::size_t block_at = 0;
@@ -155,15 +156,32 @@ private:
                 block.out_begin = static_cast<int>(begin - run.out_open->begin()) + cuts[b];
                 block.width = cuts[b + 1] - cuts[b];
                 block.vectors = ceil_div(block.width, lanes_);
-                block.weights = weights_.data() + g * group_size();
                 block.columns = columns + cuts[b];
-                block.bias = bias;
-                for (int o = 0; o < block.width; o++) bias[o] = bias_[begin[cuts[b] + o]];
-                bias += block.vectors * lanes_;
+                block.bias = to;
+                for (int o = 0; o < block.width; o++) to[o] = bias_[begin[cuts[b] + o]];
+                to += block.vectors * lanes_;
                 s.blocks.push_back(block);
             }
         }
+        if (run.out_open)
+            for (Block& block : s.blocks) {
+                block.weights = to;
+                to += static_cast<std::size_t>(taps_) * block.in_channels * block.vectors * lanes_;
+            }
         return s.blocks;
+    }
+
+    // The weights of the open channels, in the order in which the kernel reads them.
+    void pack(Sample& s, Team& team) const {
+        team.run(static_cast<int>(s.blocks.size()) * taps_, [&](int item, int) {
+            Block& block = s.blocks[item / taps_];
+            const int tap = item % taps_, row = block.vectors * lanes_;
+            const float* from = weights_.data() + block.group * group_size() + static_cast<std::size_t>(tap) * run_ * panel_;
+            float* to = s.packed.data() + (block.weights - s.packed.data());
+            spec_.kernels->pack_columns(from, panel_, block.weight_rows, block.in_channels, block.columns, block.width,
+                                        to + static_cast<std::size_t>(tap) * block.in_channels * row, row);
+        });
+        for (Block& block : s.blocks) block.weight_rows = nullptr;
     }
 
     int chunks_per_block(const Run& run, const std::vector<Block>& blocks, const Team& team) const {
@@ -171,7 +189,9 @@ private:
         if (team.threads() == 1 || count == 0) return 1;
         const Block& block = blocks[0];
         const long long macs = static_cast<long long>(run.count) * taps_ * block.in_channels * block.width;
-        const int wanted = std::max(ceil_div(4 * team.threads(), count), 1);
+        // Many items where each is worth a while, so that no thread waits long for the last one.
+        const int items = static_cast<int>(std::clamp<long long>(macs * count / worthwhile_macs, 4, 16)) * team.threads();
+        const int wanted = std::max(ceil_div(items, count), 1);
         const int sensible = static_cast<int>(std::min<long long>(run.count / 24, macs / least_macs));
         return std::clamp(wanted, 1, std::max(sensible, 1));
     }
@@ -189,6 +209,10 @@ private:
         args.outputs = scratch.outputs.data();
         args.width = block.width;
         args.activation = aside ? Activation::none : spec_.operation->activation;
+        args.weight_rows = block.weight_rows;
+        args.tap_stride = static_cast<std::ptrdiff_t>(block.columns ? in : run_) * row;
+        args.ahead_tap = args.tap_stride;
+        args.ahead_stride = row;
         // Either several whole taps at once, or a part of one tap's run.
         const int rows_at_once = std::max(cached_floats / row, 1);
         const int parts = std::max(ceil_div(in, rows_at_once), 1);
@@ -205,39 +229,13 @@ private:
             args.first = step == 0;
             args.last = step == steps - 1;
             const int next_tap = tap_of(step + 1), next_begin = begin_of(step + 1);
-            if (block.columns) {
-                pack(block, scratch, tap, args);
-                const std::ptrdiff_t next = static_cast<std::ptrdiff_t>(next_tap) * run_ + (next_begin - args.begin);
-                args.ahead = block.weights + block.columns[0] / panel_size() * panel_size() + next * panel_;
-                args.ahead_tap = static_cast<std::ptrdiff_t>(run_) * panel_;
-                args.ahead_stride = panel_;
-            } else {
-                args.tap_stride = static_cast<std::ptrdiff_t>(run_) * row;
-                args.weights = block.weights + tap * args.tap_stride;
-                args.weight_rows = block.weight_rows;
-                const int shift = block.weight_rows && in ? block.weight_rows[next_begin] - block.weight_rows[args.begin]
-                                                          : next_begin - args.begin;
-                args.ahead = block.weights + next_tap * args.tap_stride + static_cast<std::ptrdiff_t>(shift) * row;
-                args.ahead_tap = args.tap_stride;
-                args.ahead_stride = row;
-            }
+            const int shift = block.weight_rows && in ? block.weight_rows[next_begin] - block.weight_rows[args.begin]
+                                                      : next_begin - args.begin;
+            args.weights = block.weights + tap * args.tap_stride;
+            args.ahead = block.weights + next_tap * args.tap_stride + static_cast<std::ptrdiff_t>(shift) * row;
             tiles(args, block.vectors, count);
         }
         if (aside) scatter(run, scratch, first, count, row, run.out_open->data() + block.out_begin, block.width);
-    }
-
-    // The weights of the open channels for some taps of a part of the run; the kernel then reads them in order.
-    void pack(const Block& block, Scratch& scratch, int tap, Product& args) const {
-        const int row = block.vectors * lanes_, rows = args.end - args.begin;
-        args.tap_stride = static_cast<std::ptrdiff_t>(rows) * row;
-        args.weights = scratch.packed.data() - static_cast<std::ptrdiff_t>(args.begin) * row;
-        args.weight_rows = nullptr;
-        for (int t = 0; t < args.tap_count; t++) {
-            const float* from = block.weights + static_cast<std::size_t>(tap + t) * run_ * panel_;
-            spec_.kernels->pack_columns(block.weight_rows ? from : from + static_cast<std::ptrdiff_t>(args.begin) * panel_, panel_,
-                                        block.weight_rows ? block.weight_rows + args.begin : nullptr, rows, block.columns,
-                                        block.width, scratch.packed.data() + t * args.tap_stride, row);
-        }
     }
 
     // Even tiles: none is so small that its product waits for weights.

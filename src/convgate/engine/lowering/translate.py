@@ -49,7 +49,7 @@ def translate(
     done = Translation(draft)
     walker = _Walker(root, draft, layer_names, gate_specs)
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
-    walker.known = {node: None for node in placeholders} | {placeholders[0]: image}
+    walker.known = dict.fromkeys(placeholders) | {placeholders[0]: image}
     for node in graph.nodes:
         if node.op in ("placeholder", "output"):
             continue

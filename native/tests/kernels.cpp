@@ -1,0 +1,303 @@
+// Every kernel of every table that this machine has, against the scalar table, in memory that ends where the arguments say.
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "../kernels/table.h"
+#include "testing.h"
+
+namespace convgate::testing {
+namespace {
+
+using Floats = Guarded<float>;
+
+constexpr Activation activations[] = {Activation::none, Activation::relu,    Activation::relu6,      Activation::hardswish,
+                                      Activation::silu, Activation::sigmoid, Activation::hardsigmoid};
+
+class KernelTest {
+public:
+    KernelTest(const Kernels& table, Random& random) : table(table), random(random) {}
+
+    void all() {
+        for (int vectors = 1; vectors <= table.vectors; vectors++) {
+            for (int tile = 1; tile <= table.tile[vectors - 1]; tile++) product(vectors, tile);
+            columns(vectors);
+        }
+        transpose();
+        dot();
+        depthwise();
+        window();
+        pack_columns();
+        rows();
+    }
+
+private:
+    // Arrays of the same contents, one for the kernel and one for the scalar kernel to write. Where a kernel must not write,
+    // they stay the same.
+    struct Twice {
+        Floats tested, expected;
+        Twice(Random& random, std::size_t n) : tested(random, n), expected(random, n) {
+            const std::vector<float> values = numbers(random, n);
+            tested.copy(values);
+            expected.copy(values);
+        }
+    };
+
+    int size(int most) { return random.chance(0.1) ? random.from(0, std::min(2, most)) : random.from(0, most); }
+    Activation activation() { return activations[random.from(0, 6)]; }
+
+    // `terms`: how many products were summed in another order.
+    void compare(const char* kernel, const Twice& out, int terms, const std::string& arguments) {
+        for (std::size_t i = 0; i < out.tested.size(); i++) {
+            const float a = out.tested[i], b = out.expected[i];
+            require(std::abs(a - b) <= 1e-6f * static_cast<float>(terms + 4), table.name, " ", kernel, " (", arguments,
+                    "): element ", i, " of ", out.tested.size(), " is ", a, ", the scalar kernel's ", b);
+        }
+        require(out.tested.intact(), table.name, " ", kernel, " (", arguments, "): wrote outside its output");
+    }
+
+    template <typename T>
+    std::string text(std::initializer_list<T> values) {
+        std::ostringstream out;
+        for (const auto& value : values) out << value << ' ';
+        return out.str();
+    }
+
+    std::vector<int> shuffled(int n) {
+        std::vector<int> order(n);
+        std::iota(order.begin(), order.end(), 0);
+        for (int i = n; i-- > 1;) std::swap(order[i], order[random.from(0, i)]);
+        return order;
+    }
+
+    // `count` rows of `length` floats one after another in `memory`, in any order.
+    template <typename Pointer>
+    std::vector<Pointer> scattered(const Floats& memory, int count, int length) {
+        std::vector<Pointer> rows;
+        for (const int i : shuffled(count)) rows.push_back(memory.data() + static_cast<std::ptrdiff_t>(i) * length);
+        return rows;
+    }
+
+    std::vector<float*> same_rows(const std::vector<float*>& rows, const Floats& from, const Floats& to) {
+        std::vector<float*> moved;
+        for (float* row : rows) moved.push_back(to.data() + (row - from.data()));
+        return moved;
+    }
+
+    struct Taps {
+        std::vector<std::ptrdiff_t> at;
+        int reach;  // floats that a row must have
+    };
+    Taps taps(int count, int length) {
+        Taps taps{{}, length};
+        for (int t = 0; t < count; t++) {
+            taps.at.push_back(random.from(0, 40));
+            taps.reach = std::max<int>(taps.reach, static_cast<int>(taps.at.back()) + length);
+        }
+        return taps;
+    }
+
+    void product(int vectors, int tile) {
+        const int row = vectors * table.lanes, position = random.from(0, 3), positions = position + tile;
+        const int end = size(40), begin = end ? random.from(0, end) : 0, tap_count = random.from(1, 4);
+        const bool listed = random.chance(0.5), first = random.chance(0.5), last = random.chance(0.6);
+        const int width = random.chance(0.3) ? row : size(row), weight_rows = listed ? random.from(1, 50) : end;
+        const Taps tap = taps(tap_count, end);
+        const Floats inputs(random, static_cast<std::size_t>(positions) * tap.reach), bias(random, row);
+        const std::ptrdiff_t tap_stride = static_cast<std::ptrdiff_t>(weight_rows) * row + random.from(0, 1) * row;
+        const Floats weights(random, weight_rows ? (tap_count - 1) * tap_stride + static_cast<std::size_t>(weight_rows) * row : 0);
+        const Floats addends(random, static_cast<std::size_t>(positions) * width);
+        for (const Floats* a : {&inputs, &bias, &weights, &addends}) a->copy(numbers(random, a->size()));
+        const Guarded<std::int32_t> list(random, end);
+        for (int i = 0; i < end; i++) list[i] = random.from(0, std::max(weight_rows - 1, 0));
+        const Twice outputs(random, static_cast<std::size_t>(positions) * width);
+        const Twice accumulators(random, static_cast<std::size_t>(positions) * row);
+        const auto rows = scattered<const float*>(inputs, positions, tap.reach), added = scattered<const float*>(addends, positions, width);
+        const auto to = scattered<float*>(outputs.tested, positions, width);
+        const auto expected_to = same_rows(to, outputs.tested, outputs.expected);
+        const bool adds = random.chance(0.5);
+        const Activation function = activation();
+        const Product a{rows.data(), tap.at.data(), tap_count, begin, end, weights.data(), tap_stride,
+                        listed ? list.data() : nullptr, weights.data(), random.from(-100, 100), random.from(0, 100), first, last,
+                        accumulators.tested.data(), bias.data(), adds ? added.data() : nullptr, to.data(), width, function};
+        table.product[vectors - 1][tile - 1](a, position);
+
+        // The scalar kernel computes one output channel at one position.
+        for (int o = 0; o < row; o++) {
+            std::vector<float> column;
+            for (int t = 0; t < tap_count; t++)
+                for (int r = 0; r < weight_rows; r++) column.push_back(weights[t * tap_stride + static_cast<std::ptrdiff_t>(r) * row + o]);
+            for (int p = position; p < positions; p++) {
+                std::vector<float> kept(p + 1);
+                float& accumulator = accumulators.expected[static_cast<std::size_t>(p) * row + o];
+                kept[p] = accumulator;
+                const bool writes = last && o < width;
+                std::vector<float*> one(p + 1);
+                std::vector<const float*> addend(p + 1);
+                one[p] = writes ? expected_to[p] + o : nullptr;
+                addend[p] = writes ? added[p] + o : bias.data();
+                Product b = a;
+                b.weights = column.data();
+                b.tap_stride = weight_rows;
+                b.accumulators = kept.data();
+                b.bias = bias.data() + o;
+                b.addends = adds ? addend.data() : nullptr;
+                b.outputs = one.data();
+                b.width = writes;
+                scalar_kernels.product[0][0](b, p);
+                accumulator = kept[p];
+            }
+        }
+        const std::string arguments = text({vectors, tile, position, begin, end, tap_count, width, +listed, +first, +last, +adds,
+                                            static_cast<int>(function)});
+        compare("product", outputs, tap_count * (end - begin), arguments);
+        compare("product's accumulators", accumulators, tap_count * (end - begin), arguments);
+    }
+
+    void columns(int vectors) {
+        const int lanes = vectors * table.lanes, rows = size(60), outputs = size(20), length = random.from(std::max(rows, 1), rows + 20);
+        const bool listed = random.chance(0.5), first = random.chance(0.5);
+        const Floats inputs(random, static_cast<std::size_t>(rows) * lanes), weights(random, static_cast<std::size_t>(outputs) * length);
+        inputs.copy(numbers(random, inputs.size()));
+        weights.copy(numbers(random, weights.size()));
+        const Guarded<std::int32_t> list(random, rows);
+        for (int r = 0; r < rows; r++) list[r] = random.from(0, length - 1);
+        auto pointers = scattered<const float*>(weights, outputs, length);
+        for (int i = 0; i < 2 * max_tile; i++) pointers.push_back(weights.data());  // only fetched
+        const Twice accumulators(random, static_cast<std::size_t>(outputs) * lanes);
+        const Columns a{inputs.data(), rows, listed ? list.data() : nullptr, pointers.data(), outputs, first, accumulators.tested.data()};
+        table.columns[vectors - 1](a);
+        for (int p = 0; p < lanes; p++) {
+            std::vector<float> lane(rows), kept(outputs);
+            for (int r = 0; r < rows; r++) lane[r] = inputs[static_cast<std::size_t>(r) * lanes + p];
+            for (int o = 0; o < outputs; o++) kept[o] = accumulators.expected[static_cast<std::size_t>(o) * lanes + p];
+            Columns b = a;
+            b.inputs = lane.data();
+            b.accumulators = kept.data();
+            scalar_kernels.columns[0](b);
+            for (int o = 0; o < outputs; o++) accumulators.expected[static_cast<std::size_t>(o) * lanes + p] = kept[o];
+        }
+        compare("columns", accumulators, rows, text({vectors, rows, outputs, length, +listed, +first}));
+    }
+
+    void transpose() {
+        const int count = size(40), n = size(40), offset = random.from(0, 5), stride = count + random.from(0, 5);
+        const Floats from(random, static_cast<std::size_t>(count) * (offset + n));
+        from.copy(numbers(random, from.size()));
+        const auto rows = scattered<const float*>(from, count, offset + n);
+        const Twice to(random, n && count ? static_cast<std::size_t>(n - 1) * stride + count : 0);
+        table.transpose(rows.data(), offset, count, n, to.tested.data(), stride);
+        scalar_kernels.transpose(rows.data(), offset, count, n, to.expected.data(), stride);
+        compare("transpose", to, 0, text({count, n, offset, stride}));
+    }
+
+    void dot() {
+        const int positions = size(9), width = size(14), tap_count = random.from(1, 4), length = size(50);
+        const Taps tap = taps(tap_count, length);
+        const Floats inputs(random, static_cast<std::size_t>(positions) * tap.reach), bias(random, width);
+        const Floats weights(random, static_cast<std::size_t>(width) * tap_count * length), addends(random, static_cast<std::size_t>(positions) * width);
+        for (const Floats* a : {&inputs, &bias, &weights, &addends}) a->copy(numbers(random, a->size()));
+        const Twice outputs(random, static_cast<std::size_t>(positions) * width);
+        const auto rows = scattered<const float*>(inputs, positions, tap.reach), added = scattered<const float*>(addends, positions, width);
+        const auto pointers = scattered<const float*>(weights, width, tap_count * length);
+        const auto to = scattered<float*>(outputs.tested, positions, width);
+        const bool adds = random.chance(0.5);
+        Dot a{rows.data(), tap.at.data(), tap_count, length, pointers.data(), bias.data(), width, adds ? added.data() : nullptr, to.data(), activation()};
+        table.dot(a, positions);
+        const auto expected_to = same_rows(to, outputs.tested, outputs.expected);
+        a.outputs = expected_to.data();
+        scalar_kernels.dot(a, positions);
+        compare("dot", outputs, tap_count * length, text({positions, width, tap_count, length, +adds, static_cast<int>(a.activation)}));
+    }
+
+    void depthwise() {
+        const int positions = size(9), tap_count = random.from(1, 9), channels = size(50);
+        const Taps tap = taps(tap_count, channels);
+        const Floats inputs(random, static_cast<std::size_t>(positions) * tap.reach), bias(random, channels);
+        const Floats weights(random, static_cast<std::size_t>(channels) * tap_count), addends(random, static_cast<std::size_t>(positions) * channels);
+        for (const Floats* a : {&inputs, &bias, &weights, &addends}) a->copy(numbers(random, a->size()));
+        const Twice outputs(random, static_cast<std::size_t>(positions) * channels);
+        const auto rows = scattered<const float*>(inputs, positions, tap.reach), added = scattered<const float*>(addends, positions, channels);
+        const auto to = scattered<float*>(outputs.tested, positions, channels);
+        const bool adds = random.chance(0.5);
+        Depthwise a{rows.data(), tap.at.data(), tap_count, channels, weights.data(), bias.data(), adds ? added.data() : nullptr, to.data(), activation()};
+        table.depthwise(a, positions);
+        const auto expected_to = same_rows(to, outputs.tested, outputs.expected);
+        a.outputs = expected_to.data();
+        scalar_kernels.depthwise(a, positions);
+        compare("depthwise", outputs, tap_count, text({positions, tap_count, channels, +adds, static_cast<int>(a.activation)}));
+    }
+
+    void window() {
+        const int channels = size(50), count_y = random.from(1, 4), count_x = random.from(1, 4);
+        const int step_x = channels + random.from(0, 20), step_y = count_x * step_x + random.from(0, 20);
+        const Floats from(random, static_cast<std::size_t>(count_y - 1) * step_y + (count_x - 1) * step_x + channels);
+        from.copy(numbers(random, from.size()));
+        const Twice to(random, channels);
+        Window a{from.data(), count_y, count_x, step_y, step_x, channels, to.tested.data(), random.chance(0.5), random.number()};
+        table.window(a);
+        a.to = to.expected.data();
+        scalar_kernels.window(a);
+        compare("window", to, count_y * count_x, text({channels, count_y, count_x, +a.maximum}));
+    }
+
+    void pack_columns() {
+        const int n = size(table.vectors * table.lanes), rows = size(12), source_rows = random.from(std::max(rows, 1), rows + 8);
+        const int stride = n + random.from(0, 8), gap = random.pick({1, 1, 2, 5, 100});
+        const bool listed = random.chance(0.5);
+        const Guarded<std::int32_t> columns(random, n), list(random, rows);
+        int column = -1;
+        for (int j = 0; j < n; j++) columns[j] = column += random.from(1, gap);
+        const int from_stride = column + 1 + random.from(0, 30);
+        for (int r = 0; r < rows; r++) list[r] = random.from(0, source_rows - 1);
+        // The last row ends with its last column.
+        const Floats from(random, static_cast<std::size_t>(source_rows - 1) * from_stride + column + 1);
+        from.copy(numbers(random, from.size()));
+        // Past the n-th of a row, up to a vector may be written: not compared.
+        const Twice to(random, rows ? static_cast<std::size_t>(rows - 1) * stride + n + table.lanes - 1 : 0);
+        const std::int32_t* rows_list = listed ? list.data() : nullptr;
+        table.pack_columns(from.data(), from_stride, rows_list, rows, columns.data(), n, to.tested.data(), stride);
+        scalar_kernels.pack_columns(from.data(), from_stride, rows_list, rows, columns.data(), n, to.expected.data(), stride);
+        for (std::size_t i = 0; i < to.tested.size(); i++)
+            if (static_cast<int>(i % stride) >= n || i / stride >= static_cast<std::size_t>(rows)) to.tested[i] = to.expected[i] = 0;
+        compare("pack_columns", to, 0, text({n, rows, source_rows, stride, from_stride, gap, +listed}));
+    }
+
+    void rows() {
+        for (const Activation function : activations) {
+            const int n = size(70);
+            const Floats a(random, n), b(random, n), c(random, n);
+            for (const Floats* array : {&a, &b, &c}) {
+                array->copy(numbers(random, n));
+                for (int i = 0; i < n; i++) array->data()[i] *= random.pick({1.0f, 4.0f, 20.0f});
+            }
+            const std::string arguments = text({n, static_cast<int>(function)});
+            // Into another array, and into the first argument.
+            for (const bool in_place : {false, true}) {
+                const auto run = [&](const char* name, int terms, auto kernel) {
+                    const Twice to(random, n);
+                    if (in_place)
+                        for (const Floats* array : {&to.tested, &to.expected}) std::copy_n(a.data(), n, array->data());
+                    kernel(table, to.tested.data(), in_place ? to.tested.data() : a.data());
+                    kernel(scalar_kernels, to.expected.data(), in_place ? to.expected.data() : a.data());
+                    compare(name, to, terms, arguments);
+                };
+                run("activate", 20, [&](const Kernels& k, float* to, const float* from) { k.activate(to, from, n, function); });
+                run("add", 40, [&](const Kernels& k, float* to, const float* from) { k.add(to, from, b.data(), n, function); });
+                run("multiply", 0, [&](const Kernels& k, float* to, const float* from) { k.multiply(to, from, b.data(), n); });
+                run("affine", 400, [&](const Kernels& k, float* to, const float* from) { k.affine(to, from, b.data(), c.data(), n, function); });
+            }
+        }
+    }
+
+    const Kernels& table;
+    Random& random;
+};
+
+}  // namespace
+
+void test_kernels(Random& random) {
+    for (const char* const* name = available_kernels(); *name; name++) KernelTest(*find_kernels(*name), random).all();
+}
+
+}  // namespace convgate::testing

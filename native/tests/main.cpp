@@ -1,0 +1,73 @@
+// native_tests [--seed N] [--iterations N] [test..]: each iteration of a test has a seed of its own, the next number, so that
+// `--seed <the one printed> --iterations 1 <test>` repeats a failure.
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "testing.h"
+
+using namespace convgate::testing;
+
+namespace {
+
+struct Test {
+    const char* name;
+    int iterations;
+    void (*run)(Random&);
+};
+
+const Test tests[] = {
+    {"kernels", 400, test_kernels},       {"networks", 300, test_networks},   {"shared_network", 5, test_shared_network},
+    {"pool", 3, test_pool},               {"malformed", 1500, test_malformed}, {"limits", 1, test_limits},
+};
+
+bool run(const Test& test, std::uint64_t seed, int iterations) {
+    const auto begin = std::chrono::steady_clock::now();
+    for (int i = 0; i < iterations; i++) {
+        // A crash leaves this line as the last one.
+        std::fprintf(stderr, "\r%s --seed %llu ", test.name, static_cast<unsigned long long>(seed + i));
+        Random random(seed + i);
+        try {
+            test.run(random);
+        } catch (const std::exception& error) {
+            std::fprintf(stderr, "\nFAILED: %s\n", error.what());
+            return false;
+        }
+    }
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    std::fprintf(stderr, "\r%s: %d iterations from seed %llu in %.1f s\n", test.name, iterations,
+                 static_cast<unsigned long long>(seed), seconds);
+    return true;
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+    std::uint64_t seed = 1;
+    int iterations = 0;
+    std::vector<std::string> wanted;
+    for (int i = 1; i < count; i++) {
+        if (!std::strcmp(arguments[i], "--seed") && i + 1 < count)
+            seed = std::strtoull(arguments[++i], nullptr, 10);
+        else if (!std::strcmp(arguments[i], "--iterations") && i + 1 < count)
+            iterations = std::atoi(arguments[++i]);
+        else
+            wanted.push_back(arguments[i]);
+    }
+    int ran = 0, failed = 0;
+    for (const Test& test : tests) {
+        bool chosen = wanted.empty();
+        for (const std::string& name : wanted) chosen |= name == test.name;
+        if (!chosen) continue;
+        ran++;
+        failed += !run(test, seed, iterations > 0 ? iterations : test.iterations);
+    }
+    if (ran == 0 || ran < static_cast<int>(wanted.size())) {
+        std::fprintf(stderr, "no such test; they are:");
+        for (const Test& test : tests) std::fprintf(stderr, " %s", test.name);
+        std::fprintf(stderr, "\n");
+        return 2;
+    }
+    return failed > 0;
+}

@@ -1,0 +1,183 @@
+// Whole programs on every instruction set against the naive executor: outputs, logits, decisions and executed MACs.
+#include <algorithm>
+#include <cmath>
+#include <thread>
+
+#include "../runtime/network.h"
+#include "programs.h"
+
+namespace convgate::testing {
+namespace {
+
+struct Batch {
+    int size;
+    std::vector<std::vector<float>> inputs;        // per input of the program
+    std::vector<std::vector<std::uint8_t>> given;  // per gate, or empty
+};
+
+struct Results {
+    std::vector<std::vector<float>> outputs, logits;
+    std::vector<std::vector<std::uint8_t>> masks;
+    std::vector<std::int64_t> macs;
+};
+
+std::size_t elements(const Value& value) { return static_cast<std::size_t>(value.positions()) * value.channels; }
+
+Batch random_batch(Random& random, const Program& program, int size, float scale) {
+    Batch batch{size, {}, {}};
+    for (const int v : program.inputs) {
+        batch.inputs.push_back(numbers(random, size * elements(program.values[v])));
+        for (float& x : batch.inputs.back()) x *= scale;
+    }
+    for (const Gate& gate : program.gates) {
+        batch.given.emplace_back();
+        if (random.chance(0.3)) continue;
+        const double open = random.pick({0.0, 0.2, 0.5, 0.8, 0.95, 1.0});
+        for (int i = 0; i < size * gate.units(); i++) batch.given.back().push_back(random.chance(open));
+    }
+    return batch;
+}
+
+Results run(Network& network, const Program& program, const Batch& batch) {
+    Results results;
+    std::vector<const float*> inputs;
+    std::vector<float*> outputs;
+    std::vector<const std::uint8_t*> given;
+    Details details;
+    for (const auto& input : batch.inputs) inputs.push_back(input.data());
+    for (const int v : program.outputs) results.outputs.emplace_back(batch.size * elements(program.values[v]), NAN);
+    for (auto& output : results.outputs) outputs.push_back(output.data());
+    for (const auto& mask : batch.given) given.push_back(mask.empty() ? nullptr : mask.data());
+    for (const Gate& gate : program.gates) {
+        results.masks.emplace_back(batch.size * gate.units(), 2);
+        results.logits.emplace_back(batch.size * gate.units(), NAN);
+    }
+    for (auto& mask : results.masks) details.masks.push_back(mask.data());
+    for (auto& logits : results.logits) details.logits.push_back(logits.data());
+    results.macs.assign(batch.size * program.layers, -1);
+    std::vector<double> seconds(batch.size * program.operations.size());
+    details.macs = results.macs.data();
+    details.seconds = batch.size % 2 ? seconds.data() : nullptr;
+    network.run(batch.size, inputs, outputs, given, details);
+    return results;
+}
+
+template <typename T>
+std::vector<T> part(const std::vector<T>& of, int sample, int samples) {
+    const std::size_t n = of.size() / samples;
+    return {of.begin() + sample * n, of.begin() + (sample + 1) * n};
+}
+
+void close(const std::vector<float>& found, const std::vector<float>& expected, const std::string& what) {
+    float largest = 1;
+    for (const float x : expected) largest = std::max(largest, std::abs(x));
+    for (std::size_t i = 0; i < expected.size(); i++)
+        require(std::abs(found[i] - expected[i]) <= 2e-5f * largest, what, ": element ", i, " of ", expected.size(), " is ", found[i], ", expected ", expected[i]);
+}
+
+std::vector<Reference> references(const Program& program, const Batch& batch, const std::vector<std::vector<std::uint8_t>>& masks) {
+    std::vector<Reference> all;
+    for (int sample = 0; sample < batch.size; sample++) {
+        std::vector<std::vector<float>> inputs;
+        std::vector<std::vector<std::uint8_t>> decided;
+        for (const auto& input : batch.inputs) inputs.push_back(part(input, sample, batch.size));
+        for (const auto& mask : masks) decided.push_back(part(mask, sample, batch.size));
+        all.push_back(reference(program, inputs, decided));
+    }
+    return all;
+}
+
+void compare(const Program& program, const Batch& batch, const Results& results, const std::vector<Reference>& expected, const std::string& where) {
+    for (int sample = 0; sample < batch.size; sample++) {
+        const Reference& reference = expected[sample];
+        const std::string at = where + ", sample " + std::to_string(sample) + " of " + std::to_string(batch.size);
+        for (std::size_t l = 0; l < reference.macs.size(); l++) {
+            const std::int64_t macs = results.macs[sample * program.layers + l];
+            require(macs == reference.macs[l], at, ": layer ", l, " executed ", macs, " MACs, expected ", reference.macs[l]);
+        }
+        for (std::size_t g = 0; g < program.gates.size(); g++) {
+            const auto logits = part(results.logits[g], sample, batch.size);
+            const auto mask = part(results.masks[g], sample, batch.size);
+            close(logits, reference.logits[g], at + ", logits of gate " + std::to_string(g));
+            for (std::size_t i = 0; i < mask.size(); i++)
+                require(mask[i] == (batch.given[g].empty() ? logits[i] >= 0 : part(batch.given[g], sample, batch.size)[i]), at,
+                        ": unit ", i, " of gate ", g, " is ", int{mask[i]}, " for a logit of ", logits[i]);
+        }
+        for (std::size_t o = 0; o < program.outputs.size(); o++)
+            close(part(results.outputs[o], sample, batch.size), reference.values[program.outputs[o]], at + ", value " + std::to_string(program.outputs[o]));
+    }
+}
+
+// One line per operation, for a failure's message.
+std::string describe(const Program& program) {
+    static const char* const kinds[] = {"conv", "pool", "pool_to_grid", "activate", "affine", "add", "multiply", "concat", "slice", "decide", "mask"};
+    std::ostringstream out;
+    for (const Operation& op : program.operations) {
+        out << "\n  " << kinds[static_cast<int>(op.kind)];
+        for (const int v : op.inputs) out << ' ' << v << '[' << program.values[v].channels << ' ' << program.values[v].height << 'x' << program.values[v].width << ']';
+        out << " -> " << op.output;
+        if (op.kind != Kind::decide) out << '[' << program.values[op.output].channels << ' ' << program.values[op.output].height << 'x' << program.values[op.output].width << ']';
+        out << " act " << static_cast<int>(op.activation);
+        if (op.kind == Kind::conv || op.kind == Kind::pool)
+            out << " kernel " << op.kernel.y << 'x' << op.kernel.x << " stride " << op.stride.y << 'x' << op.stride.x << " dilation " << op.dilation.y << 'x'
+                << op.dilation.x << " padding " << op.top << ' ' << op.left << ' ' << op.bottom << ' ' << op.right;
+        if (op.kind == Kind::conv)
+            out << " groups " << op.groups << " gates " << op.positions << ' ' << op.in_channels << ' ' << op.out_channels << " layer " << op.layer;
+        if (op.kind == Kind::mask) out << " gate " << op.gate;
+    }
+    out << "\n  gates";
+    for (const Gate& gate : program.gates) out << (gate.spatial ? " spatial " : " channel ") << gate.rows << 'x' << gate.columns << " group " << gate.group << ';';
+    return out.str();
+}
+
+}  // namespace
+
+void test_networks(Random& random) {
+    const auto owned = random_program(random);
+    const Program& program = owned->program;
+    const int threads = random.from(1, 4);
+    const Batch batch = random_batch(random, program, random.from(1, 5), 1);
+    // What an earlier call leaves in memory must not matter: these overflow, so that whoever reads them is found out.
+    const Batch before = random_batch(random, program, threads, 1e30f);
+    for (const char* const* name = available_kernels(); *name; name++) {
+        const std::string where = std::string(*name) + " on " + std::to_string(threads) + " threads";
+        try {
+            Network network(program, *find_kernels(*name), threads);
+            run(network, program, before);
+            const Results results = run(network, program, batch);
+            compare(program, batch, results, references(program, batch, results.masks), where);
+            const Results again = run(network, program, batch);
+            require(again.outputs == results.outputs && again.macs == results.macs && again.masks == results.masks, where, ": a second call differs");
+        } catch (const std::exception& error) {
+            throw Failure(where + ": " + error.what() + describe(program));
+        }
+    }
+}
+
+// Calls of one network from several threads, and of several networks at once.
+void test_shared_network(Random& random) {
+    const auto owned = random_program(random), other = random_program(random);
+    const Kernels& kernels = *find_kernels("");
+    Network shared(owned->program, kernels, random.from(1, 3));
+    std::string errors[4];
+    std::vector<std::thread> threads;
+    for (std::string& error : errors)
+        threads.emplace_back([&, seed = random.from(0, 1 << 30)] {
+            Random own(seed);
+            try {
+                Network second(other->program, kernels, own.from(1, 3));
+                for (int i = 0; i < 10; i++)
+                    for (const auto& [network, program] : {std::pair(&shared, &owned->program), std::pair(&second, &other->program)}) {
+                        const Batch batch = random_batch(own, *program, own.from(1, 4), 1);
+                        const Results results = run(*network, *program, batch);
+                        compare(*program, batch, results, references(*program, batch, results.masks), "in several threads");
+                    }
+            } catch (const std::exception& failure) {
+                error = failure.what();
+            }
+        });
+    for (std::thread& thread : threads) thread.join();
+    for (const std::string& error : errors) require(error.empty(), error);
+}
+
+}  // namespace convgate::testing

@@ -1,0 +1,271 @@
+#include "programs.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace convgate::testing {
+
+Array OwnedProgram::array(Random& random, std::vector<std::size_t> shape, float scale) {
+    Array array;
+    array.shape = std::move(shape);
+    std::size_t n = 1;
+    for (const std::size_t extent : array.shape) n *= extent;
+    arrays.push_back(numbers(random, n));
+    for (float& x : arrays.back()) x *= scale;
+    array.data = arrays.back().data();
+    return array;
+}
+
+namespace {
+
+constexpr Activation zero_preserving[] = {Activation::none, Activation::relu, Activation::relu6, Activation::hardswish, Activation::silu};
+
+class Builder {
+public:
+    Builder(OwnedProgram& owned, Random& random) : owned(owned), program(owned.program), random(random) {}
+
+    void build() {
+        for (int i = random.chance(0.2) ? 2 : 1; i > 0; i--) {
+            program.inputs.push_back(value(channels(), random.from(1, 13), random.from(1, 13)));
+            usable.push_back(program.inputs.back());
+        }
+        for (int i = random.from(1, 9); i > 0; i--) step();
+        program.outputs.push_back(usable.back());
+        for (const int v : usable)
+            if (v != program.outputs[0] && random.chance(0.1)) program.outputs.push_back(v);
+    }
+
+private:
+    int channels() { return random.pick({1, 2, 3, 4, 6, 8, 12, 15, 16, 17, 24, 31, 32, 33, 48, 64, 66, 70, 130}); }
+    Activation keeps_zero() { return zero_preserving[random.from(0, 4)]; }
+    Activation any_activation() { return static_cast<Activation>(random.from(0, 6)); }
+
+    // A new value; `closed_by`: channel gates whose closed channels hold zeros in it.
+    int value(int channels, int height, int width, std::vector<int> closed_by = {}) {
+        program.values.push_back({channels, height, width});
+        zero.push_back(std::move(closed_by));
+        return static_cast<int>(program.values.size()) - 1;
+    }
+
+    // Recent values more often, so that programs are chains with shortcuts.
+    int source() { return usable[usable.size() - 1 - std::min<std::size_t>(random.from(0, 3) * random.from(0, 1), usable.size() - 1)]; }
+
+    void add(Operation op) {
+        program.operations.push_back(std::move(op));
+        if (program.operations.back().kind != Kind::decide) usable.push_back(program.operations.back().output);
+    }
+
+    static Operation operation(Kind kind, std::vector<int> inputs, int output) {
+        Operation op{};
+        op.kind = kind;
+        op.inputs = std::move(inputs);
+        op.output = output;
+        return op;
+    }
+
+    void step() {
+        const int a = source();
+        const Value in = program.values[a];
+        const std::vector<int> zeros = zero[a];
+        switch (random.from(0, 15)) {
+            default: return convolution(a);
+            case 1: return pool(a);
+            case 2: {
+                const int out = value(in.channels, random.from(1, 6), random.from(1, 6), zeros);
+                return add(operation(Kind::pool_to_grid, {a}, out));
+            }
+            case 3: {
+                Operation op = operation(Kind::activate, {a}, value(in.channels, in.height, in.width));
+                op.activation = any_activation();
+                if (static_cast<int>(op.activation) <= 4) zero[op.output] = zeros;
+                return add(op);
+            }
+            case 4: {
+                Operation op = operation(Kind::affine, {a}, value(in.channels, in.height, in.width));
+                const std::size_t n = in.channels;
+                op.weight = owned.array(random, {n}, 1);
+                op.bias = owned.array(random, {n}, 1);
+                op.activation = any_activation();
+                return add(op);
+            }
+            case 5: return binary(a);
+            case 6: return concat(a);
+            case 7: {
+                Operation op = operation(Kind::slice, {a}, value(channels(), in.height, in.width));
+                op.begin = random.from(-in.channels - 3, in.channels + 3);
+                return add(op);
+            }
+            case 8: {
+                Operation op = operation(Kind::mask, {a}, value(in.channels, in.height, in.width, zeros));
+                op.gate_is_spatial = random.chance(0.5);
+                op.gate = op.gate_is_spatial ? spatial_gate(in) : channel_gate(in.channels);
+                if (!op.gate_is_spatial) zero[op.output].push_back(op.gate);
+                return add(op);
+            }
+        }
+    }
+
+    int old_gate(bool spatial, int channels) {
+        std::vector<int> known;
+        for (std::size_t g = 0; g < program.gates.size(); g++) {
+            const Gate& gate = program.gates[g];
+            if (gate.spatial == spatial && (spatial || gate.rows == (channels + gate.group - 1) / gate.group)) known.push_back(static_cast<int>(g));
+        }
+        return known.empty() ? -1 : random.pick(known);
+    }
+
+    int spatial_gate(const Value& on) {
+        const int known = old_gate(true, 0);
+        if (known >= 0 && random.chance(0.6)) return known;
+        return gate({true, random.from(1, std::min(on.height + 1, 6)), random.from(1, std::min(on.width + 1, 6)), 1});
+    }
+    int channel_gate(int channels) {
+        const int known = old_gate(false, channels);
+        if (known >= 0 && random.chance(0.5)) return known;
+        const int group = random.pick({1, 1, 2, 3, 4, 8});
+        return gate({false, (channels + group - 1) / group, 1, group});
+    }
+
+    // A gate decided from a source by a pool and a convolution, as real ones are.
+    int gate(Gate gate) {
+        const int number = static_cast<int>(program.gates.size()), a = source();
+        program.gates.push_back(gate);
+        const Value logits = gate.spatial ? Value{1, gate.rows, gate.columns} : Value{gate.rows, 1, 1};
+        const Value from = program.values[a];
+        const int pooled = value(from.channels, logits.height, logits.width, zero[a]);
+        program.operations.push_back(operation(Kind::pool_to_grid, {a}, pooled));
+        const int kernel = gate.spatial && random.chance(0.5) ? 3 : 1;
+        Operation conv = operation(Kind::conv, {pooled}, value(logits.channels, logits.height, logits.width));
+        conv.kernel = {kernel, kernel};
+        conv.top = conv.left = conv.bottom = conv.right = kernel / 2;
+        conv.weight = owned.array(random, {static_cast<std::size_t>(logits.channels), static_cast<std::size_t>(from.channels), static_cast<std::size_t>(kernel), static_cast<std::size_t>(kernel)}, 1);
+        conv.layer = program.layers++;
+        if (!zero[a].empty() && random.chance(0.5)) conv.in_channels = random.pick(zero[a]);
+        program.operations.push_back(conv);
+        Operation decide = operation(Kind::decide, {conv.output}, number);
+        decide.weight = owned.array(random, {static_cast<std::size_t>(gate.units())}, 1);
+        program.operations.push_back(decide);
+        return number;
+    }
+
+    void convolution(int a) {
+        const Value in = program.values[a];
+        const int kind = random.from(0, 9);
+        const bool depthwise = kind == 0 || kind == 1;
+        const int kernel_y = random.pick({1, 1, 1, 3, 3, 5, 2}), kernel_x = random.chance(0.85) ? kernel_y : random.pick({1, 3, 7});
+        Operation op = operation(Kind::conv, {a}, -1);
+        op.kernel = {kernel_y, kernel_x};
+        op.dilation = {random.chance(0.85) ? 1 : 2, random.chance(0.85) ? 1 : 2};
+        op.stride = {random.chance(0.7) ? 1 : random.from(1, 3), random.chance(0.7) ? 1 : random.from(1, 3)};
+        int out = channels();
+        if (random.chance(0.3)) out = in.channels;
+        if (depthwise) {
+            op.groups = out = in.channels;
+        } else if (kind == 2) {
+            std::vector<int> divisors;
+            for (int g = 1; g <= in.channels; g++)
+                if (in.channels % g == 0) divisors.push_back(g);
+            op.groups = random.pick(divisors);
+            out = op.groups * random.pick({1, 2, 3, 5, 17});
+        }
+        // Paddings that keep the size, none, or anything.
+        const int style = random.from(0, 3), reach_y = (kernel_y - 1) * op.dilation.y, reach_x = (kernel_x - 1) * op.dilation.x;
+        if (style == 0) {
+            op.top = random.from(0, 3), op.bottom = random.from(0, 3), op.left = random.from(0, 3), op.right = random.from(0, 3);
+        } else if (style < 3) {
+            op.top = reach_y / 2, op.bottom = reach_y - op.top, op.left = reach_x / 2, op.right = reach_x - op.left;
+        }
+        const int room_y = in.height + op.top + op.bottom - reach_y - 1, room_x = in.width + op.left + op.right - reach_x - 1;
+        if (room_y < 0 || room_x < 0) return;
+        const Value shape{out, room_y / op.stride.y + 1, room_x / op.stride.x + 1};
+        if (static_cast<long long>(shape.positions()) * shape.channels * in.channels / op.groups * kernel_y * kernel_x > 1500000) return;
+        if (random.chance(0.4)) op.positions = spatial_gate(shape);
+        if (random.chance(0.4)) op.out_channels = channel_gate(out);
+        if (!zero[a].empty() && random.chance(0.7)) op.in_channels = random.pick(zero[a]);
+        // A depthwise convolution counts its channels once: both sides are gated by the same gate, or one of them is not.
+        if (op.groups > 1 && op.groups == in.channels && out == in.channels && op.in_channels >= 0) op.out_channels = op.in_channels;
+        op.output = value(out, shape.height, shape.width);
+        std::vector<int> alike;
+        for (const int v : usable) {
+            const Value& other = program.values[v];
+            if (other.channels == out && other.height == shape.height && other.width == shape.width) alike.push_back(v);
+        }
+        if (!alike.empty() && random.chance(0.6)) op.inputs.push_back(random.pick(alike));
+        const std::size_t ins = in.channels / op.groups, outs = out, ky = kernel_y, kx = kernel_x;
+        op.weight = owned.array(random, {outs, ins, ky, kx}, 2 / std::sqrt(static_cast<float>(ins * ky * kx)));
+        if (random.chance(0.8)) op.bias = owned.array(random, {outs}, 1);
+        op.activation = op.positions >= 0 || op.out_channels >= 0 ? keeps_zero() : any_activation();
+        op.layer = random.chance(0.1) && program.layers > 0 ? random.from(0, program.layers - 1) : program.layers++;
+        if (op.inputs.size() == 1 && op.out_channels >= 0) zero[op.output].push_back(op.out_channels);
+        add(op);
+    }
+
+    void pool(int a) {
+        const Value in = program.values[a];
+        Operation op = operation(Kind::pool, {a}, -1);
+        op.maximum = random.chance(0.5);
+        op.count_padding = random.chance(0.5);
+        op.kernel = {random.from(1, 4), random.from(1, 4)};
+        op.stride = {random.from(1, 3), random.from(1, 3)};
+        op.dilation = {random.chance(0.8) ? 1 : 2, random.chance(0.8) ? 1 : 2};
+        op.top = op.bottom = random.from(0, op.kernel.y / 2);
+        op.left = op.right = random.from(0, op.kernel.x / 2);
+        // Windows may end past the padded border, but must begin before it.
+        const bool ceil = random.chance(0.3);
+        const auto extent = [&](int size, int padding, int kernel, int stride, int dilation) {
+            const int room = size + 2 * padding - dilation * (kernel - 1) - 1;
+            if (room < 0) return 0;
+            int out = (room + (ceil ? stride - 1 : 0)) / stride + 1;
+            if ((out - 1) * stride >= size + padding) out--;
+            return out;
+        };
+        const int height = extent(in.height, op.top, op.kernel.y, op.stride.y, op.dilation.y);
+        const int width = extent(in.width, op.left, op.kernel.x, op.stride.x, op.dilation.x);
+        if (height < 1 || width < 1) return;
+        op.output = value(in.channels, height, width, zero[a]);
+        add(op);
+    }
+
+    void binary(int a) {
+        const Value in = program.values[a];
+        std::vector<int> others;
+        for (const int v : usable) {
+            const Value& other = program.values[v];
+            if (other.channels == in.channels && (other.positions() == 1 || (other.height == in.height && other.width == in.width))) others.push_back(v);
+        }
+        const int b = random.pick(others);
+        Operation op = operation(random.chance(0.6) ? Kind::add : Kind::multiply, {a, b}, value(in.channels, in.height, in.width));
+        if (op.kind == Kind::add) op.activation = any_activation();
+        if (op.kind == Kind::multiply) zero[op.output] = zero[a];
+        add(op);
+    }
+
+    void concat(int a) {
+        const Value in = program.values[a];
+        Operation op = operation(Kind::concat, {a}, -1);
+        int total = in.channels;
+        for (const int v : usable)
+            if (program.values[v].height == in.height && program.values[v].width == in.width && total < 150 && random.chance(0.5)) {
+                op.inputs.push_back(v);
+                total += program.values[v].channels;
+            }
+        op.output = value(total, in.height, in.width);
+        add(op);
+    }
+
+    OwnedProgram& owned;
+    Program& program;
+    Random& random;
+    std::vector<int> usable;             // values to read
+    std::vector<std::vector<int>> zero;  // per value
+};
+
+}  // namespace
+
+std::unique_ptr<OwnedProgram> random_program(Random& random) {
+    auto owned = std::make_unique<OwnedProgram>();
+    Builder(*owned, random).build();
+    return owned;
+}
+
+}  // namespace convgate::testing

@@ -1,0 +1,31 @@
+// Random programs, and a naive executor of programs.
+#pragma once
+
+#include <deque>
+#include <memory>
+
+#include "../runtime/program.h"
+#include "testing.h"
+
+namespace convgate::testing {
+
+// A program with the arrays that it borrows.
+struct OwnedProgram {
+    Program program;
+    std::deque<std::vector<float>> arrays;  // a deque: their memory stays where it is
+    Array array(Random&, std::vector<std::size_t> shape, float scale);
+};
+
+// A valid program: a chain of operations on values of odd sizes, with gates wherever they may be.
+std::unique_ptr<OwnedProgram> random_program(Random&);
+
+// What a program computes for one sample, from the definition. Sums are in double precision.
+struct Reference {
+    std::vector<std::vector<float>> values;  // per value [channels][height][width]
+    std::vector<std::vector<float>> logits;  // per gate
+    std::vector<long long> macs;             // per layer
+};
+// `masks`: per gate, what it decides or is given.
+Reference reference(const Program&, const std::vector<std::vector<float>>& inputs, const std::vector<std::vector<std::uint8_t>>& masks);
+
+}  // namespace convgate::testing
