@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from convgate.checkpoint import load, save
     from convgate.cost import Cost
-    from convgate.engine.compile import compile
+    from convgate.engine.compile import compile  # noqa: A004
     from convgate.errors import ConvgateError
     from convgate.gating import Decision, Decisions
     from convgate.graph import GatedNetwork, Plan, gate, plan

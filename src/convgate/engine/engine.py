@@ -73,7 +73,7 @@ class Engine:
         return f"Engine({count} operations, {len(self.program.gates)} gates, {self.isa}, {self.threads} thread(s))"
 
     def __call__(self, *images: npt.ArrayLike) -> Any:
-        """What the network returns for `images`, float32 [N, C, H, W]: an array, or a tuple where it has several outputs.
+        """What the network returns for `images`, float32 [N, C, H, W]: an array, or a tuple of several outputs.
 
         Raises `InputError` for arrays of another shape or type, and for values that are not finite.
         """
@@ -81,7 +81,7 @@ class Engine:
         return outputs[0] if len(outputs) == 1 else outputs
 
     def run(self, *images: npt.ArrayLike, given: Mapping[str, npt.ArrayLike] | None = None) -> Run:
-        """The outputs with the decisions and the executed MACs; gates named in `given` (masks of 0 and 1) do not decide.
+        """The outputs with the decisions and the executed MACs; gates in `given` (masks of 0 and 1) do not decide.
 
         Raises `InputError` as a call does, and for masks of another shape or of unknown gates.
         """

@@ -1,6 +1,7 @@
 """Programs as .cgm files: a safetensors container of the arrays, whose metadata holds the program as JSON.
 
-A digest over both is checked on loading, so that damage is noticed whatever byte it hits. Nothing in a file is executed.
+A digest over both is checked on loading, so that damage is noticed whatever byte it hits. Nothing in a file is
+executed.
 """
 
 import hashlib

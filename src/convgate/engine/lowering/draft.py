@@ -115,6 +115,13 @@ class Draft:
         """Replace fields of an operation."""
         self.operations[number] = replace(self.operations[number], **changes)
 
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Give values other names."""
+        self.values = {names.get(n, n): replace(v, name=names.get(n, n)) for n, v in self.values.items()}
+        for number, operation in enumerate(self.operations):
+            inputs = tuple(names.get(name, name) for name in operation.inputs)
+            self.update(number, inputs=inputs, output=names.get(operation.output, operation.output))
+
     def readers(self) -> Mapping[str, list[int]]:
         """Value -> the numbers of the operations that read it."""
         found: dict[str, list[int]] = {}

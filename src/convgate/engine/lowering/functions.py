@@ -151,13 +151,13 @@ def _item(c: Context, x: Any, index: Any) -> Any:
 def _pad(c: Context, x: Symbol, pad: Any, mode: str = "constant", value: float | None = 0) -> Symbol:
     if not isinstance(x, Symbol) or len(x.shape) != 3 or mode != "constant" or value not in (0, None):
         raise Unsupported("padding with something else than zeros")
-    left, right, top, bottom, front, back = (*pad, *([0] * (6 - len(pad))))
+    left, right, top, bottom, front, back = [*pad, 0, 0, 0, 0, 0, 0][:6]
     if front or back:
         x = _slice(c, x, -front, x.shape[0] + front + back)
     if min(left, right, top, bottom) < 0:
         raise Unsupported("padding that crops")
     around = tuple(a + b for a, b in zip(x.padding, (top, left, bottom, right), strict=True))
-    return Symbol(x.value, x.shape, around) if any(around) else x  # type: ignore[arg-type]
+    return Symbol(x.value, x.shape, around) if any(around) else x
 
 
 def _squeeze(c: Context, x: Symbol, *dims: Any) -> Symbol:
@@ -193,8 +193,17 @@ def _attribute(c: Context, x: Any, name: str) -> Any:
     return getattr(x, name)
 
 
-def _batch_norm(c: Context, x: Symbol, mean: Any, variance: Any, weight: Any = None, bias: Any = None, training: bool = False,
-                momentum: float = 0.1, eps: float = 1e-5) -> Symbol:  # fmt: skip
+def _batch_norm(
+    c: Context,
+    x: Symbol,
+    mean: Any,
+    variance: Any,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Symbol:
     if training or mean is None:
         raise Unsupported("a norm over the batch")
     return layers.batch_norm(c.draft, c.name, x, mean, variance, weight, bias, eps)

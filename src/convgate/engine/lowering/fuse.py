@@ -12,14 +12,17 @@ from convgate.cost import LayerCost
 from convgate.engine.lowering.draft import Draft
 from convgate.engine.program import Activate, Add, Affine, Conv, Mask, Operation
 
-__all__ = ["KEEPS_ZERO", "fuse"]
+__all__ = ["IMAGES", "KEEPS_ZERO", "fuse"]
+
+IMAGES = "images"
+"""The name of the network's input."""
 
 KEEPS_ZERO = frozenset({"none", "relu", "relu6", "hardswish", "silu"})
 """Activations of zero that are zero."""
 
 
 def fuse(draft: Draft, outputs: frozenset[str], ledger: Mapping[str, LayerCost]) -> None:
-    """Fuse what can be, in place. `outputs` are read from outside; `ledger` says which gates a layer's cost depends on."""
+    """Fuse what can be, in place. `outputs` are read from outside; `ledger` says which gates a layer depends on."""
     number = 0
     while number < len(draft.operations):
         # A fused operation is looked at again; the one that went stood before it.
@@ -27,16 +30,33 @@ def fuse(draft: Draft, outputs: frozenset[str], ledger: Mapping[str, LayerCost])
     for number, operation in enumerate(draft.operations):
         if isinstance(operation, Conv) and operation.layer in ledger:
             draft.update(number, **_skipped(draft, operation, ledger[operation.layer]))
+    _name_after_layers(draft, outputs)
+
+
+def _name_after_layers(draft: Draft, outputs: frozenset[str]) -> None:
+    """A convolution's value carries its layer's name, whatever was fused into it."""
+    written = {operation.output for operation in draft.operations}
+    draft.values = {name: value for name, value in draft.values.items() if name in written | {IMAGES}}
+    names = {
+        operation.output: operation.layer
+        for operation in draft.operations
+        if isinstance(operation, Conv) and operation.output not in outputs and operation.layer not in written
+    }
+    draft.rename({old: new for old, new in names.items() if list(names.values()).count(new) == 1})
 
 
 def _skipped(draft: Draft, conv: Conv, cost: LayerCost) -> dict[str, str]:
-    """The gates of the channels that the ledger does not count, whether or not a mask stands right there."""
+    """The gates of what the ledger does not count; a mask stands before any use, if not right there."""
     closed = conv.out_channels or cost.outputs or ""
     depthwise = (
         conv.groups > 1 and conv.groups == draft.values[conv.inputs[0]].channels == draft.values[conv.output].channels
     )
     # A depthwise convolution reads just the channels that it writes.
-    return {"in_channels": closed if depthwise else cost.inputs or "", "out_channels": closed}
+    return {
+        "positions": conv.positions or cost.positions or "",
+        "in_channels": closed if depthwise else cost.inputs or "",
+        "out_channels": closed,
+    }
 
 
 def _fuse_one(draft: Draft, number: int, outputs: frozenset[str], ledger: Mapping[str, LayerCost]) -> bool:
@@ -71,8 +91,8 @@ def _fused(
         elif (
             isinstance(operation, Activate) and isinstance(source, Conv | Affine | Add) and source.activation == "none"
         ):
-            masked = isinstance(source, Conv) and (source.positions or source.out_channels)
-            if not masked or operation.activation in KEEPS_ZERO:
+            skips = isinstance(source, Conv) and source.layer in ledger and ledger[source.layer].gated
+            if not skips or operation.activation in KEEPS_ZERO:
                 merged = replace(source, output=operation.output, activation=operation.activation)
         elif isinstance(operation, Mask) and isinstance(source, Conv):
             merged = _masked(draft, source, operation, ledger)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from convgate.engine.lowering.draft import Draft
-from convgate.engine.lowering.fuse import fuse
+from convgate.engine.lowering.fuse import IMAGES, fuse
 from convgate.engine.lowering.translate import translate
 from convgate.engine.program import Program
 from convgate.errors import InputError, LoweringError
@@ -81,7 +81,7 @@ def _lower(
     external: bool,
 ) -> Lowered:
     draft = Draft()
-    image = draft.new("images", example[1:])
+    image = draft.new(IMAGES, example[1:])
     shapes = _Shapes(root, graph).of(example)
     with torch.no_grad():
         done = translate(

@@ -1,0 +1,154 @@
+"""Runs a program by its definition: one operation after the other, everything computed, masks multiplied in.
+
+It knows nothing of layouts, fusing or skipping. Closed input channels of a convolution count as zeros whatever they
+hold: what a convolution need not read must make no difference.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from convgate.engine import program as p
+
+ACTIVATIONS = {
+    "none": lambda x: x,
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "hardswish": F.hardswish,
+    "silu": F.silu,
+    "sigmoid": torch.sigmoid,
+    "hardsigmoid": F.hardsigmoid,
+}
+
+
+@dataclass
+class Run:
+    """`outputs` and `masks` [N, ...]; `logits` of the gates that decided; `macs` per layer, int64 [N]."""
+
+    outputs: list
+    masks: dict
+    logits: dict
+    macs: dict
+
+
+def interpret(program, images, given=None, externals=None):
+    """Run `program` on float images [N, C, H, W]; `given` maps gates to masks that take their decisions' place."""
+    return _Interpreter(program, images, given or {}, externals or {}).run()
+
+
+class _Interpreter:
+    def __init__(self, program, images, given, externals):
+        self.program, self.externals, self.given = program, externals, given
+        self.values = dict(zip(program.inputs, [images], strict=True))
+        self.gates = {gate.name: gate for gate in program.gates}
+        self.masks, self.logits = {}, {}
+        self.macs = {layer: torch.zeros(len(images), dtype=torch.int64) for layer in program.layers}
+
+    @torch.no_grad()
+    def run(self):
+        for operation in self.program.operations:
+            inputs = [self.values[name] for name in operation.inputs]
+            output = getattr(self, type(operation).__name__.lower())(operation, *inputs)
+            if output is not None:
+                value = self.program.value(operation.output)
+                assert output.shape[1:] == (value.channels, value.height, value.width), operation
+                self.values[operation.output] = output
+        outputs = [self.values[name] for name in self.program.outputs]
+        for i, name in enumerate(self.program.outputs):
+            if name in self.program.vectors:
+                outputs[i] = outputs[i].flatten(1)
+        return Run(outputs, self.masks, self.logits, self.macs)
+
+    def array(self, name):
+        return torch.from_numpy(self.program.arrays[name].copy())
+
+    def position_mask(self, gate, size):
+        """[N, 1, *size], or ones."""
+        return F.interpolate(self.masks[gate], size=size) if gate else torch.ones(1, 1, *size)
+
+    def channel_mask(self, gate, channels):
+        """[N, channels, 1, 1], or ones."""
+        if not gate:
+            return torch.ones(1, channels, 1, 1)
+        unit = torch.arange(channels) // self.gates[gate].group
+        return self.masks[gate][:, unit]
+
+    def conv(self, op, x, addend=None):
+        weight = self.array(op.weight)
+        bias = self.array(op.bias) if op.bias else None
+        read = self.channel_mask(op.in_channels, x.shape[1])
+        top, left, bottom, right = op.padding
+        padded = F.pad(x * read, (left, right, top, bottom))
+        y = F.conv2d(padded, weight, bias, op.stride, 0, op.dilation, op.groups)
+        positions = self.position_mask(op.positions, y.shape[2:])
+        written = self.channel_mask(op.out_channels, y.shape[1])
+        by_group = (m.expand(len(x), -1, 1, 1).reshape(len(x), op.groups, -1).sum(2).long() for m in (read, written))
+        pairs = torch.prod(torch.stack(list(by_group)), 0).sum(1)
+        self.macs[op.layer] += weight[0, 0].numel() * positions.flatten(1).sum(1).long() * pairs
+        y = y * positions * written
+        return ACTIVATIONS[op.activation](y if addend is None else y + addend)
+
+    def pool(self, op, x):
+        size = self.program.value(op.output)
+        window = {"kernel_size": op.kernel, "stride": op.stride}
+        # Whether a last, incomplete window counts is read off the output's size.
+        if op.kernel == (1, 1):
+            padded = F.pad(x, (op.padding[1], op.padding[1], op.padding[0], op.padding[0]))
+            return padded[:, :, :: op.stride[0], :: op.stride[1]]
+        for ceil_mode in (False, True):
+            if op.kind == "max":
+                y = F.max_pool2d(x, **window, padding=op.padding, dilation=op.dilation, ceil_mode=ceil_mode)
+            else:
+                assert op.dilation == (1, 1)
+                y = F.avg_pool2d(
+                    x, **window, padding=op.padding, ceil_mode=ceil_mode, count_include_pad=op.count_padding
+                )
+            if y.shape[2:] == (size.height, size.width):
+                return y
+        raise AssertionError(f"{op} does not lead to {size}")
+
+    def pooltogrid(self, op, x):
+        size = self.program.value(op.output)
+        return F.adaptive_avg_pool2d(x, (size.height, size.width))
+
+    def activate(self, op, x):
+        return ACTIVATIONS[op.activation](x)
+
+    def affine(self, op, x):
+        scale, shift = (self.array(name)[:, None, None] for name in (op.scale, op.shift))
+        return ACTIVATIONS[op.activation](x * scale + shift)
+
+    def add(self, op, x, y):
+        return ACTIVATIONS[op.activation](x + y)
+
+    def multiply(self, op, x, y):
+        return x * y
+
+    def concat(self, op, *inputs):
+        return torch.cat(inputs, 1)
+
+    def slice(self, op, x):
+        channels = self.program.value(op.output).channels
+        y = x.new_zeros(len(x), channels, *x.shape[2:])
+        for c in range(channels):
+            if 0 <= op.begin + c < x.shape[1]:
+                y[:, c] = x[:, op.begin + c]
+        return y
+
+    def decide(self, op, x):
+        gate = self.gates[op.output]
+        self.logits[op.output] = x + self.array(op.offset)
+        self.masks[op.output] = self.given.get(op.output, (self.logits[op.output] >= 0).float())
+        shape = (1, gate.rows, gate.columns) if gate.kind == "spatial" else (gate.rows, 1, 1)
+        assert self.masks[op.output].shape[1:] == shape
+
+    def mask(self, op, x):
+        if self.gates[op.gate].kind == "spatial":
+            return x * self.position_mask(op.gate, x.shape[2:])
+        return x * self.channel_mask(op.gate, x.shape[1])
+
+    def external(self, op, *inputs):
+        samples = [self.externals[op.target](*(x[i : i + 1] for x in inputs)) for i in range(len(inputs[0]))]
+        value = self.program.value(op.output)
+        return torch.cat(samples).reshape(-1, value.channels, value.height, value.width)

@@ -1,0 +1,171 @@
+"""Programs as files: round trips, damage of every kind, and a process without torch."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+import convgate
+import convgate.engine
+from convgate.engine.file import VERSION, _digest, load_program
+from convgate.errors import CheckpointError, ConvgateError
+from convgate.models import create
+
+
+@pytest.fixture(scope="module")
+def engine() -> convgate.engine.Engine:
+    torch.manual_seed(0)
+    model = create("cifar_resnet8", width=4)
+    network = convgate.gate(model, convgate.DualGating(), example=torch.zeros(1, 3, 16, 16)).eval()
+    return convgate.compile(network)
+
+
+@pytest.fixture(scope="module")
+def saved(engine: convgate.engine.Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("saved") / "model.cgm"
+    engine.save(path)
+    return path
+
+
+IMAGES = np.random.default_rng(0).standard_normal((2, 3, 16, 16)).astype(np.float32)
+
+
+def test_round_trip(engine: convgate.engine.Engine, saved: Path) -> None:
+    again = convgate.engine.load(saved, threads=1)
+    np.testing.assert_allclose(again(IMAGES), engine(IMAGES), rtol=1e-5, atol=1e-6)
+    assert again.program.operations == engine.program.operations
+    assert str(again.program) == str(engine.program)
+
+
+def test_runs_in_a_process_without_torch(engine: convgate.engine.Engine, saved: Path) -> None:
+    np.save(saved.parent / "images.npy", IMAGES)
+    code = f"""
+import sys
+sys.modules["torch"] = None  # importing it fails
+import numpy as np, convgate.engine
+engine = convgate.engine.load({str(saved)!r})
+np.save({str(saved.parent / "out.npy")!r}, engine(np.load({str(saved.parent / "images.npy")!r})))
+heavy = {{"torchvision", "timm", "lightning", "matplotlib", "sklearn", "rich"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
+    np.testing.assert_allclose(np.load(saved.parent / "out.npy"), engine(IMAGES), rtol=1e-5, atol=1e-6)
+
+
+@settings(max_examples=300, deadline=None)
+@given(position=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
+def test_any_damaged_byte_is_noticed(saved: Path, position: float, flip: int) -> None:
+    data = bytearray(saved.read_bytes())
+    data[int(position * len(data))] ^= flip
+    damaged = saved.with_name("damaged.cgm")
+    damaged.write_bytes(data)
+    with pytest.raises(CheckpointError):
+        load_program(damaged)
+
+
+@settings(max_examples=100, deadline=None)
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_any_truncation_is_noticed(saved: Path, share: float) -> None:
+    data = saved.read_bytes()
+    cut = saved.with_name("cut.cgm")
+    cut.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(CheckpointError):
+        load_program(cut)
+
+
+def rewrite(saved: Path, change) -> Path:
+    """The saved program with its JSON changed, and a digest that fits."""
+    from safetensors import safe_open
+
+    with safe_open(saved, framework="numpy") as file:
+        data = json.loads(file.metadata()["convgate.program"])
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    change(data, arrays)
+    text = json.dumps(data)
+    path = saved.with_name("changed.cgm")
+    save_file(arrays, path, metadata={"convgate.program": text, "digest": _digest(text, arrays)})
+    return path
+
+
+def _operation(kind: str):
+    return lambda data: next(op for op in data["operations"] if op["operation"] == kind)
+
+
+CHANGES = {
+    "newer": (lambda d, a: d.update(version=VERSION + 1), "format 2; this convgate reads formats up to 1"),
+    "unversioned": (lambda d, a: d.pop("version"), "version"),
+    "unknown operation": (lambda d, a: d["operations"][0].update(operation="Fft"), "unknown kind 'Fft'"),
+    "unknown field": (lambda d, a: d["operations"][0].update(colour=1), "no field colour"),
+    "wrong type": (lambda d, a: _operation("Conv")(d).update(groups="two"), "groups is 'two'"),
+    "a bool for a number": (lambda d, a: _operation("Conv")(d).update(groups=True), "groups is True"),
+    "dangling input": (lambda d, a: d["operations"][0].update(inputs=["nothing"]), "reads 'nothing'"),
+    "missing array": (lambda d, a: a.pop(_operation("Conv")(d)["weight"]), "missing"),
+    "wrong array": (
+        lambda d, a: a.update({_operation("Conv")(d)["weight"]: np.zeros((1, 1, 1, 1), np.float32)}),
+        "has shape",
+    ),
+    "half precision": (
+        lambda d, a: a.update({(n := _operation("Conv")(d)["weight"]): a[n].astype(np.float16)}),
+        "float16",
+    ),
+    "no stride": (lambda d, a: _operation("Conv")(d).update(stride=[0, 1]), "out of range"),
+    "far padding": (lambda d, a: _operation("Conv")(d).update(padding=[1 << 40, 0, 0, 0]), "out of range"),
+    "undecided gate": (
+        lambda d, a: d.update(operations=[o for o in d["operations"] if o["operation"] != "Decide"]),
+        "decide",
+    ),
+    "huge value": (lambda d, a: d["values"][0].update(height=1 << 30), "out of range|too large"),
+    "no outputs": (lambda d, a: d.update(outputs=[]), "no inputs or no outputs"),
+    "not a mapping": (lambda d, a: d.update(operations=[[1]]), "no program that can be run"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_programs_that_do_not_hold_together(saved: Path, change: str) -> None:
+    edit, message = CHANGES[change]
+    with pytest.raises(CheckpointError, match=message):
+        load_program(rewrite(saved, edit))
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_changed_numbers_are_refused_or_run(saved: Path, data: st.DataObject) -> None:
+    """Whatever number stands in a file with a digest that fits: an error of ours, or a program that runs."""
+
+    def change(program, arrays) -> None:
+        operation = data.draw(st.sampled_from(program["operations"]))
+        places = [(operation, key) for key, value in operation.items() if isinstance(value, int)]
+        places += [
+            (v, i) for v in operation.values() if isinstance(v, list) for i, e in enumerate(v) if isinstance(e, int)
+        ]
+        value = data.draw(st.sampled_from(program["values"]))
+        places += [(value, key) for key in ("channels", "height", "width")]
+        where, key = data.draw(st.sampled_from(places))
+        where[key] = data.draw(st.sampled_from([0, 1, 2, 3, 7, 64, -1, 1 << 20, 1 << 31, 1 << 40, -(1 << 40)]))
+
+    path = rewrite(saved, change)
+    try:
+        changed = convgate.engine.load(path, threads=1)
+    except ConvgateError:
+        return
+    shapes = [changed.program.value(name) for name in changed.program.inputs]
+    if all(v.channels * v.height * v.width < 1 << 20 for v in shapes):
+        changed(*(np.zeros((1, v.channels, v.height, v.width), np.float32) for v in shapes))
+
+
+def test_files_of_others(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="is not there"):
+        convgate.engine.load(tmp_path / "absent.cgm")
+    (tmp_path / "text.cgm").write_text("not a program")
+    with pytest.raises(CheckpointError, match=r"damaged, or no \.cgm file"):
+        convgate.engine.load(tmp_path / "text.cgm")
+    save_file({"a": np.zeros(3, np.float32)}, tmp_path / "arrays.cgm")
+    with pytest.raises(CheckpointError, match="arrays, but no program"):
+        convgate.engine.load(tmp_path / "arrays.cgm")
