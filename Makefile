@@ -3,13 +3,24 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test native-test check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/convgate demo
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
+
+# The kernels and the native runtime under AddressSanitizer and UndefinedBehaviorSanitizer; SANITIZE=thread for the threads.
+SANITIZE ?= address;undefined
+NATIVE_BUILD ?= build/native-$(subst ;,-,$(SANITIZE))
+
+native-test: $(VENV)/.installed
+	test -x $(BIN)/cmake -a -x $(BIN)/ninja || $(BIN)/python -m pip install --quiet --disable-pip-version-check cmake ninja
+	$(BIN)/cmake -S . -B "$(NATIVE_BUILD)" -G Ninja -DCMAKE_MAKE_PROGRAM="$(abspath $(BIN)/ninja)" \
+		-DCONVGATE_NATIVE_TESTS=ON "-DCONVGATE_SANITIZE=$(SANITIZE)"
+	$(BIN)/cmake --build "$(NATIVE_BUILD)"
+	"$(NATIVE_BUILD)/native/tests/native_tests"
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check src tests benchmarks

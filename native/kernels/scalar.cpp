@@ -35,7 +35,8 @@ void product(const Product& a, int p) {
 void columns(const Columns& a) {
     for (int o = 0; o < a.outputs; o++) {
         float sum = a.first ? 0 : a.accumulators[o];
-        for (int r = 0; r < a.rows; r++) sum += a.inputs[r] * a.weights[o][a.columns ? a.columns[r] : r];
+        for (int r = 0; r < a.rows; r++)
+            sum += a.inputs[r] * a.weights[(a.weight_rows ? a.weight_rows[r] : r) * a.weight_stride + a.columns[o]];
         a.accumulators[o] = sum;
     }
 }

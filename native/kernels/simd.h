@@ -175,22 +175,23 @@ void columns_tile(const Columns& a, int output) {
     const float* w[tile];
 #pragma GCC unroll 8
     for (int o = 0; o < tile; o++) {
-        w[o] = a.weights[output + o];
+        w[o] = a.weights + a.columns[output + o];
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) acc[o][v] = a.first ? Vector{} : load(kept + o * row + v * lanes);
     }
-    const float* const* ahead = a.weights + output + 2 * tile;
+    // One line for every two rows: the tiles together fetch about as much as they read.
+    const float* ahead = a.ahead + static_cast<std::ptrdiff_t>(output / tile) * (a.rows / 2) * 16;
+    const float* inputs = a.inputs;
 #pragma GCC unroll 2
-    for (int r = 0; r < a.rows; r++) {
-        const std::ptrdiff_t column = listed ? a.columns[r] : r;
-        // A line of 16 floats every other step, for each of the next rows in turn.
-        if (r % 2 == 0) __builtin_prefetch(ahead[r / 2 % tile] + r / 2 / tile * 16, 0, 2);
+    for (int r = 0; r < a.rows; r++, inputs += row) {
+        const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(listed ? a.weight_rows[r] : r) * a.weight_stride;
+        if (r % 2 == 0) __builtin_prefetch(ahead + r * 8, 0, 2);
         Vector x[vectors];
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) x[v] = load(a.inputs + static_cast<std::ptrdiff_t>(r) * row + v * lanes);
+        for (int v = 0; v < vectors; v++) x[v] = load(inputs + v * lanes);
 #pragma GCC unroll 8
         for (int o = 0; o < tile; o++) {
-            const Vector wv = all(w[o][column]);
+            const Vector wv = all(w[o][at]);
 #pragma GCC unroll 4
             for (int v = 0; v < vectors; v++) acc[o][v] += wv * x[v];
         }
@@ -216,7 +217,7 @@ inline void columns_tiles(const Columns& a, std::integer_sequence<int, tiles...>
 
 template <int vectors, int most>
 void columns(const Columns& a) {
-    if (a.columns)
+    if (a.weight_rows)
         columns_tiles<vectors, true>(a, std::make_integer_sequence<int, most>());
     else
         columns_tiles<vectors, false>(a, std::make_integer_sequence<int, most>());

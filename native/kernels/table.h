@@ -39,15 +39,18 @@ struct Product {
 };
 
 // The same product the other way round, for few positions: positions along the lanes, any output channels.
-//   acc[o][p] += sum over r < rows of inputs[r][p] * weights[o][column(r)]
+//   acc[o][p] += sum over r < rows of inputs[r][p] * weights[row(r) * weight_stride + columns[o]]
 struct Columns {
-    const float* inputs;           // [rows][vectors * lanes]
+    const float* inputs;              // [rows][vectors * lanes]
     int rows;
-    const std::int32_t* columns;   // column(r), or null: r
-    const float* const* weights;   // per output channel; then max_tile * 2 more that will be read next, only fetched here
+    const float* weights;
+    std::ptrdiff_t weight_stride;
+    const std::int32_t* weight_rows;  // row(r), or null: r
+    const std::int32_t* columns;      // per output channel
     int outputs;
-    bool first;                    // acc starts at 0
-    float* accumulators;           // [outputs][vectors * lanes]
+    const float* ahead;               // what a later call will read, fetched into the cache meanwhile
+    bool first;                       // acc starts at 0
+    float* accumulators;              // [outputs][vectors * lanes]
 };
 
 // Dot products along the inputs, for any output channels and any positions:

@@ -50,6 +50,7 @@ struct Checker {
         }
         written.assign(program.values.size(), false);
         decided.assign(program.gates.size(), false);
+        require(program.layers >= 0 && program.layers <= most_items, "a number of layers out of range");
         require(!program.inputs.empty() && !program.outputs.empty(), "a program without inputs or outputs");
         for (int v : program.inputs) {
             value(v);

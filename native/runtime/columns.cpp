@@ -1,45 +1,50 @@
-// Convolutions with closed output channels at few positions: positions along the vector's lanes, weights one by one, so that
-// any output and input channel can be left out without moving weights. Inputs are transposed, a cache-full at a time.
+// Convolutions with closed output channels at few positions, where packing weights would not pay. Panel by panel of output
+// channels, whichever is cheaper: positions along the vector's lanes, so that any output channel can be left out, or all
+// the panel's lanes computed and those of closed channels dropped, which is best for very few positions.
 #include <algorithm>
 
 #include "convolution.h"
+#include "steps.h"
 
 namespace convgate {
 namespace {
 
 constexpr int most_rows = 96;              // inputs transposed at once
-constexpr long long least_macs = 1 << 17;  // worth an item of its own
-
-int ceil_div(int a, int b) { return (a + b - 1) / b; }
+constexpr long long least_macs = 1 << 16;  // worth sharing out
 
 class ColumnsConvolution final : public Convolution {
 public:
     ColumnsConvolution(const ConvolutionSpec& spec, Needs& needs)
         : Convolution(spec),
           run_(spec.in_channels() * spec.joined()),
+          taps_(spec.taps()),
           parts_(ceil_div(run_, most_rows)),
           rows_(ceil_div(run_, parts_)),
           outs_(spec.out_channels()),
-          lanes_(spec.kernels->lanes) {
+          lanes_(spec.kernels->lanes),
+          panel_vectors_(choose_panel(spec)),
+          panel_(panel_vectors_ * lanes_),
+          panels_(ceil_div(outs_, panel_)) {
         const Operation& op = *spec_.operation;
         const int ins = spec_.in_channels(), area = op.kernel.y * op.kernel.x;
-        // [tap][part of the run][output channel][rows]: what is used together lies together.
-        weights_ = Buffer(static_cast<std::size_t>(spec_.taps()) * parts_ * outs_ * rows_);
-        bias_ = Buffer(outs_);
+        // [panel][tap][run][output channel of the panel]
+        weights_ = Buffer(panels_ * panel_size());
+        bias_ = Buffer(static_cast<std::size_t>(panels_) * panel_);
         for (int o = 0; o < outs_; o++) {
             if (op.bias.data) bias_[o] = op.bias.data[o];
-            for (int t = 0; t < spec_.taps(); t++)
-                for (int i = 0; i < run_; i++)
-                    part(t, i / rows_)[static_cast<std::size_t>(o) * rows_ + i % rows_] =
-                        op.weight.data[(static_cast<std::size_t>(o) * ins + i % ins) * area + t * spec_.joined() + i / ins];
+            float* to = weights_.data() + o / panel_ * panel_size() + o % panel_;
+            for (int t = 0; t < taps_; t++)
+                for (int i = 0; i < run_; i++, to += panel_)
+                    *to = op.weight.data[(static_cast<std::size_t>(o) * ins + i % ins) * area + t * spec_.joined() + i / ins];
         }
         const std::size_t widest = static_cast<std::size_t>(spec_.kernels->vectors) * lanes_;
         Needs mine = needs_for_positions();
-        mine.weights = outs_ + 2 * max_tile;
+        mine.weights = panel_;
         mine.columns = rows_ * widest;
-        mine.accumulators = outs_ * widest;
-        mine.scattered = outs_ * widest;
-        mine.lists = static_cast<std::size_t>(run_) + parts_ + 1;
+        mine.accumulators = std::max<std::size_t>(panel_ * widest, static_cast<std::size_t>(chunk) * panel_);
+        mine.scattered = std::max<std::size_t>(panel_ * widest, static_cast<std::size_t>(chunk) * panel_);
+        mine.lists = static_cast<std::size_t>(run_) + parts_ + 1 + outs_;
+        mine.blocks = panels_;
         mine.sample_packed = outs_;
         needs.cover(mine);
     }
@@ -47,35 +52,51 @@ public:
     void run(Sample& s, Team& team) const override {
         const Run run = begin(s);
         if (spec_.scatters()) prepare_scatter(run, team);
-        const std::vector<std::int32_t>& open = *run.out_open;
-        const int outs = static_cast<int>(open.size());
-        for (int o = 0; o < outs; o++) s.packed[o] = bias_[open[o]];
         list_inputs(run, s);
-        const int ins = run.in_open ? static_cast<int>(run.in_open->size()) * spec_.joined() : run_;
+        list_outputs(run, s);
         const int vectors = ceil_div(run.count, lanes_), groups = ceil_div(vectors, spec_.kernels->vectors);
-        const long long macs = static_cast<long long>(run.count) * spec_.taps() * ins * outs;
-        // Items of one group of positions and a range of output channels.
-        const int wanted = team.threads() == 1 ? 1 : ceil_div(4 * team.threads(), std::max(groups, 1));
-        const int ranges = std::clamp(std::min<int>(wanted, static_cast<int>(macs / std::max(groups, 1) / least_macs)), 1, std::max(outs / 24, 1));
-        const int items = run.count > 0 && outs > 0 ? groups * ranges : 0;
+        const int panels = static_cast<int>(s.blocks.size());
+        const int ins = run.in_open ? static_cast<int>(run.in_open->size()) * spec_.joined() : run_;
+        const int items = run.count > 0 ? panels * groups : 0;
         const Chunks rest = fills(run, team);
-        team.run(items + rest.items, [&](int item, int thread) {
+        auto body = [&](int item, int thread) {
             if (item >= items) return fill(run, rest.begin(item - items), rest.end(item - items));
-            const int group = item / ranges, range = item % ranges;
+            const Block& block = s.blocks[item / groups];
+            const int group = item % groups;
             const int first = vectors * group / groups * lanes_;
             const int last = std::min(vectors * (group + 1) / groups * lanes_, run.count);
-            const int begin = outs * range / ranges, end = outs * (range + 1) / ranges;
-            compute(run, s, s.scratch[thread], first, last - first, begin, end - begin);
-            count(s, static_cast<long long>(last - first) * spec_.taps() * ins * (end - begin));
-        });
+            if (whole_is_cheaper(last - first, block.width))
+                compute_whole(run, s, block, s.scratch[thread], first, last - first, ins);
+            else
+                compute_columns(run, s, block, s.scratch[thread], first, last - first);
+            count(s, static_cast<long long>(last - first) * taps_ * ins * block.width);
+        };
+        const long long macs = static_cast<long long>(run.count) * taps_ * ins * run.out_open->size();
+        if (macs > least_macs)
+            team.run(items + rest.items, body);
+        else
+            team.run(1, [&](int, int thread) {
+                for (int item = 0; item < items + rest.items; item++) body(item, thread);
+            });
     }
 
 private:
-    float* part(int tap, int part) const {
-        return weights_.data() + (static_cast<std::size_t>(tap) * parts_ + part) * outs_ * rows_;
+    // Narrower where there would be fewer panels than threads.
+    static int choose_panel(const ConvolutionSpec& spec) {
+        int vectors = spec.kernels->vectors;
+        while (vectors > 1 && ceil_div(spec.out_channels(), vectors * spec.kernels->lanes) < spec.threads) vectors /= 2;
+        return vectors;
     }
 
-    // Lists of the open inputs of a run, as columns of their part; before them, where each part's list begins.
+    std::size_t panel_size() const { return static_cast<std::size_t>(taps_) * run_ * panel_; }
+
+    // Vector products per input: of all the panel's lanes at each position, or of all positions' lanes for each open
+    // channel. The latter also loads a weight for each, and transposes the inputs.
+    bool whole_is_cheaper(int positions, int open) const {
+        return 10 * positions * panel_vectors_ <= 11 * open * ceil_div(positions, lanes_);
+    }
+
+    // Lists of the open inputs of a run; before them, where each part's list begins.
     void list_inputs(const Run& run, Sample& s) const {
         s.lists.clear();
         if (!run.in_open) return;
@@ -83,66 +104,117 @@ private:
         for (int tap = 0; tap < spec_.joined(); tap++)
             for (const std::int32_t c : *run.in_open) {
                 const int i = tap * spec_.in_channels() + c;
-                s.lists.push_back(i % rows_);
+                s.lists.push_back(i);
                 s.lists[i / rows_ + 1]++;
             }
         for (int p = 0; p < parts_; p++) s.lists[p + 1] += s.lists[p];
     }
 
-    void compute(const Run& run, const Sample& s, Scratch& scratch, int first, int count, int out_begin, int outs) const {
-        const int vectors = ceil_div(count, lanes_), lanes = vectors * lanes_;
+    // A block for each panel with open channels, and their places in it.
+    void list_outputs(const Run& run, Sample& s) const {
         const std::vector<std::int32_t>& open = *run.out_open;
-        point(run, scratch, first, count, 0, spec_.scatters() ? 0 : out_begin);
+        s.blocks.clear();
+        const int n = static_cast<int>(open.size());
+        for (int o = 0; o < n;) {
+            const int panel = open[o] / panel_;
+            Block block{0, run_, o, 0, panel_vectors_, weights_.data() + panel * panel_size(), nullptr, nullptr,
+                        s.lists.data() + s.lists.size(), 0};
+            for (; o < n && open[o] / panel_ == panel; o++, block.width++) {
+                s.lists.push_back(open[o] % panel_);
+                s.packed[o] = bias_[open[o]];
+            }
+            block.bias = s.packed.data() + block.out_begin;
+            s.blocks.push_back(block);
+        }
+    }
+
+    void compute_columns(const Run& run, const Sample& s, const Block& block, Scratch& scratch, int first, int count) const {
+        const int vectors = ceil_div(count, lanes_), lanes = vectors * lanes_;
+        point(run, scratch, first, count, 0, spec_.scatters() ? 0 : block.out_begin);
         Columns args{};
         args.inputs = scratch.columns.data();
-        args.outputs = outs;
+        args.weight_stride = panel_;
+        args.columns = block.columns;
+        args.outputs = block.width;
         args.accumulators = scratch.accumulators.data();
-        args.weights = scratch.weights.data();
         args.first = true;
-        for (int t = 0; t < spec_.taps(); t++)
+        for (int t = 0; t < taps_; t++)
             for (int p = 0; p < parts_; p++) {
                 int begin = p * rows_, end = std::min(begin + rows_, run_);
+                args.weights = block.weights + (static_cast<std::size_t>(t) * run_ + begin) * panel_;
+                args.ahead = args.weights + static_cast<std::size_t>(end - begin) * panel_;
                 if (run.in_open) {
                     begin = s.lists[p], end = s.lists[p + 1];
-                    args.columns = s.lists.data() + parts_ + 1 + begin;
+                    args.weights = block.weights + static_cast<std::size_t>(t) * run_ * panel_;
+                    args.weight_rows = s.lists.data() + parts_ + 1 + begin;
                 }
                 args.rows = end - begin;
                 spec_.kernels->transpose(scratch.rows.data(), run.taps[t] + begin, count, args.rows, scratch.columns.data(), lanes);
-                const float* weights = part(t, p);
-                for (int o = 0; o < outs; o++)
-                    scratch.weights[o] = weights + static_cast<std::size_t>(open[out_begin + o]) * rows_;
-                // The next part's rows follow this one's.
-                const std::size_t part_size = static_cast<std::size_t>(outs_) * rows_;
-                for (int o = 0; o < 2 * max_tile; o++) scratch.weights[outs + o] = scratch.weights[o % outs] + part_size;
                 spec_.kernels->columns[vectors - 1](args);
                 args.first = false;
             }
-        finish(run, s, scratch, first, count, lanes, out_begin, outs);
+        // From one output channel's positions to one position's output channels.
+        for (int o = 0; o < block.width; o++)
+            scratch.weights[o] = scratch.accumulators.data() + static_cast<std::size_t>(o) * lanes;
+        float* rows = scratch.scattered.data();
+        spec_.kernels->transpose(scratch.weights.data(), 0, block.width, count, rows, block.width);
+        finish(run, block, scratch, first, count);
     }
 
-    // From one output channel's positions to one position's output channels.
-    void finish(const Run& run, const Sample& s, Scratch& scratch, int first, int count, int lanes, int out_begin, int outs) const {
-        const Kernels& k = *spec_.kernels;
-        for (int o = 0; o < outs; o++) scratch.weights[o] = scratch.accumulators.data() + static_cast<std::size_t>(o) * lanes;
-        float* rows = scratch.scattered.data();
-        k.transpose(scratch.weights.data(), 0, outs, count, rows, outs);
-        const float* bias = s.packed.data() + out_begin;
+    void compute_whole(const Run& run, const Sample& s, const Block& block, Scratch& scratch, int first, int count, int ins) const {
+        Product args{};
+        args.rows = scratch.rows.data();
+        args.accumulators = scratch.accumulators.data();
+        args.outputs = scratch.outputs.data();
+        const BlockWeights weights{block.weights, static_cast<std::ptrdiff_t>(run_) * panel_,
+                                   run.in_open ? s.lists.data() + parts_ + 1 : nullptr, panel_vectors_};
+        point(run, scratch, first, count, 0, spec_.scatters() ? 0 : block.out_begin);
+        if (block.width == panel_ && !spec_.scatters()) {
+            args.bias = block.bias;
+            args.addends = spec_.addend ? scratch.addends.data() : nullptr;
+            args.width = block.width;
+            args.activation = spec_.operation->activation;
+            product_in_steps(*spec_.kernels, args, run.taps, taps_, ins, weights, count);
+            return;
+        }
+        // All lanes aside, then the open ones together.
+        float* const* outputs = args.outputs;
+        std::copy_n(outputs, count, scratch.kept.begin());
+        point_aside(scratch, count, panel_);
+        args.bias = no_bias_.data();
+        args.width = panel_;
+        args.activation = Activation::none;
+        product_in_steps(*spec_.kernels, args, run.taps, taps_, ins, weights, count);
+        std::copy_n(scratch.kept.begin(), count, scratch.outputs.begin());
+        float* to = scratch.scattered.data();
         for (int i = 0; i < count; i++) {
-            float* row = rows + static_cast<std::size_t>(i) * outs;
+            const float* from = scratch.scattered.data() + static_cast<std::ptrdiff_t>(i) * panel_;
+            for (int j = 0; j < block.width; j++) *to++ = from[block.columns[j]];
+        }
+        finish(run, block, scratch, first, count);
+    }
+
+    // Bias, addend and activation for the rows of open channels in `scattered`; to their place.
+    void finish(const Run& run, const Block& block, Scratch& scratch, int first, int count) const {
+        const Kernels& k = *spec_.kernels;
+        const int outs = block.width;
+        for (int i = 0; i < count; i++) {
+            float* row = scratch.scattered.data() + static_cast<std::size_t>(i) * outs;
             if (spec_.scatters()) {
-                k.add(row, row, bias, outs, Activation::none);
+                k.add(row, row, block.bias, outs, Activation::none);
             } else if (spec_.addend) {
-                k.add(row, row, bias, outs, Activation::none);
+                k.add(row, row, block.bias, outs, Activation::none);
                 k.add(scratch.outputs[i], row, scratch.addends[i], outs, spec_.operation->activation);
             } else {
-                k.add(scratch.outputs[i], row, bias, outs, spec_.operation->activation);
+                k.add(scratch.outputs[i], row, block.bias, outs, spec_.operation->activation);
             }
         }
-        if (spec_.scatters()) scatter(run, scratch, first, count, outs, run.out_open->data() + out_begin, outs);
+        if (spec_.scatters()) scatter(run, scratch, first, count, outs, run.out_open->data() + block.out_begin, outs);
     }
 
-    const int run_, parts_, rows_, outs_, lanes_;
+    const int run_, taps_, parts_, rows_, outs_, lanes_, panel_vectors_, panel_, panels_;
     Buffer weights_, bias_;
+    Buffer no_bias_{static_cast<std::size_t>(panel_)};
 };
 
 }  // namespace

@@ -30,7 +30,7 @@ struct Layout {
 // One thread's buffers; as large as the largest layer needs.
 struct Scratch {
     std::vector<const float*> rows, addends, weights;  // input, added and weight rows
-    std::vector<float*> outputs;
+    std::vector<float*> outputs, kept;
     Buffer accumulators, scattered, columns;
 };
 

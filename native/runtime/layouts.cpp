@@ -1,9 +1,12 @@
 #include "layouts.h"
 
 #include <algorithm>
+#include <stdexcept>
 
 namespace convgate {
 namespace {
+
+constexpr long long most_positions = 1LL << 22, most_floats = 1LL << 31;
 
 struct Planner {
     const Program& program;
@@ -44,7 +47,7 @@ struct Planner {
                 const bool convolved = to.kind == Kind::conv && to.inputs[0] == static_cast<int>(v) &&
                                        (to.inputs.size() < 2 || to.inputs[1] != static_cast<int>(v));
                 const bool averaged = to.kind == Kind::pool_to_grid && program.values[to.output].positions() == 1;
-                const bool pointwise = to.kernel.y * to.kernel.x == 1 && to.stride.y == 1 && to.stride.x == 1 &&
+                const bool pointwise = to.kernel.y == 1 && to.kernel.x == 1 && to.stride.y == 1 && to.stride.x == 1 &&
                                        same_size(program.values[v], program.values[to.output]);
                 unread &= convolved && pointwise && to.positions == op.positions;
                 channels &= (convolved && to.in_channels == op.out_channels) || averaged;
@@ -67,8 +70,9 @@ struct Planner {
         if (op.kind != Kind::conv || op.in_channels < 0) return;
         const Layout& from = plan.values[op.inputs[0]];
         if (from.channels_gate == op.in_channels) return;
-        if (op.groups > 1 && op.groups == from.value.channels && from.value.channels == program.values[op.output].channels)
-            return;  // a depthwise convolution reads single channels wherever they lie
+        const bool depthwise = op.groups > 1 && op.groups == from.value.channels &&
+                               from.value.channels == program.values[op.output].channels;
+        if (depthwise && op.in_channels == op.out_channels) return;  // it reads single channels wherever they lie
         Layout copy;
         copy.value = from.value;
         copy.channels_gate = op.in_channels;
@@ -97,6 +101,17 @@ struct Planner {
                 Layout& b = plan.values[program.operations[i].inputs[1]];
                 again |= widen(a, b.top, b.left, b.bottom, b.right) || widen(b, a.top, a.left, a.bottom, a.right);
             }
+        }
+    }
+
+    // Borders add up over readers; positions are counted in ints.
+    void check_sizes() const {
+        for (const Layout& layout : plan.values) {
+            const long long height = static_cast<long long>(layout.value.height) + layout.top + layout.bottom;
+            const long long width = static_cast<long long>(layout.value.width) + layout.left + layout.right;
+            if (height > most_positions || width > most_positions || height * width > most_positions ||
+                height * width * layout.value.channels > most_floats)
+                throw std::invalid_argument("a value that is too large with the padding that its readers need");
         }
     }
 
@@ -193,6 +208,7 @@ Layouts lay_out(const Program& program, std::vector<GateUse>& gates) {
     planner.choose_compact();
     planner.choose_in_place();
     planner.choose_borders();
+    planner.check_sizes();
     planner.place();
     return std::move(planner.plan);
 }

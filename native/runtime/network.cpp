@@ -41,6 +41,7 @@ Network::Network(const Program& program, const Kernels& kernels, int threads)
     for (Scratch& scratch : scratch_) {
         scratch.rows.resize(needs_.positions);
         scratch.outputs.resize(needs_.positions);
+        scratch.kept.resize(needs_.positions);
         scratch.addends.resize(needs_.positions);
         scratch.weights.resize(needs_.weights);
         scratch.accumulators = Buffer(needs_.accumulators);
@@ -90,7 +91,8 @@ void Network::build() {
 std::unique_ptr<Layer> Network::make_convolution(const ConvolutionSpec& spec) {
     const Operation& op = *spec.operation;
     const int ins = spec.in->value.channels, outs = spec.out->value.channels;
-    if (op.groups > 1 && op.groups == ins && ins == outs) return make_depthwise(spec, needs_);
+    const bool same_gates = op.in_channels < 0 || op.in_channels == op.out_channels;
+    if (op.groups > 1 && op.groups == ins && ins == outs && same_gates) return make_depthwise(spec, needs_);
     // Where most lanes of output channels would stay empty.
     const bool few_outputs = 2 * outs <= kernels_.lanes && ins * spec.joined() >= kernels_.lanes;
     if (op.groups == 1 && op.in_channels < 0 && few_outputs) return make_dot(spec, needs_);

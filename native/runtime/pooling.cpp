@@ -30,9 +30,9 @@ private:
             count = 0;
             int first = 0;
             for (int k = kernel - 1; k >= 0; k--) {
-                const int at = begin + k * dilation;
+                const long long at = begin + static_cast<long long>(k) * dilation;
                 padded += at < size + after;
-                if (at >= 0 && at < size) first = at, count++;
+                if (at >= 0 && at < size) first = static_cast<int>(at), count++;
             }
             begin = first;
         }
@@ -49,7 +49,7 @@ private:
         }
         const std::ptrdiff_t line = static_cast<std::ptrdiff_t>(in.layout->width()) * in.stride;
         const int n = op.count_padding ? y.padded * x.padded : y.count * x.count;
-        spec_.kernels->window({in.at(y.begin, x.begin), y.count, x.count, line * op.dilation.y, in.stride * op.dilation.x,
+        spec_.kernels->window({in.at(y.begin, x.begin), y.count, x.count, line * op.dilation.y, static_cast<std::ptrdiff_t>(in.stride) * op.dilation.x,
                                in.stride, to, op.maximum, 1.0f / static_cast<float>(n)});
     }
 
@@ -76,8 +76,10 @@ public:
 private:
     void cell(const View& in, int cy, int cx, float* to) const {
         const Value &from = spec_.in[0]->value, &grid = spec_.out->value;
-        const int y0 = cy * from.height / grid.height, y1 = ((cy + 1) * from.height + grid.height - 1) / grid.height;
-        const int x0 = cx * from.width / grid.width, x1 = ((cx + 1) * from.width + grid.width - 1) / grid.width;
+        const auto begin = [](long long cell, int size, int cells) { return static_cast<int>(cell * size / cells); };
+        const auto end = [](long long cell, int size, int cells) { return static_cast<int>(((cell + 1) * size + cells - 1) / cells); };
+        const int y0 = begin(cy, from.height, grid.height), y1 = end(cy, from.height, grid.height);
+        const int x0 = begin(cx, from.width, grid.width), x1 = end(cx, from.width, grid.width);
         const std::ptrdiff_t line = static_cast<std::ptrdiff_t>(in.layout->width()) * in.stride;
         spec_.kernels->window({in.at(y0, x0), y1 - y0, x1 - x0, line, in.stride, in.stride, to, false,
                                1.0f / static_cast<float>((y1 - y0) * (x1 - x0))});

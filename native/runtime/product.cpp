@@ -3,15 +3,13 @@
 #include <algorithm>
 
 #include "convolution.h"
+#include "steps.h"
 
 namespace convgate {
 namespace {
 
-constexpr int cached_floats = 8192;        // of weights, used again and again from the first-level cache
 constexpr long long least_macs = 1 << 15;  // worth an item of its own
 constexpr long long worthwhile_macs = 1 << 22;
-
-int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
 class ProductConvolution final : public Convolution {
 public:
@@ -209,44 +207,10 @@ private:
         args.outputs = scratch.outputs.data();
         args.width = block.width;
         args.activation = aside ? Activation::none : spec_.operation->activation;
-        args.weight_rows = block.weight_rows;
-        args.tap_stride = static_cast<std::ptrdiff_t>(block.columns ? in : run_) * row;
-        args.ahead_tap = args.tap_stride;
-        args.ahead_stride = row;
-        // Either several whole taps at once, or a part of one tap's run.
-        const int rows_at_once = std::max(cached_floats / row, 1);
-        const int parts = std::max(ceil_div(in, rows_at_once), 1);
-        const int taps_at_once = parts > 1 ? 1 : std::max(rows_at_once / std::max(in, 1), 1);
-        const int steps = parts > 1 ? taps_ * parts : ceil_div(taps_, taps_at_once);
-        const auto tap_of = [&](int step) { return parts > 1 ? step / parts : taps_ * step / steps; };
-        const auto begin_of = [&](int step) { return in * (step % parts) / parts; };
-        for (int step = 0; step < steps; step++) {
-            const int tap = tap_of(step);
-            args.taps = run.taps + tap;
-            args.tap_count = parts > 1 ? 1 : tap_of(step + 1) - tap;
-            args.begin = begin_of(step);
-            args.end = in * (step % parts + 1) / parts;
-            args.first = step == 0;
-            args.last = step == steps - 1;
-            const int next_tap = tap_of(step + 1), next_begin = begin_of(step + 1);
-            const int shift = block.weight_rows && in ? block.weight_rows[next_begin] - block.weight_rows[args.begin]
-                                                      : next_begin - args.begin;
-            args.weights = block.weights + tap * args.tap_stride;
-            args.ahead = block.weights + next_tap * args.tap_stride + static_cast<std::ptrdiff_t>(shift) * row;
-            tiles(args, block.vectors, count);
-        }
+        const std::ptrdiff_t tap_stride = static_cast<std::ptrdiff_t>(block.columns ? in : run_) * row;
+        product_in_steps(*spec_.kernels, args, run.taps, taps_, in, {block.weights, tap_stride, block.weight_rows, block.vectors},
+                         count);
         if (aside) scatter(run, scratch, first, count, row, run.out_open->data() + block.out_begin, block.width);
-    }
-
-    // Even tiles: none is so small that its product waits for weights.
-    void tiles(Product args, int vectors, int count) const {
-        const int n = ceil_div(count, spec_.kernels->tile[vectors - 1]);
-        const float* ahead = args.ahead;
-        for (int i = 0; i < n; i++) {
-            const int begin = count * i / n, end = count * (i + 1) / n;
-            args.ahead = ahead + i % vectors * lanes_;
-            spec_.kernels->product[vectors - 1][end - begin - 1](args, begin);
-        }
     }
 
     const int lanes_, panel_;  // panel_: the widest block

@@ -13,10 +13,17 @@ constexpr auto patience = std::chrono::microseconds(60);
 }  // namespace
 
 Pool::Pool(int threads) {
-    for (int thread = 1; thread < threads; thread++) workers_.emplace_back([this, thread] { work(thread); });
+    try {
+        for (int thread = 1; thread < threads; thread++) workers_.emplace_back([this, thread] { work(thread); });
+    } catch (...) {
+        dismiss();
+        throw;
+    }
 }
 
-Pool::~Pool() {
+Pool::~Pool() { dismiss(); }
+
+void Pool::dismiss() {
     stop_ = true;
     calls_++;
     calls_.notify_all();

@@ -54,6 +54,7 @@ private:
     void share(int items, Body body, void* context) override;
     void work(int thread);
     void take_items(int thread);
+    void dismiss();
 
     // The loop under way: its serial number (20 bits), its length and the next item (22 bits each) change together, so
     // that a thread that comes late cannot take an item of one loop for an item of another.

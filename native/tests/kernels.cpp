@@ -32,8 +32,8 @@ public:
     }
 
 private:
-    // Arrays of the same contents, one for the kernel and one for the scalar kernel to write. Where a kernel must not write,
-    // they stay the same.
+    // Arrays of the same contents, one for the kernel and one for the scalar kernel to write. Where a kernel must not
+    // write, they stay the same.
     struct Twice {
         Floats tested, expected;
         Twice(Random& random, std::size_t n) : tested(random, n), expected(random, n) {
@@ -101,32 +101,51 @@ private:
         const int row = vectors * table.lanes, position = random.from(0, 3), positions = position + tile;
         const int end = size(40), begin = end ? random.from(0, end) : 0, tap_count = random.from(1, 4);
         const bool listed = random.chance(0.5), first = random.chance(0.5), last = random.chance(0.6);
-        const int width = random.chance(0.3) ? row : size(row), weight_rows = listed ? random.from(1, 50) : end;
+        const int width = random.chance(0.3) ? row : random.from(1, row), weight_rows = listed ? random.from(1, 50) : end;
         const Taps tap = taps(tap_count, end);
         const Floats inputs(random, static_cast<std::size_t>(positions) * tap.reach), bias(random, row);
         const std::ptrdiff_t tap_stride = static_cast<std::ptrdiff_t>(weight_rows) * row + random.from(0, 1) * row;
-        const Floats weights(random, weight_rows ? (tap_count - 1) * tap_stride + static_cast<std::size_t>(weight_rows) * row : 0);
+        const Floats weights(random,
+                             weight_rows ? (tap_count - 1) * tap_stride + static_cast<std::size_t>(weight_rows) * row : 0);
         const Floats addends(random, static_cast<std::size_t>(positions) * width);
         for (const Floats* a : {&inputs, &bias, &weights, &addends}) a->copy(numbers(random, a->size()));
         const Guarded<std::int32_t> list(random, end);
         for (int i = 0; i < end; i++) list[i] = random.from(0, std::max(weight_rows - 1, 0));
         const Twice outputs(random, static_cast<std::size_t>(positions) * width);
         const Twice accumulators(random, static_cast<std::size_t>(positions) * row);
-        const auto rows = scattered<const float*>(inputs, positions, tap.reach), added = scattered<const float*>(addends, positions, width);
+        const auto rows = scattered<const float*>(inputs, positions, tap.reach),
+                   added = scattered<const float*>(addends, positions, width);
         const auto to = scattered<float*>(outputs.tested, positions, width);
         const auto expected_to = same_rows(to, outputs.tested, outputs.expected);
         const bool adds = random.chance(0.5);
         const Activation function = activation();
-        const Product a{rows.data(), tap.at.data(), tap_count, begin, end, weights.data(), tap_stride,
-                        listed ? list.data() : nullptr, weights.data(), random.from(-100, 100), random.from(0, 100), first, last,
-                        accumulators.tested.data(), bias.data(), adds ? added.data() : nullptr, to.data(), width, function};
+        const Product a{rows.data(),
+                        tap.at.data(),
+                        tap_count,
+                        begin,
+                        end,
+                        weights.data(),
+                        tap_stride,
+                        listed ? list.data() : nullptr,
+                        weights.data(),
+                        random.from(-100, 100),
+                        random.from(0, 100),
+                        first,
+                        last,
+                        accumulators.tested.data(),
+                        bias.data(),
+                        adds ? added.data() : nullptr,
+                        to.data(),
+                        width,
+                        function};
         table.product[vectors - 1][tile - 1](a, position);
 
         // The scalar kernel computes one output channel at one position.
         for (int o = 0; o < row; o++) {
             std::vector<float> column;
             for (int t = 0; t < tap_count; t++)
-                for (int r = 0; r < weight_rows; r++) column.push_back(weights[t * tap_stride + static_cast<std::ptrdiff_t>(r) * row + o]);
+                for (int r = 0; r < weight_rows; r++)
+                    column.push_back(weights[t * tap_stride + static_cast<std::ptrdiff_t>(r) * row + o]);
             for (int p = position; p < positions; p++) {
                 std::vector<float> kept(p + 1);
                 float& accumulator = accumulators.expected[static_cast<std::size_t>(p) * row + o];
@@ -148,16 +167,18 @@ private:
                 accumulator = kept[p];
             }
         }
-        const std::string arguments = text({vectors, tile, position, begin, end, tap_count, width, +listed, +first, +last, +adds,
-                                            static_cast<int>(function)});
+        const std::string arguments = text({vectors, tile, position, begin, end, tap_count, width, +listed, +first, +last,
+                                            +adds, static_cast<int>(function)});
         compare("product", outputs, tap_count * (end - begin), arguments);
         compare("product's accumulators", accumulators, tap_count * (end - begin), arguments);
     }
 
     void columns(int vectors) {
-        const int lanes = vectors * table.lanes, rows = size(60), outputs = size(20), length = random.from(std::max(rows, 1), rows + 20);
+        const int lanes = vectors * table.lanes, rows = size(60), outputs = size(20),
+                  length = random.from(std::max(rows, 1), rows + 20);
         const bool listed = random.chance(0.5), first = random.chance(0.5);
-        const Floats inputs(random, static_cast<std::size_t>(rows) * lanes), weights(random, static_cast<std::size_t>(outputs) * length);
+        const Floats inputs(random, static_cast<std::size_t>(rows) * lanes),
+            weights(random, static_cast<std::size_t>(outputs) * length);
         inputs.copy(numbers(random, inputs.size()));
         weights.copy(numbers(random, weights.size()));
         const Guarded<std::int32_t> list(random, rows);
@@ -165,7 +186,8 @@ private:
         auto pointers = scattered<const float*>(weights, outputs, length);
         for (int i = 0; i < 2 * max_tile; i++) pointers.push_back(weights.data());  // only fetched
         const Twice accumulators(random, static_cast<std::size_t>(outputs) * lanes);
-        const Columns a{inputs.data(), rows, listed ? list.data() : nullptr, pointers.data(), outputs, first, accumulators.tested.data()};
+        const Columns a{inputs.data(), rows,  listed ? list.data() : nullptr, pointers.data(),
+                        outputs,       first, accumulators.tested.data()};
         table.columns[vectors - 1](a);
         for (int p = 0; p < lanes; p++) {
             std::vector<float> lane(rows), kept(outputs);
@@ -195,37 +217,47 @@ private:
         const int positions = size(9), width = size(14), tap_count = random.from(1, 4), length = size(50);
         const Taps tap = taps(tap_count, length);
         const Floats inputs(random, static_cast<std::size_t>(positions) * tap.reach), bias(random, width);
-        const Floats weights(random, static_cast<std::size_t>(width) * tap_count * length), addends(random, static_cast<std::size_t>(positions) * width);
+        const Floats weights(random, static_cast<std::size_t>(width) * tap_count * length),
+            addends(random, static_cast<std::size_t>(positions) * width);
         for (const Floats* a : {&inputs, &bias, &weights, &addends}) a->copy(numbers(random, a->size()));
         const Twice outputs(random, static_cast<std::size_t>(positions) * width);
-        const auto rows = scattered<const float*>(inputs, positions, tap.reach), added = scattered<const float*>(addends, positions, width);
+        const auto rows = scattered<const float*>(inputs, positions, tap.reach),
+                   added = scattered<const float*>(addends, positions, width);
         const auto pointers = scattered<const float*>(weights, width, tap_count * length);
         const auto to = scattered<float*>(outputs.tested, positions, width);
         const bool adds = random.chance(0.5);
-        Dot a{rows.data(), tap.at.data(), tap_count, length, pointers.data(), bias.data(), width, adds ? added.data() : nullptr, to.data(), activation()};
+        Dot a{rows.data(),     tap.at.data(), tap_count, length,
+              pointers.data(), bias.data(),   width,     adds ? added.data() : nullptr,
+              to.data(),       activation()};
         table.dot(a, positions);
         const auto expected_to = same_rows(to, outputs.tested, outputs.expected);
         a.outputs = expected_to.data();
         scalar_kernels.dot(a, positions);
-        compare("dot", outputs, tap_count * length, text({positions, width, tap_count, length, +adds, static_cast<int>(a.activation)}));
+        compare("dot", outputs, tap_count * length,
+                text({positions, width, tap_count, length, +adds, static_cast<int>(a.activation)}));
     }
 
     void depthwise() {
         const int positions = size(9), tap_count = random.from(1, 9), channels = size(50);
         const Taps tap = taps(tap_count, channels);
         const Floats inputs(random, static_cast<std::size_t>(positions) * tap.reach), bias(random, channels);
-        const Floats weights(random, static_cast<std::size_t>(channels) * tap_count), addends(random, static_cast<std::size_t>(positions) * channels);
+        const Floats weights(random, static_cast<std::size_t>(channels) * tap_count),
+            addends(random, static_cast<std::size_t>(positions) * channels);
         for (const Floats* a : {&inputs, &bias, &weights, &addends}) a->copy(numbers(random, a->size()));
         const Twice outputs(random, static_cast<std::size_t>(positions) * channels);
-        const auto rows = scattered<const float*>(inputs, positions, tap.reach), added = scattered<const float*>(addends, positions, channels);
+        const auto rows = scattered<const float*>(inputs, positions, tap.reach),
+                   added = scattered<const float*>(addends, positions, channels);
         const auto to = scattered<float*>(outputs.tested, positions, channels);
         const bool adds = random.chance(0.5);
-        Depthwise a{rows.data(), tap.at.data(), tap_count, channels, weights.data(), bias.data(), adds ? added.data() : nullptr, to.data(), activation()};
+        Depthwise a{
+            rows.data(), tap.at.data(), tap_count, channels, weights.data(), bias.data(), adds ? added.data() : nullptr,
+            to.data(),   activation()};
         table.depthwise(a, positions);
         const auto expected_to = same_rows(to, outputs.tested, outputs.expected);
         a.outputs = expected_to.data();
         scalar_kernels.depthwise(a, positions);
-        compare("depthwise", outputs, tap_count, text({positions, tap_count, channels, +adds, static_cast<int>(a.activation)}));
+        compare("depthwise", outputs, tap_count,
+                text({positions, tap_count, channels, +adds, static_cast<int>(a.activation)}));
     }
 
     void window() {
@@ -234,7 +266,8 @@ private:
         const Floats from(random, static_cast<std::size_t>(count_y - 1) * step_y + (count_x - 1) * step_x + channels);
         from.copy(numbers(random, from.size()));
         const Twice to(random, channels);
-        Window a{from.data(), count_y, count_x, step_y, step_x, channels, to.tested.data(), random.chance(0.5), random.number()};
+        Window a{from.data(),        count_y,        count_x, step_y, step_x, channels, to.tested.data(),
+                 random.chance(0.5), random.number()};
         table.window(a);
         a.to = to.expected.data();
         scalar_kernels.window(a);
@@ -242,8 +275,9 @@ private:
     }
 
     void pack_columns() {
-        const int n = size(table.vectors * table.lanes), rows = size(12), source_rows = random.from(std::max(rows, 1), rows + 8);
-        const int stride = n + random.from(0, 8), gap = random.pick({1, 1, 2, 5, 100});
+        const int n = size(table.vectors * table.lanes), rows = size(12),
+                  source_rows = random.from(std::max(rows, 1), rows + 8);
+        const int stride = std::max(n, 1) + random.from(0, 8), gap = random.pick({1, 1, 2, 5, 100});
         const bool listed = random.chance(0.5);
         const Guarded<std::int32_t> columns(random, n), list(random, rows);
         int column = -1;
@@ -257,9 +291,11 @@ private:
         const Twice to(random, rows ? static_cast<std::size_t>(rows - 1) * stride + n + table.lanes - 1 : 0);
         const std::int32_t* rows_list = listed ? list.data() : nullptr;
         table.pack_columns(from.data(), from_stride, rows_list, rows, columns.data(), n, to.tested.data(), stride);
-        scalar_kernels.pack_columns(from.data(), from_stride, rows_list, rows, columns.data(), n, to.expected.data(), stride);
+        scalar_kernels.pack_columns(from.data(), from_stride, rows_list, rows, columns.data(), n, to.expected.data(),
+                                    stride);
         for (std::size_t i = 0; i < to.tested.size(); i++)
-            if (static_cast<int>(i % stride) >= n || i / stride >= static_cast<std::size_t>(rows)) to.tested[i] = to.expected[i] = 0;
+            if (static_cast<int>(i % stride) >= n || i / stride >= static_cast<std::size_t>(rows))
+                to.tested[i] = to.expected[i] = 0;
         compare("pack_columns", to, 0, text({n, rows, source_rows, stride, from_stride, gap, +listed}));
     }
 
@@ -282,10 +318,15 @@ private:
                     kernel(scalar_kernels, to.expected.data(), in_place ? to.expected.data() : a.data());
                     compare(name, to, terms, arguments);
                 };
-                run("activate", 20, [&](const Kernels& k, float* to, const float* from) { k.activate(to, from, n, function); });
-                run("add", 40, [&](const Kernels& k, float* to, const float* from) { k.add(to, from, b.data(), n, function); });
-                run("multiply", 0, [&](const Kernels& k, float* to, const float* from) { k.multiply(to, from, b.data(), n); });
-                run("affine", 400, [&](const Kernels& k, float* to, const float* from) { k.affine(to, from, b.data(), c.data(), n, function); });
+                run("activate", 20,
+                    [&](const Kernels& k, float* to, const float* from) { k.activate(to, from, n, function); });
+                run("add", 40,
+                    [&](const Kernels& k, float* to, const float* from) { k.add(to, from, b.data(), n, function); });
+                run("multiply", 0,
+                    [&](const Kernels& k, float* to, const float* from) { k.multiply(to, from, b.data(), n); });
+                run("affine", 400, [&](const Kernels& k, float* to, const float* from) {
+                    k.affine(to, from, b.data(), c.data(), n, function);
+                });
             }
         }
     }

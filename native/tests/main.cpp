@@ -1,4 +1,5 @@
-// native_tests [--seed N] [--iterations N] [test..]: each iteration of a test has a seed of its own, the next number, so that
+// native_tests [--seed N] [--iterations N] [test..]: each iteration of a test has a seed of its own, the next number, so
+// that
 // `--seed <the one printed> --iterations 1 <test>` repeats a failure.
 #include <chrono>
 #include <cstdio>
@@ -18,8 +19,14 @@ struct Test {
 };
 
 const Test tests[] = {
-    {"kernels", 400, test_kernels},       {"networks", 300, test_networks},   {"shared_network", 5, test_shared_network},
-    {"pool", 3, test_pool},               {"malformed", 1500, test_malformed}, {"limits", 1, test_limits},
+    {"kernels", 100, test_kernels},
+    {"networks", 250, test_networks},
+    {"shared_network", 6, test_shared_network},
+    {"pool", 10, test_pool},
+    {"malformed", 8000, test_malformed},
+    {"borders", 1, test_borders},
+    {"long_grids", 1, test_long_grids},
+    {"wide_windows", 1, test_wide_windows},
 };
 
 bool run(const Test& test, std::uint64_t seed, int iterations) {

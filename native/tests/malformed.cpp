@@ -1,1 +1,197 @@
-namespace convgate::testing { class Random; void test_malformed(Random&) {} void test_limits(Random&) {} }
+// Programs that are wrong somewhere: refused, or harmless.
+#include <climits>
+#include <cmath>
+
+#include "../runtime/network.h"
+#include "programs.h"
+
+namespace convgate::testing {
+namespace {
+
+class Mutation {
+public:
+    Mutation(OwnedProgram& owned, Random& random) : owned(owned), program(owned.program), random(random) {}
+
+    void one() {
+        if (program.operations.empty()) return;
+        const int n = static_cast<int>(program.operations.size());
+        switch (random.from(0, 13)) {
+            case 0: return number(random.pick<int*>({&value().channels, &value().height, &value().width}));
+            case 1:
+                if (!program.gates.empty()) number(random.pick<int*>({&gate().rows, &gate().columns, &gate().group}));
+                return;
+            case 2:
+                if (!program.gates.empty()) gate().spatial = !gate().spatial;
+                return;
+            case 3: return number(&random.pick<std::vector<int>*>({&program.inputs, &program.outputs})->front());
+            case 4:
+                if (n > 1) program.operations.erase(program.operations.begin() + random.from(0, n - 1));
+                return;
+            case 5: return std::swap(operation(), operation());
+            case 6: return one_more();
+            case 7: return number(&program.layers);
+            case 8:
+                if (operation().inputs.empty()) return;
+                return number(&operation_with_inputs().inputs.back());
+            case 9: return operation().inputs.push_back(random.from(-1, static_cast<int>(program.values.size())));
+            case 10: operation().kind = static_cast<Kind>(random.from(0, 10)); return;
+            case 11: return arrays(operation());
+            default: {
+                Operation& op = operation();
+                number(
+                    random.pick<int*>({&op.output, &op.stride.y, &op.stride.x, &op.dilation.y, &op.dilation.x, &op.kernel.y,
+                                       &op.kernel.x, &op.top, &op.left, &op.bottom, &op.right, &op.groups, &op.positions,
+                                       &op.in_channels, &op.out_channels, &op.layer, &op.begin, &op.gate}));
+            }
+        }
+    }
+
+private:
+    Value& value() { return program.values[random.from(0, static_cast<int>(program.values.size()) - 1)]; }
+    Gate& gate() { return program.gates[random.from(0, static_cast<int>(program.gates.size()) - 1)]; }
+    Operation& operation() { return program.operations[random.from(0, static_cast<int>(program.operations.size()) - 1)]; }
+    Operation& operation_with_inputs() {
+        for (;;)
+            if (Operation& op = operation(); !op.inputs.empty()) return op;
+    }
+
+    void number(int* n) {
+        *n = random.pick({-1, 0, 1, 2, 3, *n / 2, ~*n, 1000, 1 << 20, 1 << 24, INT_MAX, INT_MIN, 0});
+        if (random.chance(0.5)) *n = static_cast<int>(static_cast<unsigned>(*n) + random.from(-2, 2));
+    }
+
+    void one_more() { program.operations.push_back(Operation(operation())); }
+
+    // Gone, or of another shape; there is memory for it, so that using it is the runtime's right if it accepts it.
+    void arrays(Operation& op) {
+        Array& array = random.chance(0.5) ? op.weight : op.bias;
+        if (random.chance(0.3) || !array.data) {
+            array = {};
+            return;
+        }
+        std::vector<std::size_t> shape = array.shape;
+        if (random.chance(0.3)) shape.push_back(random.from(0, 2));
+        if (!shape.empty()) shape[random.from(0, static_cast<int>(shape.size()) - 1)] = random.from(0, 9);
+        array = owned.array(random, shape, 1);
+    }
+
+    OwnedProgram& owned;
+    Program& program;
+    Random& random;
+};
+
+// Neither memory nor time that a test should spend: such a program is only checked.
+bool affordable(const Program& program) {
+    double floats = 0, work = 0, border_y = 0, border_x = 0;
+    for (const Operation& op : program.operations) {
+        if (op.kind != Kind::conv && op.kind != Kind::pool) continue;
+        border_y += op.top + op.bottom + double(op.kernel.y) * op.dilation.y,
+            border_x += op.left + op.right + double(op.kernel.x) * op.dilation.x;
+        const Value &in = program.values[op.inputs[0]], &out = program.values[op.output];
+        work += double(out.positions()) * out.channels * op.kernel.y * op.kernel.x *
+                (op.kind == Kind::conv ? in.channels / op.groups : 1);
+    }
+    for (const Value& v : program.values)
+        floats += (v.height + border_y) * (v.width + border_x) * v.channels, work += double(v.positions()) * v.channels;
+    for (const Gate& g : program.gates) floats += g.units();
+    return floats < 2e7 && work < 2e7 && program.layers < 1000000;
+}
+
+Operation operation(Kind kind, int input, int output) {
+    Operation op{};
+    op.kind = kind;
+    op.inputs = {input};
+    op.output = output;
+    return op;
+}
+
+void run_once(const Program& program, const char* isa, int threads) {
+    Network network(program, *find_kernels(isa), threads);
+    std::vector<std::vector<float>> in, out;
+    std::vector<const float*> inputs;
+    std::vector<float*> outputs;
+    const auto size = [&](int v) {
+        return static_cast<std::size_t>(program.values[v].positions()) * program.values[v].channels;
+    };
+    for (const int v : program.inputs) in.emplace_back(2 * size(v), 0.5f);
+    for (const int v : program.outputs) out.emplace_back(2 * size(v));
+    for (auto& array : in) inputs.push_back(array.data());
+    for (auto& array : out) outputs.push_back(array.data());
+    network.run(2, inputs, outputs, {}, {});
+}
+
+}  // namespace
+
+void test_malformed(Random& random) {
+    const auto owned = random_program(random);
+    Mutation mutation(*owned, random);
+    for (int i = random.from(1, 3); i > 0; i--) mutation.one();
+    try {
+        check(owned->program);
+    } catch (const std::invalid_argument&) {
+        return;
+    }
+    if (!affordable(owned->program)) return;
+    std::vector<const char*> names;
+    for (const char* const* name = available_kernels(); *name; name++) names.push_back(*name);
+    run_once(owned->program, random.pick(names), random.from(1, 3));
+}
+
+// Sizes whose products leave the numbers that hold them.
+
+// Borders of one value that are allowed one by one, but not together.
+void test_borders(Random& random) {
+    OwnedProgram owned;
+    Program& p = owned.program;
+    p.values = {{1, 1, 1}, {1, 1, 1}, {1, 1, 1}};
+    p.inputs = {0};
+    p.outputs = {1, 2};
+    p.layers = 1;
+    for (const bool down : {true, false}) {
+        Operation op = operation(Kind::conv, 0, down ? 1 : 2);
+        op.weight = owned.array(random, {1, 1, 1, 1}, 1);
+        op.layer = 0;
+        (down ? op.top : op.left) = 1 << 20;
+        p.operations.push_back(op);
+    }
+    try {
+        Network(p, *find_kernels("scalar"), 1);
+    } catch (const std::invalid_argument&) {
+        return;
+    }
+    throw Failure("accepted a border of 2^40 positions");
+}
+
+void test_long_grids(Random&) {
+    for (const bool down : {true, false}) {
+        const Value line = down ? Value{1, 70000, 1} : Value{1, 1, 70000};
+        Program p;
+        p.values = {line, line};
+        p.inputs = {0};
+        p.outputs = {1};
+        p.operations = {operation(Kind::pool_to_grid, 0, 1)};
+        run_once(p, "", 1);
+    }
+}
+
+// Windows that reach past any number may be refused; those of one element may not reach anywhere.
+void test_wide_windows(Random&) {
+    for (const int kernel : {1, 2, 4096}) {
+        Program p;
+        p.values = {{4096, 1, 1}, {4096, 1, 1}};
+        p.inputs = {0};
+        p.outputs = {1};
+        Operation op = operation(Kind::pool, 0, 1);
+        op.kernel = {kernel, 1};
+        op.dilation = {1 << 20, 1 << 20};
+        p.operations = {op};
+        try {
+            check(p);
+        } catch (const std::invalid_argument&) {
+            continue;
+        }
+        run_once(p, "", 1);
+    }
+}
+
+}  // namespace convgate::testing

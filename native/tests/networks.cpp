@@ -72,10 +72,12 @@ void close(const std::vector<float>& found, const std::vector<float>& expected, 
     float largest = 1;
     for (const float x : expected) largest = std::max(largest, std::abs(x));
     for (std::size_t i = 0; i < expected.size(); i++)
-        require(std::abs(found[i] - expected[i]) <= 2e-5f * largest, what, ": element ", i, " of ", expected.size(), " is ", found[i], ", expected ", expected[i]);
+        require(std::abs(found[i] - expected[i]) <= 2e-5f * largest, what, ": element ", i, " of ", expected.size(), " is ",
+                found[i], ", expected ", expected[i]);
 }
 
-std::vector<Reference> references(const Program& program, const Batch& batch, const std::vector<std::vector<std::uint8_t>>& masks) {
+std::vector<Reference> references(const Program& program, const Batch& batch,
+                                  const std::vector<std::vector<std::uint8_t>>& masks) {
     std::vector<Reference> all;
     for (int sample = 0; sample < batch.size; sample++) {
         std::vector<std::vector<float>> inputs;
@@ -87,46 +89,58 @@ std::vector<Reference> references(const Program& program, const Batch& batch, co
     return all;
 }
 
-void compare(const Program& program, const Batch& batch, const Results& results, const std::vector<Reference>& expected, const std::string& where) {
+void compare(const Program& program, const Batch& batch, const Results& results, const std::vector<Reference>& expected,
+             const std::string& where) {
     for (int sample = 0; sample < batch.size; sample++) {
         const Reference& reference = expected[sample];
         const std::string at = where + ", sample " + std::to_string(sample) + " of " + std::to_string(batch.size);
         for (std::size_t l = 0; l < reference.macs.size(); l++) {
             const std::int64_t macs = results.macs[sample * program.layers + l];
-            require(macs == reference.macs[l], at, ": layer ", l, " executed ", macs, " MACs, expected ", reference.macs[l]);
+            require(macs == reference.macs[l], at, ": layer ", l, " executed ", macs, " MACs, expected ",
+                    reference.macs[l]);
         }
         for (std::size_t g = 0; g < program.gates.size(); g++) {
             const auto logits = part(results.logits[g], sample, batch.size);
             const auto mask = part(results.masks[g], sample, batch.size);
             close(logits, reference.logits[g], at + ", logits of gate " + std::to_string(g));
             for (std::size_t i = 0; i < mask.size(); i++)
-                require(mask[i] == (batch.given[g].empty() ? logits[i] >= 0 : part(batch.given[g], sample, batch.size)[i]), at,
-                        ": unit ", i, " of gate ", g, " is ", int{mask[i]}, " for a logit of ", logits[i]);
+                require(mask[i] == (batch.given[g].empty() ? logits[i] >= 0 : part(batch.given[g], sample, batch.size)[i]),
+                        at, ": unit ", i, " of gate ", g, " is ", int{mask[i]}, " for a logit of ", logits[i]);
         }
         for (std::size_t o = 0; o < program.outputs.size(); o++)
-            close(part(results.outputs[o], sample, batch.size), reference.values[program.outputs[o]], at + ", value " + std::to_string(program.outputs[o]));
+            close(part(results.outputs[o], sample, batch.size), reference.values[program.outputs[o]],
+                  at + ", value " + std::to_string(program.outputs[o]));
     }
 }
 
 // One line per operation, for a failure's message.
 std::string describe(const Program& program) {
-    static const char* const kinds[] = {"conv", "pool", "pool_to_grid", "activate", "affine", "add", "multiply", "concat", "slice", "decide", "mask"};
+    static const char* const kinds[] = {"conv",     "pool",   "pool_to_grid", "activate", "affine", "add",
+                                        "multiply", "concat", "slice",        "decide",   "mask"};
     std::ostringstream out;
     for (const Operation& op : program.operations) {
         out << "\n  " << kinds[static_cast<int>(op.kind)];
-        for (const int v : op.inputs) out << ' ' << v << '[' << program.values[v].channels << ' ' << program.values[v].height << 'x' << program.values[v].width << ']';
+        for (const int v : op.inputs)
+            out << ' ' << v << '[' << program.values[v].channels << ' ' << program.values[v].height << 'x'
+                << program.values[v].width << ']';
         out << " -> " << op.output;
-        if (op.kind != Kind::decide) out << '[' << program.values[op.output].channels << ' ' << program.values[op.output].height << 'x' << program.values[op.output].width << ']';
+        if (op.kind != Kind::decide)
+            out << '[' << program.values[op.output].channels << ' ' << program.values[op.output].height << 'x'
+                << program.values[op.output].width << ']';
         out << " act " << static_cast<int>(op.activation);
         if (op.kind == Kind::conv || op.kind == Kind::pool)
-            out << " kernel " << op.kernel.y << 'x' << op.kernel.x << " stride " << op.stride.y << 'x' << op.stride.x << " dilation " << op.dilation.y << 'x'
-                << op.dilation.x << " padding " << op.top << ' ' << op.left << ' ' << op.bottom << ' ' << op.right;
+            out << " kernel " << op.kernel.y << 'x' << op.kernel.x << " stride " << op.stride.y << 'x' << op.stride.x
+                << " dilation " << op.dilation.y << 'x' << op.dilation.x << " padding " << op.top << ' ' << op.left << ' '
+                << op.bottom << ' ' << op.right;
         if (op.kind == Kind::conv)
-            out << " groups " << op.groups << " gates " << op.positions << ' ' << op.in_channels << ' ' << op.out_channels << " layer " << op.layer;
+            out << " groups " << op.groups << " gates " << op.positions << ' ' << op.in_channels << ' ' << op.out_channels
+                << " layer " << op.layer;
         if (op.kind == Kind::mask) out << " gate " << op.gate;
     }
     out << "\n  gates";
-    for (const Gate& gate : program.gates) out << (gate.spatial ? " spatial " : " channel ") << gate.rows << 'x' << gate.columns << " group " << gate.group << ';';
+    for (const Gate& gate : program.gates)
+        out << (gate.spatial ? " spatial " : " channel ") << gate.rows << 'x' << gate.columns << " group " << gate.group
+            << ';';
     return out.str();
 }
 
@@ -147,7 +161,8 @@ void test_networks(Random& random) {
             const Results results = run(network, program, batch);
             compare(program, batch, results, references(program, batch, results.masks), where);
             const Results again = run(network, program, batch);
-            require(again.outputs == results.outputs && again.macs == results.macs && again.masks == results.masks, where, ": a second call differs");
+            require(again.outputs == results.outputs && again.macs == results.macs && again.masks == results.masks, where,
+                    ": a second call differs");
         } catch (const std::exception& error) {
             throw Failure(where + ": " + error.what() + describe(program));
         }
@@ -167,7 +182,8 @@ void test_shared_network(Random& random) {
             try {
                 Network second(other->program, kernels, own.from(1, 3));
                 for (int i = 0; i < 10; i++)
-                    for (const auto& [network, program] : {std::pair(&shared, &owned->program), std::pair(&second, &other->program)}) {
+                    for (const auto& [network, program] :
+                         {std::pair(&shared, &owned->program), std::pair(&second, &other->program)}) {
                         const Batch batch = random_batch(own, *program, own.from(1, 4), 1);
                         const Results results = run(*network, *program, batch);
                         compare(*program, batch, results, references(*program, batch, results.masks), "in several threads");

@@ -1,4 +1,5 @@
-// Threads: every item of a loop runs once, whatever the loops' lengths, and pools in several threads do not disturb each other.
+// Threads: every item of a loop runs once, whatever the loops' lengths, and pools in several threads do not disturb each
+// other.
 #include <numeric>
 #include <thread>
 
@@ -24,8 +25,10 @@ void stress(std::uint64_t seed, std::string& error) {
                     counts[item]++;
                     by_thread[thread]++;
                 });
-                for (int item = 0; item < items; item++) require(counts[item] == 1, "item ", item, " of ", items, " ran ", counts[item], " times");
-                require(std::accumulate(by_thread.begin(), by_thread.end(), 0LL) == items, "threads ran another number of items");
+                for (int item = 0; item < items; item++)
+                    require(counts[item] == 1, "item ", item, " of ", items, " ran ", counts[item], " times");
+                require(std::accumulate(by_thread.begin(), by_thread.end(), 0LL) == items,
+                        "threads ran another number of items");
                 // Long enough, now and then, for the others to go to sleep.
                 if (random.chance(0.01)) std::this_thread::sleep_for(std::chrono::microseconds(200));
             }
@@ -40,7 +43,8 @@ void stress(std::uint64_t seed, std::string& error) {
 void test_pool(Random& random) {
     std::string errors[3];
     std::vector<std::thread> threads;
-    for (std::string& error : errors) threads.emplace_back(stress, static_cast<std::uint64_t>(random.from(0, 1 << 30)), std::ref(error));
+    for (std::string& error : errors)
+        threads.emplace_back(stress, static_cast<std::uint64_t>(random.from(0, 1 << 30)), std::ref(error));
     for (std::thread& thread : threads) thread.join();
     for (const std::string& error : errors) require(error.empty(), error);
     // Pools that have nothing to do still end.

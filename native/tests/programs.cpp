@@ -18,7 +18,8 @@ Array OwnedProgram::array(Random& random, std::vector<std::size_t> shape, float 
 
 namespace {
 
-constexpr Activation zero_preserving[] = {Activation::none, Activation::relu, Activation::relu6, Activation::hardswish, Activation::silu};
+constexpr Activation zero_preserving[] = {Activation::none, Activation::relu, Activation::relu6, Activation::hardswish,
+                                          Activation::silu};
 
 class Builder {
 public:
@@ -48,7 +49,9 @@ private:
     }
 
     // Recent values more often, so that programs are chains with shortcuts.
-    int source() { return usable[usable.size() - 1 - std::min<std::size_t>(random.from(0, 3) * random.from(0, 1), usable.size() - 1)]; }
+    int source() {
+        return usable[usable.size() - 1 - std::min<std::size_t>(random.from(0, 3) * random.from(0, 1), usable.size() - 1)];
+    }
 
     void add(Operation op) {
         program.operations.push_back(std::move(op));
@@ -109,7 +112,8 @@ private:
         std::vector<int> known;
         for (std::size_t g = 0; g < program.gates.size(); g++) {
             const Gate& gate = program.gates[g];
-            if (gate.spatial == spatial && (spatial || gate.rows == (channels + gate.group - 1) / gate.group)) known.push_back(static_cast<int>(g));
+            if (gate.spatial == spatial && (spatial || gate.rows == (channels + gate.group - 1) / gate.group))
+                known.push_back(static_cast<int>(g));
         }
         return known.empty() ? -1 : random.pick(known);
     }
@@ -138,7 +142,10 @@ private:
         Operation conv = operation(Kind::conv, {pooled}, value(logits.channels, logits.height, logits.width));
         conv.kernel = {kernel, kernel};
         conv.top = conv.left = conv.bottom = conv.right = kernel / 2;
-        conv.weight = owned.array(random, {static_cast<std::size_t>(logits.channels), static_cast<std::size_t>(from.channels), static_cast<std::size_t>(kernel), static_cast<std::size_t>(kernel)}, 1);
+        conv.weight = owned.array(random,
+                                  {static_cast<std::size_t>(logits.channels), static_cast<std::size_t>(from.channels),
+                                   static_cast<std::size_t>(kernel), static_cast<std::size_t>(kernel)},
+                                  1);
         conv.layer = program.layers++;
         if (!zero[a].empty() && random.chance(0.5)) conv.in_channels = random.pick(zero[a]);
         program.operations.push_back(conv);
@@ -152,7 +159,8 @@ private:
         const Value in = program.values[a];
         const int kind = random.from(0, 9);
         const bool depthwise = kind == 0 || kind == 1;
-        const int kernel_y = random.pick({1, 1, 1, 3, 3, 5, 2}), kernel_x = random.chance(0.85) ? kernel_y : random.pick({1, 3, 7});
+        const int kernel_y = random.pick({1, 1, 1, 3, 3, 5, 2}),
+                  kernel_x = random.chance(0.85) ? kernel_y : random.pick({1, 3, 7});
         Operation op = operation(Kind::conv, {a}, -1);
         op.kernel = {kernel_y, kernel_x};
         op.dilation = {random.chance(0.85) ? 1 : 2, random.chance(0.85) ? 1 : 2};
@@ -168,22 +176,34 @@ private:
             op.groups = random.pick(divisors);
             out = op.groups * random.pick({1, 2, 3, 5, 17});
         }
+        // Often of the input's shape, so that there is something to add.
+        const bool residual = random.chance(0.4);
+        if (residual) {
+            op.stride = {1, 1};
+            if (kind != 2) out = in.channels;
+        }
         // Paddings that keep the size, none, or anything.
-        const int style = random.from(0, 3), reach_y = (kernel_y - 1) * op.dilation.y, reach_x = (kernel_x - 1) * op.dilation.x;
+        const int style = residual ? 1 : random.from(0, 3), reach_y = (kernel_y - 1) * op.dilation.y,
+                  reach_x = (kernel_x - 1) * op.dilation.x;
         if (style == 0) {
-            op.top = random.from(0, 3), op.bottom = random.from(0, 3), op.left = random.from(0, 3), op.right = random.from(0, 3);
+            op.top = random.from(0, 3), op.bottom = random.from(0, 3), op.left = random.from(0, 3),
+            op.right = random.from(0, 3);
         } else if (style < 3) {
             op.top = reach_y / 2, op.bottom = reach_y - op.top, op.left = reach_x / 2, op.right = reach_x - op.left;
         }
-        const int room_y = in.height + op.top + op.bottom - reach_y - 1, room_x = in.width + op.left + op.right - reach_x - 1;
+        const int room_y = in.height + op.top + op.bottom - reach_y - 1,
+                  room_x = in.width + op.left + op.right - reach_x - 1;
         if (room_y < 0 || room_x < 0) return;
         const Value shape{out, room_y / op.stride.y + 1, room_x / op.stride.x + 1};
-        if (static_cast<long long>(shape.positions()) * shape.channels * in.channels / op.groups * kernel_y * kernel_x > 1500000) return;
+        if (static_cast<long long>(shape.positions()) * shape.channels * in.channels / op.groups * kernel_y * kernel_x >
+            1500000)
+            return;
         if (random.chance(0.4)) op.positions = spatial_gate(shape);
         if (random.chance(0.4)) op.out_channels = channel_gate(out);
         if (!zero[a].empty() && random.chance(0.7)) op.in_channels = random.pick(zero[a]);
         // A depthwise convolution counts its channels once: both sides are gated by the same gate, or one of them is not.
-        if (op.groups > 1 && op.groups == in.channels && out == in.channels && op.in_channels >= 0) op.out_channels = op.in_channels;
+        if (op.groups > 1 && op.groups == in.channels && out == in.channels && op.in_channels >= 0)
+            op.out_channels = op.in_channels;
         op.output = value(out, shape.height, shape.width);
         std::vector<int> alike;
         for (const int v : usable) {
@@ -231,10 +251,13 @@ private:
         std::vector<int> others;
         for (const int v : usable) {
             const Value& other = program.values[v];
-            if (other.channels == in.channels && (other.positions() == 1 || (other.height == in.height && other.width == in.width))) others.push_back(v);
+            if (other.channels == in.channels &&
+                (other.positions() == 1 || (other.height == in.height && other.width == in.width)))
+                others.push_back(v);
         }
         const int b = random.pick(others);
-        Operation op = operation(random.chance(0.6) ? Kind::add : Kind::multiply, {a, b}, value(in.channels, in.height, in.width));
+        Operation op =
+            operation(random.chance(0.6) ? Kind::add : Kind::multiply, {a, b}, value(in.channels, in.height, in.width));
         if (op.kind == Kind::add) op.activation = any_activation();
         if (op.kind == Kind::multiply) zero[op.output] = zero[a];
         add(op);
@@ -245,7 +268,8 @@ private:
         Operation op = operation(Kind::concat, {a}, -1);
         int total = in.channels;
         for (const int v : usable)
-            if (program.values[v].height == in.height && program.values[v].width == in.width && total < 150 && random.chance(0.5)) {
+            if (program.values[v].height == in.height && program.values[v].width == in.width && total < 150 &&
+                random.chance(0.5)) {
                 op.inputs.push_back(v);
                 total += program.values[v].channels;
             }

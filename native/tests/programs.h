@@ -26,6 +26,7 @@ struct Reference {
     std::vector<long long> macs;             // per layer
 };
 // `masks`: per gate, what it decides or is given.
-Reference reference(const Program&, const std::vector<std::vector<float>>& inputs, const std::vector<std::vector<std::uint8_t>>& masks);
+Reference reference(const Program&, const std::vector<std::vector<float>>& inputs,
+                    const std::vector<std::vector<std::uint8_t>>& masks);
 
 }  // namespace convgate::testing

@@ -26,7 +26,9 @@ struct Executor {
     Reference result;
 
     const Value& shape(int v) const { return program.values[v]; }
-    static std::size_t at(const Value& v, int c, int y, int x) { return (static_cast<std::size_t>(c) * v.height + y) * v.width + x; }
+    static std::size_t at(const Value& v, int c, int y, int x) {
+        return (static_cast<std::size_t>(c) * v.height + y) * v.width + x;
+    }
     float read(int v, int c, int y, int x) const { return result.values[v][at(shape(v), c, y, x)]; }
 
     bool tile(int gate, const Value& v, int y, int x) const {
@@ -53,7 +55,8 @@ struct Executor {
         for (int y = 0; y < out.height; y++)
             for (int x = 0; x < out.width; x++) positions += tile(op.positions, out, y, x);
         for (int o = 0; o < out.channels; o++)
-            for (int i = 0; i < ins; i++) pairs += channel(op.out_channels, o) && channel(op.in_channels, o / outs * ins + i);
+            for (int i = 0; i < ins; i++)
+                pairs += channel(op.out_channels, o) && channel(op.in_channels, o / outs * ins + i);
         result.macs[op.layer] += positions * pairs * op.kernel.y * op.kernel.x;
         each(op.output, [&](int o, int y, int x) {
             double sum = 0;
@@ -63,7 +66,8 @@ struct Executor {
                 for (int i = 0; i < ins; i++)
                     for (int ky = 0; ky < op.kernel.y; ky++)
                         for (int kx = 0; kx < op.kernel.x; kx++, w++) {
-                            const int iy = y * op.stride.y - op.top + ky * op.dilation.y, ix = x * op.stride.x - op.left + kx * op.dilation.x;
+                            const int iy = y * op.stride.y - op.top + ky * op.dilation.y,
+                                      ix = x * op.stride.x - op.left + kx * op.dilation.x;
                             if (iy >= 0 && iy < in.height && ix >= 0 && ix < in.width)
                                 sum += static_cast<double>(*w) * read(op.inputs[0], o / outs * ins + i, iy, ix);
                         }
@@ -80,7 +84,8 @@ struct Executor {
             int inside = 0, padded = 0;
             for (int ky = 0; ky < op.kernel.y; ky++)
                 for (int kx = 0; kx < op.kernel.x; kx++) {
-                    const int iy = y * op.stride.y - op.top + ky * op.dilation.y, ix = x * op.stride.x - op.left + kx * op.dilation.x;
+                    const int iy = y * op.stride.y - op.top + ky * op.dilation.y,
+                              ix = x * op.stride.x - op.left + kx * op.dilation.x;
                     padded += iy < in.height + op.bottom && ix < in.width + op.right;
                     if (iy < 0 || iy >= in.height || ix < 0 || ix >= in.width) continue;
                     inside++;
@@ -100,26 +105,35 @@ struct Executor {
             double sum = 0;
             int n = 0;
             for (int iy = begin(y, in.height, out.height); iy < end(y, in.height, out.height); iy++)
-                for (int ix = begin(x, in.width, out.width); ix < end(x, in.width, out.width); ix++, n++) sum += read(op.inputs[0], c, iy, ix);
+                for (int ix = begin(x, in.width, out.width); ix < end(x, in.width, out.width); ix++, n++)
+                    sum += read(op.inputs[0], c, iy, ix);
             return sum / n;
         });
     }
 
     void operation(const Operation& op) {
         const int a = op.inputs[0], b = op.inputs.size() > 1 ? op.inputs[1] : a;
-        const auto second = [&](int c, int y, int x) { return shape(b).positions() == 1 ? read(b, c, 0, 0) : read(b, c, y, x); };
+        const auto second = [&](int c, int y, int x) {
+            return shape(b).positions() == 1 ? read(b, c, 0, 0) : read(b, c, y, x);
+        };
         switch (op.kind) {
             case Kind::conv: return conv(op);
             case Kind::pool: return pool(op);
             case Kind::pool_to_grid: return pool_to_grid(op);
-            case Kind::activate: return each(op.output, [&](int c, int y, int x) { return activated(read(a, c, y, x), op.activation); });
+            case Kind::activate:
+                return each(op.output, [&](int c, int y, int x) { return activated(read(a, c, y, x), op.activation); });
             case Kind::affine:
                 return each(op.output, [&](int c, int y, int x) {
-                    return activated(static_cast<double>(read(a, c, y, x)) * op.weight.data[c] + op.bias.data[c], op.activation);
+                    return activated(static_cast<double>(read(a, c, y, x)) * op.weight.data[c] + op.bias.data[c],
+                                     op.activation);
                 });
             case Kind::add:
-                return each(op.output, [&](int c, int y, int x) { return activated(static_cast<double>(read(a, c, y, x)) + second(c, y, x), op.activation); });
-            case Kind::multiply: return each(op.output, [&](int c, int y, int x) { return static_cast<double>(read(a, c, y, x)) * second(c, y, x); });
+                return each(op.output, [&](int c, int y, int x) {
+                    return activated(static_cast<double>(read(a, c, y, x)) + second(c, y, x), op.activation);
+                });
+            case Kind::multiply:
+                return each(op.output,
+                            [&](int c, int y, int x) { return static_cast<double>(read(a, c, y, x)) * second(c, y, x); });
             case Kind::concat:
                 return each(op.output, [&](int c, int y, int x) {
                     for (const int v : op.inputs) {
@@ -150,7 +164,8 @@ struct Executor {
 
 }  // namespace
 
-Reference reference(const Program& program, const std::vector<std::vector<float>>& inputs, const std::vector<std::vector<std::uint8_t>>& masks) {
+Reference reference(const Program& program, const std::vector<std::vector<float>>& inputs,
+                    const std::vector<std::vector<std::uint8_t>>& masks) {
     Executor executor{program, masks, {}};
     executor.result.values.resize(program.values.size());
     executor.result.logits.resize(program.gates.size());

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -71,9 +72,10 @@ public:
     T* data() const { return data_; }
     std::size_t size() const { return size_; }
     T& operator[](std::size_t i) const { return data_[i]; }
-    void copy(const std::vector<T>& from) const { std::memcpy(data_, from.data(), size_ * sizeof(T)); }
+    void copy(const std::vector<T>& from) const { std::copy_n(from.data(), size_, data_); }
     bool intact() const {
-        const unsigned char *begin = reinterpret_cast<unsigned char*>(data_), *end = reinterpret_cast<unsigned char*>(data_ + size_);
+        const unsigned char *begin = reinterpret_cast<unsigned char*>(data_),
+                            *end = reinterpret_cast<unsigned char*>(data_ + size_);
         for (const unsigned char* p = pages_; p < pages_ + inner_; p++)
             if ((p < begin || p >= end) && *p != canary) return false;
         return true;
@@ -98,6 +100,8 @@ void test_networks(Random&);
 void test_shared_network(Random&);
 void test_pool(Random&);
 void test_malformed(Random&);
-void test_limits(Random&);
+void test_borders(Random&);
+void test_long_grids(Random&);
+void test_wide_windows(Random&);
 
 }  // namespace convgate::testing

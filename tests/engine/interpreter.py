@@ -9,8 +9,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from convgate.engine import program as p
-
 ACTIVATIONS = {
     "none": lambda x: x,
     "relu": F.relu,

@@ -2,16 +2,41 @@
 
 import json
 from argparse import ArgumentParser
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-__all__ = ["add_json", "news", "show", "show_metrics"]
+__all__ = ["add_json", "add_options", "news", "options", "show", "show_metrics"]
 
 
 def add_json(parser: ArgumentParser) -> None:
     """The option for programs that read the result."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else, to stdout")
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """The option for those of a method."""
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the method; may be repeated"
+    )
+
+
+def options(pairs: Sequence[str]) -> dict[str, object]:
+    """What `add_options` collected, values read as YAML. Raises `InputError` for what is no NAME=VALUE."""
+    import yaml
+
+    from convgate.errors import InputError
+
+    found: dict[str, object] = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator:
+            raise InputError(f"--option {pair}: write it as NAME=VALUE")
+        try:
+            found[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InputError(f"--option {pair}: {value} is no YAML value ({error})") from error
+    return found
 
 
 def news() -> tuple[Callable[[str], None], bool]:

@@ -12,7 +12,7 @@ Examples:
 
 from argparse import ArgumentParser, Namespace
 
-from convgate.commands.console import add_json, show
+from convgate.commands.console import add_json, add_options, options, show
 
 __all__ = ["add_arguments", "run"]
 
@@ -21,9 +21,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """The options of `convgate plan`."""
     parser.add_argument("model", help="a torchvision name, timm/NAME, or a CIFAR backbone (cifar_resnet20, ..)")
     parser.add_argument("--method", default="DualGating", help="the gating method (default: %(default)s)")
-    parser.add_argument(
-        "--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the method; may be repeated"
-    )
+    add_options(parser)
     parser.add_argument("--size", type=int, help="height and width of the images (default: 32 for CIFAR, else 224)")
     add_json(parser)
 
@@ -43,23 +41,6 @@ def run(arguments: Namespace) -> None:
         size = 32 if arguments.model in OWN else 224
     if size < 1:
         raise InputError(f"--size {size}: images are at least 1 pixel wide")
-    method = create_method(arguments.method, _options(arguments.option))
+    method = create_method(arguments.method, options(arguments.option))
     planned = plan(create_model(arguments.model), method, torch.zeros(1, 3, size, size))
     show(planned.as_data() if arguments.json else planned)
-
-
-def _options(pairs: list[str]) -> dict[str, object]:
-    import yaml
-
-    from convgate.errors import InputError
-
-    options = {}
-    for pair in pairs:
-        name, separator, value = pair.partition("=")
-        if not separator:
-            raise InputError(f"--option {pair}: write it as NAME=VALUE")
-        try:
-            options[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise InputError(f"--option {pair}: {value} is no YAML value ({error})") from error
-    return options

@@ -10,7 +10,7 @@ import numpy as np
 
 from convgate.engine import _native  # type: ignore[attr-defined]
 from convgate.engine.program import Affine, Conv, Decide, Mask, Operation, Pool, Program, Slice
-from convgate.errors import InputError
+from convgate.errors import InputError, ProgramError
 
 __all__ = ["NativeNetwork", "Results", "choose_isa", "choose_threads", "instruction_sets"]
 
@@ -71,7 +71,16 @@ class NativeNetwork:
         operations = [numbers.operation(operation) for operation in program.operations]
         _log.info("%d operations with %s kernels on %d thread(s)", len(operations), isa, threads)
         self.program = program
-        self.native = _native.Network(
+        try:
+            self.native = self._build(numbers, operations, threads, isa)
+        except ValueError as error:
+            raise ProgramError(f"the program does not hold together: {error}") from None
+        except RuntimeError as error:
+            raise InputError(f"no engine with {threads} threads can be started here ({error}); give fewer") from None
+
+    def _build(self, numbers: "_Numbers", operations: list[dict[str, Any]], threads: int, isa: str) -> Any:
+        program = self.program
+        return _native.Network(
             values=[(v.channels, v.height, v.width) for v in program.values],
             gates=[(g.kind == "spatial", g.rows, g.columns, g.group) for g in program.gates],
             operations=operations,

@@ -11,7 +11,14 @@ __all__ = ["expand_channels", "expand_tiles", "mask_channels", "mask_positions"]
 
 def expand_tiles(mask: Tensor, size: tuple[int, int]) -> Tensor:
     """Spread a tile mask [N, 1, rows, columns] over positions [N, 1, *size], nearest neighbour."""
-    return mask if tuple(mask.shape[2:]) == tuple(size) else F.interpolate(mask, size=size, mode="nearest")
+    for dim, extent in ((2, size[0]), (3, size[1])):
+        tiles = mask.shape[dim]
+        if extent % tiles:
+            mask = F.interpolate(mask, size=(extent, mask.shape[3]) if dim == 2 else (mask.shape[2], extent), mode="nearest")
+        elif extent != tiles:
+            # Interpolating even tiles is off by a position for some sizes (82 by 2 is one): its factor is rounded.
+            mask = mask.repeat_interleave(extent // tiles, dim)
+    return mask
 
 
 def expand_channels(mask: Tensor, channels: int, group: int) -> Tensor:

@@ -1,0 +1,57 @@
+// A long product in steps that keep the weights of each step in the first-level cache while all positions use them.
+#pragma once
+
+#include <algorithm>
+
+#include "../kernels/table.h"
+
+namespace convgate {
+
+constexpr int step_floats = 8192;  // of weights
+
+inline int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
+// The weights of a product: row (tap, i) is at weights + tap * tap_stride + row(i) * vectors * lanes.
+struct BlockWeights {
+    const float* weights;
+    std::ptrdiff_t tap_stride;
+    const std::int32_t* rows;  // row(i), or null: i
+    int vectors;
+};
+
+// `args` with everything but what changes from step to step; `in` inputs of each of `taps` taps; `count` positions.
+inline void product_in_steps(const Kernels& kernels, Product args, const std::ptrdiff_t* taps, int tap_count, int in,
+                             const BlockWeights& block, int count) {
+    const int row = block.vectors * kernels.lanes;
+    args.tap_stride = args.ahead_tap = block.tap_stride;
+    args.ahead_stride = row;
+    args.weight_rows = block.rows;
+    // Either several whole taps at once, or a part of one tap's inputs.
+    const int rows_at_once = std::max(step_floats / row, 1);
+    const int parts = std::max(ceil_div(in, rows_at_once), 1);
+    const int taps_at_once = parts > 1 ? 1 : std::max(rows_at_once / std::max(in, 1), 1);
+    const int steps = parts > 1 ? tap_count * parts : ceil_div(tap_count, taps_at_once);
+    const auto tap_of = [&](int step) { return parts > 1 ? step / parts : tap_count * step / steps; };
+    const auto begin_of = [&](int step) { return in * (step % parts) / parts; };
+    for (int step = 0; step < steps; step++) {
+        const int tap = tap_of(step), next_tap = tap_of(step + 1), next_begin = begin_of(step + 1);
+        args.taps = taps + tap;
+        args.tap_count = parts > 1 ? 1 : next_tap - tap;
+        args.begin = begin_of(step);
+        args.end = in * (step % parts + 1) / parts;
+        args.first = step == 0;
+        args.last = step == steps - 1;
+        const int shift = block.rows && in ? block.rows[next_begin] - block.rows[args.begin] : next_begin - args.begin;
+        args.weights = block.weights + tap * block.tap_stride;
+        const float* ahead = block.weights + next_tap * block.tap_stride + static_cast<std::ptrdiff_t>(shift) * row;
+        // Even tiles: none is so small that its product waits for weights.
+        const int tiles = ceil_div(count, kernels.tile[block.vectors - 1]);
+        for (int i = 0; i < tiles; i++) {
+            const int begin = count * i / tiles, end = count * (i + 1) / tiles;
+            args.ahead = ahead + i % block.vectors * kernels.lanes;
+            kernels.product[block.vectors - 1][end - begin - 1](args, begin);
+        }
+    }
+}
+
+}  // namespace convgate

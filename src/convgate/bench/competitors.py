@@ -1,0 +1,141 @@
+"""The engines that are timed against each other: each builds a function from images to outputs, both NumPy arrays."""
+
+import copy
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from convgate.bench.exchange import onnxruntime_session, openvino_request
+from convgate.bench.subject import Subject
+from convgate.errors import InputError, LoweringError
+
+__all__ = ["COMPETITORS", "Built", "Competitor", "choose"]
+
+Call = Callable[[np.ndarray], np.ndarray]
+"""float32 [N, C, H, W] -> float32 [N, ...]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Built:
+    """An engine ready to be called; `note` is what a reader must know, `engine` convgate's own, where it is one."""
+
+    call: Call
+    note: str = ""
+    engine: Any = None
+
+
+@dataclass(frozen=True)
+class Competitor:
+    """One row of the comparison.
+
+    `kind` is what is run, "dense" or "gated". `reference` marks the rows that the best dense float32 engine is chosen
+    from, `precision` says "default" where the engine may use less than float32.
+    """
+
+    name: str
+    label: str
+    kind: str
+    build: Callable[[Subject, int], Built]
+    reference: bool = False
+    precision: str = "float32"
+
+
+def choose(only: str | None) -> tuple[Competitor, ...]:
+    """The competitors named in `only`, separated by commas, or all. Raises `InputError` for an unknown name."""
+    if only is None:
+        return COMPETITORS
+    known = {competitor.name: competitor for competitor in COMPETITORS}
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise InputError(f"--only {only}: no engine {', '.join(unknown) or 'is named'}; they are: {', '.join(known)}")
+    return tuple(competitor for competitor in COMPETITORS if competitor.name in names)
+
+
+def _eager(subject: Subject, _threads: int) -> Built:
+    return Built(_in_torch(subject.dense, torch.inference_mode))
+
+
+def _compiled(subject: Subject, _threads: int) -> Built:
+    # Frozen: weights become constants, norms are folded into them, and layouts are chosen for the processor. Freezing
+    # needs the plain no_grad. A copy: what torch.compile leaves on a module is not the eager row's.
+    torch.compiler.reset()
+    compiled = torch.compile(copy.deepcopy(subject.dense), options={"freezing": True}, dynamic=False)
+    call = _in_torch(compiled, torch.no_grad)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the compiler's own, about its own code
+        for images in subject.inputs[:2]:
+            call(images)
+    return Built(call, "frozen")
+
+
+def _masked(subject: Subject, _threads: int) -> Built:
+    return Built(_in_torch(subject.network, torch.inference_mode), "computes everything, then masks")
+
+
+def _in_torch(module: Any, mode: Callable[[], Any]) -> Call:
+    def call(images: np.ndarray) -> np.ndarray:
+        with mode():
+            output: np.ndarray = module(torch.from_numpy(images)).numpy()
+        return output
+
+    return call
+
+
+def _onnxruntime(subject: Subject, threads: int) -> Built:
+    session = onnxruntime_session(subject.dense, subject.inputs[0], threads)
+    name = session.get_inputs()[0].name
+    return Built(lambda images: session.run(None, {name: images})[0])
+
+
+def _openvino(subject: Subject, threads: int) -> Built:
+    return _in_openvino(subject, threads, "f32")
+
+
+def _openvino_default(subject: Subject, threads: int) -> Built:
+    return _in_openvino(subject, threads, None)
+
+
+def _in_openvino(subject: Subject, threads: int, precision: str | None) -> Built:
+    request, used = openvino_request(subject.dense, subject.inputs[0], threads, precision)
+    # Sharing memory spares it two copies, as ours is spared them.
+    return Built(lambda images: request.infer([images], share_inputs=True, share_outputs=True)[0], f"ran in {used}")
+
+
+def _engine_dense(subject: Subject, threads: int) -> Built:
+    return _in_engine(subject.dense, subject, threads)
+
+
+def _engine_gated(subject: Subject, threads: int) -> Built:
+    return _in_engine(subject.network, subject, threads)
+
+
+def _in_engine(network: nn.Module, subject: Subject, threads: int) -> Built:
+    from convgate.engine.compile import compile as compile_engine
+
+    example = None if network is subject.network else torch.from_numpy(subject.inputs[0])
+    note = ""
+    try:
+        engine = compile_engine(network, example, threads=threads)
+    except LoweringError as error:
+        engine = compile_engine(network, example, threads=threads, fallback="torch")
+        note = f"PyTorch computes a part: {error}"
+    return Built(engine, note or engine.isa, engine)
+
+
+COMPETITORS = (
+    Competitor("eager", "PyTorch eager", "dense", _eager),
+    Competitor("torch-compile", "torch.compile", "dense", _compiled),
+    Competitor("onnxruntime", "ONNX Runtime", "dense", _onnxruntime, reference=True),
+    Competitor("openvino", "OpenVINO float32", "dense", _openvino, reference=True),
+    Competitor("openvino-default", "OpenVINO default", "dense", _openvino_default, precision="default"),
+    Competitor("masked", "PyTorch masked", "gated", _masked),
+    Competitor("engine-dense", "convgate dense", "dense", _engine_dense),
+    Competitor("engine-gated", "convgate gated", "gated", _engine_gated),
+)
+"""All rows, in the order in which they are shown."""

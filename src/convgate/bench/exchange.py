@@ -1,0 +1,73 @@
+"""Other runtimes by way of ONNX: the model is exported once per runtime and read from memory."""
+
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+__all__ = ["export", "onnxruntime_session", "openvino_request"]
+
+_OPSET = 17
+
+
+def export(model: nn.Module, images: np.ndarray) -> bytes:
+    """The model as ONNX, for inputs of exactly this shape, norms folded into convolutions; needs the `onnx` package."""
+    import onnx  # noqa: F401 -- the exporter needs it and its own complaint is obscure
+
+    example = torch.from_numpy(images)
+    with warnings.catch_warnings(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        # The exporter by tracing is deprecated, and its notice comes from several places. It is used all the same: it
+        # needs no further package, and its graphs are those that the runtimes know best.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.filterwarnings("ignore", message=".*(onnx|constant folding).*", category=UserWarning)
+        try:
+            torch.onnx.export(
+                model, (example,), path, opset_version=_OPSET, input_names=["images"], output_names=["output"],
+                dynamo=False,
+            )  # fmt: skip
+            return path.read_bytes()
+        except Exception:  # noqa: BLE001 -- whatever one exporter cannot do, the other may; its error is the one raised
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                model, (example,), input_names=["images"], output_names=["output"], dynamo=True, verbose=False
+            )
+            assert program is not None
+            return program.model_proto.SerializeToString()
+
+
+def onnxruntime_session(model: nn.Module, images: np.ndarray, threads: int) -> Any:
+    """An `onnxruntime.InferenceSession` on the processor, all optimisations on."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(export(model, images), options, providers=["CPUExecutionProvider"])
+
+
+def openvino_request(model: nn.Module, images: np.ndarray, threads: int, precision: str | None) -> tuple[Any, str]:
+    """(an `openvino.InferRequest` tuned for latency, the precision that it computes in).
+
+    `precision` "f32" asks for float32; None leaves it to OpenVINO, which takes bfloat16 where the processor has it.
+    """
+    import openvino
+
+    settings: dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
+    }
+    if precision is not None:
+        settings["INFERENCE_PRECISION_HINT"] = precision
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(export(model, images)), "CPU", settings)
+    used = compiled.get_property("INFERENCE_PRECISION_HINT")
+    return compiled.create_infer_request(), str(used.get_type_name() if hasattr(used, "get_type_name") else used)

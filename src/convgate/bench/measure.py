@@ -1,0 +1,146 @@
+"""The comparison: build every engine, check its outputs, time all of them in turns."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from convgate.bench.competitors import Built, Competitor
+from convgate.bench.machine import machine
+from convgate.bench.result import Result, Row
+from convgate.bench.subject import Subject
+from convgate.bench.timing import interleave
+from convgate.errors import InputError
+from convgate.gating import Decision, Decisions
+
+__all__ = ["measure"]
+
+_TOLERANCE = 1e-3
+# Relative; float32 engines come within 1e-5 of each other, and one that is far off computes something else.
+
+
+def measure(
+    subject: Subject,
+    competitors: Sequence[Competitor],
+    *,
+    threads: int,
+    seconds: float = 30.0,
+    rounds: int | None = None,
+    seed: int = 0,
+    say: Callable[[str], None] = lambda text: None,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Result:
+    """Time a subject in each of the competitors.
+
+    Competitors that are not installed, fail, or compute something else are rows with the reason. PyTorch's number of
+    threads is `threads` meanwhile.
+
+    Args:
+        subject: from `prepare`.
+        competitors: from `choose`.
+        threads: for each engine.
+        seconds: how long to time, all engines together; building and checking come on top.
+        rounds: how many samples of each, instead.
+        seed: of the order of the turns.
+        say: is told what is being built.
+        progress: is told the share of the timing that is done.
+
+    Raises:
+        InputError: a model whose output is no tensor, or numbers below 1.
+
+    """
+    if threads < 1 or (rounds is not None and rounds < 1) or seconds <= 0:
+        raise InputError(f"threads {threads}, rounds {rounds}, seconds {seconds}: all of them must be positive")
+    with _torch_threads(threads):
+        expected = {"dense": _outputs(subject, gated=False), "gated": _outputs(subject, gated=True)}
+        rows, calls = {}, {}
+        for competitor in competitors:
+            say(f"building {competitor.label}")
+            row = Row(competitor.name, competitor.label, competitor.kind, competitor.precision, competitor.reference)
+            try:
+                built = competitor.build(subject, threads)
+                row = _checked(row, built, subject, expected[competitor.kind])
+            except ImportError as error:
+                row = replace(row, failed=f"not installed ({error}); pip install 'convgate[bench]'")
+            except Exception as error:  # noqa: BLE001 -- other people's engines raise anything; the row tells
+                row = replace(row, failed=_one_line(f"{type(error).__name__}: {error}"))
+            rows[competitor.name] = row
+            if not row.failed:
+                calls[competitor.name] = _on_inputs(built, subject)
+        say(f"timing {len(calls)} engines")
+        samples = interleave(calls, seconds=seconds, rounds=rounds, seed=seed, progress=progress)
+    for name, own in samples.items():
+        timed = {"failed": _one_line(own.failed)} if own.failed else rows[name].timed(own.milliseconds)
+        rows[name] = replace(rows[name], calls=own.calls, **timed)
+    # The kernels' own count, where they ran; the ledger's otherwise.
+    counted = [row.macs for row in rows.values() if row.kind == "gated" and row.macs is not None]
+    return Result(tuple(rows.values()), subject.dense_macs, next(iter(counted), subject.gated_macs), machine(threads))
+
+
+def _on_inputs(built: Built, subject: Subject) -> Callable[[int], Any]:
+    """All engines get the same input in a round, and every input has its turn."""
+    inputs = subject.inputs
+    return lambda number: built.call(inputs[number % len(inputs)])
+
+
+@torch.no_grad()
+def _outputs(subject: Subject, *, gated: bool) -> list[np.ndarray]:
+    """PyTorch's outputs for the inputs."""
+    outputs = [(subject.network if gated else subject.dense)(torch.from_numpy(x)) for x in subject.inputs]
+    if not all(isinstance(output, torch.Tensor) for output in outputs):
+        raise InputError(f"{subject.model} returns a {type(outputs[0]).__name__}; only tensors can be compared")
+    return [output.numpy() for output in outputs]
+
+
+def _checked(row: Row, built: Built, subject: Subject, expected: list[np.ndarray]) -> Row:
+    """The row with how far its outputs are from PyTorch's; failed, if too far."""
+    note = built.note
+    if row.engine == "engine-gated":
+        expected, flipped = _with_decisions_of(built, subject)
+        # A logit next to zero may round to either side; the network is then asked what it makes of those decisions.
+        note += f"; {flipped} decisions differ from PyTorch's, compared given these" if flipped else ""
+    pairs = [(np.array(built.call(x)), y) for x, y in zip(subject.inputs, expected, strict=True)]
+    difference = max(_difference(actual, wanted) for actual, wanted in pairs)
+    macs = float(np.mean([built.engine.run(x).macs for x in subject.inputs])) if built.engine else None
+    row = replace(row, difference=difference, note=note, macs=macs)
+    if not difference <= _TOLERANCE and row.precision == "float32":
+        return replace(row, failed=f"its outputs differ from PyTorch's by {difference:.2g} of the largest")
+    return row
+
+
+def _difference(actual: np.ndarray, wanted: np.ndarray) -> float:
+    scale = max(float(np.abs(wanted).max()), float(np.finfo(np.float32).tiny))
+    return float(np.abs(actual.reshape(wanted.shape) - wanted).max()) / scale
+
+
+@torch.no_grad()
+def _with_decisions_of(built: Built, subject: Subject) -> tuple[list[np.ndarray], int]:
+    """(the masked network's outputs given the engine's decisions, how many of them it would take otherwise)."""
+    outputs, flipped = [], 0
+    for x in subject.inputs:
+        images = torch.from_numpy(x)
+        _, own = subject.network.decide(images)
+        run = built.engine.run(x)
+        masks = {name: torch.from_numpy(run.decisions[name].mask).float() for name in own}
+        flipped += sum(int((masks[name] != decision.mask).sum()) for name, decision in own.items())
+        taken = Decisions((name, Decision(d.kind, masks[name])) for name, d in own.items())
+        outputs.append(subject.network.replay(images, taken).numpy())
+    return outputs, flipped
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 300 else f"{line[:297]}..."
+
+
+@contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,120 @@
+"""A comparison for people: a table, sentences, a figure; and the files of a run."""
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convgate.analysis.style import BLUE, FAINT, GREY, ORANGE, Drawing, draw
+from convgate.bench.result import Result, Row
+from convgate.files import write_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["figure", "sentences", "table", "write"]
+
+
+def table(result: Result) -> Any:
+    """A rich table, a line per row, in the order in which they were built; rows that failed say why."""
+    from rich import box
+    from rich.table import Table
+
+    lines = Table(box=box.SIMPLE_HEAD)
+    lines.add_column("")
+    for heading in ("median ms", "p20 - p80", "n", "gated is faster by", "difference"):
+        lines.add_column(heading, justify="right")
+    lines.add_column("")
+    for row in result.rows:
+        if row.failed:
+            lines.add_row(row.label, "-", "-", "-", "-", "-", row.failed)
+            continue
+        faster = result.speedup_over(row)
+        lines.add_row(
+            row.label,
+            f"{row.median_ms:.3f}",
+            f"{row.p20_ms:.3f} - {row.p80_ms:.3f}",
+            str(row.n),
+            f"{faster:.2f}x" if faster else "-",
+            f"{row.difference:.1e}",
+            row.note,
+        )
+    return lines
+
+
+def sentences(result: Result) -> str:
+    """What follows from the rows, and on what machine."""
+    machine = result.machine
+    versions = ", ".join(f"{name} {version or 'absent'}" for name, version in machine["versions"].items())
+    lines = [
+        f"MACs: {result.gated_macs:,.0f} of {result.dense_macs:,} per image, {result.macs_ratio:.1%}: "
+        f"{1 / result.macs_ratio:.2f} times fewer",
+        _verdict(result),
+        f"{machine['processor']}, {machine['cores']} core(s), {machine['instruction_set']}, "
+        f"{machine['threads']} thread(s), batch {result.settings.get('batch', 1)}; {versions}",
+    ]
+    return "\n".join(lines)
+
+
+def _verdict(result: Result) -> str:
+    best = result.best_dense
+    if best is None or result.speedup is None or result.realised is None:
+        return "no speed-up to tell: it takes the gated engine and a dense float32 engine of others"
+    text = (
+        f"{result.speedup:.2f} times as fast as the best dense float32 engine ({best.label}): "
+        f"{result.realised:.0%} of what the MACs promise"
+    )
+    faster = [r for r in result.rows if r.median_ms and r.kind == "dense" and r.median_ms < (best.median_ms or 0.0)]
+    return text + (f"; faster still than that: {', '.join(r.label for r in faster)}" if faster else "")
+
+
+def figure(result: Result) -> Drawing:
+    """Bars of the medians with whiskers from p20 to p80; dense rows grey or orange (ours), gated ones blue."""
+    rows = [row for row in result.rows if row.median_ms]
+
+    def paint(ax: "Axes") -> None:
+        places = range(len(rows))
+        medians = [row.median_ms or 0.0 for row in rows]
+        below = [(row.median_ms or 0.0) - (row.p20_ms or 0.0) for row in rows]
+        above = [(row.p80_ms or 0.0) - (row.median_ms or 0.0) for row in rows]
+        ax.barh(places, medians, 0.7, color=[_colour(row) for row in rows], xerr=[below, above], ecolor=GREY, capsize=3)
+        for place, row in zip(places, rows, strict=True):
+            ax.annotate(
+                f"{row.median_ms:.3g}", (row.p80_ms or 0.0, place), (6, 0), textcoords="offset points", va="center",
+                fontsize=9, color=GREY,
+            )  # fmt: skip
+        ax.set_yticks(places, [row.label for row in rows])
+        ax.invert_yaxis()
+        ax.margins(x=0.12)
+        ax.set_xlabel("milliseconds per call: median, p20 to p80")
+        ax.set_title(_title(result))
+
+    alt = "; ".join(f"{row.label} {row.median_ms:.3g} ms" for row in rows)
+    return draw(paint, alt, width=520, height=70 + 26 * max(1, len(rows)))
+
+
+def write(result: Result, folder: Path) -> list[Path]:
+    """Write the result to `folder` as CSV, JSON and SVG, under a name made of its settings; returns their paths."""
+    settings = result.settings
+    words = [settings.get("model", "model"), f"macs{result.macs_ratio:.2f}"]
+    words += [f"batch{settings.get('batch', 1)}", f"threads{result.machine['threads']}"]
+    stem = re.sub(r"[^\w.-]+", "_", "-".join(str(word) for word in words)).strip("_")
+    texts = {"csv": result.as_csv(), "json": json.dumps(result.as_data(), indent=2) + "\n", "svg": figure(result).svg}
+    paths = [folder / f"{stem}.{kind}" for kind in texts]
+    for path, text in zip(paths, texts.values(), strict=True):
+        write_text(path, text)
+    return paths
+
+
+def _title(result: Result) -> str:
+    threads, batch = result.machine["threads"], result.settings.get("batch", 1)
+    return (
+        f"{result.settings.get('model', 'model')}, {result.macs_ratio:.0%} of the MACs, {threads} thread(s), "
+        f"batch {batch}"
+    )
+
+
+def _colour(row: Row) -> str:
+    if row.kind == "gated":
+        return BLUE
+    return ORANGE if row.engine.startswith("engine") else FAINT

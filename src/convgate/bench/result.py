@@ -1,0 +1,133 @@
+"""What a comparison found: rows of timings, and what follows from them."""
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Result", "Row"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One engine's timings, in milliseconds per call of one input.
+
+    `n` samples, each the mean over `calls` calls. `difference` is the largest distance of its outputs from PyTorch's
+    (a dense row's from the dense model's, a gated row's from the masked network's), relative to the largest output.
+    `macs` per image, as the kernels counted them, only of convgate's engine. A row that could not be measured has `failed`, the reason, and no numbers.
+    """
+
+    engine: str
+    label: str
+    kind: str
+    precision: str = "float32"
+    reference: bool = False
+    median_ms: float | None = None
+    p20_ms: float | None = None
+    p80_ms: float | None = None
+    n: int = 0
+    calls: int = 1
+    difference: float | None = None
+    macs: float | None = None
+    note: str = ""
+    failed: str = ""
+
+    def timed(self, milliseconds: list[float]) -> dict[str, Any]:
+        """The fields that follow from samples."""
+        p20, median, p80 = (float(q) for q in np.quantile(milliseconds, [0.2, 0.5, 0.8]))
+        return {"median_ms": median, "p20_ms": p20, "p80_ms": p80, "n": len(milliseconds)}
+
+
+@dataclass(frozen=True)
+class Result:
+    """The rows, and the work that the networks do: MACs per image, `gated_macs` the mean over the timed inputs."""
+
+    rows: tuple[Row, ...]
+    dense_macs: int
+    gated_macs: float
+    machine: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def macs_ratio(self) -> float:
+        """Share of the dense MACs that the gated network spends, gates included."""
+        return self.gated_macs / self.dense_macs
+
+    @property
+    def best_dense(self) -> Row | None:
+        """The faster of ONNX Runtime and OpenVINO in float32; without either, the faster of PyTorch's dense rows."""
+        others = [r for r in self.rows if r.median_ms and r.kind == "dense" and r.precision == "float32"]
+        others = [r for r in others if not r.engine.startswith("engine")]
+        references = [r for r in others if r.reference]
+        return min(references or others, key=lambda r: r.median_ms or 0.0, default=None)
+
+    @property
+    def gated(self) -> Row | None:
+        """The gated network in convgate's engine, if it was measured."""
+        return next((r for r in self.rows if r.engine == "engine-gated" and r.median_ms), None)
+
+    @property
+    def speedup(self) -> float | None:
+        """How many times faster the gated network in convgate's engine is than the best dense engine; medians."""
+        return self.speedup_over(self.best_dense) if self.best_dense else None
+
+    @property
+    def realised(self) -> float | None:
+        """The speed-up as a share of what the saved MACs promise, which is 1 / `macs_ratio`."""
+        return None if self.speedup is None else self.speedup * self.macs_ratio
+
+    def speedup_over(self, row: Row) -> float | None:
+        """How many times faster the gated network in convgate's engine is than `row`; medians."""
+        if self.gated is None or not self.gated.median_ms or not row.median_ms:
+            return None
+        return row.median_ms / self.gated.median_ms
+
+    def as_data(self) -> dict[str, Any]:
+        """All of it as plain data; what could not be measured is None."""
+        best = self.best_dense
+        return {
+            **self.settings,
+            "rows": [self._row(row) for row in self.rows],
+            "dense_macs": self.dense_macs,
+            "gated_macs": round(self.gated_macs),
+            "macs_ratio": self.macs_ratio,
+            "mac_reduction": 1 / self.macs_ratio,
+            "best_dense": best.engine if best else None,
+            "speedup_over_best_dense": self.speedup,
+            "realised": self.realised,
+            "machine": dict(self.machine),
+        }
+
+    def as_csv(self) -> str:
+        """A line per row; settings, machine and versions are repeated in each, so that files can be put together."""
+        data = self.as_data()
+        machine = {key: value for key, value in self.machine.items() if key != "versions"}
+        shared = {key: value for key, value in data.items() if key not in ("rows", "machine", "method")}
+        versions = dict(self.machine.get("versions", {}))
+        lines = [{**row, **shared, **machine, **versions} for row in data["rows"]]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+        return text.getvalue()
+
+    def _row(self, row: Row) -> dict[str, Any]:
+        return {
+            "engine": row.engine,
+            "label": row.label,
+            "kind": row.kind,
+            "precision": row.precision,
+            "median_ms": row.median_ms,
+            "p20_ms": row.p20_ms,
+            "p80_ms": row.p80_ms,
+            "n": row.n,
+            "calls_per_sample": row.calls,
+            "gated_speedup": self.speedup_over(row),
+            "max_relative_difference": row.difference,
+            "macs": row.macs,
+            "note": row.note,
+            "failed": row.failed or None,
+        }

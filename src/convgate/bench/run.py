@@ -1,0 +1,53 @@
+"""The whole of `convgate bench`, for use from Python."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from convgate.bench.competitors import COMPETITORS, Competitor
+from convgate.bench.measure import measure
+from convgate.bench.result import Result
+from convgate.bench.subject import prepare
+
+__all__ = ["bench"]
+
+
+def bench(
+    model: str,
+    method: str | None = None,
+    macs: float | None = None,
+    *,
+    options: Mapping[str, Any] | None = None,
+    competitors: Sequence[Competitor] = COMPETITORS,
+    threads: int | None = None,
+    batch: int = 1,
+    size: int | None = None,
+    seconds: float = 30.0,
+    rounds: int | None = None,
+    seed: int = 0,
+    say: Callable[[str], None] = lambda text: None,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Result:
+    """Time a network, dense and gated, in several engines.
+
+    The arguments are those of `prepare` and `measure`, and so are the errors; `threads` is by default one per core.
+    """
+    from convgate.engine.runtime import choose_threads
+
+    threads = choose_threads(threads)
+    say(f"preparing {model}")
+    subject = prepare(model, method, macs, options=options, batch=batch, size=size, seed=seed)
+    result = measure(
+        subject, competitors, threads=threads, seconds=seconds, rounds=rounds, seed=seed, say=say, progress=progress
+    )
+    settings = {
+        "model": model,
+        "method": dict(subject.method),
+        "macs_asked": subject.macs_asked,
+        "batch": batch,
+        "size": list(subject.inputs[0].shape[2:]),
+        "seed": seed,
+        "threads": threads,
+        "inputs": len(subject.inputs),
+    }
+    return replace(result, settings=settings)

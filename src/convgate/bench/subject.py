@@ -1,0 +1,136 @@
+"""What is timed: a network, dense and gated, and the images that every engine is given."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from convgate.checkpoint import load
+from convgate.errors import BudgetError, InputError
+from convgate.graph import GatedNetwork, gate
+from convgate.graph.insert import GATES
+from convgate.methods import create as create_method
+from convgate.models import OWN
+from convgate.models import create as create_model
+from convgate.training.calibrate import calibrate
+
+__all__ = ["Subject", "prepare"]
+
+_METHODS = {"dual": "DualGating"}
+# Short names of the command line, beside those of the methods.
+_IMAGES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """Both networks in evaluation mode, and the inputs, float32 [batch, C, H, W] each.
+
+    `method` is the method with its options, `macs_asked` what was calibrated to (None: nothing was); `dense_macs` and
+    `gated_macs` are per image, the latter the mean over the inputs, gates included, as the ledger counts them.
+    """
+
+    model: str
+    method: Mapping[str, Any]
+    dense: nn.Module
+    network: GatedNetwork
+    inputs: tuple[np.ndarray, ...]
+    dense_macs: int
+    gated_macs: float
+    macs_asked: float | None
+
+
+def prepare(
+    model: str,
+    method: str | None = None,
+    macs: float | None = None,
+    *,
+    options: Mapping[str, Any] | None = None,
+    batch: int = 1,
+    size: int | None = None,
+    seed: int = 0,
+) -> Subject:
+    """Build or load a network and calibrate its gates on the inputs; the inputs are standard normal.
+
+    Args:
+        model: a torchvision name, timm/NAME or a CIFAR backbone, with random weights; or a checkpoint's path.
+        method: "dual" or a method's name; by default dual gating. A checkpoint has its own.
+        macs: the share of the dense MACs to calibrate to; by default 0.5, a checkpoint is left as it was saved.
+        options: the method's.
+        batch: images per input.
+        size: height and width of the images; by default 32 for CIFAR backbones, else 224. A checkpoint has its own.
+        seed: of weights, gates and images.
+
+    Raises:
+        InputError, PlanError, TraceError, CheckpointError: there is no such model, or the method cannot gate it.
+        BudgetError: the gates cannot reach the budget.
+
+    """
+    if batch < 1:
+        raise InputError(f"batch {batch}: an input has at least 1 image")
+    if macs is not None and not 0 < macs <= 1:
+        raise InputError(f"macs {macs}: the budget is a share of the dense MACs, in (0, 1]")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if _is_checkpoint(model):
+            if method is not None or options or size is not None:
+                raise InputError(f"{model} is a checkpoint: it has its own method and image size; leave them out")
+            dense, network = _load(model)
+        else:
+            macs = 0.5 if macs is None else macs
+            dense, network = _build(model, method or "dual", options or {}, macs, size)
+        # Enough images for a mean; all of them are timed in turn, so what is calibrated is what is timed.
+        inputs = [torch.randn(batch, *network.plan.example[1:]) for _ in range(math.ceil(_IMAGES / batch))]
+    if macs is not None:
+        _calibrate(network, inputs, macs)
+    gated_macs = float(np.mean([_macs(network, images) for images in inputs]))
+    arrays = tuple(images.numpy() for images in inputs)
+    return Subject(model, network.plan.method, dense, network, arrays, network.ledger.dense, gated_macs, macs)
+
+
+def _is_checkpoint(model: str) -> bool:
+    return Path(model).suffix == ".safetensors" or Path(model).is_file()
+
+
+def _load(path: str) -> tuple[nn.Module, GatedNetwork]:
+    network = load(path).eval()
+    spec = network.plan.spec
+    assert spec is not None  # or load() would have asked for the model
+    with torch.random.fork_rng(devices=[]):
+        dense = spec.create().eval()
+    state = {key: value for key, value in network.state_dict().items() if not key.startswith(f"{GATES}.")}
+    dense.load_state_dict(state)
+    return dense, network
+
+
+def _build(
+    model: str, method: str, options: Mapping[str, Any], macs: float, size: int | None
+) -> tuple[nn.Module, GatedNetwork]:
+    if size is None:
+        size = 32 if model in OWN else 224
+    if size < 1:
+        raise InputError(f"size {size}: images are at least 1 pixel wide")
+    name = _METHODS.get(method, method)
+    chosen = create_method(name, {"macs": macs, **options})
+    dense = create_model(model).eval()
+    return dense, gate(dense, chosen, torch.zeros(1, 3, size, size)).eval()
+
+
+def _calibrate(network: GatedNetwork, inputs: list[Tensor], macs: float) -> None:
+    try:
+        calibrate(network, inputs, macs)
+    except BudgetError:
+        # Untrained gates have many logits alike; a coarser hit is no error here, since the MACs that are executed are
+        # what is reported. A budget out of reach raises again.
+        calibrate(network, inputs, macs, tolerance=0.05)
+
+
+@torch.no_grad()
+def _macs(network: GatedNetwork, images: Tensor) -> float:
+    """Mean MACs per image."""
+    _, decisions = network.decide(images)
+    return float(network.cost(decisions).macs.double().mean())

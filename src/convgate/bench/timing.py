@@ -1,0 +1,112 @@
+"""Timing several functions in turns, so that whatever else the machine does is shared out among them evenly."""
+
+import gc
+import math
+import random
+import time
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Samples", "interleave"]
+
+WARM = 0.010
+"""Seconds of untimed calls before the timed ones: until then the threads of the one before have gone to sleep."""
+SAMPLE = 0.005
+"""Seconds that a sample takes at least: short calls are timed several at once."""
+_LEAST_ROUNDS = 5
+
+
+@dataclass
+class Samples:
+    """Milliseconds per call, a number per round, each the mean over `calls` calls; or `failed`, the reason why not."""
+
+    calls: int = 1
+    milliseconds: list[float] = field(default_factory=list)
+    failed: str = ""
+
+
+def interleave(
+    functions: Mapping[str, Callable[[int], Any]],
+    *,
+    seconds: float = 30.0,
+    rounds: int | None = None,
+    seed: int = 0,
+    progress: Callable[[float], None] = lambda share: None,
+) -> dict[str, Samples]:
+    """Time `functions` in rounds; each is called with the round's number, from 0 on.
+
+    In a round every function has its turn: untimed calls for `WARM` seconds, then one sample. The order is drawn anew
+    in every round, so that no function always comes after the same other. A function that raises is out, with the
+    reason in its `Samples`.
+
+    Args:
+        functions: by name.
+        seconds: rounds begin until this time is over, but there are at least 5.
+        rounds: exactly so many, instead.
+        seed: of the order.
+        progress: is told the share that is done.
+
+    """
+    samples = {name: Samples() for name in functions}
+    draw = random.Random(seed)
+    with _no_collection():
+        for name, function in functions.items():
+            _attempt(samples[name], lambda function=function, own=samples[name]: _set_calls(function, own))  # type: ignore[misc]
+        begin, number = time.perf_counter(), 0
+        while _goes_on(number, rounds, time.perf_counter() - begin, seconds):
+            names = [name for name in functions if not samples[name].failed]
+            for name in draw.sample(names, len(names)):
+                function, own = functions[name], samples[name]
+                _attempt(own, lambda function=function, own=own, number=number: _turn(function, own, number))  # type: ignore[misc]
+            number += 1
+            progress(number / rounds if rounds else min(1.0, (time.perf_counter() - begin) / seconds))
+            gc.collect()
+    return samples
+
+
+def _goes_on(number: int, rounds: int | None, passed: float, seconds: float) -> bool:
+    return number < rounds if rounds else number < _LEAST_ROUNDS or passed < seconds
+
+
+def _attempt(samples: Samples, work: Callable[[], None]) -> None:
+    try:
+        work()
+    except Exception as error:  # noqa: BLE001 -- other people's engines raise anything; the others are still timed
+        samples.failed = f"{type(error).__name__}: {error}"
+
+
+def _set_calls(function: Callable[[int], Any], samples: Samples) -> None:
+    """Warm up, then see how many calls a sample needs."""
+    begin = time.perf_counter()
+    took: list[float] = []
+    while len(took) < 3 or time.perf_counter() - begin < 5 * WARM:
+        start = time.perf_counter()
+        function(0)
+        took.append(time.perf_counter() - start)
+    samples.calls = max(1, math.ceil(SAMPLE / max(min(took), 1e-6)))
+
+
+def _turn(function: Callable[[int], Any], samples: Samples, number: int) -> None:
+    begin = time.perf_counter()
+    while True:
+        function(number)
+        if time.perf_counter() - begin >= WARM:
+            break
+    begin = time.perf_counter()
+    for _ in range(samples.calls):
+        function(number)
+    samples.milliseconds.append(1e3 * (time.perf_counter() - begin) / samples.calls)
+
+
+@contextmanager
+def _no_collection() -> Any:
+    """No garbage collection within a sample."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -1,0 +1,76 @@
+"""Time a gated network against the dense one in other engines.
+
+PyTorch (eager, compiled, masked), ONNX Runtime, OpenVINO and convgate's engine, dense and gated, in one process, in
+turns, on the same random images; each engine with the same number of threads. A model given by name has random weights,
+and its gates are calibrated to the budget; a checkpoint is timed as it was saved. Engines that are missing or fail are
+listed with the reason. Needs, for the others' rows: pip install 'convgate[bench]'.
+
+Examples:
+  convgate bench resnet18 --macs 0.43 --threads 2
+  convgate bench runs/demo/network.safetensors --seconds 10
+  convgate bench cifar_resnet20 --only onnxruntime,openvino,engine-gated --json
+
+"""
+
+from argparse import ArgumentParser, Namespace
+from functools import partial
+from pathlib import Path
+
+from convgate.commands.console import add_json, add_options, options, show
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The options of `convgate bench`."""
+    parser.add_argument("model", help="a torchvision name, timm/NAME, a CIFAR backbone, or a checkpoint's path")
+    parser.add_argument("--method", help="the gating method of a model given by name (default: dual)")
+    add_options(parser)
+    parser.add_argument("--macs", type=float, help="calibrate to this share of the dense MACs (default: 0.5)")
+    parser.add_argument("--threads", type=int, help="threads of each engine (default: one per core)")
+    parser.add_argument("--batch", type=int, default=1, help="images per call (default: %(default)s)")
+    parser.add_argument("--size", type=int, help="height and width of the images (default: 32 for CIFAR, else 224)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--seconds", type=float, default=30.0, help="how long to time (default: %(default)s)")
+    length.add_argument("--rounds", type=int, help="samples of each engine, instead of a time")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, gates and images (default: %(default)s)")
+    parser.add_argument("--only", metavar="NAMES", help="only these engines, separated by commas; see engine in --json")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder to write (default: %(default)s)")
+    add_json(parser)
+
+
+def run(arguments: Namespace) -> None:
+    """Time, print, and write CSV, JSON and a figure."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from convgate.bench.competitors import choose
+    from convgate.bench.report import sentences, table, write
+    from convgate.bench.run import bench
+
+    competitors = choose(arguments.only)
+    console = Console(stderr=True, highlight=False)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("timing", total=1.0)
+        result = bench(
+            arguments.model,
+            arguments.method,
+            arguments.macs,
+            options=options(arguments.option),
+            competitors=competitors,
+            threads=arguments.threads,
+            batch=arguments.batch,
+            size=arguments.size,
+            seconds=arguments.seconds,
+            rounds=arguments.rounds,
+            seed=arguments.seed,
+            say=partial(console.print, markup=False, soft_wrap=True),
+            progress=lambda share: bar.update(task, completed=share),
+        )
+    paths = write(result, arguments.out)
+    if arguments.json:
+        show(result.as_data())
+        return
+    show(table(result))
+    show(sentences(result))
+    show(f"written to {', '.join(str(path) for path in paths)}")

@@ -1,0 +1,375 @@
+"""Random programs for the engine's tests, and what they compute, in double precision with PyTorch."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from hypothesis import strategies as st
+
+from convgate.engine.program import (
+    ACTIVATIONS,
+    Activate,
+    Add,
+    Affine,
+    Concat,
+    Conv,
+    Decide,
+    Gate,
+    Mask,
+    Multiply,
+    Pool,
+    PoolToGrid,
+    Program,
+    Slice,
+    Value,
+)
+
+__all__ = ["Expected", "expected", "images", "masks", "programs"]
+
+# No vector width divides most of these.
+_CHANNELS = (1, 2, 3, 5, 8, 13, 16, 17, 24, 31, 32, 33, 48, 66)
+_KEEP_ZERO = ("none", "relu", "relu6", "hardswish", "silu")
+_FUNCTIONS = {
+    "none": lambda x: x,
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "hardswish": F.hardswish,
+    "silu": F.silu,
+    "sigmoid": torch.sigmoid,
+    "hardsigmoid": F.hardsigmoid,
+}
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Per value and per gate float64 [N, C, H, W]; per layer the MACs int64 [N]."""
+
+    values: dict[str, torch.Tensor]
+    logits: dict[str, torch.Tensor]
+    macs: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+def images(program, batch, seed=0):
+    """Random inputs float32 [N, C, H, W]."""
+    rng = np.random.default_rng(seed)
+    shapes = [(batch, v.channels, v.height, v.width) for v in map(program.value, program.inputs)]
+    return [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+
+
+def masks(program, batch, share, seed=0):
+    """Random masks for all gates, of which `share` is open."""
+    rng = np.random.default_rng(seed)
+    shapes = {
+        g.name: (batch, 1, g.rows, g.columns) if g.kind == "spatial" else (batch, g.rows, 1, 1) for g in program.gates
+    }
+    return {name: (rng.random(shape) < share).astype(np.uint8) for name, shape in shapes.items()}
+
+
+def expected(program, inputs, decided):
+    """What `program` computes; `decided` has the mask of every gate."""
+    arrays = {name: torch.from_numpy(array).double() for name, array in program.arrays.items()}
+    gates = {gate.name: gate for gate in program.gates}
+    result = Expected({n: torch.from_numpy(x).double() for n, x in zip(program.inputs, inputs, strict=True)}, {})
+    values = result.values
+    batch = len(inputs[0])
+
+    def spread(name, v):
+        """A gate's mask over a value of the shape of `v`."""
+        mask, gate = torch.from_numpy(decided[name]).double(), gates[name]
+        if gate.kind == "spatial":
+            return F.interpolate(mask, size=(v.height, v.width), mode="nearest")
+        return mask.repeat_interleave(gate.group, 1)[:, : v.channels]
+
+    def conv(op):
+        x, v, weight = program.value(op.inputs[0]), program.value(op.output), arrays[op.weight]
+        top, left, bottom, right = op.padding
+        padded = F.pad(values[op.inputs[0]], (left, right, top, bottom))
+        bias = arrays[op.bias] if op.bias else None
+        y = F.conv2d(padded, weight, bias, op.stride, 0, op.dilation, op.groups)
+        positions = spread(op.positions, v) if op.positions else torch.ones(batch, 1, v.height, v.width)
+        outs = spread(op.out_channels, v) if op.out_channels else torch.ones(batch, v.channels, 1, 1)
+        ins = spread(op.in_channels, x) if op.in_channels else torch.ones(batch, x.channels, 1, 1)
+        pairs = (ins.reshape(batch, op.groups, -1).sum(2) * outs.reshape(batch, op.groups, -1).sum(2)).sum(1)
+        macs = (positions.flatten(1).sum(1) * pairs).long() * weight[0, 0].numel()
+        result.macs[op.layer] = result.macs.get(op.layer, 0) + macs
+        y = y * positions * outs
+        return _FUNCTIONS[op.activation](y + values[op.inputs[1]] if len(op.inputs) > 1 else y)
+
+    def pool(op):
+        v = program.value(op.output)
+        x = values[op.inputs[0]]
+        for ceil in (False, True):
+            if op.kind == "max":
+                y = F.max_pool2d(x, op.kernel, op.stride, op.padding, op.dilation, ceil)
+            else:
+                y = F.avg_pool2d(x, op.kernel, op.stride, op.padding, ceil, op.count_padding)
+            if y.shape[2:] == (v.height, v.width):
+                return y
+        raise AssertionError("PyTorch has no such pool")
+
+    def piece(op):
+        x, n = values[op.inputs[0]], program.value(op.output).channels
+        before = max(-op.begin, 0)
+        x = F.pad(x, (0, 0, 0, 0, before, n + abs(op.begin)))
+        return x[:, op.begin + before : op.begin + before + n]
+
+    for op in program.operations:
+        xs = [values[name] for name in op.inputs]
+        v = None if isinstance(op, Decide) else program.value(op.output)
+        match op:
+            case Conv():
+                y = conv(op)
+            case Pool():
+                y = pool(op)
+            case PoolToGrid():
+                y = F.adaptive_avg_pool2d(xs[0], (v.height, v.width))
+            case Activate():
+                y = _FUNCTIONS[op.activation](xs[0])
+            case Affine():
+                y = xs[0] * arrays[op.scale].view(-1, 1, 1) + arrays[op.shift].view(-1, 1, 1)
+                y = _FUNCTIONS[op.activation](y)
+            case Add():
+                y = _FUNCTIONS[op.activation](xs[0] + xs[1])
+            case Multiply():
+                y = xs[0] * xs[1]
+            case Concat():
+                y = torch.cat(xs, 1)
+            case Slice():
+                y = piece(op)
+            case Mask():
+                y = xs[0] * spread(op.gate, v)
+            case Decide():
+                result.logits[op.output] = xs[0] + arrays[op.offset]
+                continue
+        assert y.shape == (batch, v.channels, v.height, v.width), op
+        values[op.output] = y
+    return result
+
+
+@st.composite
+def programs(draw, most_steps=6):
+    """A valid program: a chain of operations with shortcuts, and gates wherever they may be."""
+    return _Builder(draw).build(most_steps)
+
+
+class _Builder:
+    def __init__(self, draw):
+        self._draw = draw
+        self._rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+        self.values, self.gates, self.operations, self.arrays, self.layers = [], [], [], {}, []
+        self.usable = []
+        self.closed_by = {}  # per value: the channel gates whose closed channels hold zeros in it
+
+    def build(self, most_steps):
+        inputs = [
+            self._value("x", self._pick(_CHANNELS), self._int(1, 13), self._int(1, 13))
+            for _ in range(self._pick((1, 1, 1, 2)))
+        ]
+        self.usable += inputs
+        steps = (
+            *3 * (self._conv,),
+            *2 * (self._two_convs,),
+            self._pool,
+            self._pool_to_grid,
+            self._activate,
+            self._affine,
+            self._binary,
+            self._concat,
+            self._slice,
+            self._mask,
+        )
+        for _ in range(self._int(1, most_steps)):
+            self._pick(steps)(self._source())
+        outputs = {self.usable[-1], self._pick(self.usable)}
+        names = [v.name for v in self.usable if v in outputs]
+        return Program(
+            tuple(self.values),
+            tuple(self.gates),
+            tuple(self.operations),
+            tuple(v.name for v in inputs),
+            tuple(names),
+            self.arrays,
+            tuple(self.layers),
+        )
+
+    def _int(self, low, high):
+        return self._draw(st.integers(low, high))
+
+    def _pick(self, choices):
+        return choices[self._int(0, len(choices) - 1)]
+
+    def _flag(self):
+        return self._draw(st.booleans())
+
+    def _value(self, prefix, channels, height, width, closed_by=()):
+        value = Value(f"{prefix}{len(self.values)}", channels, height, width)
+        self.values.append(value)
+        self.closed_by[value.name] = tuple(closed_by)
+        return value
+
+    def _like(self, x, closed_by=()):
+        return self._value("v", x.channels, x.height, x.width, closed_by)
+
+    def _array(self, *shape, scale=1.0):
+        name = f"a{len(self.arrays)}"
+        self.arrays[name] = (scale * self._rng.standard_normal(shape)).astype(np.float32)
+        return name
+
+    def _source(self):
+        return self.usable[-1 - self._int(0, min(len(self.usable) - 1, 2))]
+
+    def _add(self, operation, output):
+        self.operations.append(operation)
+        self.usable.append(output)
+
+    def _alike(self, x, vectors):
+        return [
+            v
+            for v in self.usable
+            if v.channels == x.channels
+            and ((v.height, v.width) == (x.height, x.width) or (vectors and v.height * v.width == 1))
+        ]
+
+    def _spatial_gate(self, on):
+        known = [g for g in self.gates if g.kind == "spatial"]
+        if known and self._flag():
+            return self._pick(known).name
+        rows, columns = (self._int(1, min(size + 1, 6)) for size in (on.height, on.width))
+        return self._gate("spatial", rows, columns, 1, (1, rows, columns))
+
+    def _channel_gate(self, channels):
+        known = [g for g in self.gates if g.kind == "channel" and g.rows == -(-channels // g.group)]
+        if known and self._flag():
+            return self._pick(known).name
+        group = self._pick((1, 1, 2, 3, 8))
+        units = -(-channels // group)
+        return self._gate("channel", units, 1, group, (units, 1, 1))
+
+    def _gate(self, kind, rows, columns, group, shape):
+        """A gate decided by a pool and a convolution of a value, as real ones are."""
+        gate = Gate(f"g{len(self.gates)}", kind, rows, columns, group)
+        x = self._source()
+        pooled = self._value("p", x.channels, *shape[1:])
+        logits = self._value("l", *shape)
+        weight = self._array(shape[0], x.channels, 1, 1)
+        self.layers.append(gate.name)
+        self.operations += [
+            PoolToGrid((x.name,), pooled.name),
+            Conv((pooled.name,), logits.name, weight, "", gate.name),
+            Decide((logits.name,), gate.name, self._array(*shape)),
+        ]
+        self.gates.append(gate)
+        return gate.name
+
+    def _two_convs(self, x):
+        self._conv(x)
+        self._conv(self.usable[-1])  # which may skip the channels that the first left closed
+
+    def _conv(self, x):
+        kernel = self._pick(((1, 1), (1, 1), (3, 3), (3, 3), (5, 5), (2, 2), (1, 3), (7, 1)))
+        stride = self._pick(((1, 1), (1, 1), (2, 2), (1, 3)))
+        dilation = self._pick(((1, 1), (1, 1), (2, 2), (2, 1)))
+        out, groups = self._pick((*_CHANNELS, x.channels)), 1
+        form = self._pick(("dense", "dense", "dense", "depthwise", "grouped"))
+        if form == "depthwise":
+            out = groups = x.channels
+        elif form == "grouped":
+            groups = self._pick([g for g in range(1, x.channels + 1) if x.channels % g == 0])
+            out = groups * self._pick((1, 2, 5))
+        residual = self._flag()
+        if residual:
+            stride, out = (1, 1), x.channels if form != "grouped" else out
+        reach = [(k - 1) * d for k, d in zip(kernel, dilation, strict=True)]
+        padding = (reach[0] // 2, reach[1] // 2, reach[0] - reach[0] // 2, reach[1] - reach[1] // 2)
+        if not residual and self._int(0, 3) == 0:
+            padding = tuple(self._int(0, 3) for _ in range(4))
+        room = (x.height + padding[0] + padding[2] - reach[0] - 1, x.width + padding[1] + padding[3] - reach[1] - 1)
+        if min(room) < 0:
+            return
+        shape = Value("", out, room[0] // stride[0] + 1, room[1] // stride[1] + 1)
+        positions = self._spatial_gate(shape) if self._flag() else ""
+        outs = self._channel_gate(out) if self._flag() else ""
+        ins = self._pick(("", *2 * self.closed_by[x.name]))
+        if ins and 1 < groups == x.channels == out:
+            outs = ins  # a channel's one input is closed where it is
+        added = self._alike(shape, vectors=False)
+        shortcut = (self._pick(added).name,) if added and self._flag() else ()
+        keep_zero = positions or outs
+        output = self._value("v", out, shape.height, shape.width, (outs,) if outs and not shortcut else ())
+        ins_per_group = x.channels // groups
+        weight = self._array(out, ins_per_group, *kernel, scale=(ins_per_group * kernel[0] * kernel[1]) ** -0.5)
+        self.layers.append(output.name)
+        self._add(
+            Conv(
+                (x.name, *shortcut),
+                output.name,
+                weight,
+                self._array(out) if self._flag() else "",
+                output.name,
+                stride,
+                padding,
+                dilation,
+                groups,
+                self._pick(_KEEP_ZERO if keep_zero else ACTIVATIONS),
+                positions,
+                ins,
+                outs,
+            ),
+            output,
+        )
+
+    def _pool(self, x):
+        kind, kernel = self._pick(("max", "average")), (self._int(1, 4), self._int(1, 4))
+        padding = tuple(self._int(0, k // 2) for k in kernel)
+        # PyTorch's averages have no dilation; a dilated window in a border may hold nothing.
+        dilation = self._pick(((1, 1), (2, 1))) if kind == "max" and padding == (0, 0) else (1, 1)
+        stride, ceil = (self._int(1, 3), self._int(1, 3)), self._flag()
+        size = []
+        for axis, n in enumerate((x.height, x.width)):
+            room = n + 2 * padding[axis] - dilation[axis] * (kernel[axis] - 1) - 1
+            if room < 0:
+                return
+            cells = (room + (stride[axis] - 1 if ceil else 0)) // stride[axis] + 1
+            size.append(cells - ((cells - 1) * stride[axis] >= n + padding[axis]))
+        output = self._value("v", x.channels, *size, self.closed_by[x.name])
+        self._add(Pool((x.name,), output.name, kind, kernel, stride, padding, dilation, self._flag()), output)
+
+    def _pool_to_grid(self, x):
+        output = self._value("v", x.channels, self._int(1, 5), self._int(1, 5), self.closed_by[x.name])
+        self._add(PoolToGrid((x.name,), output.name), output)
+
+    def _activate(self, x):
+        activation = self._pick(ACTIVATIONS)
+        output = self._like(x, self.closed_by[x.name] if activation in _KEEP_ZERO else ())
+        self._add(Activate((x.name,), output.name, activation), output)
+
+    def _affine(self, x):
+        output = self._like(x)
+        arrays = self._array(x.channels), self._array(x.channels)
+        self._add(Affine((x.name,), output.name, *arrays, self._pick(ACTIVATIONS)), output)
+
+    def _binary(self, x):
+        names = (x.name, self._pick(self._alike(x, vectors=True)).name)
+        if self._flag():
+            output = self._like(x)
+            self._add(Add(names, output.name, self._pick(ACTIVATIONS)), output)
+        else:
+            output = self._like(x, self.closed_by[x.name])
+            self._add(Multiply(names, output.name), output)
+
+    def _concat(self, x):
+        fits = [v for v in self.usable if (v.height, v.width) == (x.height, x.width) and v.channels + x.channels < 150]
+        others = [self._pick(fits)] if fits else []
+        output = self._like(replace(x, channels=x.channels + sum(v.channels for v in others)))
+        self._add(Concat((x.name, *(v.name for v in others)), output.name), output)
+
+    def _slice(self, x):
+        output = self._like(replace(x, channels=self._pick(_CHANNELS)))
+        self._add(Slice((x.name,), output.name, self._int(-x.channels - 2, x.channels + 2)), output)
+
+    def _mask(self, x):
+        gate = self._spatial_gate(x) if self._flag() else self._channel_gate(x.channels)
+        channel = next(g for g in self.gates if g.name == gate).kind == "channel"
+        output = self._like(x, (*self.closed_by[x.name], gate) if channel else self.closed_by[x.name])
+        self._add(Mask((x.name,), output.name, gate), output)

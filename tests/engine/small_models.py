@@ -1,0 +1,276 @@
+"""Small models that each use PyTorch in one way of its own: what the lowering must translate exactly, or refuse.
+
+Each takes images [N, 8, 12, 12]. `NATIVE` are all translated; `REFUSED` need PyTorch; `UNUSUAL` may be either, as long
+as what is translated is right.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Model(nn.Module):
+    """A model whose forward is a function of (self, x)."""
+
+    def __init__(self, forward, **layers):
+        super().__init__()
+        self.function = forward
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+def conv(inputs=8, outputs=8, kernel=3, **options):
+    return nn.Conv2d(inputs, outputs, kernel, **options)
+
+
+class Standardised(nn.Conv2d):
+    """Its weights are computed when it runs."""
+
+    def forward(self, x):
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return F.conv2d(x, weight / weight.std((1, 2, 3), keepdim=True), self.bias, self.stride, self.padding)
+
+
+class NormAct(nn.BatchNorm2d):
+    """A norm with an activation inside, and questions about its input's shape."""
+
+    def forward(self, x):
+        torch._assert(x.ndim == 4, "not a map")
+        training = self.training or not self.track_running_stats
+        y = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, training, 0.1, self.eps)
+        return F.relu(y, inplace=True)
+
+
+def attend(m, x):
+    s = F.adaptive_avg_pool2d(x, 1)
+    return x * F.hardsigmoid(m.b(F.relu(m.a(s))))
+
+
+def residual_in_place(m, x):
+    y = m.a(x)
+    z = F.relu(y, inplace=True)
+    return m.b(z) + y  # y, too, is positive now
+
+
+def in_place_after_view(m, x):
+    y = m.a(x)
+    flat = y.flatten(1)
+    z = y.relu_()
+    return m.fc(flat) + m.fc(z.flatten(1))
+
+
+def read_twice(m, x):
+    y = m.norm(m.a(x))
+    return torch.cat([F.relu(y), y], 1)
+
+
+def two_norms(m, x):
+    return torch.relu(m.norm(m.a(x))) + m.other(m.a(x))
+
+
+def pad_read_twice(m, x):
+    y = F.pad(m.a(x), (1, 2, 0, 1))
+    return m.b(y) + m.c(y)
+
+
+def transform_input(m, x):
+    parts = [x[:, i].unsqueeze(1) * (0.5 + i) + 0.1 * i for i in range(3)]
+    return m.a(torch.cat(parts, 1))
+
+
+def dictionary(m, x):
+    y = m.a(x)
+    return {"map": F.relu(y), "vector": y.mean((2, 3))}
+
+
+def pool_then_view(m, x):
+    n, c, h, w = x.shape
+    return m.fc(F.avg_pool2d(m.a(x), (h - 2, w - 2)).view(n, c))
+
+
+def size_arithmetic(m, x):
+    y = m.a(x)
+    return m.fc(y.reshape(y.size(0), y.size(1) * y.size(2) * y.size(3)))
+
+
+def chunk_changed_in_place(m, x):
+    y = m.a(x)
+    a, b = y.chunk(2, 1)
+    return torch.cat([a.relu_(), b, y], 1)
+
+
+def changed_part(m, x):
+    y = m.a(x)
+    z = y[:, :4].relu_()
+    return m.b(y) + m.c(z)
+
+
+def view_changed_by_module(m, x):
+    y = m.a(x)
+    flat = y.flatten(1)
+    return m.fc(flat) + m.other(m.relu(y).flatten(1))
+
+
+def changed_by_position(m, x):
+    y = m.a(x)
+    z = F.relu(y, True)
+    return torch.cat([y, z], 1)
+
+
+def image_changed_in_place(m, x):
+    y = x
+    x += m.a(x)
+    return x + y
+
+
+def shuffle(m, x):
+    n, c, h, w = x.shape
+    return m.a(x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w))
+
+
+def attend_to_positions(m, x):
+    return x * torch.sigmoid(m.a(x))
+
+
+def hooked():
+    model = Model(lambda m, x: m.a(x), a=conv())
+    model.a.register_forward_hook(lambda module, args, y: 2 * y)
+    return model
+
+
+NATIVE = {
+    "conv_bias": Model(lambda m, x: m.a(x), a=conv(padding=1)),
+    "conv_strided_dilated": Model(lambda m, x: m.a(x), a=conv(8, 6, (3, 2), stride=(2, 1), dilation=(1, 3), padding=(1, 2))),
+    "conv_grouped": Model(lambda m, x: m.a(x), a=conv(8, 12, 3, groups=4)),
+    "conv_depthwise": Model(lambda m, x: m.a(x), a=conv(8, 8, 5, groups=8, padding=2)),
+    "conv_multiplier": Model(lambda m, x: m.a(x), a=conv(8, 16, 3, groups=8)),
+    "conv_same": Model(lambda m, x: m.a(x), a=conv(padding="same")),
+    "conv_same_even": Model(lambda m, x: m.a(x), a=conv(kernel=4, padding="same", bias=False)),
+    "conv_function": Model(lambda m, x: F.conv2d(x, m.a.weight, m.a.bias, padding=2), a=conv()),
+    "conv_standardised": Model(lambda m, x: F.relu(m.norm(m.a(x))), a=Standardised(8, 8, 3), norm=nn.BatchNorm2d(8)),
+    "norm_first": Model(lambda m, x: m.a(F.relu(m.norm(x))), a=conv(), norm=nn.BatchNorm2d(8)),
+    "norm_act_class": Model(lambda m, x: m.norm(m.a(x)), a=conv(), norm=NormAct(8)),
+    "norm_read_twice": Model(read_twice, a=conv(), norm=nn.BatchNorm2d(8)),
+    "norm_not_affine": Model(lambda m, x: m.norm(m.a(x)), a=conv(), norm=nn.BatchNorm2d(8, affine=False)),
+    "norm_eps": Model(lambda m, x: m.norm(m.a(x)), a=conv(bias=False), norm=nn.BatchNorm2d(8, eps=0.5)),
+    "norm_1d": Model(lambda m, x: m.norm(m.fc(x.mean((2, 3)))), fc=nn.Linear(8, 5), norm=nn.BatchNorm1d(5)),
+    "norms_of_one_conv": Model(two_norms, a=conv(), norm=nn.BatchNorm2d(8), other=nn.BatchNorm2d(8)),
+    "linear_of_map": Model(lambda m, x: m.fc(x.flatten(1)), fc=nn.Linear(8 * 144, 5)),
+    "linear_of_view": Model(lambda m, x: m.fc(x.view(x.size(0), -1)), fc=nn.Linear(8 * 144, 5, bias=False)),
+    "linear_of_sizes": Model(size_arithmetic, a=conv(), fc=nn.Linear(8 * 100, 5)),
+    "linear_twice": Model(
+        lambda m, x: m.b(F.relu(m.a(torch.flatten(x, 1)))), a=nn.Linear(8 * 144, 7), b=nn.Linear(7, 3)
+    ),
+    "relu_of_flat_map": Model(lambda m, x: m.fc(F.relu(x.flatten(1))), fc=nn.Linear(8 * 144, 5)),
+    "activations": Model(
+        lambda m, x: F.silu(m.a(F.hardswish(m.b(F.relu6(m.c(torch.sigmoid(x))))))), a=conv(), b=conv(), c=conv()
+    ),
+    "activation_methods": Model(lambda m, x: m.b(m.a(x).relu()).sigmoid(), a=conv(), b=conv()),
+    "activation_modules": Model(
+        lambda m, x: m.r(m.q(m.p(x))), p=nn.Hardswish(inplace=True), q=nn.ReLU6(), r=nn.Hardsigmoid()
+    ),
+    "dropouts": Model(
+        lambda m, x: F.dropout(m.d(m.a(x)), 0.5, m.training), a=conv(), d=nn.Sequential(nn.Dropout2d(), nn.Identity())
+    ),
+    "squeeze_and_excitation": Model(attend, a=conv(8, 2, 1), b=conv(2, 8, 1)),
+    "residual": Model(lambda m, x: F.relu(m.a(x) + x), a=conv(padding=1)),
+    "residual_both_convs": Model(lambda m, x: F.relu(m.a(x) + m.b(x)), a=conv(), b=conv()),
+    "residual_added_in_place": Model(lambda m, x: F.relu(m.a(x).add_(m.b(x)), inplace=True), a=conv(), b=conv()),
+    "residual_in_place": Model(residual_in_place, a=conv(padding=1), b=conv(padding=1)),
+    "in_place_after_view": Model(in_place_after_view, a=conv(), fc=nn.Linear(800, 3)),
+    "view_changed_by_module": Model(
+        view_changed_by_module, a=conv(), relu=nn.ReLU(inplace=True), fc=nn.Linear(800, 3), other=nn.Linear(800, 3)
+    ),
+    "changed_by_position": Model(changed_by_position, a=conv()),
+    "twice_itself": Model(lambda m, x: F.relu(m.a(x)) + F.relu(m.a(x)), a=conv()),
+    "added_to_itself": Model(lambda m, x: (lambda y: y + y)(m.a(x)), a=conv()),
+    "add_vector": Model(lambda m, x: m.a(x) + F.adaptive_avg_pool2d(m.b(x), 1), a=conv(), b=conv()),
+    "vector_add_map": Model(lambda m, x: F.adaptive_avg_pool2d(m.b(x), 1) + m.a(x), a=conv(), b=conv()),
+    "concat": Model(lambda m, x: m.c(torch.cat([m.a(x), m.b(x)], dim=-3)), a=conv(8, 3), b=conv(8, 5), c=conv()),
+    "chunk": Model(lambda m, x: torch.cat(m.a(x).chunk(3, dim=1)[::-1], 1), a=conv()),
+    "split": Model(lambda m, x: m.b(torch.split(m.a(x), [2, 6], 1)[1]), a=conv(), b=conv(6, 2)),
+    "channels_by_index": Model(lambda m, x: m.b(m.a(x)[:, 2:6]), a=conv(), b=conv(4, 4)),
+    "channels_from_the_end": Model(lambda m, x: m.b(m.a(x)[:, -3:]), a=conv(), b=conv(3, 4)),
+    "subsample": Model(lambda m, x: m.a(x[:, :, ::2, ::3]), a=conv()),
+    "option_a": Model(lambda m, x: m.a(x) + F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 3, 1)), a=conv(8, 12, 3, stride=2, padding=1)),
+    "pad_conv": Model(lambda m, x: m.a(F.pad(x, (0, 1, 2, 3))), a=conv()),
+    "pad_strided": Model(lambda m, x: m.a(F.pad(x, (0, 1, 0, 1))), a=conv(stride=2)),
+    "pad_module": Model(lambda m, x: m.a(m.pad(x)), a=conv(padding=1), pad=nn.ZeroPad2d((1, 0, 2, 0))),
+    "pad_read_twice": Model(pad_read_twice, a=conv(), b=conv(), c=conv()),
+    "max_pool": Model(lambda m, x: F.max_pool2d(m.a(x), 3, 2, 1), a=conv()),
+    "max_pool_ceil": Model(lambda m, x: F.max_pool2d(m.a(x), 3, 2, ceil_mode=True), a=conv(8, 8, 2)),
+    "max_pool_dilated": Model(lambda m, x: m.p(x), p=nn.MaxPool2d((3, 2), stride=1, padding=1, dilation=(2, 1))),
+    "average_pool": Model(lambda m, x: F.avg_pool2d(x, 2), a=conv()),
+    "average_pool_padding": Model(lambda m, x: m.p(x), p=nn.AvgPool2d(3, 2, 1)),
+    "average_pool_without_padding": Model(lambda m, x: m.p(x), p=nn.AvgPool2d(3, 2, 1, count_include_pad=False)),
+    "average_pool_ceil": Model(lambda m, x: m.p(m.a(x)), a=conv(8, 8, 2), p=nn.AvgPool2d(2, 2, 1, ceil_mode=True)),
+    "average_pool_ceil_without_padding": Model(
+        lambda m, x: m.p(m.a(x)), a=conv(8, 8, 2), p=nn.AvgPool2d(2, 2, 1, ceil_mode=True, count_include_pad=False)
+    ),
+    "adaptive_pool": Model(lambda m, x: m.p(x), p=nn.AdaptiveAvgPool2d((5, 7))),
+    "adaptive_pool_one_side": Model(lambda m, x: m.p(x), p=nn.AdaptiveAvgPool2d((None, 4))),
+    "pool_then_view": Model(pool_then_view, a=conv(), fc=nn.Linear(8, 3)),
+    "mean_keepdim": Model(lambda m, x: m.a(x.mean([2, 3], keepdim=True)), a=conv(8, 4, 1)),
+    "mean_from_the_end": Model(lambda m, x: m.fc(x.mean((-2, -1))), fc=nn.Linear(8, 4)),
+    "squeezed": Model(lambda m, x: m.fc(F.adaptive_avg_pool2d(x, 1).squeeze(-1).squeeze(-1)), fc=nn.Linear(8, 4)),
+    "vector_to_map": Model(lambda m, x: x * torch.sigmoid(m.fc(x.mean((2, 3))))[:, :, None, None], fc=nn.Linear(8, 8)),
+    "vector_to_map_by_view": Model(
+        lambda m, x: x * torch.sigmoid(m.fc(x.mean((2, 3)))).view(x.size(0), 8, 1, 1), fc=nn.Linear(8, 8)
+    ),
+    "contiguous": Model(lambda m, x: m.a(x.contiguous()), a=conv()),
+    "several_outputs": Model(lambda m, x: (m.a(x), m.fc(m.a(x).mean((2, 3)))), a=conv(), fc=nn.Linear(8, 3)),
+    "output_read_again": Model(lambda m, x: (lambda y: [y, F.relu(y)])(m.a(x)), a=conv()),
+    "dictionary": Model(dictionary, a=conv()),
+}
+
+UNUSUAL = {
+    "clamped": Model(lambda m, x: m.a(x).clamp(0, 6).clamp_(min=0.0), a=conv()),
+    "hard_tanh": Model(lambda m, x: F.hardtanh(m.a(x), 0, 6), a=conv()),
+    "scaled": Model(lambda m, x: 0.5 * m.a(x) - 1.25, a=conv()),
+    "divided": Model(lambda m, x: F.relu6(m.a(x) + 3) / 6, a=conv()),
+    "layer_scale": Model(lambda m, x: x + m.scale * m.a(x), a=conv(padding=1), scale=nn.Parameter(torch.rand(8, 1, 1) + 0.5)),
+    "last_axis_scale": Model(lambda m, x: m.scale * m.a(x), a=conv(), scale=nn.Parameter(torch.rand(10) + 0.5)),
+    "difference": Model(lambda m, x: m.a(x) - m.b(x), a=conv(), b=conv()),
+    "added_with_factor": Model(lambda m, x: torch.add(m.a(x), m.b(x), alpha=2), a=conv(), b=conv()),
+    "transform_input": Model(transform_input, a=conv(3, 4)),
+    "max_over_positions": Model(lambda m, x: m.a(torch.amax(x, (2, 3), keepdim=True)), a=conv(8, 4, 1)),
+    "adaptive_max_pool": Model(lambda m, x: F.adaptive_max_pool2d(m.a(x), 1), a=conv()),
+    "pad_average_pool": Model(lambda m, x: F.avg_pool2d(F.pad(m.a(x), (1, 1, 1, 1)), 3, 2), a=conv()),
+    "pad_max_pool": Model(lambda m, x: F.max_pool2d(F.pad(m.a(x), (1, 1, 1, 1)), 3, 2), a=conv()),
+    "pad_uneven_max_pool": Model(lambda m, x: F.max_pool2d(F.pad(m.a(x), (0, 1, 0, 1)), 3, 2), a=conv()),
+    "pad_then_activation": Model(lambda m, x: m.b(torch.sigmoid(F.pad(m.a(x), (1, 1, 1, 1)))), a=conv(), b=conv()),
+    "pad_output": Model(lambda m, x: F.pad(m.a(x), (1, 1, 2, 2)), a=conv()),
+    "chunk_changed_in_place": Model(chunk_changed_in_place, a=conv()),
+    "changed_part": Model(changed_part, a=conv(), b=conv(), c=conv(4, 8)),
+    "image_changed_in_place": Model(image_changed_in_place, a=conv(padding=1)),
+    "hooked": hooked(),
+    "weight_normalised": Model(lambda m, x: m.a(x), a=nn.utils.parametrizations.weight_norm(conv())),
+    "squeezed_at_once": Model(lambda m, x: m.fc(F.adaptive_avg_pool2d(x, 1).squeeze()), fc=nn.Linear(8, 4)),
+    "flat_output": Model(lambda m, x: m.a(x).flatten(1), a=conv()),
+    "norm_of_flat_map": Model(lambda m, x: m.norm(x.flatten(1)), norm=nn.BatchNorm1d(8 * 144)),
+    "concat_of_flat_maps": Model(lambda m, x: m.fc(torch.cat([x.flatten(1), m.a(x).flatten(1)], 1)), a=conv(), fc=nn.Linear(1952, 3)),
+    "view_by_wrong_size": Model(lambda m, x: m.fc(x.view(-1, 144)).view(x.size(0), -1), fc=nn.Linear(144, 2)),
+    "mean_over_channels": Model(lambda m, x: m.a(x.mean(1, keepdim=True)), a=conv(1, 4)),
+    "mean_over_rows": Model(lambda m, x: m.a(x.mean(2, keepdim=True)), a=conv(8, 4, 1)),
+    "crop": Model(lambda m, x: m.a(x[:, :, 1:, :-2]), a=conv()),
+    "crop_by_pad": Model(lambda m, x: m.a(F.pad(x, (-1, -1, -1, -1))), a=conv()),
+    "every_second_channel": Model(lambda m, x: m.a(x[:, ::2]), a=conv(4, 4)),
+    "attend_to_positions": Model(attend_to_positions, a=conv(8, 1, 1)),
+    "reflected": Model(lambda m, x: m.a(x), a=conv(padding=1, padding_mode="reflect")),
+    "divisor": Model(lambda m, x: F.avg_pool2d(x, 2, divisor_override=3), a=conv()),
+    "stack_of_samples": Model(lambda m, x: m.a(torch.cat([x, x], 0)), a=conv()),
+}
+
+REFUSED = {
+    "gelu": Model(lambda m, x: m.b(F.gelu(m.a(x))), a=conv(), b=conv()),
+    "transposed": Model(lambda m, x: m.b(m.a(x)), a=nn.ConvTranspose2d(8, 4, 2, 2), b=conv(4, 4)),
+    "group_norm": Model(lambda m, x: m.a(m.n(x)), a=conv(), n=nn.GroupNorm(2, 8)),
+    "layer_norm": Model(lambda m, x: m.n(m.a(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2), a=conv(), n=nn.LayerNorm(8)),
+    "upsampled": Model(lambda m, x: m.b(F.interpolate(m.a(x), scale_factor=2)), a=conv(), b=conv()),
+    "leaky": Model(lambda m, x: F.leaky_relu(m.a(x), 0.1), a=conv()),
+    "softmax": Model(lambda m, x: m.fc(x.mean((2, 3))).softmax(1), fc=nn.Linear(8, 4)),
+    "shuffled_channels": Model(shuffle, a=conv()),
+}
