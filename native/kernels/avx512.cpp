@@ -52,8 +52,8 @@ void pack_columns(const float* from, std::ptrdiff_t from_stride, const std::int3
             // Masked: the last group of a row may end past the array.
             const __m512 group = _mm512_maskz_loadu_ps(run.mask, source + run.column);
             const __m512 packed = run.whole ? group : _mm512_maskz_compress_ps(run.mask, group);
-            // What a store writes past its run the next one overwrites; the last must not.
-            if (i + 1 < count)
+            // What a store writes past its run the next one overwrites; past the row it must not.
+            if (run.place + lanes <= n)
                 _mm512_storeu_ps(target + run.place, packed);
             else
                 _mm512_mask_storeu_ps(target + run.place, first(n - run.place), packed);

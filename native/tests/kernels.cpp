@@ -119,25 +119,26 @@ private:
         const auto expected_to = same_rows(to, outputs.tested, outputs.expected);
         const bool adds = random.chance(0.5);
         const Activation function = activation();
-        const Product a{rows.data(),
-                        tap.at.data(),
-                        tap_count,
-                        begin,
-                        end,
-                        weights.data(),
-                        tap_stride,
-                        listed ? list.data() : nullptr,
-                        weights.data(),
-                        random.from(-100, 100),
-                        random.from(0, 100),
-                        first,
-                        last,
-                        accumulators.tested.data(),
-                        bias.data(),
-                        adds ? added.data() : nullptr,
-                        to.data(),
-                        width,
-                        function};
+        Product a{};
+        a.rows = rows.data();
+        a.taps = tap.at.data();
+        a.tap_count = tap_count;
+        a.begin = begin;
+        a.end = end;
+        a.weights = weights.data();
+        a.tap_stride = tap_stride;
+        a.weight_rows = listed ? list.data() : nullptr;
+        a.ahead = weights.data();  // only fetched, wherever that is
+        a.ahead_tap = random.from(-100, 100);
+        a.ahead_stride = random.from(0, 100);
+        a.first = first;
+        a.last = last;
+        a.accumulators = accumulators.tested.data();
+        a.bias = bias.data();
+        a.addends = adds ? added.data() : nullptr;
+        a.outputs = to.data();
+        a.width = width;
+        a.activation = function;
         table.product[vectors - 1][tile - 1](a, position);
 
         // The scalar kernel computes one output channel at one position.
@@ -174,20 +175,29 @@ private:
     }
 
     void columns(int vectors) {
-        const int lanes = vectors * table.lanes, rows = size(60), outputs = size(20),
-                  length = random.from(std::max(rows, 1), rows + 20);
-        const bool listed = random.chance(0.5), first = random.chance(0.5);
-        const Floats inputs(random, static_cast<std::size_t>(rows) * lanes),
-            weights(random, static_cast<std::size_t>(outputs) * length);
+        const int lanes = vectors * table.lanes, rows = size(60), outputs = size(20);
+        const int width = random.from(1, 30), stride = width + random.from(0, 20);
+        const bool listed = random.chance(0.5);
+        const int weight_rows = listed ? random.from(1, rows + 20) : rows;
+        const Floats inputs(random, static_cast<std::size_t>(rows) * lanes);
+        const Floats weights(random, weight_rows ? static_cast<std::size_t>(weight_rows - 1) * stride + width : 0);
         inputs.copy(numbers(random, inputs.size()));
         weights.copy(numbers(random, weights.size()));
-        const Guarded<std::int32_t> list(random, rows);
-        for (int r = 0; r < rows; r++) list[r] = random.from(0, length - 1);
-        auto pointers = scattered<const float*>(weights, outputs, length);
-        for (int i = 0; i < 2 * max_tile; i++) pointers.push_back(weights.data());  // only fetched
+        const Guarded<std::int32_t> list(random, rows), channels(random, outputs);
+        for (int r = 0; r < rows; r++) list[r] = random.from(0, weight_rows - 1);
+        for (int o = 0; o < outputs; o++) channels[o] = random.from(0, width - 1);
         const Twice accumulators(random, static_cast<std::size_t>(outputs) * lanes);
-        const Columns a{inputs.data(), rows,  listed ? list.data() : nullptr, pointers.data(),
-                        outputs,       first, accumulators.tested.data()};
+        Columns a{};
+        a.inputs = inputs.data();
+        a.rows = rows;
+        a.weights = weights.data();
+        a.weight_stride = stride;
+        a.weight_rows = listed ? list.data() : nullptr;
+        a.columns = channels.data();
+        a.outputs = outputs;
+        a.ahead = weights.data();  // only fetched
+        a.first = random.chance(0.5);
+        a.accumulators = accumulators.tested.data();
         table.columns[vectors - 1](a);
         for (int p = 0; p < lanes; p++) {
             std::vector<float> lane(rows), kept(outputs);
@@ -199,7 +209,7 @@ private:
             scalar_kernels.columns[0](b);
             for (int o = 0; o < outputs; o++) accumulators.expected[static_cast<std::size_t>(o) * lanes + p] = kept[o];
         }
-        compare("columns", accumulators, rows, text({vectors, rows, outputs, length, +listed, +first}));
+        compare("columns", accumulators, rows, text({vectors, rows, outputs, stride, +listed, +a.first}));
     }
 
     void transpose() {
@@ -287,15 +297,10 @@ private:
         // The last row ends with its last column.
         const Floats from(random, static_cast<std::size_t>(source_rows - 1) * from_stride + column + 1);
         from.copy(numbers(random, from.size()));
-        // Past the n-th of a row, up to a vector may be written: not compared.
-        const Twice to(random, rows ? static_cast<std::size_t>(rows - 1) * stride + n + table.lanes - 1 : 0);
+        const Twice to(random, rows ? static_cast<std::size_t>(rows - 1) * stride + n : 0);
         const std::int32_t* rows_list = listed ? list.data() : nullptr;
         table.pack_columns(from.data(), from_stride, rows_list, rows, columns.data(), n, to.tested.data(), stride);
-        scalar_kernels.pack_columns(from.data(), from_stride, rows_list, rows, columns.data(), n, to.expected.data(),
-                                    stride);
-        for (std::size_t i = 0; i < to.tested.size(); i++)
-            if (static_cast<int>(i % stride) >= n || i / stride >= static_cast<std::size_t>(rows))
-                to.tested[i] = to.expected[i] = 0;
+        scalar_kernels.pack_columns(from.data(), from_stride, rows_list, rows, columns.data(), n, to.expected.data(), stride);
         compare("pack_columns", to, 0, text({n, rows, source_rows, stride, from_stride, gap, +listed}));
     }
 

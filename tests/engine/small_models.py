@@ -120,12 +120,6 @@ def changed_by_position(m, x):
     return torch.cat([y, z], 1)
 
 
-def image_changed_in_place(m, x):
-    y = x
-    x += m.a(x)
-    return x + y
-
-
 def shuffle(m, x):
     n, c, h, w = x.shape
     return m.a(x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w))
@@ -143,7 +137,9 @@ def hooked():
 
 NATIVE = {
     "conv_bias": Model(lambda m, x: m.a(x), a=conv(padding=1)),
-    "conv_strided_dilated": Model(lambda m, x: m.a(x), a=conv(8, 6, (3, 2), stride=(2, 1), dilation=(1, 3), padding=(1, 2))),
+    "conv_strided_dilated": Model(
+        lambda m, x: m.a(x), a=conv(8, 6, (3, 2), stride=(2, 1), dilation=(1, 3), padding=(1, 2))
+    ),
     "conv_grouped": Model(lambda m, x: m.a(x), a=conv(8, 12, 3, groups=4)),
     "conv_depthwise": Model(lambda m, x: m.a(x), a=conv(8, 8, 5, groups=8, padding=2)),
     "conv_multiplier": Model(lambda m, x: m.a(x), a=conv(8, 16, 3, groups=8)),
@@ -175,6 +171,11 @@ NATIVE = {
     "dropouts": Model(
         lambda m, x: F.dropout(m.d(m.a(x)), 0.5, m.training), a=conv(), d=nn.Sequential(nn.Dropout2d(), nn.Identity())
     ),
+    "squeeze_and_expand": Model(
+        lambda m, x: x * torch.sigmoid(m.b(F.relu(m.a(x.mean((2, 3)))))).view(x.size(0), 8, 1, 1).expand_as(x),
+        a=nn.Linear(8, 2),
+        b=nn.Linear(2, 8),
+    ),
     "squeeze_and_excitation": Model(attend, a=conv(8, 2, 1), b=conv(2, 8, 1)),
     "residual": Model(lambda m, x: F.relu(m.a(x) + x), a=conv(padding=1)),
     "residual_both_convs": Model(lambda m, x: F.relu(m.a(x) + m.b(x)), a=conv(), b=conv()),
@@ -195,7 +196,9 @@ NATIVE = {
     "channels_by_index": Model(lambda m, x: m.b(m.a(x)[:, 2:6]), a=conv(), b=conv(4, 4)),
     "channels_from_the_end": Model(lambda m, x: m.b(m.a(x)[:, -3:]), a=conv(), b=conv(3, 4)),
     "subsample": Model(lambda m, x: m.a(x[:, :, ::2, ::3]), a=conv()),
-    "option_a": Model(lambda m, x: m.a(x) + F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 3, 1)), a=conv(8, 12, 3, stride=2, padding=1)),
+    "option_a": Model(
+        lambda m, x: m.a(x) + F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 3, 1)), a=conv(8, 12, 3, stride=2, padding=1)
+    ),
     "pad_conv": Model(lambda m, x: m.a(F.pad(x, (0, 1, 2, 3))), a=conv()),
     "pad_strided": Model(lambda m, x: m.a(F.pad(x, (0, 1, 0, 1))), a=conv(stride=2)),
     "pad_module": Model(lambda m, x: m.a(m.pad(x)), a=conv(padding=1), pad=nn.ZeroPad2d((1, 0, 2, 0))),
@@ -231,7 +234,9 @@ UNUSUAL = {
     "hard_tanh": Model(lambda m, x: F.hardtanh(m.a(x), 0, 6), a=conv()),
     "scaled": Model(lambda m, x: 0.5 * m.a(x) - 1.25, a=conv()),
     "divided": Model(lambda m, x: F.relu6(m.a(x) + 3) / 6, a=conv()),
-    "layer_scale": Model(lambda m, x: x + m.scale * m.a(x), a=conv(padding=1), scale=nn.Parameter(torch.rand(8, 1, 1) + 0.5)),
+    "layer_scale": Model(
+        lambda m, x: x + m.scale * m.a(x), a=conv(padding=1), scale=nn.Parameter(torch.rand(8, 1, 1) + 0.5)
+    ),
     "last_axis_scale": Model(lambda m, x: m.scale * m.a(x), a=conv(), scale=nn.Parameter(torch.rand(10) + 0.5)),
     "difference": Model(lambda m, x: m.a(x) - m.b(x), a=conv(), b=conv()),
     "added_with_factor": Model(lambda m, x: torch.add(m.a(x), m.b(x), alpha=2), a=conv(), b=conv()),
@@ -245,13 +250,15 @@ UNUSUAL = {
     "pad_output": Model(lambda m, x: F.pad(m.a(x), (1, 1, 2, 2)), a=conv()),
     "chunk_changed_in_place": Model(chunk_changed_in_place, a=conv()),
     "changed_part": Model(changed_part, a=conv(), b=conv(), c=conv(4, 8)),
-    "image_changed_in_place": Model(image_changed_in_place, a=conv(padding=1)),
+    "expanded_in_vain": Model(lambda m, x: m.a(x.mean((2, 3), keepdim=True).expand_as(x)), a=conv()),
     "hooked": hooked(),
     "weight_normalised": Model(lambda m, x: m.a(x), a=nn.utils.parametrizations.weight_norm(conv())),
     "squeezed_at_once": Model(lambda m, x: m.fc(F.adaptive_avg_pool2d(x, 1).squeeze()), fc=nn.Linear(8, 4)),
     "flat_output": Model(lambda m, x: m.a(x).flatten(1), a=conv()),
     "norm_of_flat_map": Model(lambda m, x: m.norm(x.flatten(1)), norm=nn.BatchNorm1d(8 * 144)),
-    "concat_of_flat_maps": Model(lambda m, x: m.fc(torch.cat([x.flatten(1), m.a(x).flatten(1)], 1)), a=conv(), fc=nn.Linear(1952, 3)),
+    "concat_of_flat_maps": Model(
+        lambda m, x: m.fc(torch.cat([x.flatten(1), m.a(x).flatten(1)], 1)), a=conv(), fc=nn.Linear(1952, 3)
+    ),
     "view_by_wrong_size": Model(lambda m, x: m.fc(x.view(-1, 144)).view(x.size(0), -1), fc=nn.Linear(144, 2)),
     "mean_over_channels": Model(lambda m, x: m.a(x.mean(1, keepdim=True)), a=conv(1, 4)),
     "mean_over_rows": Model(lambda m, x: m.a(x.mean(2, keepdim=True)), a=conv(8, 4, 1)),

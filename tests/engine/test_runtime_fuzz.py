@@ -96,6 +96,33 @@ def gated(channels=24, size=20, units=8):
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("threads", [1, 4])
+def test_sparse_output_channels(isa, threads):
+    # Open channels further apart than a vector is long, at more positions than are computed without packed weights;
+    # the dilation makes every tap a run of its own, and several threads pack them.
+    units, rng = 640, np.random.default_rng(0)
+    arrays = {
+        "head": rng.standard_normal((units, 16, 1, 1)).astype(np.float32),
+        "offset": np.zeros((units, 1, 1), np.float32),
+        "weight": rng.standard_normal((units, 16, 5, 5)).astype(np.float32) / 20,
+    }
+    values = (Value("x", 16, 20, 20), Value("mean", 16, 1, 1), Value("logits", units, 1, 1), Value("y", units, 16, 20))
+    operations = (
+        PoolToGrid(("x",), "mean"),
+        Conv(("mean",), "logits", "head", "", "gate"),
+        Decide(("logits",), "gate", "offset"),
+        Conv(("x",), "y", "weight", "", "y", padding=(0, 4, 0, 4), dilation=(1, 2), out_channels="gate"),
+    )
+    program = Program(values, (Gate("gate", "channel", units, 1),), operations, ("x",), ("y",), arrays, ("gate", "y"))
+    engine, x = Engine(program, threads=threads, isa=isa), images(program, 1)
+    mask = np.zeros((1, units, 1, 1), np.uint8)
+    mask[:, ::20] = 1
+    wanted = expected(program, x, {"gate": mask}).values["y"]
+    for _ in range(20):
+        assert_close(engine.run(*x, given={"gate": mask}).outputs[0], wanted)
+
+
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_inputs_that_are_not_finite_are_an_error_in_any_sample(isa, bad, threads):

@@ -65,6 +65,7 @@ def write_report(
         "dense_accuracy": float(summary["dense"]["accuracy"]),
         "gated_accuracy": float(summary["gated"]["accuracy"]),
         "macs_ratio": float(summary["gated"]["macs_ratio"]),
+        "latency": summary.get("latency"),
         "target": target,
         "least": float(shares.min()),
         "most": float(shares.max()),
@@ -83,10 +84,10 @@ def write_report(
 
 
 def _render(context: Mapping[str, Any]) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("convgate.analysis"),
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -17,7 +17,8 @@ class Row:
 
     `n` samples, each the mean over `calls` calls. `difference` is the largest distance of its outputs from PyTorch's
     (a dense row's from the dense model's, a gated row's from the masked network's), relative to the largest output.
-    `macs` per image, as the kernels counted them, only of convgate's engine. A row that could not be measured has `failed`, the reason, and no numbers.
+    `macs` per image, as the kernels counted them, only of convgate's engine. A row that could not be measured has
+    `failed`, the reason, and no numbers.
     """
 
     engine: str

@@ -4,23 +4,25 @@ import gc
 import math
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = ["Samples", "interleave"]
 
-WARM = 0.010
-"""Seconds of untimed calls before the timed ones: until then the threads of the one before have gone to sleep."""
+WARM = 0.060
+"""Seconds of untimed calls before the timed ones: until then the threads of the one before, which wait actively for
+work for a while, have gone to sleep."""
 SAMPLE = 0.005
 """Seconds that a sample takes at least: short calls are timed several at once."""
 _LEAST_ROUNDS = 5
+_HELD_UP = 4
 
 
 @dataclass
 class Samples:
-    """Milliseconds per call, a number per round, each the mean over `calls` calls; or `failed`, the reason why not."""
+    """Milliseconds per call, one number per round, the mean over up to `calls` calls; or `failed`, the reason why not."""
 
     calls: int = 1
     milliseconds: list[float] = field(default_factory=list)
@@ -62,7 +64,6 @@ def interleave(
                 _attempt(own, lambda function=function, own=own, number=number: _turn(function, own, number))  # type: ignore[misc]
             number += 1
             progress(number / rounds if rounds else min(1.0, (time.perf_counter() - begin) / seconds))
-            gc.collect()
     return samples
 
 
@@ -94,16 +95,21 @@ def _turn(function: Callable[[int], Any], samples: Samples, number: int) -> None
         function(number)
         if time.perf_counter() - begin >= WARM:
             break
-    begin = time.perf_counter()
-    for _ in range(samples.calls):
+    begin, done, passed = time.perf_counter(), 0, 0.0
+    # A sample that is held up (spinning threads on a core that another process wants) ends early: it is an outlier
+    # anyway, and the others are to have their turns.
+    while done < samples.calls and passed < _HELD_UP * SAMPLE:
         function(number)
-    samples.milliseconds.append(1e3 * (time.perf_counter() - begin) / samples.calls)
+        done += 1
+        passed = time.perf_counter() - begin
+    samples.milliseconds.append(1e3 * passed / done)
 
 
 @contextmanager
-def _no_collection() -> Any:
-    """No garbage collection within a sample."""
+def _no_collection() -> Iterator[None]:
+    """No garbage collection, which would fall into somebody's sample."""
     enabled = gc.isenabled()
+    gc.collect()
     gc.disable()
     try:
         yield

@@ -74,4 +74,9 @@ def show_metrics(metrics: Mapping[str, Any]) -> None:
     table.add_row("gated", f"{gated['accuracy']:.2%}", f"{spent:,}", f"{gated['macs_ratio']:.1%}")
     show(table)
     spread = ", ".join(f"p{p} {share:.1%}" for p, share in gated["macs_percentiles"].items())
+    if latency := metrics.get("latency"):
+        show(
+            f"on the engine, one image at a time: {latency['dense']['median_ms']:.3f} ms dense, "
+            f"{latency['gated']['median_ms']:.3f} ms gated, {latency['speedup']:.2f} times as fast"
+        )
     show(f"MACs per image, gated: {spread} of dense ({metrics['test_images']:,} test images)")

@@ -72,8 +72,9 @@ class Conv(Operation):
     """activation(masked(convolution(inputs[0]) + bias) + inputs[1], if there is one).
 
     `weight` names an array [out, in / groups, kernel height, kernel width], `bias` one [out] or nothing ("").
-    `positions`, `in_channels` and `out_channels` name gates ("" for none): outputs at closed positions and in closed channels are
-    masked to zero before the second input is added; input channels that are closed hold zeros and need not be read.
+    `positions`, `in_channels` and `out_channels` name gates ("" for none): outputs at closed positions and in closed
+    channels are masked to zero before the second input is added; input channels that are closed hold zeros and need not
+    be read.
     An activation of a masked convolution maps zero to zero. `padding` is top, left, bottom, right, with zeros. A linear
     layer is a convolution whose kernel is as large as its input. `layer` is the line of the ledger on which its MACs
     are counted.

@@ -117,7 +117,7 @@ class NativeNetwork:
                 seconds=results.seconds,
             )
         except ValueError as error:
-            raise InputError(f"the engine was given values that are not finite; check the images ({error})") from None
+            raise InputError(f"the engine refuses its input: {error}") from None
         return results
 
 

@@ -14,7 +14,8 @@ def expand_tiles(mask: Tensor, size: tuple[int, int]) -> Tensor:
     for dim, extent in ((2, size[0]), (3, size[1])):
         tiles = mask.shape[dim]
         if extent % tiles:
-            mask = F.interpolate(mask, size=(extent, mask.shape[3]) if dim == 2 else (mask.shape[2], extent), mode="nearest")
+            stretched = (extent, mask.shape[3]) if dim == 2 else (mask.shape[2], extent)
+            mask = F.interpolate(mask, size=stretched, mode="nearest")
         elif extent != tiles:
             # Interpolating even tiles is off by a position for some sizes (82 by 2 is one): its factor is rounded.
             mask = mask.repeat_interleave(extent // tiles, dim)

@@ -102,6 +102,7 @@ class _Search:
         except _Stop:
             pass
         self._set(self.best)
+        self._centre()
         if abs(self.reached - self.macs) > self.tolerance * self.macs:
             used_up = self.passes >= self.max_passes
             remedy = f"more than {self.max_passes} passes (max_passes)" if used_up else "more images"
@@ -111,6 +112,25 @@ class _Search:
                 f"(now {self.tolerance})"
             )
         return self.shift
+
+    @torch.no_grad()
+    def _centre(self) -> None:
+        """Move each gate's threshold to the middle between the logits on its two sides.
+
+        No decision on these images changes, and none depends on how a sum was rounded. By no more than the margin:
+        beyond it rounding is no matter.
+        """
+        below, above = [-_MARGIN] * len(self.gates), [_MARGIN] * len(self.gates)
+        for batch in self.images:
+            _, decisions = self.network.decide(batch.to(self.before[0].device))
+            for number, decision in enumerate(decisions.values()):
+                assert decision.logits is not None
+                open_ = decision.logits >= 0
+                far = torch.full_like(decision.logits, _REACH)
+                below[number] = max(below[number], float(torch.where(open_, -far, decision.logits).max()))
+                above[number] = min(above[number], float(torch.where(open_, decision.logits, far).min()))
+        for gate, low, high in zip(self.gates, below, above, strict=True):
+            gate.offset -= (low + high) / 2
 
     def restore(self) -> None:
         self._set(self.before)

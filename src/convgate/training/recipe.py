@@ -5,7 +5,6 @@ A recipe is a YAML file whose keys are the fields below; `convgate train FILE --
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -219,7 +218,7 @@ def recipe_parser() -> "jsonargparse.ArgumentParser":
 
 def shipped_recipes() -> dict[str, Path]:
     """The recipes that come with convgate: name -> file."""
-    folder = Path(str(resources.files("convgate"))) / "recipes"
+    folder = Path(__file__).parents[1] / "recipes"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 

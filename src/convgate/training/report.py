@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from convgate.analysis import StageCurves, write_report
 from convgate.training.run import Run
@@ -35,6 +36,18 @@ def _rows(path: Path) -> list[dict[str, float]]:
         return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
 
 
+def _latency(latency: Mapping[str, Any] | None) -> str:
+    if latency is None:
+        return "not measured: the engine has no native form for an operation of this model"
+    dense, gated = latency["dense"], latency["gated"]
+    return (
+        f"{gated['median_ms']:.3f} ms gated (20 % to 80 %: {gated['p20_ms']:.3f} to {gated['p80_ms']:.3f}), "
+        f"{dense['median_ms']:.3f} ms dense ({dense['p20_ms']:.3f} to {dense['p80_ms']:.3f}), one image at a time, on "
+        f"{latency['threads']} thread(s) of convgate's engine ({latency['isa']}): "
+        f"{latency['speedup']:.2f} times as fast"
+    )
+
+
 def _notes(run: Run) -> Mapping[str, str]:
     recipe, metrics = run.recipe, run.metrics
     options = ", ".join(f"{name}={value}" for name, value in recipe.method.options.items())
@@ -45,6 +58,7 @@ def _notes(run: Run) -> Mapping[str, str]:
         "Gated training": f"{recipe.gated.epochs} more epochs, from the dense weights",
         "Calibration": f"to {recipe.budget:.0%} on training images" if recipe.budget else "none",
         "Test images": f"{len(run.splits.test):,}, used for nothing but this evaluation",
+        "Latency": _latency(metrics.get("latency")),
         "Seed": str(recipe.seed),
         "Machine": metrics["machine"],
         "Versions": ", ".join(f"{name} {version}" for name, version in metrics["versions"].items()),

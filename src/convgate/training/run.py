@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from convgate import checkpoint
 from convgate.analysis import Evaluation, evaluate
+from convgate.analysis.latency import latency
 from convgate.data import Batches, ImageSet, Splits, normalise
 from convgate.data import load as load_data
-from convgate.errors import RecipeError
+from convgate.errors import LoweringError, RecipeError
 from convgate.files import replacing, write_text
 from convgate.graph import GatedNetwork, gate
 from convgate.graph.modes import evaluating
@@ -98,8 +99,20 @@ def run(
     evaluation = evaluate(network, _batches(splits.test), prepare=_prepare(splits.test))
     home.add_seconds("calibration and evaluation", time.monotonic() - started)
     metrics = _metrics(recipe, dense_evaluation, evaluation, home.seconds())
+    metrics |= _latency(dense, network, splits.test, say)
     write_text(home / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     return Run(home, recipe, splits, network, dense_evaluation, evaluation, metrics)
+
+
+def _latency(dense: nn.Module, network: GatedNetwork, images: ImageSet, say: Callable[[str], None]) -> dict[str, Any]:
+    """{"latency": ..} on the engine, or nothing where it has no form for an operation of the model."""
+    say("timing both networks on the engine")
+    some = images.take(min(64, len(images)), 0)
+    try:
+        return {"latency": latency(dense, network, _prepare(images)(some.images))}
+    except LoweringError as error:
+        say(f"not timed: {error}")
+        return {}
 
 
 def _check_classifies(model: nn.Module, splits: Splits) -> None:

@@ -1,0 +1,171 @@
+"""The whole comparison on a tiny network: rows, checks of outputs, engines that fail."""
+
+import importlib.util
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from convgate import save
+from convgate.bench import COMPETITORS, bench
+from convgate.bench.competitors import Built, Competitor, choose
+from convgate.bench.measure import measure
+from convgate.bench.subject import prepare
+from convgate.cli import main
+from convgate.errors import InputError
+
+LIGHT = "eager,masked,engine-dense,engine-gated"
+PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "openvino-default": "openvino"}
+
+
+def installed(*packages):
+    return all(importlib.util.find_spec(package) for package in packages)
+
+
+@pytest.fixture(scope="module")
+def subject():
+    return prepare("cifar_resnet8", "dual", 0.6, size=16)
+
+
+def test_ours_and_pytorchs_rows_agree(subject):
+    before = torch.get_num_threads()
+    result = measure(subject, choose(LIGHT), threads=1, rounds=3)
+    assert torch.get_num_threads() == before
+    assert [row.engine for row in result.rows] == LIGHT.split(",")
+    for row in result.rows:
+        assert row.failed == ""
+        assert row.difference < 1e-4
+        assert row.n == 3
+        assert 0 < row.p20_ms <= row.median_ms <= row.p80_ms
+    dense, gated = result.rows[2:]
+    assert dense.macs == subject.dense_macs
+    assert gated.macs == result.gated_macs == pytest.approx(subject.gated_macs, rel=1e-3)
+    assert result.best_dense.engine == "eager"
+    assert result.realised == pytest.approx(result.speedup * result.gated_macs / result.dense_macs)
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_other_runtimes_agree_with_pytorch(subject, name):
+    if not installed("onnx", PACKAGES[name]):
+        pytest.skip(f"{PACKAGES[name]} is not installed")
+    row = measure(subject, choose(name), threads=1, rounds=1).rows[0]
+    assert row.failed == ""
+    assert row.difference < (1e-4 if row.precision == "float32" else 0.1)
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_runtime_that_is_not_installed_is_a_row_that_says_so(subject, name, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    monkeypatch.setitem(__import__("sys").modules, PACKAGES[name], None)
+    row = measure(subject, choose(name), threads=1, rounds=1).rows[0]
+    assert row.median_ms is None
+    assert "not installed" in row.failed
+    assert "convgate[bench]" in row.failed
+
+
+def test_engines_that_fail_or_compute_something_else_are_rows_with_the_reason(subject):
+    def cannot(subject, threads):
+        raise RuntimeError("no such\nbeads")
+
+    def differs(subject, threads):
+        return Built(lambda images: COMPETITORS[0].build(subject, 1).call(images) * 1.01)
+
+    def breaks_later(subject, threads):
+        calls = iter(range(len(subject.inputs)))
+        right = COMPETITORS[0].build(subject, 1).call
+
+        def call(images):
+            if next(calls, None) is None:
+                raise RuntimeError("worn out")
+            return right(images)
+
+        return Built(call)
+
+    builders = (cannot, differs, breaks_later)
+    odd = [Competitor(b.__name__, b.__name__, "dense", b, reference=True) for b in builders]
+    result = measure(subject, [*odd, *choose("eager")], threads=1, rounds=2)
+    reasons = [row.failed for row in result.rows]
+    assert reasons[0] == "RuntimeError: no such beads"
+    assert "differ from PyTorch's by 0.01" in reasons[1]
+    assert "worn out" in reasons[2]
+    assert reasons[3] == ""
+    assert result.best_dense.engine == "eager"
+
+
+def test_decisions_on_the_edge_do_not_count_as_differences(subject):
+    """An engine whose decisions differ is compared with what the network makes of them, and the row tells."""
+    engine = choose("engine-gated")[0]
+    built = engine.build(subject, 1)
+    name = next(iter(built.engine.run(subject.inputs[0]).decisions))
+
+    class Flipped:
+        def __call__(self, images):
+            return self.run(images).outputs[0]
+
+        def run(self, images):
+            masks = built.engine.run(images).decisions[name].mask.copy()
+            masks.flat[0] = 1 - masks.flat[0]
+            return built.engine.run(images, given={name: masks})
+
+    flipped = replace(engine, build=lambda subject, threads: Built(Flipped(), "", Flipped()))
+    row = measure(subject, [flipped], threads=1, rounds=1).rows[0]
+    assert row.failed == ""
+    assert row.difference < 1e-4
+    assert "decisions differ" in row.note
+
+
+def test_from_python_in_one_call():
+    result = bench("cifar_resnet8", macs=0.6, size=16, competitors=choose("engine-gated"), threads=1, rounds=1)
+    assert result.settings["size"] == [16, 16]
+    assert result.settings["macs_asked"] == 0.6
+
+
+@pytest.mark.parametrize("wrong", [{"threads": 0}, {"threads": 1, "rounds": 0}, {"threads": 1, "seconds": 0.0}])
+def test_numbers_must_be_positive(subject, wrong):
+    with pytest.raises(InputError, match="positive"):
+        measure(subject, choose("eager"), **wrong)
+
+
+def test_the_command_prints_json_and_nothing_else(tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ["bench", "cifar_resnet8", "--method", "dual", "--macs", "0.6", "--size", "16", "--json"]
+    assert main([*arguments, "--threads", "1", "--rounds", "2", "--only", LIGHT, "--out", str(out)]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert [row["engine"] for row in data["rows"]] == LIGHT.split(",")
+    assert {"median_ms", "p20_ms", "p80_ms", "n"} <= set(data["rows"][0])
+    assert data["macs_ratio"] == pytest.approx(0.6, rel=0.05)
+    assert data["realised"] == pytest.approx(data["speedup_over_best_dense"] / data["mac_reduction"])
+    assert data["machine"]["threads"] == 1
+    assert {"python", "torch", "onnxruntime", "openvino", "convgate"} <= set(data["machine"]["versions"])
+    assert sorted(path.suffix for path in out.iterdir()) == [".csv", ".json", ".svg"]
+    assert json.loads(next(out.glob("*.json")).read_text()) == data
+
+
+def test_the_command_times_a_checkpoint(tmp_path, capsys, small):
+    path = tmp_path / "network.safetensors"
+    save(small[0], path)
+    arguments = ["bench", str(path), "--threads", "1", "--rounds", "1", "--only", "eager,engine-gated"]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    text = capsys.readouterr().out
+    assert "convgate gated" in text
+    assert "of what the MACs promise" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["resnet1800"], "resnet1800"),
+        (["cifar_resnet8", "--method", "magic"], "magic"),
+        (["cifar_resnet8", "--macs", "2"], "macs 2"),
+        (["cifar_resnet8", "--only", "abacus"], "abacus"),
+        (["cifar_resnet8", "--threads", "0"], "threads"),
+        (["nothing.safetensors"], "nothing.safetensors"),
+    ],
+)
+def test_mistakes_are_explained_on_stderr(arguments, named, tmp_path, capsys):
+    assert main(["bench", *arguments, "--out", str(tmp_path / "out")]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert named in captured.err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,97 @@
+"""The arithmetic of a comparison, on made-up timings."""
+
+import csv
+import io
+import json
+
+import pytest
+
+from convgate.bench import Result, Row
+from convgate.bench.report import figure, sentences, table, write
+
+VERSIONS = {"torch": "9", "onnx": None}
+MACHINE = {"processor": "abacus", "cores": 2, "instruction_set": "beads", "threads": 2, "versions": VERSIONS}
+
+
+def row(engine, ms=None, kind="dense", **fields):
+    timed = {} if ms is None else {"median_ms": ms, "p20_ms": ms * 0.9, "p80_ms": ms * 1.2, "n": 7, "difference": 1e-7}
+    return Row(engine, engine.title(), kind, **timed, **fields)
+
+
+ROWS = (
+    row("eager", 20.0),
+    row("torch-compile", failed="ImportError: no compiler"),
+    row("onnxruntime", 12.0, reference=True),
+    row("openvino", 9.0, reference=True),
+    row("openvino-default", 2.0, precision="default"),
+    row("masked", 30.0, kind="gated"),
+    row("engine-dense", 8.0),
+    row("engine-gated", 6.0, kind="gated"),
+)
+
+
+def result(rows=ROWS):
+    return Result(rows, 1000, 400.0, MACHINE, {"model": "a/b", "batch": 1})
+
+
+def test_the_speed_up_is_over_the_faster_reference_and_the_realised_share_what_the_macs_promise():
+    found = result()
+    assert found.macs_ratio == pytest.approx(0.4)
+    assert found.best_dense.engine == "openvino"  # not the faster one at lower precision, nor our own
+    assert found.speedup == pytest.approx(9 / 6)
+    assert found.realised == pytest.approx((9 / 6) / (1000 / 400))
+    assert found.speedup_over(found.rows[0]) == pytest.approx(20 / 6)
+
+
+def test_without_the_references_pytorch_is_the_best_dense():
+    found = result(tuple(r for r in ROWS if not r.reference))
+    assert found.best_dense.engine == "eager"
+    assert found.speedup == pytest.approx(20 / 6)
+
+
+@pytest.mark.parametrize("missing", ["engine-gated", "dense"])
+def test_what_was_not_measured_is_none(missing):
+    found = result(tuple(r for r in ROWS if missing not in (r.engine, r.kind)))
+    data = found.as_data()
+    assert data["speedup_over_best_dense"] is None
+    assert data["realised"] is None
+    json.dumps(data, allow_nan=False)
+    assert "no speed-up" in sentences(found)
+
+
+def test_rows_that_failed_or_lost_stay():
+    data = result().as_data()
+    assert [r["engine"] for r in data["rows"]] == [r.engine for r in ROWS]
+    failed = data["rows"][1]
+    assert failed["failed"] == "ImportError: no compiler"
+    assert failed["median_ms"] is None
+    assert all(r["failed"] is None for r in data["rows"] if r is not failed)
+
+
+def test_engines_that_are_faster_than_the_best_dense_are_named():
+    text = sentences(result())
+    assert "1.50 times as fast as the best dense float32 engine (Openvino)" in text
+    assert "60%" in text
+    assert "faster still than that: Openvino-Default, Engine-Dense" in text
+    assert "onnx absent" in text
+
+
+def test_samples_become_quantiles():
+    timed = ROWS[0].timed([float(n) for n in range(11)])
+    assert timed == {"median_ms": 5.0, "p20_ms": 2.0, "p80_ms": 8.0, "n": 11}
+
+
+def test_the_files_hold_every_row(tmp_path):
+    paths = write(result(), tmp_path)
+    assert [p.name for p in paths] == [f"a_b-macs0.40-batch1-threads2.{kind}" for kind in ("csv", "json", "svg")]
+    lines = list(csv.DictReader(io.StringIO(paths[0].read_text())))
+    assert [line["engine"] for line in lines] == [r.engine for r in ROWS]
+    assert {line["processor"] for line in lines} == {"abacus"}
+    assert {line["realised"] for line in lines} == {str(result().realised)}
+    assert json.loads(paths[1].read_text()) == result().as_data()
+    assert paths[2].read_text() == figure(result()).svg
+    assert "Torch-Compile" not in figure(result()).alt
+
+
+def test_the_table_has_a_line_for_each_row():
+    assert table(result()).row_count == len(ROWS)

@@ -1,0 +1,89 @@
+"""What is timed: calibrated networks that agree with their dense ones, and mistakes that are explained."""
+
+import numpy as np
+import pytest
+import torch
+
+from convgate import save
+from convgate.bench.subject import prepare
+from convgate.errors import BudgetError, CheckpointError, ConvgateError, InputError
+
+TINY = {"size": 16}
+
+
+def test_a_model_by_name_is_calibrated_on_the_inputs_that_are_timed():
+    subject = prepare("cifar_resnet8", "dual", 0.6, **TINY)
+    assert subject.method["name"] == "DualGating"
+    assert len(subject.inputs) == 8
+    assert {x.shape for x in subject.inputs} == {(1, 3, 16, 16)}
+    assert {x.dtype for x in subject.inputs} == {np.dtype("float32")}
+    assert subject.gated_macs / subject.dense_macs == pytest.approx(0.6, rel=0.05)
+    assert subject.dense_macs == subject.network.ledger.dense
+
+
+def test_larger_batches_hold_as_many_images_together():
+    assert [len(x) for x in prepare("cifar_resnet8", batch=3, **TINY).inputs] == [3, 3, 3]
+    assert [len(x) for x in prepare("cifar_resnet8", batch=16, **TINY).inputs] == [16]
+
+
+def test_the_seed_decides_and_the_callers_random_numbers_stay_his():
+    torch.manual_seed(5)
+    expected = torch.randn(3)
+    torch.manual_seed(5)
+    first, again, other = (prepare("cifar_resnet8", seed=seed, **TINY) for seed in (1, 1, 2))
+    assert torch.equal(torch.randn(3), expected)
+    assert np.array_equal(first.inputs[0], again.inputs[0])
+    assert not np.array_equal(first.inputs[0], other.inputs[0])
+    pairs = zip(first.network.state_dict().values(), again.network.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_options_reach_the_method():
+    options = prepare("cifar_resnet8", options={"spatial": False}, **TINY).method["options"]
+    assert options["spatial"] is False
+    assert options["macs"] == 0.5
+
+
+@pytest.mark.parametrize("macs", [None, 0.4])
+def test_a_checkpoint_is_timed_as_it_was_saved_unless_a_budget_is_asked_for(tmp_path, make_small, macs):
+    network, _ = make_small()
+    path = tmp_path / "network.safetensors"
+    save(network, path)
+    subject = prepare(str(path), macs=macs)
+    assert subject.macs_asked == macs
+    images = torch.from_numpy(subject.inputs[0])
+    opened = network.open_decisions(1)
+    with torch.no_grad():
+        torch.testing.assert_close(subject.dense(images), network.replay(images, opened))
+        same = torch.equal(subject.network(images), network(images))
+    assert same == (macs is None)
+    if macs is not None:
+        assert subject.gated_macs / subject.dense_macs == pytest.approx(macs, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named", "error"),
+    [
+        ({"model": "resnet1800"}, "resnet1800", InputError),
+        ({"model": "timm/nothing"}, "nothing", InputError),
+        ({"model": "nothing.safetensors"}, "nothing.safetensors", CheckpointError),
+        ({"model": "cifar_resnet8", "method": "magic"}, "magic", InputError),
+        ({"model": "cifar_resnet8", "macs": 0.0}, "macs 0.0", InputError),
+        ({"model": "cifar_resnet8", "macs": 1.5}, "macs 1.5", InputError),
+        ({"model": "cifar_resnet8", "macs": 0.01, "size": 16}, "0.01", BudgetError),
+        ({"model": "cifar_resnet8", "batch": 0}, "batch 0", InputError),
+        ({"model": "cifar_resnet8", "size": 0}, "size 0", InputError),
+        ({"model": "cifar_resnet8", "options": {"tiel": 2}}, "tiel", InputError),
+    ],
+)
+def test_mistakes_are_explained(arguments, named, error):
+    with pytest.raises(error, match=named):
+        prepare(**arguments)
+
+
+@pytest.mark.parametrize("wrong", [{"method": "dual"}, {"size": 16}, {"options": {"tile": 2}}])
+def test_a_checkpoint_takes_no_method_and_no_size(tmp_path, small, wrong):
+    path = tmp_path / "network.safetensors"
+    save(small[0], path)
+    with pytest.raises(ConvgateError, match="its own method"):
+        prepare(str(path), **wrong)
