@@ -21,12 +21,15 @@ def test_python_examples_run(tmp_path, monkeypatch, capsys):
     assert scope["cost"].macs.shape == (8,)
     net, images = scope["net"], scope["images"]
     assert float(net.cost(net.decide(images)[1]).ratio.mean()) == pytest.approx(0.5, rel=0.005)
+    spent = net.cost(net.decide(images)[1]).macs.tolist()
     with torch.no_grad():
         torch.testing.assert_close(scope["same"], scope["model"].eval()(images), rtol=1e-4, atol=1e-4)
     assert (tmp_path / "half.safetensors").is_file()
     assert "layer1.0" in capsys.readouterr().out
     for code in others:
         exec(compile(code, "README.md", "exec"), scope)
+    assert (tmp_path / "half.cgm").is_file()
+    assert scope["run"].macs.tolist() == spent
     scope["loss"].backward()
     assert all(p.grad is not None for p in net.gate_parameters())
 

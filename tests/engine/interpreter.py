@@ -55,6 +55,7 @@ class _Interpreter:
         outputs = [self.values[name] for name in self.program.outputs]
         for i, name in enumerate(self.program.outputs):
             if name in self.program.vectors:
+                assert outputs[i].shape[2:] == (1, 1), f"the vector {name} is a map"
                 outputs[i] = outputs[i].flatten(1)
         return Run(outputs, self.masks, self.logits, self.macs)
 

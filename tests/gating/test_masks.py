@@ -86,3 +86,12 @@ def test_masks_keep_channels_last(shape):
     mask = draw_mask((2, 1, 4, 4), 0)
     assert torch.equal(mask_positions(x, mask), mask_positions(x.contiguous(), mask))
     assert mask_channels(x, torch.ones(2, 3, 1, 1)).is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(("size", "tiles"), [(82, 2), (110, 2), (123, 3), (164, 4)])
+def test_even_tiles_are_exact_where_interpolation_rounds(size: int, tiles: int) -> None:
+    mask = torch.arange(tiles * tiles, dtype=torch.float32).view(1, 1, tiles, tiles)
+    exact = torch.arange(size) // (size // tiles)
+    spread = expand_tiles(mask, (size, size))[0, 0]
+    assert torch.equal(spread, (exact[:, None] * tiles + exact).float())
+    assert not torch.equal(spread, torch.nn.functional.interpolate(mask, size=(size, size), mode="nearest")[0, 0])

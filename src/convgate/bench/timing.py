@@ -22,7 +22,7 @@ _HELD_UP = 4
 
 @dataclass
 class Samples:
-    """Milliseconds per call, one number per round, the mean over up to `calls` calls; or `failed`, the reason why not."""
+    """Milliseconds per call, one number per round, the mean over up to `calls` calls; or `failed`, the reason."""
 
     calls: int = 1
     milliseconds: list[float] = field(default_factory=list)

@@ -63,7 +63,8 @@ class Draft:
         while name in self.arrays:
             number += 1
             name = f"{hint}#{number}"
-        self.arrays[name] = np.ascontiguousarray(data.detach().to("cpu", torch.float32).numpy())
+        # A copy: the program stays what it is when the network learns on.
+        self.arrays[name] = np.array(data.detach().to("cpu", torch.float32).numpy(), order="C")
         return name
 
     def emit(self, operation: Operation) -> None:

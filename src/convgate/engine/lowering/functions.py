@@ -4,6 +4,7 @@ A handler takes the translation under way (for its draft, and to name things) an
 are symbols; it returns a symbol, or raises `Unsupported`.
 """
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -105,7 +106,7 @@ def _flatten(c: Context, x: Symbol, start_dim: int = 0, end_dim: int = -1) -> Sy
 
 def _view(c: Context, x: Symbol, *shape: Any) -> Symbol:
     sizes = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
-    if isinstance(x, Symbol) and len(sizes) == 2 and sizes[0] in (1, -1):
+    if isinstance(x, Symbol) and len(sizes) == 2 and sizes[0] in (1, -1) and sizes[1] in (-1, math.prod(x.shape)):
         return _flatten(c, x, 1)
     if isinstance(x, Symbol) and len(sizes) == 4 and tuple(sizes[2:]) == (1, 1) and c.draft.value_of(x).height == 1:
         return Symbol(x.value, (x.shape[0], 1, 1))

@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 
 from convgate.engine.lowering.draft import Draft, GateSymbol, Symbol, Unsupported
 from convgate.engine.lowering.functions import FUNCTIONS, IN_PLACE, METHODS, MODULES
-from convgate.engine.program import Decide, External, Gate
+from convgate.engine.program import Decide, External, Gate, Pool, Slice
 from convgate.gating import Gate as GateModule
 from convgate.graph.insert import GATES, mask_of
 
@@ -72,6 +72,12 @@ def translate(
         if gate_specs:
             result = result[0]
         done.outputs = _tensors(fx.node.map_arg(result, walker.known.__getitem__))
+        try:
+            for symbol in done.outputs:
+                walker.readable(symbol)
+                draft.value_of(symbol)
+        except Unsupported as reason:
+            done.missing["output"] = f"what the network returns: {reason}"
     return done
 
 
@@ -82,6 +88,30 @@ def _tensors(result: Any) -> list[Symbol]:
     return [symbol for part in parts for symbol in _tensors(part)]
 
 
+def _replaced(symbols: Any, old: str, new: str) -> Any:
+    """The symbols of `old` as symbols of `new`."""
+    if isinstance(symbols, Symbol) and symbols.value == old:
+        return Symbol(new, symbols.shape, symbols.padding)
+    if isinstance(symbols, tuple | list):
+        return type(symbols)(_replaced(symbol, old, new) for symbol in symbols)
+    return symbols
+
+
+def _overlapping(draft: Draft, value: str) -> set[str]:
+    """The values that are parts of `value`, of which it is a part, or that are other parts of that."""
+    parts = [(op.inputs[0], op.output) for op in draft.operations if isinstance(op, Slice | Pool) and _is_view(op)]
+    found = {value}
+    while True:
+        more = found | {name for pair in parts if found.intersection(pair) for name in pair}
+        if more == found:
+            return found
+        found = more
+
+
+def _is_view(operation: Slice | Pool) -> bool:
+    return isinstance(operation, Slice) or operation.kernel == (1, 1)
+
+
 def _what(root: nn.Module, node: fx.Node) -> str:
     if node.op == "call_module":
         return type(root.get_submodule(str(node.target))).__name__
@@ -90,8 +120,10 @@ def _what(root: nn.Module, node: fx.Node) -> str:
 
 def _can_be_external(walker: "_Walker", node: fx.Node, shapes: Mapping[str, tuple[int, ...]]) -> bool:
     tensors = [walker.known.get(argument) for argument in node.all_input_nodes]
-    is_map = len(shapes.get(node.name, ())) in (2, 4)
-    return is_map and bool(tensors) and all(isinstance(t, Symbol) and not any(t.padding) for t in tensors)
+    shape = shapes.get(node.name, ())
+    is_map = len(shape) in (2, 4) and shape[0] == 1
+    known = all(isinstance(t, Symbol) and not any(t.padding) and t.value not in walker.stale for t in tensors)
+    return is_map and bool(tensors) and known
 
 
 class _Walker:
@@ -104,6 +136,8 @@ class _Walker:
         self.layer_names, self.gate_specs = layer_names, gate_specs
         self.known: dict[fx.Node, Any] = {}
         self.lost: set[fx.Node] = set()
+        self.stale: set[str] = set()
+        self.outer: _Walker | None = None
         self.name = ""
 
     def step(self, node: fx.Node) -> None:
@@ -112,16 +146,30 @@ class _Walker:
         kwargs = fx.node.map_arg(node.kwargs, self.known.__getitem__)
         tried = self.draft.snapshot()
         try:
+            for argument in node.all_input_nodes:
+                self.readable(self.known[argument])
             result = self._call(node, args, kwargs)
         except Unsupported:
             self.draft.adopt(tried)
             raise
         self.known[node] = result
-        if self._overwrites(node):
-            # Whoever reads the first argument from here on reads what it was overwritten with.
-            for other, symbol in self.known.items():
-                if symbol is args[0]:
-                    self.known[other] = result
+        if self._overwrites(node) and isinstance(args[0], Symbol) and isinstance(result, Symbol):
+            self._overwrite(args[0].value, result.value)
+
+    def _overwrite(self, old: str, new: str) -> None:
+        """Whoever reads `old` from here on reads `new`; of what shares memory with a part of it nothing is known."""
+        if old == new:
+            return
+        walker: _Walker | None = self
+        while walker is not None:
+            walker.known = {node: _replaced(symbol, old, new) for node, symbol in walker.known.items()}
+            walker.stale |= _overlapping(self.draft, old) - {old, new}
+            walker = walker.outer
+
+    def readable(self, symbols: Any) -> None:
+        """Raises `Unsupported` where one of the symbols is of a value that was changed in place through another."""
+        if any(symbol.value in self.stale for symbol in _tensors(symbols)):
+            raise Unsupported("it reads a tensor of which an operation in place changed a part")
 
     def _overwrites(self, node: fx.Node) -> bool:
         if node.op == "call_module":
@@ -146,6 +194,8 @@ class _Walker:
             raise Unsupported(f"called in a way that is not known ({error})") from None
 
     def _module(self, module: nn.Module, target: str, args: Any, kwargs: Any) -> Any:
+        if module._forward_hooks or module._forward_pre_hooks:
+            raise Unsupported("it has hooks")
         if isinstance(module, GateModule):
             return self._gate(target.removeprefix(f"{GATES}."), module, args[0])
         if type(module) in MODULES and not kwargs:
@@ -159,6 +209,7 @@ class _Walker:
         except Exception as error:  # noqa: BLE001 -- whatever its code raises: it has no native form
             raise Unsupported(f"no native form, and it cannot be looked into ({error})") from None
         inner = _Walker(module, self.draft, {}, {})
+        inner.outer, inner.stale = self, self.stale
         inputs = [node for node in graph.nodes if node.op == "placeholder"]
         values = dict(zip((str(node.target) for node in inputs), args, strict=False)) | kwargs
         for node in inputs:
