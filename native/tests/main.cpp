@@ -1,7 +1,7 @@
 // native_tests [--seed N] [--iterations N] [test..]: each iteration of a test has a seed of its own, the next number, so
-// that
-// `--seed <the one printed> --iterations 1 <test>` repeats a failure.
+// that `--seed <the one printed> --iterations 1 <test>` repeats a failure.
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -29,11 +29,24 @@ const Test tests[] = {
     {"wide_windows", 1, test_wide_windows},
 };
 
+// The iteration that a crash happens in: said by the handler, or by the sanitizer on its way out.
+struct {
+    const char* test;
+    unsigned long long seed;
+} under_way;
+
+void say_what_crashed() { std::fprintf(stderr, "\ncrashed: native_tests --iterations 1 --seed %llu %s\n", under_way.seed, under_way.test); }
+
+[[maybe_unused]] void crash(int signal) {
+    say_what_crashed();
+    std::signal(signal, SIG_DFL);
+    std::raise(signal);
+}
+
 bool run(const Test& test, std::uint64_t seed, int iterations) {
     const auto begin = std::chrono::steady_clock::now();
     for (int i = 0; i < iterations; i++) {
-        // A crash leaves this line as the last one.
-        std::fprintf(stderr, "\r%s --seed %llu ", test.name, static_cast<unsigned long long>(seed + i));
+        under_way = {test.name, static_cast<unsigned long long>(seed + i)};
         Random random(seed + i);
         try {
             test.run(random);
@@ -43,14 +56,19 @@ bool run(const Test& test, std::uint64_t seed, int iterations) {
         }
     }
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    std::fprintf(stderr, "\r%s: %d iterations from seed %llu in %.1f s\n", test.name, iterations,
+    std::fprintf(stderr, "%s: %d iterations from seed %llu in %.1f s\n", test.name, iterations,
                  static_cast<unsigned long long>(seed), seconds);
     return true;
 }
 
 }  // namespace
 
+extern "C" void __asan_on_error() { say_what_crashed(); }
+
 int main(int count, char** arguments) {
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    for (const int signal : {SIGSEGV, SIGABRT, SIGFPE, SIGBUS, SIGILL}) std::signal(signal, crash);
+#endif
     std::uint64_t seed = 1;
     int iterations = 0;
     std::vector<std::string> wanted;

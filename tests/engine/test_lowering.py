@@ -280,6 +280,19 @@ def test_a_program_does_not_change_with_the_network(make_small):
     assert all((program.arrays[name] == array).all() for name, array in before.items())
 
 
+@torch.no_grad()
+def test_what_pytorch_computes_does_not_change_with_the_network(randomise, scatter):
+    torch.manual_seed(0)
+    x = torch.randn(3, 3, 12, 12)
+    activation = nn.Sequential(nn.Softplus(), nn.GroupNorm(2, 8), nn.Dropout())
+    network = scatter(gate(randomise(Branches(activation), x), DualGating(), x))
+    expected = network(x)
+    lowered = lower(network.train(), fallback="torch")
+    for tensor in network.state_dict().values():
+        tensor.zero_()
+    close(interpret(lowered.program, x, externals=lowered.externals).outputs[0], expected, 1e-4)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_arrays_are_float32_whatever_the_network_is(make_small, dtype):
     network, x = make_small()

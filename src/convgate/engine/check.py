@@ -66,6 +66,9 @@ class _Check:
             positions = value.height * value.width
             small = positions <= MOST_POSITIONS and value.channels <= _MOST_CHANNELS
             self.require(small and positions * value.channels <= _MOST_ELEMENTS, "too large")
+        self.place = "the program"
+        elements = sum(value.channels * value.height * value.width for value in program.values)
+        self.require(elements <= _MOST_ELEMENTS, "its values are too large together")
         for gate in program.gates:
             self.place = f"gate '{gate.name}'"
             self.require(gate.kind in ("spatial", "channel"), f"of kind {gate.kind!r}; spatial or channel")
@@ -79,9 +82,13 @@ class _Check:
         for number, operation in enumerate(program.operations):
             self.place = f"operation {number} ({type(operation).__name__} -> '{operation.output}')"
             self._operation(operation)
-        for name in (*program.outputs, *program.vectors):
+        for name in program.outputs:
             self.place = f"output '{name}'"
             self.require(name in self.written, "is never written")
+        for name in program.vectors:
+            self.place = f"vector '{name}'"
+            self.require(name in program.outputs, "is no output")
+            self.require(self.values[name].height == self.values[name].width == 1, "is a map, not 1x1")
         undecided = [name for name in self.gates if name not in self.decided]
         self.place = "the program"
         self.require(not undecided, f"gates that nothing decides: {', '.join(undecided)}")

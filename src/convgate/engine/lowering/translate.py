@@ -1,5 +1,6 @@
 """From an fx graph to simple operations, node by node."""
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -248,7 +249,9 @@ class _Call:
     """One node as a function of its tensor arguments."""
 
     def __init__(self, root: nn.Module, node: fx.Node, shapes: list[tuple[int, ...]]) -> None:
-        self.module = root.get_submodule(str(node.target)) if node.op == "call_module" else None
+        # A copy, in evaluation mode: the network may be trained on.
+        called = root.get_submodule(str(node.target)) if node.op == "call_module" else None
+        self.module = copy.deepcopy(called).eval() if called is not None else None
         self.node, self.shapes = node, shapes
 
     def __call__(self, *tensors: Tensor) -> Tensor:

@@ -1,0 +1,222 @@
+"""Programs that do not hold together are refused, rule by rule, before the runtime sees them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from convgate.engine.check import check
+from convgate.engine.engine import Engine
+from convgate.engine.program import (
+    Activate,
+    Add,
+    Affine,
+    Concat,
+    Conv,
+    Decide,
+    Gate,
+    Mask,
+    Multiply,
+    Pool,
+    PoolToGrid,
+    Program,
+    Slice,
+    Value,
+)
+from convgate.errors import ProgramError
+
+
+def one_of_each():
+    """A program with every kind of operation."""
+    rng = np.random.default_rng(0)
+
+    def array(*shape):
+        return rng.standard_normal(shape).astype(np.float32)
+
+    values = {
+        "x": (4, 9, 9), "a": (6, 5, 5), "grid": (6, 2, 2), "tiles": (1, 2, 2), "mean": (6, 1, 1), "units": (3, 1, 1),
+        "b": (6, 5, 5), "sum": (6, 5, 5), "d": (6, 5, 5), "e": (6, 5, 5), "f": (6, 5, 5), "g": (6, 5, 5),
+        "h": (12, 5, 5), "i": (5, 5, 5), "j": (5, 2, 2), "k": (5, 3, 3), "y": (7, 1, 1),
+    }  # fmt: skip
+    operations = (
+        Conv(("x",), "a", "w.a", "b.a", "conv", stride=(2, 2), padding=(1, 1, 1, 1), groups=2, activation="relu"),
+        PoolToGrid(("a",), "grid"),
+        Conv(("grid",), "tiles", "w.tiles", "b.tiles", "gates.s"),
+        Decide(("tiles",), "s", "offset.s"),
+        PoolToGrid(("a",), "mean"),
+        Conv(("mean",), "units", "w.units", "", "gates.c"),
+        Decide(("units",), "c", "offset.c"),
+        Conv(("a",), "b", "w.b", "b.b", "gated", positions="s", out_channels="c", padding=(1, 1, 1, 1)),
+        Conv(("b", "a"), "sum", "w.c", "b.c", "reads", in_channels="c", activation="relu"),
+        Mask(("sum",), "d", "s"),
+        Affine(("d",), "e", "scale", "shift", "silu"),
+        Add(("e", "mean"), "f", "relu6"),
+        Multiply(("f", "mean"), "g"),
+        Concat(("g", "a"), "h"),
+        Slice(("h",), "i", 9),
+        Pool(("i",), "j", "max", (3, 2), (2, 2), (0, 0)),
+        Pool(("i",), "k", "average", (2, 2), (2, 2), (1, 1), count_padding=False),
+        Conv(("j",), "y", "w.y", "b.y", "fc"),
+    )
+    arrays = {
+        "w.a": array(6, 2, 3, 3), "b.a": array(6), "w.tiles": array(1, 6, 1, 1), "b.tiles": array(1),
+        "offset.s": array(1, 2, 2), "w.units": array(3, 6, 1, 1), "offset.c": array(3, 1, 1), "w.b": array(6, 6, 3, 3),
+        "b.b": array(6), "w.c": array(6, 6, 1, 1), "b.c": array(6), "scale": array(6), "shift": array(6),
+        "w.y": array(7, 5, 2, 2), "b.y": array(7),
+    }  # fmt: skip
+    return Program(
+        values=tuple(Value(name, *dims) for name, dims in values.items()),
+        gates=(Gate("s", "spatial", 2, 2), Gate("c", "channel", 3, 1, 2)),
+        operations=operations,
+        inputs=("x",),
+        outputs=("y", "k"),
+        arrays=arrays,
+        layers=("conv", "gated", "reads", "fc", "gates.s", "gates.c"),
+        vectors=("y",),
+    )
+
+
+def operation(written, /, **fields):
+    """A change: fields of the operation that writes `written`."""
+
+    def change(program):
+        assert any(op.output == written for op in program.operations)
+        changed = (replace(op, **fields) if op.output == written else op for op in program.operations)
+        return replace(program, operations=tuple(changed))
+
+    return change
+
+
+def value(name, /, **fields):
+    return lambda p: replace(p, values=tuple(replace(v, **fields) if v.name == name else v for v in p.values))
+
+
+def gate(name, /, **fields):
+    return lambda p: replace(p, gates=tuple(replace(g, **fields) if g.name == name else g for g in p.gates))
+
+
+def array(name, changed):
+    return lambda p: replace(p, arrays={**p.arrays, name: changed(p.arrays[name])})
+
+
+def program(**fields):
+    return lambda p: replace(p, **fields)
+
+
+def without(output):
+    return lambda p: replace(p, operations=tuple(op for op in p.operations if op.output != output))
+
+
+BROKEN = {
+    # names
+    "no inputs": program(inputs=()),
+    "no outputs": program(outputs=()),
+    "input twice": program(inputs=("x", "x")),
+    "unknown input": program(inputs=("nothing",)),
+    "unknown output": program(outputs=("nothing",)),
+    "output never written": without("y"),
+    "vector that is no output": program(vectors=("mean",)),
+    "vector that is a map": program(vectors=("y", "k")),
+    "two values of one name": value("y", name="x"),
+    "two gates of one name": gate("s", name="c"),
+    "two layers of one name": program(layers=("conv", "conv", "gated", "reads", "fc", "gates.s", "gates.c")),
+    "reads what is not written": operation("a", inputs=("sum",)),
+    "reads what does not exist": operation("a", inputs=("nothing",)),
+    "reads itself": operation("d", inputs=("d",)),
+    "reads nothing": operation("d", inputs=()),
+    "writes what does not exist": operation("e", output="nothing"),
+    "writes twice": operation("e", output="d"),
+    "writes an input": operation("e", output="x"),
+    "layer that does not exist": operation("a", layer="nothing"),
+    # sizes
+    "no channels": value("x", channels=0),
+    "negative height": value("x", height=-9),
+    "height that is no number": value("x", height=9.0),
+    "too many positions": value("k", height=1 << 11, width=1 << 11),
+    "too many channels": value("i", channels=1 << 25),
+    "too much together": lambda p: replace(
+        p, values=(*p.values, *(Value(f"large {i}", 1 << 10, 1 << 10, 1 << 10) for i in range(3)))
+    ),
+    # gates
+    "unknown kind of gate": gate("s", kind="temporal"),
+    "gate without rows": gate("s", rows=0),
+    "gate of groups of none": gate("c", group=0),
+    "channel gate with columns": gate("c", columns=2),
+    "gate with too few units": gate("c", group=1),
+    "gate with too many units": gate("c", group=6),
+    "undecided gate": without("s"),
+    "gate decided later": lambda p: replace(p, operations=(p.operations[0], p.operations[7], *p.operations[1:7])),
+    "gate decided twice": lambda p: replace(p, operations=(*p.operations[:4], *p.operations[3:])),
+    "logits of another shape": operation("s", inputs=("mean",)),
+    "offset of another shape": array("offset.s", lambda a: a.reshape(4, 1, 1)),
+    "positions by a channel gate": operation("b", positions="c"),
+    "outputs by a spatial gate": operation("b", out_channels="s"),
+    "inputs by a spatial gate": operation("sum", in_channels="s"),
+    "gate that does not exist": operation("d", gate="nothing"),
+    "gate of a convolution that does not exist": operation("b", positions="nothing"),
+    # convolutions
+    "groups that do not divide": operation("a", groups=3),
+    "no groups": operation("a", groups=0),
+    "no stride": operation("a", stride=(0, 2)),
+    "no dilation": operation("a", dilation=(0, 1)),
+    "negative padding": operation("a", padding=(-1, 1, 1, 1)),
+    "far padding": operation("a", padding=(1 << 30, 1, 1, 1)),
+    "other padding": operation("a", padding=(1, 3, 1, 1)),
+    "other output": value("a", height=4),
+    "weights missing": operation("a", weight="nothing"),
+    "weights of another shape": array("w.a", lambda a: a[:, :1]),
+    "weights of another rank": array("w.a", lambda a: a[..., 0]),
+    "weights of another type": array("w.a", lambda a: a.astype(np.float64)),
+    "kernel of no size": array("w.a", lambda a: a[:, :, :0]),
+    "bias of another shape": array("b.a", lambda a: a[:5]),
+    "bias missing": operation("a", bias="nothing"),
+    "three inputs": operation("sum", inputs=("b", "a", "a")),
+    "addend of another shape": operation("sum", inputs=("b", "mean")),
+    "unknown activation": operation("a", activation="tanh"),
+    "activation that masks do not allow": operation("b", activation="sigmoid"),
+    # the rest
+    "unknown kind of pool": operation("j", kind="sum"),
+    "pool of another stride": operation("j", stride=(1, 1)),
+    "pool that changes channels": operation("j", inputs=("h",)),
+    "pool that begins past the map": value("k", height=4),
+    "pool of two inputs": operation("j", inputs=("i", "i")),
+    "grid that changes channels": operation("grid", inputs=("x",)),
+    "scale of another shape": array("scale", lambda a: a[:5]),
+    "affine that changes shape": operation("e", inputs=("x",)),
+    "sum of one": operation("f", inputs=("e",)),
+    "sum of different channels": operation("f", inputs=("e", "units")),
+    "sum of different sizes": operation("f", inputs=("mean", "e")),
+    "product of different sizes": operation("g", inputs=("f", "grid")),
+    "parts of different sizes": operation("h", inputs=("g", "grid")),
+    "parts of too few channels": operation("h", inputs=("g",)),
+    "slice that changes the size": operation("i", inputs=("mean",)),
+    "slice far away": operation("i", begin=1 << 40),
+    "mask that changes shape": operation("d", inputs=("x",)),
+}
+
+
+def test_the_program_itself_is_fine_and_runs():
+    whole = one_of_each()
+    check(whole)
+    y, k = Engine(whole, threads=1)(np.ones((2, 4, 9, 9), np.float32))
+    assert (y.shape, k.shape) == ((2, 7), (2, 5, 3, 3))
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_programs_are_refused(name):
+    with pytest.raises(ProgramError) as error:
+        check(BROKEN[name](one_of_each()))
+    assert ":" in str(error.value), "says where"
+
+
+@pytest.mark.parametrize("kind", [Activate, Affine, Conv, Mask, Pool, PoolToGrid, Slice, Decide])
+def test_kinds_of_one_input_take_one(kind):
+    changed = one_of_each()
+    places = [i for i, op in enumerate(changed.operations) if type(op) is kind]
+    for place in places:
+        operation = changed.operations[place]
+        if len(operation.inputs) == 1:
+            operations = list(changed.operations)
+            operations[place] = replace(operation, inputs=("x", *operation.inputs, "x"))
+            with pytest.raises(ProgramError):
+                check(replace(changed, operations=tuple(operations)))
