@@ -285,3 +285,28 @@ def test_branches_and_features_of_a_block():
 def test_trace_refuses_bad_examples(value):
     with pytest.raises(InputError, match="example"):
         trace(Base(), value)
+
+
+class _InPlaceLine(nn.Module):
+    """Writes in place in a line of its own, whose result nobody reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+        self.second = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x):
+        y = self.first(x)
+        y.mul_(2.0)
+        self.relu(y)
+        return y + self.second(y)
+
+
+def test_calls_in_place_whose_result_is_unused_are_kept():
+    model = _InPlaceLine().eval()
+    images = torch.randn(2, 3, 8, 8)
+    traced = trace(model, images)
+    graph = torch.fx.GraphModule(traced.module, traced.evaluation)
+    with torch.no_grad():
+        torch.testing.assert_close(graph(images), model(images))

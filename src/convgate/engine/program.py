@@ -200,6 +200,7 @@ class Program:
         return describe(self)
 
     def value(self, name: str) -> Value:
+        """The value of that name; raises KeyError where there is none."""
         return self._by_name[name]
 
     def externals(self) -> Iterator[External]:

@@ -8,6 +8,7 @@ differently.
 import copy
 import hashlib
 import inspect
+import operator
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -180,7 +181,7 @@ def _symbolic_trace(module: nn.Module) -> fx.Graph:
             "depends on tensor values cannot be read by torch.fx; move it into a sub-module without convolutions, or "
             "gate the part of the model that can be traced"
         ) from error
-    graph.eliminate_dead_code(is_impure_node=lambda node: node.op in ("placeholder", "output"))
+    graph.eliminate_dead_code(is_impure_node=lambda node: _has_effects(module, node))
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     for extra in inputs[1:]:
         if extra.users:
@@ -191,6 +192,25 @@ def _symbolic_trace(module: nn.Module) -> fx.Graph:
         graph.erase_node(extra)
     graph.lint()
     return graph
+
+
+def _has_effects(module: nn.Module, node: fx.Node) -> bool:
+    """Does more than its result come of this node? Calls that write in place count, though nobody reads their result."""
+    if node.op in ("placeholder", "output"):
+        return True
+    if node.op == "call_module":
+        return bool(getattr(module.get_submodule(str(node.target)), "inplace", False))
+    name = str(getattr(node.target, "__name__", node.target))
+    in_place = name.endswith("_") and not name.endswith("__")
+    return in_place or node.target in _AUGMENTED or bool(node.kwargs.get("inplace", False))
+
+
+_AUGMENTED = {getattr(operator, name) for name in dir(operator) if name.startswith("__i") and name.endswith("__")} - {
+    operator.__index__,
+    operator.__inv__,
+    operator.__invert__,
+}
+"""x += y and the like."""
 
 
 def _first_line(error: Exception) -> str:

@@ -68,6 +68,7 @@ class Draft:
         return name
 
     def emit(self, operation: Operation) -> None:
+        """Append an operation."""
         self.operations.append(operation)
 
     def value_of(self, symbol: Any) -> Value:
