@@ -195,7 +195,7 @@ def _symbolic_trace(module: nn.Module) -> fx.Graph:
 
 
 def _has_effects(module: nn.Module, node: fx.Node) -> bool:
-    """Does more than its result come of this node? Calls that write in place count, though nobody reads their result."""
+    """Does more than its result come of this node? Of calls that write in place it does, though nobody reads it."""
     if node.op in ("placeholder", "output"):
         return True
     if node.op == "call_module":
