@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from convgate.bench.machine import processor
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -21,7 +23,7 @@ def quantiles(seconds: Sequence[float]) -> dict[str, float]:
 def machine() -> dict[str, Any]:
     """Processor, instruction set, threads and versions."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
@@ -36,12 +38,3 @@ def record(name: str, content: dict[str, Any]) -> Path:
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps({**content, "machine": machine()}, indent=2) + "\n")
     return path
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return name or platform.processor()

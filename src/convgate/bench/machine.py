@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["machine"]
+__all__ = ["machine", "processor"]
 
 _PACKAGES = ("convgate", "torch", "torchvision", "timm", "numpy", "onnx", "onnxruntime", "openvino")
 
@@ -18,7 +18,7 @@ def machine(threads: int) -> dict[str, Any]:
     from convgate.engine.runtime import choose_isa, choose_threads
 
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else choose_threads(None),
         "instruction_set": choose_isa(None),
         "instruction_set_torch": torch.backends.cpu.get_cpu_capability(),
@@ -35,7 +35,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name, as far as the system tells."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
