@@ -68,6 +68,7 @@ private:
 };
 
 std::unique_ptr<Layer> make_product(const ConvolutionSpec&, Needs&);
+std::unique_ptr<Layer> make_winograd(const ConvolutionSpec&, Needs&);
 std::unique_ptr<Layer> make_columns(const ConvolutionSpec&, Needs&);
 std::unique_ptr<Layer> make_dot(const ConvolutionSpec&, Needs&);
 std::unique_ptr<Layer> make_depthwise(const ConvolutionSpec&, Needs&);

@@ -20,10 +20,11 @@ struct Network::State {
     State(Network& network)
         : arena(network.arena_),
           macs(network.program_.layers),
-          sample{arena.data(), {}, macs, network.scratch_, nullptr, {}, {}, {}, Buffer(network.needs_.sample_packed)} {
+          sample{arena.data(), {}, macs, network.scratch_, nullptr, {}, {}, {}, {}, Buffer(network.needs_.sample_packed)} {
         for (const GateUse& use : network.gates_) sample.gates.emplace_back(use);
         sample.blocks.reserve(network.needs_.blocks);
         sample.lists.reserve(network.needs_.lists);
+        sample.squares.reserve(network.needs_.squares);
         sample.taps.reserve(network.needs_.taps);
     }
 };
@@ -47,6 +48,7 @@ Network::Network(const Program& program, const Kernels& kernels, int threads)
         scratch.accumulators = Buffer(needs_.accumulators);
         scratch.scattered = Buffer(needs_.scattered);
         scratch.columns = Buffer(needs_.columns);
+        scratch.weights_aside = Buffer(needs_.weights_aside);
     }
 }
 
@@ -96,9 +98,20 @@ std::unique_ptr<Layer> Network::make_convolution(const ConvolutionSpec& spec) {
     // Where most lanes of output channels would stay empty.
     const bool few_outputs = 2 * outs <= kernels_.lanes && ins * spec.joined() >= kernels_.lanes;
     if (op.groups == 1 && op.in_channels < 0 && few_outputs) return make_dot(spec, needs_);
+    if (consists_of_squares(spec) && ins >= kernels_.lanes && outs >= kernels_.lanes) return make_winograd(spec, needs_);
     // Where there are too few positions for packed weights to pay.
     if (op.groups == 1 && op.out_channels >= 0 && spec.out->value.positions() <= 256) return make_columns(spec, needs_);
     return make_product(spec, needs_);
+}
+
+// Whether it is a 3x3 convolution whose gate opens and closes 2x2 outputs at a time.
+bool Network::consists_of_squares(const ConvolutionSpec& spec) const {
+    const Operation& op = *spec.operation;
+    const auto is = [](const Pair& pair, int n) { return pair.y == n && pair.x == n; };
+    if (op.groups > 1 || !is(op.kernel, 3) || !is(op.stride, 1) || !is(op.dilation, 1) || spec.scatters()) return false;
+    const int rows = op.positions < 0 ? 1 : gates_[op.positions].gate.rows;
+    const int columns = op.positions < 0 ? 1 : gates_[op.positions].gate.columns;
+    return spec.out->value.height % (2 * rows) == 0 && spec.out->value.width % (2 * columns) == 0;
 }
 
 void Network::add_simple(const Operation& op) {

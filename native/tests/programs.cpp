@@ -123,6 +123,17 @@ private:
         if (known >= 0 && random.chance(0.6)) return known;
         return gate({true, random.from(1, std::min(on.height + 1, 6)), random.from(1, std::min(on.width + 1, 6)), 1});
     }
+    // With tiles of even sides, where there can be any.
+    int even_gate(const Value& on) {
+        const auto tiles = [&](int size) {
+            std::vector<int> found;
+            for (int n = 1; n <= size / 2; n++)
+                if (size % (2 * n) == 0) found.push_back(n);
+            return found.empty() ? 1 : random.pick(found);
+        };
+        const int rows = tiles(on.height);
+        return gate({true, rows, tiles(on.width), 1});
+    }
     int channel_gate(int channels) {
         const int known = old_gate(false, channels);
         if (known >= 0 && random.chance(0.5)) return known;
@@ -182,9 +193,12 @@ private:
             op.stride = {1, 1};
             if (kind != 2) out = in.channels;
         }
+        // Often what a runtime may compute in squares of 2x2 outputs.
+        const bool squares = op.groups == 1 && random.chance(0.25);
+        if (squares) op.kernel = {3, 3}, op.stride = op.dilation = {1, 1};
         // Paddings that keep the size, none, or anything.
-        const int style = residual ? 1 : random.from(0, 3), reach_y = (kernel_y - 1) * op.dilation.y,
-                  reach_x = (kernel_x - 1) * op.dilation.x;
+        const int style = residual || squares ? 1 : random.from(0, 3), reach_y = (op.kernel.y - 1) * op.dilation.y,
+                  reach_x = (op.kernel.x - 1) * op.dilation.x;
         if (style == 0) {
             op.top = random.from(0, 3), op.bottom = random.from(0, 3), op.left = random.from(0, 3),
             op.right = random.from(0, 3);
@@ -195,10 +209,10 @@ private:
                   room_x = in.width + op.left + op.right - reach_x - 1;
         if (room_y < 0 || room_x < 0) return;
         const Value shape{out, room_y / op.stride.y + 1, room_x / op.stride.x + 1};
-        if (static_cast<long long>(shape.positions()) * shape.channels * in.channels / op.groups * kernel_y * kernel_x >
-            1500000)
+        if (static_cast<long long>(shape.positions()) * shape.channels * in.channels / op.groups * op.kernel.y * op.kernel.x >
+            (squares ? 4000000 : 1500000))
             return;
-        if (random.chance(0.4)) op.positions = spatial_gate(shape);
+        if (random.chance(0.4)) op.positions = squares && random.chance(0.7) ? even_gate(shape) : spatial_gate(shape);
         if (random.chance(0.4)) op.out_channels = channel_gate(out);
         if (!zero[a].empty() && random.chance(0.7)) op.in_channels = random.pick(zero[a]);
         // A depthwise convolution counts its channels once: both sides are gated by the same gate, or one of them is not.
@@ -211,7 +225,7 @@ private:
             if (other.channels == out && other.height == shape.height && other.width == shape.width) alike.push_back(v);
         }
         if (!alike.empty() && random.chance(0.6)) op.inputs.push_back(random.pick(alike));
-        const std::size_t ins = in.channels / op.groups, outs = out, ky = kernel_y, kx = kernel_x;
+        const std::size_t ins = in.channels / op.groups, outs = out, ky = op.kernel.y, kx = op.kernel.x;
         op.weight = owned.array(random, {outs, ins, ky, kx}, 2 / std::sqrt(static_cast<float>(ins * ky * kx)));
         if (random.chance(0.8)) op.bias = owned.array(random, {outs}, 1);
         op.activation = op.positions >= 0 || op.out_channels >= 0 ? keeps_zero() : any_activation();
