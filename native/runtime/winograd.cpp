@@ -12,7 +12,7 @@ namespace {
 
 constexpr int area = 9;                          // taps
 constexpr int most_transformed = 1 << 17;        // floats of inputs and products: a part of the second-level cache
-constexpr std::size_t most_weights = 3u << 18;   // elements' weights that are kept; more would have to come from memory
+constexpr std::size_t most_weights = 3u << 18;   // floats of elements' weights that are kept; more would have to come from memory
 constexpr int inputs_at_once = 64;               // whose weights are transformed when they are needed
 constexpr long long least_macs = 1 << 17;        // worth sharing out
 
