@@ -55,7 +55,7 @@ void patches(const Patches& a) {
             }
             for (int i = 0; i < 4; i++) {
                 const float z[4] = {y[i][0] - y[i][2], y[i][1] + y[i][2], y[i][2] - y[i][1], y[i][1] - y[i][3]};
-                for (int j = 0; j < 4; j++) a.to[((4 * i + j) * a.channels + c) * a.squares + s] = z[j];
+                for (int j = 0; j < 4; j++) a.to[((4 * i + j) * a.channels + c) * a.room + s] = z[j];
             }
         }
 }
@@ -82,7 +82,7 @@ void element(const Element& a) {
     for (int s = 0; s < a.squares; s++) {
         float sum = a.first ? 0 : a.out[s];
         for (int i = a.begin; i < a.end; i++)
-            sum += a.inputs[i * a.squares + s] * a.weights[a.weight_rows ? a.weight_rows[i] : i];
+            sum += a.inputs[i * a.room + s] * a.weights[a.weight_rows ? a.weight_rows[i] : i];
         a.out[s] = sum;
     }
 }
@@ -93,7 +93,7 @@ void squares(const Squares& a) {
             float x[2][4];
             for (int j = 0; j < 4; j++) {
                 float m[4];
-                for (int i = 0; i < 4; i++) m[i] = a.from[((4 * i + j) * a.squares + s) * a.row + c];
+                for (int i = 0; i < 4; i++) m[i] = a.from[((4 * i + j) * a.room + s) * a.row + c];
                 x[0][j] = m[0] + m[1] + m[2];
                 x[1][j] = m[1] - m[2] - m[3];
             }

@@ -103,7 +103,8 @@ struct Window {
 // Winograd's F(2x2, 3x3): a square of 2x2 outputs of a 3x3 convolution is A^T ((G w G^T) * (B^T patch B)) A, with the 4x4
 // patch of inputs that it depends on (Lavin and Gray, 2016, arXiv:1509.09308, equation 8). Between the transformations
 // each of the 16 elements is a product of its own. Transformed inputs lie in blocks of as many channels as a vector has
-// lanes, so that a product finds the inputs of its squares at constant distances: [16][blocks][squares][lanes].
+// lanes, so that a product finds the inputs of its squares at constant distances: [16][blocks][room][lanes], with room for
+// at least as many squares as there are. (Not for 64: the elements of a square would then compete for one set of a cache.)
 
 constexpr int elements = 16;
 
@@ -111,7 +112,7 @@ constexpr int elements = 16;
 struct Patches {
     const float* const* from;  // the patches' first positions
     std::ptrdiff_t step_y, step_x;
-    int squares, channels;
+    int squares, room, channels;
     float* to;
 };
 
@@ -129,7 +130,7 @@ struct ElementWeights {
 // One element's products: out[s][o] += sum over i in [begin, end) of inputs[i / lanes][s][i % lanes] * weights[row(i)][o]
 struct Element {
     const float* inputs;
-    int squares;
+    int squares, room;
     int begin, end;                   // begin: a multiple of the lanes
     const float* weights;             // row r is at r * vectors * lanes
     const std::int32_t* weight_rows;  // row(i), or null: i
@@ -140,8 +141,8 @@ struct Element {
 
 // activation(A^T product A + bias + addend) of each square, to its four positions.
 struct Squares {
-    const float* from;  // [16][squares][row]
-    int squares, row;   // row: a multiple of the lanes
+    const float* from;       // [16][room][row]
+    int squares, room, row;  // row: a multiple of the lanes
     const float* bias;  // [row]
     const float* const* addends;  // the squares' first positions, or null
     std::ptrdiff_t addend_y, addend_x;

@@ -25,7 +25,7 @@ inline void patch(const float* from, const Patches& a, float* to, std::ptrdiff_t
 
 void patches(const Patches& a) {
     const int blocks = (a.channels + lanes - 1) / lanes;
-    const std::ptrdiff_t block = static_cast<std::ptrdiff_t>(a.squares) * lanes;
+    const std::ptrdiff_t block = static_cast<std::ptrdiff_t>(a.room) * lanes;
     for (int s = 0; s < a.squares; s++)
         sweep(a.channels, [&](int c, auto count) {
             patch(a.from[s] + c, a, a.to + c / lanes * block + s * lanes, blocks * block, count);
@@ -62,7 +62,7 @@ void element_weights(const ElementWeights& a) {
 template <int vectors, int tile, bool listed, int fetched>
 inline void element_products(const Element& a, int square, const float* ahead, Vector (&acc)[tile][vectors]) {
     constexpr int row = vectors * lanes;
-    const std::ptrdiff_t block = static_cast<std::ptrdiff_t>(a.squares) * lanes;
+    const std::ptrdiff_t block = static_cast<std::ptrdiff_t>(a.room) * lanes;
     for (int begin = a.begin; begin < a.end; begin += lanes) {
         const float* x = a.inputs + begin / lanes * block + square * lanes;
         const int n = a.end - begin < lanes ? a.end - begin : lanes;
@@ -127,7 +127,7 @@ void element(const Element& a) {
 
 template <typename Activation>
 inline void square(const Squares& a, int s, Activation activate) {
-    const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(a.squares) * a.row;
+    const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(a.room) * a.row;
     const float* from = a.from + static_cast<std::ptrdiff_t>(s) * a.row;
     sweep(a.width, [&](int c, auto count) {
         // One dimension of A^T x: (x0 + x1 + x2, x1 - x2 - x3).

@@ -32,8 +32,8 @@ public:
         const std::size_t widest = weights_.widest(), ins = padded(spec.in_channels());
         Needs mine = needs_for_positions();
         // Fewer open channels leave room for more squares.
-        mine.columns = std::max<std::size_t>(elements * ins * most_squares(spec.in_channels()), most_transformed);
-        mine.accumulators = elements * widest * chunk;
+        mine.columns = std::max<std::size_t>(elements * ins * room(most_squares(spec.in_channels())), most_transformed);
+        mine.accumulators = elements * widest * room(chunk);
         if (transforms_) mine.weights_aside = (elements + (spec.masks_channels() ? area : 0)) * inputs_at_once * widest;
         mine.squares = all_.size() + 1;
         weights_.cover_needs(mine);
@@ -100,9 +100,11 @@ private:
     }
 
     int padded(int ins) const { return ceil_div(std::max(ins, 1), spec_.kernels->lanes) * spec_.kernels->lanes; }
+    // An odd number, so that no two elements of a square are a power of two apart in memory.
+    static int room(int squares) { return squares | 1; }
     // At once, so that all that is transformed stays in the cache; or so many that the weights are not read too often.
     int most_squares(int ins) const {
-        return std::clamp(most_transformed / elements / (padded(ins) + weights_.widest()), 48, chunk);
+        return std::clamp(most_transformed / elements / (padded(ins) + weights_.widest()) - 1, 48, chunk);
     }
 
     // Parts of the squares, shares of the blocks.
@@ -139,6 +141,7 @@ private:
         patches.step_x = run.in.stride;
         patches.step_y = static_cast<std::ptrdiff_t>(spec_.in->width()) * run.in.stride;
         patches.squares = count;
+        patches.room = room(count);
         patches.channels = ins;
         patches.to = scratch.columns.data();
         spec_.kernels->patches(patches);
@@ -152,11 +155,12 @@ private:
         const std::ptrdiff_t stride = weights_.tap_stride(block);
         Element args{};
         args.squares = count;
+        args.room = room(count);
         args.weight_rows = block.weight_rows;
         args.ahead.stride = row;
         for (int e = 0; e < elements; e++)
             for (int begin = 0; begin == 0 || begin < ins; begin += step) {
-                args.inputs = scratch.columns.data() + static_cast<std::ptrdiff_t>(e) * padded(ins) * count;
+                args.inputs = scratch.columns.data() + static_cast<std::ptrdiff_t>(e) * padded(ins) * args.room;
                 args.begin = begin;
                 args.end = std::min(begin + step, ins);
                 args.weights = block.weights + e * stride;
@@ -166,7 +170,7 @@ private:
                 args.ahead.count = std::min(step, ins - next);
                 args.ahead.weights = args.weights + (last ? stride : 0) + (block.weight_rows ? 0 : next * row);
                 args.first = begin == 0;
-                args.out = scratch.accumulators.data() + static_cast<std::ptrdiff_t>(e) * count * row;
+                args.out = scratch.accumulators.data() + static_cast<std::ptrdiff_t>(e) * args.room * row;
                 k.element[block.vectors - 1](args);
             }
     }
@@ -181,6 +185,7 @@ private:
         weights.to = scratch.weights_aside.data();
         Element args{};
         args.squares = count;
+        args.room = room(count);
         args.ahead.count = 1;
         for (int begin = 0; begin == 0 || begin < ins; begin += most) {
             const int n = std::min(most, ins - begin);
@@ -198,11 +203,11 @@ private:
             }
             k.element_weights(weights);
             for (int e = 0; e < elements; e++) {
-                args.inputs = scratch.columns.data() + (static_cast<std::ptrdiff_t>(e) * padded(ins) + begin) * count;
+                args.inputs = scratch.columns.data() + (static_cast<std::ptrdiff_t>(e) * padded(ins) + begin) * args.room;
                 args.end = n;
                 args.weights = args.ahead.weights = weights.to + e * weights.to_stride;
                 args.first = begin == 0;
-                args.out = scratch.accumulators.data() + static_cast<std::ptrdiff_t>(e) * count * row;
+                args.out = scratch.accumulators.data() + static_cast<std::ptrdiff_t>(e) * args.room * row;
                 k.element[block.vectors - 1](args);
             }
         }
@@ -213,6 +218,7 @@ private:
         Squares squares{};
         squares.from = scratch.accumulators.data();
         squares.squares = count;
+        squares.room = room(count);
         squares.row = block.vectors * spec_.kernels->lanes;
         squares.bias = block.bias;
         if (spec_.addend) {

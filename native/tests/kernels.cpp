@@ -186,20 +186,20 @@ private:
     int blocks(int channels) const { return (channels + table.lanes - 1) / table.lanes; }
 
     void patches() {
-        const int squares = size(9), channels = size(50), step_x = channels + random.from(0, 20);
+        const int squares = size(9), room = squares + random.from(0, 2), channels = size(50), step_x = channels + random.from(0, 20);
         const int step_y = 3 * step_x + random.from(0, 40), reach = 3 * step_y + 3 * step_x + channels;
         const Floats inputs(random, static_cast<std::size_t>(squares) * reach);
         inputs.copy(numbers(random, inputs.size()));
         const auto from = scattered<const float*>(inputs, squares, reach);
-        const std::size_t size = static_cast<std::size_t>(squares) * table.lanes * blocks(channels);
+        const std::size_t size = static_cast<std::size_t>(room) * table.lanes * blocks(channels);
         const Twice to(random, elements * size);
-        table.patches({from.data(), step_y, step_x, squares, channels, to.tested.data()});
+        table.patches({from.data(), step_y, step_x, squares, room, channels, to.tested.data()});
         std::vector<float> expected(static_cast<std::size_t>(elements) * squares * channels);
-        scalar_kernels.patches({from.data(), step_y, step_x, squares, channels, expected.data()});
+        scalar_kernels.patches({from.data(), step_y, step_x, squares, squares, channels, expected.data()});
         for (int e = 0; e < elements; e++)
             for (int c = 0; c < blocks(channels) * table.lanes; c++)
                 for (int s = 0; s < squares; s++)
-                    to.expected[e * size + (static_cast<std::size_t>(c / table.lanes) * squares + s) * table.lanes + c % table.lanes] =
+                    to.expected[e * size + (static_cast<std::size_t>(c / table.lanes) * room + s) * table.lanes + c % table.lanes] =
                         c < channels ? expected[(static_cast<std::size_t>(e) * channels + c) * squares + s] : 0;
         compare("patches", to, 4, text({squares, channels, step_x, step_y}));
     }
@@ -222,11 +222,11 @@ private:
     }
 
     void element(int vectors) {
-        const int row = vectors * table.lanes, squares = size(40), channels = size(50);
+        const int row = vectors * table.lanes, squares = size(40), room = squares + random.from(0, 2), channels = size(50);
         const int begin = channels ? random.from(0, blocks(channels) - 1) * table.lanes : 0;
         const int end = random.from(begin, channels), weight_rows = end + random.from(1, 9);
         const bool listed = random.chance(0.5);
-        const Floats inputs(random, static_cast<std::size_t>(blocks(channels)) * squares * table.lanes);
+        const Floats inputs(random, static_cast<std::size_t>(blocks(channels)) * room * table.lanes);
         const Floats weights(random, static_cast<std::size_t>(weight_rows) * row);
         inputs.copy(numbers(random, inputs.size()));
         weights.copy(numbers(random, weights.size()));
@@ -235,6 +235,7 @@ private:
         const Twice out(random, static_cast<std::size_t>(squares) * row);
         Element a{inputs.data(),
                   squares,
+                  room,
                   begin,
                   end,
                   weights.data(),
@@ -247,13 +248,14 @@ private:
         for (int i = 0; i < end; i++)
             for (int s = 0; s < squares; s++)
                 lane[static_cast<std::size_t>(i) * squares + s] =
-                    inputs[(static_cast<std::size_t>(i / table.lanes) * squares + s) * table.lanes + i % table.lanes];
+                    inputs[(static_cast<std::size_t>(i / table.lanes) * room + s) * table.lanes + i % table.lanes];
         for (int o = 0; o < row; o++) {
             std::vector<float> column(weight_rows), kept(squares);
             for (int r = 0; r < weight_rows; r++) column[r] = weights[static_cast<std::size_t>(r) * row + o];
             for (int s = 0; s < squares; s++) kept[s] = out.expected[static_cast<std::size_t>(s) * row + o];
             Element b = a;
             b.inputs = lane.data();
+            b.room = squares;
             b.weights = column.data();
             b.out = kept.data();
             scalar_kernels.element[0](b);
@@ -263,9 +265,9 @@ private:
     }
 
     void squares() {
-        const int squares = size(9), row = random.from(1, table.vectors) * table.lanes, width = random.from(1, row);
+        const int squares = size(9), room = squares + random.from(0, 2), row = random.from(1, table.vectors) * table.lanes, width = random.from(1, row);
         const int to_x = width + random.from(0, 9), to_y = 2 * to_x + random.from(0, 9), reach = to_y + to_x + width;
-        const Floats from(random, static_cast<std::size_t>(elements) * squares * row), bias(random, row);
+        const Floats from(random, static_cast<std::size_t>(elements) * room * row), bias(random, row);
         const Floats addends(random, static_cast<std::size_t>(squares) * reach);
         for (const Floats* a : {&from, &bias, &addends}) a->copy(numbers(random, a->size()));
         const Twice outputs(random, static_cast<std::size_t>(squares) * reach);
@@ -273,7 +275,7 @@ private:
         const auto to = scattered<float*>(outputs.tested, squares, reach);
         const auto expected_to = same_rows(to, outputs.tested, outputs.expected);
         const bool adds = random.chance(0.5);
-        Squares a{from.data(), squares, row,  bias.data(), adds ? added.data() : nullptr, to_y, to_x, to.data(), to_y,
+        Squares a{from.data(), squares, room, row,  bias.data(), adds ? added.data() : nullptr, to_y, to_x, to.data(), to_y,
                   to_x,        width,   activation()};
         table.squares(a);
         a.to = expected_to.data();
