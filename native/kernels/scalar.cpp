@@ -100,8 +100,9 @@ void squares(const Squares& a) {
             for (int i = 0; i < 2; i++) {
                 const float y[2] = {x[i][0] + x[i][1] + x[i][2], x[i][1] - x[i][2] - x[i][3]};
                 for (int j = 0; j < 2; j++) {
-                    const float addend = a.addends ? a.addends[s][i * a.addend_y + j * a.addend_x + c] : 0;
-                    a.to[s][i * a.to_y + j * a.to_x + c] = activated(y[j] + a.bias[c] + addend, a.activation);
+                    const int position = 4 * s + 2 * i + j;
+                    const float addend = a.addends ? a.addends[position][c] : 0;
+                    a.to[position][c] = activated(y[j] + a.bias[c] + addend, a.activation);
                 }
             }
         }

@@ -86,10 +86,10 @@ inline void sweep(int n, Function f) {
     if (i < n) f(i, n - i);
 }
 
-template <bool listed, int vectors>
+template <int vectors>
 inline void fetch(const Ahead& a, const float* weights, int n) {
     const int at = n < a.count ? n : a.count - 1;
-    const float* row = weights + static_cast<std::ptrdiff_t>(listed ? a.rows[at] : n) * a.stride;
+    const float* row = weights + static_cast<std::ptrdiff_t>(a.rows ? a.rows[at] : at) * a.stride;
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++) __builtin_prefetch(row + v * lanes, 0, 2);
 }
@@ -108,7 +108,7 @@ inline void accumulate(const Product& a, int position, Vector (&acc)[tile][vecto
 #pragma GCC unroll 2
         for (int i = a.begin; i < a.end; i++) {
             const float* w = weights + static_cast<std::ptrdiff_t>(listed ? weight_rows[i] : i) * row;
-            fetch<listed, fetched>(a.ahead, ahead, i - a.begin);
+            fetch<fetched>(a.ahead, ahead, i - a.begin);
             Vector wv[vectors];
 #pragma GCC unroll 4
             for (int v = 0; v < vectors; v++) wv[v] = load(w + v * lanes);
@@ -175,8 +175,9 @@ void product(const Product& a, int position) {
 
 // -- products: positions along the lanes ---------------------------------------------------------------------------
 
+// `line`: which vector of each row to fetch.
 template <int vectors, int tile, bool listed>
-void columns_tile(const Columns& a, int output) {
+void columns_tile(const Columns& a, int output, int line) {
     constexpr int row = vectors * lanes;
     float* kept = a.accumulators + static_cast<std::ptrdiff_t>(output) * row;
     Vector acc[tile][vectors];
@@ -187,13 +188,12 @@ void columns_tile(const Columns& a, int output) {
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) acc[o][v] = a.first ? Vector{} : load(kept + o * row + v * lanes);
     }
-    // One line for every two rows: the tiles together fetch about as much as they read.
-    const float* ahead = a.ahead + static_cast<std::ptrdiff_t>(output / tile) * (a.rows / 2) * 16;
+    const float* ahead = a.ahead.weights + line * lanes;
     const float* inputs = a.inputs;
 #pragma GCC unroll 2
     for (int r = 0; r < a.rows; r++, inputs += row) {
         const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(listed ? a.weight_rows[r] : r) * a.weight_stride;
-        if (r % 2 == 0) __builtin_prefetch(ahead + r * 8, 0, 2);
+        fetch<1>(a.ahead, ahead, r);
         Vector x[vectors];
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) x[v] = load(inputs + v * lanes);
@@ -210,7 +210,7 @@ void columns_tile(const Columns& a, int output) {
         for (int v = 0; v < vectors; v++) store(kept + o * row + v * lanes, acc[o][v]);
 }
 
-using ColumnsTile = void (*)(const Columns&, int);
+using ColumnsTile = void (*)(const Columns&, int output, int line);
 
 template <int vectors, bool listed, int... tiles>
 inline void columns_tiles(const Columns& a, std::integer_sequence<int, tiles...>) {
@@ -219,7 +219,7 @@ inline void columns_tiles(const Columns& a, std::integer_sequence<int, tiles...>
     const int n = (a.outputs + most - 1) / most;
     for (int i = 0; i < n; i++) {
         const int begin = a.outputs * i / n, end = a.outputs * (i + 1) / n;
-        kernels[end - begin - 1](a, begin);
+        kernels[end - begin - 1](a, begin, i % a.ahead_vectors);
     }
 }
 

@@ -56,7 +56,8 @@ struct Columns {
     const std::int32_t* weight_rows;  // row(r), or null: r
     const std::int32_t* columns;      // per output channel
     int outputs;
-    const float* ahead;               // what a later call will read, fetched into the cache meanwhile
+    Ahead ahead;
+    int ahead_vectors;                // in a row of what is fetched
     bool first;                       // acc starts at 0
     float* accumulators;              // [outputs][vectors * lanes]
 };
@@ -139,15 +140,13 @@ struct Element {
     float* out;                       // [squares][vectors * lanes]
 };
 
-// activation(A^T product A + bias + addend) of each square, to its four positions.
+// activation(A^T product A + bias + addend) of each square, to its four positions: 4 * square + 2 * y + x.
 struct Squares {
     const float* from;       // [16][room][row]
     int squares, room, row;  // row: a multiple of the lanes
     const float* bias;  // [row]
-    const float* const* addends;  // the squares' first positions, or null
-    std::ptrdiff_t addend_y, addend_x;
-    float* const* to;
-    std::ptrdiff_t to_y, to_x;
+    const float* const* addends;  // per position, or null
+    float* const* to;             // per position
     int width;
     Activation activation;
 };

@@ -42,7 +42,11 @@ void element_weights(const ElementWeights& a) {
     for (int n = 0; n < a.count; n++) {
         const float* from = a.from + static_cast<std::ptrdiff_t>(a.rows ? a.rows[n] : n) * a.row;
         float* to = a.to + static_cast<std::ptrdiff_t>(n) * a.row;
+        const int later = n + 6 < a.count ? n + 6 : a.count - 1;  // rows come from memory
+        const float* ahead = a.from + static_cast<std::ptrdiff_t>(a.rows ? a.rows[later] : later) * a.row;
         for (int o = 0; o < a.row; o += lanes) {
+#pragma GCC unroll 9
+            for (int tap = 0; tap < 9; tap++) __builtin_prefetch(ahead + tap * a.tap_stride + o);
             Vector columns[3][4];
 #pragma GCC unroll 3
             for (int x = 0; x < 3; x++)
@@ -68,7 +72,7 @@ inline void element_products(const Element& a, int square, const float* ahead, V
         const int n = a.end - begin < lanes ? a.end - begin : lanes;
 #pragma GCC unroll 4
         for (int i = 0; i < n; i++) {
-            fetch<listed, fetched>(a.ahead, ahead, begin - a.begin + i);
+            fetch<fetched>(a.ahead, ahead, begin - a.begin + i);
             const float* weights = a.weights + static_cast<std::ptrdiff_t>(listed ? a.weight_rows[begin + i] : begin + i) * row;
             Vector w[vectors];
 #pragma GCC unroll 4
@@ -146,8 +150,9 @@ inline void square(const Squares& a, int s, Activation activate) {
             Vector y[2] = {x[i][0] + x[i][1] + x[i][2] + bias, x[i][1] - x[i][2] - x[i][3] + bias};
 #pragma GCC unroll 2
             for (int j = 0; j < 2; j++) {
-                if (a.addends) y[j] += take(a.addends[s] + i * a.addend_y + j * a.addend_x + c, count);
-                put(a.to[s] + i * a.to_y + j * a.to_x + c, activate(y[j]), count);
+                const int position = 4 * s + 2 * i + j;
+                if (a.addends) y[j] += take(a.addends[position] + c, count);
+                put(a.to[position] + c, activate(y[j]), count);
             }
         }
     });

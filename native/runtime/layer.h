@@ -65,6 +65,7 @@ struct Sample {
     const std::uint8_t* const* given = nullptr;  // per gate, a mask that replaces the decision; or null
     std::vector<Block> blocks;
     std::vector<std::int32_t> lists, squares;
+    std::vector<std::uint8_t> open_in_square;
     std::vector<std::ptrdiff_t> taps;
     Buffer packed;
 

@@ -20,11 +20,12 @@ struct Network::State {
     State(Network& network)
         : arena(network.arena_),
           macs(network.program_.layers),
-          sample{arena.data(), {}, macs, network.scratch_, nullptr, {}, {}, {}, {}, Buffer(network.needs_.sample_packed)} {
+          sample{arena.data(), {}, macs, network.scratch_, nullptr, {}, {}, {}, {}, {}, Buffer(network.needs_.sample_packed)} {
         for (const GateUse& use : network.gates_) sample.gates.emplace_back(use);
         sample.blocks.reserve(network.needs_.blocks);
         sample.lists.reserve(network.needs_.lists);
         sample.squares.reserve(network.needs_.squares);
+        sample.open_in_square.reserve(network.needs_.squares);
         sample.taps.reserve(network.needs_.taps);
     }
 };
@@ -91,6 +92,15 @@ void Network::build() {
 }
 
 std::unique_ptr<Layer> Network::make_convolution(const ConvolutionSpec& spec) {
+    if (!suits_winograd(spec)) return make_direct(spec);
+    // Tiles of even sides close whole squares.
+    const int gate = spec.operation->positions, rows = gate < 0 ? 1 : gates_[gate].gate.rows;
+    const int columns = gate < 0 ? 1 : gates_[gate].gate.columns;
+    const bool even = spec.out->value.height % (2 * rows) == 0 && spec.out->value.width % (2 * columns) == 0;
+    return make_winograd(spec, even || gate < 0 ? nullptr : make_direct(spec), needs_);
+}
+
+std::unique_ptr<Layer> Network::make_direct(const ConvolutionSpec& spec) {
     const Operation& op = *spec.operation;
     const int ins = spec.in->value.channels, outs = spec.out->value.channels;
     const bool same_gates = op.in_channels < 0 || op.in_channels == op.out_channels;
@@ -98,20 +108,9 @@ std::unique_ptr<Layer> Network::make_convolution(const ConvolutionSpec& spec) {
     // Where most lanes of output channels would stay empty.
     const bool few_outputs = 2 * outs <= kernels_.lanes && ins * spec.joined() >= kernels_.lanes;
     if (op.groups == 1 && op.in_channels < 0 && few_outputs) return make_dot(spec, needs_);
-    if (consists_of_squares(spec) && ins >= kernels_.lanes && outs >= kernels_.lanes) return make_winograd(spec, needs_);
     // Where there are too few positions for packed weights to pay.
     if (op.groups == 1 && op.out_channels >= 0 && spec.out->value.positions() <= 256) return make_columns(spec, needs_);
     return make_product(spec, needs_);
-}
-
-// Whether it is a 3x3 convolution whose gate opens and closes 2x2 outputs at a time.
-bool Network::consists_of_squares(const ConvolutionSpec& spec) const {
-    const Operation& op = *spec.operation;
-    const auto is = [](const Pair& pair, int n) { return pair.y == n && pair.x == n; };
-    if (op.groups > 1 || !is(op.kernel, 3) || !is(op.stride, 1) || !is(op.dilation, 1) || spec.scatters()) return false;
-    const int rows = op.positions < 0 ? 1 : gates_[op.positions].gate.rows;
-    const int columns = op.positions < 0 ? 1 : gates_[op.positions].gate.columns;
-    return spec.out->value.height % (2 * rows) == 0 && spec.out->value.width % (2 * columns) == 0;
 }
 
 void Network::add_simple(const Operation& op) {

@@ -153,14 +153,32 @@ void BlockedWeights::pack(Sample& s, Team& team) const {
         if (block.columns) block.weight_rows = nullptr;
 }
 
-void BlockedWeights::pack_rows(const Block& block, int begin, int n, int open, int parts, float* to) const {
+void BlockedWeights::pack_rows(const Block& block, int begin, int n, int open, int parts, float* to,
+                               std::ptrdiff_t to_stride) const {
     const int row = block.vectors * lanes_;
     for (int part = 0; part < parts; part++) {
         const int first = part * open + begin;
         const std::int32_t* rows = block.weight_rows ? block.weight_rows + first : nullptr;
         kernels_.pack_columns(weights_.data() + (rows ? 0 : static_cast<std::ptrdiff_t>(first) * panel_), panel_, rows, n,
-                              block.columns, block.width, to + static_cast<std::ptrdiff_t>(part) * n * row, row);
+                              block.columns, block.width, to + part * to_stride, row);
     }
+}
+
+const float* BlockedWeights::row(const Block& block, int part_begin, int begin) const {
+    return block.weights + static_cast<std::ptrdiff_t>(part_begin + (block.weight_rows ? 0 : begin)) * block.vectors * lanes_;
+}
+
+Ahead BlockedWeights::ahead(const Block& block, int n, int parts, int begin, int count, int open) const {
+    const int part = n % parts;
+    if (!block.columns)
+        return {row(block, part * shape_.ins, begin), n < parts ? block.vectors * lanes_ : 0,
+                block.weight_rows ? block.weight_rows + begin : nullptr, count, false};
+    // The open columns lie in several panels: all steps fetch the first one's rows, then the last one's.
+    const std::ptrdiff_t panel = static_cast<std::ptrdiff_t>(panel_size());
+    const std::ptrdiff_t at = block.columns[n < parts ? 0 : block.width - 1] / panel * panel;
+    const int first = part * open + begin;
+    return {weights_.data() + at + (block.weight_rows ? 0 : static_cast<std::ptrdiff_t>(first) * panel_), panel_,
+            block.weight_rows ? block.weight_rows + first : nullptr, count, false};
 }
 
 std::ptrdiff_t BlockedWeights::tap_stride(const Block& block) const {

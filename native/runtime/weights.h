@@ -27,8 +27,12 @@ public:
     // After `choose` with closed output channels: the weights of the open ones are packed.
     void pack(Sample&, Team&) const;
     // Or a part of them when it is needed, of one group's first tap: for each of `parts` equal parts of the `open` inputs'
-    // rows, `n` rows from `begin` on, one after another.
-    void pack_rows(const Block&, int begin, int n, int open, int parts, float* to) const;
+    // rows, `n` rows from `begin` on.
+    void pack_rows(const Block&, int begin, int n, int open, int parts, float* to, std::ptrdiff_t to_stride) const;
+    // The first of a block's weights of a row, if nothing is listed; of all rows, if it is.
+    const float* row(const Block&, int part_begin, int begin) const;
+    // For the n-th of `parts` steps: rows of `part` n as `pack_rows` or a product will read them later.
+    Ahead ahead(const Block&, int n, int parts, int begin, int count, int open) const;
     // Floats from one tap's weights to the next's.
     std::ptrdiff_t tap_stride(const Block&) const;
     int widest() const { return panel_; }  // block, in lanes

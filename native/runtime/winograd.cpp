@@ -1,6 +1,5 @@
 // 3x3 convolutions by Winograd's F(2x2, 3x3), square of 2x2 outputs by square: 16 products where the definition has 36.
-// Gates close whole squares, since their tiles have even sides; closed channels are left out of the 16 products as they
-// are of any other. What is counted are the definition's MACs.
+// Squares with no open position are left out, and so are closed channels. What is counted are the definition's MACs.
 #include <algorithm>
 
 #include "convolution.h"
@@ -16,56 +15,81 @@ constexpr std::size_t most_weights = 3u << 18;   // floats of elements' weights 
 constexpr int inputs_at_once = 64;               // whose weights are transformed when they are needed
 constexpr long long least_macs = 1 << 17;        // worth sharing out
 
+bool keeps_elements(const ConvolutionSpec& spec) {
+    return static_cast<std::size_t>(spec.in_channels()) * spec.out_channels() * elements <= most_weights;
+}
+
+// Vector products per input and vector of output channels; to transform weights takes as long as `transforming` of them,
+// however many squares there are.
+bool pays(const ConvolutionSpec& spec, int squares, int positions) {
+    constexpr int transforming = 200;
+    return elements * squares + (keeps_elements(spec) ? 0 : transforming) < area * positions;
+}
+
+// The squares' positions, from the upper left one on: 2 * y + x.
+constexpr int corners = 4;
+
 class WinogradConvolution final : public Convolution {
 public:
-    WinogradConvolution(const ConvolutionSpec& spec, Needs& needs)
+    WinogradConvolution(const ConvolutionSpec& spec, std::unique_ptr<Layer> other, Needs& needs)
         : Convolution(spec),
-          transforms_(static_cast<std::size_t>(spec.in_channels()) * spec.out_channels() * elements > most_weights),
+          other_(std::move(other)),
+          transforms_(!keeps_elements(spec)),
           weights_(transforms_ ? order(spec, {1, spec.out_channels(), 1, spec.in_channels(), area}, definition(spec))
                                : order(spec, {1, spec.out_channels(), elements, spec.in_channels(), 1}, transformed(spec))),
-          corner_(spec.out->value.positions()) {
-        const int width = spec.out->value.width;
-        for (int p = 0; p < spec.out->value.positions(); p++) {
-            corner_[p] = p / width % 2 == 0 && p % width % 2 == 0;
-            if (corner_[p]) all_.push_back(p);
-        }
+          rows_(ceil_div(spec.out->value.height, 2)),
+          columns_(ceil_div(spec.out->value.width, 2)) {
+        const Value& out = spec.out->value;
+        for (int y = 0; y < out.height; y++)
+            for (int x = 0; x < out.width; x++) {
+                square_.push_back(y / 2 * columns_ + x / 2);
+                corner_.push_back(static_cast<std::uint8_t>(1 << (y % 2 * 2 + x % 2)));
+            }
+        all_open_.resize(static_cast<std::size_t>(rows_) * columns_);
+        for (std::size_t p = 0; p < square_.size(); p++) all_open_[square_[p]] |= corner_[p];
+        for (std::size_t i = 0; i < all_open_.size(); i++) all_.push_back(static_cast<std::int32_t>(i));
         const std::size_t widest = weights_.widest(), ins = padded(spec.in_channels());
         Needs mine = needs_for_positions();
+        mine.positions = corners * chunk;
         // Fewer open channels leave room for more squares.
         mine.columns = std::max<std::size_t>(elements * ins * room(most_squares(spec.in_channels())), most_transformed);
         mine.accumulators = elements * widest * room(chunk);
-        if (transforms_) mine.weights_aside = (elements + (spec.masks_channels() ? area : 0)) * inputs_at_once * widest;
+        mine.scattered = widest;
+        if (transforms_) mine.weights_aside = (elements + area) * (inputs_at_once * widest + spec.kernels->lanes);
         mine.squares = all_.size() + 1;
         weights_.cover_needs(mine);
         needs.cover(mine);
     }
 
     void run(Sample& s, Team& team) const override {
-        Run run = begin(s);
+        const Chosen chosen = choose_squares(s);
+        const int squares = chosen.count;
+        if (other_ && !pays(spec_, squares, positions(s))) return other_->run(s, team);
+        const Run run = begin(s);
         const Chunks rest = fills(run, team);
-        point_at_squares(run, s);
-        const std::vector<Block>& blocks = weights_.choose(run.in_open, run.out_open, rows(transforms_, run.count), s);
+        const std::vector<Block>& blocks = weights_.choose(run.in_open, run.out_open, rows(transforms_, squares), s);
         if (run.out_open && !transforms_) weights_.pack(s, team);
         const int ins = run.in_open ? static_cast<int>(run.in_open->size()) : spec_.in_channels();
         const int outs = run.out_open ? static_cast<int>(run.out_open->size()) : spec_.out_channels();
-        const auto [parts, shares] = share_out(run.count, ins, outs, static_cast<int>(blocks.size()), team);
+        count(s, static_cast<long long>(area) * run.count * ins * outs);
+        const auto [parts, shares] = share_out(squares, ins, outs, static_cast<int>(blocks.size()), team);
         const int items = parts * shares;
         team.run(items + rest.items, [&](int item, int thread) {
             if (item >= items) return fill(run, rest.begin(item - items), rest.end(item - items));
             const auto cut = [](int n, int part, int parts) { return static_cast<int>(static_cast<long long>(n) * part / parts); };
             const int part = item / shares, share = item % shares, n = static_cast<int>(blocks.size());
-            const int first = cut(run.count, part, parts), last = cut(run.count, part + 1, parts);
+            const int first = cut(squares, part, parts), last = cut(squares, part + 1, parts);
             const Block* block = blocks.data() + cut(n, share, shares);
             const Block* const end = blocks.data() + cut(n, share + 1, shares);
             if (first == last || block == end) return;
-            transform_inputs(run, s.scratch[thread], first, last - first, ins);
+            Scratch& scratch = s.scratch[thread];
+            transform_inputs(run, chosen, scratch, first, last - first, ins);
             for (; block != end; block++) {
                 if (transforms_)
-                    multiply_transforming(s.scratch[thread], last - first, ins, *block);
+                    multiply_transforming(scratch, last - first, ins, block, end);
                 else
-                    multiply(s.scratch[thread], last - first, ins, *block);
-                transform_products(run, s.scratch[thread], first, last - first, *block);
-                count(s, 4LL * area * (last - first) * ins * block->width);
+                    multiply(scratch, last - first, ins, *block);
+                transform_products(run, chosen, scratch, first, last - first, *block);
             }
         });
     }
@@ -117,25 +141,38 @@ private:
         return {ceil_div(parts, threads) * threads, 1};
     }
 
-    // Makes the run's positions those of the open squares.
-    void point_at_squares(Run& run, Sample& s) const {
-        if (!run.positions) {
-            run.count = static_cast<int>(all_.size());
-            run.positions = all_.data();
-            return;
-        }
-        s.squares.resize(all_.size() + 1);
-        int n = 0;
-        for (int i = 0; i < run.count; i++) {
-            s.squares[n] = run.positions[i];
-            n += corner_[run.positions[i]];
-        }
-        run.count = n;
-        run.positions = s.squares.data();
+    int positions(const Sample& s) const {
+        const int gate = spec_.operation->positions;
+        return gate < 0 ? spec_.out->value.positions() : static_cast<int>(s.gates[gate].positions[spec_.positions_use].open.size());
     }
 
-    void transform_inputs(const Run& run, Scratch& scratch, int first, int count, int ins) const {
-        point(run, scratch, first, count, 0, 0);
+    // Squares with open positions, and which of each square's corners are.
+    struct Chosen {
+        const std::int32_t* squares;
+        int count;
+        const std::uint8_t* open;
+    };
+
+    Chosen choose_squares(Sample& s) const {
+        const int gate = spec_.operation->positions;
+        if (gate < 0) return {all_.data(), static_cast<int>(all_.size()), all_open_.data()};
+        std::vector<std::uint8_t>& open = s.open_in_square;
+        open.assign(all_.size(), 0);
+        for (const std::int32_t p : s.gates[gate].positions[spec_.positions_use].open) open[square_[p]] |= corner_[p];
+        s.squares.resize(all_.size() + 1);
+        int n = 0;
+        for (std::size_t i = 0; i < all_.size(); i++) {
+            s.squares[n] = static_cast<std::int32_t>(i);
+            n += open[i] != 0;
+        }
+        return {s.squares.data(), n, open.data()};
+    }
+
+    int first_position(int square) const { return square / columns_ * 2 * spec_.out->value.width + square % columns_ * 2; }
+
+    void transform_inputs(const Run& run, const Chosen& chosen, Scratch& scratch, int first, int count, int ins) const {
+        for (int i = 0; i < count; i++)
+            scratch.rows[i] = run.in.data + static_cast<std::ptrdiff_t>(in_at_[first_position(chosen.squares[first + i])]) * run.in.stride;
         Patches patches{};
         patches.from = scratch.rows.data();
         patches.step_x = run.in.stride;
@@ -175,75 +212,96 @@ private:
             }
     }
 
-    // The same where the elements' weights would be too many to read: some inputs' weights, and their products.
-    void multiply_transforming(Scratch& scratch, int count, int ins, const Block& block) const {
+    // The same where the elements' weights would be too many to read: some inputs' weights, and their products, during which
+    // the next ones are fetched.
+    void multiply_transforming(Scratch& scratch, int count, int ins, const Block* block, const Block* end) const {
         const Kernels& k = *spec_.kernels;
-        const int row = block.vectors * k.lanes, most = inputs_at_once;
-        float* const packed = scratch.weights_aside.data() + static_cast<std::ptrdiff_t>(elements) * inputs_at_once * row;
+        const int row = block->vectors * k.lanes;
+        const std::ptrdiff_t stride = inputs_at_once * row + k.lanes;  // between elements: not a power of two
+        float* const packed = scratch.weights_aside.data() + elements * stride;
         ElementWeights weights{};
         weights.row = row;
         weights.to = scratch.weights_aside.data();
+        weights.to_stride = stride;
         Element args{};
         args.squares = count;
         args.room = room(count);
-        args.ahead.count = 1;
-        for (int begin = 0; begin == 0 || begin < ins; begin += most) {
-            const int n = std::min(most, ins - begin);
-            const std::int32_t* rows = block.weight_rows ? block.weight_rows + begin : nullptr;
-            weights.count = n;
-            weights.to_stride = static_cast<std::ptrdiff_t>(n) * row;
-            if (block.columns) {
-                weights_.pack_rows(block, begin, n, ins, area, packed);
+        for (int begin = 0; begin == 0 || begin < ins; begin += inputs_at_once) {
+            const int next = begin + inputs_at_once;
+            weights.count = std::min(inputs_at_once, ins - begin);
+            if (block->columns) {
+                weights_.pack_rows(*block, begin, weights.count, ins, area, packed, stride);
                 weights.from = packed;
-                weights.tap_stride = static_cast<std::ptrdiff_t>(n) * row;
+                weights.tap_stride = stride;
             } else {
-                weights.from = block.weights + (rows ? 0 : static_cast<std::ptrdiff_t>(begin) * row);
-                weights.tap_stride = static_cast<std::ptrdiff_t>(spec_.in_channels()) * row;
-                weights.rows = rows;
+                weights.from = weights_.row(*block, 0, begin);
+                weights.tap_stride = weights_.row(*block, spec_.in_channels(), begin) - weights.from;
+                weights.rows = block->weight_rows ? block->weight_rows + begin : nullptr;
             }
             k.element_weights(weights);
             for (int e = 0; e < elements; e++) {
                 args.inputs = scratch.columns.data() + (static_cast<std::ptrdiff_t>(e) * padded(ins) + begin) * args.room;
-                args.end = n;
-                args.weights = args.ahead.weights = weights.to + e * weights.to_stride;
+                args.end = weights.count;
+                args.weights = weights.to + e * stride;
+                args.ahead = next < ins         ? weights_.ahead(*block, e, area, next, std::min(inputs_at_once, ins - next), ins)
+                             : block + 1 != end ? weights_.ahead(block[1], e, area, 0, std::min(inputs_at_once, ins), ins)
+                                                : Ahead{args.weights, 0, nullptr, 1, false};
                 args.first = begin == 0;
                 args.out = scratch.accumulators.data() + static_cast<std::ptrdiff_t>(e) * args.room * row;
-                k.element[block.vectors - 1](args);
+                k.element[block->vectors - 1](args);
             }
         }
     }
 
-    void transform_products(const Run& run, Scratch& scratch, int first, int count, const Block& block) const {
-        point(run, scratch, first, count, 0, block.out_begin);
+    void transform_products(const Run& run, const Chosen& chosen, Scratch& scratch, int first, int count, const Block& block) const {
+        // What is computed of closed positions, or of none, goes to waste.
+        float* const waste = scratch.scattered.data();
+        for (int i = 0; i < count; i++) {
+            const int square = chosen.squares[first + i], position = first_position(square);
+            for (int corner = 0; corner < corners; corner++) {
+                const bool open = chosen.open[square] >> corner & 1;
+                const int p = open ? position + corner / 2 * spec_.out->value.width + corner % 2 : position;
+                float* const to = run.out.data + static_cast<std::ptrdiff_t>(out_at_[p]) * run.out.stride + block.out_begin;
+                scratch.outputs[corners * i + corner] = open ? to : waste;
+                if (spec_.addend)
+                    scratch.addends[corners * i + corner] =
+                        run.addend.data + static_cast<std::ptrdiff_t>(addend_at_[p]) * run.addend.stride + block.out_begin;
+            }
+        }
         Squares squares{};
         squares.from = scratch.accumulators.data();
         squares.squares = count;
         squares.room = room(count);
         squares.row = block.vectors * spec_.kernels->lanes;
         squares.bias = block.bias;
-        if (spec_.addend) {
-            squares.addends = scratch.addends.data();
-            squares.addend_x = run.addend.stride;
-            squares.addend_y = static_cast<std::ptrdiff_t>(spec_.addend->width()) * run.addend.stride;
-        }
+        squares.addends = spec_.addend ? scratch.addends.data() : nullptr;
         squares.to = scratch.outputs.data();
-        squares.to_x = run.out.stride;
-        squares.to_y = static_cast<std::ptrdiff_t>(spec_.out->width()) * run.out.stride;
         squares.width = block.width;
         squares.activation = spec_.operation->activation;
         spec_.kernels->squares(squares);
     }
 
+    const std::unique_ptr<Layer> other_;
     const bool transforms_;  // the weights, when they are needed
     const BlockedWeights weights_;
-    std::vector<std::uint8_t> corner_;  // per position: is it a square's first?
-    std::vector<std::int32_t> all_;     // squares
+    const int rows_, columns_;                     // of squares
+    std::vector<std::int32_t> square_, all_;       // per position; all squares
+    std::vector<std::uint8_t> corner_, all_open_;  // per position, as a bit; per square, the corners that there are
 };
 
 }  // namespace
 
-std::unique_ptr<Layer> make_winograd(const ConvolutionSpec& spec, Needs& needs) {
-    return std::make_unique<WinogradConvolution>(spec, needs);
+bool suits_winograd(const ConvolutionSpec& spec) {
+    const Operation& op = *spec.operation;
+    const auto is = [](const Pair& pair, int n) { return pair.y == n && pair.x == n; };
+    if (op.groups > 1 || !is(op.kernel, 3) || !is(op.stride, 1) || !is(op.dilation, 1) || spec.scatters()) return false;
+    if (spec.in_channels() < spec.kernels->lanes || spec.out_channels() < spec.kernels->lanes) return false;
+    const Value& out = spec.out->value;
+    return pays(spec, ceil_div(out.height, 2) * ceil_div(out.width, 2), out.positions());
+}
+
+std::unique_ptr<Layer> make_winograd(const ConvolutionSpec& spec, std::unique_ptr<Layer> other, Needs& needs) {
+    return std::make_unique<WinogradConvolution>(spec, std::move(other), needs);
 }
 
 }  // namespace convgate

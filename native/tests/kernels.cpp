@@ -266,21 +266,19 @@ private:
 
     void squares() {
         const int squares = size(9), room = squares + random.from(0, 2), row = random.from(1, table.vectors) * table.lanes, width = random.from(1, row);
-        const int to_x = width + random.from(0, 9), to_y = 2 * to_x + random.from(0, 9), reach = to_y + to_x + width;
         const Floats from(random, static_cast<std::size_t>(elements) * room * row), bias(random, row);
-        const Floats addends(random, static_cast<std::size_t>(squares) * reach);
+        const Floats addends(random, static_cast<std::size_t>(4) * squares * width);
         for (const Floats* a : {&from, &bias, &addends}) a->copy(numbers(random, a->size()));
-        const Twice outputs(random, static_cast<std::size_t>(squares) * reach);
-        const auto added = scattered<const float*>(addends, squares, reach);
-        const auto to = scattered<float*>(outputs.tested, squares, reach);
+        const Twice outputs(random, static_cast<std::size_t>(4) * squares * width);
+        const auto added = scattered<const float*>(addends, 4 * squares, width);
+        const auto to = scattered<float*>(outputs.tested, 4 * squares, width);
         const auto expected_to = same_rows(to, outputs.tested, outputs.expected);
         const bool adds = random.chance(0.5);
-        Squares a{from.data(), squares, room, row,  bias.data(), adds ? added.data() : nullptr, to_y, to_x, to.data(), to_y,
-                  to_x,        width,   activation()};
+        Squares a{from.data(), squares, room, row,  bias.data(), adds ? added.data() : nullptr, to.data(), width, activation()};
         table.squares(a);
         a.to = expected_to.data();
         scalar_kernels.squares(a);
-        compare("squares", outputs, 16, text({squares, row, width, to_x, to_y, +adds, static_cast<int>(a.activation)}));
+        compare("squares", outputs, 16, text({squares, row, width, +adds, static_cast<int>(a.activation)}));
     }
 
     void columns(int vectors) {
@@ -304,7 +302,8 @@ private:
         a.weight_rows = listed ? list.data() : nullptr;
         a.columns = channels.data();
         a.outputs = outputs;
-        a.ahead = weights.data();  // only fetched
+        a.ahead = ahead(weights.data(), listed ? list.data() : nullptr, rows);
+        a.ahead_vectors = random.from(1, 4);
         a.first = random.chance(0.5);
         a.accumulators = accumulators.tested.data();
         table.columns[vectors - 1](a);
