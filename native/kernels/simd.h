@@ -87,9 +87,9 @@ inline void sweep(int n, Function f) {
 }
 
 template <int vectors>
-inline void fetch(const Ahead& a, const float* weights, int n) {
+inline void fetch(const Ahead& a, bool listed, const float* weights, int n) {
     const int at = n < a.count ? n : a.count - 1;
-    const float* row = weights + static_cast<std::ptrdiff_t>(a.rows ? a.rows[at] : at) * a.stride;
+    const float* row = weights + static_cast<std::ptrdiff_t>(listed ? a.rows[at] : at) * a.stride;
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++) __builtin_prefetch(row + v * lanes, 0, 2);
 }
@@ -108,7 +108,7 @@ inline void accumulate(const Product& a, int position, Vector (&acc)[tile][vecto
 #pragma GCC unroll 2
         for (int i = a.begin; i < a.end; i++) {
             const float* w = weights + static_cast<std::ptrdiff_t>(listed ? weight_rows[i] : i) * row;
-            fetch<fetched>(a.ahead, ahead, i - a.begin);
+            fetch<fetched>(a.ahead, listed, ahead, i - a.begin);
             Vector wv[vectors];
 #pragma GCC unroll 4
             for (int v = 0; v < vectors; v++) wv[v] = load(w + v * lanes);
@@ -193,7 +193,7 @@ void columns_tile(const Columns& a, int output, int line) {
 #pragma GCC unroll 2
     for (int r = 0; r < a.rows; r++, inputs += row) {
         const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(listed ? a.weight_rows[r] : r) * a.weight_stride;
-        fetch<1>(a.ahead, ahead, r);
+        fetch<1>(a.ahead, listed, ahead, r);
         Vector x[vectors];
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) x[v] = load(inputs + v * lanes);

@@ -72,7 +72,7 @@ inline void element_products(const Element& a, int square, const float* ahead, V
         const int n = a.end - begin < lanes ? a.end - begin : lanes;
 #pragma GCC unroll 4
         for (int i = 0; i < n; i++) {
-            fetch<fetched>(a.ahead, ahead, begin - a.begin + i);
+            fetch<fetched>(a.ahead, a.ahead.rows, ahead, begin - a.begin + i);
             const float* weights = a.weights + static_cast<std::ptrdiff_t>(listed ? a.weight_rows[begin + i] : begin + i) * row;
             Vector w[vectors];
 #pragma GCC unroll 4
