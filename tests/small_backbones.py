@@ -1,0 +1,22 @@
+"""convgate's own backbones, small: one of each kind of block and option that their structure depends on."""
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import nn
+
+from convgate.models import CifarMobileNetV1, CifarResNet, CifarVGG16, DenseNetBC, PreActResNet, ShakeShake
+
+SMALL: dict[str, Callable[[], nn.Module]] = {
+    "small resnet, option A": partial(CifarResNet, 8, shortcut="A", width=8),
+    "small resnet, four stages": partial(CifarResNet, 10, stages=4, width=8),
+    "small resnet, squeezed": partial(CifarResNet, 8, width=8, squeeze=4),
+    "small preact": partial(PreActResNet, 20, width=8),
+    "small preact, squeezed": partial(PreActResNet, 11, width=8, narrow=False, squeeze=8),
+    "small densenet": partial(DenseNetBC, 22, 6),
+    "small shake-shake": partial(ShakeShake, 14, 8),
+    "small shake-shake, narrow stem": partial(ShakeShake, 8, 8, stem=6),
+    "small vgg": partial(CifarVGG16, width=8),
+    "small mobilenet": partial(CifarMobileNetV1, width=8),
+}
+"""Name -> builder. Each takes images of 32x32."""
