@@ -20,3 +20,21 @@ SMALL: dict[str, Callable[[], nn.Module]] = {
     "small mobilenet": partial(CifarMobileNetV1, width=8),
 }
 """Name -> builder. Each takes images of 32x32."""
+
+ZEROED = {
+    "small resnet, option A": r"layer\d\.\d+\.bn2",
+    "small resnet, four stages": r"layer\d\.\d+\.bn2",
+    "small resnet, squeezed": r"layer\d\.\d+\.se",
+    "small preact": r"layer\d\.\d+\.conv3",
+    "small preact, squeezed": r"layer\d\.\d+\.se",
+    "small densenet": r"block\d\.\d+\.conv2",
+    "small shake-shake": r"layer\d\.\d+\.shake",
+    "small shake-shake, narrow stem": r"layer\d\.\d+\.shake",
+    "small vgg": r"features\.(5|9|12|16|19|22|26|29|32|36|39)",
+    "small mobilenet": r"features\.([1-9]|1[0-2])\.0",
+}
+"""Name -> the modules whose outputs are zero with all of dual gating's gates closed; one for each of its sites.
+
+What residual units add to their shortcuts; of networks without, the features that only convolutions read, or what a
+convolution without a bias makes of them.
+"""

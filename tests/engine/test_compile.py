@@ -5,6 +5,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from tests.small_backbones import SMALL
 from torch import nn
 
 import convgate
@@ -31,11 +32,14 @@ MODELS = {
     "timm/dla34": 64,
     "cifar_resnet20": 32,
     "cifar_resnet8:A": 33,
+    **dict.fromkeys(SMALL, 32),
 }
 
 
 def build(name: str) -> nn.Module:
-    if name.startswith("timm/"):
+    if name in SMALL:
+        model = SMALL[name]()
+    elif name.startswith("timm/"):
         model = timm.create_model(name.removeprefix("timm/"))
     elif name.startswith("cifar"):
         backbone, _, shortcut = name.partition(":")

@@ -1,7 +1,7 @@
 """VGG-16 with batch norm for CIFAR: 13 convolutions, a mean over positions, one linear layer.
 
-Simonyan, Zisserman: Very Deep Convolutional Networks for Large-Scale Image Recognition, ICLR 2015, configuration D. As is
-usual for CIFAR the two large linear layers are left out (a 32-pixel image is one position after five poolings), and
+Simonyan, Zisserman: Very Deep Convolutional Networks for Large-Scale Image Recognition, ICLR 2015, configuration D. As
+is usual for CIFAR the two large linear layers are left out (a 32-pixel image is one position after five poolings), and
 each convolution is followed by a batch norm, which makes its bias superfluous.
 """
 

@@ -19,7 +19,7 @@ from convgate.models.shake_shake import ShakeShake
 
 __all__ = ["OWN", "ModelSpec", "create", "identify"]
 
-OWN: dict[str, "partial[nn.Module]"] = {
+OWN: dict[str, "partial[Any]"] = {
     **{f"cifar_resnet{depth}": partial(CifarResNet, depth=depth, stages=3) for depth in (8, 14, 20, 32, 44, 56, 110)},
     "cifar_resnet18": partial(CifarResNet, depth=18, stages=4),
     **{f"cifar_preact_resnet{depth}": partial(PreActResNet, depth=depth) for depth in (11, 110, 164)},
@@ -84,10 +84,11 @@ def identify(model: nn.Module) -> ModelSpec | None:
 def _candidates(model: nn.Module) -> list[ModelSpec]:
     home = type(model).__module__
     if type(model) in {builder.func for builder in OWN.values()}:
+        own: dict[str, Any] = vars(model)["options"]
         return [
-            ModelSpec(name, {option: value for option, value in model.options.items() if option not in builder.keywords})
+            ModelSpec(name, {key: value for key, value in own.items() if key not in builder.keywords})
             for name, builder in OWN.items()
-            if builder.func is type(model) and builder.keywords.items() <= model.options.items()
+            if builder.func is type(model) and builder.keywords.items() <= own.items()
         ]
     if home.startswith("timm.models."):
         name = (getattr(model, "pretrained_cfg", None) or {}).get("architecture")

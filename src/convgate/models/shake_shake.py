@@ -1,16 +1,18 @@
 """Shake-Shake ResNets for CIFAR: two residual branches per block, mixed at random in training.
 
 Gastaldi: Shake-Shake regularization, ICLR workshop 2017, and its code. A block computes
-x + alpha * branch1(x) + (1 - alpha) * branch2(x). In training alpha is uniform in [0, 1), one number per image and block,
-and the backward pass uses a number of its own in its place, drawn likewise ("Shake-Shake-Image"); in evaluation alpha
-is 1/2. A branch is relu, 3x3 convolution, norm, relu, 3x3 convolution, norm. Where the shape changes the shortcut is relu,
-two flows of 1x1 convolutions with half of the channels each, norm; the second flow sees other positions than the first.
+x + alpha * branch1(x) + (1 - alpha) * branch2(x). In training alpha is uniform in [0, 1), one number per image and
+block, and the backward pass uses a number of its own in its place, drawn likewise ("Shake-Shake-Image"); in evaluation
+alpha is 1/2. A branch is relu, 3x3 convolution, norm, relu, 3x3 convolution, norm. Where the shape changes the shortcut
+is relu, two flows of 1x1 convolutions with half of the channels each, norm; the second flow sees other positions than
+the first.
 
 Differences from the code:
 
-- The second flow reads the positions 1, 3, 5, ..; the code's reads -1, 1, 3, .., that is a first row and column of zeros.
-- The stem has as many channels as the first stage. The code has 16, and `stem=16` gives it; but only with a wide stem do
-  the models have the parameters of GaterNet's table (11.71M and 26.33M; with 16 channels they are 11.65M and 26.19M).
+- The second flow reads the positions 1, 3, 5, ..; the code's reads -1, 1, 3, .., that is zeros first.
+- The stem has as many channels as the first stage. The code has 16, and `stem=16` gives it; but only with a wide stem
+  do the models have the parameters of GaterNet's table (11.71M and 26.33M; with 16 channels they are 11.65M and
+  26.19M).
 """
 
 from typing import Any
@@ -67,7 +69,7 @@ class Shake(nn.Module):
         if not self.training:
             return a * 0.5 + b * 0.5
         alpha, beta = (torch.rand(a.shape[0], 1, 1, 1, device=a.device, dtype=a.dtype) for _ in range(2))
-        mixed: Tensor = _Mix.apply(a, b, alpha, beta)  # type: ignore[no-untyped-call]
+        mixed: Tensor = _Mix.apply(a, b, alpha, beta)
         return mixed
 
 

@@ -16,7 +16,7 @@ from torchvision.ops import stochastic_depth
 
 from convgate.engine.lowering import layers
 from convgate.engine.lowering.draft import Draft, GateSymbol, Symbol, Unsupported
-from convgate.engine.program import Add, Concat, Mask, Multiply, Pool, Slice
+from convgate.engine.program import Add, Concat, Mask, Multiply, Slice
 from convgate.gating import average_pool, mask_channels, mask_positions
 
 __all__ = ["FUNCTIONS", "IN_PLACE", "METHODS", "MODULES", "Context"]

@@ -136,26 +136,14 @@ def _masked(draft: Draft, conv: Conv, mask: Mask, ledger: Mapping[str, LayerCost
 
 def _is_zero(draft: Draft, operation: Operation, gate: str) -> bool:
     """Does the operation write zeros wherever the gate is closed?"""
-    if isinstance(operation, Mask) and operation.gate == gate:
-        return True
-    size = draft.values[operation.output]
-    same_size = [
-        name
-        for name in operation.inputs
-        if (draft.values[name].height, draft.values[name].width) == (size.height, size.width)
-    ]
+    zero = [any(o.output == name and _is_zero(draft, o, gate) for o in draft.operations) for name in operation.inputs]
     if isinstance(operation, Conv):
         masked = gate in (operation.positions, operation.out_channels) and operation.activation in KEEPS_ZERO
-        return masked and all(_is_zero_value(draft, name, gate) for name in operation.inputs[1:])
+        return masked and all(zero[1:])
     if isinstance(operation, Multiply):
-        return any(_is_zero_value(draft, name, gate) for name in same_size)
-    if isinstance(operation, Add) and operation.activation in KEEPS_ZERO:
-        return len(same_size) == 2 and all(_is_zero_value(draft, name, gate) for name in same_size)
-    return False
-
-
-def _is_zero_value(draft: Draft, name: str, gate: str) -> bool:
-    return any(o.output == name and _is_zero(draft, o, gate) for o in draft.operations)
+        # The first factor has the size of the product; a second of one position is masked at another resolution.
+        return zero[0]
+    return isinstance(operation, Mask) and operation.gate == gate
 
 
 def _added(draft: Draft, conv: Conv, add: Add, place: int, sources: list[Operation | None]) -> Conv | None:

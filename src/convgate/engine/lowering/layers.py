@@ -104,7 +104,7 @@ def batch_norm(
 
 
 def scale(draft: Draft, hint: str, x: Symbol, factor: float) -> Symbol:
-    """x * factor."""
+    """The product of x and a number."""
     channels = draft.value_of(x).channels
     out = draft.new(hint, x.shape)
     factors = draft.array(f"{hint}.scale", torch.full((channels,), float(factor)))
