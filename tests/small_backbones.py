@@ -14,7 +14,7 @@ SMALL: dict[str, Callable[[], nn.Module]] = {
     "small preact": partial(PreActResNet, 20, width=8),
     "small preact, squeezed": partial(PreActResNet, 11, width=8, narrow=False, squeeze=8),
     "small densenet": partial(DenseNetBC, 22, 6),
-    "small shake-shake": partial(ShakeShake, 14, 8),
+    "small shake-shake": partial(ShakeShake, 26, 4),
     "small shake-shake, narrow stem": partial(ShakeShake, 8, 8, stem=6),
     "small vgg": partial(CifarVGG16, width=8),
     "small mobilenet": partial(CifarMobileNetV1, width=8),

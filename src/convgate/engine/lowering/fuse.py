@@ -136,14 +136,18 @@ def _masked(draft: Draft, conv: Conv, mask: Mask, ledger: Mapping[str, LayerCost
 
 def _is_zero(draft: Draft, operation: Operation, gate: str) -> bool:
     """Does the operation write zeros wherever the gate is closed?"""
-    zero = [any(o.output == name and _is_zero(draft, o, gate) for o in draft.operations) for name in operation.inputs]
     if isinstance(operation, Conv):
         masked = gate in (operation.positions, operation.out_channels) and operation.activation in KEEPS_ZERO
-        return masked and all(zero[1:])
-    if isinstance(operation, Multiply):
+        needed = operation.inputs[1:] if masked else None
+    elif isinstance(operation, Multiply):
         # The first factor has the size of the product; a second of one position is masked at another resolution.
-        return zero[0]
-    return isinstance(operation, Mask) and operation.gate == gate
+        needed = operation.inputs[:1]
+    else:
+        needed = () if isinstance(operation, Mask) and operation.gate == gate else None
+    # Looked up only where it matters: through all inputs, the ways back would double with every residual sum.
+    return needed is not None and all(
+        any(other.output == name and _is_zero(draft, other, gate) for other in draft.operations) for name in needed
+    )
 
 
 def _added(draft: Draft, conv: Conv, add: Add, place: int, sources: list[Operation | None]) -> Conv | None:
