@@ -15,8 +15,8 @@ def base_weights(out_channels: int, in_channels: int, parts: int, grouped: bool)
     """Which weights of a convolution belong to its base path: bool [out_channels, in_channels, 1, 1].
 
     The first 1/`parts` of the input channels for every output; or, if `grouped`, for the i-th of the `parts` chunks of
-    output channels the i-th chunk of the input channels. `parts` divides the input channels, and if `grouped` the output
-    channels, too.
+    output channels the i-th chunk of the input channels. `parts` divides the input channels and, if `grouped`, the
+    output channels.
     """
     reads = torch.arange(in_channels) // (in_channels // parts)
     wants = torch.arange(out_channels) // (out_channels // parts) if grouped else torch.zeros(out_channels).long()

@@ -30,8 +30,8 @@ def load_cgnet_weights(
     """Load a state dict of the authors' code into `network`, in place.
 
     Their network is `ChannelGating` of the same partitions, groups and shuffle, `form="code"` and `group=1`, on a model
-    whose layers have the names of theirs; the slope alpha and `sparse` are not in a state dict and must be chosen alike,
-    too. What `convgate.calibrate` set is undone.
+    whose layers have the names of theirs; the slope alpha and `sparse` are not in a state dict and must be chosen
+    alike, too. What `convgate.calibrate` set is undone.
 
     Args:
         network: a model gated with `ChannelGating`.

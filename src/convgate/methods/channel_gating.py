@@ -15,8 +15,8 @@ Hua, Zhou, De Sa, Zhang, Suh: Channel Gating Neural Networks, NeurIPS 2019; and 
 - Loss term: weight * sum over layers and channels of (Delta - T)^2. There is no term in MACs: the target T is the knob,
   and `convgate.calibrate` hits a budget exactly.
 
-Cost of a convolution: base path for all activations, the rest for the open ones: 1/p + (1 - 1/p) * (open share) of dense.
-The decision compares, which costs no MACs; BN_g is not counted, as no batch norm is.
+Cost of a convolution: base path for all activations, the rest for the open ones: of its dense MACs the share
+1/p + (1 - 1/p) * (open share). The decision compares, which costs no MACs; BN_g is not counted, as no batch norm is.
 
 Differences from the paper and its code:
 
