@@ -35,7 +35,8 @@ def insert_gates(
     """
     copied: dict[fx.Node, fx.Node] = {}
     gated = fx.Graph()
-    output = gated.graph_copy(graph, copied)
+    # Made at once, so that what takes a node's place takes it here, too, where the model returns that node.
+    returned = gated.output((gated.graph_copy(graph, copied), ()))
     here = {name: copied[node] for name, node in nodes.items() if node in copied}
     gates = plan.gates
     image = next(node for node in gated.nodes if node.op == "placeholder")
@@ -63,7 +64,8 @@ def insert_gates(
                 results[gate.name] = gated.call_module(f"{GATES}.{gate.name}", (feature, given[gate.name]))
             with gated.inserting_after(results[gate.name]):
                 masks[gate.name] = gated.call_function(mask_of, (results[gate.name],))
-    gated.output((output, tuple(results[g.name] for g in gates)))
+    output, _ = returned.args[0]
+    returned.args = ((output, tuple(results[g.name] for g in gates)),)
     gated.lint()
     return gated
 

@@ -88,7 +88,8 @@ class ChannelGating(Method):
 
     def __post_init__(self) -> None:
         check = OptionChecks(self)
-        check.sizes("partitions", "group")
+        check.sizes("partitions", least=2)
+        check.sizes("group")
         check.flags("groups", "shuffle", "sparse")
         check.choice("convs", "all", "first")
         check.choice("form", "code", "paper")

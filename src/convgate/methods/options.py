@@ -27,10 +27,11 @@ class OptionChecks:
             value = self._number(option)
             self._require(value > above and value >= least, option, f"a finite number{bound}")
 
-    def sizes(self, *options: str) -> None:
-        """Whole numbers of at least 1."""
+    def sizes(self, *options: str, least: int = 1) -> None:
+        """Whole numbers of at least `least`."""
         for option in options:
-            self._require(_is_size(getattr(self._method, option)), option, "a whole number of at least 1")
+            value = getattr(self._method, option)
+            self._require(_is_size(value) and value >= least, option, f"a whole number of at least {least}")
 
     def size_or_sizes_by_number(self, option: str) -> None:
         """A size, or a mapping from whole numbers to sizes; the field is set to one whose keys are numbers.
