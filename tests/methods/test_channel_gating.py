@@ -92,7 +92,7 @@ def test_the_papers_form_by_hand():
 
 
 def test_the_gradient_is_that_of_the_smooth_step():
-    """Against finite differences of the surrogate: the step replaced by sigmoid(alpha * logit), the paths by numbers."""
+    """Against finite differences of the surrogate, sigmoid(alpha * logit) for the step and numbers for the paths."""
     alpha, full, base, h = 2.0, 7.0, 3.0, 1e-6
     for sparse in (False, True):
         method = ChannelGating(alpha=alpha, sparse=sparse)
@@ -112,7 +112,7 @@ def test_the_gradient_is_that_of_the_smooth_step():
 
 
 def test_a_networks_gradient_against_finite_differences():
-    """Of the network whose step is smooth, at its thresholds, in float64; the straight-through part cancels out there."""
+    """In float64: the step replaced by the sigmoid, the thresholds moved one by one."""
     torch.manual_seed(0)
     head = ThresholdHead(4, threshold=0.2).double()
     head.norm.eval()
@@ -278,8 +278,8 @@ def test_costs_are_differentiable_in_training(case):
         net.eval()
 
 
-# Source: methods.md of this project's notes, derived by arithmetic: ResNet-20 with option-A shortcuts, 40,551,040 dense
-# MACs; p=4, the first convolution of each block: 1.387 times fewer at 80 % closed, 1.536 at 100 %; p=2, both: 1.655, 1.978.
+# Source: derived by arithmetic from the settings of CGNet's two training scripts: the share 1/p + (1 - 1/p) * (open
+# share) of each gated convolution of a ResNet-20 with option-A shortcuts (40,551,040 MACs, FC included).
 @pytest.mark.parametrize(
     ("options", "closed", "factor"),
     [
@@ -313,7 +313,7 @@ def test_calibration_shifts_the_thresholds(options, randomise):
     with torch.no_grad():
         y, decisions = net.decide(x)
         assert net.cost(decisions).ratio.mean().item() == pytest.approx(target, rel=5e-3)
-        # The shifts are per threshold: a network with the thresholds lowered by them decides alike, but for logits at 0.
+        # The shifts are per threshold: a network with the thresholds lowered by them decides alike.
         for _, module in net.gate_modules():
             offset = module.offset.flatten().repeat_interleave(net.plan.gates[0].group)
             module.head.threshold -= offset[: len(module.head.threshold)]

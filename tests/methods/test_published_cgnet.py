@@ -72,7 +72,7 @@ OPTIONS = [
 def published(model, method):
     """A copy of `model` with the authors' convolution for each conv1 of a block: their `train_cg.sh`."""
     theirs = copy.deepcopy(model)
-    for name, block in list(theirs.named_modules()):
+    for block in list(theirs.modules()):
         if hasattr(block, "conv2"):
             options = method.partitions, method.groups, method.shuffle, method.sparse, method.alpha, method.threshold
             block.conv1 = PublishedConv(block.conv1, *options)

@@ -64,8 +64,9 @@ class LayerCost:
 
     def _shares_of_an_activation(self) -> tuple[int, int]:
         """MACs of one output activation: of the base path, and of the rest of the sum."""
-        base = self.kernel_area * (self.in_channels // self.parts)
-        return base, self.kernel_area * self.in_channels - base
+        inputs = self.in_channels // self.groups
+        base = self.kernel_area * (inputs // self.parts)
+        return base, self.kernel_area * inputs - base
 
     def _open_activations(self, mask: Tensor, *, exact: bool) -> Tensor:
         # Summed over positions first: the spread mask of a group gate is as large as the layer's output.
