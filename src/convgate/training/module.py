@@ -62,6 +62,8 @@ class TrainingModule(L.LightningModule):
         self.sums: dict[str, Tensor | float] = {}
         self.steps = 0
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        if teacher is not None:
+            teacher.network.to(memory_format=self.memory_format)
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         images, labels = batch

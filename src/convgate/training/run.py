@@ -86,6 +86,9 @@ def run(
     teacher = _other_teacher(recipe, splits, outputs)
     settings = {"say": say, "progress_bar": progress_bar}
     first = _train_dense(dense, recipe, splits, home, settings)
+    # As it would be loaded from its file: in another memory format sums are rounded otherwise, and a run that was
+    # interrupted would end elsewhere.
+    dense.to(memory_format=torch.contiguous_format)
     network = _train_gated(dense, method, teacher or dense, recipe, splits, home, settings)
     if network is None or not first:
         return None
