@@ -29,7 +29,8 @@ class Decision:
     @property
     def density(self) -> Tensor:
         """Open share per sample, float [N]."""
-        return self.mask.flatten(1).mean(1)
+        mask = self.mask if self.mask.is_floating_point() else self.mask.float()  # one that was stored may be bool
+        return mask.flatten(1).mean(1)
 
 
 class Decisions(Mapping[str, Decision]):
