@@ -67,7 +67,7 @@ class MethodChoice:
     """Which gating method.
 
     Args:
-        name: DualGating or ChannelGating.
+        name: of the method's class: DualGating, ChannelGating, ..
         options: of the method's class.
 
     """
