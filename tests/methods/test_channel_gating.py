@@ -333,7 +333,11 @@ def test_budgets_below_the_base_path_are_refused():
 
 
 def reasons(model, method, size=32):
-    planned = plan(model.eval(), method, torch.zeros(1, 3, size, size))
+    return reasons_of(model, method, torch.zeros(1, 3, size, size))
+
+
+def reasons_of(model, method, example):
+    planned = plan(model.eval(), method, example)
     convs = {name for name, m in model.named_modules() if isinstance(m, nn.Conv2d)}
     found = {rejected.name: rejected.reason for rejected in planned.skipped}
     # Nothing is dropped in silence.
@@ -365,6 +369,21 @@ def test_first_is_the_first_convolution_of_each_branch():
         f"layer{i}.{j}.conv1" for i, n in enumerate((3, 4, 6, 3), 1) for j in range(n)
     ]
     assert "not the first" in found["layer1.0.conv2"]
+
+
+def test_named_convolutions_are_gated_the_first_layer_too(tmp_path, randomise):
+    model = nn.Sequential(nn.Conv2d(8, 12, 3), nn.ReLU(), nn.Conv2d(12, 8, 3))
+    planned, found = reasons_of(model, ChannelGating(convs=["0"]), torch.zeros(1, 8, 9, 9))
+    assert [s.name for s in planned.sites] == ["0"]
+    assert "not named" in found["2"]
+    with pytest.raises(PlanError, match=r"layer9.*0, 2"):
+        plan(model, ChannelGating(convs=("0", "layer9")), torch.zeros(1, 8, 9, 9))
+    # A tuple is a list in a file.
+    net = gate(create("cifar_resnet8"), ChannelGating(convs=("layer1.0.conv2",)), torch.zeros(1, 3, 16, 16))
+    convgate.save(net, tmp_path / "net.safetensors")
+    again = convgate.load(tmp_path / "net.safetensors")
+    assert [s.name for s in again.plan.sites] == ["layer1.0.conv2"]
+    assert ChannelGating(convs=["a"]) == ChannelGating(convs=("a",))
 
 
 def test_reasons():
@@ -448,6 +467,8 @@ def test_nothing_to_gate_is_an_error_that_shows_the_plan():
         {"groups": 1},
         {"shuffle": "yes"},
         {"convs": "conv1"},
+        {"convs": []},
+        {"convs": [1]},
         {"form": "both"},
         {"group": 0},
         {"threshold": float("nan")},

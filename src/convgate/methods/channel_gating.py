@@ -42,6 +42,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from convgate.cost import Ledger
+from convgate.errors import PlanError
 from convgate.gating import Decisions, Gate, ThresholdHead, above_half, smooth_step
 from convgate.graph.method import Method
 from convgate.graph.plan import GateSpec, PartialSpec, Site
@@ -62,7 +63,7 @@ class ChannelGating(Method):
             the first chunk of channels for all outputs.
         shuffle: the chunks are taken after a channel shuffle, so that each holds channels of all groups.
         convs: "all": every convolution but the first that can be partitioned; "first": the first of each residual
-            branch.
+            branch; or the names of those to gate, the first layer not excepted.
         form: "code": one batch norm, after the combination; "paper": one for each path (only convolutions that a
             batch norm follows are gated).
         group: how many neighbouring output channels share a decision, by the mean of their logits.
@@ -77,7 +78,7 @@ class ChannelGating(Method):
     partitions: int = 4
     groups: bool = True
     shuffle: bool = False
-    convs: Literal["all", "first"] = "all"
+    convs: Literal["all", "first"] | tuple[str, ...] = "all"
     form: Literal["code", "paper"] = "code"
     group: int = 1
     threshold: float = 0.0
@@ -91,7 +92,7 @@ class ChannelGating(Method):
         check.sizes("partitions", least=2)
         check.sizes("group")
         check.flags("groups", "shuffle", "sparse")
-        check.choice("convs", "all", "first")
+        check.choice_or_names("convs", "all", "first")
         check.choice("form", "code", "paper")
         check.numbers("threshold", "target")
         check.numbers("weight", least=0.0)
@@ -102,15 +103,13 @@ class ChannelGating(Method):
     def sites(self, trace: Trace) -> tuple[list[Site], list[Rejected]]:
         convs = [node for node in trace.evaluation.nodes if trace.convolution(node)]
         calls = Counter(str(node.target) for node in trace.evaluation.nodes if node.op == "call_module")
-        chosen = {conv.name for conv in convs}
-        rejected: list[Rejected] = []
-        if self.convs == "first":
-            found, rejected = branches(trace)
-            chosen = {branch.convs[0] for branch in found}
+        chosen, rejected = self._chosen(trace, convs)
         sites = []
         for conv in convs:
+            reason: str | None
             if conv.name not in chosen:
-                reason: str | None = 'is not the first convolution of a residual branch (convs="first")'
+                first = self.convs == "first"
+                reason = f"is {'not the first of a residual branch' if first else 'not named'} (convs={self.convs!r})"
             elif calls[str(conv.target)] > 1:
                 reason = f"is called {calls[str(conv.target)]} times; its calls share weights"
             else:
@@ -121,6 +120,21 @@ class ChannelGating(Method):
                 sites.append(self._site(trace, conv))
         return sites, list(dict.fromkeys(rejected))
 
+    def _chosen(self, trace: Trace, convs: list[fx.Node]) -> tuple[set[str], list[Rejected]]:
+        """The nodes of the convolutions that `convs` asks for, and what looks like a residual branch and is none."""
+        if self.convs == "all":
+            return {conv.name for conv in convs}, []
+        if self.convs == "first":
+            found, rejected = branches(trace)
+            return {branch.convs[0] for branch in found}, rejected
+        unknown = sorted(set(self.convs) - {str(conv.target) for conv in convs})
+        if unknown:
+            raise PlanError(
+                f"ChannelGating(convs=..) names {', '.join(unknown)}, and the model's convolutions are "
+                f"{', '.join(dict.fromkeys(str(conv.target) for conv in convs)) or 'none'}"
+            )
+        return {conv.name for conv in convs if str(conv.target) in self.convs}, []
+
     def _obstacle(self, trace: Trace, node: fx.Node) -> str | None:
         """Why a convolution cannot be computed in part; None if it can."""
         conv = trace.convolution(node)
@@ -129,7 +143,7 @@ class ChannelGating(Method):
             return f"is a convolution in {conv.groups} groups; partial sums are of ordinary ones"
         if not _is_plain(conv):
             return f"is a {type(conv).__name__}, which computes in a way of its own"
-        if not _is_behind_a_convolution(trace, node):
+        if isinstance(self.convs, str) and not _is_behind_a_convolution(trace, node):
             return "reads the images; the first layer is never gated"
         if trace.shapes[node.all_input_nodes[0].name][2:] == (1, 1):
             return "works on one position only"

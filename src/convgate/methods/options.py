@@ -56,6 +56,19 @@ class OptionChecks:
         """One of a few words."""
         self._require(getattr(self._method, option) in allowed, option, f"one of {', '.join(allowed)}")
 
+    def choice_or_names(self, option: str, *allowed: str) -> None:
+        """One of a few words, or names of layers; the field is then set to a tuple of them.
+
+        Plain-data formats turn tuples into lists.
+        """
+        value = getattr(self._method, option)
+        if isinstance(value, tuple | list):
+            valid = bool(value) and all(isinstance(name, str) for name in value)
+            self._require(valid, option, f"one of {', '.join(allowed)}, or a list of at least one layer's name")
+            object.__setattr__(self._method, option, tuple(value))
+        else:
+            self._require(value in allowed, option, f"one of {', '.join(allowed)}, or a list of layers' names")
+
     def _number(self, option: str) -> float:
         value = getattr(self._method, option)
         is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
