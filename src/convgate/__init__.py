@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from convgate.errors import ConvgateError
     from convgate.gating import Decision, Decisions
     from convgate.graph import GatedNetwork, Plan, gate, plan
-    from convgate.methods import DualGating
+    from convgate.methods import ChannelGating, DualGating
     from convgate.training.calibrate import calibrate
 
 __version__ = _version("convgate")
 
 _HOME = {
+    "ChannelGating": "convgate.methods",
     "ConvgateError": "convgate.errors",
     "Cost": "convgate.cost",
     "Decision": "convgate.gating",
@@ -37,6 +38,7 @@ _HOME = {
 }
 
 __all__ = [
+    "ChannelGating",
     "ConvgateError",
     "Cost",
     "Decision",

@@ -6,7 +6,7 @@ Each takes logits (float, any shape) and returns a float mask of that shape that
 import torch
 from torch import Tensor
 
-__all__ = ["decide", "logistic_straight_through", "threshold_straight_through"]
+__all__ = ["above_half", "decide", "logistic_straight_through", "smooth_step", "threshold_straight_through"]
 
 
 def decide(logits: Tensor) -> Tensor:
@@ -29,6 +29,25 @@ def logistic_straight_through(logits: Tensor, temperature: float) -> Tensor:
     noise = torch.log(u + 1e-8) - torch.log(1 - u + 1e-8)
     soft = torch.sigmoid((logits + noise) / temperature)
     return _straight_through((soft >= 0.5).to(soft.dtype), soft)
+
+
+def above_half(logits: Tensor, slope: float) -> Tensor:
+    """1 where sigmoid(slope * logits), as rounded, exceeds 1/2. Source: CGNet's code, `GreaterThan`.
+
+    Unlike `decide` it is closed at 0 and at positive logits so small that the sigmoid rounds to 1/2.
+    """
+    return (torch.sigmoid(slope * logits) - 0.5 > 0).to(logits.dtype)
+
+
+def smooth_step(logits: Tensor, slope: float, *, sparse: bool = False) -> Tensor:
+    """The decision `above_half`, with the gradient of sigmoid(slope * logits).
+
+    If `sparse`, the gradient is zero where that sigmoid is below 1/2: a closed gate learns from no output. Source:
+    CGNet's code, `GreaterThan` and `SparseGreaterThan`.
+    """
+    soft = torch.sigmoid(slope * logits)
+    hard = (soft - 0.5 > 0).to(soft.dtype)
+    return _straight_through(hard, torch.where(soft < 0.5, soft.detach(), soft) if sparse else soft)
 
 
 def _straight_through(hard: Tensor, soft: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from convgate.graph.build import gate, plan
 from convgate.graph.method import Method
 from convgate.graph.network import GatedNetwork
-from convgate.graph.plan import GateSpec, MaskSpec, Plan, Site
+from convgate.graph.plan import GateSpec, MaskSpec, PartialSpec, Plan, Site
 from convgate.graph.skipping import LayerGates, layer_gates
 from convgate.graph.structure import Branch, Feature, Rejected, branches, features
 from convgate.graph.trace import Trace, trace
@@ -16,6 +16,7 @@ __all__ = [
     "LayerGates",
     "MaskSpec",
     "Method",
+    "PartialSpec",
     "Plan",
     "Rejected",
     "Site",

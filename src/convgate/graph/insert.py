@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import fx
 
-from convgate.gating import average_pool, mask_channels, mask_positions
-from convgate.graph.plan import GateSpec, Plan
+from convgate.gating import average_pool, base_path, complete, mask_channels, mask_positions
+from convgate.graph.plan import GateSpec, PartialSpec, Plan
 
 __all__ = ["GATES", "compile_forward", "insert_gates", "mask_of"]
 
@@ -35,7 +35,8 @@ def insert_gates(
     """
     copied: dict[fx.Node, fx.Node] = {}
     gated = fx.Graph()
-    output = gated.graph_copy(graph, copied)
+    # Made at once, so that what takes a node's place takes it here, too, where the model returns that node.
+    returned = gated.output((gated.graph_copy(graph, copied), ()))
     here = {name: copied[node] for name, node in nodes.items() if node in copied}
     gates = plan.gates
     image = next(node for node in gated.nodes if node.op == "placeholder")
@@ -46,11 +47,16 @@ def insert_gates(
     masks: dict[str, fx.Node] = {}
     results: dict[str, fx.Node] = {}
     last_placeholder = given[gates[-1].name]
+    partials = {partial.node: partial for partial in plan.partials}
     for name, node in list(here.items()):
         for spec in (m for site in plan.sites for m in site.masks if m.node == name and (m.training or not training)):
             node = _mask(gated, node, masks[spec.gate], next(g for g in gates if g.name == spec.gate))
         place = last_placeholder if node is image else node
-        readers = [gate for gate in gates if gate.reads == name]
+        if name in partials:
+            gate = next(g for g in gates if g.name == partials[name].gate)
+            conv = here[partials[name].conv]
+            results[gate.name] = _complete(gated, node, conv, partials[name], gate, given[gate.name])
+        readers = [gate for gate in gates if gate.reads == name and gate.kind != "activation"]
         pooled = _pool(gated, node, place, {gate.pooled for gate in readers}, shapes.get(name, ()))
         for gate in readers:
             feature = pooled[gate.pooled]
@@ -58,7 +64,8 @@ def insert_gates(
                 results[gate.name] = gated.call_module(f"{GATES}.{gate.name}", (feature, given[gate.name]))
             with gated.inserting_after(results[gate.name]):
                 masks[gate.name] = gated.call_function(mask_of, (results[gate.name],))
-    gated.output((output, tuple(results[g.name] for g in gates)))
+    output, _ = returned.args[0]
+    returned.args = ((output, tuple(results[g.name] for g in gates)),)
     gated.lint()
     return gated
 
@@ -96,6 +103,31 @@ def _mask(graph: fx.Graph, node: fx.Node, mask: fx.Node, gate: GateSpec) -> fx.N
             masked = graph.call_function(mask_channels, (node, mask, gate.group))
     node.replace_all_uses_with(masked, delete_user_cb=lambda user: user is not masked)
     return masked
+
+
+def _complete(
+    graph: fx.Graph, node: fx.Node, conv: fx.Node, partial: PartialSpec, gate: GateSpec, given: fx.Node
+) -> fx.Node:
+    """Put the base path of `conv` and its gate beside `node`, and the combined output in its place; the gate's result.
+
+    The base path reads the convolution itself, so its weights stay where they are.
+    """
+    with graph.inserting_after(node):
+        layer = graph.get_attr(str(conv.target))
+    with graph.inserting_after(layer):
+        how = partial.parts, partial.grouped, partial.shuffled
+        base = graph.call_function(base_path, (conv.all_input_nodes[0], layer, *how))
+    with graph.inserting_after(base):
+        result = graph.call_module(f"{GATES}.{gate.name}", (base, given))
+    with graph.inserting_after(result):
+        last = mask = graph.call_function(mask_of, (result,))
+    if partial.norm:
+        with graph.inserting_after(mask):
+            last = base = graph.call_module(f"{GATES}.{partial.base_norm}", (base,))
+    with graph.inserting_after(last):
+        combined = graph.call_function(complete, (node, base, mask, gate.group))
+    node.replace_all_uses_with(combined, delete_user_cb=lambda user: user is not combined)
+    return result
 
 
 def compile_forward(graph: fx.Graph, name: str) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
@@ -36,6 +37,13 @@ class Method(ABC):
 
         `decisions` are those of one training batch; `progress` is the share of the training done, in [0, 1).
         """
+
+    def regularise(self, gates: Iterable[tuple[str, Gate]]) -> dict[str, Tensor]:
+        """Further terms, each a scalar, that depend on the gates' parameters alone: none, unless a method has some.
+
+        `gates` are what `GatedNetwork.gate_modules` yields.
+        """
+        return {}
 
     def describe(self) -> dict[str, Any]:
         """Name and options as plain data: {"name": .., "options": {..}}, for checkpoints and reports."""

@@ -5,12 +5,22 @@ from typing import Any
 
 from convgate.errors import InputError
 from convgate.graph import Method
+from convgate.methods.cgnet_weights import load_cgnet_weights
+from convgate.methods.channel_gating import ChannelGating
 from convgate.methods.dgnet_weights import load_dgnet_weights
 from convgate.methods.dual_gating import DualGating
 
-__all__ = ["METHODS", "DualGating", "Method", "create", "load_dgnet_weights"]
+__all__ = [
+    "METHODS",
+    "ChannelGating",
+    "DualGating",
+    "Method",
+    "create",
+    "load_cgnet_weights",
+    "load_dgnet_weights",
+]
 
-METHODS: dict[str, type[Method]] = {"DualGating": DualGating}
+METHODS: dict[str, type[Method]] = {"DualGating": DualGating, "ChannelGating": ChannelGating}
 
 
 def create(name: str, options: Mapping[str, Any] | None = None) -> Method:
