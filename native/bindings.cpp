@@ -26,7 +26,14 @@ const std::map<std::string, convgate::Kind> kinds = {
     {"Affine", convgate::Kind::affine},     {"Add", convgate::Kind::add},
     {"Multiply", convgate::Kind::multiply}, {"Concat", convgate::Kind::concat},
     {"Slice", convgate::Kind::slice},       {"Decide", convgate::Kind::decide},
-    {"Mask", convgate::Kind::mask},
+    {"Mask", convgate::Kind::mask},         {"Complete", convgate::Kind::complete},
+    {"Pick", convgate::Kind::pick},
+};
+
+const std::map<std::string, convgate::GateKind> gate_kinds = {
+    {"spatial", convgate::GateKind::spatial},
+    {"channel", convgate::GateKind::channel},
+    {"activation", convgate::GateKind::activation},
 };
 
 const std::map<std::string, convgate::Activation> activations = {
@@ -81,7 +88,8 @@ convgate::Operation parse(const Fields& f) {
     op.stride = f.pair("stride");
     op.dilation = f.pair("dilation");
     op.kernel = f.pair("kernel");
-    if (op.kind == convgate::Kind::conv && op.weight.shape.size() == 4)
+    const bool convolves = op.kind == convgate::Kind::conv || op.kind == convgate::Kind::complete;
+    if (convolves && op.weight.shape.size() == 4)
         op.kernel = {static_cast<int>(op.weight.shape[2]), static_cast<int>(op.weight.shape[3])};
     std::tie(op.top, op.left, op.bottom, op.right) = f.get("padding", std::make_tuple(0, 0, 0, 0));
     op.groups = f.get("groups", 1);
@@ -94,12 +102,22 @@ convgate::Operation parse(const Fields& f) {
     op.begin = f.get("begin", 0);
     op.gate = f.get("gate", -1);
     op.gate_is_spatial = f.get("gate_is_spatial", false);
+    op.strict = f.get("strict", false);
+    op.channels = f.get("channels", std::vector<int>());
+    if (op.kind == convgate::Kind::complete || op.kind == convgate::Kind::decide) {
+        op.scale = f.array("scale");
+        op.shift = f.array("shift");
+        op.open_scale = f.array("open_scale");
+        op.open_shift = f.array("open_shift");
+    }
     return op;
 }
 
 class PyNetwork {
 public:
-    PyNetwork(const std::vector<std::tuple<int, int, int>>& values, const std::vector<std::tuple<bool, int, int, int>>& gates,
+    using Gates = std::vector<std::tuple<std::string, int, int, int, int>>;
+
+    PyNetwork(const std::vector<std::tuple<int, int, int>>& values, const Gates& gates,
               const nb::list& operations, std::vector<int> inputs, std::vector<int> outputs, int layers, int threads,
               const std::string& isa) {
         const convgate::Kernels* kernels = convgate::find_kernels(isa.c_str());
@@ -107,7 +125,8 @@ public:
         if (threads < 1 || threads > 1024) throw std::invalid_argument("a number of threads from 1 to 1024");
         convgate::Program program;
         for (const auto& [channels, height, width] : values) program.values.push_back({channels, height, width});
-        for (const auto& [spatial, rows, columns, group] : gates) program.gates.push_back({spatial, rows, columns, group});
+        for (const auto& [kind, units, rows, columns, group] : gates)
+            program.gates.push_back({named(gate_kinds, kind), units, rows, columns, group});
         std::vector<Floats> arrays;
         for (nb::handle operation : operations) {
             const nb::dict fields = nb::cast<nb::dict>(operation);
@@ -129,7 +148,7 @@ public:
     }
     template <typename T>
     auto units(const T& a, int g, std::size_t batch) const {
-        if (g >= static_cast<int>(program_.gates.size()) || a.size() != batch * program_.gates[g].units())
+        if (g >= static_cast<int>(program_.gates.size()) || a.size() != batch * program_.gates[g].size())
             throw std::invalid_argument("a mask of another size");
         return a.data();
     }
@@ -190,7 +209,7 @@ NB_MODULE(_native, m) {
         return names;
     });
     nb::class_<PyNetwork>(m, "Network")
-        .def(nb::init<const std::vector<std::tuple<int, int, int>>&, const std::vector<std::tuple<bool, int, int, int>>&,
+        .def(nb::init<const std::vector<std::tuple<int, int, int>>&, const PyNetwork::Gates&,
                       const nb::list&, std::vector<int>, std::vector<int>, int, int, const std::string&>(),
              "values"_a, "gates"_a, "operations"_a, "inputs"_a, "outputs"_a, "layers"_a, "threads"_a, "isa"_a)
         .def("run", &PyNetwork::run, "inputs"_a, "outputs"_a, "given"_a, "masks"_a, "logits"_a, "macs"_a.none(), "seconds"_a.none() = nb::none())

@@ -134,6 +134,16 @@ void depthwise(const Depthwise& a, int positions) {
         }
 }
 
+void complete(const Completion& a, int positions) {
+    for (int p = 0; p < positions; p++)
+        for (int c = 0; c < a.width; c++) {
+            const bool open = a.rest && (!a.open || a.open[p][c]);
+            const float y = open ? (a.sums[p][c] + a.rest[p * a.rest_stride + c]) * a.open_scale[c] + a.open_shift[c]
+                                 : a.sums[p][c] * a.scale[c] + a.shift[c];
+            a.outputs[p][c] = activated(y + (a.addends ? a.addends[p][c] : 0), a.activation);
+        }
+}
+
 void window(const Window& a) {
     for (int c = 0; c < a.channels; c++) {
         float result = a.maximum ? a.from[c] : 0;
@@ -167,7 +177,7 @@ void affine(float* to, const float* a, const float* scale, const float* shift, i
 }  // namespace
 
 const Kernels scalar_kernels = {
-    "scalar", 1, 1, {1}, {{product}}, {columns}, patches, element_weights, {element}, squares, transpose, dot, depthwise, window, pack_columns, activate, add, multiply, affine,
+    "scalar", 1, 1, {1}, {{product}}, {columns}, patches, element_weights, {element}, squares, transpose, dot, depthwise, window, complete, pack_columns, activate, add, multiply, affine,
 };
 
 }  // namespace convgate

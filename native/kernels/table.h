@@ -90,6 +90,21 @@ struct Depthwise {
     Activation activation;
 };
 
+// Sums that are completed where a gate is open:
+//   out[p][c] = activation((sums[p][c] + rest[p][c]) * open_scale[c] + open_shift[c] + addends[p][c]) where open[p][c], else
+//   out[p][c] = activation(sums[p][c] * scale[c] + shift[c] + addends[p][c])
+struct Completion {
+    const float* const* sums;         // per position
+    const float* rest;                // [positions][rest_stride]; or null: all is closed
+    std::ptrdiff_t rest_stride;
+    const std::uint8_t* const* open;  // per position, 0 or 1 for each channel; or null: where there is a rest, all is open
+    const float *scale, *shift, *open_scale, *open_shift;
+    const float* const* addends;      // per position, or null
+    float* const* outputs;            // per position
+    int width;
+    Activation activation;
+};
+
 // Over windows of count_y x count_x rows: the maximum, or `factor` times the sum, of each channel.
 struct Window {
     const float* from;
@@ -169,6 +184,7 @@ struct Kernels {
     void (*dot)(const Dot&, int positions);
     void (*depthwise)(const Depthwise&, int positions);
     void (*window)(const Window&);
+    void (*complete)(const Completion&, int positions);
     // to[r][j] = from[r * from_stride + columns[j]] for j < n, where r runs through `rows_list`, or 0, 1, .. if null; rows
     // of `to` are `to_stride` >= n apart. Columns ascend.
     void (*pack_columns)(const float* from, std::ptrdiff_t from_stride, const std::int32_t* rows_list, int rows,

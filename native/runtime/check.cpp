@@ -25,14 +25,22 @@ struct Checker {
         return program.gates[g];
     }
 
-    void used_gate(int g, bool spatial, int channels) const {
+    void used_gate(int g, GateKind kind, const Value& on) const {
         if (g < 0) return;
-        require(gate(g).spatial == spatial, "a gate of the wrong kind");
+        const Gate& used = gate(g);
+        require(used.kind == kind, "a gate of the wrong kind");
         require(decided[g], "a gate that is not decided yet");
-        require(spatial || static_cast<long long>(gate(g).rows) * gate(g).group >= channels, "a gate of too few units");
+        require(kind == GateKind::spatial || units(on, used) == used.units, "a gate of another number of units");
+        require(kind != GateKind::activation || (used.rows == on.height && used.columns == on.width),
+                "a gate of another size");
     }
 
+    static int units(const Value& v, const Gate& g) { return (v.channels - 1) / g.group + 1; }
+
     void array(const Array& a, std::size_t size, const char* what) const { require(a.data && a.size() == size, what); }
+    void optional(const Array& a, int channels) const {
+        if (a.data) array(a, channels, "a scale or shift of another size");
+    }
 
     void all() {
         for (const Value& v : program.values) {
@@ -42,10 +50,12 @@ struct Checker {
             require(positions <= most_items && positions * v.channels <= most_floats, "a value too large");
         }
         for (const Gate& g : program.gates) {
-            require(g.rows > 0 && g.columns > 0 && g.group > 0, "a gate without units");
-            require(g.rows <= most_items && g.columns <= most_items, "a gate too large");
-            require(static_cast<long long>(g.rows) * g.columns <= most_items, "a gate too large");
-            require(g.spatial || g.columns == 1, "a channel gate of two dimensions");
+            require(g.units > 0 && g.rows > 0 && g.columns > 0 && g.group > 0, "a gate without units");
+            require(g.units <= (1 << 24) && g.rows <= most_items && g.columns <= most_items, "a gate too large");
+            const long long positions = static_cast<long long>(g.rows) * g.columns;
+            require(positions <= most_items && positions * g.units <= most_floats, "a gate too large");
+            require(!g.spatial() || g.units == 1, "a spatial gate of several units");
+            require(g.kind != GateKind::channel || positions == 1, "a channel gate of several positions");
         }
         written.assign(program.values.size(), false);
         decided.assign(program.gates.size(), false);
@@ -124,8 +134,15 @@ struct Checker {
             case Kind::mask:
                 single(op);
                 same(in, out);
-                require(gate(op.gate).spatial == op.gate_is_spatial, "a gate of the wrong kind");
-                used_gate(op.gate, op.gate_is_spatial, in.channels);
+                gate(op.gate);
+                used_gate(op.gate, op.gate_is_spatial ? GateKind::spatial : GateKind::channel, in);
+                break;
+            case Kind::complete: complete(op, in, out); break;
+            case Kind::pick:
+                single(op);
+                require(in.height == out.height && in.width == out.width, "a choice of channels that changes the size");
+                require(static_cast<int>(op.channels.size()) == out.channels, "a choice of another number of channels");
+                for (const int c : op.channels) require(c >= 0 && c < in.channels, "a channel that does not exist");
                 break;
             case Kind::decide: break;
         }
@@ -142,10 +159,12 @@ struct Checker {
         const Gate& g = gate(op.output);
         const Value& in = value(op.inputs[0]);
         require(!decided[op.output], "a gate that is decided twice");
-        const bool fits = g.spatial ? in.channels == 1 && in.height == g.rows && in.width == g.columns
-                                    : in.channels == g.rows && in.positions() == 1;
-        require(fits, "logits of another shape than their gate");
-        array(op.weight, g.units(), "an offset of the wrong size");
+        const int logits = g.by_activation() ? units(in, g) : in.channels;
+        require(logits == g.units && in.height == g.rows && in.width == g.columns, "logits of another shape than their gate");
+        array(op.weight, g.by_activation() ? g.units : g.size(), "an offset of the wrong size");
+        require(g.by_activation() || !(op.scale.data || op.shift.data), "scaled logits of a gate that is not by activation");
+        optional(op.scale, in.channels);
+        optional(op.shift, in.channels);
         decided[op.output] = true;
     }
 
@@ -168,19 +187,37 @@ struct Checker {
 
     void conv(const Operation& op, const Value& in, const Value& out) const {
         require(op.inputs.size() <= 2, "a convolution of more than two inputs");
-        window(op, in, out, false);
-        const int groups = op.groups;
-        require(groups > 0 && in.channels % groups == 0 && out.channels % groups == 0, "groups that do not divide channels");
-        const std::vector<std::size_t> shape{static_cast<std::size_t>(out.channels),
-                                             static_cast<std::size_t>(in.channels / groups),
-                                             static_cast<std::size_t>(op.kernel.y), static_cast<std::size_t>(op.kernel.x)};
-        require(op.weight.data && op.weight.shape == shape, "weights of another shape");
+        divided(op, in, out);
+        convolution(op, in, in.channels / op.groups, out);
         if (op.bias.data) array(op.bias, out.channels, "a bias of another shape");
         if (op.inputs.size() == 2) same(value(op.inputs[1]), out);
+        used_gate(op.positions, GateKind::spatial, out);
+        used_gate(op.in_channels, GateKind::channel, in);
+        used_gate(op.out_channels, GateKind::channel, out);
+    }
+
+    void complete(const Operation& op, const Value& in, const Value& out) const {
+        require(op.inputs.size() == 2 || op.inputs.size() == 3, "a completion of another number of inputs");
+        divided(op, in, out);
+        convolution(op, in, in.channels - (op.groups > 1 ? in.channels / op.groups : 0), out);
+        for (std::size_t i = 1; i < op.inputs.size(); i++) same(value(op.inputs[i]), out);
+        for (const Array* a : {&op.scale, &op.shift, &op.open_scale, &op.open_shift}) optional(*a, out.channels);
+        gate(op.gate);
+        used_gate(op.gate, GateKind::activation, out);
+    }
+
+    void divided(const Operation& op, const Value& in, const Value& out) const {
+        const bool whole = op.groups > 0 && in.channels % op.groups == 0 && out.channels % op.groups == 0;
+        require(whole, "groups that do not divide channels");
+    }
+
+    // The geometry of a convolution each of whose outputs reads so many channels.
+    void convolution(const Operation& op, const Value& in, int reads, const Value& out) const {
+        window(op, in, out, false);
+        const std::vector<std::size_t> shape{static_cast<std::size_t>(out.channels), static_cast<std::size_t>(reads),
+                                             static_cast<std::size_t>(op.kernel.y), static_cast<std::size_t>(op.kernel.x)};
+        require(op.weight.data && op.weight.shape == shape, "weights of another shape");
         require(op.layer >= 0 && op.layer < program.layers, "a layer that does not exist");
-        used_gate(op.positions, true, 0);
-        used_gate(op.in_channels, false, in.channels);
-        used_gate(op.out_channels, false, out.channels);
     }
 };
 

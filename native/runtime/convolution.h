@@ -74,5 +74,7 @@ std::unique_ptr<Layer> make_winograd(const ConvolutionSpec&, std::unique_ptr<Lay
 std::unique_ptr<Layer> make_columns(const ConvolutionSpec&, Needs&);
 std::unique_ptr<Layer> make_dot(const ConvolutionSpec&, Needs&);
 std::unique_ptr<Layer> make_depthwise(const ConvolutionSpec&, Needs&);
+// `sums` are completed where that activation gate is open.
+std::unique_ptr<Layer> make_completion(const ConvolutionSpec&, const Layout& sums, const Gate&, Needs&);
 
 }  // namespace convgate

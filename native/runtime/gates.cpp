@@ -21,12 +21,19 @@ int number(std::vector<T>& known, const T& wanted) {
     return static_cast<int>(known.size()) - 1;
 }
 
+// Of `lines` lines of `n` each, the n-th of all lines together.
+template <typename T>
+void transposed(const T* from, std::size_t lines, std::size_t n, T* to) {
+    for (std::size_t i = 0; i < n; i++)
+        for (std::size_t line = 0; line < lines; line++) *to++ = from[line * n + i];
+}
+
 }  // namespace
 
 int GateUse::positions(int height, int width) { return number(sizes, {height, width}); }
 int GateUse::spread(int n) { return number(channels, n); }
 
-GateState::GateState(const GateUse& use) : mask(use.gate.units()), logits(use.gate.units()), gate_(use.gate) {
+GateState::GateState(const GateUse& use) : mask(use.gate.size()), logits(use.gate.size()), gate_(use.gate) {
     for (const auto& [height, width] : use.sizes) {
         Positions p;
         for (int y = 0; y < height; y++) p.row_tiles.push_back(tile(y, gate_.rows, height));
@@ -41,8 +48,8 @@ GateState::GateState(const GateUse& use) : mask(use.gate.units()), logits(use.ga
     }
 }
 
-void GateState::decide(const std::uint8_t* decided) {
-    if (decided != mask.data()) std::copy_n(decided, mask.size(), mask.begin());
+void GateState::decide(const std::uint8_t* given) {
+    if (given) transposed(given, lines(), mask.size() / lines(), mask.data());
     for (Positions& p : positions) {
         // Written at both ends, and the one that counts is kept: the branch would be a coin toss.
         const std::size_t total = p.row_tiles.size() * p.column_tiles.size();
@@ -68,6 +75,12 @@ void GateState::decide(const std::uint8_t* decided) {
             if (mask[i / gate_.group]) c.open.push_back(i);
     }
 }
+
+// Only an activation gate has both several units and several positions.
+std::size_t GateState::lines() const { return gate_.by_activation() ? gate_.units : 1; }
+
+void GateState::copy_mask(std::uint8_t* to) const { transposed(mask.data(), mask.size() / lines(), lines(), to); }
+void GateState::copy_logits(float* to) const { transposed(logits.data(), logits.size() / lines(), lines(), to); }
 
 bool GateState::open(int use, int y, int x) const {
     const Positions& p = positions[use];

@@ -30,12 +30,18 @@ struct GateUse {
     int spread(int channels);
 };
 
+// Masks and logits lie as the gate has them, but for activation gates: there each position's units lie together.
 class GateState {
 public:
     explicit GateState(const GateUse& use);
-    // mask: `units` of 0 or 1.
-    void decide(const std::uint8_t* mask);
+    // given: a mask of 0 and 1 [units][rows][columns] that replaces `mask`, or null.
+    void decide(const std::uint8_t* given);
     bool open(int use, int y, int x) const;  // that position of a spread
+    // To [units][rows][columns].
+    void copy_mask(std::uint8_t* to) const;
+    void copy_logits(float* to) const;
+    // The units at a position of an activation gate.
+    const std::uint8_t* at(int position) const { return mask.data() + static_cast<std::ptrdiff_t>(position) * gate_.units; }
 
     std::vector<std::uint8_t> mask;
     std::vector<float> logits;
@@ -43,6 +49,7 @@ public:
     std::vector<Channels> channels;
 
 private:
+    std::size_t lines() const;
     Gate gate_;
 };
 

@@ -28,6 +28,7 @@ void Needs::cover(const Needs& other) {
     positions = std::max(positions, other.positions);
     weights = std::max(weights, other.weights);
     taps = std::max(taps, other.taps);
+    spread = std::max(spread, other.spread);
     accumulators = std::max(accumulators, other.accumulators);
     scattered = std::max(scattered, other.scattered);
     columns = std::max(columns, other.columns);

@@ -31,6 +31,8 @@ struct Layout {
 struct Scratch {
     std::vector<const float*> rows, addends, weights;  // input, added and weight rows
     std::vector<float*> outputs, kept;
+    std::vector<const std::uint8_t*> open;  // per position, which of its channels are
+    std::vector<std::uint8_t> spread;
     Buffer accumulators, scattered, columns, weights_aside;
 };
 
@@ -81,6 +83,7 @@ public:
 // How much of each buffer of `Scratch` and `Sample` the layers need.
 struct Needs {
     int positions = 0, weights = 0, taps = 0;
+    std::size_t spread = 0;
     std::size_t accumulators = 0, scattered = 0, columns = 0, weights_aside = 0;
     std::size_t blocks = 0, lists = 0, squares = 0, sample_packed = 0;
     void cover(const Needs& other);

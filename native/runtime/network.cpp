@@ -34,17 +34,20 @@ Network::Network(const Program& program, const Kernels& kernels, int threads)
     : program_(program), kernels_(kernels), pool_(threads) {
     check(program_);
     for (Operation& op : program_.operations)
-        if (op.kind == Kind::decide) op.gate_is_spatial = program_.gates[op.output].spatial;
+        if (op.kind == Kind::decide) op.gate_is_spatial = program_.gates[op.output].spatial();
     for (const Gate& gate : program_.gates) gates_.push_back({gate, {}, {}});
     build();
     // The arrays belong to the caller; the layers have copies.
-    for (Operation& op : program_.operations) op.weight.data = op.bias.data = nullptr;
+    for (Operation& op : program_.operations)
+        for (Array* a : {&op.weight, &op.bias, &op.scale, &op.shift, &op.open_scale, &op.open_shift}) a->data = nullptr;
     scratch_.resize(pool_.threads());
     for (Scratch& scratch : scratch_) {
         scratch.rows.resize(needs_.positions);
         scratch.outputs.resize(needs_.positions);
         scratch.kept.resize(needs_.positions);
         scratch.addends.resize(needs_.positions);
+        scratch.open.resize(needs_.positions);
+        scratch.spread.resize(needs_.spread);
         scratch.weights.resize(needs_.weights);
         scratch.accumulators = Buffer(needs_.accumulators);
         scratch.scattered = Buffer(needs_.scattered);
@@ -63,6 +66,10 @@ void Network::build() {
     for (std::size_t i = 0; i < program_.operations.size(); i++) {
         operation_of_.resize(layers_.size(), static_cast<int>(i) - 1);
         const Operation& op = program_.operations[i];
+        if (op.kind == Kind::complete) {
+            add_completion(op);
+            continue;
+        }
         if (op.kind != Kind::conv) {
             add_simple(op);
             continue;
@@ -91,6 +98,17 @@ void Network::build() {
     operation_of_.resize(layers_.size(), static_cast<int>(program_.operations.size()) - 1);
 }
 
+void Network::add_completion(const Operation& op) {
+    ConvolutionSpec spec;
+    spec.kernels = &kernels_;
+    spec.operation = &op;
+    spec.in = &layouts_[op.inputs[0]];
+    spec.out = &layouts_[op.output];
+    spec.addend = op.inputs.size() > 2 ? &layouts_[op.inputs[2]] : nullptr;
+    spec.threads = pool_.threads();
+    layers_.push_back(make_completion(spec, layouts_[op.inputs[1]], gates_[op.gate].gate, needs_));
+}
+
 std::unique_ptr<Layer> Network::make_convolution(const ConvolutionSpec& spec) {
     if (!suits_winograd(spec)) return make_direct(spec);
     // Tiles of even sides close whole squares.
@@ -117,7 +135,8 @@ void Network::add_simple(const Operation& op) {
     SimpleSpec spec{&kernels_, &op, {}};
     for (int v : op.inputs) spec.in.push_back(&layouts_[v]);
     if (op.kind == Kind::decide) {
-        layers_.push_back(make_decide(spec));
+        const Gate& gate = gates_[op.output].gate;
+        layers_.push_back(gate.by_activation() ? make_decide_activations(spec, gate, needs_) : make_decide(spec));
         return;
     }
     spec.out = &layouts_[op.output];
@@ -126,7 +145,7 @@ void Network::add_simple(const Operation& op) {
         case Kind::pool: layers_.push_back(make_pool(spec)); break;
         case Kind::pool_to_grid: layers_.push_back(make_pool_to_grid(spec)); break;
         case Kind::mask:
-            spec.use = gates_[op.gate].gate.spatial ? gates_[op.gate].positions(out.height, out.width)
+            spec.use = gates_[op.gate].gate.spatial() ? gates_[op.gate].positions(out.height, out.width)
                                                     : gates_[op.gate].spread(out.channels);
             [[fallthrough]];
         default: layers_.push_back(make_row_by_row(spec));
@@ -175,7 +194,7 @@ void Network::run_sample(State& state, Team& team, int index, const Call& call) 
     std::vector<const std::uint8_t*>& given = state.given;
     given.resize(gates_.size());
     for (std::size_t g = 0; g < gates_.size(); g++)
-        given[g] = call.given.empty() || !call.given[g] ? nullptr : call.given[g] + n * gates_[g].gate.units();
+        given[g] = call.given.empty() || !call.given[g] ? nullptr : call.given[g] + n * gates_[g].gate.size();
     s.given = given.data();
     for (std::size_t g = 0; g < gates_.size(); g++)
         if (given[g]) s.gates[g].decide(given[g]);
@@ -197,8 +216,8 @@ void Network::run_sample(State& state, Team& team, int index, const Call& call) 
     }
     for (std::size_t g = 0; g < gates_.size(); g++) {
         const std::size_t units = s.gates[g].mask.size();
-        if (g < call.details.masks.size()) std::copy_n(s.gates[g].mask.data(), units, call.details.masks[g] + n * units);
-        if (g < call.details.logits.size()) std::copy_n(s.gates[g].logits.data(), units, call.details.logits[g] + n * units);
+        if (g < call.details.masks.size()) s.gates[g].copy_mask(call.details.masks[g] + n * units);
+        if (g < call.details.logits.size()) s.gates[g].copy_logits(call.details.logits[g] + n * units);
     }
     if (call.details.macs)
         for (std::size_t l = 0; l < state.macs.size(); l++)

@@ -14,10 +14,16 @@ struct Value {
     int positions() const { return height * width; }
 };
 
+enum class GateKind { spatial, channel, activation };
+
+// Its mask is [units][rows][columns], of which the first is 1 for a spatial gate, the others for a channel gate.
 struct Gate {
-    bool spatial;
-    int rows, columns, group;
-    int units() const { return rows * columns; }
+    GateKind kind;
+    int units, rows, columns, group;
+    bool spatial() const { return kind == GateKind::spatial; }
+    bool by_activation() const { return kind == GateKind::activation; }
+    int positions() const { return rows * columns; }
+    std::size_t size() const { return static_cast<std::size_t>(units) * positions(); }
 };
 
 // Borrowed float32 data.
@@ -35,7 +41,7 @@ struct Pair {
     int y = 1, x = 1;
 };
 
-enum class Kind { conv, pool, pool_to_grid, activate, affine, add, multiply, concat, slice, decide, mask };
+enum class Kind { conv, pool, pool_to_grid, activate, affine, add, multiply, concat, slice, decide, mask, complete, pick };
 
 struct Operation {
     Kind kind;
@@ -43,16 +49,19 @@ struct Operation {
     int output;               // a value; a gate for `decide`
     Activation activation = Activation::none;
     Array weight, bias;  // conv; affine: scale and shift; decide: the offset, as weight
+    Array scale, shift, open_scale, open_shift;  // complete; the first two: decide
     Pair stride, dilation, kernel;
     int top = 0, left = 0;  // padding (below and to the right it follows from the output's size)
-    int groups = 1;
+    int groups = 1;  // complete: parts
     int positions = -1, in_channels = -1, out_channels = -1;  // gates, or -1
     int layer = -1;
     bool maximum = false, count_padding = true;
     int bottom = 0, right = 0;  // padding that counts in an average
     int begin = 0;
-    int gate = -1;  // mask
+    int gate = -1;  // mask, complete
     bool gate_is_spatial = false;
+    bool strict = false;        // decide
+    std::vector<int> channels;  // pick
 };
 
 struct Program {

@@ -56,6 +56,9 @@ private:
                 for (const Layout* in : spec_.in) to = std::copy_n(s.view(*in).at(y, x), in->value.channels, to);
                 return;
             case Kind::slice: return slice(from, to);
+            case Kind::pick:
+                for (int c = 0; c < n; c++) to[c] = from[op.channels[c]];
+                return;
             default: return mask(s, y, x, from, to);
         }
     }
@@ -124,10 +127,9 @@ public:
         for (int i = 0; i < units; i++) {
             const float logit = spatial ? in.at(i / columns, i % columns)[0] : in.at(0, 0)[i];
             gate.logits[i] = logit + offset_[i];
-            gate.mask[i] = gate.logits[i] >= 0;
+            gate.mask[i] = spec_.operation->strict ? gate.logits[i] > 0 : gate.logits[i] >= 0;
         }
-        const std::uint8_t* given = s.given ? s.given[spec_.operation->output] : nullptr;
-        gate.decide(given ? given : gate.mask.data());
+        gate.decide(s.given ? s.given[spec_.operation->output] : nullptr);
     }
 
 private:

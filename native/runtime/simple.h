@@ -15,8 +15,11 @@ struct SimpleSpec {
 
 std::unique_ptr<Layer> make_pool(const SimpleSpec&);
 std::unique_ptr<Layer> make_pool_to_grid(const SimpleSpec&);
-std::unique_ptr<Layer> make_row_by_row(const SimpleSpec&);  // activate, affine, add, multiply, concat, slice, mask
+// activate, affine, add, multiply, concat, slice, pick, mask
+std::unique_ptr<Layer> make_row_by_row(const SimpleSpec&);
 std::unique_ptr<Layer> make_decide(const SimpleSpec&);
+// The same for an activation gate.
+std::unique_ptr<Layer> make_decide_activations(const SimpleSpec&, const Gate&, Needs&);
 // Copies the open channels of in[0] to out, which is compact.
 std::unique_ptr<Layer> make_compact(const SimpleSpec&);
 

@@ -19,9 +19,14 @@ struct BlockWeights {
     int vectors;
 };
 
+// Of a product of several pieces: whether it is the first, and whether it is the last and so writes the results.
+struct Piece {
+    bool first = true, last = true;
+};
+
 // `args` with everything but what changes from step to step; `in` inputs of each of `taps` taps; `count` positions.
 inline void product_in_steps(const Kernels& kernels, Product args, const std::ptrdiff_t* taps, int tap_count, int in,
-                             const BlockWeights& block, int count) {
+                             const BlockWeights& block, int count, Piece piece = {}) {
     const int row = block.vectors * kernels.lanes;
     args.tap_stride = args.ahead_tap = block.tap_stride;
     args.ahead.stride = row;
@@ -40,8 +45,8 @@ inline void product_in_steps(const Kernels& kernels, Product args, const std::pt
         args.tap_count = parts > 1 ? 1 : next_tap - tap;
         args.begin = begin_of(step);
         args.end = end_of(step);
-        args.first = step == 0;
-        args.last = step == steps - 1;
+        args.first = piece.first && step == 0;
+        args.last = piece.last && step == steps - 1;
         args.weights = block.weights + tap * block.tap_stride;
         args.ahead.rows = block.rows ? block.rows + next_begin : nullptr;
         args.ahead.count = end_of(step + 1) - next_begin;

@@ -88,6 +88,32 @@ class _Interpreter:
         y = y * positions * written
         return ACTIVATIONS[op.activation](y if addend is None else y + addend)
 
+    def complete(self, op, x, base, addend=0.0):
+        parts = op.parts
+        weight = self.array(op.weight)
+        read = weight.shape[1]
+        # The whole convolution's weights, with zeros for what the partial sums know already.
+        whole = torch.zeros(weight.shape[0], x.shape[1], *weight.shape[2:])
+        for i in range(parts):
+            outs = slice(i * weight.shape[0] // parts, (i + 1) * weight.shape[0] // parts)
+            size = x.shape[1] // parts
+            kept = [c for c in range(x.shape[1]) if parts == 1 or c // size != i]
+            assert len(kept) == read
+            whole[outs, kept] = weight[outs]
+        top, left, bottom, right = op.padding
+        y = F.conv2d(F.pad(x, (left, right, top, bottom)), whole, None, op.stride, 0, op.dilation)
+        channels, gate = base.shape[1], self.gates[op.gate]
+        open_ = self.masks[op.gate].repeat_interleave(gate.group, 1)[:, :channels]
+        self.macs[op.layer] += weight[0].numel() * open_.flatten(1).sum(1).long()
+
+        def norm(value, scale, shift):
+            value = value * self.array(scale)[:, None, None] if scale else value
+            return value + self.array(shift)[:, None, None] if shift else value
+
+        done = norm(base + y, op.open_scale, op.open_shift)
+        y = torch.where(open_.bool(), done, norm(base, op.scale, op.shift))
+        return ACTIVATIONS[op.activation](y + addend)
+
     def pool(self, op, x):
         size = self.program.value(op.output)
         window = {"kernel_size": op.kernel, "stride": op.stride}
@@ -135,12 +161,21 @@ class _Interpreter:
                 y[:, c] = x[:, op.begin + c]
         return y
 
+    def pick(self, op, x):
+        return x[:, list(op.channels)]
+
     def decide(self, op, x):
         gate = self.gates[op.output]
-        self.logits[op.output] = x + self.array(op.offset)
-        self.masks[op.output] = self.given.get(op.output, (self.logits[op.output] >= 0).float())
-        shape = (1, gate.rows, gate.columns) if gate.kind == "spatial" else (gate.rows, 1, 1)
-        assert self.masks[op.output].shape[1:] == shape
+        if op.scale:
+            x = x * self.array(op.scale)[:, None, None]
+        if op.shift:
+            x = x + self.array(op.shift)[:, None, None]
+        if gate.kind == "activation":
+            x = torch.stack([part.mean(1) for part in x.split(gate.group, 1)], 1)
+        logits = x + self.array(op.offset)
+        self.logits[op.output] = logits
+        self.masks[op.output] = self.given.get(op.output, (logits > 0 if op.strict else logits >= 0).float())
+        assert self.masks[op.output].shape[1:] == gate.shape
 
     def mask(self, op, x):
         if self.gates[op.gate].kind == "spatial":

@@ -11,6 +11,7 @@ from convgate.engine.program import (
     Activate,
     Add,
     Affine,
+    Complete,
     Concat,
     Conv,
     Decide,
@@ -18,6 +19,7 @@ from convgate.engine.program import (
     Mask,
     Multiply,
     Operation,
+    Pick,
     Pool,
     PoolToGrid,
     Program,
@@ -34,6 +36,7 @@ MOST_POSITIONS = 1 << 20
 _MOST_CHANNELS = 1 << 24
 _MOST_ELEMENTS = 1 << 31
 _MOST_KERNEL = 4096
+_KINDS = ("spatial", "channel", "activation")
 
 
 def check(program: Program) -> None:
@@ -71,10 +74,13 @@ class _Check:
         self.require(elements <= _MOST_ELEMENTS, "its values are too large together")
         for gate in program.gates:
             self.place = f"gate '{gate.name}'"
-            self.require(gate.kind in ("spatial", "channel"), f"of kind {gate.kind!r}; spatial or channel")
-            self._extents(gate.rows, gate.columns, gate.group)
-            self.require(gate.rows * gate.columns <= MOST_POSITIONS, "too large")
-            self.require(gate.kind == "spatial" or gate.columns == 1, "a channel gate has one column")
+            self.require(gate.kind in _KINDS, f"of kind {gate.kind!r}; known are {', '.join(_KINDS)}")
+            self.require(len(gate.shape) == 3, f"of shape {gate.shape}; units, rows, columns")
+            self._extents(*gate.shape, gate.group)
+            units, rows, columns = gate.shape
+            self.require(rows * columns <= MOST_POSITIONS and units * rows * columns <= _MOST_ELEMENTS, "too large")
+            self.require(gate.kind != "spatial" or units == 1, "a spatial gate is for all channels")
+            self.require(gate.kind != "channel" or rows == columns == 1, "a channel gate is for all positions")
         for name in program.inputs:
             self.place = f"input '{name}'"
             self.require(name in self.values and name not in self.written, "does not exist, or is named twice")
@@ -129,15 +135,17 @@ class _Check:
         alike = (a.channels, a.height, a.width) == (b.channels, b.height, b.width)
         self.require(alike, f"'{a.name}' and '{b.name}' differ in shape")
 
-    def _gate(self, name: str, kind: str, channels: int) -> None:
+    def _gate(self, name: str, kind: str, on: Value) -> None:
+        """A gate of that kind on a value, if one is named."""
         if not name:
             return
         self.require(name in self.decided, f"gate '{name}' is not decided yet")
         gate = self.gates[name]
         self.require(gate.kind == kind, f"gate '{name}' is {gate.kind}, not {kind}")
-        self.require(
-            kind == "spatial" or gate.rows == math.ceil(channels / gate.group), f"gate '{name}' has too few units"
-        )
+        units = 1 if kind == "spatial" else math.ceil(on.channels / gate.group)
+        self.require(gate.shape[0] == units, f"gate '{name}' has {gate.shape[0]} units where {units} follow")
+        size = (on.height, on.width)
+        self.require(kind != "activation" or gate.shape[1:] == size, f"gate '{name}' is not for {size} positions")
 
     def _window(self, kernel: Any, stride: Any, dilation: Any, padding: Any) -> None:
         self._extents(*kernel, *stride, *dilation)
@@ -150,38 +158,64 @@ class _Check:
         self.require(op.output in self.gates, "decides a gate that does not exist")
         self.require(op.output not in self.decided, "decides a gate twice")
         gate, logits = self.gates[op.output], inputs[0]
-        shape = (1, gate.rows, gate.columns) if gate.kind == "spatial" else (gate.rows, 1, 1)
-        self.require((logits.channels, logits.height, logits.width) == shape, f"logits of another shape than {shape}")
-        self._array(op.offset, *shape)
+        by_activation = gate.kind == "activation"
+        units = math.ceil(logits.channels / gate.group) if by_activation else logits.channels
+        fits = (units, logits.height, logits.width) == gate.shape
+        self.require(fits, f"logits of another shape than {gate.shape}")
+        self._array(op.offset, *((gate.shape[0], 1, 1) if by_activation else gate.shape))
+        self.require(by_activation or not (op.scale or op.shift), "scales or shifts the logits of no activation gate")
+        self._optional((op.scale, op.shift), logits.channels)
         self.decided.add(op.output)
+
+    def _optional(self, arrays: tuple[str, ...], channels: int) -> None:
+        for name in filter(None, arrays):
+            self._array(name, channels)
 
     def _conv(self, op: Conv, inputs: list[Value], out: Value) -> None:
         self.require(len(inputs) in (1, 2), f"takes 1 or 2 inputs, not {len(inputs)}")
         x = inputs[0]
-        self._extents(op.groups)
-        whole = x.channels % op.groups == 0 and out.channels % op.groups == 0
-        self.require(whole, f"{op.groups} groups do not divide {x.channels} and {out.channels} channels")
+        self._divided(op.groups, x, out)
+        self._convolution(op, x, x.channels // op.groups, out)
+        if op.bias:
+            self._array(op.bias, out.channels)
+        if len(inputs) == 2:
+            self._same(inputs[1], out)
+        self._gate(op.positions, "spatial", out)
+        self._gate(op.in_channels, "channel", x)
+        self._gate(op.out_channels, "channel", out)
+        keeps_zero = op.activation not in ("sigmoid", "hardsigmoid")
+        self.require(keeps_zero or not (op.positions or op.out_channels), f"{op.activation} of a masked convolution")
+
+    def _complete(self, op: Complete, inputs: list[Value], out: Value) -> None:
+        self.require(len(inputs) in (2, 3), f"takes 2 or 3 inputs, not {len(inputs)}")
+        x = inputs[0]
+        self._divided(op.parts, x, out)
+        self._convolution(op, x, x.channels - (x.channels // op.parts if op.parts > 1 else 0), out)
+        for other in inputs[1:]:
+            self._same(other, out)
+        self._optional((op.scale, op.shift, op.open_scale, op.open_shift), out.channels)
+        self.require(bool(op.gate), "has no gate")
+        self._gate(op.gate, "activation", out)
+
+    def _divided(self, parts: int, x: Value, out: Value) -> None:
+        self._extents(parts)
+        whole = x.channels % parts == 0 and out.channels % parts == 0
+        self.require(whole, f"{parts} groups do not divide {x.channels} and {out.channels} channels")
+
+    def _convolution(self, op: Conv | Complete, x: Value, reads: int, out: Value) -> None:
+        """The geometry of a convolution each of whose outputs reads so many channels."""
         weight = self.program.arrays.get(op.weight)
         self.require(weight is not None and weight.ndim == 4, f"weights '{op.weight}' are missing or not 4-d")
         assert weight is not None
         kernel = weight.shape[2:]
-        self._array(op.weight, out.channels, x.channels // op.groups, *kernel)
-        if op.bias:
-            self._array(op.bias, out.channels)
+        self._array(op.weight, out.channels, reads, *kernel)
         self._window(kernel, op.stride, op.dilation, op.padding)
         top, left, bottom, right = op.padding
         around = ((x.height, top + bottom, out.height), (x.width, left + right, out.width))
         for axis, (size, padding, result) in enumerate(around):
             expected = (size + padding - op.dilation[axis] * (kernel[axis] - 1) - 1) // op.stride[axis] + 1
             self.require(result == expected, f"an output of {result} where {expected} follows from the geometry")
-        if len(inputs) == 2:
-            self._same(inputs[1], out)
         self.require(op.layer in self.program.layers, f"layer '{op.layer}' is not in the ledger")
-        self._gate(op.positions, "spatial", 0)
-        self._gate(op.in_channels, "channel", x.channels)
-        self._gate(op.out_channels, "channel", out.channels)
-        keeps_zero = op.activation not in ("sigmoid", "hardsigmoid")
-        self.require(keeps_zero or not (op.positions or op.out_channels), f"{op.activation} of a masked convolution")
 
     def _pool(self, op: Pool, inputs: list[Value], out: Value) -> None:
         self._inputs(inputs, 1)
@@ -226,10 +260,18 @@ class _Check:
         self.require(same, "changes the size")
         self.require(isinstance(op.begin, int) and abs(op.begin) < _MOST_CHANNELS, "begins out of range")
 
+    def _pick(self, op: Pick, inputs: list[Value], out: Value) -> None:
+        self._inputs(inputs, 1)
+        same = (inputs[0].height, inputs[0].width) == (out.height, out.width)
+        self.require(same and len(op.channels) == out.channels, "does not pick what it writes")
+        whole = all(isinstance(c, int) and not isinstance(c, bool) for c in op.channels)
+        self.require(whole and all(0 <= c < inputs[0].channels for c in op.channels), "picks channels out of range")
+
     def _mask(self, op: Mask, inputs: list[Value], out: Value) -> None:
         self._activate(op, inputs, out)  # type: ignore[arg-type]
         self.require(op.gate in self.gates, f"gate '{op.gate}' does not exist")
-        self._gate(op.gate, self.gates[op.gate].kind, out.channels)
+        self.require(self.gates[op.gate].kind != "activation", f"gate '{op.gate}' of activations is no mask")
+        self._gate(op.gate, self.gates[op.gate].kind, out)
 
     def _external(self, op: External, inputs: list[Value], out: Value) -> None:
         pass
@@ -239,12 +281,14 @@ _RULES: Mapping[type, Callable[..., None]] = {
     Activate: _Check._activate,
     Add: _Check._binary,
     Affine: _Check._affine,
+    Complete: _Check._complete,
     Concat: _Check._concat,
     Conv: _Check._conv,
     Decide: _Check._decide,
     External: _Check._external,
     Mask: _Check._mask,
     Multiply: _Check._binary,
+    Pick: _Check._pick,
     Pool: _Check._pool,
     PoolToGrid: _Check._pool_to_grid,
     Slice: _Check._slice,

@@ -3,7 +3,7 @@
 import io
 from typing import Any
 
-from convgate.engine.program import Conv, Decide, Operation, Program
+from convgate.engine.program import Complete, Conv, Decide, Operation, Program
 
 __all__ = ["describe"]
 
@@ -16,7 +16,7 @@ def describe(program: Program) -> str:
     from rich.console import Console
     from rich.table import Table
 
-    macs = {id(op): _macs(program, op) for op in program.operations if isinstance(op, Conv)}
+    macs = {id(op): _macs(program, op) for op in program.operations if isinstance(op, Conv | Complete)}
     title = f"{len(program.operations)} operations, {len(program.gates)} gates, {sum(macs.values()):,} MACs"
     table = Table("writes", "operation", "reads", "shape", "gates", "MACs", title=title, box=box.SIMPLE_HEAD)
     for operation in program.operations:
@@ -38,10 +38,10 @@ def _shape(program: Program, name: str) -> str:
 def _what(program: Program, operation: Operation) -> str:
     words = [type(operation).__name__.lower()]
     kernel: Any = getattr(operation, "kernel", None)
-    if isinstance(operation, Conv):
+    if isinstance(operation, Conv | Complete):
         kernel = program.arrays[operation.weight].shape[2:]
-        if operation.groups > 1:
-            words.append(f"groups {operation.groups}")
+    if isinstance(operation, Conv) and operation.groups > 1:
+        words.append(f"groups {operation.groups}")
     if kernel:
         words.insert(1, f"{kernel[0]}x{kernel[1]}")
     stride = getattr(operation, "stride", (1, 1))
@@ -51,6 +51,6 @@ def _what(program: Program, operation: Operation) -> str:
     return " ".join(words) + ("" if activation == "none" else f", {activation}")
 
 
-def _macs(program: Program, conv: Conv) -> int:
+def _macs(program: Program, conv: Conv | Complete) -> int:
     out = program.value(conv.output)
     return out.height * out.width * int(program.arrays[conv.weight].size)

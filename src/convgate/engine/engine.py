@@ -21,8 +21,8 @@ __all__ = ["Engine", "GateDecision", "Run", "load"]
 class GateDecision:
     """What one gate decided for a batch: `mask` uint8 [N, units...] of 0 and 1, `logits` float32 of the same shape.
 
-    A spatial gate's shape is [N, 1, rows, columns], a channel gate's [N, groups, 1, 1]. The logits of a gate whose mask
-    was given are None.
+    A spatial gate's shape is [N, 1, rows, columns], a channel gate's [N, groups, 1, 1], an activation gate's
+    [N, groups, H, W]. The logits of a gate whose mask was given are None.
     """
 
     kind: str
@@ -91,9 +91,8 @@ class Engine:
         results = self._execute(inputs, masks, details=True)
         decisions = {}
         for gate in self.program.gates:
-            shape = shapes[gate.name]
-            logits = None if gate.name in masks else results.logits[gate.name].reshape(shape)
-            decisions[gate.name] = GateDecision(gate.kind, results.masks[gate.name].reshape(shape), logits)
+            logits = None if gate.name in masks else results.logits[gate.name]
+            decisions[gate.name] = GateDecision(gate.kind, results.masks[gate.name], logits)
         assert results.macs is not None
         by_layer = {layer: results.macs[:, number] for number, layer in enumerate(self.program.layers)}
         return Run(self._outputs(results), decisions, results.macs.sum(1), by_layer)
@@ -167,10 +166,7 @@ class Engine:
         return masks
 
     def _gate_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
-        return {
-            gate.name: (batch, 1, gate.rows, gate.columns) if gate.kind == "spatial" else (batch, gate.rows, 1, 1)
-            for gate in self.program.gates
-        }
+        return {gate.name: (batch, *gate.shape) for gate in self.program.gates}
 
 
 def load(path: str | PathLike[str], *, threads: int | None = None, isa: str | None = None) -> Engine:

@@ -26,7 +26,7 @@ from convgate.files import replacing
 
 __all__ = ["VERSION", "load_program", "save_program"]
 
-VERSION = 1
+VERSION = 2
 """The format's version; files of a newer one are refused."""
 
 _KEY = "convgate.program"
@@ -124,11 +124,20 @@ def _program(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Progr
         operations.append(_make(_OPERATIONS[kind], entry))
     return Program(
         values=tuple(_make(Value, entry) for entry in data["values"]),
-        gates=tuple(_make(Gate, entry) for entry in data["gates"]),
+        gates=tuple(_make(Gate, _with_shape(entry)) for entry in data["gates"]),
         operations=tuple(operations),
         arrays=arrays,
         **{key: _typed(data[key], tuple[str, ...], key) for key in _NAMES},
     )
+
+
+def _with_shape(gate: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A gate's fields; version 1 had rows and columns, and a channel gate's rows were its units."""
+    if "shape" in gate:
+        return gate
+    rest = {key: value for key, value in gate.items() if key not in ("rows", "columns")}
+    size = [gate["rows"], gate["columns"]]
+    return rest | {"shape": [1, *size] if gate["kind"] == "spatial" else [*size, 1]}
 
 
 def _make(kind: type, entry: Mapping[str, Any]) -> Any:

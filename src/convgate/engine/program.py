@@ -15,6 +15,7 @@ __all__ = [
     "Activate",
     "Add",
     "Affine",
+    "Complete",
     "Concat",
     "Conv",
     "Decide",
@@ -23,6 +24,7 @@ __all__ = [
     "Mask",
     "Multiply",
     "Operation",
+    "Pick",
     "Pool",
     "PoolToGrid",
     "Program",
@@ -46,16 +48,18 @@ class Value:
 
 @dataclass(frozen=True)
 class Gate:
-    """A binary decision per tile (`spatial`: rows x columns) or per channel group (`channel`: units x 1).
+    """A binary decision about parts of a value; `shape` is its mask's, [units, rows, columns].
 
-    A tile mask spreads over a value's positions by nearest neighbour (position y reads row floor(y * rows / height));
-    unit i of a channel gate holds the `group` channels from i * group on, the last may be smaller.
+    - `spatial`, [1, rows, columns]: per tile. A tile mask spreads over a value's positions by nearest neighbour
+      (position y reads row floor(y * rows / height)).
+    - `channel`, [units, 1, 1]: per unit of channels. Unit i holds the `group` channels from i * group on, the last may
+      be smaller.
+    - `activation`, [units, height, width] of the value: per unit of channels at each position.
     """
 
     name: str
     kind: str
-    rows: int
-    columns: int
+    shape: tuple[int, int, int]
     group: int = 1
 
 
@@ -91,6 +95,33 @@ class Conv(Operation):
     positions: str = ""
     in_channels: str = ""
     out_channels: str = ""
+
+
+@dataclass(frozen=True)
+class Complete(Operation):
+    """Partial sums, inputs[1], to which a convolution of inputs[0] is added where an activation gate is open.
+
+    activation((sum + convolution(inputs[0])) * open_scale + open_shift + inputs[2]) where `gate` is open, and
+    activation(sum * scale + shift + inputs[2]) elsewhere; a third input is optional. The four name arrays [out], or
+    nothing: a scale of 1, a shift of 0.
+
+    Channels are cut into `parts` chunks, and chunk i of the outputs reads all chunks of the inputs but the i-th, of
+    which its partial sums are; with 1 part, all inputs. `weight` names an array [out, read, kernel height, kernel
+    width], input channels ascending. The geometry and `layer` are as a `Conv`'s.
+    """
+
+    weight: str
+    layer: str
+    gate: str
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    parts: int = 1
+    activation: str = "none"
+    scale: str = ""
+    shift: str = ""
+    open_scale: str = ""
+    open_shift: str = ""
 
 
 @dataclass(frozen=True)
@@ -155,13 +186,25 @@ class Slice(Operation):
 
 
 @dataclass(frozen=True)
-class Decide(Operation):
-    """Decides the gate named by `output`: open where inputs[0] + offset >= 0; `offset` names an array of its shape.
+class Pick(Operation):
+    """The input's channels of these numbers, in this order."""
 
-    The input of a spatial gate is [1, rows, columns], that of a channel gate [units, 1, 1].
+    channels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Decide(Operation):
+    """Decides the gate named by `output`: open where a logit is >= 0, or > 0 if `strict`.
+
+    The logits are inputs[0] + offset, both of the gate's shape; `offset` names an array. Of an activation gate, a
+    unit's logit is the mean over its channels of inputs[0] * scale + shift, plus the offset [units, 1, 1]; `scale` and
+    `shift` name arrays [channels], or nothing.
     """
 
     offset: str
+    scale: str = ""
+    shift: str = ""
+    strict: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from convgate.engine import _native  # type: ignore[attr-defined]
-from convgate.engine.program import Affine, Conv, Decide, Mask, Operation, Pool, Program, Slice
+from convgate.engine.program import Affine, Complete, Conv, Decide, Mask, Operation, Pick, Pool, Program, Slice
 from convgate.errors import InputError, ProgramError
 
 __all__ = ["NativeNetwork", "Results", "choose_isa", "choose_threads", "instruction_sets"]
@@ -52,8 +52,8 @@ def choose_threads(asked: int | None) -> int:
 class Results:
     """What a call of a `NativeNetwork` gives: per output float32 [N, C, H, W], and where asked for the rest.
 
-    `masks` uint8 and `logits` float32 are per gate [N, rows, columns], `macs` int64 [N, layers], `seconds` float64
-    [N, operations].
+    `masks` uint8 and `logits` float32 are per gate [N, units, rows, columns], `macs` int64 [N, layers], `seconds`
+    float64 [N, operations].
     """
 
     outputs: list[np.ndarray]
@@ -82,7 +82,7 @@ class NativeNetwork:
         program = self.program
         return _native.Network(
             values=[(v.channels, v.height, v.width) for v in program.values],
-            gates=[(g.kind == "spatial", g.rows, g.columns, g.group) for g in program.gates],
+            gates=[(g.kind, *g.shape, g.group) for g in program.gates],
             operations=operations,
             inputs=[numbers.values[name] for name in program.inputs],
             outputs=[numbers.values[name] for name in program.outputs],
@@ -100,8 +100,8 @@ class NativeNetwork:
         gates = program.gates if details else ()
         results = Results(
             outputs=[np.empty((batch, v.channels, v.height, v.width), np.float32) for v in values],
-            masks={g.name: np.empty((batch, g.rows, g.columns), np.uint8) for g in gates},
-            logits={g.name: np.empty((batch, g.rows, g.columns), np.float32) for g in gates},
+            masks={g.name: np.empty((batch, *g.shape), np.uint8) for g in gates},
+            logits={g.name: np.empty((batch, *g.shape), np.float32) for g in gates},
             macs=np.empty((batch, len(program.layers)), np.int64) if details else None,
             seconds=np.empty((batch, len(program.operations))) if times else None,
         )
@@ -148,6 +148,14 @@ class _Numbers:
         arrays = {"weight": self._array(operation.weight), "bias": self._array(operation.bias)}
         return rest | gates | arrays | {"layer": self.layers[operation.layer]}
 
+    def _complete(self, operation: Complete, rest: dict[str, Any]) -> dict[str, Any]:
+        arrays = {key: self._array(rest[key]) for key in ("weight", "scale", "shift", "open_scale", "open_shift")}
+        numbers = {"layer": self.layers[operation.layer], "gate": self.gates[operation.gate], "groups": operation.parts}
+        return rest | arrays | numbers
+
+    def _pick(self, operation: Pick, rest: dict[str, Any]) -> dict[str, Any]:
+        return {"channels": list(operation.channels)}
+
     def _pool(self, operation: Pool, rest: dict[str, Any]) -> dict[str, Any]:
         top, left = operation.padding
         rest["maximum"] = rest.pop("kind") == "max"
@@ -157,7 +165,8 @@ class _Numbers:
         return rest | {"scale": self._array(operation.scale), "shift": self._array(operation.shift)}
 
     def _decide(self, operation: Decide, rest: dict[str, Any]) -> dict[str, Any]:
-        return {"offset": self._array(operation.offset)}
+        arrays = {key: self._array(rest[key]) for key in ("offset", "scale", "shift")}
+        return arrays | {"strict": operation.strict}
 
     def _mask(self, operation: Mask, rest: dict[str, Any]) -> dict[str, Any]:
         number = self.gates[operation.gate]
@@ -167,7 +176,9 @@ class _Numbers:
         return {"begin": operation.begin}
 
     _special: Mapping[type, Callable[..., dict[str, Any]]] = {
+        Complete: _complete,
         Conv: _conv,
+        Pick: _pick,
         Pool: _pool,
         Affine: _affine,
         Decide: _decide,

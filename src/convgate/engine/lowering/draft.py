@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from convgate.engine.program import Gate, Operation, Program, Value
 
-__all__ = ["Draft", "GateSymbol", "Symbol", "Unsupported"]
+__all__ = ["Draft", "GateSymbol", "Rest", "Symbol", "Unsupported"]
 
 
 class Unsupported(Exception):  # noqa: N818 -- not an error of the user's: the caller decides what it means
@@ -38,11 +39,21 @@ class GateSymbol:
     gate: str
 
 
+@dataclass(frozen=True)
+class Rest:
+    """What partial sums lack: a convolution of the value `reads`, as `convgate.engine.program.Complete` has it."""
+
+    reads: str
+    weight: str
+    parts: int
+
+
 @dataclass
 class Draft:
     """Values, gates, arrays and operations so far.
 
-    `views` are pairs of values that share memory in PyTorch, though the operations between them copy.
+    `views` are pairs of values that share memory in PyTorch, though the operations between them copy. `rests` maps
+    partial sums to what they lack.
     """
 
     values: dict[str, Value] = field(default_factory=dict)
@@ -50,6 +61,7 @@ class Draft:
     operations: list[Operation] = field(default_factory=list)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     views: list[tuple[str, str]] = field(default_factory=list)
+    rests: dict[str, Rest] = field(default_factory=dict)
 
     def new(self, hint: str, shape: tuple[int, ...]) -> Symbol:
         """A value of the tensor shape [C, H, W] or [C] that no operation writes yet."""
@@ -94,12 +106,12 @@ class Draft:
 
     def snapshot(self) -> "Draft":
         """A copy to try something on."""
-        return Draft(dict(self.values), dict(self.gates), list(self.operations), dict(self.arrays), list(self.views))
+        return Draft(**{f.name: copy(getattr(self, f.name)) for f in fields(self)})
 
     def adopt(self, other: "Draft") -> None:
         """Become what was tried."""
-        self.values, self.gates = other.values, other.gates
-        self.operations, self.arrays, self.views = other.operations, other.arrays, other.views
+        for f in fields(self):
+            setattr(self, f.name, getattr(other, f.name))
 
     def program(self, inputs: tuple[str, ...], outputs: list[Symbol], layers: tuple[str, ...]) -> Program:
         """The finished program, with the values and arrays that its operations use."""
@@ -137,4 +149,4 @@ class Draft:
         return found
 
 
-_ARRAYS = ("weight", "bias", "scale", "shift", "offset")
+_ARRAYS = ("weight", "bias", "scale", "shift", "open_scale", "open_shift", "offset")

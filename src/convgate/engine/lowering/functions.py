@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.ops import stochastic_depth
 
-from convgate.engine.lowering import layers
+from convgate.engine.lowering import layers, partial
 from convgate.engine.lowering.draft import Draft, GateSymbol, Symbol, Unsupported
 from convgate.engine.program import Add, Concat, Mask, Multiply, Slice
-from convgate.gating import average_pool, mask_channels, mask_positions
+from convgate.gating import ThresholdHead, average_pool, base_path, complete, mask_channels, mask_positions
 
 __all__ = ["FUNCTIONS", "IN_PLACE", "METHODS", "MODULES", "Context"]
 
@@ -185,6 +185,12 @@ def _masked(c: Context, x: Symbol, mask: Any, group: int = 1) -> Symbol:
     return out
 
 
+def _completed(c: Context, full: Symbol, base: Symbol, mask: Any, group: int = 1) -> Symbol:
+    if not isinstance(mask, GateSymbol):
+        raise Unsupported("a mask that no gate decided")
+    return partial.complete(c.draft, c.name, full, base, mask.gate)
+
+
 def _size(c: Context, x: Symbol, dim: int | None = None) -> Any:
     shape = torch.Size((1, *x.shape))
     return shape if dim is None else shape[dim]
@@ -261,6 +267,8 @@ FUNCTIONS: dict[Any, Handler] = {
         layers.pool(c.draft, c.name, x, "average", kernel_size, stride, padding, 1, ceil_mode, count_include_pad, d)
     ),
     F.adaptive_avg_pool2d: lambda c, x, output_size: layers.pool_to_grid(c.draft, c.name, x, output_size),
+    base_path: lambda c, x, *how: partial.base_path(c.draft, c.name, x, *how),
+    complete: _completed,
     average_pool: lambda c, x, grid: layers.pool_to_grid(c.draft, c.name, x, grid),
     mask_positions: _masked,
     mask_channels: _masked,
@@ -331,6 +339,7 @@ MODULES: dict[type, Handler] = {
     nn.Hardsigmoid: _activation_module("hardsigmoid"),
     nn.Sigmoid: _activation_module("sigmoid"),
     nn.Identity: lambda c, m, x: x,
+    ThresholdHead: lambda c, m, x: layers.excess(c.draft, c.name, x, m.norm, m.threshold),
     nn.Dropout: lambda c, m, x: x,
     nn.Dropout2d: lambda c, m, x: x,
     nn.Flatten: lambda c, m, x: _flatten(c, x, m.start_dim, m.end_dim),

@@ -10,7 +10,7 @@ import numpy as np
 
 from convgate.cost import LayerCost
 from convgate.engine.lowering.draft import Draft
-from convgate.engine.program import Activate, Add, Affine, Conv, Mask, Multiply, Operation
+from convgate.engine.program import Activate, Add, Affine, Complete, Conv, Decide, Mask, Multiply, Operation
 
 __all__ = ["IMAGES", "KEEPS_ZERO", "fuse"]
 
@@ -36,11 +36,13 @@ def fuse(draft: Draft, outputs: frozenset[str], ledger: Mapping[str, LayerCost])
 def _name_after_layers(draft: Draft, outputs: frozenset[str]) -> None:
     """A convolution's value carries its layer's name, whatever was fused into it."""
     written = {operation.output for operation in draft.operations}
+    bases = {operation.inputs[1] for operation in draft.operations if isinstance(operation, Complete)}
     draft.values = {name: value for name, value in draft.values.items() if name in written | {IMAGES}}
     names = {
         operation.output: operation.layer
         for operation in draft.operations
-        if isinstance(operation, Conv) and operation.output not in outputs and operation.layer not in written
+        if isinstance(operation, Conv | Complete) and operation.output not in outputs | bases
+        if operation.layer not in written
     }
     draft.rename({old: new for old, new in names.items() if list(names.values()).count(new) == 1})
 
@@ -61,7 +63,7 @@ def _skipped(draft: Draft, conv: Conv, cost: LayerCost) -> dict[str, str]:
 
 def _fuse_one(draft: Draft, number: int, outputs: frozenset[str], ledger: Mapping[str, LayerCost]) -> bool:
     operation = draft.operations[number]
-    if not isinstance(operation, Affine | Activate | Mask | Add):
+    if not isinstance(operation, Affine | Activate | Mask | Add | Decide):
         return False
     sources: list[int | None] = []
     for name in operation.inputs:
@@ -88,15 +90,21 @@ def _fused(
         merged: Operation | None = None
         if isinstance(operation, Affine) and isinstance(source, Conv):
             merged = _fold(draft, source, operation)
+        elif isinstance(operation, Affine) and isinstance(source, Complete):
+            merged = _normalised(draft, source, operation)
+        elif isinstance(operation, Decide) and isinstance(source, Affine):
+            merged = _thresholded(draft, source, operation)
         elif (
-            isinstance(operation, Activate) and isinstance(source, Conv | Affine | Add) and source.activation == "none"
+            isinstance(operation, Activate)
+            and isinstance(source, Conv | Complete | Affine | Add)
+            and source.activation == "none"
         ):
             skips = isinstance(source, Conv) and source.layer in ledger and ledger[source.layer].gated
             if not skips or operation.activation in KEEPS_ZERO:
                 merged = replace(source, output=operation.output, activation=operation.activation)
         elif isinstance(operation, Mask) and isinstance(source, Conv):
             merged = _masked(draft, source, operation, ledger)
-        elif isinstance(operation, Add) and isinstance(source, Conv):
+        elif isinstance(operation, Add) and isinstance(source, Conv | Complete):
             merged = _added(draft, source, operation, place, sources)
         if merged is None and isinstance(operation, Mask) and source is not None:
             # What is zero already needs no mask.
@@ -120,6 +128,31 @@ def _fold(draft: Draft, conv: Conv, norm: Affine) -> Conv | None:
     draft.arrays[names[0]] = weight.astype(np.float32)
     draft.arrays[names[1]] = (bias * scale + shift).astype(np.float32)
     return replace(conv, output=norm.output, weight=names[0], bias=names[1], activation=norm.activation)
+
+
+def _normalised(draft: Draft, complete: Complete, norm: Affine) -> Complete | None:
+    """The norm as what follows the sums, open or not."""
+    if complete.activation != "none" or len(complete.inputs) > 2:
+        return None
+    names = {}
+    for prefix in ("", "open_"):
+        scale, shift = (draft.arrays[name].astype(np.float64) for name in (norm.scale, norm.shift))
+        before = getattr(complete, f"{prefix}scale"), getattr(complete, f"{prefix}shift")
+        if before[1]:
+            shift = shift + draft.arrays[before[1]] * scale
+        if before[0]:
+            scale = scale * draft.arrays[before[0]]
+        for key, array in (("scale", scale), ("shift", shift)):
+            names[prefix + key] = f"{norm.output}.{prefix}{key}"
+            draft.arrays[names[prefix + key]] = array.astype(np.float32)
+    return replace(complete, output=norm.output, activation=norm.activation, **names)
+
+
+def _thresholded(draft: Draft, norm: Affine, decision: Decide) -> Decide | None:
+    """The norm as the decision's own."""
+    if draft.gates[decision.output].kind != "activation" or decision.scale or norm.activation != "none":
+        return None
+    return replace(decision, inputs=norm.inputs, scale=norm.scale, shift=norm.shift)
 
 
 def _masked(draft: Draft, conv: Conv, mask: Mask, ledger: Mapping[str, LayerCost]) -> Conv | None:
@@ -150,14 +183,17 @@ def _is_zero(draft: Draft, operation: Operation, gate: str) -> bool:
     )
 
 
-def _added(draft: Draft, conv: Conv, add: Add, place: int, sources: list[Operation | None]) -> Conv | None:
-    """The other summand as the convolution's second input."""
-    if conv.activation != "none" or len(conv.inputs) > 1 or add.inputs[0] == add.inputs[1]:
+def _added(
+    draft: Draft, conv: Conv | Complete, add: Add, place: int, sources: list[Operation | None]
+) -> Conv | Complete | None:
+    """The other summand as the convolution's last input."""
+    own = 1 if isinstance(conv, Conv) else 2
+    if conv.activation != "none" or len(conv.inputs) > own or add.inputs[0] == add.inputs[1]:
         return None
     out, other = draft.values[add.output], draft.values[add.inputs[1 - place]]
     if (other.height, other.width) != (out.height, out.width):
         return None
     rival = sources[1 - place]
-    if isinstance(rival, Conv) and rival.positions and not conv.positions:
+    if isinstance(rival, Conv) and rival.positions and not (isinstance(conv, Conv) and conv.positions):
         return None  # the one with closed positions gains from it
     return replace(conv, inputs=(*conv.inputs, add.inputs[1 - place]), output=add.output, activation=add.activation)

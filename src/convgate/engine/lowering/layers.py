@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from convgate.engine.lowering.draft import Draft, Symbol, Unsupported
 from convgate.engine.program import Activate, Add, Affine, Conv, Pool, PoolToGrid
@@ -14,6 +14,7 @@ __all__ = [
     "activate",
     "batch_norm",
     "convolve",
+    "excess",
     "linear",
     "odd_positions",
     "pool",
@@ -33,8 +34,9 @@ def convolve(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
+    layer: str = "",
 ) -> Symbol:
-    """`torch.nn.functional.conv2d`. `hint` is the layer's name in the ledger."""
+    """`torch.nn.functional.conv2d`. `hint` is the layer's name in the ledger, unless that is given."""
     if not isinstance(x, Symbol) or len(x.shape) != 3:
         raise Unsupported("a convolution of something else than a feature map")
     if weight.dim() != 4:
@@ -59,7 +61,7 @@ def convolve(
             output=out.value,
             weight=draft.array(f"{hint}.weight", weight),
             bias=draft.array(f"{hint}.bias", bias) if bias is not None else "",
-            layer=hint,
+            layer=layer or hint,
             stride=(sy, sx),
             padding=(top, left, bottom, right),
             dilation=(dy, dx),
@@ -101,6 +103,13 @@ def batch_norm(
     scale_name, shift_name = draft.array(f"{hint}.scale", scale), draft.array(f"{hint}.shift", shift)
     draft.emit(Affine((x.value,), out.value, scale_name, shift_name))
     return out
+
+
+def excess(draft: Draft, hint: str, x: Symbol, norm: nn.BatchNorm2d, threshold: Tensor) -> Symbol:
+    """What a `ThresholdHead` makes of each channel; the mean over a unit's channels is the decision's."""
+    if norm.running_mean is None or norm.running_var is None:
+        raise Unsupported("a norm over the batch")
+    return batch_norm(draft, hint, x, norm.running_mean, norm.running_var, None, -threshold, norm.eps)
 
 
 def scale(draft: Draft, hint: str, x: Symbol, factor: float) -> Symbol:

@@ -11,6 +11,7 @@ from convgate.engine.lowering.fuse import IMAGES, fuse
 from convgate.engine.lowering.translate import translate
 from convgate.engine.program import Program
 from convgate.errors import InputError, LoweringError
+from convgate.gating import base_path
 from convgate.graph import GatedNetwork, trace
 from convgate.graph.build import layer_names
 from convgate.graph.modes import evaluating
@@ -66,14 +67,17 @@ def _lower_gated(network: GatedNetwork, external: bool) -> Lowered:
     costs = {layer.name: layer for layer in plan.ledger.layers}
     layers = (*costs, *(f"gates.{gate}" for gate in plan.ledger.gates))
     specs = {gate.name: gate for gate in plan.gates}
-    unknown = sorted({gate.kind for gate in plan.gates} - {"spatial", "channel"})
+    unknown = sorted({gate.kind for gate in plan.gates} - {"spatial", "channel", "activation"})
     if unknown:
         raise LoweringError(
-            f"the engine runs spatial and channel gates, and {plan.method['name']} has gates of kind "
+            f"the engine runs spatial, channel and activation gates, and {plan.method['name']} has gates of kind "
             f"{', '.join(unknown)}, which it has no native form for; run the network itself"
         )
+    graph = network.graphs[False]
+    # A base path counts on its convolution's line.
+    bases = {node.name: str(node.args[1].target) for node in graph.nodes if node.target is base_path}
     with evaluating(network):
-        return _lower(network, network.graphs[False], plan.example, plan.layer_names, layers, costs, specs, external)
+        return _lower(network, graph, plan.example, {**plan.layer_names, **bases}, layers, costs, specs, external)
 
 
 def _lower(

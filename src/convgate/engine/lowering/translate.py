@@ -12,6 +12,7 @@ from convgate.engine.lowering.draft import Draft, GateSymbol, Symbol, Unsupporte
 from convgate.engine.lowering.functions import FUNCTIONS, IN_PLACE, METHODS, MODULES
 from convgate.engine.program import Decide, External, Gate, Pool, Slice
 from convgate.gating import Gate as GateModule
+from convgate.gating.estimators import above_half, decide
 from convgate.graph.insert import GATES, mask_of
 
 __all__ = ["Translation", "translate"]
@@ -128,6 +129,10 @@ def _can_be_external(walker: "_Walker", node: fx.Node, shapes: Mapping[str, tupl
     return is_map and bool(tensors) and known
 
 
+_RULES: Mapping[Any, bool] = {decide: False, above_half: True}
+"""A gate's rule -> whether it is closed at a logit of 0."""
+
+
 class _Walker:
     """Knows what each node became."""
 
@@ -229,12 +234,17 @@ class _Walker:
 
     def _gate(self, name: str, gate: GateModule, pooled: Symbol) -> GateSymbol:
         spec = self.gate_specs[name]
-        rows, columns = (spec.units, 1) if spec.kind == "channel" else spec.shape[1:]
         self.name = f"{GATES}.{name}"
-        logits = self._look_into(gate.head, (pooled,), {})
-        self.draft.gates[name] = Gate(name, spec.kind, rows, columns, spec.group)
-        offset = self.draft.array(f"{GATES}.{name}.offset", gate.offset)
-        self.draft.emit(Decide((logits.value,), name, offset))
+        rule = getattr(gate.rule, "func", gate.rule)  # without its slope, which moves no zero
+        if rule not in _RULES:
+            raise Unsupported("a rule of deciding that the engine does not know")
+        logits = self._module(gate.head, f"{self.name}.head", (pooled,), {})
+        self.draft.gates[name] = Gate(name, spec.kind, spec.shape, spec.group)
+        shape = (spec.shape[0], 1, 1) if spec.kind == "activation" else spec.shape
+        if any(own not in (1, all_) for own, all_ in zip(gate.offset.shape, shape, strict=True)):
+            raise Unsupported(f"an offset of shape {list(gate.offset.shape)}")
+        offset = self.draft.array(f"{GATES}.{name}.offset", gate.offset.expand(shape))
+        self.draft.emit(Decide((logits.value,), name, offset, strict=_RULES[rule]))
         return GateSymbol(name)
 
     def external(self, node: fx.Node, shape: tuple[int, ...]) -> Callable[..., Tensor]:
