@@ -198,6 +198,7 @@ struct Checker {
 
     void complete(const Operation& op, const Value& in, const Value& out) const {
         require(op.inputs.size() == 2 || op.inputs.size() == 3, "a completion of another number of inputs");
+        require(op.positions < 0 && op.in_channels < 0 && op.out_channels < 0, "a completion with another gate than its own");
         divided(op, in, out);
         convolution(op, in, in.channels - (op.groups > 1 ? in.channels / op.groups : 0), out);
         for (std::size_t i = 1; i < op.inputs.size(); i++) same(value(op.inputs[i]), out);

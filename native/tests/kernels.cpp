@@ -30,6 +30,7 @@ public:
         transpose();
         dot();
         depthwise();
+        complete();
         window();
         pack_columns();
         rows();
@@ -376,6 +377,30 @@ private:
         scalar_kernels.depthwise(a, positions);
         compare("depthwise", outputs, tap_count,
                 text({positions, tap_count, channels, +adds, static_cast<int>(a.activation)}));
+    }
+
+    void complete() {
+        const int positions = size(9), width = size(70), stride = width + random.from(0, 9);
+        const auto columns = static_cast<std::size_t>(width), all = static_cast<std::size_t>(positions) * width;
+        const Floats sums(random, all), rest(random, static_cast<std::size_t>(positions) * stride), addends(random, all);
+        const Floats norms[4] = {{random, columns}, {random, columns}, {random, columns}, {random, columns}};
+        for (const Floats* a : {&sums, &rest, &addends, &norms[0], &norms[1], &norms[2], &norms[3]}) a->copy(numbers(random, a->size()));
+        const Guarded<std::uint8_t> masks(random, all);
+        for (std::size_t i = 0; i < all; i++) masks[i] = random.chance(0.5);
+        const Twice outputs(random, all);
+        const auto from = scattered<const float*>(sums, positions, width), added = scattered<const float*>(addends, positions, width);
+        const auto to = scattered<float*>(outputs.tested, positions, width);
+        std::vector<const std::uint8_t*> open;
+        for (int p = 0; p < positions; p++) open.push_back(masks.data() + static_cast<std::ptrdiff_t>(p) * width);
+        const bool adds = random.chance(0.5), completes = random.chance(0.7), masked = random.chance(0.6);
+        Completion a{from.data(), completes ? rest.data() : nullptr, stride, masked ? open.data() : nullptr,
+                     norms[0].data(), norms[1].data(), norms[2].data(), norms[3].data(),
+                     adds ? added.data() : nullptr, to.data(), width, activation()};
+        table.complete(a, positions);
+        const auto expected_to = same_rows(to, outputs.tested, outputs.expected);
+        a.outputs = expected_to.data();
+        scalar_kernels.complete(a, positions);
+        compare("complete", outputs, 4, text({positions, width, stride, +adds, +completes, +masked, static_cast<int>(a.activation)}));
     }
 
     void window() {

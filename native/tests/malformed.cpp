@@ -15,13 +15,13 @@ public:
     void one() {
         if (program.operations.empty()) return;
         const int n = static_cast<int>(program.operations.size());
-        switch (random.from(0, 13)) {
+        switch (random.from(0, 14)) {
             case 0: return number(random.pick<int*>({&value().channels, &value().height, &value().width}));
             case 1:
-                if (!program.gates.empty()) number(random.pick<int*>({&gate().rows, &gate().columns, &gate().group}));
+                if (!program.gates.empty()) number(random.pick<int*>({&gate().units, &gate().rows, &gate().columns, &gate().group}));
                 return;
             case 2:
-                if (!program.gates.empty()) gate().spatial = !gate().spatial;
+                if (!program.gates.empty()) gate().kind = static_cast<GateKind>(random.from(0, 2));
                 return;
             case 3: return number(&random.pick<std::vector<int>*>({&program.inputs, &program.outputs})->front());
             case 4:
@@ -34,8 +34,13 @@ public:
                 if (operation().inputs.empty()) return;
                 return number(&operation_with_inputs().inputs.back());
             case 9: return operation().inputs.push_back(random.from(-1, static_cast<int>(program.values.size())));
-            case 10: operation().kind = static_cast<Kind>(random.from(0, 10)); return;
+            case 10: operation().kind = static_cast<Kind>(random.from(0, 12)); return;
             case 11: return arrays(operation());
+            case 12: {
+                std::vector<int>& channels = operation().channels;
+                channels.empty() ? channels.push_back(random.from(-1, 3)) : number(&random.pick(channels));
+                return;
+            }
             default: {
                 Operation& op = operation();
                 number(
@@ -64,7 +69,7 @@ private:
 
     // Gone, or of another shape; there is memory for it, so that using it is the runtime's right if it accepts it.
     void arrays(Operation& op) {
-        Array& array = random.chance(0.5) ? op.weight : op.bias;
+        Array& array = *random.pick<Array*>({&op.weight, &op.weight, &op.bias, &op.bias, &op.scale, &op.shift, &op.open_scale, &op.open_shift});
         if (random.chance(0.3) || !array.data) {
             array = {};
             return;
@@ -84,16 +89,16 @@ private:
 bool affordable(const Program& program) {
     double floats = 0, work = 0, border_y = 0, border_x = 0;
     for (const Operation& op : program.operations) {
-        if (op.kind != Kind::conv && op.kind != Kind::pool) continue;
+        if (op.kind != Kind::conv && op.kind != Kind::pool && op.kind != Kind::complete) continue;
         border_y += op.top + op.bottom + double(op.kernel.y) * op.dilation.y,
             border_x += op.left + op.right + double(op.kernel.x) * op.dilation.x;
         const Value &in = program.values[op.inputs[0]], &out = program.values[op.output];
         work += double(out.positions()) * out.channels * op.kernel.y * op.kernel.x *
-                (op.kind == Kind::conv ? in.channels / op.groups : 1);
+                (op.kind == Kind::conv ? in.channels / op.groups : op.kind == Kind::complete ? in.channels : 1);
     }
     for (const Value& v : program.values)
         floats += (v.height + border_y) * (v.width + border_x) * v.channels, work += double(v.positions()) * v.channels;
-    for (const Gate& g : program.gates) floats += g.units();
+    for (const Gate& g : program.gates) floats += static_cast<double>(g.size());
     return floats < 2e7 && work < 2e7 && program.layers < 1000000;
 }
 

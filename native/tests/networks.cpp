@@ -33,7 +33,7 @@ Batch random_batch(Random& random, const Program& program, int size, float scale
         batch.given.emplace_back();
         if (random.chance(0.3)) continue;
         const double open = random.pick({0.0, 0.2, 0.5, 0.8, 0.95, 1.0});
-        for (int i = 0; i < size * gate.units(); i++) batch.given.back().push_back(random.chance(open));
+        for (int i = 0; i < size * static_cast<int>(gate.size()); i++) batch.given.back().push_back(random.chance(open));
     }
     return batch;
 }
@@ -49,8 +49,8 @@ Results run(Network& network, const Program& program, const Batch& batch) {
     for (auto& output : results.outputs) outputs.push_back(output.data());
     for (const auto& mask : batch.given) given.push_back(mask.empty() ? nullptr : mask.data());
     for (const Gate& gate : program.gates) {
-        results.masks.emplace_back(batch.size * gate.units(), 2);
-        results.logits.emplace_back(batch.size * gate.units(), NAN);
+        results.masks.emplace_back(batch.size * gate.size(), 2);
+        results.logits.emplace_back(batch.size * gate.size(), NAN);
     }
     for (auto& mask : results.masks) details.masks.push_back(mask.data());
     for (auto& logits : results.logits) details.logits.push_back(logits.data());
@@ -89,6 +89,12 @@ std::vector<Reference> references(const Program& program, const Batch& batch,
     return all;
 }
 
+bool decided(const Program& program, std::size_t gate, float logit) {
+    for (const Operation& op : program.operations)
+        if (op.kind == Kind::decide && op.output == static_cast<int>(gate)) return op.strict ? logit > 0 : logit >= 0;
+    return false;
+}
+
 void compare(const Program& program, const Batch& batch, const Results& results, const std::vector<Reference>& expected,
              const std::string& where) {
     for (int sample = 0; sample < batch.size; sample++) {
@@ -104,7 +110,7 @@ void compare(const Program& program, const Batch& batch, const Results& results,
             const auto mask = part(results.masks[g], sample, batch.size);
             close(logits, reference.logits[g], at + ", logits of gate " + std::to_string(g));
             for (std::size_t i = 0; i < mask.size(); i++)
-                require(mask[i] == (batch.given[g].empty() ? logits[i] >= 0 : part(batch.given[g], sample, batch.size)[i]),
+                require(mask[i] == (batch.given[g].empty() ? decided(program, g, logits[i]) : part(batch.given[g], sample, batch.size)[i]),
                         at, ": unit ", i, " of gate ", g, " is ", int{mask[i]}, " for a logit of ", logits[i]);
         }
         for (std::size_t o = 0; o < program.outputs.size(); o++)
@@ -116,7 +122,7 @@ void compare(const Program& program, const Batch& batch, const Results& results,
 // One line per operation, for a failure's message.
 std::string describe(const Program& program) {
     static const char* const kinds[] = {"conv",     "pool",   "pool_to_grid", "activate", "affine", "add",
-                                        "multiply", "concat", "slice",        "decide",   "mask"};
+                                        "multiply", "concat", "slice",        "decide",   "mask",   "complete", "pick"};
     std::ostringstream out;
     for (const Operation& op : program.operations) {
         out << "\n  " << kinds[static_cast<int>(op.kind)];
@@ -128,7 +134,7 @@ std::string describe(const Program& program) {
             out << '[' << program.values[op.output].channels << ' ' << program.values[op.output].height << 'x'
                 << program.values[op.output].width << ']';
         out << " act " << static_cast<int>(op.activation);
-        if (op.kind == Kind::conv || op.kind == Kind::pool)
+        if (op.kind == Kind::conv || op.kind == Kind::pool || op.kind == Kind::complete)
             out << " kernel " << op.kernel.y << 'x' << op.kernel.x << " stride " << op.stride.y << 'x' << op.stride.x
                 << " dilation " << op.dilation.y << 'x' << op.dilation.x << " padding " << op.top << ' ' << op.left << ' '
                 << op.bottom << ' ' << op.right;
@@ -136,11 +142,14 @@ std::string describe(const Program& program) {
             out << " groups " << op.groups << " gates " << op.positions << ' ' << op.in_channels << ' ' << op.out_channels
                 << " layer " << op.layer;
         if (op.kind == Kind::mask) out << " gate " << op.gate;
+        if (op.kind == Kind::complete) out << " parts " << op.groups << " gate " << op.gate << " layer " << op.layer;
+        if (op.kind == Kind::decide) out << (op.strict ? " strict" : "");
     }
     out << "\n  gates";
+    static const char* const gates[] = {" spatial ", " channel ", " activation "};
     for (const Gate& gate : program.gates)
-        out << (gate.spatial ? " spatial " : " channel ") << gate.rows << 'x' << gate.columns << " group " << gate.group
-            << ';';
+        out << gates[static_cast<int>(gate.kind)] << gate.units << 'x' << gate.rows << 'x' << gate.columns << " group "
+            << gate.group << ';';
     return out.str();
 }
 

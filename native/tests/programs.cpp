@@ -76,8 +76,14 @@ private:
         const int a = source();
         const Value in = program.values[a];
         const std::vector<int> zeros = zero[a];
-        switch (random.from(0, 15)) {
+        switch (random.from(0, 18)) {
             default: return convolution(a);
+            case 9: case 10: return completion(a);
+            case 11: {
+                Operation op = operation(Kind::pick, {a}, value(channels(), in.height, in.width));
+                for (int c = program.values[op.output].channels; c > 0; c--) op.channels.push_back(random.from(0, in.channels - 1));
+                return add(op);
+            }
             case 1: return pool(a);
             case 2: {
                 const int out = value(in.channels, random.from(1, 6), random.from(1, 6), zeros);
@@ -118,7 +124,8 @@ private:
         std::vector<int> known;
         for (std::size_t g = 0; g < program.gates.size(); g++) {
             const Gate& gate = program.gates[g];
-            if (gate.spatial == spatial && (spatial || gate.rows == (channels + gate.group - 1) / gate.group))
+            const bool kind = gate.kind == (spatial ? GateKind::spatial : GateKind::channel);
+            if (kind && (spatial || gate.units == (channels + gate.group - 1) / gate.group))
                 known.push_back(static_cast<int>(g));
         }
         return known.empty() ? -1 : random.pick(known);
@@ -127,7 +134,7 @@ private:
     int spatial_gate(const Value& on) {
         const int known = old_gate(true, 0);
         if (known >= 0 && random.chance(0.6)) return known;
-        return gate({true, random.from(1, std::min(on.height + 1, 6)), random.from(1, std::min(on.width + 1, 6)), 1});
+        return gate({GateKind::spatial, 1, random.from(1, std::min(on.height + 1, 6)), random.from(1, std::min(on.width + 1, 6)), 1});
     }
     // With tiles of even sides, where there can be any.
     int even_gate(const Value& on) {
@@ -138,24 +145,24 @@ private:
             return found.empty() ? 1 : random.pick(found);
         };
         const int rows = tiles(on.height);
-        return gate({true, rows, tiles(on.width), 1});
+        return gate({GateKind::spatial, 1, rows, tiles(on.width), 1});
     }
     int channel_gate(int channels) {
         const int known = old_gate(false, channels);
         if (known >= 0 && random.chance(0.5)) return known;
         const int group = random.pick({1, 1, 2, 3, 4, 8});
-        return gate({false, (channels + group - 1) / group, 1, group});
+        return gate({GateKind::channel, (channels + group - 1) / group, 1, 1, group});
     }
 
     // A gate decided from a source by a pool and a convolution, as real ones are.
     int gate(Gate gate) {
         const int number = static_cast<int>(program.gates.size()), a = source();
         program.gates.push_back(gate);
-        const Value logits = gate.spatial ? Value{1, gate.rows, gate.columns} : Value{gate.rows, 1, 1};
+        const Value logits{gate.units, gate.rows, gate.columns};
         const Value from = program.values[a];
         const int pooled = value(from.channels, logits.height, logits.width, zero[a]);
         program.operations.push_back(operation(Kind::pool_to_grid, {a}, pooled));
-        const int kernel = gate.spatial && random.chance(0.5) ? 3 : 1;
+        const int kernel = gate.spatial() && random.chance(0.5) ? 3 : 1;
         Operation conv = operation(Kind::conv, {pooled}, value(logits.channels, logits.height, logits.width));
         conv.kernel = {kernel, kernel};
         conv.top = conv.left = conv.bottom = conv.right = kernel / 2;
@@ -167,7 +174,8 @@ private:
         if (!zero[a].empty() && random.chance(0.5)) conv.in_channels = random.pick(zero[a]);
         program.operations.push_back(conv);
         Operation decide = operation(Kind::decide, {conv.output}, number);
-        decide.weight = owned.array(random, {static_cast<std::size_t>(gate.units())}, 1);
+        decide.weight = owned.array(random, {gate.size()}, 1);
+        decide.strict = random.chance(0.2);
         program.operations.push_back(decide);
         return number;
     }
@@ -238,6 +246,78 @@ private:
         op.layer = random.chance(0.1) && program.layers > 0 ? random.from(0, program.layers - 1) : program.layers++;
         if (op.inputs.size() == 1 && op.out_channels >= 0) zero[op.output].push_back(op.out_channels);
         add(op);
+    }
+
+    // A convolution in part: sums of whatever value has a shape that a convolution of `a` may have, and their completion.
+    void completion(int a) {
+        const Value in = program.values[a];
+        std::vector<int> parts;
+        for (int n = 1; n <= std::min(in.channels, 8); n++)
+            if (in.channels % n == 0) parts.push_back(n);
+        Operation op = operation(Kind::complete, {a}, -1);
+        op.groups = random.pick(parts);
+        const int kernel_y = random.pick({1, 1, 3, 3, 3, 2}), kernel_x = random.chance(0.8) ? kernel_y : random.pick({1, 3, 5});
+        op.kernel = {kernel_y, kernel_x};
+        op.dilation = {random.chance(0.85) ? 1 : 2, random.chance(0.85) ? 1 : 2};
+        op.stride = {random.chance(0.75) ? 1 : 2, random.chance(0.75) ? 1 : 2};
+        const int reach_y = (kernel_y - 1) * op.dilation.y, reach_x = (kernel_x - 1) * op.dilation.x;
+        op.top = reach_y / 2, op.bottom = reach_y - op.top, op.left = reach_x / 2, op.right = reach_x - op.left;
+        const int out = random.chance(0.3) && in.channels % op.groups == 0 ? in.channels : op.groups * random.pick({1, 3, 8, 16, 17, 33});
+        const Value shape{out, (in.height - 1) / op.stride.y + 1, (in.width - 1) / op.stride.x + 1};
+        const int reads = in.channels - (op.groups > 1 ? in.channels / op.groups : 0), area = kernel_y * kernel_x;
+        if (static_cast<long long>(shape.positions()) * out * reads * area > 1500000) return;
+        // Sums of another convolution, if nothing else has the shape.
+        const auto alike = [&] {
+            std::vector<int> found;
+            for (const int v : usable) {
+                const Value& other = program.values[v];
+                if (other.channels == out && other.height == shape.height && other.width == shape.width) found.push_back(v);
+            }
+            return found;
+        };
+        if (alike().empty() || random.chance(0.6)) {
+            Operation base = operation(Kind::conv, {a}, value(out, shape.height, shape.width));
+            base.stride = op.stride;
+            base.groups = op.groups;
+            const std::size_t ins = in.channels / op.groups;
+            base.weight = owned.array(random, {static_cast<std::size_t>(out), ins, 1, 1}, 1 / std::sqrt(static_cast<float>(ins)));
+            base.layer = program.layers++;
+            add(base);
+        }
+        op.inputs.push_back(random.pick(alike()));
+        if (random.chance(0.4)) op.inputs.push_back(random.pick(alike()));
+        op.gate = activation_gate(op.inputs[1], shape);
+        const std::size_t n = out;
+        op.weight = owned.array(random, {n, static_cast<std::size_t>(reads), static_cast<std::size_t>(kernel_y), static_cast<std::size_t>(kernel_x)},
+                                2 / std::sqrt(static_cast<float>(reads * area)));
+        for (Array* a : {&op.scale, &op.shift, &op.open_scale, &op.open_shift})
+            if (random.chance(0.5)) *a = owned.array(random, {n}, 1);
+        op.activation = any_activation();
+        op.layer = random.chance(0.5) ? program.layers - 1 : program.layers++;
+        if (op.layer < 0) op.layer = program.layers++;
+        op.output = value(out, shape.height, shape.width);
+        add(op);
+    }
+
+    // Decided from the sums themselves.
+    int activation_gate(int sums, const Value& on) {
+        std::vector<int> known;
+        for (std::size_t g = 0; g < program.gates.size(); g++) {
+            const Gate& gate = program.gates[g];
+            if (gate.by_activation() && gate.units == (on.channels - 1) / gate.group + 1 && gate.rows == on.height && gate.columns == on.width)
+                known.push_back(static_cast<int>(g));
+        }
+        if (!known.empty() && random.chance(0.3)) return random.pick(known);
+        const int group = random.pick({1, 1, 2, 3, 8, 16, 16, 17, 32, 64});
+        const int units = (on.channels - 1) / group + 1, number = static_cast<int>(program.gates.size());
+        program.gates.push_back({GateKind::activation, units, on.height, on.width, group});
+        Operation decide = operation(Kind::decide, {sums}, number);
+        decide.weight = owned.array(random, {static_cast<std::size_t>(units)}, 1);
+        for (Array* a : {&decide.scale, &decide.shift})
+            if (random.chance(0.7)) *a = owned.array(random, {static_cast<std::size_t>(on.channels)}, 1);
+        decide.strict = random.chance(0.6);
+        program.operations.push_back(decide);
+        return number;
     }
 
     void pool(int a) {

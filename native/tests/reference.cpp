@@ -36,6 +36,9 @@ struct Executor {
         const Gate& g = program.gates[gate];
         return masks[gate][y * g.rows / v.height * g.columns + x * g.columns / v.width];
     }
+    bool activation(int gate, const Value& v, int c, int y, int x) const {
+        return masks[gate][at({program.gates[gate].units, v.height, v.width}, c / program.gates[gate].group, y, x)];
+    }
     bool channel(int gate, int c) const { return gate < 0 || masks[gate][c / program.gates[gate].group]; }
 
     template <typename Function>
@@ -75,6 +78,55 @@ struct Executor {
             if (op.inputs.size() > 1) sum += read(op.inputs[1], o, y, x);
             return activated(sum, op.activation);
         });
+    }
+
+    static double normed(double x, const Array& scale, const Array& shift, int c) {
+        return x * (scale.data ? scale.data[c] : 1) + (shift.data ? shift.data[c] : 0);
+    }
+
+    void complete(const Operation& op) {
+        const Value &in = shape(op.inputs[0]), &out = shape(op.output);
+        const int size = in.channels / op.groups, reads = op.groups > 1 ? in.channels - size : in.channels;
+        each(op.output, [&](int o, int y, int x) {
+            double sum = read(op.inputs[1], o, y, x);
+            const bool open = activation(op.gate, out, o, y, x);
+            if (open) {
+                result.macs[op.layer] += static_cast<long long>(reads) * op.kernel.y * op.kernel.x;
+                const float* w = op.weight.data + static_cast<std::size_t>(o) * reads * op.kernel.y * op.kernel.x;
+                for (int i = 0; i < in.channels; i++) {
+                    if (op.groups > 1 && i / size == o / (out.channels / op.groups)) continue;
+                    for (int ky = 0; ky < op.kernel.y; ky++)
+                        for (int kx = 0; kx < op.kernel.x; kx++, w++) {
+                            const int iy = y * op.stride.y - op.top + ky * op.dilation.y,
+                                      ix = x * op.stride.x - op.left + kx * op.dilation.x;
+                            if (iy >= 0 && iy < in.height && ix >= 0 && ix < in.width)
+                                sum += static_cast<double>(*w) * read(op.inputs[0], i, iy, ix);
+                        }
+                }
+            }
+            sum = open ? normed(sum, op.open_scale, op.open_shift, o) : normed(sum, op.scale, op.shift, o);
+            if (op.inputs.size() > 2) sum += read(op.inputs[2], o, y, x);
+            return activated(sum, op.activation);
+        });
+    }
+
+    void decide(const Operation& op) {
+        const Gate& gate = program.gates[op.output];
+        const Value& in = shape(op.inputs[0]);
+        std::vector<float>& logits = result.logits[op.output];
+        if (!gate.by_activation()) {
+            logits = result.values[op.inputs[0]];
+            for (std::size_t i = 0; i < logits.size(); i++) logits[i] += op.weight.data[i];
+            return;
+        }
+        for (int u = 0; u < gate.units; u++)
+            for (int y = 0; y < in.height; y++)
+                for (int x = 0; x < in.width; x++) {
+                    const int begin = u * gate.group, end = std::min(begin + gate.group, in.channels);
+                    double sum = 0;
+                    for (int c = begin; c < end; c++) sum += normed(read(op.inputs[0], c, y, x), op.scale, op.shift, c);
+                    logits.push_back(static_cast<float>(sum / (end - begin) + op.weight.data[u]));
+                }
     }
 
     void pool(const Operation& op) {
@@ -152,12 +204,10 @@ struct Executor {
                     const bool open = op.gate_is_spatial ? tile(op.gate, shape(op.output), y, x) : channel(op.gate, c);
                     return open ? read(a, c, y, x) : 0.0f;
                 });
-            case Kind::decide: {
-                std::vector<float>& logits = result.logits[op.output];
-                logits = result.values[a];
-                for (std::size_t i = 0; i < logits.size(); i++) logits[i] += op.weight.data[i];
-                return;
-            }
+            case Kind::pick:
+                return each(op.output, [&](int c, int y, int x) { return read(a, op.channels[c], y, x); });
+            case Kind::complete: return complete(op);
+            case Kind::decide: return decide(op);
         }
     }
 };

@@ -43,6 +43,10 @@ public:
     const T& pick(const std::vector<T>& choices) {
         return choices[from(0, static_cast<int>(choices.size()) - 1)];
     }
+    template <typename T>
+    T& pick(std::vector<T>& choices) {
+        return choices[from(0, static_cast<int>(choices.size()) - 1)];
+    }
 
 private:
     std::mt19937_64 engine_;

@@ -12,12 +12,14 @@ from convgate.engine.program import (
     Activate,
     Add,
     Affine,
+    Complete,
     Concat,
     Conv,
     Decide,
     Gate,
     Mask,
     Multiply,
+    Pick,
     Pool,
     PoolToGrid,
     Program,
@@ -60,10 +62,7 @@ def images(program, batch, seed=0):
 def masks(program, batch, share, seed=0):
     """Random masks for all gates, of which `share` is open."""
     rng = np.random.default_rng(seed)
-    shapes = {
-        g.name: (batch, 1, g.rows, g.columns) if g.kind == "spatial" else (batch, g.rows, 1, 1) for g in program.gates
-    }
-    return {name: (rng.random(shape) < share).astype(np.uint8) for name, shape in shapes.items()}
+    return {g.name: (rng.random((batch, *g.shape)) < share).astype(np.uint8) for g in program.gates}
 
 
 def expected(program, inputs, decided):
@@ -96,6 +95,32 @@ def expected(program, inputs, decided):
         y = y * positions * outs
         return _FUNCTIONS[op.activation](y + values[op.inputs[1]] if len(op.inputs) > 1 else y)
 
+    def complete(op):
+        x, sums = values[op.inputs[0]], values[op.inputs[1]]
+        v, weight = program.value(op.output), arrays[op.weight]
+        inputs, outputs = x.shape[1] // op.parts, v.channels // op.parts
+        top, left, bottom, right = op.padding
+        rest = []
+        for i in range(op.parts):
+            others = x[:, [c for c in range(x.shape[1]) if op.parts == 1 or c // inputs != i]]
+            own = weight[i * outputs : (i + 1) * outputs]
+            rest.append(F.conv2d(F.pad(others, (left, right, top, bottom)), own, None, op.stride, 0, op.dilation))
+        mask = spread(op.gate, v)
+        result.macs[op.layer] = result.macs.get(op.layer, 0) + mask.flatten(1).sum(1).long() * weight[0].numel()
+        whole = normed(sums + torch.cat(rest, 1), op.open_scale, op.open_shift)
+        y = torch.where(mask.bool(), whole, normed(sums, op.scale, op.shift))
+        return _FUNCTIONS[op.activation](y + values[op.inputs[2]] if len(op.inputs) > 2 else y)
+
+    def normed(x, scale, shift):
+        x = x * arrays[scale].view(-1, 1, 1) if scale else x
+        return x + arrays[shift].view(-1, 1, 1) if shift else x
+
+    def logits(op):
+        x = normed(xs[0], op.scale, op.shift)
+        if gates[op.output].kind == "activation":
+            x = torch.stack([part.mean(1) for part in x.split(gates[op.output].group, 1)], 1)
+        return x + arrays[op.offset]
+
     def pool(op):
         v = program.value(op.output)
         x = values[op.inputs[0]]
@@ -120,6 +145,10 @@ def expected(program, inputs, decided):
         match op:
             case Conv():
                 y = conv(op)
+            case Complete():
+                y = complete(op)
+            case Pick():
+                y = xs[0][:, list(op.channels)]
             case Pool():
                 y = pool(op)
             case PoolToGrid():
@@ -140,7 +169,7 @@ def expected(program, inputs, decided):
             case Mask():
                 y = xs[0] * spread(op.gate, v)
             case Decide():
-                result.logits[op.output] = xs[0] + arrays[op.offset]
+                result.logits[op.output] = logits(op)
                 continue
         assert y.shape == (batch, v.channels, v.height, v.width), op
         values[op.output] = y
@@ -170,6 +199,7 @@ class _Builder:
         steps = (
             *3 * (self._conv,),
             *2 * (self._two_convs,),
+            *2 * (self._convolution_in_part,),
             self._pool,
             self._pool_to_grid,
             self._activate,
@@ -177,6 +207,7 @@ class _Builder:
             self._binary,
             self._concat,
             self._slice,
+            self._pick_channels,
             self._mask,
         )
         for _ in range(self._int(1, most_steps)):
@@ -236,19 +267,19 @@ class _Builder:
         if known and self._flag():
             return self._pick(known).name
         rows, columns = (self._int(1, min(size + 1, 6)) for size in (on.height, on.width))
-        return self._gate("spatial", rows, columns, 1, (1, rows, columns))
+        return self._gate("spatial", 1, (1, rows, columns))
 
     def _channel_gate(self, channels):
-        known = [g for g in self.gates if g.kind == "channel" and g.rows == -(-channels // g.group)]
+        known = [g for g in self.gates if g.kind == "channel" and g.shape[0] == -(-channels // g.group)]
         if known and self._flag():
             return self._pick(known).name
         group = self._pick((1, 1, 2, 3, 8))
         units = -(-channels // group)
-        return self._gate("channel", units, 1, group, (units, 1, 1))
+        return self._gate("channel", group, (units, 1, 1))
 
-    def _gate(self, kind, rows, columns, group, shape):
+    def _gate(self, kind, group, shape):
         """A gate decided by a pool and a convolution of a value, as real ones are."""
-        gate = Gate(f"g{len(self.gates)}", kind, rows, columns, group)
+        gate = Gate(f"g{len(self.gates)}", kind, shape, group)
         x = self._source()
         pooled = self._value("p", x.channels, *shape[1:])
         logits = self._value("l", *shape)
@@ -257,7 +288,7 @@ class _Builder:
         self.operations += [
             PoolToGrid((x.name,), pooled.name),
             Conv((pooled.name,), logits.name, weight, "", gate.name),
-            Decide((logits.name,), gate.name, self._array(*shape)),
+            Decide((logits.name,), gate.name, self._array(*shape), strict=self._flag()),
         ]
         self.gates.append(gate)
         return gate.name
@@ -318,6 +349,41 @@ class _Builder:
             ),
             output,
         )
+
+    def _convolution_in_part(self, x):
+        """Sums by a convolution of a part of the channels, a gate decided by them, and their completion."""
+        parts = self._pick([n for n in range(1, min(x.channels, 8) + 1) if x.channels % n == 0])
+        out = parts * self._pick((1, 3, 8, 16, 17))
+        kernel, stride = self._pick(((1, 1), (3, 3), (3, 3), (2, 3))), self._pick(((1, 1), (1, 1), (2, 2)))
+        dilation = self._pick(((1, 1), (1, 1), (1, 2)))
+        reach = [(k - 1) * d for k, d in zip(kernel, dilation, strict=True)]
+        padding = (reach[0] // 2, reach[1] // 2, reach[0] - reach[0] // 2, reach[1] - reach[1] // 2)
+        geometry = {"stride": stride, "padding": padding, "dilation": dilation}
+        height, width = ((n - 1) // s + 1 for n, s in zip((x.height, x.width), stride, strict=True))
+        own = x.channels // parts
+        reads = x.channels - own if parts > 1 else own
+        sums = self._value("v", out, height, width)
+        scale = (x.channels * kernel[0] * kernel[1]) ** -0.5
+        base, rest = (self._array(out, n, *kernel, scale=scale) for n in (own, reads))
+        self.layers.append(sums.name)
+        self._add(Conv((x.name,), sums.name, base, "", sums.name, **geometry, groups=parts), sums)
+        group = self._pick((1, 1, 2, 3, 16, 64))
+        gate = Gate(f"g{len(self.gates)}", "activation", (-(-out // group), height, width), group)
+        self.gates.append(gate)
+        norm = [self._array(out) if self._flag() else "" for _ in range(2)]
+        self.operations.append(Decide((sums.name,), gate.name, self._array(gate.shape[0], 1, 1), *norm, self._flag()))
+        added = (self._pick(self._alike(sums, vectors=False)).name,) if self._flag() else ()
+        norms = [self._array(out) if self._flag() else "" for _ in range(4)]
+        output = self._like(sums)
+        activation = self._pick(ACTIVATIONS)
+        inputs = (x.name, sums.name, *added)
+        how = tuple(geometry.values())
+        self._add(Complete(inputs, output.name, rest, sums.name, gate.name, *how, parts, activation, *norms), output)
+
+    def _pick_channels(self, x):
+        output = self._like(replace(x, channels=self._pick(_CHANNELS)))
+        channels = tuple(self._rng.integers(0, x.channels, output.channels).tolist())
+        self._add(Pick((x.name,), output.name, channels), output)
 
     def _pool(self, x):
         kind, kernel = self._pick(("max", "average")), (self._int(1, 4), self._int(1, 4))

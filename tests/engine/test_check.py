@@ -11,12 +11,14 @@ from convgate.engine.program import (
     Activate,
     Add,
     Affine,
+    Complete,
     Concat,
     Conv,
     Decide,
     Gate,
     Mask,
     Multiply,
+    Pick,
     Pool,
     PoolToGrid,
     Program,
@@ -36,7 +38,8 @@ def one_of_each():
     values = {
         "x": (4, 9, 9), "a": (6, 5, 5), "grid": (6, 2, 2), "tiles": (1, 2, 2), "mean": (6, 1, 1), "units": (3, 1, 1),
         "b": (6, 5, 5), "sum": (6, 5, 5), "d": (6, 5, 5), "e": (6, 5, 5), "f": (6, 5, 5), "g": (6, 5, 5),
-        "h": (12, 5, 5), "i": (5, 5, 5), "j": (5, 2, 2), "k": (5, 3, 3), "y": (7, 1, 1),
+        "h": (12, 5, 5), "i": (5, 5, 5), "j": (5, 2, 2), "k": (5, 3, 3), "y": (7, 1, 1), "picked": (4, 5, 5),
+        "whole": (6, 5, 5),
     }  # fmt: skip
     operations = (
         Conv(("x",), "a", "w.a", "b.a", "conv", stride=(2, 2), padding=(1, 1, 1, 1), groups=2, activation="relu"),
@@ -57,21 +60,28 @@ def one_of_each():
         Pool(("i",), "j", "max", (3, 2), (2, 2), (0, 0)),
         Pool(("i",), "k", "average", (2, 2), (2, 2), (1, 1), count_padding=False),
         Conv(("j",), "y", "w.y", "b.y", "fc"),
+        Pick(("h",), "picked", (11, 0, 3, 3)),
+        Decide(("a",), "each", "offset.a", "scale", "shift", strict=True),
+        Complete(("picked", "a", "b"), "whole", "w.whole", "part", "each", parts=2, scale="scale", open_shift="shift"),
     )
     arrays = {
         "w.a": array(6, 2, 3, 3), "b.a": array(6), "w.tiles": array(1, 6, 1, 1), "b.tiles": array(1),
         "offset.s": array(1, 2, 2), "w.units": array(3, 6, 1, 1), "offset.c": array(3, 1, 1), "w.b": array(6, 6, 3, 3),
         "b.b": array(6), "w.c": array(6, 6, 1, 1), "b.c": array(6), "scale": array(6), "shift": array(6),
-        "w.y": array(7, 5, 2, 2), "b.y": array(7),
+        "w.y": array(7, 5, 2, 2), "b.y": array(7), "offset.a": array(3, 1, 1), "w.whole": array(6, 2, 1, 1),
     }  # fmt: skip
     return Program(
         values=tuple(Value(name, *dims) for name, dims in values.items()),
-        gates=(Gate("s", "spatial", 2, 2), Gate("c", "channel", 3, 1, 2)),
+        gates=(
+            Gate("s", "spatial", (1, 2, 2)),
+            Gate("c", "channel", (3, 1, 1), 2),
+            Gate("each", "activation", (3, 5, 5), 2),
+        ),
         operations=operations,
         inputs=("x",),
-        outputs=("y", "k"),
+        outputs=("y", "k", "whole"),
         arrays=arrays,
-        layers=("conv", "gated", "reads", "fc", "gates.s", "gates.c"),
+        layers=("conv", "gated", "reads", "fc", "part", "gates.s", "gates.c"),
         vectors=("y",),
     )
 
@@ -119,7 +129,7 @@ BROKEN = {
     "vector that is a map": program(vectors=("y", "k")),
     "two values of one name": value("y", name="x"),
     "two gates of one name": gate("s", name="c"),
-    "two layers of one name": program(layers=("conv", "conv", "gated", "reads", "fc", "gates.s", "gates.c")),
+    "two layers of one name": program(layers=("conv", "conv", "gated", "reads", "fc", "part", "gates.s", "gates.c")),
     "reads what is not written": operation("a", inputs=("sum",)),
     "reads what does not exist": operation("a", inputs=("nothing",)),
     "reads itself": operation("d", inputs=("d",)),
@@ -139,9 +149,11 @@ BROKEN = {
     ),
     # gates
     "unknown kind of gate": gate("s", kind="temporal"),
-    "gate without rows": gate("s", rows=0),
+    "gate without rows": gate("s", shape=(1, 0, 2)),
+    "gate of two dimensions": gate("s", shape=(2, 2)),
     "gate of groups of none": gate("c", group=0),
-    "channel gate with columns": gate("c", columns=2),
+    "channel gate with columns": gate("c", shape=(3, 1, 2)),
+    "spatial gate with units": gate("s", shape=(2, 2, 2)),
     "gate with too few units": gate("c", group=1),
     "gate with too many units": gate("c", group=6),
     "undecided gate": without("s"),
@@ -174,6 +186,28 @@ BROKEN = {
     "addend of another shape": operation("sum", inputs=("b", "mean")),
     "unknown activation": operation("a", activation="tanh"),
     "activation that masks do not allow": operation("b", activation="sigmoid"),
+    # convolutions in part
+    "activation gate as a mask": operation("d", gate="each"),
+    "activation gate of other positions": gate("each", shape=(3, 5, 4)),
+    "activation gate with too few units": gate("each", group=1),
+    "activation gate decided by too few channels": operation("each", inputs=("picked",), scale="", shift=""),
+    "logits of a spatial gate scaled": operation("s", scale="b.tiles"),
+    "threshold of another shape": array("offset.a", lambda a: a[:, :, 0]),
+    "logits' scale of another shape": operation("each", scale="b.y"),
+    "completed by a spatial gate": operation("whole", gate="s"),
+    "completed by no gate": operation("whole", gate=""),
+    "completed without sums": operation("whole", inputs=("picked",)),
+    "completed with four inputs": operation("whole", inputs=("picked", "b", "b", "b")),
+    "sums of another shape": operation("whole", inputs=("picked", "mean")),
+    "parts that do not divide": operation("whole", parts=3),
+    "all parts": operation("whole", parts=1),
+    "completed by weights of another shape": array("w.whole", lambda a: a[:, :1]),
+    "completed in another geometry": operation("whole", stride=(2, 2)),
+    "scale of a completed sum of another shape": operation("whole", open_scale="b.y"),
+    "completed on no layer": operation("whole", layer="nothing"),
+    "picks too few": operation("picked", channels=(1, 2, 3)),
+    "picks what is not there": operation("picked", channels=(1, 2, 3, 12)),
+    "picks a negative number": operation("picked", channels=(-1, 2, 3, 4)),
     # the rest
     "unknown kind of pool": operation("j", kind="sum"),
     "pool of another stride": operation("j", stride=(1, 1)),
@@ -198,8 +232,8 @@ BROKEN = {
 def test_the_program_itself_is_fine_and_runs():
     whole = one_of_each()
     check(whole)
-    y, k = Engine(whole, threads=1)(np.ones((2, 4, 9, 9), np.float32))
-    assert (y.shape, k.shape) == ((2, 7), (2, 5, 3, 3))
+    y, k, w = Engine(whole, threads=1)(np.ones((2, 4, 9, 9), np.float32))
+    assert (y.shape, k.shape, w.shape) == ((2, 7), (2, 5, 3, 3), (2, 6, 5, 5))
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -209,7 +243,7 @@ def test_broken_programs_are_refused(name):
     assert ":" in str(error.value), "says where"
 
 
-@pytest.mark.parametrize("kind", [Activate, Affine, Conv, Mask, Pool, PoolToGrid, Slice, Decide])
+@pytest.mark.parametrize("kind", [Activate, Affine, Conv, Mask, Pick, Pool, PoolToGrid, Slice, Decide])
 def test_kinds_of_one_input_take_one(kind):
     changed = one_of_each()
     places = [i for i, op in enumerate(changed.operations) if type(op) is kind]

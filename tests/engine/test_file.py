@@ -18,12 +18,14 @@ from convgate.engine.file import VERSION, _digest, load_program
 from convgate.errors import CheckpointError, ConvgateError
 from convgate.models import create
 
+METHODS = {"dual": convgate.DualGating(), "partial": convgate.ChannelGating(form="paper", shuffle=True, group=2)}
 
-@pytest.fixture(scope="module")
-def engine() -> convgate.engine.Engine:
+
+@pytest.fixture(scope="module", params=METHODS)
+def engine(request: pytest.FixtureRequest) -> convgate.engine.Engine:
     torch.manual_seed(0)
     model = create("cifar_resnet8", width=4)
-    network = convgate.gate(model, convgate.DualGating(), example=torch.zeros(1, 3, 16, 16)).eval()
+    network = convgate.gate(model, METHODS[request.param], example=torch.zeros(1, 3, 16, 16)).eval()
     return convgate.compile(network)
 
 
@@ -99,7 +101,10 @@ def _operation(kind: str):
 
 
 CHANGES = {
-    "newer": (lambda d, a: d.update(version=VERSION + 1), "format 2; this convgate reads formats up to 1"),
+    "newer": (
+        lambda d, a: d.update(version=VERSION + 1),
+        f"format {VERSION + 1}; this convgate reads formats up to {VERSION}",
+    ),
     "unversioned": (lambda d, a: d.pop("version"), "version"),
     "unknown operation": (lambda d, a: d["operations"][0].update(operation="Fft"), "unknown kind 'Fft'"),
     "unknown field": (lambda d, a: d["operations"][0].update(colour=1), "no field colour"),
@@ -125,6 +130,24 @@ CHANGES = {
     "no outputs": (lambda d, a: d.update(outputs=[]), "no inputs or no outputs"),
     "not a mapping": (lambda d, a: d.update(operations=[[1]]), "no program that can be run"),
 }
+
+
+def test_gates_of_version_1(engine: convgate.engine.Engine, saved: Path) -> None:
+    """There, gates had rows and columns, none was of activations, and all decisions were as they are by default."""
+    if any(gate.kind == "activation" for gate in engine.program.gates):
+        pytest.skip("version 1 had no such gates")
+
+    def change(data, arrays) -> None:
+        data["version"] = 1
+        for gate in data["gates"]:
+            units, rows, columns = gate.pop("shape")
+            gate |= {"rows": max(units, rows), "columns": columns}
+        for operation in data["operations"]:
+            if operation["operation"] == "Decide":
+                for key in ("scale", "shift", "strict"):
+                    del operation[key]
+
+    assert load_program(rewrite(saved, change)).gates == engine.program.gates
 
 
 @pytest.mark.parametrize("change", CHANGES)

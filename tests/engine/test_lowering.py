@@ -10,12 +10,13 @@ from tests.small_backbones import SMALL as BACKBONES
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from convgate import DualGating, gate
+from convgate import ChannelGating, DualGating, gate
 from convgate.engine.lowering import lower
 from convgate.engine.lowering.draft import Draft
 from convgate.engine.lowering.fuse import fuse
-from convgate.engine.program import Activate, Add, Affine, Conv, Decide, External, Gate, Mask
+from convgate.engine.program import Activate, Add, Affine, Complete, Conv, Decide, External, Gate, Mask
 from convgate.errors import ConvgateError, InputError, LoweringError
+from convgate.gating.estimators import decide
 from convgate.models import create
 
 
@@ -236,7 +237,7 @@ def test_only_what_keeps_zeros_is_fused_into_a_masked_convolution(scaled, left, 
 
 @pytest.mark.parametrize("masked", [True, False])
 def test_a_mask_goes_where_all_summands_are_zero(masked):
-    draft = Draft(gates={"g": Gate("g", "spatial", 2, 2)})
+    draft = Draft(gates={"g": Gate("g", "spatial", (1, 2, 2))})
     x, a, b, y = (draft.new(name, (8, 8, 8)).value for name in ("x", "a", "b", "y"))
     draft.emit(Conv((x,), a, "", "", "first", positions="g" if masked else ""))
     draft.emit(Conv((x, a), b, "", "", "second", positions="g"))
@@ -309,6 +310,94 @@ def test_gates_are_decided_with_their_offsets(make_small):
     for name, module in network.gate_modules():
         assert offsets[name].shape == tuple(module.offset.shape)
         assert (offsets[name] == module.offset.numpy()).all()
+
+
+# -- convolutions computed in part -------------------------------------------------------------------------------------
+
+PARTIAL = {
+    "default": ChannelGating(),
+    "first chunk for all": ChannelGating(groups=False),
+    "shuffled": ChannelGating(shuffle=True, partitions=2),
+    "first chunk of shuffled": ChannelGating(groups=False, shuffle=True),
+    "two norms": ChannelGating(form="paper"),
+    "two norms, shuffled": ChannelGating(form="paper", shuffle=True),
+    "shared by 3": ChannelGating(group=3),
+    "shared by more than there are": ChannelGating(group=16),
+    "first of each branch": ChannelGating(convs="first"),
+}
+
+
+@pytest.fixture
+def partial_network(randomise):
+    """A function (backbone, method, images) -> the network with base paths, norms and thresholds of some life."""
+
+    def build(model, method, x):
+        network = gate(randomise(model, x), method, x)
+        with torch.no_grad():
+            for norm in (m for _, g in network.gate_modules() for m in [g.head.norm]):
+                norm.running_mean.normal_(0, 0.3)
+                norm.running_var.uniform_(0.4, 1.6)
+            for _, module in network.gate_modules():
+                module.head.threshold.normal_()
+                module.offset.normal_()
+        return network
+
+    return build
+
+
+@pytest.mark.parametrize("options", PARTIAL)
+@pytest.mark.parametrize("name", SMALL)
+@torch.no_grad()
+def test_convolutions_in_part(name, options, partial_network, random_decisions):
+    torch.manual_seed(0)
+    x = torch.randn(3, 3, 16, 16)
+    network = partial_network(create(name, **SMALL[name]), PARTIAL[options], x)
+    for share in (0.0, 0.4, 1.0):
+        program = assert_follows(network, x, random_decisions(network, 3, share))
+    # Norms, thresholds, sums and activations are all part of what completes, and nothing whole is computed.
+    assert not any(isinstance(op, Affine | Add | Activate) for op in program.operations)
+    completed = {op.layer for op in program.operations if isinstance(op, Complete)}
+    assert len(completed) == len(network.plan.partials)
+    assert sum(isinstance(op, Conv) for op in program.operations) == len(network.ledger.layers)
+    own, decisions = interpret(program, x), network.decide(x)[1]
+    for gate_name, logits in own.logits.items():
+        close(logits, decisions[gate_name].logits, 1e-4)
+        assert torch.equal(own.masks[gate_name], decisions[gate_name].mask)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_backbones_in_part(name, partial_network, random_decisions):
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 32, 32)
+    network = partial_network(BACKBONES[name](), ChannelGating(partitions=2), x)
+    assert_follows(network, x, random_decisions(network, 2))
+
+
+@torch.no_grad()
+def test_a_gate_is_closed_where_its_rule_says_so():
+    """By `above_half` at a logit of 0, by `decide` not. Nothing is above a threshold of 0 in an image of zeros."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.Conv2d(4, 4, 1, bias=False)).eval()
+    x = torch.zeros(1, 3, 4, 4)
+    network = gate(model, ChannelGating(), x)
+    for rule, open_ in ((None, False), (decide, True)):
+        for _, module in network.gate_modules():
+            module.rule = rule or module.rule
+        run = interpret(lower(network).program, x)
+        assert run.masks["1.activation"].bool().all() == open_
+        assert torch.equal(run.masks["1.activation"], network.decide(x)[1]["1.activation"].mask)
+
+
+def test_what_decides_or_is_computed_in_part_otherwise_is_named():
+    x = torch.zeros(1, 3, 8, 8)
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect")).eval()
+    for fallback in (None, "torch"):
+        with pytest.raises(LoweringError, match=r"base_path: .*padding mode 'reflect'"):
+            lower(gate(model, ChannelGating(), x), fallback=fallback)
+    network = gate(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)).eval(), ChannelGating(), x)
+    for _, module in network.gate_modules():
+        module.rule = torch.sign
+    with pytest.raises(LoweringError, match="a rule of deciding"):
+        lower(network)
 
 
 # -- the network stays as it is ----------------------------------------------------------------------------------------

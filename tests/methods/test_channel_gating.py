@@ -11,7 +11,7 @@ from torch.nn.utils import parametrizations
 import convgate
 from convgate import ChannelGating, Decision, Decisions, calibrate, gate, plan
 from convgate.analysis import cost_maps
-from convgate.errors import BudgetError, InputError, LoweringError, PlanError
+from convgate.errors import BudgetError, InputError, PlanError
 from convgate.gating import ThresholdHead
 from convgate.models import create
 
@@ -484,8 +484,16 @@ def test_bad_options_are_named(options):
         ChannelGating(**options)
 
 
-def test_the_engine_says_that_it_has_no_form_for_it():
-    net = gate(create("cifar_resnet8").eval(), ChannelGating(), torch.zeros(1, 3, 32, 32))
-    for fallback in (None, "torch"):
-        with pytest.raises(LoweringError, match=r"ChannelGating has gates of kind activation"):
-            convgate.compile(net, fallback=fallback)
+@torch.no_grad()
+def test_the_engine_by_hand():
+    """As `test_equations_by_hand`: 3x - 3 > 0, strictly, and the rest, 20x, only there."""
+    net, _ = two_channels(ChannelGating(partitions=2, groups=False), (3.0,))
+    run = convgate.compile(net, threads=1).run(IMAGE.numpy())
+    assert run.decisions["1.activation"].logits.tolist() == [[[[0.0, -6.0], [-1.5, 9.0]]]]
+    assert run.decisions["1.activation"].mask.tolist() == [[[[0, 0], [0, 1]]]]
+    assert run.outputs[0].tolist() == [[[[3.0, -3.0], [1.5, 92.0]]]]
+    assert {name: macs.tolist() for name, macs in run.by_layer.items()} == {
+        "0": [8],
+        "1": [4 + 1],
+        "gates.1.activation": [0],
+    }

@@ -135,13 +135,11 @@ def _normalised(draft: Draft, complete: Complete, norm: Affine) -> Complete | No
     if complete.activation != "none" or len(complete.inputs) > 2:
         return None
     names = {}
+    factor, summand = (draft.arrays[name].astype(np.float64) for name in (norm.scale, norm.shift))
     for prefix in ("", "open_"):
-        scale, shift = (draft.arrays[name].astype(np.float64) for name in (norm.scale, norm.shift))
         before = getattr(complete, f"{prefix}scale"), getattr(complete, f"{prefix}shift")
-        if before[1]:
-            shift = shift + draft.arrays[before[1]] * scale
-        if before[0]:
-            scale = scale * draft.arrays[before[0]]
+        scale = factor * draft.arrays[before[0]] if before[0] else factor
+        shift = factor * draft.arrays[before[1]] + summand if before[1] else summand
         for key, array in (("scale", scale), ("shift", shift)):
             names[prefix + key] = f"{norm.output}.{prefix}{key}"
             draft.arrays[names[prefix + key]] = array.astype(np.float32)
