@@ -16,7 +16,7 @@ constexpr int inputs_at_once = 64;               // whose weights are transforme
 constexpr long long least_macs = 1 << 17;        // worth sharing out
 
 bool keeps_elements(const ConvolutionSpec& spec) {
-    return static_cast<std::size_t>(spec.in_channels()) * spec.out_channels() * elements <= most_weights;
+    return spec.operation->weight.size() / area * elements <= most_weights;
 }
 
 // Vector products per input and vector of output channels; to transform weights takes as long as `transforming` of them,
@@ -35,8 +35,8 @@ public:
         : Convolution(spec),
           other_(std::move(other)),
           transforms_(!keeps_elements(spec)),
-          weights_(transforms_ ? order(spec, {1, spec.out_channels(), 1, spec.in_channels(), area}, definition(spec))
-                               : order(spec, {1, spec.out_channels(), elements, spec.in_channels(), 1}, transformed(spec))),
+          weights_(transforms_ ? order(spec, {spec.operation->groups, spec.out_channels(), 1, spec.in_channels(), area}, definition(spec))
+                               : order(spec, {spec.operation->groups, spec.out_channels(), elements, spec.in_channels(), 1}, transformed(spec))),
           rows_(ceil_div(spec.out->value.height, 2)),
           columns_(ceil_div(spec.out->value.width, 2)) {
         const Value& out = spec.out->value;
@@ -48,11 +48,11 @@ public:
         all_open_.resize(static_cast<std::size_t>(rows_) * columns_);
         for (std::size_t p = 0; p < square_.size(); p++) all_open_[square_[p]] |= corner_[p];
         for (std::size_t i = 0; i < all_open_.size(); i++) all_.push_back(static_cast<std::int32_t>(i));
-        const std::size_t widest = weights_.widest(), ins = padded(spec.in_channels());
+        const std::size_t widest = weights_.widest(), ins = padded(spec.in->value.channels);
         Needs mine = needs_for_positions();
         mine.positions = corners * chunk;
         // Fewer open channels leave room for more squares.
-        mine.columns = std::max<std::size_t>(elements * ins * room(most_squares(spec.in_channels())), most_transformed);
+        mine.columns = std::max<std::size_t>(elements * ins * room(most_squares(spec.in->value.channels)), most_transformed);
         mine.accumulators = elements * widest * room(chunk);
         mine.scattered = widest;
         if (transforms_) mine.weights_aside = (elements + area) * (inputs_at_once * widest + spec.kernels->lanes);
@@ -69,10 +69,11 @@ public:
         const Chunks rest = fills(run, team);
         const std::vector<Block>& blocks = weights_.choose(run.in_open, run.out_open, rows(transforms_, squares), s);
         if (run.out_open && !transforms_) weights_.pack(s, team);
-        const int ins = run.in_open ? static_cast<int>(run.in_open->size()) : spec_.in_channels();
-        const int outs = run.out_open ? static_cast<int>(run.out_open->size()) : spec_.out_channels();
-        count(s, static_cast<long long>(area) * run.count * ins * outs);
-        const auto [parts, shares] = share_out(squares, ins, outs, static_cast<int>(blocks.size()), team);
+        const int ins = run.in_open ? static_cast<int>(run.in_open->size()) : spec_.in->value.channels;
+        const int outs = run.out_open ? static_cast<int>(run.out_open->size()) : spec_.out->value.channels;
+        const int each = ins / spec_.operation->groups;  // what an output reads
+        count(s, static_cast<long long>(area) * run.count * each * outs);
+        const auto [parts, shares] = share_out(squares, ins, each, outs, static_cast<int>(blocks.size()), team);
         const int items = parts * shares;
         team.run(items + rest.items, [&](int item, int thread) {
             if (item >= items) return fill(run, rest.begin(item - items), rest.end(item - items));
@@ -86,9 +87,9 @@ public:
             transform_inputs(run, chosen, scratch, first, last - first, ins);
             for (; block != end; block++) {
                 if (transforms_)
-                    multiply_transforming(scratch, last - first, ins, block, end);
+                    multiply_transforming(scratch, last - first, ins, each, block, end);
                 else
-                    multiply(scratch, last - first, ins, *block);
+                    multiply(scratch, last - first, ins, each, *block);
                 transform_products(run, chosen, scratch, first, last - first, *block);
             }
         });
@@ -114,7 +115,7 @@ private:
 
     // Their elements.
     static Source transformed(const ConvolutionSpec& spec) {
-        const int n = spec.in_channels() * spec.out_channels();
+        const int n = static_cast<int>(spec.operation->weight.size() / area);
         std::vector<float> to(static_cast<std::size_t>(n) * elements), from(spec.operation->weight.data, spec.operation->weight.data + n * area);
         for (int i = 0; i < n; i++)
             scalar_kernels.element_weights({from.data() + i * area, 1, nullptr, 1, 1, to.data() + i * elements, 1});
@@ -132,9 +133,9 @@ private:
     }
 
     // Parts of the squares, shares of the blocks.
-    std::pair<int, int> share_out(int squares, int ins, int outs, int blocks, const Team& team) const {
+    std::pair<int, int> share_out(int squares, int ins, int each, int outs, int blocks, const Team& team) const {
         if (squares == 0 || blocks == 0) return {0, 0};
-        const long long macs = static_cast<long long>(squares) * elements * ins * outs;
+        const long long macs = static_cast<long long>(squares) * elements * each * outs;
         const int threads = macs < least_macs ? 1 : team.threads(), parts = ceil_div(squares, most_squares(ins));
         // Weights that have to be transformed for each part are rather shared out.
         if (transforms_ && blocks >= threads) return {parts, threads};
@@ -184,8 +185,9 @@ private:
         spec_.kernels->patches(patches);
     }
 
-    // Products of all elements, in steps whose weights stay in the first-level cache while all squares use them.
-    void multiply(Scratch& scratch, int count, int ins, const Block& block) const {
+    // Products of all elements, in steps whose weights stay in the first-level cache while all squares use them. `all` inputs
+    // lie there, of which the block reads `ins`.
+    void multiply(Scratch& scratch, int count, int all, int ins, const Block& block) const {
         const Kernels& k = *spec_.kernels;
         const int row = block.vectors * k.lanes, most = std::max(step_floats / row / k.lanes, 1) * k.lanes;
         const int step = padded(ceil_div(ins, ceil_div(std::max(ins, 1), most)));
@@ -197,7 +199,7 @@ private:
         args.ahead.stride = row;
         for (int e = 0; e < elements; e++)
             for (int begin = 0; begin == 0 || begin < ins; begin += step) {
-                args.inputs = scratch.columns.data() + static_cast<std::ptrdiff_t>(e) * padded(ins) * args.room;
+                args.inputs = scratch.columns.data() + (static_cast<std::ptrdiff_t>(e) * padded(all) + block.in_begin) * args.room;
                 args.begin = begin;
                 args.end = std::min(begin + step, ins);
                 args.weights = block.weights + e * stride;
@@ -214,7 +216,7 @@ private:
 
     // The same where the elements' weights would be too many to read: some inputs' weights, and their products, during which
     // the next ones are fetched.
-    void multiply_transforming(Scratch& scratch, int count, int ins, const Block* block, const Block* end) const {
+    void multiply_transforming(Scratch& scratch, int count, int all, int ins, const Block* block, const Block* end) const {
         const Kernels& k = *spec_.kernels;
         const int row = block->vectors * k.lanes;
         const std::ptrdiff_t stride = inputs_at_once * row + k.lanes;  // between elements: not a power of two
@@ -240,7 +242,7 @@ private:
             }
             k.element_weights(weights);
             for (int e = 0; e < elements; e++) {
-                args.inputs = scratch.columns.data() + (static_cast<std::ptrdiff_t>(e) * padded(ins) + begin) * args.room;
+                args.inputs = scratch.columns.data() + (static_cast<std::ptrdiff_t>(e) * padded(all) + block->in_begin + begin) * args.room;
                 args.end = weights.count;
                 args.weights = weights.to + e * stride;
                 args.ahead = next < ins         ? weights_.ahead(*block, e, area, next, std::min(inputs_at_once, ins - next), ins)
@@ -294,8 +296,10 @@ private:
 bool suits_winograd(const ConvolutionSpec& spec) {
     const Operation& op = *spec.operation;
     const auto is = [](const Pair& pair, int n) { return pair.y == n && pair.x == n; };
-    if (op.groups > 1 || !is(op.kernel, 3) || !is(op.stride, 1) || !is(op.dilation, 1) || spec.scatters()) return false;
+    if (!is(op.kernel, 3) || !is(op.stride, 1) || !is(op.dilation, 1) || spec.scatters()) return false;
     if (spec.in_channels() < spec.kernels->lanes || spec.out_channels() < spec.kernels->lanes) return false;
+    // Transformed inputs lie in blocks of lanes, at which a group must begin.
+    if (op.groups > 1 && (spec.in_channels() % spec.kernels->lanes || op.in_channels >= 0 || op.out_channels >= 0)) return false;
     const Value& out = spec.out->value;
     return pays(spec, ceil_div(out.height, 2) * ceil_div(out.width, 2), out.positions());
 }
