@@ -5,6 +5,7 @@ Each pass looks at one operation and the only reader of what it writes. What can
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -134,7 +135,7 @@ def _normalised(draft: Draft, complete: Complete, norm: Affine) -> Complete | No
     """The norm as what follows the sums, open or not."""
     if complete.activation != "none" or len(complete.inputs) > 2:
         return None
-    names = {}
+    names: dict[str, Any] = {}
     factor, summand = (draft.arrays[name].astype(np.float64) for name in (norm.scale, norm.shift))
     for prefix in ("", "open_"):
         before = getattr(complete, f"{prefix}scale"), getattr(complete, f"{prefix}shift")
