@@ -14,6 +14,7 @@ from convgate.bench.measure import measure
 from convgate.bench.subject import prepare
 from convgate.cli import main
 from convgate.errors import InputError
+from convgate.methods import METHODS
 
 LIGHT = "eager,masked,engine-dense,engine-gated"
 PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "openvino-default": "openvino"}
@@ -115,8 +116,12 @@ def test_decisions_on_the_edge_do_not_count_as_differences(subject):
     assert "decisions differ" in row.note
 
 
-def test_from_python_in_one_call():
-    result = bench("cifar_resnet8", macs=0.6, size=16, competitors=choose("engine-gated"), threads=1, rounds=1)
+@pytest.mark.parametrize("method", METHODS)
+def test_from_python_in_one_call(method):
+    how = {"size": 16, "competitors": choose("engine-gated"), "threads": 1, "rounds": 1}
+    result = bench("cifar_resnet8", method, macs=0.6, **how)
+    assert result.rows[0].failed == ""
+    assert result.settings["method"]["name"] == method
     assert result.settings["size"] == [16, 16]
     assert result.settings["macs_asked"] == 0.6
 

@@ -14,6 +14,7 @@ from convgate.checkpoint import load
 from convgate.errors import BudgetError, InputError
 from convgate.graph import GatedNetwork, gate
 from convgate.graph.insert import GATES
+from convgate.methods import METHODS
 from convgate.methods import create as create_method
 from convgate.models import OWN
 from convgate.models import create as create_model
@@ -115,7 +116,9 @@ def _build(
     if size < 1:
         raise InputError(f"size {size}: images are at least 1 pixel wide")
     name = _METHODS.get(method, method)
-    chosen = create_method(name, {"macs": macs, **options})
+    # Of some methods the budget is an option; all are calibrated to it.
+    takes = getattr(METHODS.get(name), "__dataclass_fields__", {})
+    chosen = create_method(name, {**({"macs": macs} if "macs" in takes else {}), **options})
     dense = create_model(model).eval()
     return dense, gate(dense, chosen, torch.zeros(1, 3, size, size)).eval()
 
