@@ -11,6 +11,7 @@ namespace {
 
 constexpr long long least_macs = 1 << 15;  // worth an item of its own
 constexpr long long worthwhile_macs = 1 << 22;
+constexpr std::size_t most_weights = 1 << 17;  // floats: half of a second-level cache
 
 class ProductConvolution final : public Convolution {
 public:
@@ -37,15 +38,16 @@ public:
         if (spec_.scatters()) prepare_scatter(run, team);
         const std::vector<Block>& blocks = weights_.choose(run.in_open, run.out_open, run.count, s);
         if (run.out_open) weights_.pack(s, team);
-        const int per_block = chunks_per_block(run, blocks, team);
-        const int items = run.count > 0 ? static_cast<int>(blocks.size()) * per_block : 0;
+        const int n = static_cast<int>(blocks.size()), per_block = chunks_per_block(run, blocks, team);
+        const int items = run.count > 0 ? n * per_block : 0;
+        const bool parts_first = per_block >= team.threads() && weights_of_all_ <= most_weights;
         const Chunks rest = fills(run, team);
         team.run(items + rest.items, [&](int item, int thread) {
             if (item >= items) return fill(run, rest.begin(item - items), rest.end(item - items));
-            const int part = item % per_block;
+            const int part = parts_first ? item / n : item % per_block;
             const int first = static_cast<int>(static_cast<long long>(run.count) * part / per_block);
             const int last = static_cast<int>(static_cast<long long>(run.count) * (part + 1) / per_block);
-            const Block& block = blocks[item / per_block];
+            const Block& block = blocks[parts_first ? item % n : item / per_block];
             for (int begin = first; begin < last; begin += chunk)
                 compute(run, block, s.scratch[thread], begin, std::min(chunk, last - begin));
             count(s, static_cast<long long>(last - first) * taps_ * block.in_channels * block.width);
@@ -84,6 +86,7 @@ private:
     }
 
     const int taps_;
+    const std::size_t weights_of_all_ = spec_.operation->weight.size();
     const BlockedWeights weights_;
 };
 
