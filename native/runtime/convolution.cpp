@@ -55,10 +55,22 @@ void Convolution::point_aside(Scratch& scratch, int count, int row) const {
     for (int i = 0; i < count; i++) scratch.outputs[i] = scratch.scattered.data() + static_cast<std::ptrdiff_t>(i) * row;
 }
 
-void Convolution::scatter(const Run& run, Scratch& scratch, int first, int count, int row, const std::int32_t* columns,
-                          int width) const {
+float* Convolution::keep(Scratch& scratch, const Block& block, int count, int row) const {
+    float* const from = scratch.scattered.data();
+    float* const to = from + static_cast<std::ptrdiff_t>(count) * row;
+    spec_.kernels->pack_columns(from, row, nullptr, count, block.kept, block.width, to, row);
+    return to;
+}
+
+void Convolution::put(const float* row, const float* addend, int width, float* to) const {
+    const Activation activation = spec_.operation->activation;
+    addend ? spec_.kernels->add(to, row, addend, width, activation) : spec_.kernels->activate(to, row, width, activation);
+}
+
+void Convolution::scatter(const Run& run, float* rows, int first, int count, int row,
+                          const std::int32_t* columns, int width) const {
     for (int i = 0; i < count; i++) {
-        float* from = scratch.scattered.data() + static_cast<std::ptrdiff_t>(i) * row;
+        float* from = rows + static_cast<std::ptrdiff_t>(i) * row;
         const int p = position(run, first + i);
         if (spec_.addend) {
             const float* addend = run.addend.data + static_cast<std::ptrdiff_t>(addend_at_[p]) * run.addend.stride;

@@ -47,9 +47,13 @@ protected:
     Run begin(Sample&) const;
     // Pointers for positions [first, first + count) of the run, from an input and an output channel on.
     void point(const Run&, Scratch&, int first, int count, int in_begin, int out_begin) const;
-    // Instead, outputs in scratch memory of `row` floats each; `scatter` then takes them to their channels.
+    // Instead, outputs in scratch memory of `row` floats each; `scatter` then takes rows to their channels.
     void point_aside(Scratch&, int count, int row) const;
-    void scatter(const Run&, Scratch&, int first, int count, int row, const std::int32_t* columns, int width) const;
+    void scatter(const Run&, float* rows, int first, int count, int row, const std::int32_t* columns, int width) const;
+    // Of each row in scratch memory the block's kept lanes, as rows of the same distance behind them.
+    float* keep(Scratch&, const Block&, int count, int row) const;
+    // A row of results before addend and activation, to its place.
+    void put(const float* row, const float* addend, int width, float* to) const;
     // What closed positions hold: the addend, or zeros.
     void fill(const Run&, int begin, int end) const;
     Chunks fills(const Run&, const Team&) const;

@@ -20,7 +20,7 @@ public:
           taps_(spec.taps()),
           weights_(*spec.kernels,
                    {spec.operation->groups, spec.out_channels(), spec.taps(), spec.in_channels(), spec.joined()},
-                   spec.operation->bias, spec.out->value.positions(), spec.masks_channels(), spec.threads,
+                   spec.operation->bias, {spec.out->value.positions(), true, spec.masks_channels(), 0, spec.threads},
                    [&](int out, int tap, int i) {
                        const Operation& op = *spec.operation;
                        const int ins = spec.in_channels(), area = op.kernel.y * op.kernel.x;
@@ -28,7 +28,7 @@ public:
                    }) {
         Needs mine = needs_for_positions();
         mine.accumulators = static_cast<std::size_t>(chunk) * weights_.widest();
-        if (spec_.scatters()) mine.scattered = mine.accumulators;
+        if (spec_.masks_channels()) mine.scattered = 2 * mine.accumulators;
         weights_.cover_needs(mine);
         needs.cover(mine);
     }
@@ -68,21 +68,29 @@ private:
     }
 
     void compute(const Run& run, const Block& block, Scratch& scratch, int first, int count) const {
-        const bool aside = spec_.scatters();
+        const bool aside = spec_.scatters() || block.kept;
         const int row = block.vectors * spec_.kernels->lanes;
-        point(run, scratch, first, count, block.in_begin, block.out_begin);
-        if (aside) point_aside(scratch, count, row);
+        point(run, scratch, first, count, block.in_begin, spec_.scatters() ? 0 : block.out_begin);
+        if (aside) {
+            std::copy_n(scratch.outputs.begin(), count, scratch.kept.begin());
+            point_aside(scratch, count, row);
+        }
         Product args{};
         args.rows = scratch.rows.data();
         args.accumulators = scratch.accumulators.data();
         args.bias = block.bias;
         args.addends = spec_.addend && !aside ? scratch.addends.data() : nullptr;
         args.outputs = scratch.outputs.data();
-        args.width = block.width;
+        args.width = block.kept ? row : block.width;
         args.activation = aside ? Activation::none : spec_.operation->activation;
         product_in_steps(*spec_.kernels, args, run.taps, taps_, block.in_channels,
                          {block.weights, weights_.tap_stride(block), block.weight_rows, block.vectors}, count);
-        if (aside) scatter(run, scratch, first, count, row, run.out_open->data() + block.out_begin, block.width);
+        if (!aside) return;
+        float* rows = block.kept ? keep(scratch, block, count, row) : scratch.scattered.data();
+        if (spec_.scatters())
+            return scatter(run, rows, first, count, row, run.out_open->data() + block.out_begin, block.width);
+        for (int i = 0; i < count; i++, rows += row)
+            put(rows, spec_.addend ? scratch.addends[i] : nullptr, block.width, scratch.kept[i]);
     }
 
     const int taps_;

@@ -19,10 +19,11 @@ bool keeps_elements(const ConvolutionSpec& spec) {
     return static_cast<std::size_t>(spec.in_channels()) * spec.out_channels() * elements <= most_weights;
 }
 
-// Vector products per input and vector of output channels; to transform weights takes as long as `transforming` of them,
-// however many squares there are.
+// To transform weights takes about as long as their products with so many positions.
+constexpr int transforming = 200;
+
+// Vector products per input and vector of output channels.
 bool pays(const ConvolutionSpec& spec, int squares, int positions) {
-    constexpr int transforming = 200;
     return elements * squares + (keeps_elements(spec) ? 0 : transforming) < area * positions;
 }
 
@@ -54,7 +55,8 @@ public:
         // Fewer open channels leave room for more squares.
         mine.columns = std::max<std::size_t>(elements * ins * room(most_squares(spec.in_channels())), most_transformed);
         mine.accumulators = elements * widest * room(chunk);
-        mine.scattered = widest;
+        // What is computed of closed positions, or all results before some lanes are kept.
+        mine.scattered = spec.masks_channels() ? (2 * corners * chunk + 1) * widest : widest;
         if (transforms_) mine.weights_aside = (elements + area) * (inputs_at_once * widest + spec.kernels->lanes);
         mine.squares = all_.size() + 1;
         weights_.cover_needs(mine);
@@ -67,7 +69,7 @@ public:
         if (other_ && !pays(spec_, squares, positions(s))) return other_->run(s, team);
         const Run run = begin(s);
         const Chunks rest = fills(run, team);
-        const std::vector<Block>& blocks = weights_.choose(run.in_open, run.out_open, rows(transforms_, squares), s);
+        const std::vector<Block>& blocks = weights_.choose(run.in_open, run.out_open, squares, s);
         if (run.out_open && !transforms_) weights_.pack(s, team);
         const int ins = run.in_open ? static_cast<int>(run.in_open->size()) : spec_.in_channels();
         const int outs = run.out_open ? static_cast<int>(run.out_open->size()) : spec_.out_channels();
@@ -98,12 +100,10 @@ private:
     using Source = std::function<float(int out, int tap, int i)>;
 
     static BlockedWeights order(const ConvolutionSpec& spec, const WeightShape& shape, const Source& source) {
-        return {*spec.kernels, shape, spec.operation->bias, rows(shape.joined == area, spec.out->value.positions() / 4), spec.masks_channels(), spec.threads,
-                source};
+        const bool transforms = shape.joined == area;
+        const WeightUse use{spec.out->value.positions() / 4, transforms, spec.masks_channels(), transforms ? transforming : 0, spec.threads};
+        return {*spec.kernels, shape, spec.operation->bias, use, source};
     }
-
-    // By which the weights are cut into blocks: enough for wide ones where it is not the blocks that are shared out.
-    static int rows(bool transforms, int squares) { return transforms ? squares : most_transformed; }
 
     // The weights as they are, all taps of all inputs as one run.
     static Source definition(const ConvolutionSpec& spec) {
@@ -254,8 +254,9 @@ private:
     }
 
     void transform_products(const Run& run, const Chosen& chosen, Scratch& scratch, int first, int count, const Block& block) const {
+        const int row = block.vectors * spec_.kernels->lanes, positions = corners * count;
         // What is computed of closed positions, or of none, goes to waste.
-        float* const waste = scratch.scattered.data();
+        float* const waste = scratch.scattered.data() + (block.kept ? 2 * static_cast<std::ptrdiff_t>(positions) * row : 0);
         for (int i = 0; i < count; i++) {
             const int square = chosen.squares[first + i], position = first_position(square);
             for (int corner = 0; corner < corners; corner++) {
@@ -272,13 +273,21 @@ private:
         squares.from = scratch.accumulators.data();
         squares.squares = count;
         squares.room = room(count);
-        squares.row = block.vectors * spec_.kernels->lanes;
+        squares.row = row;
         squares.bias = block.bias;
-        squares.addends = spec_.addend ? scratch.addends.data() : nullptr;
+        if (block.kept) {
+            std::copy_n(scratch.outputs.begin(), positions, scratch.kept.begin());
+            point_aside(scratch, positions, row);
+        }
+        squares.addends = spec_.addend && !block.kept ? scratch.addends.data() : nullptr;
         squares.to = scratch.outputs.data();
-        squares.width = block.width;
-        squares.activation = spec_.operation->activation;
+        squares.width = block.kept ? row : block.width;
+        squares.activation = block.kept ? Activation::none : spec_.operation->activation;
         spec_.kernels->squares(squares);
+        if (!block.kept) return;
+        const float* rows = keep(scratch, block, positions, row);
+        for (int i = 0; i < positions; i++, rows += row)
+            put(rows, spec_.addend ? scratch.addends[i] : nullptr, block.width, scratch.kept[i]);
     }
 
     const std::unique_ptr<Layer> other_;
