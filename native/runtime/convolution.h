@@ -17,6 +17,7 @@ struct ConvolutionSpec {
     bool in_place = false;        // the addend's memory is the output's
     bool addend_is_done = false;  // what the addend holds would not change by the activation
     int positions_use = -1, in_use = -1, out_use = -1;  // spreads of the operation's gates
+    int squares_use = -1;  // of the gate of positions over squares of 2x2 outputs, if it closes none in part
     int threads = 1;
 
     int in_channels() const { return in->value.channels / operation->groups; }
@@ -73,7 +74,7 @@ private:
 std::unique_ptr<Layer> make_product(const ConvolutionSpec&, Needs&);
 // Whether there can be, and whether it pays if all positions are open.
 bool suits_winograd(const ConvolutionSpec&);
-// `other` computes where too few positions of too many squares are open; null if the gates close whole squares.
+// `other` computes where too few positions of too many squares are open; null if no square is closed in part.
 std::unique_ptr<Layer> make_winograd(const ConvolutionSpec&, std::unique_ptr<Layer> other, Needs&);
 std::unique_ptr<Layer> make_columns(const ConvolutionSpec&, Needs&);
 std::unique_ptr<Layer> make_dot(const ConvolutionSpec&, Needs&);

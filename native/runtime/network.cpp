@@ -91,13 +91,16 @@ void Network::build() {
     operation_of_.resize(layers_.size(), static_cast<int>(program_.operations.size()) - 1);
 }
 
-std::unique_ptr<Layer> Network::make_convolution(const ConvolutionSpec& spec) {
+std::unique_ptr<Layer> Network::make_convolution(ConvolutionSpec spec) {
     if (!suits_winograd(spec)) return make_direct(spec);
+    const int gate = spec.operation->positions;
+    if (gate < 0) return make_winograd(spec, nullptr, needs_);
     // Tiles of even sides close whole squares.
-    const int gate = spec.operation->positions, rows = gate < 0 ? 1 : gates_[gate].gate.rows;
-    const int columns = gate < 0 ? 1 : gates_[gate].gate.columns;
-    const bool even = spec.out->value.height % (2 * rows) == 0 && spec.out->value.width % (2 * columns) == 0;
-    return make_winograd(spec, even || gate < 0 ? nullptr : make_direct(spec), needs_);
+    const int rows = 2 * gates_[gate].gate.rows, columns = 2 * gates_[gate].gate.columns;
+    const Value& out = spec.out->value;
+    const bool even = out.height % rows == 0 && out.width % columns == 0;
+    if (even) spec.squares_use = gates_[gate].positions(out.height / 2, out.width / 2);
+    return make_winograd(spec, even ? nullptr : make_direct(spec), needs_);
 }
 
 std::unique_ptr<Layer> Network::make_direct(const ConvolutionSpec& spec) {

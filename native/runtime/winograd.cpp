@@ -156,6 +156,10 @@ private:
     Chosen choose_squares(Sample& s) const {
         const int gate = spec_.operation->positions;
         if (gate < 0) return {all_.data(), static_cast<int>(all_.size()), all_open_.data()};
+        if (spec_.squares_use >= 0) {
+            const std::vector<std::int32_t>& squares = s.gates[gate].positions[spec_.squares_use].open;
+            return {squares.data(), static_cast<int>(squares.size()), all_open_.data()};
+        }
         std::vector<std::uint8_t>& open = s.open_in_square;
         open.assign(all_.size(), 0);
         for (const std::int32_t p : s.gates[gate].positions[spec_.positions_use].open) open[square_[p]] |= corner_[p];
