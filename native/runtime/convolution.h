@@ -68,7 +68,9 @@ protected:
 
 private:
     int position(const Run& run, int i) const { return run.positions ? run.positions[i] : i; }
-    void fill_one(const Run&, int position) const;
+    void fill_line(const Run&, int position, int positions) const;
+    template <typename At>
+    void fill_lines(const Run&, int begin, int end, At at) const;
 };
 
 std::unique_ptr<Layer> make_product(const ConvolutionSpec&, Needs&);

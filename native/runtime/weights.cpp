@@ -12,7 +12,7 @@ BlockedWeights::BlockedWeights(const Kernels& kernels, const WeightShape& shape,
       shape_(shape),
       use_(use),
       lanes_(kernels.lanes),
-      panel_(std::min(kernels.vectors, ceil_div(shape.outs, kernels.lanes)) * kernels.lanes),
+      panel_(choose_panel() * kernels.lanes),
       bias_(static_cast<std::size_t>(shape.groups) * (shape.outs + panel_)) {
     if (use_.packs) {
         std::copy_n(bias.data, bias.size(), bias_.data());
@@ -21,6 +21,15 @@ BlockedWeights::BlockedWeights(const Kernels& kernels, const WeightShape& shape,
         order_in_blocks(bias, use_.rows, value);
     }
 }
+
+// Vectors; fewer where there would be fewer panels to share out than threads.
+int BlockedWeights::choose_panel() const {
+    int vectors = std::min(kernels_.vectors, ceil_div(shape_.outs, lanes_));
+    while (shares_blocks(use_.rows) && vectors > 2 && ceil_div(shape_.outs, vectors * lanes_) < use_.threads) vectors /= 2;
+    return vectors;
+}
+
+bool BlockedWeights::shares_blocks(int rows) const { return use_.shares_blocks && rows < 48 * use_.threads; }
 
 std::size_t BlockedWeights::panel_size() const { return static_cast<std::size_t>(shape_.taps) * shape_.run() * panel_; }
 std::size_t BlockedWeights::group_size() const { return ceil_div(shape_.outs, panel_) * panel_size(); }
@@ -68,8 +77,7 @@ void BlockedWeights::order_in_blocks(const Array& biases, int rows, const Source
 std::vector<int> BlockedWeights::cut(int outs, int rows) const {
     const int vectors = ceil_div(outs, lanes_);
     int blocks = ceil_div(vectors, kernels_.vectors);
-    if (use_.shares_blocks && rows < 48 * use_.threads)
-        blocks = std::min(ceil_div(blocks, use_.threads) * use_.threads, vectors);
+    if (shares_blocks(rows)) blocks = std::min(ceil_div(blocks, use_.threads) * use_.threads, vectors);
     std::vector<int> cuts{0};
     for (int b = 1; b <= blocks; b++) cuts.push_back(std::min(vectors * b / blocks * lanes_, outs));
     return cuts;

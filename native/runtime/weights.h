@@ -50,6 +50,8 @@ private:
     using Source = std::function<float(int out, int tap, int i)>;
     void order_for_packing(const Source&);
     void order_in_blocks(const Array& bias, int rows, const Source&);
+    int choose_panel() const;
+    bool shares_blocks(int rows) const;
     std::vector<int> cut(int outs, int rows) const;
     bool packing_pays(int open, int rows) const;
     void choose_whole(const Block&, const std::vector<std::int32_t>& open, std::size_t begin, std::size_t end, Sample&) const;

@@ -13,7 +13,8 @@ constexpr int area = 9;                          // taps
 constexpr int most_transformed = 1 << 17;        // floats of inputs and products: a part of the second-level cache
 constexpr std::size_t most_weights = 3u << 18;   // floats of elements' weights that are kept; more would have to come from memory
 constexpr int inputs_at_once = 64;               // whose weights are transformed when they are needed
-constexpr long long least_macs = 1 << 17;        // worth sharing out
+constexpr int few_squares = 24;                  // fewer: reading weights takes longer than multiplying
+constexpr long long least_macs = 1 << 16;        // worth sharing out
 
 bool keeps_elements(const ConvolutionSpec& spec) {
     return static_cast<std::size_t>(spec.in_channels()) * spec.out_channels() * elements <= most_weights;
@@ -36,6 +37,7 @@ public:
         : Convolution(spec),
           other_(std::move(other)),
           transforms_(!keeps_elements(spec)),
+          shares_blocks_(shares_blocks(spec)),
           weights_(transforms_ ? order(spec, {1, spec.out_channels(), 1, spec.in_channels(), area}, definition(spec))
                                : order(spec, {1, spec.out_channels(), elements, spec.in_channels(), 1}, transformed(spec))),
           rows_(ceil_div(spec.out->value.height, 2)),
@@ -100,9 +102,14 @@ private:
     using Source = std::function<float(int out, int tap, int i)>;
 
     static BlockedWeights order(const ConvolutionSpec& spec, const WeightShape& shape, const Source& source) {
-        const bool transforms = shape.joined == area;
-        const WeightUse use{spec.out->value.positions() / 4, transforms, spec.masks_channels(), transforms ? transforming : 0, spec.threads};
+        const int preparing = shape.joined == area ? transforming : 0;
+        const WeightUse use{spec.out->value.positions() / 4, shares_blocks(spec), spec.masks_channels(), preparing, spec.threads};
         return {*spec.kernels, shape, spec.operation->bias, use, source};
+    }
+
+    // Among threads, rather than squares: weights are then read, or transformed, by one thread only.
+    static bool shares_blocks(const ConvolutionSpec& spec) {
+        return !keeps_elements(spec) || spec.out->value.positions() / corners < few_squares;
     }
 
     // The weights as they are, all taps of all inputs as one run.
@@ -136,8 +143,7 @@ private:
         if (squares == 0 || blocks == 0) return {0, 0};
         const long long macs = static_cast<long long>(squares) * elements * ins * outs;
         const int threads = macs < least_macs ? 1 : team.threads(), parts = ceil_div(squares, most_squares(ins));
-        // Weights that have to be transformed for each part are rather shared out.
-        if (transforms_ && blocks >= threads) return {parts, threads};
+        if (shares_blocks_ && blocks >= threads) return {parts, threads};
         return {ceil_div(parts, threads) * threads, 1};
     }
 
@@ -296,6 +302,7 @@ private:
 
     const std::unique_ptr<Layer> other_;
     const bool transforms_;  // the weights, when they are needed
+    const bool shares_blocks_;
     const BlockedWeights weights_;
     const int rows_, columns_;                     // of squares
     std::vector<std::int32_t> square_, all_;       // per position; all squares
