@@ -151,6 +151,15 @@ void product(const Product& a, int position) {
     for (int p = 0; p < tile; p++)
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) acc[p][v] = a.first ? Vector{} : load(kept + p * row + v * lanes);
+    if (a.last)  // what the results are added to and where they go comes from afar
+        for (int p = 0; p < tile; p++) {
+            const float* addend = a.addends ? a.addends[position + p] : nullptr;
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; v++) {
+                if (addend) __builtin_prefetch(addend + v * lanes);
+                __builtin_prefetch(a.outputs[position + p] + v * lanes, 1);
+            }
+        }
     constexpr int fetched = vectors == VECTORS;  // a narrower block's loads are its bottleneck
     if (fetched && a.ahead.whole)
         a.weight_rows ? accumulate<vectors, tile, true, fetched * vectors>(a, position, acc)
