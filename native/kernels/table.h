@@ -29,6 +29,7 @@ struct Ahead {
 // for `width` <= vectors * lanes output channels o. A long sum is done in several calls that keep acc in memory.
 struct Product {
     const float* const* rows;
+    int positions;                    // how many rows there are
     const std::ptrdiff_t* taps;
     int tap_count;
     int begin, end;
