@@ -216,17 +216,17 @@ void Network::read_input(Sample& s, const Layout& layout, const float* from, Tea
     std::atomic<bool> finite{true};
     const Chunks lines(value.height, 16384 / (value.width * value.channels) + 1, team);
     team.run(lines.items, [&](int item, int thread) {
-        std::uint32_t largest = 0;  // exponent; all ones where a value is not finite
+        std::uint32_t differences = 0;  // bits of x - x, which is 0 for finite values only
         std::vector<const float*>& sources = s.scratch[thread].weights;
         for (int y = lines.begin(item); y < lines.end(item); y++) {
             for (int c = 0; c < value.channels; c++) {
                 sources[c] = from + (static_cast<std::size_t>(c) * value.height + y) * value.width;
                 for (int x = 0; x < value.width; x++)
-                    largest = std::max(largest, std::bit_cast<std::uint32_t>(sources[c][x]) & 0x7f800000u);
+                    differences |= std::bit_cast<std::uint32_t>(sources[c][x] - sources[c][x]);
             }
             kernels_.transpose(sources.data(), 0, value.channels, value.width, to.at(y, 0), value.channels);
         }
-        if (largest == 0x7f800000u) finite = false;
+        if (differences) finite = false;
     });
     if (!finite) throw std::domain_error("the input holds values that are not finite");
 }

@@ -321,7 +321,8 @@ private:
     }
 
     void transpose() {
-        const int count = size(40), n = size(40), offset = random.from(0, 5), stride = count + random.from(0, 5);
+        const int count = random.chance(0.3) ? 3 : size(40), n = size(70), offset = random.from(0, 5);
+        const int stride = count + (random.chance(0.5) ? 0 : random.from(1, 5));
         const Floats from(random, static_cast<std::size_t>(count) * (offset + n));
         from.copy(numbers(random, from.size()));
         const auto rows = scattered<const float*>(from, count, offset + n);
