@@ -1,21 +1,25 @@
 """How a binary decision is made and trained: estimators, gate heads, masks, and the decisions that come out."""
 
 from convgate.gating.decisions import Decision, Decisions
-from convgate.gating.estimators import logistic_straight_through, threshold_straight_through
+from convgate.gating.estimators import improved_semhash, logistic_straight_through, threshold_straight_through
 from convgate.gating.gate import Gate
-from convgate.gating.heads import ChannelHead, SpatialHead
+from convgate.gating.heads import ChannelHead, LinearHead, SpatialHead
 from convgate.gating.masks import expand_channels, expand_tiles, mask_channels, mask_positions
 from convgate.gating.pooling import average_pool
+from convgate.gating.shaping import batch_shaping
 
 __all__ = [
     "ChannelHead",
     "Decision",
     "Decisions",
     "Gate",
+    "LinearHead",
     "SpatialHead",
     "average_pool",
+    "batch_shaping",
     "expand_channels",
     "expand_tiles",
+    "improved_semhash",
     "logistic_straight_through",
     "mask_channels",
     "mask_positions",

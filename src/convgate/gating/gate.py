@@ -1,6 +1,7 @@
 """A gate: a head that computes logits, an offset that calibration sets, an estimator that decides."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,22 +20,25 @@ class Gate(nn.Module):
     Args:
         shape: of the mask, without the batch.
         head: pooled feature -> logits; it has an attribute `macs`, its cost per sample.
-        estimator: logits -> mask in training; in evaluation the mask is 1 where the logit is >= 0.
+        estimator: logits -> mask in training, after the logits it gets what the gates of a network share, if anything;
+            in evaluation the mask is 1 where the logit is >= 0.
 
     """
 
     offset: Tensor
 
-    def __init__(self, shape: tuple[int, ...], head: nn.Module, estimator: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, shape: tuple[int, ...], head: nn.Module, estimator: Callable[..., Tensor]) -> None:
         super().__init__()
         self.head = head
         self.estimator = estimator
         self.register_buffer("offset", torch.zeros(shape))
 
-    def forward(self, pooled: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, pooled: Tensor, given: Tensor | None = None, shared: tuple[Any, ...] = ()
+    ) -> tuple[Tensor, Tensor | None]:
         """(mask, logits) for a pooled feature; or (`given`, None): a mask from elsewhere takes the decision's place."""
         if given is not None:
             return given, None
         with torch.autocast(pooled.device.type, enabled=False):
             logits = self.head(pooled.to(self.offset.dtype)) + self.offset
-        return (self.estimator(logits) if self.training else decide(logits)), logits
+        return (self.estimator(logits, *shared) if self.training else decide(logits)), logits

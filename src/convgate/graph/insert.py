@@ -2,6 +2,7 @@
 
 import itertools
 import linecache
+import operator
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from torch import fx
 
 from convgate.gating import average_pool, mask_channels, mask_positions
-from convgate.graph.plan import GateSpec, Plan
+from convgate.graph.plan import TRUNK, GateSpec, Plan
 
 __all__ = ["GATES", "compile_forward", "insert_gates", "mask_of"]
 
@@ -46,6 +47,14 @@ def insert_gates(
     masks: dict[str, fx.Node] = {}
     results: dict[str, fx.Node] = {}
     last_placeholder = given[gates[-1].name]
+    readers = [gate for gate in gates if gate.reads == TRUNK]
+    if readers:
+        # First of all, from the images as they come.
+        with gated.inserting_before(last_placeholder.next):
+            both = gated.call_module(TRUNK, (image,))
+            features, shared = (gated.call_function(operator.getitem, (both, i)) for i in range(2))
+        for gate in readers:
+            _decide(gated, gate, (features, given[gate.name], shared), shared, results, masks)
     for name, node in list(here.items()):
         for spec in (m for site in plan.sites for m in site.masks if m.node == name and (m.training or not training)):
             node = _mask(gated, node, masks[spec.gate], next(g for g in gates if g.name == spec.gate))
@@ -54,13 +63,26 @@ def insert_gates(
         pooled = _pool(gated, node, place, {gate.pooled for gate in readers}, shapes.get(name, ()))
         for gate in readers:
             feature = pooled[gate.pooled]
-            with gated.inserting_after(place if feature is image else feature):
-                results[gate.name] = gated.call_module(f"{GATES}.{gate.name}", (feature, given[gate.name]))
-            with gated.inserting_after(results[gate.name]):
-                masks[gate.name] = gated.call_function(mask_of, (results[gate.name],))
+            after = place if feature is image else feature
+            _decide(gated, gate, (feature, given[gate.name]), after, results, masks)
     gated.output((output, tuple(results[g.name] for g in gates)))
     gated.lint()
     return gated
+
+
+def _decide(
+    graph: fx.Graph,
+    gate: GateSpec,
+    arguments: tuple[fx.Node, ...],
+    after: fx.Node,
+    results: dict[str, fx.Node],
+    masks: dict[str, fx.Node],
+) -> None:
+    """Insert the gate's call after a node; note its result and its mask."""
+    with graph.inserting_after(after):
+        results[gate.name] = graph.call_module(f"{GATES}.{gate.name}", arguments)
+    with graph.inserting_after(results[gate.name]):
+        masks[gate.name] = graph.call_function(mask_of, (results[gate.name],))
 
 
 def mask_of(result: tuple[Any, Any]) -> Any:

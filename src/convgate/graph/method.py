@@ -2,15 +2,18 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from convgate.cost import Ledger
 from convgate.gating import Decisions, Gate
 from convgate.graph.plan import GateSpec, Site
 from convgate.graph.structure import Rejected
 from convgate.graph.trace import Trace
+
+if TYPE_CHECKING:
+    from convgate.graph.network import GatedNetwork
 
 __all__ = ["Method"]
 
@@ -36,6 +39,18 @@ class Method(ABC):
 
         `decisions` are those of one training batch; `progress` is the share of the training done, in [0, 1).
         """
+
+    def trunk(self, example: tuple[int, ...]) -> nn.Module | None:
+        """A new sub-network that several gates share, for images of the example's shape; None if there is none.
+
+        It reads the images, before the network does, and returns (features [N, F], a tuple that the estimators of the
+        gates that read it get after the logits in training; empty in evaluation). Its MACs are spent on every sample.
+        """
+        return None
+
+    def schedule(self, network: "GatedNetwork", progress: float) -> None:
+        """Set what of the gates changes in the course of training; called before each epoch. Nothing, for most."""
+        return
 
     def describe(self) -> dict[str, Any]:
         """Name and options as plain data: {"name": .., "options": {..}}, for checkpoints and reports."""

@@ -9,7 +9,10 @@ from convgate.cost import Ledger
 from convgate.graph.structure import Rejected
 from convgate.models import ModelSpec
 
-__all__ = ["GateSpec", "MaskSpec", "Plan", "Site"]
+__all__ = ["TRUNK", "GateSpec", "MaskSpec", "Plan", "Site"]
+
+TRUNK = "gates.shared_trunk"
+"""What a gate reads that reads the method's trunk (see `Method.trunk`); also the trunk's place in a gated network."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,8 @@ class GateSpec:
     """One gate: what it decides about, what it reads, and the shape [units...] of its mask without the batch.
 
     `reads` is a node name of the evaluation graph and `channels` the number of channels there; its head sees the
-    means over a grid of tiles, `pooled`. `group` is how many channels share one mask entry (channel gates).
+    means over a grid of tiles, `pooled`. Or `reads` is `TRUNK` and the head sees the trunk's `channels` features.
+    `group` is how many channels share one mask entry (channel gates).
     """
 
     name: str
