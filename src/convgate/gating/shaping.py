@@ -38,7 +38,7 @@ def batch_shaping(x: Tensor, a: float = 0.6, b: float = 0.4, normalisation: Norm
             (another re-implementation).
 
     """
-    distance: Tensor = _Distance.apply(x, a, b)  # type: ignore[no-untyped-call]
+    distance: Tensor = _Distance.apply(x, a, b)
     n, gates = x.shape
     return distance / {"mean": n * gates, "gates": n, "samples": gates}[normalisation]
 

@@ -172,12 +172,14 @@ def _obstacle(
     branches: Iterable[fx.Node], regions: dict[fx.Node, set[fx.Node]], ends: dict[fx.Node, fx.Node]
 ) -> str | None:
     branches = list(branches)
+    # What all branches begin with (an activation before the fork's convolutions) is read by each of them.
+    inside = set().union(*regions.values())
     if not branches:
         return "all summands have as many convolutions in a row; none is a shortcut"
     for branch in branches:
         if branch not in ends:
             return "a branch ends in something else than a convolution with its norm and activation"
-        if len(branch.users) > 1 or any(user not in regions[branch] for n in regions[branch] - {branch} for user in n.users):
+        if len(branch.users) > 1 or any(user not in inside for n in regions[branch] - {branch} for user in n.users):
             return "a branch is also read elsewhere"
     return None
 

@@ -2,11 +2,13 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from convgate.cost import Ledger
+from convgate.errors import InputError
 from convgate.gating import Decisions, Gate
 from convgate.graph.plan import GateSpec, Site
 from convgate.graph.structure import Rejected
@@ -49,8 +51,15 @@ class Method(ABC):
         return None
 
     def schedule(self, network: "GatedNetwork", progress: float) -> None:
-        """Set what of the gates changes in the course of training; called before each epoch. Nothing, for most."""
+        """Set what of the gates changes in the course of training; called before each epoch. Most have nothing."""
         return
+
+    def load_pretrained(self, network: "GatedNetwork", state: Mapping[str, Tensor]) -> None:
+        """Load weights of a part of the method that was trained on its own, in place.
+
+        Raises `InputError` where there is no such part, `CheckpointError` where the weights do not fit.
+        """
+        raise InputError(f"{type(self).__name__} has no part that is trained on its own; leave method.weights out")
 
     def describe(self) -> dict[str, Any]:
         """Name and options as plain data: {"name": .., "options": {..}}, for checkpoints and reports."""

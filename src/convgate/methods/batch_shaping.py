@@ -1,16 +1,17 @@
 """Batch-Shaping: channel gates on the first features of residual blocks, drawn to a distribution of their openness.
 
-Bejnordi, Blankevoort, Welling: Batch-Shaping for Learning Conditional Channel Gated Networks, ICLR 2020. The paper's text
-was not at hand; what the method is comes from Qualcomm's published loss and from the re-implementation in the code of
-FGC (Fine-grained gated channels), which says that it follows the paper:
+Bejnordi, Blankevoort, Welling: Batch-Shaping for Learning Conditional Channel Gated Networks, ICLR 2020. The paper's
+text was not at hand; what the method is comes from Qualcomm's published loss and from the re-implementation in the code
+of FGC, which says that it follows the paper:
 
 - Gate of a feature: logits = conv1x1(relu(bn(conv1x1(gap(x))))), 16 hidden units, x the input of the feature's
   convolution; in a basic block that is the block's input, and the gated feature relu(bn1(conv1 x)).
-- Training takes 1[logit + logistic noise > 0] with the gradient of the sigmoid at temperature 2/3 (binary concrete gates);
-  evaluation takes 1[sigmoid(logit) >= 1/2].
+- Training takes 1[logit + logistic noise > 0] with the gradient of the sigmoid at temperature 2/3 (binary concrete
+  gates); evaluation takes 1[sigmoid(logit) >= 1/2].
 - Loss terms, with p = sigmoid(logit), noise-free, and e the share of training done:
   shaping = gamma (1 - e / 0.2) for e < 0.2, then 0, times the Cramer-von-Mises distance of each gate's p over the batch
-  from Beta(0.6, 0.4) (see `convgate.gating.shaping`); L0 = rho mean(p), rho rising from 0 at e = 0.2 to its value at 0.6.
+  from Beta(0.6, 0.4) (see `convgate.gating.shaping`); L0 = rho mean(p), rho rising from 0 at e = 0.2 to its value at
+  0.6.
 - gamma = 0.75 belongs to a distance that is summed over gates and averaged over samples.
 
 Differences from the paper and the codes:
@@ -20,7 +21,7 @@ Differences from the paper and the codes:
 - The schedules count the share of training done, not epochs (the code's: 100 and 300 of 500).
 - The sources disagree on the distance's normalisation: `normalisation` chooses, and gamma goes with it.
 - rho has no published default for this method (the script's is 0); ours is 0.4.
-- The distance takes the batch that one process sees. With fewer than about 128 images in it, it is noisy.
+- The distance takes the batch that one process sees: the smaller it is, the noisier the distance.
 - Initial weights are those of `convgate.gating.ChannelHead`, and `bias` 0: half of the gates open, within the
   distribution's support, where the distance has a gradient. A pre-trained network is disturbed less with bias 2.
 """
@@ -116,9 +117,7 @@ class BatchShaping(Method):
         named = {str(trace.node(conv).target) for conv in inside}
         return sites, [*skipped, *left, *(r for r in rejected if r.name not in named)]
 
-    def _branch_site(
-        self, trace: Trace, branch: Branch, gateable: list[Feature], reasons: Mapping[str, str]
-    ) -> Site:
+    def _branch_site(self, trace: Trace, branch: Branch, gateable: list[Feature], reasons: Mapping[str, str]) -> Site:
         inside = [feature for feature in gateable if feature.convs[-1] in branch.convs]
         gates = tuple(channel_gate(trace, feature, self.group) for feature in inside)
         masks = tuple(MaskSpec(gate.name, feature.end) for gate, feature in zip(gates, inside, strict=True))
@@ -136,7 +135,9 @@ class BatchShaping(Method):
         """Both terms, on channel gates; so it also suits channel gates of other methods (see `Combined`)."""
         logits = [d.logits.flatten(1) for d in decisions.of_kind("channel").values() if d.logits is not None]
         if not logits:
-            raise InputError("BatchShaping's penalty was given no channel gate with logits; give what decide() returned")
+            raise InputError(
+                "BatchShaping's penalty was given no channel gate with logits; give what decide() returned"
+            )
         openness = torch.sigmoid(torch.cat(logits, 1))
         shaping, l0 = self.weights(progress)
         distance = batch_shaping(openness, self.a, self.b, self.normalisation) if shaping else openness.new_zeros(())

@@ -45,7 +45,7 @@ class Combined(Method):
     @property
     def parts(self) -> tuple[Method, ...]:
         """The method whose gates are used, and the others."""
-        return self.gates, *self.penalties  # type: ignore[return-value]
+        return tuple(part for part in (self.gates, *self.penalties) if isinstance(part, Method))
 
     def sites(self, trace: Trace) -> tuple[list[Site], list[Rejected]]:
         return self.parts[0].sites(trace)
@@ -58,6 +58,9 @@ class Combined(Method):
 
     def schedule(self, network: GatedNetwork, progress: float) -> None:
         self.parts[0].schedule(network, progress)
+
+    def load_pretrained(self, network: GatedNetwork, state: Mapping[str, Tensor]) -> None:
+        self.parts[0].load_pretrained(network, state)
 
     def penalty(self, decisions: Decisions, ledger: Ledger, progress: float) -> dict[str, Tensor]:
         terms: dict[str, Tensor] = {}

@@ -2,25 +2,27 @@
 
 Chen, Li, Bengio, Si: You Look Twice: GaterNet for Dynamic Filter Selection in CNNs, CVPR 2019. What the method is:
 
-- f = E(x), a CNN without its output layer (ResNet-20 for CIFAR, ResNet-18 for ImageNet); g' = FC2(relu(bn(FC1(f)))), with a
-  bottleneck between (8 for CIFAR, 256 for ImageNet); one logit per gated filter.
-- Training uses Improved SemHash (see `convgate.gating.improved_semhash`): noise N(0, 1), and one coin per image that says
-  whether all gates of the image are binary or soft. Evaluation: open where g' > 0, without noise.
+- f = E(x), a CNN without its output layer (ResNet-20 for CIFAR, ResNet-18 for ImageNet); g' = FC2(relu(bn(FC1(f)))),
+  with a bottleneck between (8 for CIFAR, 256 for ImageNet); one logit per gated filter.
+- Training uses Improved SemHash (see `convgate.gating.improved_semhash`): noise N(0, 1), and one coin per image that
+  says whether all gates of the image are binary or soft. Evaluation: open where g' > 0, without noise.
 - A closed filter's output map is zero: after the norm, before a residual sum. Gated are the last convolution of each
   branch of a residual unit; in DenseNets each layer's output but the first layer's of each block; in Inception networks
   the maps of each concatenation.
 - Loss term: lambda * (sum of the gates) / c, c the number of gates. The gater reads the image alone, so no gradient of
   this term reaches the backbone.
 - DenseNet, Shake-Shake, Inception: dropout of the gates, from 0 to 0.05 in the course of training.
-- Both networks are trained on the task first, separately, then jointly. In recipes: train the gater's network as a model
-  (`gated.epochs: 0` leaves its weights in dense.safetensors), then name that file in `method.weights` of the recipe that
-  trains the backbone, densely and then gated. In Python: give the trained gater, or call `load_gater_weights`.
+- Both networks are trained on the task first, separately, then jointly. In recipes: train the gater's network as a
+  model (`gated.epochs: 0` leaves its weights in dense.safetensors), then name that file in `method.weights` of the
+  recipe that trains the backbone, densely and then gated. In Python: give the trained gater without its output layer,
+  or call `load_gater_weights`.
 
 What the paper leaves open, and differences from it:
 
 - lambda is published nowhere; ours is 0.1, chosen by nothing but size: the term is at most lambda.
-- `norm=False` leaves the batch norm of the bottleneck out, as the released evaluation code does; with it the parameter
-  counts of the paper's table come out.
+- `norm=False` leaves the batch norm of the bottleneck out, as the released evaluation code does; then the parameter
+  counts are those of the paper's table.
+- The paper's text gives ResNet-152 a bottleneck of 1024; its table has the parameters of 256.
 - Evaluation opens a gate at a logit of 0 (the paper says above 0, the code, by its threshold, above -0.00003).
 - FC2 is a layer per gated map, which share the bottleneck: the same weights, cut up.
 - Dropped gates are not made up for by scaling the others, so that masks stay in [0, 1]. It is off unless asked for:
@@ -67,9 +69,9 @@ class GlobalGater(Method):
     """A global gater network (GaterNet, CVPR 2019).
 
     Args:
-        gater: the network that sees the image: a name for `convgate.models.create`, whose output layer is removed; or a
-            module, images -> features [N, F], which is copied with its weights; or None for cifar_resnet20 (images of at
-            most 64 pixels) or resnet18.
+        gater: the network that sees the image: a name for `convgate.models.create`, whose output layer is removed; or
+            a module, images -> features [N, F], which is copied with its weights; or None for cifar_resnet20 (images of
+            at most 64 pixels) or resnet18.
         bottleneck: units between the gater's features and the gates; None for 8 (images of at most 64 pixels) or 256.
         norm: a batch norm after the bottleneck's linear layer (the paper's text; the released code has none).
         sparsity_weight: lambda.
@@ -154,6 +156,9 @@ class GlobalGater(Method):
         assert isinstance(network.trunk, Gater)
         network.trunk.dropout.fill_(self.dropout * progress)
 
+    def load_pretrained(self, network: GatedNetwork, state: Mapping[str, Tensor]) -> None:
+        load_gater_weights(network, state)
+
     def describe(self) -> dict[str, Any]:
         options = {field.name: getattr(self, field.name) for field in fields(self)}
         if isinstance(self.gater, nn.Module):
@@ -188,8 +193,8 @@ class Gater(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         if self.training and len(images) < 2:
             raise InputError(
-                "a gated network in training mode was given one image, and its gater normalises over the batch; give at "
-                "least 2 images, or call .eval() first"
+                "a gated network in training mode was given one image, and its gater normalises over the batch; give "
+                "at least 2 images, or call .eval() first"
             )
         features = F.relu(self.norm(self.reduce(self.network(images).flatten(1))))
         if not self.training:
@@ -209,13 +214,13 @@ def load_gater_weights(network: GatedNetwork, state: Mapping[str, Tensor]) -> No
     expected = trunk.network.state_dict()
     used = {key: tensor for key, tensor in state.items() if key in expected}
     left_over = sorted({key.rpartition(".")[0] for key in state.keys() - expected.keys()})
-    problem = misfit(expected, used)
+    problem = misfit(expected, used, optional=lambda key: key.endswith("num_batches_tracked"))
     if problem or len(left_over) > 1:
         raise CheckpointError(
             f"these weights do not fit the gater ({problem or 'unknown: ' + ', '.join(left_over)}); give those of the "
             "same network, with or without its output layer"
         )
-    trunk.network.load_state_dict(used)
+    trunk.network.load_state_dict(used, strict=False)
 
 
 def _default(example: tuple[int, ...]) -> str:
@@ -245,7 +250,9 @@ def _features(network: nn.Module, example: tuple[int, ...]) -> int:
         ) from error
     if not isinstance(features, Tensor) or features.dim() < 2 or features[0].numel() != features.shape[1]:
         shape = list(features.shape) if isinstance(features, Tensor) else type(features).__name__
-        raise PlanError(f"the gater {type(network).__name__} returns {shape} for an image; it must return [1, features]")
+        raise PlanError(
+            f"the gater {type(network).__name__} returns {shape} for an image; it must return [1, features]"
+        )
     return features.shape[1]
 
 

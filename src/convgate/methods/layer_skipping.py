@@ -3,23 +3,24 @@
 Veit, Belongie: Convolutional Networks with Adaptive Inference Graphs, ECCV 2018. What the method is, by its code:
 
 - Gate of a branch with input x: logits = fc2(relu(bn(fc1(gap(x))))), 16 hidden units, one of two classes (closed, open).
-- Training draws the class with Gumbel noise and passes it the gradient of the softmax; evaluation here takes the likelier
-  class, without noise.
+- Training draws the class with Gumbel noise and passes it the gradient of the softmax; evaluation here takes the
+  likelier class, without noise.
 - The branch's output is multiplied by the decision; a closed branch is not computed.
-- Loss term: weight * mean over gates of (t_l - mean openness of gate l over the batch)^2; the weight is 2 for CIFAR and 1
-  for ImageNet, and t_l may differ from gate to gate.
+- Loss term: weight * mean over gates of (t_l - mean openness of gate l over the batch)^2; the weight is 2 for CIFAR and
+  1 for ImageNet, and t_l may differ from gate to gate.
 - Gates start open with probability 0.87: the code's biases are 0.1 and 2, its weights of fc2 N(0, 0.001).
 
 Differences from the paper and its code:
 
-- One logit, the difference of the two: the difference of two Gumbel variables is logistic, the softmax of two classes is
-  the sigmoid, so decisions and gradients have the same distribution. Its bias is 2 - 0.1 = 1.9, its weights
+- One logit, the difference of the two: the difference of two Gumbel variables is logistic, the softmax of two classes
+  is the sigmoid, so decisions and gradients have the same distribution. Its bias is 2 - 0.1 = 1.9, its weights
   N(0, sqrt(2) * 0.001).
 - The temperature is 1 unless given.
 - Evaluation is noise-free; the code samples there too.
 - Any CNN with residual branches. All of them have a gate; where the paper keeps one open its target is 1 (`targets`).
 - The gate is a spatial one with a single tile: what masks skip, the ledger and the engine then hold for it unchanged.
-  Linear layers inside a branch are computed and counted in any case, convolutions (squeeze-and-excitation's, too) are not.
+  Linear layers inside a branch are computed and counted in any case; convolutions are not, squeeze-and-excitation's
+  included.
 """
 
 from dataclasses import dataclass, field
