@@ -17,8 +17,9 @@ class Decision:
     """One gate's decision for a batch.
 
     `kind` says what a mask entry stands for: "spatial" (a tile of positions; mask [N, 1, rows, columns]) or "channel"
-    (a group of channels; mask [N, groups, 1, 1]). `mask` is float and exactly 0 or 1 (in training some estimators
-    also return what lies between), differentiable in training; `logits` has its shape, or is None where the decision was given rather than computed.
+    (a group of channels; mask [N, groups, 1, 1]). `mask` is float and exactly 0 or 1 (in training some estimators also
+    return what lies between), differentiable in training; `logits` has its shape, or is None where the decision was
+    given rather than computed.
     """
 
     kind: str

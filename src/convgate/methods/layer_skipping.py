@@ -2,7 +2,7 @@
 
 Veit, Belongie: Convolutional Networks with Adaptive Inference Graphs, ECCV 2018. What the method is, by its code:
 
-- Gate of a branch with input x: logits = fc2(relu(bn(fc1(gap(x))))), 16 hidden units, one of two classes (closed, open).
+- Gate of a branch with input x: logits = fc2(relu(bn(fc1(gap(x))))), 16 hidden units, two classes (closed, open).
 - Training draws the class with Gumbel noise and passes it the gradient of the softmax; evaluation here takes the
   likelier class, without noise.
 - The branch's output is multiplied by the decision; a closed branch is not computed.
