@@ -135,7 +135,7 @@ class GlobalGater(Method):
     def trunk(self, example: tuple[int, ...]) -> nn.Module:
         """The gater without the last layer, which is cut up among the gates."""
         if isinstance(self.gater, nn.Module):
-            network = copy.deepcopy(self.gater)
+            network = copy.deepcopy(self.gater).to(torch.get_default_device())
         else:
             network = _without_output(create_model(self.gater or _default(example)))
         return Gater(network, _features(network, example), self._width(example), norm=self.norm)
