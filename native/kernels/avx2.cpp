@@ -28,13 +28,15 @@ inline void sums(const Vector (&v)[4], float* out) {
 }
 
 #include "simd.h"
+#include "winograd.h"
+#include "fill.h"
 #include "pack_by_index.h"
 #include "transpose_by_element.h"
 
 constexpr Kernels make() {
-    Kernels table{"avx2", lanes, VECTORS, {}, {}, {}, transpose, dot, depthwise, window, pack_columns, activate, add, multiply, affine};
-    fill<1>(table, std::make_integer_sequence<int, 8>());
-    fill<2>(table, std::make_integer_sequence<int, 6>());
+    Kernels table{"avx2", lanes, VECTORS, {}, {}, {}, patches, element_weights, {}, squares, transpose, dot, depthwise, window, pack_columns, activate, add, multiply, affine};
+    fill<1, 10>(table, std::make_integer_sequence<int, 8>());
+    fill<2, 6>(table, std::make_integer_sequence<int, 6>());
     return table;
 }
 

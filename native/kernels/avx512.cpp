@@ -27,6 +27,8 @@ inline void sums(const Vector (&v)[4], float* out) {
 }
 
 #include "simd.h"
+#include "winograd.h"
+#include "fill.h"
 
 // A group of 16 source columns becomes a run of at most 16 packed ones.
 void pack_columns(const float* from, std::ptrdiff_t from_stride, const std::int32_t* rows_list, int rows,
@@ -47,8 +49,11 @@ void pack_columns(const float* from, std::ptrdiff_t from_stride, const std::int3
     for (int r = 0; r < rows; r++) {
         const float* source = from + (rows_list ? rows_list[r] : r) * from_stride;
         float* target = to + r * to_stride;
+        const int later = r + 12 < rows ? r + 12 : rows - 1;  // the rows come from memory
+        const float* ahead = from + (rows_list ? rows_list[later] : later) * from_stride;
         for (int i = 0; i < count; i++) {
             const Run& run = runs[i];
+            __builtin_prefetch(ahead + run.column);
             // Masked: the last group of a row may end past the array.
             const __m512 group = _mm512_maskz_loadu_ps(run.mask, source + run.column);
             const __m512 packed = run.whole ? group : _mm512_maskz_compress_ps(run.mask, group);
@@ -99,11 +104,11 @@ void transpose(const float* const* rows, std::ptrdiff_t offset, int count, int n
 }
 
 constexpr Kernels make() {
-    Kernels table{"avx512", lanes, VECTORS, {}, {}, {}, transpose, dot, depthwise, window, pack_columns, activate, add, multiply, affine};
-    fill<1>(table, std::make_integer_sequence<int, 8>());
-    fill<2>(table, std::make_integer_sequence<int, 8>());
-    fill<3>(table, std::make_integer_sequence<int, 8>());
-    fill<4>(table, std::make_integer_sequence<int, 6>());
+    Kernels table{"avx512", lanes, VECTORS, {}, {}, {}, patches, element_weights, {}, squares, transpose, dot, depthwise, window, pack_columns, activate, add, multiply, affine};
+    fill<1, 14>(table, std::make_integer_sequence<int, 8>());
+    fill<2, 12>(table, std::make_integer_sequence<int, 8>());
+    fill<3, 8>(table, std::make_integer_sequence<int, 8>());
+    fill<4, 6>(table, std::make_integer_sequence<int, 6>());
     return table;
 }
 

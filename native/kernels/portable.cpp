@@ -22,13 +22,15 @@ inline void sums(const Vector (&v)[4], float* out) {
 }
 
 #include "simd.h"
+#include "winograd.h"
+#include "fill.h"
 #include "pack_by_index.h"
 #include "transpose_by_element.h"
 
 constexpr Kernels make() {
-    Kernels table{"portable", lanes, VECTORS, {}, {}, {}, transpose, dot, depthwise, window, pack_columns, activate, add, multiply, affine};
-    fill<1>(table, std::make_integer_sequence<int, 4>());
-    fill<2>(table, std::make_integer_sequence<int, 4>());
+    Kernels table{"portable", lanes, VECTORS, {}, {}, {}, patches, element_weights, {}, squares, transpose, dot, depthwise, window, pack_columns, activate, add, multiply, affine};
+    fill<1, 8>(table, std::make_integer_sequence<int, 4>());
+    fill<2, 4>(table, std::make_integer_sequence<int, 4>());
     return table;
 }
 

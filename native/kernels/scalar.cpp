@@ -41,6 +41,73 @@ void columns(const Columns& a) {
     }
 }
 
+void patches(const Patches& a) {
+    for (int s = 0; s < a.squares; s++)
+        for (int c = 0; c < a.channels; c++) {
+            float x[4][4], y[4][4];
+            for (int i = 0; i < 4; i++)
+                for (int j = 0; j < 4; j++) x[i][j] = a.from[s][i * a.step_y + j * a.step_x + c];
+            for (int j = 0; j < 4; j++) {
+                y[0][j] = x[0][j] - x[2][j];
+                y[1][j] = x[1][j] + x[2][j];
+                y[2][j] = x[2][j] - x[1][j];
+                y[3][j] = x[1][j] - x[3][j];
+            }
+            for (int i = 0; i < 4; i++) {
+                const float z[4] = {y[i][0] - y[i][2], y[i][1] + y[i][2], y[i][2] - y[i][1], y[i][1] - y[i][3]};
+                for (int j = 0; j < 4; j++) a.to[((4 * i + j) * a.channels + c) * a.room + s] = z[j];
+            }
+        }
+}
+
+void spread(float a, float b, float c, float* to) {
+    to[0] = a, to[1] = (a + b + c) / 2, to[2] = (a - b + c) / 2, to[3] = c;
+}
+
+void element_weights(const ElementWeights& a) {
+    for (int n = 0; n < a.count; n++)
+        for (int o = 0; o < a.row; o++) {
+            const float* from = a.from + static_cast<std::ptrdiff_t>(a.rows ? a.rows[n] : n) * a.row + o;
+            float columns[3][4], row[4];
+            for (int x = 0; x < 3; x++)
+                spread(from[x * a.tap_stride], from[(3 + x) * a.tap_stride], from[(6 + x) * a.tap_stride], columns[x]);
+            for (int i = 0; i < 4; i++) {
+                spread(columns[0][i], columns[1][i], columns[2][i], row);
+                for (int j = 0; j < 4; j++) a.to[(4 * i + j) * a.to_stride + static_cast<std::ptrdiff_t>(n) * a.row + o] = row[j];
+            }
+        }
+}
+
+void element(const Element& a) {
+    for (int s = 0; s < a.squares; s++) {
+        float sum = a.first ? 0 : a.out[s];
+        for (int i = a.begin; i < a.end; i++)
+            sum += a.inputs[i * a.room + s] * a.weights[a.weight_rows ? a.weight_rows[i] : i];
+        a.out[s] = sum;
+    }
+}
+
+void squares(const Squares& a) {
+    for (int s = 0; s < a.squares; s++)
+        for (int c = 0; c < a.width; c++) {
+            float x[2][4];
+            for (int j = 0; j < 4; j++) {
+                float m[4];
+                for (int i = 0; i < 4; i++) m[i] = a.from[((4 * i + j) * a.room + s) * a.row + c];
+                x[0][j] = m[0] + m[1] + m[2];
+                x[1][j] = m[1] - m[2] - m[3];
+            }
+            for (int i = 0; i < 2; i++) {
+                const float y[2] = {x[i][0] + x[i][1] + x[i][2], x[i][1] - x[i][2] - x[i][3]};
+                for (int j = 0; j < 2; j++) {
+                    const int position = 4 * s + 2 * i + j;
+                    const float addend = a.addends ? a.addends[position][c] : 0;
+                    a.to[position][c] = activated(y[j] + a.bias[c] + addend, a.activation);
+                }
+            }
+        }
+}
+
 void transpose(const float* const* rows, std::ptrdiff_t offset, int count, int n, float* to, std::ptrdiff_t to_stride) {
     for (int r = 0; r < count; r++)
         for (int i = 0; i < n; i++) to[i * to_stride + r] = rows[r][offset + i];
@@ -100,7 +167,7 @@ void affine(float* to, const float* a, const float* scale, const float* shift, i
 }  // namespace
 
 const Kernels scalar_kernels = {
-    "scalar", 1, 1, {1}, {{product}}, {columns}, transpose, dot, depthwise, window, pack_columns, activate, add, multiply, affine,
+    "scalar", 1, 1, {1}, {{product}}, {columns}, patches, element_weights, {element}, squares, transpose, dot, depthwise, window, pack_columns, activate, add, multiply, affine,
 };
 
 }  // namespace convgate

@@ -11,7 +11,7 @@ typedef std::int32_t Integers __attribute__((vector_size(lanes * sizeof(float)))
 
 inline Vector load(const float* p) { return *reinterpret_cast<const Loose*>(p); }
 inline void store(float* p, Vector v) { *reinterpret_cast<Loose*>(p) = v; }
-inline Vector all(float x) { return Vector{} + x; }
+inline Vector all(float x) { return x - Vector{}; }  // not x + 0, which is not x for -0, and so would be computed
 inline Vector largest(Vector a, Vector b) { return a > b ? a : b; }
 inline Vector smallest(Vector a, Vector b) { return a < b ? a : b; }
 
@@ -86,24 +86,29 @@ inline void sweep(int n, Function f) {
     if (i < n) f(i, n - i);
 }
 
+template <int vectors>
+inline void fetch(const Ahead& a, bool listed, const float* weights, int n) {
+    const int at = n < a.count ? n : a.count - 1;
+    const float* row = weights + static_cast<std::ptrdiff_t>(listed ? a.rows[at] : at) * a.stride;
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) __builtin_prefetch(row + v * lanes, 0, 2);
+}
+
 // -- products: output channels along the lanes ---------------------------------------------------------------------
 
-template <int vectors, int tile, bool listed>
+template <int vectors, int tile, bool listed, int fetched>
 inline void accumulate(const Product& a, int position, Vector (&acc)[tile][vectors]) {
     constexpr int row = vectors * lanes;
-    constexpr bool fetches = vectors == VECTORS;  // a narrower block's loads are its bottleneck
     for (int t = 0; t < a.tap_count; t++) {
         const float* x[tile];
         for (int p = 0; p < tile; p++) x[p] = a.rows[position + p] + a.taps[t];
         const float* weights = a.weights + t * a.tap_stride;
         const std::int32_t* weight_rows = a.weight_rows;
-        const float* ahead = a.ahead + t * a.ahead_tap;
-        const std::ptrdiff_t ahead_stride = a.ahead_stride;
+        const float* ahead = a.ahead.weights + t * a.ahead_tap;
 #pragma GCC unroll 2
         for (int i = a.begin; i < a.end; i++) {
             const float* w = weights + static_cast<std::ptrdiff_t>(listed ? weight_rows[i] : i) * row;
-            if constexpr (fetches)
-                __builtin_prefetch(ahead + static_cast<std::ptrdiff_t>(listed ? weight_rows[i] : i) * ahead_stride, 0, 2);
+            fetch<fetched>(a.ahead, listed, ahead, i - a.begin);
             Vector wv[vectors];
 #pragma GCC unroll 4
             for (int v = 0; v < vectors; v++) wv[v] = load(w + v * lanes);
@@ -146,10 +151,13 @@ void product(const Product& a, int position) {
     for (int p = 0; p < tile; p++)
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) acc[p][v] = a.first ? Vector{} : load(kept + p * row + v * lanes);
-    if (a.weight_rows)
-        accumulate<vectors, tile, true>(a, position, acc);
+    constexpr int fetched = vectors == VECTORS;  // a narrower block's loads are its bottleneck
+    if (fetched && a.ahead.whole)
+        a.weight_rows ? accumulate<vectors, tile, true, fetched * vectors>(a, position, acc)
+                      : accumulate<vectors, tile, false, fetched * vectors>(a, position, acc);
     else
-        accumulate<vectors, tile, false>(a, position, acc);
+        a.weight_rows ? accumulate<vectors, tile, true, fetched>(a, position, acc)
+                      : accumulate<vectors, tile, false, fetched>(a, position, acc);
     if (!a.last) {
 #pragma GCC unroll 8
         for (int p = 0; p < tile; p++)
@@ -167,8 +175,9 @@ void product(const Product& a, int position) {
 
 // -- products: positions along the lanes ---------------------------------------------------------------------------
 
+// `line`: which vector of each row to fetch.
 template <int vectors, int tile, bool listed>
-void columns_tile(const Columns& a, int output) {
+void columns_tile(const Columns& a, int output, int line) {
     constexpr int row = vectors * lanes;
     float* kept = a.accumulators + static_cast<std::ptrdiff_t>(output) * row;
     Vector acc[tile][vectors];
@@ -179,13 +188,12 @@ void columns_tile(const Columns& a, int output) {
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) acc[o][v] = a.first ? Vector{} : load(kept + o * row + v * lanes);
     }
-    // One line for every two rows: the tiles together fetch about as much as they read.
-    const float* ahead = a.ahead + static_cast<std::ptrdiff_t>(output / tile) * (a.rows / 2) * 16;
+    const float* ahead = a.ahead.weights + line * lanes;
     const float* inputs = a.inputs;
 #pragma GCC unroll 2
     for (int r = 0; r < a.rows; r++, inputs += row) {
         const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(listed ? a.weight_rows[r] : r) * a.weight_stride;
-        if (r % 2 == 0) __builtin_prefetch(ahead + r * 8, 0, 2);
+        fetch<1>(a.ahead, listed, ahead, r);
         Vector x[vectors];
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) x[v] = load(inputs + v * lanes);
@@ -202,7 +210,7 @@ void columns_tile(const Columns& a, int output) {
         for (int v = 0; v < vectors; v++) store(kept + o * row + v * lanes, acc[o][v]);
 }
 
-using ColumnsTile = void (*)(const Columns&, int);
+using ColumnsTile = void (*)(const Columns&, int output, int line);
 
 template <int vectors, bool listed, int... tiles>
 inline void columns_tiles(const Columns& a, std::integer_sequence<int, tiles...>) {
@@ -211,7 +219,7 @@ inline void columns_tiles(const Columns& a, std::integer_sequence<int, tiles...>
     const int n = (a.outputs + most - 1) / most;
     for (int i = 0; i < n; i++) {
         const int begin = a.outputs * i / n, end = a.outputs * (i + 1) / n;
-        kernels[end - begin - 1](a, begin);
+        kernels[end - begin - 1](a, begin, i % a.ahead_vectors);
     }
 }
 
@@ -354,13 +362,4 @@ void affine(float* to, const float* a, const float* scale, const float* shift, i
             put(to + i, activate(take(a + i, count) * take(scale + i, count) + take(shift + i, count)), count);
         });
     });
-}
-
-// -- the table -----------------------------------------------------------------------------------------------------
-
-template <int vectors, int... tiles>
-constexpr void fill(Kernels& table, std::integer_sequence<int, tiles...>) {
-    ((table.product[vectors - 1][tiles] = product<vectors, tiles + 1>), ...);
-    table.tile[vectors - 1] = sizeof...(tiles);
-    table.columns[vectors - 1] = columns<vectors, sizeof...(tiles)>;
 }

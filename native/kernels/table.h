@@ -14,6 +14,16 @@ constexpr int max_vectors = 4;  // vectors of output channels that it computes a
 
 // Input positions are given by the address of what their first tap reads; tap t reads at `taps[t]` floats from there.
 
+// What a later call will read, and is fetched into the cache meanwhile: for the n-th input one vector of row(n) of the
+// weights, or `whole` rows, for n < count. Addresses past the weights' end do no harm.
+struct Ahead {
+    const float* weights;
+    std::ptrdiff_t stride;
+    const std::int32_t* rows;  // row(n), or null: n
+    int count;
+    bool whole;                // products only: elements know how many tiles there are
+};
+
 // A product of inputs and a block of weights, output channels along the lanes:
 //   acc[p][o] += sum over taps t, i in [begin, end) of rows[p][taps[t] + i] * weights[t][row(i)][o]
 // for `width` <= vectors * lanes output channels o. A long sum is done in several calls that keep acc in memory.
@@ -25,10 +35,8 @@ struct Product {
     const float* weights;             // row (t, r) is at t * tap_stride + r * vectors * lanes
     std::ptrdiff_t tap_stride;
     const std::int32_t* weight_rows;  // row(i), or null: i
-    // What a later call will read is fetched into the cache meanwhile: for each (t, i), the line at ahead + t * ahead_tap +
-    // row(i) * ahead_stride. Addresses past the end do no harm.
-    const float* ahead;
-    std::ptrdiff_t ahead_tap, ahead_stride;
+    Ahead ahead;
+    std::ptrdiff_t ahead_tap;         // from what is fetched during one tap to the next one's
     bool first, last;                 // first: acc starts at 0; last: results are finished and written
     float* accumulators;              // [positions][vectors * lanes], between calls
     const float* bias;                // [vectors * lanes]
@@ -48,7 +56,8 @@ struct Columns {
     const std::int32_t* weight_rows;  // row(r), or null: r
     const std::int32_t* columns;      // per output channel
     int outputs;
-    const float* ahead;               // what a later call will read, fetched into the cache meanwhile
+    Ahead ahead;
+    int ahead_vectors;                // in a row of what is fetched
     bool first;                       // acc starts at 0
     float* accumulators;              // [outputs][vectors * lanes]
 };
@@ -92,6 +101,56 @@ struct Window {
     float factor;
 };
 
+// Winograd's F(2x2, 3x3): a square of 2x2 outputs of a 3x3 convolution is A^T ((G w G^T) * (B^T patch B)) A, with the 4x4
+// patch of inputs that it depends on (Lavin and Gray, 2016, arXiv:1509.09308, equation 8). Between the transformations
+// each of the 16 elements is a product of its own. Transformed inputs lie in blocks of as many channels as a vector has
+// lanes, so that a product finds the inputs of its squares at constant distances: [16][blocks][room][lanes], with room for
+// at least as many squares as there are. (Not for 64: the elements of a square would then compete for one set of a cache.)
+
+constexpr int elements = 16;
+
+// B^T patch B of each square's patch. Channels past the last read as zeros.
+struct Patches {
+    const float* const* from;  // the patches' first positions
+    std::ptrdiff_t step_y, step_x;
+    int squares, room, channels;
+    float* to;
+};
+
+// G w G^T of a block's weights: to[e * to_stride + n * row + o] for n < count, o < row, from the nine taps
+// from[tap * tap_stride + row(n) * row + o].
+struct ElementWeights {
+    const float* from;
+    std::ptrdiff_t tap_stride;
+    const std::int32_t* rows;  // row(n), or null: n
+    int count, row;            // row: a multiple of the lanes
+    float* to;
+    std::ptrdiff_t to_stride;
+};
+
+// One element's products: out[s][o] += sum over i in [begin, end) of inputs[i / lanes][s][i % lanes] * weights[row(i)][o]
+struct Element {
+    const float* inputs;
+    int squares, room;
+    int begin, end;                   // begin: a multiple of the lanes
+    const float* weights;             // row r is at r * vectors * lanes
+    const std::int32_t* weight_rows;  // row(i), or null: i
+    Ahead ahead;
+    bool first;                       // out starts at 0
+    float* out;                       // [squares][vectors * lanes]
+};
+
+// activation(A^T product A + bias + addend) of each square, to its four positions: 4 * square + 2 * y + x.
+struct Squares {
+    const float* from;       // [16][room][row]
+    int squares, room, row;  // row: a multiple of the lanes
+    const float* bias;  // [row]
+    const float* const* addends;  // per position, or null
+    float* const* to;             // per position
+    int width;
+    Activation activation;
+};
+
 using ProductKernel = void (*)(const Product&, int position);
 
 struct Kernels {
@@ -101,6 +160,10 @@ struct Kernels {
     int tile[max_vectors];                              // most positions at once, for 1, 2.. vectors
     ProductKernel product[max_vectors][max_tile];       // [vectors - 1][positions - 1]
     void (*columns[max_vectors])(const Columns&);       // [vectors - 1]
+    void (*patches)(const Patches&);
+    void (*element_weights)(const ElementWeights&);
+    void (*element[max_vectors])(const Element&);       // [vectors - 1]
+    void (*squares)(const Squares&);
     // to[i * to_stride + r] = rows[r][offset + i] for r < count, i < n
     void (*transpose)(const float* const* rows, std::ptrdiff_t offset, int count, int n, float* to, std::ptrdiff_t to_stride);
     void (*dot)(const Dot&, int positions);

@@ -41,7 +41,7 @@ public:
         Needs mine = needs_for_positions();
         mine.weights = panel_;
         mine.columns = rows_ * widest;
-        mine.accumulators = std::max<std::size_t>(panel_ * widest, static_cast<std::size_t>(chunk) * panel_);
+        mine.accumulators = std::max<std::size_t>(panels_ * panel_ * widest, static_cast<std::size_t>(chunk) * panel_);
         mine.scattered = std::max<std::size_t>(panel_ * widest, static_cast<std::size_t>(chunk) * panel_);
         mine.lists = static_cast<std::size_t>(run_) + parts_ + 1 + outs_;
         mine.blocks = panels_;
@@ -55,21 +55,23 @@ public:
         list_inputs(run, s);
         list_outputs(run, s);
         const int vectors = ceil_div(run.count, lanes_), groups = ceil_div(vectors, spec_.kernels->vectors);
-        const int panels = static_cast<int>(s.blocks.size());
+        const int panels = static_cast<int>(s.blocks.size()), shares = std::min(panels, team.threads());
         const int ins = run.in_open ? static_cast<int>(run.in_open->size()) * spec_.joined() : run_;
-        const int items = run.count > 0 ? panels * groups : 0;
+        const int items = run.count > 0 ? shares * groups : 0;
         const Chunks rest = fills(run, team);
         auto body = [&](int item, int thread) {
             if (item >= items) return fill(run, rest.begin(item - items), rest.end(item - items));
-            const Block& block = s.blocks[item / groups];
-            const int group = item % groups;
+            const int share = item / groups, group = item % groups;
             const int first = vectors * group / groups * lanes_;
             const int last = std::min(vectors * (group + 1) / groups * lanes_, run.count);
-            if (whole_is_cheaper(last - first, block.width))
-                compute_whole(run, s, block, s.scratch[thread], first, last - first, ins);
-            else
-                compute_columns(run, s, block, s.scratch[thread], first, last - first);
-            count(s, static_cast<long long>(last - first) * taps_ * ins * block.width);
+            const Block* const begin = s.blocks.data() + panels * share / shares;
+            const Block* const end = s.blocks.data() + panels * (share + 1) / shares;
+            for (const Block* block = begin; block != end; block++)
+                if (whole_is_cheaper(last - first, block->width))
+                    compute_whole(run, s, *block, s.scratch[thread], first, last - first, ins);
+            compute_columns(run, s, begin, end, s.scratch[thread], first, last - first);
+            for (const Block* block = begin; block != end; block++)
+                count(s, static_cast<long long>(last - first) * taps_ * ins * block->width);
         };
         const long long macs = static_cast<long long>(run.count) * taps_ * ins * run.out_open->size();
         if (macs > least_macs)
@@ -128,37 +130,58 @@ private:
         }
     }
 
-    void compute_columns(const Run& run, const Sample& s, const Block& block, Scratch& scratch, int first, int count) const {
+    // The blocks for which it is cheaper, each part of the inputs being transposed once for all of them.
+    void compute_columns(const Run& run, const Sample& s, const Block* begin, const Block* end, Scratch& scratch, int first,
+                         int count) const {
         const int vectors = ceil_div(count, lanes_), lanes = vectors * lanes_;
-        point(run, scratch, first, count, 0, spec_.scatters() ? 0 : block.out_begin);
+        const auto next = [&](const Block* block) {
+            while (block != end && whole_is_cheaper(count, block->width)) block++;
+            return block;
+        };
+        begin = next(begin);
+        if (begin == end) return;
+        point(run, scratch, first, count, 0, 0);
+        const std::int32_t* const lists = run.in_open ? s.lists.data() + parts_ + 1 : nullptr;
+        const auto part_begin = [&](int part) { return lists ? s.lists[part] : std::min(part * rows_, run_); };
+        const auto weights = [&](const Block& block, int tap, int part) {
+            return block.weights + (static_cast<std::ptrdiff_t>(tap) * run_ + (lists ? 0 : part * rows_)) * panel_;
+        };
         Columns args{};
         args.inputs = scratch.columns.data();
-        args.weight_stride = panel_;
-        args.columns = block.columns;
-        args.outputs = block.width;
-        args.accumulators = scratch.accumulators.data();
+        args.weight_stride = args.ahead.stride = panel_;
+        args.ahead_vectors = panel_vectors_;
         args.first = true;
         for (int t = 0; t < taps_; t++)
             for (int p = 0; p < parts_; p++) {
-                int begin = p * rows_, end = std::min(begin + rows_, run_);
-                args.weights = block.weights + (static_cast<std::size_t>(t) * run_ + begin) * panel_;
-                args.ahead = args.weights + static_cast<std::size_t>(end - begin) * panel_;
-                if (run.in_open) {
-                    begin = s.lists[p], end = s.lists[p + 1];
-                    args.weights = block.weights + static_cast<std::size_t>(t) * run_ * panel_;
-                    args.weight_rows = s.lists.data() + parts_ + 1 + begin;
+                args.rows = part_begin(p + 1) - part_begin(p);
+                args.weight_rows = lists ? lists + part_begin(p) : nullptr;
+                spec_.kernels->transpose(scratch.rows.data(), run.taps[t] + part_begin(p), count, args.rows,
+                                         scratch.columns.data(), lanes);
+                for (const Block* block = begin; block != end;) {
+                    const Block* const after = next(block + 1);
+                    // Fetched meanwhile: the next block's weights for this part, or the first one's for the next part.
+                    const bool on = after != end;
+                    const int part = on ? p : (p + 1) % parts_, tap = on || part ? t : t + 1;
+                    args.ahead.weights = weights(on ? *after : *begin, tap, part);
+                    args.ahead.rows = lists ? lists + part_begin(part) : nullptr;
+                    args.ahead.count = std::max(part_begin(part + 1) - part_begin(part), 1);
+                    args.weights = weights(*block, t, p);
+                    args.columns = block->columns;
+                    args.outputs = block->width;
+                    args.accumulators = scratch.accumulators.data() + static_cast<std::ptrdiff_t>(block - begin) * panel_ * lanes;
+                    spec_.kernels->columns[vectors - 1](args);
+                    block = after;
                 }
-                args.rows = end - begin;
-                spec_.kernels->transpose(scratch.rows.data(), run.taps[t] + begin, count, args.rows, scratch.columns.data(), lanes);
-                spec_.kernels->columns[vectors - 1](args);
                 args.first = false;
             }
         // From one output channel's positions to one position's output channels.
-        for (int o = 0; o < block.width; o++)
-            scratch.weights[o] = scratch.accumulators.data() + static_cast<std::size_t>(o) * lanes;
-        float* rows = scratch.scattered.data();
-        spec_.kernels->transpose(scratch.weights.data(), 0, block.width, count, rows, block.width);
-        finish(run, block, scratch, first, count);
+        for (const Block* block = begin; block != end; block = next(block + 1)) {
+            for (int o = 0; o < block->width; o++)
+                scratch.weights[o] = scratch.accumulators.data() + (static_cast<std::ptrdiff_t>(block - begin) * panel_ + o) * lanes;
+            point(run, scratch, first, count, 0, spec_.scatters() ? 0 : block->out_begin);
+            spec_.kernels->transpose(scratch.weights.data(), 0, block->width, count, scratch.scattered.data(), block->width);
+            finish(run, *block, scratch, first, count);
+        }
     }
 
     void compute_whole(const Run& run, const Sample& s, const Block& block, Scratch& scratch, int first, int count, int ins) const {

@@ -59,15 +59,18 @@ protected:
     Needs needs_for_positions() const;
 
     ConvolutionSpec spec_;
+    std::vector<std::int32_t> in_at_, out_at_, addend_at_;  // per output position, the place of its first tap, of itself
 
 private:
     int position(const Run& run, int i) const { return run.positions ? run.positions[i] : i; }
     void fill_one(const Run&, int position) const;
-
-    std::vector<std::int32_t> in_at_, out_at_, addend_at_;  // per output position, the place of its first tap, of itself
 };
 
 std::unique_ptr<Layer> make_product(const ConvolutionSpec&, Needs&);
+// Whether there can be, and whether it pays if all positions are open.
+bool suits_winograd(const ConvolutionSpec&);
+// `other` computes where too few positions of too many squares are open; null if the gates close whole squares.
+std::unique_ptr<Layer> make_winograd(const ConvolutionSpec&, std::unique_ptr<Layer> other, Needs&);
 std::unique_ptr<Layer> make_columns(const ConvolutionSpec&, Needs&);
 std::unique_ptr<Layer> make_dot(const ConvolutionSpec&, Needs&);
 std::unique_ptr<Layer> make_depthwise(const ConvolutionSpec&, Needs&);

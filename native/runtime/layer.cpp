@@ -31,8 +31,10 @@ void Needs::cover(const Needs& other) {
     accumulators = std::max(accumulators, other.accumulators);
     scattered = std::max(scattered, other.scattered);
     columns = std::max(columns, other.columns);
+    weights_aside = std::max(weights_aside, other.weights_aside);
     blocks = std::max(blocks, other.blocks);
     lists = std::max(lists, other.lists);
+    squares = std::max(squares, other.squares);
     sample_packed = std::max(sample_packed, other.sample_packed);
 }
 

@@ -31,7 +31,7 @@ struct Layout {
 struct Scratch {
     std::vector<const float*> rows, addends, weights;  // input, added and weight rows
     std::vector<float*> outputs, kept;
-    Buffer accumulators, scattered, columns;
+    Buffer accumulators, scattered, columns, weights_aside;
 };
 
 // A range of output channels that is computed at once.
@@ -64,7 +64,8 @@ struct Sample {
     std::vector<Scratch>& scratch;              // per thread
     const std::uint8_t* const* given = nullptr;  // per gate, a mask that replaces the decision; or null
     std::vector<Block> blocks;
-    std::vector<std::int32_t> lists;
+    std::vector<std::int32_t> lists, squares;
+    std::vector<std::uint8_t> open_in_square;
     std::vector<std::ptrdiff_t> taps;
     Buffer packed;
 
@@ -80,8 +81,8 @@ public:
 // How much of each buffer of `Scratch` and `Sample` the layers need.
 struct Needs {
     int positions = 0, weights = 0, taps = 0;
-    std::size_t accumulators = 0, scattered = 0, columns = 0;
-    std::size_t blocks = 0, lists = 0, sample_packed = 0;
+    std::size_t accumulators = 0, scattered = 0, columns = 0, weights_aside = 0;
+    std::size_t blocks = 0, lists = 0, squares = 0, sample_packed = 0;
     void cover(const Needs& other);
 };
 

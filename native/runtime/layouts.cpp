@@ -90,7 +90,9 @@ struct Planner {
             const Value& out = program.values[op.output];
             const int below = (out.height - 1) * op.stride.y + (op.kernel.y - 1) * op.dilation.y + 1 - in.value.height - op.top;
             const int right = (out.width - 1) * op.stride.x + (op.kernel.x - 1) * op.dilation.x + 1 - in.value.width - op.left;
-            widen(in, op.top, op.left, std::max(below, 0), std::max(right, 0));
+            // Where a 3x3 convolution is computed in squares of 2x2 outputs, the last one may end outside.
+            const bool squares = op.kernel.y == 3 && op.kernel.x == 3 && op.groups == 1;
+            widen(in, op.top, op.left, std::max(below, 0) + (squares && out.height % 2), std::max(right, 0) + (squares && out.width % 2));
         }
         // Values that share memory share the border.
         for (bool again = true; again;) {

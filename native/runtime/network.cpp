@@ -20,10 +20,12 @@ struct Network::State {
     State(Network& network)
         : arena(network.arena_),
           macs(network.program_.layers),
-          sample{arena.data(), {}, macs, network.scratch_, nullptr, {}, {}, {}, Buffer(network.needs_.sample_packed)} {
+          sample{arena.data(), {}, macs, network.scratch_, nullptr, {}, {}, {}, {}, {}, Buffer(network.needs_.sample_packed)} {
         for (const GateUse& use : network.gates_) sample.gates.emplace_back(use);
         sample.blocks.reserve(network.needs_.blocks);
         sample.lists.reserve(network.needs_.lists);
+        sample.squares.reserve(network.needs_.squares);
+        sample.open_in_square.reserve(network.needs_.squares);
         sample.taps.reserve(network.needs_.taps);
     }
 };
@@ -47,6 +49,7 @@ Network::Network(const Program& program, const Kernels& kernels, int threads)
         scratch.accumulators = Buffer(needs_.accumulators);
         scratch.scattered = Buffer(needs_.scattered);
         scratch.columns = Buffer(needs_.columns);
+        scratch.weights_aside = Buffer(needs_.weights_aside);
     }
 }
 
@@ -89,6 +92,15 @@ void Network::build() {
 }
 
 std::unique_ptr<Layer> Network::make_convolution(const ConvolutionSpec& spec) {
+    if (!suits_winograd(spec)) return make_direct(spec);
+    // Tiles of even sides close whole squares.
+    const int gate = spec.operation->positions, rows = gate < 0 ? 1 : gates_[gate].gate.rows;
+    const int columns = gate < 0 ? 1 : gates_[gate].gate.columns;
+    const bool even = spec.out->value.height % (2 * rows) == 0 && spec.out->value.width % (2 * columns) == 0;
+    return make_winograd(spec, even || gate < 0 ? nullptr : make_direct(spec), needs_);
+}
+
+std::unique_ptr<Layer> Network::make_direct(const ConvolutionSpec& spec) {
     const Operation& op = *spec.operation;
     const int ins = spec.in->value.channels, outs = spec.out->value.channels;
     const bool same_gates = op.in_channels < 0 || op.in_channels == op.out_channels;

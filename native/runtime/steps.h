@@ -24,7 +24,7 @@ inline void product_in_steps(const Kernels& kernels, Product args, const std::pt
                              const BlockWeights& block, int count) {
     const int row = block.vectors * kernels.lanes;
     args.tap_stride = args.ahead_tap = block.tap_stride;
-    args.ahead_stride = row;
+    args.ahead.stride = row;
     args.weight_rows = block.rows;
     // Either several whole taps at once, or a part of one tap's inputs.
     const int rows_at_once = std::max(step_floats / row, 1);
@@ -33,22 +33,26 @@ inline void product_in_steps(const Kernels& kernels, Product args, const std::pt
     const int steps = parts > 1 ? tap_count * parts : ceil_div(tap_count, taps_at_once);
     const auto tap_of = [&](int step) { return parts > 1 ? step / parts : tap_count * step / steps; };
     const auto begin_of = [&](int step) { return in * (step % parts) / parts; };
+    const auto end_of = [&](int step) { return in * (step % parts + 1) / parts; };
     for (int step = 0; step < steps; step++) {
         const int tap = tap_of(step), next_tap = tap_of(step + 1), next_begin = begin_of(step + 1);
         args.taps = taps + tap;
         args.tap_count = parts > 1 ? 1 : next_tap - tap;
         args.begin = begin_of(step);
-        args.end = in * (step % parts + 1) / parts;
+        args.end = end_of(step);
         args.first = step == 0;
         args.last = step == steps - 1;
-        const int shift = block.rows && in ? block.rows[next_begin] - block.rows[args.begin] : next_begin - args.begin;
         args.weights = block.weights + tap * block.tap_stride;
-        const float* ahead = block.weights + next_tap * block.tap_stride + static_cast<std::ptrdiff_t>(shift) * row;
+        args.ahead.rows = block.rows ? block.rows + next_begin : nullptr;
+        args.ahead.count = end_of(step + 1) - next_begin;
+        const float* ahead =
+            block.weights + next_tap * block.tap_stride + static_cast<std::ptrdiff_t>(block.rows ? 0 : next_begin) * row;
         // Even tiles: none is so small that its product waits for weights.
         const int tiles = ceil_div(count, kernels.tile[block.vectors - 1]);
         for (int i = 0; i < tiles; i++) {
             const int begin = count * i / tiles, end = count * (i + 1) / tiles;
-            args.ahead = ahead + i % block.vectors * kernels.lanes;
+            args.ahead.whole = tiles < block.vectors;
+            args.ahead.weights = args.ahead.whole ? ahead : ahead + i % block.vectors * kernels.lanes;
             kernels.product[block.vectors - 1][end - begin - 1](args, begin);
         }
     }

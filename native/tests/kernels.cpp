@@ -22,7 +22,11 @@ public:
         for (int vectors = 1; vectors <= table.vectors; vectors++) {
             for (int tile = 1; tile <= table.tile[vectors - 1]; tile++) product(vectors, tile);
             columns(vectors);
+            element(vectors);
         }
+        patches();
+        element_weights();
+        squares();
         transpose();
         dot();
         depthwise();
@@ -97,6 +101,11 @@ private:
         return taps;
     }
 
+    // Only fetched, wherever that is.
+    Ahead ahead(const float* weights, const std::int32_t* rows, int count) {
+        return {weights, random.from(0, 100), rows, std::max(random.from(0, count), 1), random.chance(0.5)};
+    }
+
     void product(int vectors, int tile) {
         const int row = vectors * table.lanes, position = random.from(0, 3), positions = position + tile;
         const int end = size(40), begin = end ? random.from(0, end) : 0, tap_count = random.from(1, 4);
@@ -128,9 +137,8 @@ private:
         a.weights = weights.data();
         a.tap_stride = tap_stride;
         a.weight_rows = listed ? list.data() : nullptr;
-        a.ahead = weights.data();  // only fetched, wherever that is
+        a.ahead = ahead(weights.data(), listed ? list.data() : nullptr, end);
         a.ahead_tap = random.from(-100, 100);
-        a.ahead_stride = random.from(0, 100);
         a.first = first;
         a.last = last;
         a.accumulators = accumulators.tested.data();
@@ -174,6 +182,105 @@ private:
         compare("product's accumulators", accumulators, tap_count * (end - begin), arguments);
     }
 
+    // Squares' inputs lie in blocks of as many channels as there are lanes; the scalar kernel's in blocks of one.
+    int blocks(int channels) const { return (channels + table.lanes - 1) / table.lanes; }
+
+    void patches() {
+        const int squares = size(9), room = squares + random.from(0, 2), channels = size(50), step_x = channels + random.from(0, 20);
+        const int step_y = 3 * step_x + random.from(0, 40), reach = 3 * step_y + 3 * step_x + channels;
+        const Floats inputs(random, static_cast<std::size_t>(squares) * reach);
+        inputs.copy(numbers(random, inputs.size()));
+        const auto from = scattered<const float*>(inputs, squares, reach);
+        const std::size_t size = static_cast<std::size_t>(room) * table.lanes * blocks(channels);
+        const Twice to(random, elements * size);
+        table.patches({from.data(), step_y, step_x, squares, room, channels, to.tested.data()});
+        std::vector<float> expected(static_cast<std::size_t>(elements) * squares * channels);
+        scalar_kernels.patches({from.data(), step_y, step_x, squares, squares, channels, expected.data()});
+        for (int e = 0; e < elements; e++)
+            for (int c = 0; c < blocks(channels) * table.lanes; c++)
+                for (int s = 0; s < squares; s++)
+                    to.expected[e * size + (static_cast<std::size_t>(c / table.lanes) * room + s) * table.lanes + c % table.lanes] =
+                        c < channels ? expected[(static_cast<std::size_t>(e) * channels + c) * squares + s] : 0;
+        compare("patches", to, 4, text({squares, channels, step_x, step_y}));
+    }
+
+    void element_weights() {
+        const int row = random.from(1, table.vectors) * table.lanes, count = size(9), rows = count + random.from(0, 5);
+        const bool listed = random.chance(0.5);
+        const std::ptrdiff_t tap_stride = static_cast<std::ptrdiff_t>(rows) * row + random.from(0, 9);
+        const std::ptrdiff_t to_stride = static_cast<std::ptrdiff_t>(count) * row + random.from(0, 9);
+        const Floats from(random, 8 * tap_stride + static_cast<std::size_t>(rows) * row);
+        from.copy(numbers(random, from.size()));
+        const Guarded<std::int32_t> list(random, count);
+        for (int n = 0; n < count; n++) list[n] = random.from(0, rows - 1);
+        const Twice to(random, count ? (elements - 1) * to_stride + static_cast<std::size_t>(count) * row : 0);
+        ElementWeights a{from.data(), tap_stride, listed ? list.data() : nullptr, count, row, to.tested.data(), to_stride};
+        table.element_weights(a);
+        a.to = to.expected.data();
+        scalar_kernels.element_weights(a);
+        compare("element_weights", to, 4, text({row, count, rows, +listed}));
+    }
+
+    void element(int vectors) {
+        const int row = vectors * table.lanes, squares = size(40), room = squares + random.from(0, 2), channels = size(50);
+        const int begin = channels ? random.from(0, blocks(channels) - 1) * table.lanes : 0;
+        const int end = random.from(begin, channels), weight_rows = end + random.from(1, 9);
+        const bool listed = random.chance(0.5);
+        const Floats inputs(random, static_cast<std::size_t>(blocks(channels)) * room * table.lanes);
+        const Floats weights(random, static_cast<std::size_t>(weight_rows) * row);
+        inputs.copy(numbers(random, inputs.size()));
+        weights.copy(numbers(random, weights.size()));
+        const Guarded<std::int32_t> list(random, end);
+        for (int i = 0; i < end; i++) list[i] = random.from(0, weight_rows - 1);
+        const Twice out(random, static_cast<std::size_t>(squares) * row);
+        Element a{inputs.data(),
+                  squares,
+                  room,
+                  begin,
+                  end,
+                  weights.data(),
+                  listed ? list.data() : nullptr,
+                  ahead(weights.data(), listed ? list.data() : nullptr, end - begin),
+                  random.chance(0.5),
+                  out.tested.data()};
+        table.element[vectors - 1](a);
+        std::vector<float> lane(static_cast<std::size_t>(end) * squares);
+        for (int i = 0; i < end; i++)
+            for (int s = 0; s < squares; s++)
+                lane[static_cast<std::size_t>(i) * squares + s] =
+                    inputs[(static_cast<std::size_t>(i / table.lanes) * room + s) * table.lanes + i % table.lanes];
+        for (int o = 0; o < row; o++) {
+            std::vector<float> column(weight_rows), kept(squares);
+            for (int r = 0; r < weight_rows; r++) column[r] = weights[static_cast<std::size_t>(r) * row + o];
+            for (int s = 0; s < squares; s++) kept[s] = out.expected[static_cast<std::size_t>(s) * row + o];
+            Element b = a;
+            b.inputs = lane.data();
+            b.room = squares;
+            b.weights = column.data();
+            b.out = kept.data();
+            scalar_kernels.element[0](b);
+            for (int s = 0; s < squares; s++) out.expected[static_cast<std::size_t>(s) * row + o] = kept[s];
+        }
+        compare("element", out, end - begin, text({vectors, squares, channels, begin, end, weight_rows, +listed, +a.first}));
+    }
+
+    void squares() {
+        const int squares = size(9), room = squares + random.from(0, 2), row = random.from(1, table.vectors) * table.lanes, width = random.from(1, row);
+        const Floats from(random, static_cast<std::size_t>(elements) * room * row), bias(random, row);
+        const Floats addends(random, static_cast<std::size_t>(4) * squares * width);
+        for (const Floats* a : {&from, &bias, &addends}) a->copy(numbers(random, a->size()));
+        const Twice outputs(random, static_cast<std::size_t>(4) * squares * width);
+        const auto added = scattered<const float*>(addends, 4 * squares, width);
+        const auto to = scattered<float*>(outputs.tested, 4 * squares, width);
+        const auto expected_to = same_rows(to, outputs.tested, outputs.expected);
+        const bool adds = random.chance(0.5);
+        Squares a{from.data(), squares, room, row,  bias.data(), adds ? added.data() : nullptr, to.data(), width, activation()};
+        table.squares(a);
+        a.to = expected_to.data();
+        scalar_kernels.squares(a);
+        compare("squares", outputs, 16, text({squares, row, width, +adds, static_cast<int>(a.activation)}));
+    }
+
     void columns(int vectors) {
         const int lanes = vectors * table.lanes, rows = size(60), outputs = size(20);
         const int width = random.from(1, 30), stride = width + random.from(0, 20);
@@ -195,7 +302,8 @@ private:
         a.weight_rows = listed ? list.data() : nullptr;
         a.columns = channels.data();
         a.outputs = outputs;
-        a.ahead = weights.data();  // only fetched
+        a.ahead = ahead(weights.data(), listed ? list.data() : nullptr, rows);
+        a.ahead_vectors = random.from(1, 4);
         a.first = random.chance(0.5);
         a.accumulators = accumulators.tested.data();
         table.columns[vectors - 1](a);

@@ -21,6 +21,7 @@ struct Test {
 const Test tests[] = {
     {"kernels", 100, test_kernels},
     {"networks", 250, test_networks},
+    {"wide_networks", 30, test_wide_networks},
     {"shared_network", 6, test_shared_network},
     {"pool", 10, test_pool},
     {"malformed", 8000, test_malformed},

@@ -144,11 +144,7 @@ std::string describe(const Program& program) {
     return out.str();
 }
 
-}  // namespace
-
-void test_networks(Random& random) {
-    const auto owned = random_program(random);
-    const Program& program = owned->program;
+void test_program(Random& random, const Program& program) {
     const int threads = random.from(1, 4);
     const Batch batch = random_batch(random, program, random.from(1, 5), 1);
     // What an earlier call leaves in memory must not matter: these overflow, so that whoever reads them is found out.
@@ -168,6 +164,11 @@ void test_networks(Random& random) {
         }
     }
 }
+
+}  // namespace
+
+void test_networks(Random& random) { test_program(random, random_program(random)->program); }
+void test_wide_networks(Random& random) { test_program(random, random_wide_program(random)->program); }
 
 // Calls of one network from several threads, and of several networks at once.
 void test_shared_network(Random& random) {

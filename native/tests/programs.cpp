@@ -23,11 +23,14 @@ constexpr Activation zero_preserving[] = {Activation::none, Activation::relu, Ac
 
 class Builder {
 public:
-    Builder(OwnedProgram& owned, Random& random) : owned(owned), program(owned.program), random(random) {}
+    Builder(OwnedProgram& owned, Random& random, bool wide)
+        : owned(owned), program(owned.program), random(random), wide(wide) {}
 
     void build() {
         for (int i = random.chance(0.2) ? 2 : 1; i > 0; i--) {
-            program.inputs.push_back(value(channels(), random.from(1, 13), random.from(1, 13)));
+            const int height = wide ? 2 * random.from(1, 3) : random.from(1, 13);
+            const int width = wide ? 2 * random.from(1, 3) : random.from(1, 13);
+            program.inputs.push_back(value(channels(), height, width));
             usable.push_back(program.inputs.back());
         }
         for (int i = random.from(1, 9); i > 0; i--) step();
@@ -37,7 +40,10 @@ public:
     }
 
 private:
-    int channels() { return random.pick({1, 2, 3, 4, 6, 8, 12, 15, 16, 17, 24, 31, 32, 33, 48, 64, 66, 70, 130}); }
+    int channels() {
+        if (wide) return random.pick({48, 224, 230, 240});
+        return random.pick({1, 2, 3, 4, 6, 8, 12, 15, 16, 17, 24, 31, 32, 33, 48, 64, 66, 70, 130});
+    }
     Activation keeps_zero() { return zero_preserving[random.from(0, 4)]; }
     Activation any_activation() { return static_cast<Activation>(random.from(0, 6)); }
 
@@ -123,6 +129,17 @@ private:
         if (known >= 0 && random.chance(0.6)) return known;
         return gate({true, random.from(1, std::min(on.height + 1, 6)), random.from(1, std::min(on.width + 1, 6)), 1});
     }
+    // With tiles of even sides, where there can be any.
+    int even_gate(const Value& on) {
+        const auto tiles = [&](int size) {
+            std::vector<int> found;
+            for (int n = 1; n <= size / 2; n++)
+                if (size % (2 * n) == 0) found.push_back(n);
+            return found.empty() ? 1 : random.pick(found);
+        };
+        const int rows = tiles(on.height);
+        return gate({true, rows, tiles(on.width), 1});
+    }
     int channel_gate(int channels) {
         const int known = old_gate(false, channels);
         if (known >= 0 && random.chance(0.5)) return known;
@@ -182,9 +199,12 @@ private:
             op.stride = {1, 1};
             if (kind != 2) out = in.channels;
         }
+        // Often what a runtime may compute in squares of 2x2 outputs.
+        const bool squares = op.groups == 1 && random.chance(wide ? 0.8 : 0.25);
+        if (squares) op.kernel = {3, 3}, op.stride = op.dilation = {1, 1};
         // Paddings that keep the size, none, or anything.
-        const int style = residual ? 1 : random.from(0, 3), reach_y = (kernel_y - 1) * op.dilation.y,
-                  reach_x = (kernel_x - 1) * op.dilation.x;
+        const int style = residual || squares ? 1 : random.from(0, 3), reach_y = (op.kernel.y - 1) * op.dilation.y,
+                  reach_x = (op.kernel.x - 1) * op.dilation.x;
         if (style == 0) {
             op.top = random.from(0, 3), op.bottom = random.from(0, 3), op.left = random.from(0, 3),
             op.right = random.from(0, 3);
@@ -195,10 +215,10 @@ private:
                   room_x = in.width + op.left + op.right - reach_x - 1;
         if (room_y < 0 || room_x < 0) return;
         const Value shape{out, room_y / op.stride.y + 1, room_x / op.stride.x + 1};
-        if (static_cast<long long>(shape.positions()) * shape.channels * in.channels / op.groups * kernel_y * kernel_x >
-            1500000)
+        if (static_cast<long long>(shape.positions()) * shape.channels * in.channels / op.groups * op.kernel.y * op.kernel.x >
+            (squares ? 7000000 : 1500000))
             return;
-        if (random.chance(0.4)) op.positions = spatial_gate(shape);
+        if (random.chance(0.4)) op.positions = squares && random.chance(0.7) ? even_gate(shape) : spatial_gate(shape);
         if (random.chance(0.4)) op.out_channels = channel_gate(out);
         if (!zero[a].empty() && random.chance(0.7)) op.in_channels = random.pick(zero[a]);
         // A depthwise convolution counts its channels once: both sides are gated by the same gate, or one of them is not.
@@ -211,7 +231,7 @@ private:
             if (other.channels == out && other.height == shape.height && other.width == shape.width) alike.push_back(v);
         }
         if (!alike.empty() && random.chance(0.6)) op.inputs.push_back(random.pick(alike));
-        const std::size_t ins = in.channels / op.groups, outs = out, ky = kernel_y, kx = kernel_x;
+        const std::size_t ins = in.channels / op.groups, outs = out, ky = op.kernel.y, kx = op.kernel.x;
         op.weight = owned.array(random, {outs, ins, ky, kx}, 2 / std::sqrt(static_cast<float>(ins * ky * kx)));
         if (random.chance(0.8)) op.bias = owned.array(random, {outs}, 1);
         op.activation = op.positions >= 0 || op.out_channels >= 0 ? keeps_zero() : any_activation();
@@ -280,16 +300,24 @@ private:
     OwnedProgram& owned;
     Program& program;
     Random& random;
+    const bool wide;
     std::vector<int> usable;             // values to read
     std::vector<std::vector<int>> zero;  // per value
 };
 
 }  // namespace
 
-std::unique_ptr<OwnedProgram> random_program(Random& random) {
+namespace {
+
+std::unique_ptr<OwnedProgram> build(Random& random, bool wide) {
     auto owned = std::make_unique<OwnedProgram>();
-    Builder(*owned, random).build();
+    Builder(*owned, random, wide).build();
     return owned;
 }
+
+}  // namespace
+
+std::unique_ptr<OwnedProgram> random_program(Random& random) { return build(random, false); }
+std::unique_ptr<OwnedProgram> random_wide_program(Random& random) { return build(random, true); }
 
 }  // namespace convgate::testing

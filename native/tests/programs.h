@@ -18,6 +18,8 @@ struct OwnedProgram {
 
 // A valid program: a chain of operations on values of odd sizes, with gates wherever they may be.
 std::unique_ptr<OwnedProgram> random_program(Random&);
+// The same with many channels at few positions.
+std::unique_ptr<OwnedProgram> random_wide_program(Random&);
 
 // What a program computes for one sample, from the definition. Sums are in double precision.
 struct Reference {

@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from convgate.errors import ConvgateError
     from convgate.gating import Decision, Decisions
     from convgate.graph import GatedNetwork, Plan, gate, plan
-    from convgate.methods import BatchShaping, Combined, DualGating, GlobalGater, LayerSkipping
+    from convgate.methods import BatchShaping, ChannelGating, Combined, DualGating, GlobalGater, LayerSkipping
     from convgate.training.calibrate import calibrate
 
 __version__ = _version("convgate")
 
 _HOME = {
     "BatchShaping": "convgate.methods",
+    "ChannelGating": "convgate.methods",
     "Combined": "convgate.methods",
     "ConvgateError": "convgate.errors",
     "Cost": "convgate.cost",
@@ -42,6 +43,7 @@ _HOME = {
 
 __all__ = [
     "BatchShaping",
+    "ChannelGating",
     "Combined",
     "ConvgateError",
     "Cost",

@@ -127,3 +127,48 @@ def test_large_positions_are_exact():
     layer = LayerCost("conv", 4097 * 4099, 1, 1, 1, 1, (4097, 4099), positions="p")
     mask = torch.ones(1, 1, 4097, 4099)
     assert layer.count(Decisions({"p": Decision("spatial", mask)}), exact=True).tolist() == [4097 * 4099]
+
+
+@st.composite
+def partial_layers(draw):
+    parts, groups = draw(st.integers(1, 4)), draw(st.integers(1, 2))
+    inputs, outputs, kernel_area = groups * parts * draw(st.integers(1, 3)), groups * draw(st.integers(1, 6)), 9
+    size, group = (draw(st.integers(1, 5)), draw(st.integers(1, 5))), draw(st.integers(1, 4))
+    macs = kernel_area * size[0] * size[1] * inputs * outputs // groups
+    return LayerCost(
+        "conv", macs, kernel_area, groups, inputs, outputs, size, activations="a", activation_group=group, parts=parts
+    )
+
+
+@settings(deadline=None)
+@given(partial_layers(), st.integers(1, 3), st.integers(0, 99))
+def test_a_layer_computed_in_part_completes_its_open_activations(layer, n, seed):
+    generator = torch.Generator().manual_seed(seed)
+    units = -(-layer.out_channels // layer.activation_group)
+    mask = torch.randint(0, 2, (n, units, *layer.size), generator=generator).float()
+    decisions = Decisions({"a": Decision("activation", mask)})
+    inputs = layer.in_channels // layer.groups
+    base = inputs // layer.parts
+    expected = torch.zeros(n, *layer.size, dtype=torch.int64)
+    for out in range(layer.out_channels):
+        open_ = mask[:, out // layer.activation_group]
+        expected += torch.where(open_ > 0, layer.kernel_area * inputs, layer.kernel_area * base)
+    count = layer.count(decisions, exact=True)
+    assert count.dtype == torch.int64
+    assert count.tolist() == expected.sum((1, 2)).tolist()
+    assert torch.equal(layer.by_position(mask), expected)
+    mask.requires_grad_()
+    smooth = layer.count(Decisions({"a": Decision("activation", mask)}), exact=False)
+    assert smooth.tolist() == count.tolist()
+    smooth.sum().backward()
+    assert mask.grad.sum() == n * layer.size[0] * layer.size[1] * layer.out_channels * layer.kernel_area * (
+        inputs - base
+    )
+
+
+def test_counts_of_partial_layers_are_exact_when_large():
+    layer = LayerCost("conv", 9 * 2047**2 * 64 * 64, 9, 1, 64, 64, (2047, 2047), activations="a", parts=64)
+    mask = torch.ones(1, 64, 2047, 2047)
+    mask[0, 3, 5, 7] = 0
+    count = layer.count(Decisions({"a": Decision("activation", mask)}), exact=True)
+    assert count.tolist() == [9 * 2047**2 * 64 * 64 - 9 * 63]

@@ -102,6 +102,12 @@ def chunk_changed_in_place(m, x):
     return torch.cat([a.relu_(), b, y], 1)
 
 
+def odd_part_changed_in_place(m, x):
+    y = m.a(x)
+    z = y[:, :, 1::2, 1::2].relu_()
+    return m.b(y).mean((2, 3)) + z.mean((2, 3))
+
+
 def changed_part(m, x):
     y = m.a(x)
     z = y[:, :4].relu_()
@@ -147,6 +153,8 @@ NATIVE = {
     "conv_same_even": Model(lambda m, x: m.a(x), a=conv(kernel=4, padding="same", bias=False)),
     "conv_function": Model(lambda m, x: F.conv2d(x, m.a.weight, m.a.bias, padding=2), a=conv()),
     "conv_standardised": Model(lambda m, x: F.relu(m.norm(m.a(x))), a=Standardised(8, 8, 3), norm=nn.BatchNorm2d(8)),
+    "times_a_number": Model(lambda m, x: 0.5 * m.a(x) * 3, a=conv()),
+    "mean_of_two": Model(lambda m, x: (m.a(x) + m.b(x)).mul_(0.5), a=conv(), b=conv()),
     "norm_first": Model(lambda m, x: m.a(F.relu(m.norm(x))), a=conv(), norm=nn.BatchNorm2d(8)),
     "norm_act_class": Model(lambda m, x: m.norm(m.a(x)), a=conv(), norm=NormAct(8)),
     "norm_read_twice": Model(read_twice, a=conv(), norm=nn.BatchNorm2d(8)),
@@ -195,6 +203,9 @@ NATIVE = {
     "split": Model(lambda m, x: m.b(torch.split(m.a(x), [2, 6], 1)[1]), a=conv(), b=conv(6, 2)),
     "channels_by_index": Model(lambda m, x: m.b(m.a(x)[:, 2:6]), a=conv(), b=conv(4, 4)),
     "channels_from_the_end": Model(lambda m, x: m.b(m.a(x)[:, -3:]), a=conv(), b=conv(3, 4)),
+    "odd_positions": Model(lambda m, x: m.a(m.b(x)[:, :, 1::2, 1::2]), a=conv(), b=conv()),
+    "odd_rows": Model(lambda m, x: m.a(x[:, :, 1::2]), a=conv()),
+    "odd_columns_of_every_third_row": Model(lambda m, x: m.a(x[:, 2:5, ::3, 1::2]), a=conv(3, 4)),
     "subsample": Model(lambda m, x: m.a(x[:, :, ::2, ::3]), a=conv()),
     "option_a": Model(
         lambda m, x: m.a(x) + F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 3, 1)), a=conv(8, 12, 3, stride=2, padding=1)
@@ -249,6 +260,9 @@ UNUSUAL = {
     "pad_then_activation": Model(lambda m, x: m.b(torch.sigmoid(F.pad(m.a(x), (1, 1, 1, 1)))), a=conv(), b=conv()),
     "pad_output": Model(lambda m, x: F.pad(m.a(x), (1, 1, 2, 2)), a=conv()),
     "chunk_changed_in_place": Model(chunk_changed_in_place, a=conv()),
+    "changed_odd_part": Model(odd_part_changed_in_place, a=conv(), b=conv()),
+    "odd_positions_of_an_odd_size": Model(lambda m, x: m.b(m.a(x)[:, :, 1::2, 1::2]), a=conv(kernel=2), b=conv()),
+    "from_the_third_position": Model(lambda m, x: m.a(x[:, :, 2::2]), a=conv()),
     "changed_part": Model(changed_part, a=conv(), b=conv(), c=conv(4, 8)),
     "expanded_in_vain": Model(lambda m, x: m.a(x.mean((2, 3), keepdim=True).expand_as(x)), a=conv()),
     "hooked": hooked(),

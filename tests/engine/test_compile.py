@@ -5,6 +5,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from tests.small_backbones import SMALL
 from torch import nn
 
 import convgate
@@ -31,15 +32,21 @@ MODELS = {
     "timm/dla34": 64,
     "cifar_resnet20": 32,
     "cifar_resnet8:A": 33,
+    "cifar_resnet18": 32,
+    "cifar_densenet_bc100_12": 32,
+    "cifar_preact_resnet164": 32,
+    **dict.fromkeys(SMALL, 32),
 }
 
 
 def build(name: str) -> nn.Module:
-    if name.startswith("timm/"):
+    if name in SMALL:
+        model = SMALL[name]()
+    elif name.startswith("timm/"):
         model = timm.create_model(name.removeprefix("timm/"))
     elif name.startswith("cifar"):
         backbone, _, shortcut = name.partition(":")
-        model = create(backbone, shortcut=shortcut or "B")
+        model = create(backbone, **({"shortcut": shortcut} if shortcut else {}))
     else:
         options = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
         model = torchvision.models.get_model(name, **options)
@@ -73,7 +80,9 @@ def test_engine_equals_the_masked_network(name: str) -> None:
     for gate, decision in decisions.items():
         logits = own.decisions[gate].logits
         assert logits is not None
-        np.testing.assert_allclose(logits, decision.logits.numpy(), rtol=1e-3, atol=1e-3)
+        # A deep DenseNet's features grow to 1e5 here; sums of such that cancel are exact to a share of their summands.
+        scale = max(1.0, 1e-2 * float(decision.logits.abs().max()))
+        np.testing.assert_allclose(logits, decision.logits.numpy(), rtol=1e-3, atol=1e-3 * scale)
         if min(close) > 1e-3:  # else a rounding could turn a decision over, and all that follows
             assert (own.decisions[gate].mask == decision.mask.numpy()).all()
     given = engine.run(images, given={gate: decision.mask for gate, decision in decisions.items()})

@@ -6,12 +6,15 @@ import pytest
 import torch
 from tests.engine import small_models
 from tests.engine.interpreter import interpret
+from tests.small_backbones import SMALL as BACKBONES
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from convgate import DualGating, gate
 from convgate.engine.lowering import lower
-from convgate.engine.program import Activate, Add, Affine, Conv, Decide, External, Mask
+from convgate.engine.lowering.draft import Draft
+from convgate.engine.lowering.fuse import fuse
+from convgate.engine.program import Activate, Add, Affine, Conv, Decide, External, Gate, Mask
 from convgate.errors import ConvgateError, InputError, LoweringError
 from convgate.models import create
 
@@ -187,6 +190,60 @@ def test_models_with_random_decisions(name, group, randomise, scatter, random_de
         own, decisions = interpret(program, x), network.decide(x)[1]
     for name, logits in own.logits.items():
         close(logits, decisions[name].logits, 1e-3)
+
+
+@pytest.mark.parametrize("group", [1, 5])
+@pytest.mark.parametrize("name", BACKBONES)
+def test_backbones_with_random_decisions(name, group, randomise, scatter, random_decisions):
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 32, 32)
+    network = scatter(gate(randomise(BACKBONES[name](), x), DualGating(group=group), x))
+    for share in (0.0, 0.6):
+        program = assert_follows(network, x, random_decisions(network, 2, share))
+    # Masks are part of convolutions, also before a mean of two branches and before squeeze-and-excitation.
+    assert not any(isinstance(operation, Mask) for operation in program.operations)
+
+
+class NormByFunction(nn.Module):
+    """A branch whose convolution is masked before a norm that does not keep zeros, and once more after it."""
+
+    def __init__(self, scaled):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.norm, self.scaled = nn.BatchNorm2d(8), scaled
+
+    def forward(self, x):
+        x = torch.relu(self.a(x))
+        y = self.b(x)
+        if self.scaled:
+            y = y * 0.5
+        else:
+            n = self.norm
+            y = torch.nn.functional.batch_norm(y, n.running_mean, n.running_var, n.weight, n.bias)
+        return (x + y).mean((2, 3))
+
+
+@pytest.mark.parametrize(("scaled", "left"), [(True, set()), (False, {Affine, Mask})])
+def test_only_what_keeps_zeros_is_fused_into_a_masked_convolution(scaled, left, scatter, random_decisions):
+    torch.manual_seed(0)
+    x = torch.randn(3, 3, 12, 12)
+    model = NormByFunction(scaled).eval()
+    nn.init.normal_(model.norm.bias)
+    network = scatter(gate(model, DualGating(), x))
+    program = assert_follows(network, x, random_decisions(network, 3))
+    assert {type(op) for op in program.operations} & {Affine, Mask} == left
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_mask_goes_where_all_summands_are_zero(masked):
+    draft = Draft(gates={"g": Gate("g", "spatial", 2, 2)})
+    x, a, b, y = (draft.new(name, (8, 8, 8)).value for name in ("x", "a", "b", "y"))
+    draft.emit(Conv((x,), a, "", "", "first", positions="g" if masked else ""))
+    draft.emit(Conv((x, a), b, "", "", "second", positions="g"))
+    draft.emit(Mask((b,), y, "g"))
+    fuse(draft, frozenset({y}), {})
+    assert any(isinstance(operation, Mask) for operation in draft.operations) != masked
+    assert draft.operations[-1].output == y
 
 
 class Branches(nn.Module):

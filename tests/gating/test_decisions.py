@@ -17,6 +17,12 @@ def decisions(n=3, logits=True, seed=0):
     )
 
 
+def test_density_of_stored_masks():
+    mask = torch.tensor([[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 0.0]]).view(2, 1, 2, 2)
+    for stored in (mask, mask.bool()):
+        assert Decision("activation", stored).density.tolist() == [0.25, 0.75]
+
+
 def test_is_an_ordered_read_only_mapping():
     d = decisions()
     assert list(d) == ["b.spatial", "a.channel"]

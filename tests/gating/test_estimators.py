@@ -1,7 +1,13 @@
 import pytest
 import torch
 
-from convgate.gating import improved_semhash, logistic_straight_through, threshold_straight_through
+from convgate.gating import (
+    above_half,
+    improved_semhash,
+    logistic_straight_through,
+    smooth_step,
+    threshold_straight_through,
+)
 from convgate.gating.estimators import decide
 
 TEMPERATURE = 0.66667  # DGNet (ICCV 2021) and its code: fixed, never annealed.
@@ -75,6 +81,30 @@ def test_masks_have_the_logits_dtype_and_are_exactly_binary(dtype):
     mask = sample(torch.randn(5000).to(dtype))
     assert mask.dtype == dtype
     assert set(mask.tolist()) == {0.0, 1.0}
+
+
+# -- the smooth step: CGNet's code ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_smooth_step_is_open_above_zero_and_learns_as_a_sigmoid(sparse):
+    # CGNet's code: gt(sigmoid(alpha * x) - 0.5); the sparse gradient is zero where that is below 0, strictly.
+    slope = 1.5
+    logits = torch.tensor([-2.0, -0.1, 0.0, 0.1, 2.0]).requires_grad_()
+    mask = smooth_step(logits, slope, sparse=sparse)
+    assert mask.tolist() == above_half(logits, slope).tolist() == [0, 0, 0, 1, 1]
+    mask.sum().backward()
+    s = torch.sigmoid(slope * logits.detach())
+    expected = slope * s * (1 - s)
+    if sparse:
+        expected[:2] = 0
+    torch.testing.assert_close(logits.grad, expected)
+
+
+def test_the_smooth_step_rounds_as_the_sigmoid_does():
+    """In float32 the sigmoid of a tiny number is exactly 1/2: closed, in training as in evaluation."""
+    logits = torch.tensor([1e-9, 1e-3, -1e-9, float("inf"), float("-inf")])
+    assert above_half(logits, 2.0).tolist() == smooth_step(logits, 2.0).tolist() == [0, 1, 0, 1, 0]
 
 
 # -- Improved SemHash: GaterNet's paper, section 3.2.2 ---------------------------------------------------------------

@@ -5,7 +5,15 @@ import torch
 import torch.nn.functional as F
 
 from convgate.errors import InputError
-from convgate.gating import ChannelHead, Gate, LinearHead, SpatialHead, logistic_straight_through
+from convgate.gating import (
+    ChannelHead,
+    Gate,
+    LinearHead,
+    SpatialHead,
+    ThresholdHead,
+    above_half,
+    logistic_straight_through,
+)
 
 
 @pytest.mark.parametrize("grid", [(7, 7), (4, 5), (1, 1)])
@@ -102,3 +110,36 @@ def test_gate_computes_in_its_own_precision_under_autocast():
         autocast = g(x)
     assert autocast[1].dtype == torch.float32
     assert torch.equal(plain[1], autocast[1])
+
+
+@pytest.mark.parametrize("group", [1, 2, 3, 4, 9])
+def test_threshold_head_averages_what_exceeds_the_thresholds(group):
+    torch.manual_seed(0)
+    head = ThresholdHead(5, group=group, threshold=0.5).double().eval()
+    head.threshold.data += torch.arange(5.0)
+    head.norm.running_mean.normal_()
+    head.norm.running_var.uniform_(0.5, 2)
+    x = torch.randn(2, 5, 3, 4, dtype=torch.float64)
+    logits = head(x)
+    normal = (x - head.norm.running_mean.view(5, 1, 1)) / (head.norm.running_var.view(5, 1, 1) + 1e-5).sqrt()
+    for first in range(0, 5, group):
+        members = range(first, min(first + group, 5))
+        expected = torch.stack([normal[:, c] - 0.5 - c for c in members]).mean(0)
+        torch.testing.assert_close(logits[:, first // group], expected)
+    assert logits.shape == (2, -(-5 // group), 3, 4)
+    assert head.macs == 0
+
+
+def test_threshold_head_begins_at_its_threshold_with_pytorchs_batch_norm():
+    head = ThresholdHead(3, threshold=-6.0)
+    assert head.threshold.tolist() == [-6.0] * 3
+    assert (head.norm.eps, head.norm.momentum, head.norm.affine) == (1e-5, 0.1, False)
+
+
+def test_a_gates_rule_decides_in_evaluation_and_its_offset_may_be_broadcast():
+    g = Gate((3, 1, 1), ThresholdHead(3), torch.sigmoid, lambda logits: above_half(logits, 2.0)).eval()
+    x = torch.tensor([0.0, 1.0, -1.0]).view(1, 3, 1, 1).expand(2, 3, 2, 2)
+    assert g(x)[0][0, :, 0, 0].tolist() == [0, 1, 0]
+    g.offset[2] = 2
+    assert g(x)[0][1, :, 1, 1].tolist() == [0, 1, 1]
+    assert g.train()(x)[0].shape == (2, 3, 2, 2)

@@ -4,9 +4,11 @@ One batch size throughout: PyTorch prepares its convolutions anew for every shap
 """
 
 import re
+from functools import partial
 
 import pytest
 import torch
+from tests.small_backbones import SMALL, ZEROED
 from torch import fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import GoogLeNetOutputs
@@ -34,10 +36,11 @@ _RESIDUAL = {
     "timm/res2net50d": r"layer\d\.\d+\.bn3",
     "timm/dla34": r"level[2-5]\.(tree\d\.)*tree\d\.bn2",
     "cifar_resnet20": r"layer\d\.\d+\.bn2",
+    **ZEROED,
 }
 _FEATURES = ["densenet121", "vgg16_bn", "googlenet", "timm/inception_v4"]
 MODELS = [*_RESIDUAL, *_FEATURES]
-_SIZES = {"timm/inception_v4": 107, "cifar_resnet20": 32}
+_SIZES = {"timm/inception_v4": 107, "cifar_resnet20": 32, **dict.fromkeys(SMALL, 32)}
 
 pytestmark = pytest.mark.filterwarnings("ignore:The default weight initialization of GoogleNet:FutureWarning")
 
@@ -50,7 +53,7 @@ class Case:
         size = _SIZES.get(name, 64)
         torch.manual_seed(0)
         self.x = torch.randn(2, 3, size, size)
-        self.model = randomise(create(name), self.x)
+        self.model = randomise(SMALL.get(name, partial(create, name))(), self.x)
         self.before = {key: value.clone() for key, value in self.model.state_dict().items()}
         self.net = gate(self.model, DualGating(), self.x)
         with torch.no_grad():

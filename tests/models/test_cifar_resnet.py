@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from convgate.errors import InputError
-from convgate.models import OWN, CifarResNet
+from convgate.models import CifarResNet
 
 
 @pytest.mark.parametrize(("depth", "parameters"), [(20, 269_722), (32, 464_154), (56, 853_018), (110, 1_727_962)])
@@ -40,6 +40,8 @@ def test_stem_stride_halves_every_map():
     "options",
     [
         {"depth": 21},
+        {"stages": 5},
+        {"squeeze": 0},
         {"depth": 2},
         {"depth": -4},
         {"shortcut": "C"},
@@ -52,8 +54,3 @@ def test_stem_stride_halves_every_map():
 def test_bad_options_are_named(options):
     with pytest.raises(InputError, match=next(iter(options))):
         CifarResNet(**options)
-
-
-@pytest.mark.parametrize("name", OWN)
-def test_own_models_by_name(name):
-    assert OWN[name]().options["depth"] == int(name.removeprefix("cifar_resnet"))

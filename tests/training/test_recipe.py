@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from convgate.errors import RecipeError
-from convgate.training.recipe import Recipe, Stage, dump_recipe, load_recipe, shipped_recipes
+from convgate.training.recipe import Distillation, ModelChoice, Recipe, Stage, dump_recipe, load_recipe, shipped_recipes
 
 
 @pytest.fixture
@@ -22,6 +22,16 @@ def test_a_file_sets_what_it_names_and_leaves_the_rest_at_its_default(recipe_fil
 def test_overrides_win_over_the_file(recipe_file):
     recipe = load_recipe(recipe_file, ["--gated.epochs", "5", "--method.options.macs=0.3", "--budget", "0.25"])
     assert (recipe.gated.epochs, recipe.method.options, recipe.budget) == (5, {"macs": 0.3}, 0.25)
+
+
+def test_a_teacher_in_a_file_and_on_the_command_line(recipe_file, tmp_path):
+    assert load_recipe(recipe_file).distillation == Distillation(0.0, 1.0, None)
+    recipe_file.write_text("distillation: {weight: 0.5, temperature: 4, teacher: {name: resnet18, weights: a.st}}\n")
+    recipe = load_recipe(recipe_file, ["--distillation.weight", "0.25", "--distillation.teacher.name", "resnet34"])
+    assert recipe.distillation == Distillation(0.25, 4.0, ModelChoice("resnet34", weights="a.st"))
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(dump_recipe(recipe))
+    assert load_recipe(copy) == recipe
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
@@ -49,6 +59,9 @@ def test_every_shipped_recipe_loads_and_survives_a_round_trip(name, tmp_path):
         ("seed: -1", "seed"),
         ("calibration_images: 0", "calibration_images"),
         ("augmentation: {padding: mirror}", "mirror"),
+        ("distillation: {weight: -1}", "weight"),
+        ("distillation: {temperature: 0}", "temperature"),
+        ("distillation: {teacher: {nam: x}}", "teacher"),
         ("hardware: {precision: float8}", "float8"),
         ("- just\n- a list", "mine.yaml"),
         ("title: [unclosed", "mine.yaml"),

@@ -18,6 +18,7 @@ from convgate.errors import CheckpointError, RecipeError
 from convgate.training import fit as fit_module
 from convgate.training.folder import RunFolder
 from convgate.training.recipe import ModelChoice, load_recipe
+from convgate.training.report import write_run_report
 from convgate.training.run import run
 
 
@@ -90,6 +91,54 @@ def test_an_interrupted_run_resumes_to_the_same_weights(finished, tmp_path, monk
     expected, resumed = (load_file(folder / "network.safetensors") for folder in (done.folder.path, tmp_path))
     assert all(torch.equal(expected[key], resumed[key]) for key in expected)
     assert (tmp_path / "gated" / "epochs.csv").read_text() == (done.folder.path / "gated" / "epochs.csv").read_text()
+
+
+@pytest.mark.parametrize("teacher", [[], ["--distillation.teacher.name=cifar_resnet14"]], ids=["dense", "another"])
+def test_a_run_with_a_teacher_resumes_to_the_same_weights(teacher, tmp_path, tiny_overrides, monkeypatch):
+    """Channel gating, taught by the run's own dense network or by another."""
+    method = ["--method.name=ChannelGating", '--method.options={"convs": "all"}', "--gated.epochs=2"]
+    recipe = load_recipe(
+        "digits-demo", [*tiny_overrides, *method, "--distillation.weight=2", "--distillation.temperature=3", *teacher]
+    )
+    done = run(recipe, tmp_path / "whole", progress_bar=False)
+    rows = read_rows(tmp_path / "whole")
+    assert all(float(row["train_distillation"]) > 0 and float(row["train_thresholds"]) > 0 for row in rows)
+    assert done.metrics["gated"]["macs_ratio"] == pytest.approx(0.6, abs=0.05)
+    assert "latency" not in done.metrics  # the engine has no form for this kind of gate
+    state = torch.load(tmp_path / "whole" / "gated" / "last.ckpt", weights_only=True)["state_dict"]
+    assert {key.removeprefix("network.") for key in state} == done.network.state_dict().keys()
+    write_run_report(done, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "temperature 3" in page
+    assert "Activation gates" in page
+
+    class KilledError(Exception):
+        pass
+
+    original = fit_module.History.on_train_epoch_end
+
+    def die_after_the_first_gated_epoch(self, trainer, module):
+        if self.path.parent.name == "gated" and trainer.current_epoch == 1:
+            raise KilledError
+        original(self, trainer, module)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit_module.History, "on_train_epoch_end", die_after_the_first_gated_epoch)
+        with pytest.raises(KilledError):
+            run(recipe, tmp_path / "resumed", progress_bar=False)
+    run(recipe, tmp_path / "resumed", progress_bar=False)
+    expected, resumed = (load_file(tmp_path / part / "network.safetensors") for part in ("whole", "resumed"))
+    assert all(torch.equal(expected[key], resumed[key]) for key in expected)
+
+
+def test_a_teacher_of_other_classes_is_refused_before_training(tmp_path, tiny_overrides):
+    options = ["--distillation.weight=1", "--distillation.teacher.name=cifar_resnet8"]
+    few = [*options, '--distillation.teacher.options={"num_classes": 5}']
+    with pytest.raises(RecipeError, match=r"distillation\.teacher\.options\.num_classes to 10"):
+        run(load_recipe("digits-demo", [*tiny_overrides, *few]), tmp_path / "few", progress_bar=False)
+    many = [*options, '--distillation.teacher.options={"num_classes": 11}']
+    with pytest.raises(RecipeError, match="11 logits"):
+        run(load_recipe("digits-demo", [*tiny_overrides, *many]), tmp_path / "many", progress_bar=False)
 
 
 def test_another_seed_gives_other_weights(finished, tmp_path):

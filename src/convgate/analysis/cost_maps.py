@@ -14,7 +14,8 @@ def cost_maps(network: GatedNetwork, decisions: Decisions, size: tuple[int, int]
     """MACs per pixel of each image, float32 [N, H, W]; a map sums to what its image cost, gate heads left out.
 
     A layer's MACs lie evenly on the positions that it computed, and a position's on the pixels that it covers (nearest
-    neighbour). Layers without a spatial gate compute every position.
+    neighbour). Layers without a spatial gate compute every position; of layers with an activation gate the MACs of each
+    position are known.
 
     Args:
         network: the gated network.
@@ -30,8 +31,12 @@ def cost_maps(network: GatedNetwork, decisions: Decisions, size: tuple[int, int]
     even = torch.zeros(decisions.batch_size, dtype=torch.float64, device=next(iter(spent.values())).device)
     # Layers that share a gate and a resolution share a map, so each map is resampled once.
     tiled: dict[tuple[str, tuple[int, int]], Tensor] = {}
+    known: dict[tuple[int, int], Tensor] = {}
     for layer in network.ledger.layers:
-        if layer.positions is None:
+        if layer.activations is not None:
+            there = layer.by_position(decisions[layer.activations].mask).double()
+            known[layer.size] = known.get(layer.size, 0) + there
+        elif layer.positions is None:
             even += spent[layer.name]
         else:
             key = layer.positions, layer.size
@@ -41,6 +46,8 @@ def cost_maps(network: GatedNetwork, decisions: Decisions, size: tuple[int, int]
         positions = expand_tiles(decisions[gate].mask, resolution).squeeze(1).double()
         # Where every position is closed, nothing was spent: the clamp only keeps 0 / 0 away.
         positions *= (macs / positions.sum((1, 2)).clamp(min=1)).view(-1, 1, 1)
+        known[resolution] = known.get(resolution, 0) + positions
+    for resolution, positions in known.items():
         rows, columns = (_spread(a, b).to(maps) for a, b in zip(resolution, (height, width), strict=True))
         maps += rows @ positions @ columns.T
     return maps.float()

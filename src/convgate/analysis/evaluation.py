@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from convgate.errors import InputError
-from convgate.gating import Decisions
+from convgate.gating import Decision, Decisions
 from convgate.graph import GatedNetwork
 from convgate.graph.modes import evaluating
 
@@ -21,7 +21,8 @@ class Spending:
     """What a gated network spent on each image of a data set.
 
     `macs` int64 [N], gates included; `dense` the ungated network's MACs per image; `by_layer` the mean MACs of each
-    layer and gate; `decisions` those of all images, on the CPU, without logits.
+    layer and gate; `decisions` those of all images, on the CPU, without logits. Masks of activation gates, as large as
+    the features of all images, are bool.
     """
 
     macs: Tensor
@@ -60,6 +61,11 @@ class Evaluation:
         return float(self.correct.double().mean())
 
 
+def _kept(decisions: Decisions) -> Decisions:
+    masks = ((name, d.kind, d.mask.bool() if d.kind == "activation" else d.mask) for name, d in decisions.items())
+    return Decisions((name, Decision(kind, mask.cpu())) for name, kind, mask in masks)
+
+
 @torch.no_grad()
 def evaluate(
     network: nn.Module,
@@ -85,7 +91,7 @@ def evaluate(
                 logits, decided = network.decide(x)
                 cost = network.cost(decided)
                 macs.append(cost.macs.cpu())
-                decisions.append(decided.without_logits().to("cpu"))
+                decisions.append(_kept(decided))
                 for name, spent in cost.by_layer.items():
                     by_layer[name] = by_layer.get(name, 0) + int(spent.sum())
             else:

@@ -70,7 +70,7 @@ def gate_census(gates: Mapping[str, GateCensus], kind: str) -> Drawing | None:
     if not chosen:
         return None
     counts = list(chosen.values())
-    what = "tiles" if kind == "spatial" else "groups of channels"
+    what = {"spatial": "tiles", "channel": "groups of channels"}.get(kind, f"{kind}s")
 
     def paint(ax: "Axes") -> None:
         left = [0.0] * len(counts)

@@ -72,7 +72,7 @@ def write_report(
         "dense_macs": spending.dense,
         "stages": [(stage.name, panels) for stage in stages if (panels := figures.training_curves(stage))],
         "site_bars": figures.site_bars(costs),
-        "census": [(k, d) for k in ("spatial", "channel") if (d := figures.gate_census(counted, k))],
+        "census": [(k, d) for k in ("spatial", "channel", "activation") if (d := figures.gate_census(counted, k))],
         "histogram": figures.cost_histogram(spending, target),
         "difficulty": [] if images.difficulty is None else figures.by_difficulty(images.difficulty.cpu(), dense, gated),
         "gallery": gallery(network, gated, spending, images, mapped=MAPPED, extremes=EXTREMES),

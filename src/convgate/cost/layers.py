@@ -19,6 +19,9 @@ class LayerCost:
     positions of its output, only the open output channels, and reads only the open input channels:
     `positions`, `outputs` and `inputs` name the gates that say which, or are None where all are computed.
     Source of the rule: DGNet's code, `get_flops` of its blocks; groups are counted group by group.
+
+    Computed in part, every output activation sums over 1/`parts` of the input channels, and the open ones of the gate
+    `activations` over the rest as well. Such a layer has no other gate.
     """
 
     name: str
@@ -33,18 +36,42 @@ class LayerCost:
     outputs: str | None = None
     input_group: int = 1
     output_group: int = 1
+    activations: str | None = None
+    activation_group: int = 1
+    parts: int = 1
 
     @property
     def gated(self) -> bool:
         """Does the cost depend on decisions?"""
-        return any((self.positions, self.inputs, self.outputs))
+        return any((self.positions, self.inputs, self.outputs, self.activations))
 
     def count(self, decisions: Decisions, *, exact: bool) -> Tensor:
         """MACs per sample [N]: int64 if `exact`, else float and differentiable in the masks."""
+        if self.activations is not None:
+            open_ = self._open_activations(decisions[self.activations].mask, exact=exact)
+            base, rest = self._shares_of_an_activation()
+            return base * self.out_channels * self.size[0] * self.size[1] + rest * open_
         gates = [gate for gate in (self.positions, self.inputs, self.outputs) if gate]
         # Not in a mask's own dtype: sums in bfloat16 are rounded.
         masks = {gate: decisions[gate].mask.to(torch.int64 if exact else torch.float32) for gate in gates}
         return torch.as_tensor(self.kernel_area * self._open_positions(masks) * self._open_channel_pairs(masks))
+
+    def by_position(self, mask: Tensor) -> Tensor:
+        """MACs at each position of a layer that is computed in part, given its gate's mask: int64 [N, H, W]."""
+        base, rest = self._shares_of_an_activation()
+        open_ = expand_channels(mask.to(torch.int64), self.out_channels, self.activation_group).sum(1)
+        return base * self.out_channels + rest * open_
+
+    def _shares_of_an_activation(self) -> tuple[int, int]:
+        """MACs of one output activation: of the base path, and of the rest of the sum."""
+        inputs = self.in_channels // self.groups
+        base = self.kernel_area * (inputs // self.parts)
+        return base, self.kernel_area * inputs - base
+
+    def _open_activations(self, mask: Tensor, *, exact: bool) -> Tensor:
+        # Summed over positions first: the spread mask of a group gate is as large as the layer's output.
+        per_unit = mask.sum((2, 3), keepdim=True, dtype=torch.int64 if exact else torch.float32)
+        return expand_channels(per_unit, self.out_channels, self.activation_group).flatten(1).sum(1)
 
     def _open_positions(self, masks: Mapping[str, Tensor]) -> Tensor | int:
         if self.positions is None:

@@ -16,10 +16,10 @@ __all__ = ["Decision", "Decisions"]
 class Decision:
     """One gate's decision for a batch.
 
-    `kind` says what a mask entry stands for: "spatial" (a tile of positions; mask [N, 1, rows, columns]) or "channel"
-    (a group of channels; mask [N, groups, 1, 1]). `mask` is float and exactly 0 or 1 (in training some estimators also
-    return what lies between), differentiable in training; `logits` has its shape, or is None where the decision was
-    given rather than computed.
+    `kind` says what a mask entry stands for: "spatial" (a tile of positions; mask [N, 1, rows, columns]), "channel"
+    (a group of channels; mask [N, groups, 1, 1]) or "activation" (one position of a group of channels; mask
+    [N, groups, H, W]). `mask` is float and exactly 0 or 1 (in training some estimators also return what lies between),
+    differentiable in training; `logits` has its shape, or is None where the decision was given rather than computed.
     """
 
     kind: str
@@ -29,7 +29,8 @@ class Decision:
     @property
     def density(self) -> Tensor:
         """Open share per sample, float [N]."""
-        return self.mask.flatten(1).mean(1)
+        mask = self.mask if self.mask.is_floating_point() else self.mask.float()  # one that was stored may be bool
+        return mask.flatten(1).mean(1)
 
 
 class Decisions(Mapping[str, Decision]):

@@ -7,7 +7,14 @@ for some samples what lies between).
 import torch
 from torch import Tensor
 
-__all__ = ["decide", "improved_semhash", "logistic_straight_through", "threshold_straight_through"]
+__all__ = [
+    "above_half",
+    "decide",
+    "improved_semhash",
+    "logistic_straight_through",
+    "smooth_step",
+    "threshold_straight_through",
+]
 
 
 def decide(logits: Tensor) -> Tensor:
@@ -49,6 +56,25 @@ def improved_semhash(logits: Tensor, binary: Tensor, dropout: Tensor | float = 0
     hard = (noisy > 0).to(soft.dtype)
     mask = _straight_through(torch.where(binary.view(-1, *[1] * (logits.dim() - 1)), hard, soft), soft)
     return mask * (torch.rand_like(logits) >= dropout)
+
+
+def above_half(logits: Tensor, slope: float) -> Tensor:
+    """1 where sigmoid(slope * logits), as rounded, exceeds 1/2. Source: CGNet's code, `GreaterThan`.
+
+    Unlike `decide` it is closed at 0 and at positive logits so small that the sigmoid rounds to 1/2.
+    """
+    return (torch.sigmoid(slope * logits) - 0.5 > 0).to(logits.dtype)
+
+
+def smooth_step(logits: Tensor, slope: float, *, sparse: bool = False) -> Tensor:
+    """The decision `above_half`, with the gradient of sigmoid(slope * logits).
+
+    If `sparse`, the gradient is zero where that sigmoid is below 1/2: a closed gate learns from no output. Source:
+    CGNet's code, `GreaterThan` and `SparseGreaterThan`.
+    """
+    soft = torch.sigmoid(slope * logits)
+    hard = (soft - 0.5 > 0).to(soft.dtype)
+    return _straight_through(hard, torch.where(soft < 0.5, soft.detach(), soft) if sparse else soft)
 
 
 def _straight_through(hard: Tensor, soft: Tensor) -> Tensor:

@@ -2,12 +2,13 @@
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convgate.errors import InputError
 
-__all__ = ["ChannelHead", "LinearHead", "SpatialHead"]
+__all__ = ["ChannelHead", "LinearHead", "SpatialHead", "ThresholdHead"]
 
 
 class SpatialHead(nn.Module):
@@ -82,6 +83,31 @@ class LinearHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return self.linear(features)[:, :, None, None]
+
+
+class ThresholdHead(nn.Module):
+    """How far normalised partial sums exceed a learnable threshold per channel. [N, C, H, W] -> [N, groups, H, W].
+
+    The normalisation is a batch norm without affine parameters; `group` neighbouring channels (the last group may be
+    smaller) share the mean of their excesses. Source: CGNet's code, `CGConv2d` (group 1).
+    """
+
+    def __init__(self, channels: int, *, group: int = 1, threshold: float = 0.0) -> None:
+        super().__init__()
+        self.group = group
+        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.threshold = nn.Parameter(torch.full((channels,), float(threshold)))
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates per sample: none, comparing is not counted (nor is normalising, here as elsewhere)."""
+        return 0
+
+    def forward(self, partial: Tensor) -> Tensor:
+        excess = self.norm(partial) - self.threshold[:, None, None]
+        if self.group == 1:
+            return excess
+        return torch.stack([part.mean(1) for part in excess.split(self.group, 1)], 1)
 
 
 def _initialise(layer: nn.Conv2d | nn.Linear, bias: float) -> None:

@@ -4,7 +4,7 @@ from convgate.graph.build import gate, plan
 from convgate.graph.joins import Join, concatenations, dense_layers, residual_units
 from convgate.graph.method import Method
 from convgate.graph.network import GatedNetwork
-from convgate.graph.plan import TRUNK, GateSpec, MaskSpec, Plan, Site
+from convgate.graph.plan import TRUNK, GateSpec, MaskSpec, PartialSpec, Plan, Site
 from convgate.graph.skipping import LayerGates, layer_gates
 from convgate.graph.structure import Branch, Feature, Rejected, branches, features
 from convgate.graph.trace import Trace, trace
@@ -19,6 +19,7 @@ __all__ = [
     "LayerGates",
     "MaskSpec",
     "Method",
+    "PartialSpec",
     "Plan",
     "Rejected",
     "Site",

@@ -123,6 +123,9 @@ def _layer_cost(traced: Trace, node: str, name: str, gates: LayerGates | None) -
         outputs=gates.outputs.name if gates.outputs else None,
         input_group=inputs.group if inputs else 1,
         output_group=gates.outputs.group if gates.outputs else 1,
+        activations=gates.activations.name if gates.activations else None,
+        activation_group=gates.activations.group if gates.activations else 1,
+        parts=gates.partial.parts if gates.partial else 1,
     )
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import fx
 
-from convgate.gating import average_pool, mask_channels, mask_positions
-from convgate.graph.plan import TRUNK, GateSpec, Plan
+from convgate.gating import average_pool, base_path, complete, mask_channels, mask_positions
+from convgate.graph.plan import TRUNK, GateSpec, PartialSpec, Plan
 
 __all__ = ["GATES", "compile_forward", "insert_gates", "mask_of"]
 
@@ -36,7 +36,8 @@ def insert_gates(
     """
     copied: dict[fx.Node, fx.Node] = {}
     gated = fx.Graph()
-    output = gated.graph_copy(graph, copied)
+    # Made at once, so that what takes a node's place takes it here, too, where the model returns that node.
+    returned = gated.output((gated.graph_copy(graph, copied), ()))
     here = {name: copied[node] for name, node in nodes.items() if node in copied}
     gates = plan.gates
     image = next(node for node in gated.nodes if node.op == "placeholder")
@@ -47,6 +48,7 @@ def insert_gates(
     masks: dict[str, fx.Node] = {}
     results: dict[str, fx.Node] = {}
     last_placeholder = given[gates[-1].name]
+    partials = {partial.node: partial for partial in plan.partials}
     readers = [gate for gate in gates if gate.reads == TRUNK]
     if readers:
         # First of all, from the images as they come.
@@ -54,35 +56,33 @@ def insert_gates(
             both = gated.call_module(TRUNK, (image,))
             features, shared = (gated.call_function(operator.getitem, (both, i)) for i in range(2))
         for gate in readers:
-            _decide(gated, gate, (features, given[gate.name], shared), shared, results, masks)
+            results[gate.name], masks[gate.name] = _decide(gated, gate, (features, given[gate.name], shared), shared)
     for name, node in list(here.items()):
         for spec in (m for site in plan.sites for m in site.masks if m.node == name and (m.training or not training)):
             node = _mask(gated, node, masks[spec.gate], next(g for g in gates if g.name == spec.gate))
         place = last_placeholder if node is image else node
-        readers = [gate for gate in gates if gate.reads == name]
+        if name in partials:
+            gate = next(g for g in gates if g.name == partials[name].gate)
+            conv = here[partials[name].conv]
+            results[gate.name] = _complete(gated, node, conv, partials[name], gate, given[gate.name])
+        readers = [gate for gate in gates if gate.reads == name and gate.kind != "activation"]
         pooled = _pool(gated, node, place, {gate.pooled for gate in readers}, shapes.get(name, ()))
         for gate in readers:
             feature = pooled[gate.pooled]
-            after = place if feature is image else feature
-            _decide(gated, gate, (feature, given[gate.name]), after, results, masks)
-    gated.output((output, tuple(results[g.name] for g in gates)))
+            arguments, after = (feature, given[gate.name]), place if feature is image else feature
+            results[gate.name], masks[gate.name] = _decide(gated, gate, arguments, after)
+    output, _ = returned.args[0]
+    returned.args = ((output, tuple(results[g.name] for g in gates)),)
     gated.lint()
     return gated
 
 
-def _decide(
-    graph: fx.Graph,
-    gate: GateSpec,
-    arguments: tuple[fx.Node, ...],
-    after: fx.Node,
-    results: dict[str, fx.Node],
-    masks: dict[str, fx.Node],
-) -> None:
-    """Insert the gate's call after a node; note its result and its mask."""
+def _decide(graph: fx.Graph, gate: GateSpec, arguments: tuple[fx.Node, ...], after: fx.Node) -> tuple[fx.Node, fx.Node]:
+    """Insert the gate's call after a node: what it returns, and the mask in that."""
     with graph.inserting_after(after):
-        results[gate.name] = graph.call_module(f"{GATES}.{gate.name}", arguments)
-    with graph.inserting_after(results[gate.name]):
-        masks[gate.name] = graph.call_function(mask_of, (results[gate.name],))
+        result = graph.call_module(f"{GATES}.{gate.name}", arguments)
+    with graph.inserting_after(result):
+        return result, graph.call_function(mask_of, (result,))
 
 
 def mask_of(result: tuple[Any, Any]) -> Any:
@@ -118,6 +118,29 @@ def _mask(graph: fx.Graph, node: fx.Node, mask: fx.Node, gate: GateSpec) -> fx.N
             masked = graph.call_function(mask_channels, (node, mask, gate.group))
     node.replace_all_uses_with(masked, delete_user_cb=lambda user: user is not masked)
     return masked
+
+
+def _complete(
+    graph: fx.Graph, node: fx.Node, conv: fx.Node, partial: PartialSpec, gate: GateSpec, given: fx.Node
+) -> fx.Node:
+    """Put the base path of `conv` and its gate beside `node`, and the combined output in its place; the gate's result.
+
+    The base path reads the convolution itself, so its weights stay where they are.
+    """
+    with graph.inserting_after(node):
+        layer = graph.get_attr(str(conv.target))
+    with graph.inserting_after(layer):
+        how = partial.parts, partial.grouped, partial.shuffled
+        base = graph.call_function(base_path, (conv.all_input_nodes[0], layer, *how))
+    result, mask = _decide(graph, gate, (base, given), base)
+    last = mask
+    if partial.norm:
+        with graph.inserting_after(mask):
+            last = base = graph.call_module(f"{GATES}.{partial.base_norm}", (base,))
+    with graph.inserting_after(last):
+        combined = graph.call_function(complete, (node, base, mask, gate.group))
+    node.replace_all_uses_with(combined, delete_user_cb=lambda user: user is not combined)
+    return result
 
 
 def compile_forward(graph: fx.Graph, name: str) -> Callable[..., Any]:

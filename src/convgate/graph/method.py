@@ -2,7 +2,7 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -41,6 +41,13 @@ class Method(ABC):
 
         `decisions` are those of one training batch; `progress` is the share of the training done, in [0, 1).
         """
+
+    def regularise(self, gates: Iterable[tuple[str, Gate]]) -> dict[str, Tensor]:
+        """Further terms, each a scalar, that depend on the gates' parameters alone: none, unless a method has some.
+
+        `gates` are what `GatedNetwork.gate_modules` yields.
+        """
+        return {}
 
     def trunk(self, example: tuple[int, ...]) -> nn.Module | None:
         """A new sub-network that several gates share, for images of the example's shape; None if there is none.

@@ -47,6 +47,9 @@ class GatedNetwork(nn.Module):
         gates = nn.Module()
         for spec in plan.gates:
             _nest(gates, spec.name, method.gate(spec))
+        for partial in plan.partials:
+            if partial.norm:
+                _nest(gates, partial.base_norm, _renewed(trace, partial.norm))
         trunk = method.trunk(trace.example)
         if trunk is not None:
             _, _, name = TRUNK.partition(".")
@@ -57,6 +60,7 @@ class GatedNetwork(nn.Module):
         evaluation = {node.name: node for node in trace.evaluation.nodes}
         counterparts = trace.counterparts()
         needed = {m.node for site in plan.sites for m in site.masks} | {g.reads for g in plan.gates}
+        needed |= {p.node for p in plan.partials}
         needed.discard(TRUNK)
         absent = [name for name in needed if name not in counterparts]
         if absent:
@@ -137,6 +141,7 @@ class GatedNetwork(nn.Module):
     def closed_decisions(self, n: int) -> Decisions:
         """Decisions that close every gate, for a batch of `n`: the shortcut path alone where branches have spatial
         gates; elsewhere gated features are zero and the layers behind them compute what they make of zeros.
+        Convolutions that are computed in part give their base path.
         """
         return self._uniform_decisions(n, 0.0)
 
@@ -236,6 +241,14 @@ def _register(network: nn.Module, name: str, value: Any) -> None:
     else:
         tensor, persistent = value
         network.register_buffer(name, tensor, persistent=persistent)
+
+
+def _renewed(trace: Trace, norm: str) -> nn.Module:
+    """A batch norm that scales and shifts as the one at the node `norm` does, with statistics of its own to come."""
+    layer = copy.deepcopy(trace.layer(trace.node(norm)))
+    assert isinstance(layer, nn.BatchNorm2d)
+    layer.reset_running_stats()
+    return layer
 
 
 def _nest(root: nn.Module, path: str, leaf: nn.Module) -> None:

@@ -9,7 +9,7 @@ from convgate.cost import Ledger
 from convgate.graph.structure import Rejected
 from convgate.models import ModelSpec
 
-__all__ = ["TRUNK", "GateSpec", "MaskSpec", "Plan", "Site"]
+__all__ = ["TRUNK", "GateSpec", "MaskSpec", "PartialSpec", "Plan", "Site"]
 
 TRUNK = "gates.shared_trunk"
 """What a gate reads that reads the method's trunk (see `Method.trunk`); also the trunk's place in a gated network."""
@@ -20,8 +20,9 @@ class GateSpec:
     """One gate: what it decides about, what it reads, and the shape [units...] of its mask without the batch.
 
     `reads` is a node name of the evaluation graph and `channels` the number of channels there; its head sees the
-    means over a grid of tiles, `pooled`. Or `reads` is `TRUNK` and the head sees the trunk's `channels` features.
-    `group` is how many channels share one mask entry (channel gates).
+    means over a grid of tiles, `pooled`. Or `reads` is `TRUNK` and the head sees the trunk's `channels` features. Of an
+    activation gate, `reads` is the convolution whose partial sums its head sees, position by position. `group` is how
+    many channels share one mask entry (channel and activation gates).
     """
 
     name: str
@@ -48,11 +49,39 @@ class MaskSpec:
 
 
 @dataclass(frozen=True)
+class PartialSpec:
+    """A convolution is completed only where its (activation) gate is open; elsewhere its output is the base path's.
+
+    The base path sums over 1/`parts` of the input channels: the same first chunk for all outputs or, if `grouped`,
+    chunk i for the i-th chunk of the outputs; of channels in shuffled order, if `shuffled`. See `gating.base_path`.
+    Where `norm`, the node of the batch norm that follows, is named, the base path goes through a batch norm of its own,
+    and full and base path are combined after the two.
+    """
+
+    gate: str
+    conv: str
+    parts: int
+    grouped: bool = False
+    shuffled: bool = False
+    norm: str | None = None
+
+    @property
+    def node(self) -> str:
+        """The node whose output is replaced by the combined one."""
+        return self.norm or self.conv
+
+    @property
+    def base_norm(self) -> str:
+        """The base path's batch norm, as a name under the gates."""
+        return f"{self.gate}.base_norm"
+
+
+@dataclass(frozen=True)
 class Site:
-    """A place in the model that is gated as one: a residual branch or an intermediate feature.
+    """A place in the model that is gated as one: a residual branch, an intermediate feature or one convolution.
 
     `convs` are the nodes of its convolutions and `output` the shape that it computes; `skipped` says what of it has no
-    gate of its own, and why.
+    gate of its own, and why. `partials` are the convolutions that are computed in part.
     """
 
     name: str
@@ -61,6 +90,7 @@ class Site:
     gates: tuple[GateSpec, ...]
     masks: tuple[MaskSpec, ...]
     skipped: tuple[Rejected, ...] = ()
+    partials: tuple[PartialSpec, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,6 +116,11 @@ class Plan:
     def gates(self) -> tuple[GateSpec, ...]:
         """All gates, in the order of the sites."""
         return tuple(gate for site in self.sites for gate in site.gates)
+
+    @property
+    def partials(self) -> tuple[PartialSpec, ...]:
+        """All convolutions that are computed in part, in the order of the sites."""
+        return tuple(partial for site in self.sites for partial in site.partials)
 
     def summary(self) -> str:
         """One line: sites, gates, dense MACs and the share of them that is gated."""
@@ -141,4 +176,7 @@ class Plan:
 
 
 def _units(gate: GateSpec) -> str:
-    return f"{gate.shape[1]}x{gate.shape[2]} tiles" if gate.kind == "spatial" else f"{gate.units}"
+    if gate.kind == "channel":
+        return f"{gate.units}"
+    sizes = gate.shape[1:] if gate.kind == "spatial" else gate.shape
+    return "x".join(map(str, sizes)) + (" tiles" if gate.kind == "spatial" else "")

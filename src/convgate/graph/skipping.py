@@ -2,14 +2,14 @@
 
 A convolution need not compute the positions and output channels that a mask zeroes at the end of its
 conv(+norm)(+activation), nor read the input channels that a mask zeroed before it. A convolution whose output only a
-depthwise convolution reads need not compute the channels that are closed there. That is all; what is not derived here
-is computed, and counted, in full.
+depthwise convolution reads need not compute the channels that are closed there. One that is computed in part need not
+complete its closed activations. That is all; what is not derived here is computed, and counted, in full.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from convgate.graph.plan import GateSpec, Site
+from convgate.graph.plan import GateSpec, PartialSpec, Site
 from convgate.graph.structure import Feature, chain_end
 from convgate.graph.trace import Trace
 
@@ -18,14 +18,19 @@ __all__ = ["LayerGates", "layer_gates"]
 
 @dataclass(frozen=True)
 class LayerGates:
-    """The gates that decide what of one convolution is computed; see `convgate.cost.LayerCost`."""
+    """The gates that decide what of one convolution is computed; see `convgate.cost.LayerCost`.
+
+    `activations` is the gate of the part of the sum that is not the base path's, `partial`.
+    """
 
     positions: GateSpec | None = None
     inputs: GateSpec | None = None
     outputs: GateSpec | None = None
+    activations: GateSpec | None = None
+    partial: PartialSpec | None = None
 
 
-def layer_gates(trace: Trace, sites: Iterable[Site], found: Iterable[Feature]) -> Mapping[str, LayerGates]:
+def layer_gates(trace: Trace, sites: Sequence[Site], found: Iterable[Feature]) -> Mapping[str, LayerGates]:
     """Convolution (node name) -> its gates, for all that the sites' masks reach."""
     gates = {gate.name: gate for site in sites for gate in site.gates}
     masked: dict[tuple[str, str], GateSpec] = {}
@@ -45,4 +50,6 @@ def layer_gates(trace: Trace, sites: Iterable[Site], found: Iterable[Feature]) -
             layers[conv] = replace(layers[conv], outputs=gate)
         for conv in feature.readers:
             layers[conv] = replace(layers[conv], inputs=gate)
+    for partial in (partial for site in sites for partial in site.partials):
+        layers[partial.conv] = replace(layers[partial.conv], activations=gates[partial.gate], partial=partial)
     return {conv: gates for conv, gates in layers.items() if gates != LayerGates()}

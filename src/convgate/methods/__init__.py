@@ -6,6 +6,8 @@ from typing import Any
 from convgate.errors import InputError
 from convgate.graph import Method
 from convgate.methods.batch_shaping import BatchShaping
+from convgate.methods.cgnet_weights import load_cgnet_weights
+from convgate.methods.channel_gating import ChannelGating
 from convgate.methods.combined import Combined
 from convgate.methods.dgnet_weights import load_dgnet_weights
 from convgate.methods.dual_gating import DualGating
@@ -15,19 +17,22 @@ from convgate.methods.layer_skipping import LayerSkipping
 __all__ = [
     "METHODS",
     "BatchShaping",
+    "ChannelGating",
     "Combined",
     "DualGating",
     "GlobalGater",
     "LayerSkipping",
     "Method",
     "create",
+    "load_cgnet_weights",
     "load_dgnet_weights",
     "load_gater_weights",
     "option_names",
 ]
 
 METHODS: dict[str, type[Method]] = {
-    method.__name__: method for method in (DualGating, GlobalGater, BatchShaping, LayerSkipping, Combined)
+    method.__name__: method
+    for method in (DualGating, ChannelGating, GlobalGater, BatchShaping, LayerSkipping, Combined)
 }
 
 

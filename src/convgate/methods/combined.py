@@ -1,6 +1,6 @@
 """One method's gates with other methods' penalties on top, e.g. batch shaping of dual gating's channel gates."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,15 +63,23 @@ class Combined(Method):
         self.parts[0].load_pretrained(network, state)
 
     def penalty(self, decisions: Decisions, ledger: Ledger, progress: float) -> dict[str, Tensor]:
-        terms: dict[str, Tensor] = {}
-        for part in self.parts:
-            for name, term in part.penalty(decisions, ledger, progress).items():
-                terms[name] = terms[name] + term if name in terms else term
-        return terms
+        return _added(part.penalty(decisions, ledger, progress) for part in self.parts)
+
+    def regularise(self, gates: Iterable[tuple[str, Gate]]) -> dict[str, Tensor]:
+        gates = list(gates)
+        return _added(part.regularise(gates) for part in self.parts)
 
     def describe(self) -> dict[str, Any]:
         gates, *penalties = (part.describe() for part in self.parts)
         return {"name": type(self).__name__, "options": {"gates": gates, "penalties": penalties}}
+
+
+def _added(groups: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    terms: dict[str, Tensor] = {}
+    for group in groups:
+        for name, term in group.items():
+            terms[name] = terms[name] + term if name in terms else term
+    return terms
 
 
 def _method(given: Any) -> Method:

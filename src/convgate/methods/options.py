@@ -41,10 +41,11 @@ class OptionChecks:
         )
         self._require(valid, option, "a mapping from names to numbers in [0, 1]")
 
-    def sizes(self, *options: str) -> None:
-        """Whole numbers of at least 1."""
+    def sizes(self, *options: str, least: int = 1) -> None:
+        """Whole numbers of at least `least`."""
         for option in options:
-            self._require(_is_size(getattr(self._method, option)), option, "a whole number of at least 1")
+            value = getattr(self._method, option)
+            self._require(_is_size(value) and value >= least, option, f"a whole number of at least {least}")
 
     def size_or_sizes_by_number(self, option: str) -> None:
         """A size, or a mapping from whole numbers to sizes; the field is set to one whose keys are numbers.
@@ -68,6 +69,19 @@ class OptionChecks:
     def choice(self, option: str, *allowed: str) -> None:
         """One of a few words."""
         self._require(getattr(self._method, option) in allowed, option, f"one of {', '.join(allowed)}")
+
+    def choice_or_names(self, option: str, *allowed: str) -> None:
+        """One of a few words, or names of layers; the field is then set to a tuple of them.
+
+        Plain-data formats turn tuples into lists.
+        """
+        value = getattr(self._method, option)
+        if isinstance(value, tuple | list):
+            valid = bool(value) and all(isinstance(name, str) for name in value)
+            self._require(valid, option, f"one of {', '.join(allowed)}, or a list of at least one layer's name")
+            object.__setattr__(self._method, option, tuple(value))
+        else:
+            self._require(value in allowed, option, f"one of {', '.join(allowed)}, or a list of layers' names")
 
     def _number(self, option: str) -> float:
         value = getattr(self._method, option)

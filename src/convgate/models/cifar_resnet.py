@@ -1,8 +1,12 @@
-"""The CIFAR ResNets: three stages of 16, 32 and 64 channels, n basic blocks each, 6n + 2 layers.
+"""The CIFAR ResNets: stages of n basic blocks each, every stage twice as wide as the one before.
 
-He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, CVPR 2016, section 4.2. Two shortcuts where the shape
-changes: option A (subsample, pad with zero channels; the paper's choice for CIFAR) and option B (1x1 convolution and
-batch norm; DGNet's choice). Layer names are torchvision's.
+He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, CVPR 2016, section 4.2: three stages of 16, 32 and 64
+channels, 6n + 2 layers. Two shortcuts where the shape changes: option A (subsample, pad with zero channels; the paper's
+choice for CIFAR) and option B (1x1 convolution and batch norm; DGNet's and GaterNet's choice). Layer names are
+torchvision's.
+
+With four stages of 64 to 512 channels, 8n + 2 layers, it is the ImageNet ResNet-18 behind a 3x3 stem without pooling,
+which is what papers mean by a "ResNet-18" for CIFAR.
 """
 
 from typing import Any, Literal
@@ -12,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convgate.errors import InputError
+from convgate.models.parts import SqueezeExcite, initialise, require_sizes
 
 __all__ = ["CifarResNet"]
 
@@ -20,11 +25,13 @@ class CifarResNet(nn.Module):
     """A CIFAR ResNet. Images float [N, 3, H, W] (H, W at least 4; 32 in the paper) -> logits [N, num_classes].
 
     Args:
-        depth: 6n + 2, e.g. 20, 32, 44, 56, 110.
+        depth: 2n * stages + 2: with 3 stages 20, 32, 44, 56, 110, ..; with 4 stages 18, ..
         num_classes: number of logits.
         shortcut: "A" or "B", see above.
-        width: channels of the first stage.
+        width: channels of the first stage; None for 16 with three stages, 64 with four.
         stem_stride: stride of the first convolution; 2 suits images larger than CIFAR's.
+        stages: 3 or 4.
+        squeeze: squeeze-and-excitation in every block, with this reduction; None for none.
 
     """
 
@@ -33,52 +40,61 @@ class CifarResNet(nn.Module):
         depth: int = 20,
         num_classes: int = 10,
         shortcut: Literal["A", "B"] = "B",
-        width: int = 16,
+        width: int | None = None,
         stem_stride: int = 1,
+        stages: int = 3,
+        squeeze: int | None = None,
     ) -> None:
         super().__init__()
-        if depth < 8 or (depth - 2) % 6:
-            raise InputError(f"CifarResNet(depth={depth}): the depth is 6n + 2, e.g. 20, 32, 44, 56 or 110")
+        if stages not in (3, 4):
+            raise InputError(f"CifarResNet(stages={stages!r}): a CIFAR ResNet has 3 stages, or 4 as ResNet-18")
+        if depth < 2 * stages + 2 or (depth - 2) % (2 * stages):
+            examples = "20, 32, 44, 56 or 110" if stages == 3 else "10, 18 or 26"
+            raise InputError(f"CifarResNet(depth={depth}): the depth is {2 * stages}n + 2, e.g. {examples}")
         if shortcut not in ("A", "B"):
             raise InputError(f"CifarResNet(shortcut={shortcut!r}): choose 'A' (zero padding) or 'B' (1x1 convolution)")
-        if min(num_classes, width, stem_stride) < 1:
-            raise InputError(
-                f"CifarResNet(num_classes={num_classes}, width={width}, stem_stride={stem_stride}): each is at least 1"
-            )
+        width = (16 if stages == 3 else 64) if width is None else width
+        require_sizes(self, num_classes=num_classes, width=width, stem_stride=stem_stride)
+        if squeeze is not None:
+            require_sizes(self, squeeze=squeeze)
         self.options: dict[str, Any] = {
             "depth": depth,
             "num_classes": num_classes,
             "shortcut": shortcut,
             "width": width,
             "stem_stride": stem_stride,
+            "stages": stages,
+            "squeeze": squeeze,
         }
-        blocks = (depth - 2) // 6
+        blocks = (depth - 2) // (2 * stages)
         self.conv1 = nn.Conv2d(3, width, 3, stem_stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
-        self.layer1 = _stage(width, width, blocks, 1, shortcut)
-        self.layer2 = _stage(width, 2 * width, blocks, 2, shortcut)
-        self.layer3 = _stage(2 * width, 4 * width, blocks, 2, shortcut)
+        self.layer1 = _stage(width, width, blocks, 1, shortcut, squeeze)
+        self.layer2 = _stage(width, 2 * width, blocks, 2, shortcut, squeeze)
+        self.layer3 = _stage(2 * width, 4 * width, blocks, 2, shortcut, squeeze)
+        self.layer4 = _stage(4 * width, 8 * width, blocks, 2, shortcut, squeeze) if stages == 4 else None
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(4 * width, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self.fc = nn.Linear((4 if stages == 3 else 8) * width, num_classes)
+        initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
+        if self.layer4 is not None:
+            x = self.layer4(x)
         return self.fc(torch.flatten(self.avgpool(x), 1))
 
 
 class _BasicBlock(nn.Module):
-    def __init__(self, inputs: int, outputs: int, stride: int, shortcut: str) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, shortcut: str, squeeze: int | None) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(outputs)
         self.relu = nn.ReLU(inplace=True)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
+        self.se = None if squeeze is None else SqueezeExcite(outputs, squeeze)
         self.downsample: nn.Module | None = None
         if stride != 1 or inputs != outputs:
             self.downsample = (
@@ -90,6 +106,8 @@ class _BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
+        if self.se is not None:
+            y = self.se(y)
         return self.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
@@ -108,6 +126,6 @@ class _PaddedSubsample(nn.Module):
         return f"channels={self.channels}, stride={self.stride}"
 
 
-def _stage(inputs: int, outputs: int, blocks: int, stride: int, shortcut: str) -> nn.Sequential:
-    first = _BasicBlock(inputs, outputs, stride, shortcut)
-    return nn.Sequential(first, *(_BasicBlock(outputs, outputs, 1, shortcut) for _ in range(blocks - 1)))
+def _stage(inputs: int, outputs: int, blocks: int, stride: int, shortcut: str, squeeze: int | None) -> nn.Sequential:
+    first = _BasicBlock(inputs, outputs, stride, shortcut, squeeze)
+    return nn.Sequential(first, *(_BasicBlock(outputs, outputs, 1, shortcut, squeeze) for _ in range(blocks - 1)))

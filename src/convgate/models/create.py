@@ -10,14 +10,28 @@ import torch
 from torch import nn
 
 from convgate.errors import InputError
+from convgate.models.cifar_mobilenet import CifarMobileNetV1
 from convgate.models.cifar_resnet import CifarResNet
+from convgate.models.cifar_vgg import CifarVGG16
+from convgate.models.densenet_bc import DenseNetBC
+from convgate.models.preact_resnet import PreActResNet
+from convgate.models.shake_shake import ShakeShake
 
 __all__ = ["OWN", "ModelSpec", "create", "identify"]
 
-OWN: dict[str, Callable[..., nn.Module]] = {
-    f"cifar_resnet{depth}": partial(CifarResNet, depth) for depth in (8, 14, 20, 32, 44, 56, 110)
+OWN: dict[str, "partial[Any]"] = {
+    **{f"cifar_resnet{depth}": partial(CifarResNet, depth=depth, stages=3) for depth in (8, 14, 20, 32, 44, 56, 110)},
+    "cifar_resnet18": partial(CifarResNet, depth=18, stages=4),
+    **{f"cifar_preact_resnet{depth}": partial(PreActResNet, depth=depth) for depth in (11, 110, 164)},
+    **{
+        f"cifar_densenet_bc{depth}_{growth}": partial(DenseNetBC, depth=depth, growth=growth)
+        for depth, growth in ((100, 12), (250, 24), (190, 40))
+    },
+    **{f"cifar_shake_shake26_2x{width}d": partial(ShakeShake, depth=26, width=width) for width in (32, 64, 96)},
+    "cifar_vgg16": partial(CifarVGG16),
+    "cifar_mobilenet_v1": partial(CifarMobileNetV1),
 }
-"""convgate's own models by name."""
+"""convgate's own models by name. What a name fixes is no option of it."""
 
 _FOREIGN_OPTIONS = ("num_classes", "in_chans")
 # Options that reach torchvision or timm: those that a checkpoint may name without anything being fetched or unpickled.
@@ -48,7 +62,7 @@ def create(name: str, **options: Any) -> nn.Module:
     """
     if name in OWN:
         builder: Callable[..., nn.Module] = OWN[name]
-        allowed = [p for p in inspect.signature(CifarResNet).parameters if p != "depth"]
+        allowed = [p for p in inspect.signature(OWN[name].func).parameters if p not in OWN[name].keywords]
     elif name.startswith("timm/"):
         builder, allowed = _timm_builder(name.removeprefix("timm/")), list(_FOREIGN_OPTIONS)
     else:
@@ -69,9 +83,13 @@ def identify(model: nn.Module) -> ModelSpec | None:
 
 def _candidates(model: nn.Module) -> list[ModelSpec]:
     home = type(model).__module__
-    if isinstance(model, CifarResNet):
-        own = dict(model.options)
-        return [ModelSpec(f"cifar_resnet{own.pop('depth')}", own)]
+    if type(model) in {builder.func for builder in OWN.values()}:
+        own: dict[str, Any] = vars(model)["options"]
+        return [
+            ModelSpec(name, {key: value for key, value in own.items() if key not in builder.keywords})
+            for name, builder in OWN.items()
+            if builder.func is type(model) and builder.keywords.items() <= own.items()
+        ]
     if home.startswith("timm.models."):
         name = (getattr(model, "pretrained_cfg", None) or {}).get("architecture")
         classes = getattr(model, "num_classes", None)

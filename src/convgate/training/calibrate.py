@@ -125,7 +125,7 @@ class _Search:
             _, decisions = self.network.decide(batch.to(self.before[0].device))
             for number, decision in enumerate(decisions.values()):
                 assert decision.logits is not None
-                open_ = decision.logits >= 0
+                open_ = decision.mask > 0
                 far = torch.full_like(decision.logits, _REACH)
                 below[number] = max(below[number], float(torch.where(open_, -far, decision.logits).max()))
                 above[number] = min(above[number], float(torch.where(open_, decision.logits, far).min()))

@@ -18,6 +18,7 @@ from convgate.data import Batches, Splits
 from convgate.errors import RecipeError
 from convgate.methods import Method
 from convgate.training.callbacks import History
+from convgate.training.distil import Teacher
 from convgate.training.module import TrainingModule
 from convgate.training.recipe import Hardware, Recipe, Stage
 
@@ -34,6 +35,7 @@ def fit(
     folder: Path,
     *,
     method: Method | None = None,
+    teacher: Teacher | None = None,
     say: Callable[[str], None] = lambda line: None,
     progress_bar: bool = True,
 ) -> L.Trainer:
@@ -54,6 +56,7 @@ def fit(
         recipe.augmentation,
         seed=recipe.seed,
         method=method,
+        teacher=teacher,
         channels_last=hardware.channels_last,
     )
     keep = ModelCheckpoint(folder, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)

@@ -1,4 +1,7 @@
-"""The Lightning module: task loss plus the method's penalty, with noise that depends on seed, epoch and step alone."""
+"""The Lightning module: task loss plus the method's terms plus a teacher's.
+
+Noise depends on seed, epoch and step alone.
+"""
 
 import random
 from typing import Any
@@ -11,6 +14,7 @@ from torch import Tensor, nn
 from convgate.data import Augmentation, ImageSet, normalise
 from convgate.graph import GatedNetwork
 from convgate.methods import Method
+from convgate.training.distil import Teacher
 from convgate.training.optimise import learning_rate_factor, make_optimiser
 from convgate.training.recipe import Stage
 
@@ -30,6 +34,7 @@ class TrainingModule(L.LightningModule):
         augmentation: of training batches.
         seed: see above.
         method: whose penalty is added to the cross-entropy.
+        teacher: whose predictions the network learns to match, too.
         channels_last: keep images as NHWC in memory.
 
     """
@@ -43,6 +48,7 @@ class TrainingModule(L.LightningModule):
         *,
         seed: int = 0,
         method: Method | None = None,
+        teacher: Teacher | None = None,
         channels_last: bool = True,
     ) -> None:
         super().__init__()
@@ -52,16 +58,22 @@ class TrainingModule(L.LightningModule):
         self.augmentation = augmentation
         self.seed = seed
         self.method = method
+        self.teacher = teacher
         self.sums: dict[str, Tensor | float] = {}
         self.steps = 0
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        if teacher is not None:
+            teacher.network.to(memory_format=self.memory_format)
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         images, labels = batch
         seed = self._seed_of_step(index)
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
-        logits, terms = self._forward(self._prepare(self.augmentation(images, generator)))
+        x = self._prepare(self.augmentation(images, generator))
+        logits, terms = self._forward(x)
+        if self.teacher is not None:
+            terms["distillation"] = self.teacher.term(x, logits)
         terms["cross_entropy"] = F.cross_entropy(logits.float(), labels, label_smoothing=self.stage.label_smoothing)
         loss = torch.stack([term for name, term in terms.items() if name != "macs_ratio"]).sum()
         for name, term in {**terms, "loss": loss}.items():
@@ -117,6 +129,7 @@ class TrainingModule(L.LightningModule):
             return self.network(x), {}
         logits, decisions = self.network.decide(x)
         terms = self.method.penalty(decisions, self.network.ledger, self.progress)
+        terms |= self.method.regularise(self.network.gate_modules())
         terms["macs_ratio"] = self.network.cost(decisions.detach()).ratio.mean()
         return logits, terms
 

@@ -3,6 +3,7 @@
 A recipe is a YAML file whose keys are the fields below; `convgate train FILE --gated.epochs 3` overrides any of them.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DataChoice",
+    "Distillation",
     "Hardware",
     "MethodChoice",
     "ModelChoice",
@@ -65,7 +67,7 @@ class MethodChoice:
     """Which gating method.
 
     Args:
-        name: DualGating, GlobalGater, BatchShaping, LayerSkipping, Combined.
+        name: of the method's class: DualGating, ChannelGating, GlobalGater, BatchShaping, LayerSkipping, Combined.
         options: of the method's class.
         weights: a safetensors file that a part of the method starts from (GlobalGater: its gater's network).
 
@@ -116,6 +118,26 @@ class Stage:
         _require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "in [0, 1)")
 
 
+@dataclass(frozen=True)
+class Distillation:
+    """A teacher in gated training: adds weight * T^2 * KL(teacher || network), both softened by the temperature T.
+
+    Args:
+        weight: of the term; 0: no teacher.
+        temperature: T.
+        teacher: another network of the same classes, with weights of its own; none: the recipe's dense network.
+
+    """
+
+    weight: float = 0.0
+    temperature: float = 1.0
+    teacher: ModelChoice | None = None
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.weight < math.inf, "weight", self.weight, "at least 0, and finite")
+        _require(0 < self.temperature < math.inf, "temperature", self.temperature, "above 0, and finite")
+
+
 _ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 
 
@@ -158,6 +180,7 @@ class Recipe:
         dense: training before gating (0 epochs: start from model.weights, or from scratch).
         method: how it is gated.
         gated: training after gating.
+        distillation: a teacher in gated training.
         budget: share of the dense MACs to calibrate to after training; none: the logits stay as trained.
         calibration_images: how many training images to calibrate on.
         seed: of everything random.
@@ -172,6 +195,7 @@ class Recipe:
     dense: Stage = field(default_factory=Stage)
     method: MethodChoice = field(default_factory=MethodChoice)
     gated: Stage = field(default_factory=Stage)
+    distillation: Distillation = field(default_factory=Distillation)
     budget: float | None = None
     calibration_images: int = 2000
     seed: int = 0

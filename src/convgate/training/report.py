@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from convgate.analysis import StageCurves, write_report
+from convgate.training.recipe import Recipe
 from convgate.training.run import Run
 
 __all__ = ["write_run_report"]
@@ -48,6 +49,14 @@ def _latency(latency: Mapping[str, Any] | None) -> str:
     )
 
 
+def _distillation(recipe: Recipe) -> str:
+    chosen = recipe.distillation
+    if not chosen.weight:
+        return "none"
+    teacher = chosen.teacher.name if chosen.teacher else "the dense network"
+    return f"from {teacher}, weight {chosen.weight:g}, temperature {chosen.temperature:g}"
+
+
 def _notes(run: Run) -> Mapping[str, str]:
     recipe, metrics = run.recipe, run.metrics
     options = ", ".join(f"{name}={value}" for name, value in recipe.method.options.items())
@@ -56,6 +65,7 @@ def _notes(run: Run) -> Mapping[str, str]:
         "Method": f"{recipe.method.name}({options})",
         "Dense training": f"{recipe.dense.epochs} epochs on {len(run.splits.train):,} images",
         "Gated training": f"{recipe.gated.epochs} more epochs, from the dense weights",
+        "Distillation": _distillation(recipe),
         "Calibration": f"to {recipe.budget:.0%} on training images" if recipe.budget else "none",
         "Test images": f"{len(run.splits.test):,}, used for nothing but this evaluation",
         "Latency": _latency(metrics.get("latency")),

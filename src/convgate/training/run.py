@@ -28,9 +28,10 @@ from convgate.methods import Method
 from convgate.methods import create as create_method
 from convgate.models import create as create_model
 from convgate.training.calibrate import calibrate
+from convgate.training.distil import Teacher
 from convgate.training.fit import evaluation_device, fit
 from convgate.training.folder import RunFolder
-from convgate.training.recipe import Recipe
+from convgate.training.recipe import ModelChoice, Recipe
 from convgate.weights import load_weights, read_tensors
 
 __all__ = ["Run", "run"]
@@ -80,13 +81,15 @@ def run(
     splits = load_data(recipe.data.name, **recipe.data.options)
     method = create_method(recipe.method.name, recipe.method.options)
     torch.manual_seed(recipe.seed)
-    dense = create_model(recipe.model.name, **recipe.model.options)
-    if recipe.model.weights:
-        load_weights(dense, recipe.model.weights, recipe.model.rename)
-    _check_classifies(dense, splits)
+    dense = _create(recipe.model)
+    outputs = _check_classifies(dense, splits, "model")
+    teacher = _other_teacher(recipe, splits, outputs)
     settings = {"say": say, "progress_bar": progress_bar}
     first = _train_dense(dense, recipe, splits, home, settings)
-    network = _train_gated(dense, method, recipe, splits, home, settings)
+    # As it would be loaded from its file: in another memory format sums are rounded otherwise, and a run that was
+    # interrupted would end elsewhere.
+    dense.to(memory_format=torch.contiguous_format)
+    network = _train_gated(dense, method, teacher or dense, recipe, splits, home, settings)
     if network is None or not first:
         return None
     started = time.monotonic()
@@ -115,16 +118,41 @@ def _latency(dense: nn.Module, network: GatedNetwork, images: ImageSet, say: Cal
         return {}
 
 
-def _check_classifies(model: nn.Module, splits: Splits) -> None:
+def _create(choice: ModelChoice) -> nn.Module:
+    model = create_model(choice.name, **choice.options)
+    if choice.weights:
+        load_weights(model, choice.weights, choice.rename)
+    return model
+
+
+def _other_teacher(recipe: Recipe, splits: Splits, outputs: int) -> nn.Module | None:
+    """The recipe's teacher, if it is another network than the dense one."""
+    chosen = recipe.distillation
+    if not chosen.weight or chosen.teacher is None:
+        return None
+    with torch.random.fork_rng(devices=[]):  # what is trained does not depend on the teacher's random weights
+        teacher = _create(chosen.teacher)
+    given = _check_classifies(teacher, splits, "distillation.teacher")
+    if given != outputs:
+        raise RecipeError(
+            f"distillation.teacher returns {given} logits for each image and the model {outputs}; set their "
+            "options.num_classes alike"
+        )
+    return teacher
+
+
+def _check_classifies(model: nn.Module, splits: Splits, field: str) -> int:
+    """How many logits the model of the recipe's `field` returns, after a check that there is one for each class."""
     with torch.no_grad(), evaluating(model):
         logits = model(_prepare(splits.train)(splits.train.images[:2]))
     classes = len(splits.train.classes)
     if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < classes:
         given = list(logits.shape[1:]) if isinstance(logits, Tensor) else type(logits).__name__
         raise RecipeError(
-            f"the model returns {given} for each image, and the data set has {classes} classes; set "
-            f"model.options.num_classes to {classes}"
+            f"the {field} returns {given} for each image, and the data set has {classes} classes; set "
+            f"{field}.options.num_classes to {classes}"
         )
+    return logits.shape[1]
 
 
 def _train_dense(
@@ -149,7 +177,13 @@ def _train_dense(
 
 
 def _train_gated(
-    model: nn.Module, method: Method, recipe: Recipe, splits: Splits, folder: RunFolder, settings: Mapping[str, Any]
+    model: nn.Module,
+    method: Method,
+    teacher: nn.Module,
+    recipe: Recipe,
+    splits: Splits,
+    folder: RunFolder,
+    settings: Mapping[str, Any],
 ) -> GatedNetwork | None:
     path = folder / "gated.safetensors"
     if path.is_file():
@@ -163,7 +197,12 @@ def _train_gated(
     settings["say"](network.plan.summary())
     if recipe.gated.epochs:
         settings["say"](f"training the gated network for {recipe.gated.epochs} epochs")
-        trainer = fit(network, recipe.gated, splits, recipe, folder / "gated", method=method, **settings)
+        chosen, taught = recipe.distillation, None
+        if chosen.weight:
+            taught = Teacher(teacher, weight=chosen.weight, temperature=chosen.temperature)
+        trainer = fit(
+            network, recipe.gated, splits, recipe, folder / "gated", method=method, teacher=taught, **settings
+        )
         if not trainer.is_global_zero:
             return None
     checkpoint.save(network, path)

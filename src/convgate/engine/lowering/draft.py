@@ -40,12 +40,16 @@ class GateSymbol:
 
 @dataclass
 class Draft:
-    """Values, gates, arrays and operations so far; `layer` is the ledger's line of the next convolution."""
+    """Values, gates, arrays and operations so far.
+
+    `views` are pairs of values that share memory in PyTorch, though the operations between them copy.
+    """
 
     values: dict[str, Value] = field(default_factory=dict)
     gates: dict[str, Gate] = field(default_factory=dict)
     operations: list[Operation] = field(default_factory=list)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    views: list[tuple[str, str]] = field(default_factory=list)
 
     def new(self, hint: str, shape: tuple[int, ...]) -> Symbol:
         """A value of the tensor shape [C, H, W] or [C] that no operation writes yet."""
@@ -90,12 +94,12 @@ class Draft:
 
     def snapshot(self) -> "Draft":
         """A copy to try something on."""
-        return Draft(dict(self.values), dict(self.gates), list(self.operations), dict(self.arrays))
+        return Draft(dict(self.values), dict(self.gates), list(self.operations), dict(self.arrays), list(self.views))
 
     def adopt(self, other: "Draft") -> None:
         """Become what was tried."""
         self.values, self.gates = other.values, other.gates
-        self.operations, self.arrays = other.operations, other.arrays
+        self.operations, self.arrays, self.views = other.operations, other.arrays, other.views
 
     def program(self, inputs: tuple[str, ...], outputs: list[Symbol], layers: tuple[str, ...]) -> Program:
         """The finished program, with the values and arrays that its operations use."""

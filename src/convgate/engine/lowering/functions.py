@@ -16,7 +16,7 @@ from torchvision.ops import stochastic_depth
 
 from convgate.engine.lowering import layers
 from convgate.engine.lowering.draft import Draft, GateSymbol, Symbol, Unsupported
-from convgate.engine.program import Add, Concat, Mask, Multiply, Pool, Slice
+from convgate.engine.program import Add, Concat, Mask, Multiply, Slice
 from convgate.gating import average_pool, mask_channels, mask_positions
 
 __all__ = ["FUNCTIONS", "IN_PLACE", "METHODS", "MODULES", "Context"]
@@ -49,6 +49,10 @@ def _add(c: Context, x: Any, y: Any, **kwargs: Any) -> Symbol:
 
 
 def _multiply(c: Context, x: Any, y: Any) -> Symbol:
+    if isinstance(x, int | float):
+        x, y = y, x
+    if isinstance(y, int | float):
+        return layers.scale(c.draft, c.name, x, y)
     return _binary(c, x, y, Multiply)
 
 
@@ -133,20 +137,22 @@ def _item(c: Context, x: Any, index: Any) -> Any:
         x = _slice(c, x, begin, end - begin)
     elif step != 1 or end - begin != value.channels:
         raise Unsupported(f"an index {index}")
-    steps = []
-    for part, extent in zip(index[2:], (value.height, value.width), strict=False):
+    stride, odd = [1, 1], []
+    for axis, (part, extent) in enumerate(zip(index[2:], (value.height, value.width), strict=False)):
         first, last, step = part.indices(extent)
-        if first or last != extent or step < 1:
+        if (first, last, step, extent % 2) == (1, extent, 2, 0):
+            odd.append(axis)
+        elif first or last != extent or step < 1:
             raise Unsupported(f"an index {index}")
-        steps.append(step)
-    if max(steps, default=1) == 1:
-        return x
-    # Every second position: windows of one element.
-    stride = (steps[0], steps[1] if len(steps) > 1 else 1)
-    shape = (x.shape[0], -(-value.height // stride[0]), -(-value.width // stride[1]))
-    out = c.draft.new(c.name, shape)
-    c.draft.emit(Pool((x.value,), out.value, "max", (1, 1), stride))
-    return out
+        else:
+            stride[axis] = step
+    part_of = x.value
+    if max(stride) > 1:
+        x = layers.subsample(c.draft, c.name, x, (stride[0], stride[1]))
+    for axis in odd:
+        x = layers.odd_positions(c.draft, c.name, x, axis)
+        c.draft.views.append((part_of, x.value))
+    return x
 
 
 def _pad(c: Context, x: Symbol, pad: Any, mode: str = "constant", value: float | None = 0) -> Symbol:

@@ -10,7 +10,7 @@ import numpy as np
 
 from convgate.cost import LayerCost
 from convgate.engine.lowering.draft import Draft
-from convgate.engine.program import Activate, Add, Affine, Conv, Mask, Operation
+from convgate.engine.program import Activate, Add, Affine, Conv, Mask, Multiply, Operation
 
 __all__ = ["IMAGES", "KEEPS_ZERO", "fuse"]
 
@@ -98,6 +98,9 @@ def _fused(
             merged = _masked(draft, source, operation, ledger)
         elif isinstance(operation, Add) and isinstance(source, Conv):
             merged = _added(draft, source, operation, place, sources)
+        if merged is None and isinstance(operation, Mask) and source is not None:
+            # What is zero already needs no mask.
+            merged = replace(source, output=operation.output) if _is_zero(draft, source, operation.gate) else None
         if merged is not None and source is not None:
             return place, merged
     return None
@@ -105,9 +108,11 @@ def _fused(
 
 def _fold(draft: Draft, conv: Conv, norm: Affine) -> Conv | None:
     """The norm's scale into the weights, its shift into the bias."""
-    if conv.activation != "none" or len(conv.inputs) > 1 or conv.positions or conv.out_channels:
+    if conv.activation != "none" or len(conv.inputs) > 1:
         return None
     scale, shift = (draft.arrays[name].astype(np.float64) for name in (norm.scale, norm.shift))
+    if (conv.positions or conv.out_channels) and (shift.any() or norm.activation not in KEEPS_ZERO):
+        return None  # what is masked would not stay zero
     bias = draft.arrays[conv.bias].astype(np.float64) if conv.bias else np.zeros_like(shift)
     weight = draft.arrays[conv.weight].astype(np.float64) * scale[:, None, None, None]
     # Under names of their own: a layer that is called twice may have a norm after each call.
@@ -127,6 +132,22 @@ def _masked(draft: Draft, conv: Conv, mask: Mask, ledger: Mapping[str, LayerCost
         return replace(conv, output=mask.output, positions=mask.gate) if fits else None
     fits = cost.outputs == mask.gate and conv.out_channels in ("", mask.gate)
     return replace(conv, output=mask.output, out_channels=mask.gate) if fits else None
+
+
+def _is_zero(draft: Draft, operation: Operation, gate: str) -> bool:
+    """Does the operation write zeros wherever the gate is closed?"""
+    if isinstance(operation, Conv):
+        masked = gate in (operation.positions, operation.out_channels) and operation.activation in KEEPS_ZERO
+        needed = operation.inputs[1:] if masked else None
+    elif isinstance(operation, Multiply):
+        # The first factor has the size of the product; a second of one position is masked at another resolution.
+        needed = operation.inputs[:1]
+    else:
+        needed = () if isinstance(operation, Mask) and operation.gate == gate else None
+    # Looked up only where it matters: through all inputs, the ways back would double with every residual sum.
+    return needed is not None and all(
+        any(other.output == name and _is_zero(draft, other, gate) for other in draft.operations) for name in needed
+    )
 
 
 def _added(draft: Draft, conv: Conv, add: Add, place: int, sources: list[Operation | None]) -> Conv | None:

@@ -8,9 +8,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convgate.engine.lowering.draft import Draft, Symbol, Unsupported
-from convgate.engine.program import Activate, Affine, Conv, Pool, PoolToGrid
+from convgate.engine.program import Activate, Add, Affine, Conv, Pool, PoolToGrid
 
-__all__ = ["activate", "batch_norm", "convolve", "linear", "pool", "pool_to_grid"]
+__all__ = [
+    "activate",
+    "batch_norm",
+    "convolve",
+    "linear",
+    "odd_positions",
+    "pool",
+    "pool_to_grid",
+    "scale",
+    "subsample",
+]
 
 
 def convolve(
@@ -93,6 +103,15 @@ def batch_norm(
     return out
 
 
+def scale(draft: Draft, hint: str, x: Symbol, factor: float) -> Symbol:
+    """The product of x and a number."""
+    channels = draft.value_of(x).channels
+    out = draft.new(hint, x.shape)
+    factors = draft.array(f"{hint}.scale", torch.full((channels,), float(factor)))
+    draft.emit(Affine((x.value,), out.value, factors, draft.array(f"{hint}.shift", torch.zeros(channels))))
+    return out
+
+
 def activate(draft: Draft, hint: str, x: Symbol, activation: str) -> Symbol:
     """One of `convgate.engine.program.ACTIVATIONS`."""
     draft.value_of(x)
@@ -124,6 +143,27 @@ def pool(
     shape = F.max_pool2d(like, kernel, step, padded, dilated, ceil_mode).shape[2:]
     out = draft.new(hint, (value.channels, *shape))
     draft.emit(Pool((x.value,), out.value, kind, kernel, step, padded, dilated, count_include_pad))
+    return out
+
+
+def subsample(draft: Draft, hint: str, x: Symbol, stride: tuple[int, int]) -> Symbol:
+    """x[:, :, ::stride[0], ::stride[1]]: windows of one element."""
+    value = draft.value_of(x)
+    out = draft.new(hint, (value.channels, -(-value.height // stride[0]), -(-value.width // stride[1])))
+    draft.emit(Pool((x.value,), out.value, "max", (1, 1), stride))
+    return out
+
+
+def odd_positions(draft: Draft, hint: str, x: Symbol, axis: int) -> Symbol:
+    """The positions 1, 3, 5, .. of an even number of rows (axis 0) or columns (1).
+
+    No operation begins at a position other than the first: twice the mean of a pair, less its first, is its second.
+    """
+    pair = (2, 1) if axis == 0 else (1, 2)
+    both = scale(draft, hint, pool(draft, hint, x, "average", pair, pair), 2)
+    first = scale(draft, hint, subsample(draft, hint, x, pair), -1)
+    out = draft.new(hint, both.shape)
+    draft.emit(Add((both.value, first.value), out.value))
     return out
 
 

@@ -66,6 +66,12 @@ def _lower_gated(network: GatedNetwork, external: bool) -> Lowered:
     costs = {layer.name: layer for layer in plan.ledger.layers}
     layers = (*costs, *(f"gates.{gate}" for gate in plan.ledger.gates))
     specs = {gate.name: gate for gate in plan.gates}
+    unknown = sorted({gate.kind for gate in plan.gates} - {"spatial", "channel"})
+    if unknown:
+        raise LoweringError(
+            f"the engine runs spatial and channel gates, and {plan.method['name']} has gates of kind "
+            f"{', '.join(unknown)}, which it has no native form for; run the network itself"
+        )
     with evaluating(network):
         return _lower(network, network.graphs[False], plan.example, plan.layer_names, layers, costs, specs, external)
 

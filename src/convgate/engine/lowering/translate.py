@@ -102,6 +102,7 @@ def _replaced(symbols: Any, old: str, new: str) -> Any:
 def _overlapping(draft: Draft, value: str) -> set[str]:
     """The values that are parts of `value`, of which it is a part, or that are other parts of that."""
     parts = [(op.inputs[0], op.output) for op in draft.operations if isinstance(op, Slice | Pool) and _is_view(op)]
+    parts += draft.views
     found = {value}
     while True:
         more = found | {name for pair in parts if found.intersection(pair) for name in pair}

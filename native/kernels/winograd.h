@@ -1,0 +1,165 @@
+// The kernels of Winograd's F(2x2, 3x3), after simd.h and like it.
+
+// (x0 - x2, x1 + x2, x2 - x1, x1 - x3): one dimension of B^T x.
+inline void to_elements(Vector& a, Vector& b, Vector& c, Vector& d) {
+    const Vector first = a - c, second = b + c, third = c - b, fourth = b - d;
+    a = first, b = second, c = third, d = fourth;
+}
+
+template <typename Count>
+inline void patch(const float* from, const Patches& a, float* to, std::ptrdiff_t stride, Count count) {
+    Vector x[4][4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++) x[i][j] = take(from + i * a.step_y + j * a.step_x, count);
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) to_elements(x[0][j], x[1][j], x[2][j], x[3][j]);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        to_elements(x[i][0], x[i][1], x[i][2], x[i][3]);
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++) store(to + (4 * i + j) * stride, x[i][j]);
+    }
+}
+
+void patches(const Patches& a) {
+    const int blocks = (a.channels + lanes - 1) / lanes;
+    const std::ptrdiff_t block = static_cast<std::ptrdiff_t>(a.room) * lanes;
+    for (int s = 0; s < a.squares; s++)
+        sweep(a.channels, [&](int c, auto count) {
+            patch(a.from[s] + c, a, a.to + c / lanes * block + s * lanes, blocks * block, count);
+        });
+}
+
+// One dimension of G w: (w0, (w0 + w1 + w2) / 2, (w0 - w1 + w2) / 2, w2).
+inline void spread(const Vector& a, const Vector& b, const Vector& c, Vector (&to)[4]) {
+    const Vector half = (a + c) * 0.5f, middle = b * 0.5f;
+    to[0] = a, to[1] = half + middle, to[2] = half - middle, to[3] = c;
+}
+
+void element_weights(const ElementWeights& a) {
+    for (int n = 0; n < a.count; n++) {
+        const float* from = a.from + static_cast<std::ptrdiff_t>(a.rows ? a.rows[n] : n) * a.row;
+        float* to = a.to + static_cast<std::ptrdiff_t>(n) * a.row;
+        const int later = n + 6 < a.count ? n + 6 : a.count - 1;  // rows come from memory
+        const float* ahead = a.from + static_cast<std::ptrdiff_t>(a.rows ? a.rows[later] : later) * a.row;
+        for (int o = 0; o < a.row; o += lanes) {
+#pragma GCC unroll 9
+            for (int tap = 0; tap < 9; tap++) __builtin_prefetch(ahead + tap * a.tap_stride + o);
+            Vector columns[3][4];
+#pragma GCC unroll 3
+            for (int x = 0; x < 3; x++)
+                spread(load(from + x * a.tap_stride + o), load(from + (3 + x) * a.tap_stride + o),
+                       load(from + (6 + x) * a.tap_stride + o), columns[x]);
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; i++) {
+                Vector row[4];
+                spread(columns[0][i], columns[1][i], columns[2][i], row);
+#pragma GCC unroll 4
+                for (int j = 0; j < 4; j++) store(to + (4 * i + j) * a.to_stride + o, row[j]);
+            }
+        }
+    }
+}
+
+template <int vectors, int tile, bool listed, int fetched>
+inline void element_products(const Element& a, int square, const float* ahead, Vector (&acc)[tile][vectors]) {
+    constexpr int row = vectors * lanes;
+    const std::ptrdiff_t block = static_cast<std::ptrdiff_t>(a.room) * lanes;
+    for (int begin = a.begin; begin < a.end; begin += lanes) {
+        const float* x = a.inputs + begin / lanes * block + square * lanes;
+        const int n = a.end - begin < lanes ? a.end - begin : lanes;
+#pragma GCC unroll 4
+        for (int i = 0; i < n; i++) {
+            fetch<fetched>(a.ahead, a.ahead.rows, ahead, begin - a.begin + i);
+            const float* weights = a.weights + static_cast<std::ptrdiff_t>(listed ? a.weight_rows[begin + i] : begin + i) * row;
+            Vector w[vectors];
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; v++) w[v] = load(weights + v * lanes);
+#pragma GCC unroll 16
+            for (int s = 0; s < tile; s++) {
+                const Vector xs = all(x[s * lanes + i]);
+#pragma GCC unroll 4
+                for (int v = 0; v < vectors; v++) acc[s][v] += xs * w[v];
+            }
+        }
+    }
+}
+
+// Tile number `index` of `tiles`.
+template <int vectors, int tile, bool listed>
+void element_tile(const Element& a, int square, int index, int tiles) {
+    constexpr int row = vectors * lanes;
+    constexpr int fetched = vectors == VECTORS;  // a narrower block's loads are its bottleneck
+    float* out = a.out + static_cast<std::ptrdiff_t>(square) * row;
+    Vector acc[tile][vectors];
+#pragma GCC unroll 16
+    for (int s = 0; s < tile; s++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) acc[s][v] = a.first ? Vector{} : load(out + s * row + v * lanes);
+    if (fetched && tiles < vectors)
+        element_products<vectors, tile, listed, fetched * vectors>(a, square, a.ahead.weights, acc);
+    else
+        element_products<vectors, tile, listed, fetched>(a, square, a.ahead.weights + index % vectors * lanes, acc);
+#pragma GCC unroll 16
+    for (int s = 0; s < tile; s++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) store(out + s * row + v * lanes, acc[s][v]);
+}
+
+using ElementTile = void (*)(const Element&, int square, int index, int tiles);
+
+template <int vectors, bool listed, int... tiles>
+inline void element_tiles(const Element& a, std::integer_sequence<int, tiles...>) {
+    static constexpr ElementTile kernels[] = {element_tile<vectors, tiles + 1, listed>...};
+    constexpr int most = sizeof...(tiles);
+    const int n = (a.squares + most - 1) / most;
+    for (int i = 0; i < n; i++) {
+        const int begin = a.squares * i / n, end = a.squares * (i + 1) / n;
+        kernels[end - begin - 1](a, begin, i, n);
+    }
+}
+
+template <int vectors, int most>
+void element(const Element& a) {
+    if (a.weight_rows)
+        element_tiles<vectors, true>(a, std::make_integer_sequence<int, most>());
+    else
+        element_tiles<vectors, false>(a, std::make_integer_sequence<int, most>());
+}
+
+template <typename Activation>
+inline void square(const Squares& a, int s, Activation activate) {
+    const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(a.room) * a.row;
+    const float* from = a.from + static_cast<std::ptrdiff_t>(s) * a.row;
+    sweep(a.width, [&](int c, auto count) {
+        // One dimension of A^T x: (x0 + x1 + x2, x1 - x2 - x3).
+        Vector x[2][4];
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++) {
+            Vector column[4];
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; i++) column[i] = load(from + (4 * i + j) * stride + c);
+            x[0][j] = column[0] + column[1] + column[2];
+            x[1][j] = column[1] - column[2] - column[3];
+        }
+        const Vector bias = load(a.bias + c);
+#pragma GCC unroll 2
+        for (int i = 0; i < 2; i++) {
+            Vector y[2] = {x[i][0] + x[i][1] + x[i][2] + bias, x[i][1] - x[i][2] - x[i][3] + bias};
+#pragma GCC unroll 2
+            for (int j = 0; j < 2; j++) {
+                const int position = 4 * s + 2 * i + j;
+                if (a.addends) y[j] += take(a.addends[position] + c, count);
+                put(a.to[position] + c, activate(y[j]), count);
+            }
+        }
+    });
+}
+
+void squares(const Squares& a) {
+    with(a.activation, [&](auto activate) {
+        for (int s = 0; s < a.squares; s++) square(a, s, activate);
+    });
+}

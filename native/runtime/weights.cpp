@@ -1,0 +1,199 @@
+#include "weights.h"
+
+#include <algorithm>
+
+#include "steps.h"
+
+namespace convgate {
+
+BlockedWeights::BlockedWeights(const Kernels& kernels, const WeightShape& shape, const Array& bias, int rows, bool packs,
+                               int threads, const Source& value)
+    : kernels_(kernels),
+      shape_(shape),
+      packs_(packs),
+      threads_(threads),
+      lanes_(kernels.lanes),
+      panel_(std::min(kernels.vectors, ceil_div(shape.outs, kernels.lanes)) * kernels.lanes),
+      bias_(static_cast<std::size_t>(shape.groups) * (shape.outs + panel_)) {
+    if (packs_) {
+        std::copy_n(bias.data, bias.size(), bias_.data());
+        order_for_packing(value);
+    } else {
+        order_in_blocks(bias, rows, value);
+    }
+}
+
+std::size_t BlockedWeights::panel_size() const { return static_cast<std::size_t>(shape_.taps) * shape_.run() * panel_; }
+std::size_t BlockedWeights::group_size() const { return ceil_div(shape_.outs, panel_) * panel_size(); }
+
+// [group][panel of output channels][tap][run][panel]: any columns can be packed from here.
+void BlockedWeights::order_for_packing(const Source& value) {
+    weights_ = Buffer(shape_.groups * group_size());
+    for (int g = 0; g < shape_.groups; g++)
+        for (int o = 0; o < shape_.outs; o++) {
+            float* to = weights_.data() + g * group_size() + o / panel_ * panel_size() + o % panel_;
+            for (int t = 0; t < shape_.taps; t++)
+                for (int i = 0; i < shape_.run(); i++, to += panel_) *to = value(g * shape_.outs + o, t, i);
+        }
+}
+
+// [group][block of output channels][tap][run][lanes], ready for the kernel.
+void BlockedWeights::order_in_blocks(const Array& biases, int rows, const Source& value) {
+    const int outs = shape_.outs, run = shape_.run(), padded = ceil_div(outs, lanes_) * lanes_;
+    const std::vector<int> cuts = cut(outs, rows);
+    weights_ = Buffer(static_cast<std::size_t>(shape_.groups) * padded * shape_.taps * run);
+    float* to = weights_.data();
+    float* bias = bias_.data();
+    for (int g = 0; g < shape_.groups; g++)
+        for (std::size_t b = 0; b + 1 < cuts.size(); b++) {
+            const int width = cuts[b + 1] - cuts[b], vectors = ceil_div(width, lanes_), row = vectors * lanes_;
+            const int first = g * outs + cuts[b];
+            blocks_.push_back({g * shape_.ins, run, first, width, vectors, to, bias, nullptr, nullptr, g});
+            for (int o = 0; o < width && biases.data; o++) bias[o] = biases.data[first + o];
+            bias += row;
+            for (int t = 0; t < shape_.taps; t++)
+                for (int i = 0; i < run; i++, to += row)
+                    for (int o = 0; o < width; o++) to[o] = value(first + o, t, i);
+        }
+}
+
+// Where `outs` output channels are cut into blocks: whole vectors, evenly, and where rows are too few to be shared out, as
+// many blocks as can be shared out evenly.
+std::vector<int> BlockedWeights::cut(int outs, int rows) const {
+    const int vectors = ceil_div(outs, lanes_);
+    int blocks = ceil_div(vectors, kernels_.vectors);
+    if (rows < 48 * threads_) blocks = std::min(ceil_div(blocks, threads_) * threads_, vectors);
+    std::vector<int> cuts{0};
+    for (int b = 1; b <= blocks; b++) cuts.push_back(std::min(vectors * b / blocks * lanes_, outs));
+    return cuts;
+}
+
+const std::vector<Block>& BlockedWeights::choose(const std::vector<std::int32_t>* in_open,
+                                                 const std::vector<std::int32_t>* out_open, int rows, Sample& s) const {
+    if (!in_open && !out_open) return blocks_;
+    const int ins = shape_.ins, outs = shape_.outs;
+    s.blocks.clear();
+    s.lists.clear();  // its memory is reserved, so that pointers into it last
+    float* to = s.packed.data();  // the blocks' biases, then their packed weights
+    auto in_at = in_open ? in_open->begin() : std::vector<std::int32_t>::const_iterator();
+    auto out_at = out_open ? out_open->begin() : in_at;
+    std::size_t block_at = 0;
+    for (int g = 0; g < shape_.groups; g++) {
+        Block block{g * ins, shape_.run(), 0, 0, 0, nullptr, nullptr, nullptr, nullptr, g};
+        if (in_open) {
+            const auto begin = in_at;
+            while (in_at != in_open->end() && *in_at < (g + 1) * ins) ++in_at;
+            block.in_begin = static_cast<int>(begin - in_open->begin());
+            block.in_channels = static_cast<int>(in_at - begin) * shape_.joined;
+            block.weight_rows = s.lists.data() + s.lists.size();
+            for (int tap = 0; tap < shape_.joined; tap++)
+                for (auto c = begin; c != in_at; ++c) s.lists.push_back(tap * ins + *c - g * ins);
+        }
+        if (!out_open) {
+            for (; block_at < blocks_.size() && blocks_[block_at].group == g; block_at++) {
+                s.blocks.push_back(blocks_[block_at]);
+                s.blocks.back().in_begin = block.in_begin;
+                s.blocks.back().in_channels = block.in_channels;
+                s.blocks.back().weight_rows = block.weight_rows;
+            }
+            continue;
+        }
+        const auto begin = out_at;
+        if (static_cast<int>(out_open->size()) == outs * shape_.groups && outs % panel_ == 0) {
+            // Nothing is closed: as they are.
+            for (int o = 0; o < outs; o += panel_, out_at += panel_) {
+                s.blocks.push_back(block);
+                s.blocks.back().out_begin = g * outs + o;
+                s.blocks.back().width = panel_;
+                s.blocks.back().vectors = panel_ / lanes_;
+                s.blocks.back().weights = weights_.data() + g * group_size() + o / panel_ * panel_size();
+                s.blocks.back().bias = bias_.data() + g * outs + o;
+            }
+            continue;
+        }
+        const std::int32_t* columns = s.lists.data() + s.lists.size();
+        for (; out_at != out_open->end() && *out_at < (g + 1) * outs; ++out_at) {
+            const int o = *out_at - g * outs;
+            s.lists.push_back(static_cast<std::int32_t>(o / panel_ * panel_size() + o % panel_));
+        }
+        const std::vector<int>& cuts = cut(static_cast<int>(out_at - begin), rows);
+        for (std::size_t b = 0; b + 1 < cuts.size(); b++) {
+            block.out_begin = static_cast<int>(begin - out_open->begin()) + cuts[b];
+            block.width = cuts[b + 1] - cuts[b];
+            block.vectors = ceil_div(block.width, lanes_);
+            block.columns = columns + cuts[b];
+            block.bias = to;
+            for (int o = 0; o < block.width; o++) to[o] = bias_[begin[cuts[b] + o]];
+            to += block.vectors * lanes_;
+            s.blocks.push_back(block);
+        }
+    }
+    if (out_open)
+        for (Block& block : s.blocks) {
+            if (!block.columns) continue;
+            block.weights = to;
+            to += static_cast<std::size_t>(shape_.taps) * block.in_channels * block.vectors * lanes_;
+        }
+    return s.blocks;
+}
+
+void BlockedWeights::pack(Sample& s, Team& team) const {
+    if (std::none_of(s.blocks.begin(), s.blocks.end(), [](const Block& block) { return block.columns; })) return;
+    team.run(static_cast<int>(s.blocks.size()) * shape_.taps, [&](int item, int) {
+        Block& block = s.blocks[item / shape_.taps];
+        if (!block.columns) return;
+        const int tap = item % shape_.taps, row = block.vectors * lanes_;
+        const float* from =
+            weights_.data() + block.group * group_size() + static_cast<std::size_t>(tap) * shape_.run() * panel_;
+        float* to = s.packed.data() + (block.weights - s.packed.data());
+        kernels_.pack_columns(from, panel_, block.weight_rows, block.in_channels, block.columns, block.width,
+                              to + static_cast<std::size_t>(tap) * block.in_channels * row, row);
+    });
+    for (Block& block : s.blocks)
+        if (block.columns) block.weight_rows = nullptr;
+}
+
+void BlockedWeights::pack_rows(const Block& block, int begin, int n, int open, int parts, float* to,
+                               std::ptrdiff_t to_stride) const {
+    const int row = block.vectors * lanes_;
+    for (int part = 0; part < parts; part++) {
+        const int first = part * open + begin;
+        const std::int32_t* rows = block.weight_rows ? block.weight_rows + first : nullptr;
+        kernels_.pack_columns(weights_.data() + (rows ? 0 : static_cast<std::ptrdiff_t>(first) * panel_), panel_, rows, n,
+                              block.columns, block.width, to + part * to_stride, row);
+    }
+}
+
+const float* BlockedWeights::row(const Block& block, int part_begin, int begin) const {
+    return block.weights + static_cast<std::ptrdiff_t>(part_begin + (block.weight_rows ? 0 : begin)) * block.vectors * lanes_;
+}
+
+Ahead BlockedWeights::ahead(const Block& block, int n, int parts, int begin, int count, int open) const {
+    const int part = n % parts;
+    if (!block.columns)
+        return {row(block, part * shape_.ins, begin), n < parts ? block.vectors * lanes_ : 0,
+                block.weight_rows ? block.weight_rows + begin : nullptr, count, false};
+    // The open columns lie in several panels: all steps fetch the first one's rows, then the last one's.
+    const std::ptrdiff_t panel = static_cast<std::ptrdiff_t>(panel_size());
+    const std::ptrdiff_t at = block.columns[n < parts ? 0 : block.width - 1] / panel * panel;
+    const int first = part * open + begin;
+    return {weights_.data() + at + (block.weight_rows ? 0 : static_cast<std::ptrdiff_t>(first) * panel_), panel_,
+            block.weight_rows ? block.weight_rows + first : nullptr, count, false};
+}
+
+std::ptrdiff_t BlockedWeights::tap_stride(const Block& block) const {
+    return static_cast<std::ptrdiff_t>(block.columns ? block.in_channels : shape_.run()) * block.vectors * lanes_;
+}
+
+void BlockedWeights::cover_needs(Needs& needs) const {
+    Needs mine;
+    mine.blocks = std::max<std::size_t>(blocks_.size(), static_cast<std::size_t>(shape_.groups) * ceil_div(shape_.outs, lanes_));
+    mine.lists = static_cast<std::size_t>(shape_.run()) * shape_.groups + static_cast<std::size_t>(shape_.outs) * shape_.groups;
+    if (packs_) {
+        const std::size_t lanes = static_cast<std::size_t>(shape_.outs) * shape_.groups + mine.blocks * lanes_;
+        mine.sample_packed = lanes + lanes * shape_.taps * shape_.run() + panel_;
+    }
+    needs.cover(mine);
+}
+
+}  // namespace convgate

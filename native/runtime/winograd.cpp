@@ -1,0 +1,307 @@
+// 3x3 convolutions by Winograd's F(2x2, 3x3), square of 2x2 outputs by square: 16 products where the definition has 36.
+// Squares with no open position are left out, and so are closed channels. What is counted are the definition's MACs.
+#include <algorithm>
+
+#include "convolution.h"
+#include "steps.h"
+#include "weights.h"
+
+namespace convgate {
+namespace {
+
+constexpr int area = 9;                          // taps
+constexpr int most_transformed = 1 << 17;        // floats of inputs and products: a part of the second-level cache
+constexpr std::size_t most_weights = 3u << 18;   // floats of elements' weights that are kept; more would have to come from memory
+constexpr int inputs_at_once = 64;               // whose weights are transformed when they are needed
+constexpr long long least_macs = 1 << 17;        // worth sharing out
+
+bool keeps_elements(const ConvolutionSpec& spec) {
+    return static_cast<std::size_t>(spec.in_channels()) * spec.out_channels() * elements <= most_weights;
+}
+
+// Vector products per input and vector of output channels; to transform weights takes as long as `transforming` of them,
+// however many squares there are.
+bool pays(const ConvolutionSpec& spec, int squares, int positions) {
+    constexpr int transforming = 200;
+    return elements * squares + (keeps_elements(spec) ? 0 : transforming) < area * positions;
+}
+
+// The squares' positions, from the upper left one on: 2 * y + x.
+constexpr int corners = 4;
+
+class WinogradConvolution final : public Convolution {
+public:
+    WinogradConvolution(const ConvolutionSpec& spec, std::unique_ptr<Layer> other, Needs& needs)
+        : Convolution(spec),
+          other_(std::move(other)),
+          transforms_(!keeps_elements(spec)),
+          weights_(transforms_ ? order(spec, {1, spec.out_channels(), 1, spec.in_channels(), area}, definition(spec))
+                               : order(spec, {1, spec.out_channels(), elements, spec.in_channels(), 1}, transformed(spec))),
+          rows_(ceil_div(spec.out->value.height, 2)),
+          columns_(ceil_div(spec.out->value.width, 2)) {
+        const Value& out = spec.out->value;
+        for (int y = 0; y < out.height; y++)
+            for (int x = 0; x < out.width; x++) {
+                square_.push_back(y / 2 * columns_ + x / 2);
+                corner_.push_back(static_cast<std::uint8_t>(1 << (y % 2 * 2 + x % 2)));
+            }
+        all_open_.resize(static_cast<std::size_t>(rows_) * columns_);
+        for (std::size_t p = 0; p < square_.size(); p++) all_open_[square_[p]] |= corner_[p];
+        for (std::size_t i = 0; i < all_open_.size(); i++) all_.push_back(static_cast<std::int32_t>(i));
+        const std::size_t widest = weights_.widest(), ins = padded(spec.in_channels());
+        Needs mine = needs_for_positions();
+        mine.positions = corners * chunk;
+        // Fewer open channels leave room for more squares.
+        mine.columns = std::max<std::size_t>(elements * ins * room(most_squares(spec.in_channels())), most_transformed);
+        mine.accumulators = elements * widest * room(chunk);
+        mine.scattered = widest;
+        if (transforms_) mine.weights_aside = (elements + area) * (inputs_at_once * widest + spec.kernels->lanes);
+        mine.squares = all_.size() + 1;
+        weights_.cover_needs(mine);
+        needs.cover(mine);
+    }
+
+    void run(Sample& s, Team& team) const override {
+        const Chosen chosen = choose_squares(s);
+        const int squares = chosen.count;
+        if (other_ && !pays(spec_, squares, positions(s))) return other_->run(s, team);
+        const Run run = begin(s);
+        const Chunks rest = fills(run, team);
+        const std::vector<Block>& blocks = weights_.choose(run.in_open, run.out_open, rows(transforms_, squares), s);
+        if (run.out_open && !transforms_) weights_.pack(s, team);
+        const int ins = run.in_open ? static_cast<int>(run.in_open->size()) : spec_.in_channels();
+        const int outs = run.out_open ? static_cast<int>(run.out_open->size()) : spec_.out_channels();
+        count(s, static_cast<long long>(area) * run.count * ins * outs);
+        const auto [parts, shares] = share_out(squares, ins, outs, static_cast<int>(blocks.size()), team);
+        const int items = parts * shares;
+        team.run(items + rest.items, [&](int item, int thread) {
+            if (item >= items) return fill(run, rest.begin(item - items), rest.end(item - items));
+            const auto cut = [](int n, int part, int parts) { return static_cast<int>(static_cast<long long>(n) * part / parts); };
+            const int part = item / shares, share = item % shares, n = static_cast<int>(blocks.size());
+            const int first = cut(squares, part, parts), last = cut(squares, part + 1, parts);
+            const Block* block = blocks.data() + cut(n, share, shares);
+            const Block* const end = blocks.data() + cut(n, share + 1, shares);
+            if (first == last || block == end) return;
+            Scratch& scratch = s.scratch[thread];
+            transform_inputs(run, chosen, scratch, first, last - first, ins);
+            for (; block != end; block++) {
+                if (transforms_)
+                    multiply_transforming(scratch, last - first, ins, block, end);
+                else
+                    multiply(scratch, last - first, ins, *block);
+                transform_products(run, chosen, scratch, first, last - first, *block);
+            }
+        });
+    }
+
+private:
+    using Source = std::function<float(int out, int tap, int i)>;
+
+    static BlockedWeights order(const ConvolutionSpec& spec, const WeightShape& shape, const Source& source) {
+        return {*spec.kernels, shape, spec.operation->bias, rows(shape.joined == area, spec.out->value.positions() / 4), spec.masks_channels(), spec.threads,
+                source};
+    }
+
+    // By which the weights are cut into blocks: enough for wide ones where it is not the blocks that are shared out.
+    static int rows(bool transforms, int squares) { return transforms ? squares : most_transformed; }
+
+    // The weights as they are, all taps of all inputs as one run.
+    static Source definition(const ConvolutionSpec& spec) {
+        return [weights = spec.operation->weight.data, ins = spec.in_channels()](int out, int, int i) {
+            return weights[(static_cast<std::size_t>(out) * ins + i % ins) * area + i / ins];
+        };
+    }
+
+    // Their elements.
+    static Source transformed(const ConvolutionSpec& spec) {
+        const int n = spec.in_channels() * spec.out_channels();
+        std::vector<float> to(static_cast<std::size_t>(n) * elements), from(spec.operation->weight.data, spec.operation->weight.data + n * area);
+        for (int i = 0; i < n; i++)
+            scalar_kernels.element_weights({from.data() + i * area, 1, nullptr, 1, 1, to.data() + i * elements, 1});
+        return [to = std::move(to), ins = spec.in_channels()](int out, int element, int i) {
+            return to[(static_cast<std::size_t>(out) * ins + i) * elements + element];
+        };
+    }
+
+    int padded(int ins) const { return ceil_div(std::max(ins, 1), spec_.kernels->lanes) * spec_.kernels->lanes; }
+    // An odd number, so that no two elements of a square are a power of two apart in memory.
+    static int room(int squares) { return squares | 1; }
+    // At once, so that all that is transformed stays in the cache; or so many that the weights are not read too often.
+    int most_squares(int ins) const {
+        return std::clamp(most_transformed / elements / (padded(ins) + weights_.widest()) - 1, 48, chunk);
+    }
+
+    // Parts of the squares, shares of the blocks.
+    std::pair<int, int> share_out(int squares, int ins, int outs, int blocks, const Team& team) const {
+        if (squares == 0 || blocks == 0) return {0, 0};
+        const long long macs = static_cast<long long>(squares) * elements * ins * outs;
+        const int threads = macs < least_macs ? 1 : team.threads(), parts = ceil_div(squares, most_squares(ins));
+        // Weights that have to be transformed for each part are rather shared out.
+        if (transforms_ && blocks >= threads) return {parts, threads};
+        return {ceil_div(parts, threads) * threads, 1};
+    }
+
+    int positions(const Sample& s) const {
+        const int gate = spec_.operation->positions;
+        return gate < 0 ? spec_.out->value.positions() : static_cast<int>(s.gates[gate].positions[spec_.positions_use].open.size());
+    }
+
+    // Squares with open positions, and which of each square's corners are.
+    struct Chosen {
+        const std::int32_t* squares;
+        int count;
+        const std::uint8_t* open;
+    };
+
+    Chosen choose_squares(Sample& s) const {
+        const int gate = spec_.operation->positions;
+        if (gate < 0) return {all_.data(), static_cast<int>(all_.size()), all_open_.data()};
+        std::vector<std::uint8_t>& open = s.open_in_square;
+        open.assign(all_.size(), 0);
+        for (const std::int32_t p : s.gates[gate].positions[spec_.positions_use].open) open[square_[p]] |= corner_[p];
+        s.squares.resize(all_.size() + 1);
+        int n = 0;
+        for (std::size_t i = 0; i < all_.size(); i++) {
+            s.squares[n] = static_cast<std::int32_t>(i);
+            n += open[i] != 0;
+        }
+        return {s.squares.data(), n, open.data()};
+    }
+
+    int first_position(int square) const { return square / columns_ * 2 * spec_.out->value.width + square % columns_ * 2; }
+
+    void transform_inputs(const Run& run, const Chosen& chosen, Scratch& scratch, int first, int count, int ins) const {
+        for (int i = 0; i < count; i++)
+            scratch.rows[i] = run.in.data + static_cast<std::ptrdiff_t>(in_at_[first_position(chosen.squares[first + i])]) * run.in.stride;
+        Patches patches{};
+        patches.from = scratch.rows.data();
+        patches.step_x = run.in.stride;
+        patches.step_y = static_cast<std::ptrdiff_t>(spec_.in->width()) * run.in.stride;
+        patches.squares = count;
+        patches.room = room(count);
+        patches.channels = ins;
+        patches.to = scratch.columns.data();
+        spec_.kernels->patches(patches);
+    }
+
+    // Products of all elements, in steps whose weights stay in the first-level cache while all squares use them.
+    void multiply(Scratch& scratch, int count, int ins, const Block& block) const {
+        const Kernels& k = *spec_.kernels;
+        const int row = block.vectors * k.lanes, most = std::max(step_floats / row / k.lanes, 1) * k.lanes;
+        const int step = padded(ceil_div(ins, ceil_div(std::max(ins, 1), most)));
+        const std::ptrdiff_t stride = weights_.tap_stride(block);
+        Element args{};
+        args.squares = count;
+        args.room = room(count);
+        args.weight_rows = block.weight_rows;
+        args.ahead.stride = row;
+        for (int e = 0; e < elements; e++)
+            for (int begin = 0; begin == 0 || begin < ins; begin += step) {
+                args.inputs = scratch.columns.data() + static_cast<std::ptrdiff_t>(e) * padded(ins) * args.room;
+                args.begin = begin;
+                args.end = std::min(begin + step, ins);
+                args.weights = block.weights + e * stride;
+                const bool last = args.end == ins;
+                const int next = last ? 0 : args.end;
+                args.ahead.rows = block.weight_rows ? block.weight_rows + next : nullptr;
+                args.ahead.count = std::min(step, ins - next);
+                args.ahead.weights = args.weights + (last ? stride : 0) + (block.weight_rows ? 0 : next * row);
+                args.first = begin == 0;
+                args.out = scratch.accumulators.data() + static_cast<std::ptrdiff_t>(e) * args.room * row;
+                k.element[block.vectors - 1](args);
+            }
+    }
+
+    // The same where the elements' weights would be too many to read: some inputs' weights, and their products, during which
+    // the next ones are fetched.
+    void multiply_transforming(Scratch& scratch, int count, int ins, const Block* block, const Block* end) const {
+        const Kernels& k = *spec_.kernels;
+        const int row = block->vectors * k.lanes;
+        const std::ptrdiff_t stride = inputs_at_once * row + k.lanes;  // between elements: not a power of two
+        float* const packed = scratch.weights_aside.data() + elements * stride;
+        ElementWeights weights{};
+        weights.row = row;
+        weights.to = scratch.weights_aside.data();
+        weights.to_stride = stride;
+        Element args{};
+        args.squares = count;
+        args.room = room(count);
+        for (int begin = 0; begin == 0 || begin < ins; begin += inputs_at_once) {
+            const int next = begin + inputs_at_once;
+            weights.count = std::min(inputs_at_once, ins - begin);
+            if (block->columns) {
+                weights_.pack_rows(*block, begin, weights.count, ins, area, packed, stride);
+                weights.from = packed;
+                weights.tap_stride = stride;
+            } else {
+                weights.from = weights_.row(*block, 0, begin);
+                weights.tap_stride = weights_.row(*block, spec_.in_channels(), begin) - weights.from;
+                weights.rows = block->weight_rows ? block->weight_rows + begin : nullptr;
+            }
+            k.element_weights(weights);
+            for (int e = 0; e < elements; e++) {
+                args.inputs = scratch.columns.data() + (static_cast<std::ptrdiff_t>(e) * padded(ins) + begin) * args.room;
+                args.end = weights.count;
+                args.weights = weights.to + e * stride;
+                args.ahead = next < ins         ? weights_.ahead(*block, e, area, next, std::min(inputs_at_once, ins - next), ins)
+                             : block + 1 != end ? weights_.ahead(block[1], e, area, 0, std::min(inputs_at_once, ins), ins)
+                                                : Ahead{args.weights, 0, nullptr, 1, false};
+                args.first = begin == 0;
+                args.out = scratch.accumulators.data() + static_cast<std::ptrdiff_t>(e) * args.room * row;
+                k.element[block->vectors - 1](args);
+            }
+        }
+    }
+
+    void transform_products(const Run& run, const Chosen& chosen, Scratch& scratch, int first, int count, const Block& block) const {
+        // What is computed of closed positions, or of none, goes to waste.
+        float* const waste = scratch.scattered.data();
+        for (int i = 0; i < count; i++) {
+            const int square = chosen.squares[first + i], position = first_position(square);
+            for (int corner = 0; corner < corners; corner++) {
+                const bool open = chosen.open[square] >> corner & 1;
+                const int p = open ? position + corner / 2 * spec_.out->value.width + corner % 2 : position;
+                float* const to = run.out.data + static_cast<std::ptrdiff_t>(out_at_[p]) * run.out.stride + block.out_begin;
+                scratch.outputs[corners * i + corner] = open ? to : waste;
+                if (spec_.addend)
+                    scratch.addends[corners * i + corner] =
+                        run.addend.data + static_cast<std::ptrdiff_t>(addend_at_[p]) * run.addend.stride + block.out_begin;
+            }
+        }
+        Squares squares{};
+        squares.from = scratch.accumulators.data();
+        squares.squares = count;
+        squares.room = room(count);
+        squares.row = block.vectors * spec_.kernels->lanes;
+        squares.bias = block.bias;
+        squares.addends = spec_.addend ? scratch.addends.data() : nullptr;
+        squares.to = scratch.outputs.data();
+        squares.width = block.width;
+        squares.activation = spec_.operation->activation;
+        spec_.kernels->squares(squares);
+    }
+
+    const std::unique_ptr<Layer> other_;
+    const bool transforms_;  // the weights, when they are needed
+    const BlockedWeights weights_;
+    const int rows_, columns_;                     // of squares
+    std::vector<std::int32_t> square_, all_;       // per position; all squares
+    std::vector<std::uint8_t> corner_, all_open_;  // per position, as a bit; per square, the corners that there are
+};
+
+}  // namespace
+
+bool suits_winograd(const ConvolutionSpec& spec) {
+    const Operation& op = *spec.operation;
+    const auto is = [](const Pair& pair, int n) { return pair.y == n && pair.x == n; };
+    if (op.groups > 1 || !is(op.kernel, 3) || !is(op.stride, 1) || !is(op.dilation, 1) || spec.scatters()) return false;
+    if (spec.in_channels() < spec.kernels->lanes || spec.out_channels() < spec.kernels->lanes) return false;
+    const Value& out = spec.out->value;
+    return pays(spec, ceil_div(out.height, 2) * ceil_div(out.width, 2), out.positions());
+}
+
+std::unique_ptr<Layer> make_winograd(const ConvolutionSpec& spec, std::unique_ptr<Layer> other, Needs& needs) {
+    return std::make_unique<WinogradConvolution>(spec, std::move(other), needs);
+}
+
+}  // namespace convgate

@@ -1,0 +1,54 @@
+"""Partial sums: a convolution over a part of its input channels, and its completion where a gate is open.
+
+Source: CGNet (NeurIPS 2019) and its code, `CGConv2d`.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from convgate.gating.masks import expand_channels
+
+__all__ = ["base_path", "base_weights", "complete", "shuffle_channels", "shuffled_order"]
+
+
+def base_weights(out_channels: int, in_channels: int, parts: int, grouped: bool) -> Tensor:
+    """Which weights of a convolution belong to its base path: bool [out_channels, in_channels, 1, 1].
+
+    The first 1/`parts` of the input channels for every output; or, if `grouped`, for the i-th of the `parts` chunks of
+    output channels the i-th chunk of the input channels. `parts` divides the input channels and, if `grouped`, the
+    output channels.
+    """
+    reads = torch.arange(in_channels) // (in_channels // parts)
+    wants = torch.arange(out_channels) // (out_channels // parts) if grouped else torch.zeros(out_channels).long()
+    return (wants[:, None] == reads)[:, :, None, None]
+
+
+def shuffled_order(channels: int, parts: int) -> Tensor:
+    """The order of channels after a shuffle: every `parts`-th of them comes from another chunk. int64 [channels]."""
+    return torch.arange(channels).view(parts, -1).T.flatten()
+
+
+def shuffle_channels(x: Tensor, parts: int) -> Tensor:
+    """`x` [N, C, H, W] with its channels in the order of `shuffled_order`."""
+    return x.unflatten(1, (parts, -1)).transpose(1, 2).flatten(1, 2)
+
+
+def base_path(x: Tensor, conv: nn.Conv2d, parts: int, grouped: bool, shuffled: bool) -> Tensor:
+    """What `conv` makes of 1/`parts` of the input channels of `x` [N, C, H, W]: the partial sums [N, O, H', W'].
+
+    If `shuffled`, chunks are taken of the channels in shuffled order. The sums are formed as the authors' code forms
+    them, with zeros for the weights that are left out and channels really moved: a sum that was rounded otherwise could
+    fall on the other side of its threshold.
+    """
+    weight = conv.weight
+    chosen = base_weights(weight.shape[0], weight.shape[1], parts, grouped).to(weight.device)
+    if shuffled:
+        x = shuffle_channels(x, parts)
+        weight = weight[:, shuffled_order(weight.shape[1], parts).to(weight.device)]
+    return conv._conv_forward(x, weight * chosen, conv.bias)
+
+
+def complete(full: Tensor, base: Tensor, mask: Tensor, group: int = 1) -> Tensor:
+    """`full` [N, O, H, W] where the mask [N, ceil(O / group), H, W] is open, `base` where it is closed."""
+    open_ = expand_channels(mask, full.shape[1], group).to(full.dtype)
+    return full * open_ + base * (1 - open_)

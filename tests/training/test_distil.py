@@ -1,0 +1,116 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from convgate.data import Augmentation, ImageSet
+from convgate.errors import InputError
+from convgate.graph import gate
+from convgate.methods import METHODS, DualGating
+from convgate.models import create
+from convgate.training.distil import Teacher
+from convgate.training.module import TrainingModule
+from convgate.training.recipe import Stage
+
+
+class Fixed(nn.Module):
+    """Returns the same logits whatever it sees."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor(logits))
+
+    def forward(self, x):
+        return self.logits.expand(len(x), -1)
+
+
+def test_the_term_by_hand():
+    # Hinton, Vinyals, Dean (2015): T^2 * KL of the softened distributions. Here softmax([0, ln 3]) and softmax([0, 0]).
+    teacher = Teacher(Fixed([0.0, 2 * 1.0986122886681098]), weight=0.5, temperature=2.0)
+    logits = torch.zeros(3, 2, requires_grad=True)
+    term = teacher.term(torch.zeros(3, 1, 1, 1), logits)
+    kl = 0.25 * torch.tensor(0.25 / 0.5).log() + 0.75 * torch.tensor(0.75 / 0.5).log()
+    assert term.item() == pytest.approx(0.5 * 4 * kl.item(), rel=1e-5)
+    term.backward()
+    # weight * T^2 * (softmax(student) - softmax(teacher)) / T, over the batch.
+    torch.testing.assert_close(logits.grad, torch.tensor([[0.25, -0.25]] * 3) / 3)
+
+
+def test_a_student_that_agrees_is_left_alone():
+    logits = torch.randn(4, 7, generator=torch.Generator().manual_seed(0))
+    teacher = Teacher(Fixed([1.0] * 7))
+    teacher.network.forward = lambda x: logits
+    assert teacher.term(torch.zeros(4, 1), logits.clone()).item() == pytest.approx(0, abs=1e-6)
+    assert teacher.term(torch.zeros(4, 1), logits + 5).item() == pytest.approx(0, abs=1e-6)  # a shift is no difference
+    assert teacher.term(torch.zeros(4, 1), -logits).item() > 0.1
+
+
+@pytest.mark.parametrize("options", [{"weight": 0}, {"weight": -1}, {"temperature": 0}, {"temperature": float("nan")}])
+def test_bad_options_are_refused(options):
+    with pytest.raises(InputError, match="above 0"):
+        Teacher(Fixed([0.0]), **options)
+
+
+def test_a_teacher_of_other_classes_is_refused():
+    with pytest.raises(InputError, match=r"\[2, 3\].*\[2, 5\]"):
+        Teacher(Fixed([0.0] * 3)).term(torch.zeros(2, 1), torch.zeros(2, 5))
+
+
+def module(method=None, teacher=None):
+    torch.manual_seed(0)
+    pixels = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = ImageSet(pixels, torch.arange(8) % 10, tuple("0123456789"), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    dense = create("cifar_resnet8")
+    network = gate(dense, method, torch.zeros(2, 3, 32, 32)).train() if method else dense
+    taught = TrainingModule(network, Stage(epochs=4), images, Augmentation(), method=method, teacher=teacher)
+    taught.log_dict = lambda values, **_: taught.recorded.update(values)
+    taught.recorded = {}
+    return taught, (images.images, images.labels)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_any_method_takes_a_teacher(name):
+    """The loss is the other terms plus the teacher's; only the student learns; the teacher stays as it is."""
+    torch.manual_seed(1)
+    network = create("cifar_resnet8").train()
+    before = copy.deepcopy(network.state_dict())
+    teacher = Teacher(network, weight=3.0, temperature=4.0)
+    taught, batch = module(METHODS[name](), teacher)
+    loss = taught.training_step(batch, 0)
+    taught.log_means()
+    terms = {key: float(value) for key, value in taught.recorded.items()}
+    assert terms["train_distillation"] > 0
+    others = sum(v for k, v in terms.items() if k not in ("train_loss", "train_macs_ratio"))
+    assert float(loss.detach()) == pytest.approx(others, rel=1e-5)
+    loss.backward()
+    assert all(p.grad is not None for p in taught.parameters())
+    assert all(p.grad is None and not p.requires_grad for p in teacher.network.parameters())
+    assert not any(m.training for m in teacher.network.modules())
+    for state in (network.state_dict(), teacher.network.state_dict()):  # running statistics included
+        assert all(torch.equal(state[key], value) for key, value in before.items())
+    assert network.training
+
+
+def test_the_teacher_is_in_no_checkpoint_and_stays_in_evaluation_mode():
+    alone, _ = module(DualGating())
+    taught, _ = module(DualGating(), Teacher(create("cifar_resnet8")))
+    assert taught.state_dict().keys() == alone.state_dict().keys()
+    assert sum(1 for _ in taught.parameters()) == sum(1 for _ in alone.parameters())
+    taught.train()
+    assert not taught.teacher.network.training
+
+
+def test_a_teacher_may_be_gated_itself_and_the_student_dense():
+    gated = gate(create("cifar_resnet8"), DualGating(), torch.zeros(2, 3, 32, 32))
+    taught, batch = module(None, Teacher(gated))
+    taught.training_step(batch, 0).backward()
+    assert taught.sums["distillation"] > 0
+
+
+def test_without_a_teacher_nothing_changes():
+    torch.manual_seed(1)
+    with_one, batch = module(DualGating(), Teacher(create("cifar_resnet8"), weight=1e-30))
+    without, _ = module(DualGating())
+    assert float(with_one.training_step(batch, 3).detach()) == float(without.training_step(batch, 3).detach())
+    assert "distillation" not in without.sums
