@@ -1,10 +1,12 @@
 """The command line as a user meets it: help, results on stdout, mistakes explained on stderr with status 2."""
 
 import json
+import re
 
 import pytest
 
 from convgate.cli import COMMANDS, main
+from convgate.methods import METHODS
 
 NAMES = [module.__name__.rpartition(".")[2] for module in COMMANDS]
 
@@ -36,6 +38,13 @@ def test_plan_prints_a_table(capsys):
     assert "40,813,184" in text  # DGNet's code, dense MACs of its ResNet-20
     assert "layer1.0" in text
     assert "downsample" in text
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_plan_knows_every_method(method, capsys):
+    assert main(["plan", "cifar_resnet8", "--method", method]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert re.search(rf"CifarResNet x {method}: \d+ sites, \d+ gates; 12,501,632 dense MACs", text)
 
 
 def test_plan_prints_json(capsys):

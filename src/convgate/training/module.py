@@ -83,6 +83,13 @@ class TrainingModule(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         self.sums, self.steps = {}, 0
+        if self.method is not None and isinstance(self.network, GatedNetwork):
+            self.method.schedule(self.network, self.progress)
+
+    @property
+    def progress(self) -> float:
+        """The share of the stage that is done, in [0, 1)."""
+        return self.current_epoch / self.stage.epochs
 
     def on_train_batch_end(self, *_: Any) -> None:
         # Once an epoch: logging each step costs a twentieth of a small network's step. Not in on_train_epoch_end,
@@ -121,8 +128,7 @@ class TrainingModule(L.LightningModule):
         if self.method is None or not isinstance(self.network, GatedNetwork):
             return self.network(x), {}
         logits, decisions = self.network.decide(x)
-        progress = self.current_epoch / self.stage.epochs
-        terms = self.method.penalty(decisions, self.network.ledger, progress)
+        terms = self.method.penalty(decisions, self.network.ledger, self.progress)
         terms |= self.method.regularise(self.network.gate_modules())
         terms["macs_ratio"] = self.network.cost(decisions.detach()).ratio.mean()
         return logits, terms

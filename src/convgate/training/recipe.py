@@ -67,13 +67,15 @@ class MethodChoice:
     """Which gating method.
 
     Args:
-        name: of the method's class: DualGating, ChannelGating, ..
+        name: of the method's class, e.g. DualGating; `convgate.methods.METHODS` has them all.
         options: of the method's class.
+        weights: a safetensors file that a part of the method starts from, if it has one that is trained on its own.
 
     """
 
     name: str = "DualGating"
     options: dict[str, Any] = field(default_factory=dict)
+    weights: str | None = None
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from convgate.training.distil import Teacher
 from convgate.training.fit import evaluation_device, fit
 from convgate.training.folder import RunFolder
 from convgate.training.recipe import ModelChoice, Recipe
-from convgate.weights import load_weights
+from convgate.weights import load_weights, read_tensors
 
 __all__ = ["Run", "run"]
 
@@ -187,11 +187,13 @@ def _train_gated(
 ) -> GatedNetwork | None:
     path = folder / "gated.safetensors"
     if path.is_file():
-        return checkpoint.load(path, model)
+        return checkpoint.load(path, model, method)
     started = time.monotonic()
     example = _prepare(splits.train)(splits.train.images[:2])
     torch.manual_seed(recipe.seed + 1)
     network = gate(model, method, example)
+    if recipe.method.weights:
+        method.load_pretrained(network, read_tensors(recipe.method.weights))
     settings["say"](network.plan.summary())
     if recipe.gated.epochs:
         settings["say"](f"training the gated network for {recipe.gated.epochs} epochs")
@@ -205,7 +207,7 @@ def _train_gated(
             return None
     checkpoint.save(network, path)
     folder.add_seconds("gated training", time.monotonic() - started)
-    return checkpoint.load(path, model)
+    return checkpoint.load(path, model, method)
 
 
 def _calibrate(network: GatedNetwork, recipe: Recipe, splits: Splits, say: Callable[[str], None]) -> None:
