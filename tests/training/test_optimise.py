@@ -22,6 +22,15 @@ def test_an_ungated_network_has_one_group():
     assert len(make_optimiser(create("cifar_resnet8"), Stage(epochs=1)).param_groups) == 1
 
 
+def test_vectors_are_spared_if_the_stage_says_so():
+    model = create("cifar_resnet8")
+    optimiser = make_optimiser(model, Stage(epochs=1, decay_vectors=False, nesterov=False))
+    decayed, spared = optimiser.param_groups
+    assert {p.dim() for p in decayed["params"]} == {2, 4}
+    assert {p.dim() for p in spared["params"]} == {1}
+    assert (decayed["weight_decay"], spared["weight_decay"], decayed["nesterov"]) == (5e-4, 0.0, False)
+
+
 @pytest.mark.parametrize(
     ("stage", "progress", "factor"),
     [

@@ -3,7 +3,7 @@
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -12,6 +12,9 @@ from convgate.gating import Decisions, Gate
 from convgate.graph.plan import GateSpec, Site
 from convgate.graph.structure import Rejected
 from convgate.graph.trace import Trace
+
+if TYPE_CHECKING:
+    from convgate.graph.network import GatedNetwork
 
 __all__ = ["Method"]
 
@@ -44,6 +47,10 @@ class Method(ABC):
         `gates` are what `GatedNetwork.gate_modules` yields.
         """
         return {}
+
+    def schedule(self, network: "GatedNetwork", progress: float) -> None:
+        """Set what of the gates changes in the course of training; called before each epoch. Most have nothing."""
+        return
 
     def describe(self) -> dict[str, Any]:
         """Name and options as plain data: {"name": .., "options": {..}}, for checkpoints and reports."""

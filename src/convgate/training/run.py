@@ -1,4 +1,4 @@
-"""A whole training run from a recipe: dense training, gating, gated training, calibration, evaluation.
+"""A whole training run from a recipe: dense training, gating, gated training, calibration, finish, evaluation.
 
 Each training stage leaves a file behind when it is complete, and is skipped if the file is there: a run that was
 interrupted is continued by starting it again. Calibration and evaluation take seconds and are done each time.
@@ -13,26 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from convgate import checkpoint
 from convgate.analysis import Evaluation, evaluate
 from convgate.analysis.latency import latency
-from convgate.data import Batches, ImageSet, Splits, normalise
+from convgate.data import Batches, ImageSet, Splits
 from convgate.data import load as load_data
-from convgate.errors import LoweringError, RecipeError
+from convgate.errors import LoweringError
 from convgate.files import replacing, write_text
 from convgate.graph import GatedNetwork, gate
-from convgate.graph.modes import evaluating
 from convgate.methods import Method
 from convgate.methods import create as create_method
-from convgate.models import create as create_model
 from convgate.training.calibrate import calibrate
-from convgate.training.distil import Teacher
 from convgate.training.fit import evaluation_device, fit
 from convgate.training.folder import RunFolder
-from convgate.training.recipe import ModelChoice, Recipe
-from convgate.weights import load_weights
+from convgate.training.origin import Origin
+from convgate.training.parts import build_model, build_teacher, check_classifies, preparation, teaching
+from convgate.training.recipe import Recipe
 
 __all__ = ["Run", "run"]
 
@@ -56,18 +54,20 @@ def run(
     recipe: Recipe,
     folder: str | Path,
     *,
+    origin: Origin | None = None,
     say: Callable[[str], None] = lambda line: None,
     progress_bar: bool = True,
 ) -> Run | None:
     """Carry out `recipe` in `folder`, or finish what an interrupted run left there.
 
-    Writes recipe.yaml, dense.safetensors (state dict), gated.safetensors (trained), network.safetensors (calibrated;
-    see `convgate.load`), metrics.json, and per stage a folder with epochs.csv, a checkpoint and TensorBoard logs.
-    Returns None in all but the first of several processes.
+    Writes recipe.yaml, origin.json, dense.safetensors (state dict), gated.safetensors (trained), finished.safetensors
+    (if the recipe has a finish), network.safetensors (calibrated; see `convgate.load`), metrics.json, and per stage a
+    folder with epochs.csv, a checkpoint and TensorBoard logs. Returns None in all but the first of several processes.
 
     Args:
         recipe: what to do.
         folder: where; made if need be. One that holds another recipe's run is refused.
+        origin: where the recipe comes from; noted in the folder.
         say: takes one line of news at a time.
         progress_bar: show Lightning's.
 
@@ -77,20 +77,24 @@ def run(
 
     """
     home = RunFolder(folder)
-    home.claim(recipe)
+    home.claim(recipe, origin)
+    if recipe.hardware.threads:
+        torch.set_num_threads(recipe.hardware.threads)
     splits = load_data(recipe.data.name, **recipe.data.options)
     method = create_method(recipe.method.name, recipe.method.options)
     torch.manual_seed(recipe.seed)
-    dense = _create(recipe.model)
-    outputs = _check_classifies(dense, splits, "model")
-    teacher = _other_teacher(recipe, splits, outputs)
+    dense = build_model(recipe.model)
+    outputs = check_classifies(dense, splits, "model")
+    teacher = build_teacher(recipe, splits, outputs)
     settings = {"say": say, "progress_bar": progress_bar}
     first = _train_dense(dense, recipe, splits, home, settings)
     # As it would be loaded from its file: in another memory format sums are rounded otherwise, and a run that was
     # interrupted would end elsewhere.
     dense.to(memory_format=torch.contiguous_format)
-    network = _train_gated(dense, method, teacher or dense, recipe, splits, home, settings)
-    if network is None or not first:
+    network, first = _train_gated(first, dense, method, teacher or dense, recipe, splits, home, settings)
+    if recipe.finish.epochs:
+        network, first = _finish(first, network, dense, teacher or dense, recipe, splits, home, settings)
+    if not first:
         return None
     started = time.monotonic()
     device = evaluation_device(recipe.hardware)
@@ -98,61 +102,26 @@ def run(
     _calibrate(network, recipe, splits, say)
     checkpoint.save(network, home / "network.safetensors")
     say("evaluating on the test images")
-    dense_evaluation = evaluate(dense, _batches(splits.test), prepare=_prepare(splits.test))
-    evaluation = evaluate(network, _batches(splits.test), prepare=_prepare(splits.test))
+    dense_evaluation = evaluate(dense, _batches(splits.test), prepare=preparation(splits.test))
+    evaluation = evaluate(network, _batches(splits.test), prepare=preparation(splits.test))
     home.add_seconds("calibration and evaluation", time.monotonic() - started)
     metrics = _metrics(recipe, dense_evaluation, evaluation, home.seconds())
-    metrics |= _latency(dense, network, splits.test, say)
+    metrics |= _latency(dense, network, splits.test, recipe, say)
     write_text(home / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     return Run(home, recipe, splits, network, dense_evaluation, evaluation, metrics)
 
 
-def _latency(dense: nn.Module, network: GatedNetwork, images: ImageSet, say: Callable[[str], None]) -> dict[str, Any]:
+def _latency(
+    dense: nn.Module, network: GatedNetwork, images: ImageSet, recipe: Recipe, say: Callable[[str], None]
+) -> dict[str, Any]:
     """{"latency": ..} on the engine, or nothing where it has no form for an operation of the model."""
     say("timing both networks on the engine")
     some = images.take(min(64, len(images)), 0)
     try:
-        return {"latency": latency(dense, network, _prepare(images)(some.images))}
+        return {"latency": latency(dense, network, preparation(images)(some.images), threads=recipe.hardware.threads)}
     except LoweringError as error:
         say(f"not timed: {error}")
         return {}
-
-
-def _create(choice: ModelChoice) -> nn.Module:
-    model = create_model(choice.name, **choice.options)
-    if choice.weights:
-        load_weights(model, choice.weights, choice.rename)
-    return model
-
-
-def _other_teacher(recipe: Recipe, splits: Splits, outputs: int) -> nn.Module | None:
-    """The recipe's teacher, if it is another network than the dense one."""
-    chosen = recipe.distillation
-    if not chosen.weight or chosen.teacher is None:
-        return None
-    with torch.random.fork_rng(devices=[]):  # what is trained does not depend on the teacher's random weights
-        teacher = _create(chosen.teacher)
-    given = _check_classifies(teacher, splits, "distillation.teacher")
-    if given != outputs:
-        raise RecipeError(
-            f"distillation.teacher returns {given} logits for each image and the model {outputs}; set their "
-            "options.num_classes alike"
-        )
-    return teacher
-
-
-def _check_classifies(model: nn.Module, splits: Splits, field: str) -> int:
-    """How many logits the model of the recipe's `field` returns, after a check that there is one for each class."""
-    with torch.no_grad(), evaluating(model):
-        logits = model(_prepare(splits.train)(splits.train.images[:2]))
-    classes = len(splits.train.classes)
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < classes:
-        given = list(logits.shape[1:]) if isinstance(logits, Tensor) else type(logits).__name__
-        raise RecipeError(
-            f"the {field} returns {given} for each image, and the data set has {classes} classes; set "
-            f"{field}.options.num_classes to {classes}"
-        )
-    return logits.shape[1]
 
 
 def _train_dense(
@@ -177,6 +146,7 @@ def _train_dense(
 
 
 def _train_gated(
+    first: bool,
     model: nn.Module,
     method: Method,
     teacher: nn.Module,
@@ -184,27 +154,59 @@ def _train_gated(
     splits: Splits,
     folder: RunFolder,
     settings: Mapping[str, Any],
-) -> GatedNetwork | None:
+) -> tuple[GatedNetwork, bool]:
+    """(The gated network, trained or as an earlier run left it; is this the first process?)."""
     path = folder / "gated.safetensors"
     if path.is_file():
-        return checkpoint.load(path, model)
+        return checkpoint.load(path, model), True
     started = time.monotonic()
-    example = _prepare(splits.train)(splits.train.images[:2])
+    example = preparation(splits.train)(splits.train.images[:2])
     torch.manual_seed(recipe.seed + 1)
     network = gate(model, method, example)
     settings["say"](network.plan.summary())
     if recipe.gated.epochs:
         settings["say"](f"training the gated network for {recipe.gated.epochs} epochs")
-        chosen, taught = recipe.distillation, None
-        if chosen.weight:
-            taught = Teacher(teacher, weight=chosen.weight, temperature=chosen.temperature)
+        taught = teaching(recipe, teacher)
         trainer = fit(
             network, recipe.gated, splits, recipe, folder / "gated", method=method, teacher=taught, **settings
         )
-        if not trainer.is_global_zero:
-            return None
+        first = trainer.is_global_zero
+    return _saved(network, path, model, "gated training", started, folder) if first else network, first
+
+
+def _finish(
+    first: bool,
+    network: GatedNetwork,
+    model: nn.Module,
+    teacher: nn.Module,
+    recipe: Recipe,
+    splits: Splits,
+    folder: RunFolder,
+    settings: Mapping[str, Any],
+) -> tuple[GatedNetwork, bool]:
+    """Calibrate, and train with gates that are held; returns what `_train_gated` does."""
+    path = folder / "finished.safetensors"
+    if path.is_file():
+        return checkpoint.load(path, model), True
+    if first:  # the others get its gates when training begins
+        _calibrate(network.to(evaluation_device(recipe.hardware)), recipe, splits, settings["say"])
+    started = time.monotonic()
+    settings["say"](f"training for {recipe.finish.epochs} epochs with the gates held")
+    taught = teaching(recipe, teacher)
+    trainer = fit(
+        network, recipe.finish, splits, recipe, folder / "finish", teacher=taught, hold_gates=True, **settings
+    )
+    if not trainer.is_global_zero:
+        return network, False
+    return _saved(network, path, model, "finish", started, folder), True
+
+
+def _saved(
+    network: GatedNetwork, path: Path, model: nn.Module, step: str, started: float, folder: RunFolder
+) -> GatedNetwork:
+    """Save a network that is trained; returns it as a later run would load it."""
     checkpoint.save(network, path)
-    folder.add_seconds("gated training", time.monotonic() - started)
+    folder.add_seconds(step, time.monotonic() - started)
     return checkpoint.load(path, model)
 
 
@@ -212,14 +214,10 @@ def _calibrate(network: GatedNetwork, recipe: Recipe, splits: Splits, say: Calla
     if recipe.budget is not None:
         say(f"calibrating to {recipe.budget:.1%} of the dense MACs")
         images = splits.train.take(min(recipe.calibration_images, len(splits.train)), recipe.seed)
-        prepare = _prepare(splits.train)
+        prepare = preparation(splits.train)
         batches = [prepare(batch) for batch, _ in _batches(images)]
         done = calibrate(network, batches, recipe.budget)
         say(f"calibrated to {done.reached:.3%} on {done.images} images in {done.passes} passes")
-
-
-def _prepare(images: ImageSet) -> Callable[[Tensor], Tensor]:
-    return lambda batch: normalise(batch, images.mean, images.std)
 
 
 def _batches(images: ImageSet) -> Batches:
