@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from convgate.errors import CheckpointError
 
-__all__ = ["load_weights", "misfit"]
+__all__ = ["load_weights", "misfit", "read_tensors"]
 
 
 def misfit(
@@ -31,16 +31,7 @@ def load_weights(model: nn.Module, path: str | Path, rename: Mapping[str, str]) 
 
     Raises `CheckpointError` when the file is missing, damaged, or does not fit.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"there is no weights file {path}")
-    try:
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from error
+    tensors = read_tensors(path)
     for old, new in rename.items():
         tensors = {new + key.removeprefix(old) if key.startswith(old) else key: t for key, t in tensors.items()}
     # Batch norm's counters: nothing depends on them where the momentum is fixed, and some exports leave them out.
@@ -48,6 +39,20 @@ def load_weights(model: nn.Module, path: str | Path, rename: Mapping[str, str]) 
     if problem:
         raise CheckpointError(f"{path} does not fit {type(model).__name__} ({problem}); `rename` replaces prefixes")
     model.load_state_dict(tensors, strict=False)
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. Raises `CheckpointError` when it is missing or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"there is no weights file {path}")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from error
 
 
 def _alike(a: Tensor, b: Tensor) -> bool:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from convgate.cli import COMMANDS, main
+from convgate.methods import METHODS
 
 NAMES = [module.__name__.rpartition(".")[2] for module in COMMANDS]
 
@@ -36,6 +37,12 @@ def test_plan_prints_a_table(capsys):
     assert "40,813,184" in text  # DGNet's code, dense MACs of its ResNet-20
     assert "layer1.0" in text
     assert "downsample" in text
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_plan_knows_every_method(method, capsys):
+    assert main(["plan", "cifar_resnet8", "--method", method]) == 0
+    assert f"x {method}: 3 sites" in capsys.readouterr().out
 
 
 def test_plan_prints_json(capsys):

@@ -1,14 +1,11 @@
 """DualGating's options, where it gates, and what it refuses."""
 
-import copy
-
 import pytest
 import torch
 from torch import nn
 
 from convgate import DualGating, gate, plan
 from convgate.errors import InputError, PlanError
-from convgate.methods import METHODS, Method
 from convgate.methods import create as create_method
 from convgate.models import create
 
@@ -187,31 +184,6 @@ def test_one_pixel_branches_are_masked_like_all_others():
     assert [s.name for s in net.plan.gates if s.kind == "channel"][-1] == "layer3.0.conv1.channel"
     layers = {layer.name: layer for layer in net.ledger.layers}
     assert layers["layer3.0.conv1"].positions == "layer3.0.spatial"
-
-
-# -- every method ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_every_method_describes_itself_and_is_made_again(name):
-    method = METHODS[name]()
-    assert isinstance(method, Method)
-    description = method.describe()
-    assert create_method(description["name"], description["options"]) == method
-    with pytest.raises(AttributeError):
-        method.macs = 0.1
-    assert copy.deepcopy(method) == method
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_every_method_gates_a_small_network(name, make_small):
-    net, x = make_small(METHODS[name]())
-    net.train()
-    y, decisions = net.decide(x)
-    terms = METHODS[name]().penalty(decisions, net.ledger, 0.5)
-    assert all(t.dim() == 0 and torch.isfinite(t) for t in terms.values())
-    (y.mean() + sum(terms.values())).backward()
-    assert all(torch.isfinite(p.grad).all() for p in net.gate_parameters())
 
 
 def test_unknown_methods_and_options_are_named():

@@ -3,7 +3,7 @@ import torch
 
 from convgate.data import Augmentation, ImageSet
 from convgate.graph import gate
-from convgate.methods import DualGating
+from convgate.methods import DualGating, GlobalGater
 from convgate.models import create
 from convgate.training.fit import lightning_precision
 from convgate.training.module import TrainingModule
@@ -66,6 +66,19 @@ def test_held_gates_decide_as_in_evaluation_and_learn_nothing(images):
     assert {"macs_ratio", "cross_entropy", "loss"} == set(module.sums)
     for name, parameter in network.named_parameters():
         assert (parameter.grad is None) == name.startswith("gates."), name
+
+
+def test_the_methods_schedule_is_kept(images, monkeypatch):
+    """GaterNet's dropout rises in proportion to the share of training done."""
+    module = make(images, GlobalGater(dropout=0.2))
+    for epoch, expected in ((0, 0.0), (1, 0.05), (3, 0.15)):
+        monkeypatch.setattr(TrainingModule, "current_epoch", epoch)
+        module.on_train_epoch_start()
+        assert module.network.trunk.dropout.item() == pytest.approx(expected)
+    module.training_step((images.images, images.labels), 0)
+    module.log_means()
+    # Soft masks count as fractions; were they rounded down, this would be hardly more than all gates closed.
+    assert float(module.recorded["train_macs_ratio"]) > module.network.cost(module.network.closed_decisions(1)).ratio
 
 
 def test_validation_is_accounted_for_without_augmentation(images):

@@ -247,3 +247,21 @@ def test_two_processes_train_one_network(tmp_path, tiny_overrides):
     state = torch.load(tmp_path / "run" / "gated" / "last.ckpt", weights_only=True)
     # 192 images, 64 a step and process: two processes take two steps where one takes three.
     assert state["global_step"] == 1
+
+
+def test_a_gater_is_trained_first_then_both_networks(tmp_path, tiny_overrides):
+    """GaterNet's way (section 3.3): both pre-trained on the task, then joint. Two recipes."""
+    common = [o for o in tiny_overrides if not o.startswith(("--budget", "--gated.epochs", "--calibration"))]
+    first = load_recipe("digits-demo", [*common, "--gated.epochs=0", "--budget=null"])
+    run(first, tmp_path / "gater", progress_bar=False)
+    weights = tmp_path / "gater" / "dense.safetensors"
+    gater = ["--method.name=GlobalGater", f"--method.weights={weights}", "--gated.epochs=2", "--budget=null"]
+    network = replace(load_recipe("digits-demo", [*common, *gater]), model=ModelChoice("cifar_resnet8"))
+    network = replace(network, method=replace(network.method, options={"gater": "cifar_resnet8", "dropout": 0.5}))
+    done = run(network, tmp_path / "joint", progress_bar=False)
+    trained = load_file(weights)
+    trunk = {k.removeprefix("gates.shared_trunk.network."): v for k, v in done.network.state_dict().items()}
+    moved = [trunk[key] - trained[key] for key in trained if key in trunk and key.endswith("conv1.weight")]
+    # It started there and learned on: not far away, and not there any more.
+    assert all(0 < change.abs().mean() < 0.05 for change in moved)
+    assert moved

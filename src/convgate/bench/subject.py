@@ -15,6 +15,7 @@ from convgate.errors import BudgetError, InputError
 from convgate.graph import GatedNetwork, gate
 from convgate.graph.insert import GATES
 from convgate.methods import create as create_method
+from convgate.methods import option_names
 from convgate.models import OWN
 from convgate.models import create as create_model
 from convgate.training.calibrate import calibrate
@@ -115,7 +116,9 @@ def _build(
     if size < 1:
         raise InputError(f"size {size}: images are at least 1 pixel wide")
     name = _METHODS.get(method, method)
-    chosen = create_method(name, {"macs": macs, **options})
+    # What it is calibrated to is also what it would be trained to, if it can be told.
+    aim = {"macs": macs} if "macs" in option_names(name) else {}
+    chosen = create_method(name, {**aim, **options})
     dense = create_model(model).eval()
     return dense, gate(dense, chosen, torch.zeros(1, 3, size, size)).eval()
 

@@ -18,8 +18,8 @@ class Cost:
     """What a batch cost, in multiply-accumulates.
 
     `macs` is per sample [N], gates included; `by_layer` has the same per layer, and per gate as "gates.NAME"; `dense`
-    is what the ungated network spends on each sample. Integers (int64) where the decisions are final; float and
-    differentiable where a gradient flows through the masks.
+    is what the ungated network spends on each sample. Integers (int64) where the decisions are final; float where a
+    gradient flows through the masks, and then differentiable, or where a mask holds fractions.
     """
 
     macs: Tensor
@@ -55,17 +55,23 @@ class Ledger:
 
     def cost(self, decisions: Decisions) -> Cost:
         """What the decisions cost. They are taken as they are; `GatedNetwork.cost` checks them first."""
-        differentiable = any(d.mask.requires_grad for d in decisions.values())
+        # Training's estimators may give fractions; they are counted as such.
+        masks = [d.mask for d in decisions.values()]
+        floating = any(m.requires_grad for m in masks) or not bool(torch.stack([_is_whole(m) for m in masks]).all())
         reference = next(iter(decisions.values())).mask
         by_layer: dict[str, Tensor] = {}
         for layer in self.layers:
             if not layer.gated:
-                by_layer[layer.name] = _constant(layer.macs, reference, differentiable)
+                by_layer[layer.name] = _constant(layer.macs, reference, floating)
             else:
-                by_layer[layer.name] = layer.count(decisions, exact=not differentiable)
+                by_layer[layer.name] = layer.count(decisions, exact=not floating)
         for gate, macs in self.gates.items():
-            by_layer[f"gates.{gate}"] = _constant(macs, reference, differentiable)
+            by_layer[f"gates.{gate}"] = _constant(macs, reference, floating)
         return Cost(macs=torch.stack(list(by_layer.values())).sum(0), dense=self.dense, by_layer=by_layer)
+
+
+def _is_whole(mask: Tensor) -> Tensor:
+    return (mask == mask.round()).all()
 
 
 def _constant(macs: int, like: Tensor, floating: bool) -> Tensor:

@@ -2,12 +2,13 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from convgate.cost import Ledger
+from convgate.errors import InputError
 from convgate.gating import Decisions, Gate
 from convgate.graph.plan import GateSpec, Site
 from convgate.graph.structure import Rejected
@@ -48,9 +49,24 @@ class Method(ABC):
         """
         return {}
 
+    def trunk(self, example: tuple[int, ...]) -> nn.Module | None:
+        """A new sub-network that several gates share, for images of the example's shape; None if there is none.
+
+        It reads the images, before the network does, and returns (features [N, F], a tuple that the estimators of the
+        gates that read it get after the logits in training; empty in evaluation). Its MACs are spent on every sample.
+        """
+        return None
+
     def schedule(self, network: "GatedNetwork", progress: float) -> None:
         """Set what of the gates changes in the course of training; called before each epoch. Most have nothing."""
         return
+
+    def load_pretrained(self, network: "GatedNetwork", state: Mapping[str, Tensor]) -> None:
+        """Load weights of a part of the method that was trained on its own, in place.
+
+        Raises `InputError` where there is no such part, `CheckpointError` where the weights do not fit.
+        """
+        raise InputError(f"{type(self).__name__} has no part that is trained on its own; leave method.weights out")
 
     def describe(self) -> dict[str, Any]:
         """Name and options as plain data: {"name": .., "options": {..}}, for checkpoints and reports."""

@@ -49,6 +49,7 @@ from convgate.graph.method import Method
 from convgate.graph.plan import GateSpec, MaskSpec, Site
 from convgate.graph.structure import Branch, Feature, Rejected, branches, features
 from convgate.graph.trace import Trace
+from convgate.methods.channel_sites import channel_gate, feature_site, inside_branches, outside_branches
 from convgate.methods.options import OptionChecks
 
 __all__ = ["DualGating"]
@@ -120,28 +121,20 @@ class DualGating(Method):
         reasons = {r.name: r.reason for r in rejected}
         by_conv = {conv: f for f in channel_features for conv in f.convs}
         sites = [self._branch_site(trace, branch, by_conv, reasons) for branch in found]
-        inside = {conv for branch in found for conv in branch.convs}
-        outside = [f for f in channel_features if not inside.intersection(f.convs)]
+        inside = inside_branches(found)
         everywhere = self.where == "everywhere" or (self.where == "auto" and not found)
-        for feature in outside:
-            reason = self._why_not_outside(trace, feature, everywhere)
-            if reason:
-                skipped.extend(Rejected(str(trace.node(conv).target), reason) for conv in feature.convs)
-            else:
-                sites.append(self._feature_site(trace, feature))
+        if self.channel:
+            outside, left = outside_branches(trace, channel_features, inside, everywhere=everywhere)
+            sites.extend(feature_site(trace, f, channel_gate(trace, f, self.group)) for f in outside)
+            skipped.extend(left)
+        else:
+            reason = "is outside residual branches, and channel gates are off"
+            outside_convs = [c for f in channel_features for c in f.convs if not inside.intersection(f.convs)]
+            skipped.extend(Rejected(str(trace.node(conv).target), reason) for conv in outside_convs)
         named = {str(trace.node(conv).target) for conv in inside}
         skipped.extend(r for r in rejected if r.name not in named)
         skipped.extend(Rejected(site.name, "has nothing that a gate would save") for site in sites if not site.gates)
         return [site for site in sites if site.gates], skipped
-
-    def _why_not_outside(self, trace: Trace, feature: Feature, everywhere: bool) -> str | None:
-        if not self.channel:
-            return "is outside residual branches, and channel gates are off"
-        if not everywhere:
-            return 'is outside residual branches (where="everywhere" gates it)'
-        if trace.node(feature.convs[0]).all_input_nodes[0].op == "placeholder":
-            return "reads the image itself"
-        return None
 
     def _branch_site(
         self, trace: Trace, branch: Branch, by_conv: Mapping[str, Feature], reasons: Mapping[str, str]
@@ -158,7 +151,7 @@ class DualGating(Method):
         for conv, end in zip(branch.convs, branch.ends, strict=True):
             feature = by_conv.get(conv)
             if feature and self.channel and feature.convs[-1] == conv:
-                gate = self._channel_gate(trace, feature)
+                gate = channel_gate(trace, feature, self.group)
                 gates.append(gate)
                 masks.append(MaskSpec(gate.name, feature.end))
             elif not feature and end != branch.last:
@@ -170,11 +163,6 @@ class DualGating(Method):
             masks.append(MaskSpec(spatial.name, branch.last))
         output = trace.shapes[branch.join]
         return Site(branch.name, branch.convs, output, tuple(gates), tuple(masks), tuple(skipped))
-
-    def _feature_site(self, trace: Trace, feature: Feature) -> Site:
-        gate = self._channel_gate(trace, feature)
-        mask = MaskSpec(gate.name, feature.end)
-        return Site(feature.name, feature.convs, trace.shapes[feature.end], (gate,), (mask,))
 
     def _spatial_gate(self, trace: Trace, branch: Branch) -> GateSpec:
         tile = self._tile(branch)
@@ -202,13 +190,6 @@ class DualGating(Method):
                 "give larger images, a smaller tile, or a mapping from height to tile"
             )
         return tile
-
-    def _channel_gate(self, trace: Trace, feature: Feature) -> GateSpec:
-        source = trace.node(feature.convs[0]).all_input_nodes[0]
-        groups = math.ceil(feature.channels / self.group)
-        channels = trace.shapes[source.name][1]
-        shape = (groups, 1, 1)
-        return GateSpec(f"{feature.name}.channel", "channel", source.name, channels, (1, 1), shape, self.group)
 
     # -- how they decide -------------------------------------------------------------------------------------------
 

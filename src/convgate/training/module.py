@@ -150,4 +150,6 @@ class TrainingModule(L.LightningModule):
 
 
 def _deciding_parts(network: nn.Module) -> list[nn.Module]:
-    return [gate for _, gate in network.gate_modules()] if isinstance(network, GatedNetwork) else []
+    if not isinstance(network, GatedNetwork):
+        return []
+    return [*(gate for _, gate in network.gate_modules()), *([network.trunk] if network.trunk else [])]

@@ -69,13 +69,15 @@ class MethodChoice:
     """Which gating method.
 
     Args:
-        name: of the method's class: DualGating, ChannelGating, ..
+        name: of the method's class: DualGating, ChannelGating, GlobalGater, BatchShaping, LayerSkipping, Combined.
         options: of the method's class.
+        weights: a safetensors file that a part of the method starts from (GlobalGater: its gater's network).
 
     """
 
     name: str = "DualGating"
     options: dict[str, Any] = field(default_factory=dict)
+    weights: str | None = None
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ from convgate.training.fit import evaluation_device, fit
 from convgate.training.folder import RunFolder
 from convgate.training.origin import Origin
 from convgate.training.parts import build_model, build_teacher, check_classifies, preparation, teaching
-from convgate.training.recipe import Recipe
+from convgate.training.recipe import Recipe, Stage
+from convgate.weights import read_tensors
 
 __all__ = ["Run", "run"]
 
@@ -86,14 +87,14 @@ def run(
     dense = build_model(recipe.model)
     outputs = check_classifies(dense, splits, "model")
     teacher = build_teacher(recipe, splits, outputs)
-    settings = {"say": say, "progress_bar": progress_bar}
-    first = _train_dense(dense, recipe, splits, home, settings)
+    work = _Work(recipe, splits, home, method, dense, teacher or dense, say, progress_bar)
+    first = work.train_dense()
     # As it would be loaded from its file: in another memory format sums are rounded otherwise, and a run that was
     # interrupted would end elsewhere.
     dense.to(memory_format=torch.contiguous_format)
-    network, first = _train_gated(first, dense, method, teacher or dense, recipe, splits, home, settings)
+    network, first = work.train_gated(first)
     if recipe.finish.epochs:
-        network, first = _finish(first, network, dense, teacher or dense, recipe, splits, home, settings)
+        network, first = work.finish(network, first)
     if not first:
         return None
     started = time.monotonic()
@@ -124,90 +125,78 @@ def _latency(
         return {}
 
 
-def _train_dense(
-    model: nn.Module, recipe: Recipe, splits: Splits, folder: RunFolder, settings: Mapping[str, Any]
-) -> bool:
-    """Train the ungated model in place, or load what an earlier run made of it. Is this the first process?"""
-    from safetensors.torch import load_file, save_file
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """The training stages of a run. Each leaves a file, and is skipped if the file is there."""
 
-    path, first = folder / "dense.safetensors", True
-    if path.is_file():
-        model.load_state_dict(load_file(path))
-        return True
-    started = time.monotonic()
-    if recipe.dense.epochs:
-        settings["say"](f"training the dense network for {recipe.dense.epochs} epochs")
-        first = fit(model, recipe.dense, splits, recipe, folder / "dense", **settings).is_global_zero
-    if first:
-        with replacing(path) as temporary:
-            save_file({key: value.cpu().contiguous() for key, value in model.state_dict().items()}, temporary)
-        folder.add_seconds("dense training", time.monotonic() - started)
-    return first
+    recipe: Recipe
+    splits: Splits
+    folder: RunFolder
+    method: Method
+    dense: nn.Module
+    teacher: nn.Module
+    say: Callable[[str], None]
+    progress_bar: bool
 
+    def train_dense(self) -> bool:
+        """Train the ungated model in place, or load what an earlier run made of it. Is this the first process?"""
+        from safetensors.torch import load_file, save_file
 
-def _train_gated(
-    first: bool,
-    model: nn.Module,
-    method: Method,
-    teacher: nn.Module,
-    recipe: Recipe,
-    splits: Splits,
-    folder: RunFolder,
-    settings: Mapping[str, Any],
-) -> tuple[GatedNetwork, bool]:
-    """(The gated network, trained or as an earlier run left it; is this the first process?)."""
-    path = folder / "gated.safetensors"
-    if path.is_file():
-        return checkpoint.load(path, model), True
-    started = time.monotonic()
-    example = preparation(splits.train)(splits.train.images[:2])
-    torch.manual_seed(recipe.seed + 1)
-    network = gate(model, method, example)
-    settings["say"](network.plan.summary())
-    if recipe.gated.epochs:
-        settings["say"](f"training the gated network for {recipe.gated.epochs} epochs")
-        taught = teaching(recipe, teacher)
-        trainer = fit(
-            network, recipe.gated, splits, recipe, folder / "gated", method=method, teacher=taught, **settings
-        )
-        first = trainer.is_global_zero
-    return _saved(network, path, model, "gated training", started, folder) if first else network, first
+        path, first = self.folder / "dense.safetensors", True
+        if path.is_file():
+            self.dense.load_state_dict(load_file(path))
+            return True
+        started = time.monotonic()
+        if self.recipe.dense.epochs:
+            self.say(f"training the dense network for {self.recipe.dense.epochs} epochs")
+            first = self._fit("dense", self.dense)
+        if first:
+            with replacing(path) as temporary:
+                tensors = {key: value.cpu().contiguous() for key, value in self.dense.state_dict().items()}
+                save_file(tensors, temporary)
+            self.folder.add_seconds("dense training", time.monotonic() - started)
+        return first
 
+    def train_gated(self, first: bool) -> tuple[GatedNetwork, bool]:
+        """(The gated network, trained or as an earlier run left it; is this the first process?)."""
+        path = self.folder / "gated.safetensors"
+        if path.is_file():
+            return checkpoint.load(path, self.dense, self.method), True
+        started = time.monotonic()
+        example = preparation(self.splits.train)(self.splits.train.images[:2])
+        torch.manual_seed(self.recipe.seed + 1)
+        network = gate(self.dense, self.method, example)
+        if self.recipe.method.weights:
+            self.method.load_pretrained(network, read_tensors(self.recipe.method.weights))
+        self.say(network.plan.summary())
+        if self.recipe.gated.epochs:
+            self.say(f"training the gated network for {self.recipe.gated.epochs} epochs")
+            first = self._fit("gated", network, method=self.method, teacher=teaching(self.recipe, self.teacher))
+        return self._saved(network, path, "gated training", started) if first else network, first
 
-def _finish(
-    first: bool,
-    network: GatedNetwork,
-    model: nn.Module,
-    teacher: nn.Module,
-    recipe: Recipe,
-    splits: Splits,
-    folder: RunFolder,
-    settings: Mapping[str, Any],
-) -> tuple[GatedNetwork, bool]:
-    """Calibrate, and train with gates that are held; returns what `_train_gated` does."""
-    path = folder / "finished.safetensors"
-    if path.is_file():
-        return checkpoint.load(path, model), True
-    if first:  # the others get its gates when training begins
-        _calibrate(network.to(evaluation_device(recipe.hardware)), recipe, splits, settings["say"])
-    started = time.monotonic()
-    settings["say"](f"training for {recipe.finish.epochs} epochs with the gates held")
-    taught = teaching(recipe, teacher)
-    trainer = fit(
-        network, recipe.finish, splits, recipe, folder / "finish", teacher=taught, hold_gates=True, **settings
-    )
-    if not trainer.is_global_zero:
-        return network, False
-    return _saved(network, path, model, "finish", started, folder), True
+    def finish(self, network: GatedNetwork, first: bool) -> tuple[GatedNetwork, bool]:
+        """Calibrate, and train with gates that are held; returns what `train_gated` does."""
+        path = self.folder / "finished.safetensors"
+        if path.is_file():
+            return checkpoint.load(path, self.dense, self.method), True
+        if first:  # the others get its gates when training begins
+            _calibrate(network.to(evaluation_device(self.recipe.hardware)), self.recipe, self.splits, self.say)
+        started = time.monotonic()
+        self.say(f"training for {self.recipe.finish.epochs} epochs with the gates held")
+        first = self._fit("finish", network, teacher=teaching(self.recipe, self.teacher), hold_gates=True)
+        return self._saved(network, path, "finish", started) if first else network, first
 
+    def _fit(self, name: str, network: nn.Module, **how: Any) -> bool:
+        """Train for one stage of the recipe. Is this the first process?"""
+        stage: Stage = getattr(self.recipe, name)
+        how |= {"say": self.say, "progress_bar": self.progress_bar}
+        return fit(network, stage, self.splits, self.recipe, self.folder / name, **how).is_global_zero
 
-def _saved(
-    network: GatedNetwork, path: Path, model: nn.Module, step: str, started: float, folder: RunFolder
-) -> GatedNetwork:
-    """Save a network that is trained; returns it as a later run would load it."""
-    checkpoint.save(network, path)
-    folder.add_seconds(step, time.monotonic() - started)
-    return checkpoint.load(path, model)
+    def _saved(self, network: GatedNetwork, path: Path, step: str, started: float) -> GatedNetwork:
+        """Save a network that is trained; returns it as a later run would load it."""
+        checkpoint.save(network, path)
+        self.folder.add_seconds(step, time.monotonic() - started)
+        return checkpoint.load(path, self.dense, self.method)
 
 
 def _calibrate(network: GatedNetwork, recipe: Recipe, splits: Splits, say: Callable[[str], None]) -> None:
