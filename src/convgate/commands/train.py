@@ -20,13 +20,24 @@ from pathlib import Path
 
 from convgate.commands.console import add_json, news, show, show_metrics
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_arguments", "add_length", "run", "shortcuts"]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The options of `convgate train`."""
     parser.add_argument("recipe", help="a recipe file, or the name of a shipped recipe")
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/RECIPE)")
+    add_length(parser)
+    add_json(parser)
+    parser.set_defaults(takes_overrides=True)
+    parser.usage = (
+        "convgate train RECIPE [--out FOLDER] [--data PATH] [--weights FILE] [--epochs N | --minutes M] [--json] "
+        "[--FIELD VALUE ...]"
+    )
+
+
+def add_length(parser: ArgumentParser) -> None:
+    """What commands that train have in common: where images and weights are, and how long to train."""
     parser.add_argument("--data", metavar="PATH", help="where the images are, short for --data.options.root")
     parser.add_argument(
         "--weights",
@@ -38,12 +49,6 @@ def add_arguments(parser: ArgumentParser) -> None:
     length.add_argument(
         "--minutes", type=float, help="how long to train on this machine, at most; a few steps are timed to find out"
     )
-    add_json(parser)
-    parser.set_defaults(takes_overrides=True)
-    parser.usage = (
-        "convgate train RECIPE [--out FOLDER] [--data PATH] [--weights FILE] [--epochs N | --minutes M] [--json] "
-        "[--FIELD VALUE ...]"
-    )
 
 
 def run(arguments: Namespace) -> None:
@@ -54,7 +59,7 @@ def run(arguments: Namespace) -> None:
     say, is_terminal = news()
     finished = start(
         arguments.recipe,
-        [*_shortcuts(arguments), *arguments.overrides],
+        [*shortcuts(arguments), *arguments.overrides],
         folder,
         epochs=arguments.epochs,
         minutes=arguments.minutes,
@@ -70,7 +75,8 @@ def run(arguments: Namespace) -> None:
         show(f"written to {folder}")
 
 
-def _shortcuts(arguments: Namespace) -> list[str]:
+def shortcuts(arguments: Namespace) -> list[str]:
+    """The overrides that `--data` and `--weights` are short for."""
     data = [f"--data.options.root={arguments.data}"] if arguments.data else []
     weights = [f"--model.weights={arguments.weights}", "--dense.epochs=0"] if arguments.weights else []
     return data + weights

@@ -5,7 +5,6 @@ interrupted is continued by starting it again. Calibration and evaluation take s
 """
 
 import json
-import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,11 +15,9 @@ import torch
 from torch import nn
 
 from convgate import checkpoint
-from convgate.analysis import Evaluation, evaluate
-from convgate.analysis.latency import latency
-from convgate.data import Batches, ImageSet, Splits
+from convgate.analysis import Evaluation
+from convgate.data import Batches, Splits
 from convgate.data import load as load_data
-from convgate.errors import LoweringError
 from convgate.files import replacing, write_text
 from convgate.graph import GatedNetwork, gate
 from convgate.methods import Method
@@ -28,14 +25,13 @@ from convgate.methods import create as create_method
 from convgate.training.calibrate import calibrate
 from convgate.training.fit import evaluation_device, fit
 from convgate.training.folder import RunFolder
+from convgate.training.measure import EVALUATION_BATCH, figures, on_images, time_on_engine, where
 from convgate.training.origin import Origin
 from convgate.training.parts import build_model, build_teacher, check_classifies, preparation, teaching
 from convgate.training.recipe import Recipe, Stage
 from convgate.weights import read_tensors
 
 __all__ = ["Run", "run"]
-
-_EVALUATION_BATCH = 250
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,26 +99,18 @@ def run(
     _calibrate(network, recipe, splits, say)
     checkpoint.save(network, home / "network.safetensors")
     say("evaluating on the test images")
-    dense_evaluation = evaluate(dense, _batches(splits.test), prepare=preparation(splits.test))
-    evaluation = evaluate(network, _batches(splits.test), prepare=preparation(splits.test))
+    evaluations = on_images(dense, splits.test), on_images(network, splits.test)
     home.add_seconds("calibration and evaluation", time.monotonic() - started)
-    metrics = _metrics(recipe, dense_evaluation, evaluation, home.seconds())
-    metrics |= _latency(dense, network, splits.test, recipe, say)
+    metrics = {
+        **figures(*evaluations),
+        "budget": recipe.budget,
+        "seed": recipe.seed,
+        "seconds": home.seconds(),
+        **where(),
+        **time_on_engine(dense, network, splits.test, recipe.hardware.threads, say),
+    }
     write_text(home / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    return Run(home, recipe, splits, network, dense_evaluation, evaluation, metrics)
-
-
-def _latency(
-    dense: nn.Module, network: GatedNetwork, images: ImageSet, recipe: Recipe, say: Callable[[str], None]
-) -> dict[str, Any]:
-    """{"latency": ..} on the engine, or nothing where it has no form for an operation of the model."""
-    say("timing both networks on the engine")
-    some = images.take(min(64, len(images)), 0)
-    try:
-        return {"latency": latency(dense, network, preparation(images)(some.images), threads=recipe.hardware.threads)}
-    except LoweringError as error:
-        say(f"not timed: {error}")
-        return {}
+    return Run(home, recipe, splits, network, *evaluations, metrics)
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,31 +192,6 @@ def _calibrate(network: GatedNetwork, recipe: Recipe, splits: Splits, say: Calla
         say(f"calibrating to {recipe.budget:.1%} of the dense MACs")
         images = splits.train.take(min(recipe.calibration_images, len(splits.train)), recipe.seed)
         prepare = preparation(splits.train)
-        batches = [prepare(batch) for batch, _ in _batches(images)]
+        batches = [prepare(batch) for batch, _ in Batches(images, EVALUATION_BATCH)]
         done = calibrate(network, batches, recipe.budget)
         say(f"calibrated to {done.reached:.3%} on {done.images} images in {done.passes} passes")
-
-
-def _batches(images: ImageSet) -> Batches:
-    return Batches(images, _EVALUATION_BATCH)
-
-
-def _metrics(recipe: Recipe, dense: Evaluation, gated: Evaluation, seconds: Mapping[str, float]) -> dict[str, Any]:
-    from convgate import __version__
-
-    spending = gated.spending
-    assert spending is not None
-    return {
-        "dense": {"accuracy": dense.accuracy, "macs": spending.dense},
-        "gated": {
-            "accuracy": gated.accuracy,
-            "macs_ratio": spending.ratio,
-            "macs_percentiles": spending.percentiles,
-        },
-        "budget": recipe.budget,
-        "test_images": len(dense.labels),
-        "seed": recipe.seed,
-        "seconds": dict(seconds),
-        "versions": {"convgate": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
-    }

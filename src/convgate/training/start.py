@@ -13,7 +13,7 @@ from convgate.training.run import Run, run
 from convgate.training.schedule import for_epochs, for_minutes, with_epochs
 from convgate.training.speed import images_per_second
 
-__all__ = ["start"]
+__all__ = ["planned", "start"]
 
 
 def start(
@@ -38,21 +38,34 @@ def start(
         progress_bar: show Lightning's.
 
     """
-    recipe = load_recipe(source, overrides)
-    begun = RunFolder(folder).origin()
-    if epochs is not None:
-        recipe = for_epochs(recipe, epochs)
     speeds: dict[str, float] = {}
-    if minutes is not None:
-        if begun is not None and begun.minutes == minutes:
-            recipe = with_epochs(recipe, begun.run)
-        else:
-            recipe, speeds = _within(recipe, minutes, say)
+    recipe = planned(source, overrides, folder, epochs=epochs, minutes=minutes)
+    if recipe is None:
+        assert minutes is not None
+        recipe, speeds = _within(load_recipe(source, overrides), minutes, say)
     full = load_recipe(source)
     origin = Origin.now(str(source), overrides, full, recipe, minutes, speeds)
     shorter = [f"{name} {n} of {epochs_of(full)[name]}" for name, n in epochs_of(recipe).items() if n]
     say(f"epochs, of the recipe's: {', '.join(shorter) or 'none'}")
+    begun = RunFolder(folder).origin()
     return run(recipe, folder, origin=begun or origin, say=say, progress_bar=progress_bar)
+
+
+def planned(
+    source: str | Path,
+    overrides: Sequence[str],
+    folder: str | Path,
+    *,
+    epochs: int | None = None,
+    minutes: float | None = None,
+) -> Recipe | None:
+    """The recipe that `start` would carry out in `folder`; None if it would first measure how fast it trains."""
+    recipe, begun = load_recipe(source, overrides), RunFolder(folder).origin()
+    if epochs is not None:
+        return for_epochs(recipe, epochs)
+    if minutes is None:
+        return recipe
+    return with_epochs(recipe, begun.run) if begun is not None and begun.minutes == minutes else None
 
 
 def _within(recipe: Recipe, minutes: float, say: Callable[[str], None]) -> tuple[Recipe, dict[str, float]]:
