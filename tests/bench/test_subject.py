@@ -48,6 +48,18 @@ def test_every_method_can_be_timed(method):
     assert subject.gated_macs / subject.dense_macs == pytest.approx(0.8, rel=0.06)
 
 
+def test_without_a_budget_it_is_one_that_the_gates_can_reach():
+    """Half; half way from the base path's half and the first layer to all; none for a gater larger than the network."""
+    assert prepare("cifar_resnet8", "BatchShaping", **TINY).macs_asked == 0.5
+    halves = prepare("cifar_resnet8", "ChannelGating", options={"partitions": 2}, **TINY)
+    least = halves.network.cost(halves.network.closed_decisions(1)).ratio.item()
+    assert halves.macs_asked == pytest.approx((least + 1) / 2)
+    assert 0.5 < least < halves.gated_macs / halves.dense_macs < 1
+    gater = prepare("cifar_resnet8", "GlobalGater", **TINY)
+    assert gater.macs_asked is None
+    assert gater.gated_macs > gater.dense_macs
+
+
 def test_options_reach_the_method():
     options = prepare("cifar_resnet8", options={"spatial": False}, **TINY).method["options"]
     assert options["spatial"] is False

@@ -262,3 +262,10 @@ def test_fractions_are_counted_as_such_also_without_a_gradient():
     mask = torch.tensor([[1.0, 0.5, 0.25], [0, 1, 1]]).view(2, 3, 1, 1)
     cost = ledger.cost(Decisions({"g": Decision("channel", mask)}))
     assert cost.macs.tolist() == [2 * 1.75 + 5, 2 * 2 + 5]
+
+
+def test_masks_that_were_stored_as_bool_are_counted_alike(small):
+    net, x = small
+    _, decisions = net.decide(x)
+    stored = Decisions((name, Decision(d.kind, d.mask.detach().bool())) for name, d in decisions.items())
+    assert torch.equal(net.cost(stored).macs, net.cost(decisions.detach()).macs)

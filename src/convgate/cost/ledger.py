@@ -55,9 +55,9 @@ class Ledger:
 
     def cost(self, decisions: Decisions) -> Cost:
         """What the decisions cost. They are taken as they are; `GatedNetwork.cost` checks them first."""
-        # Training's estimators may give fractions; they are counted as such.
-        masks = [d.mask for d in decisions.values()]
-        floating = any(m.requires_grad for m in masks) or not bool(torch.stack([_is_whole(m) for m in masks]).all())
+        # Training's estimators may give fractions; they are counted as such. Masks that were stored may be bool.
+        masks = [d.mask for d in decisions.values() if d.mask.is_floating_point()]
+        floating = any(m.requires_grad for m in masks) or _have_fractions(masks)
         reference = next(iter(decisions.values())).mask
         by_layer: dict[str, Tensor] = {}
         for layer in self.layers:
@@ -70,8 +70,9 @@ class Ledger:
         return Cost(macs=torch.stack(list(by_layer.values())).sum(0), dense=self.dense, by_layer=by_layer)
 
 
-def _is_whole(mask: Tensor) -> Tensor:
-    return (mask == mask.round()).all()
+def _have_fractions(masks: list[Tensor]) -> bool:
+    # Asked once for all, since each answer waits for the device.
+    return bool(masks) and bool(torch.stack([(mask != mask.round()).any() for mask in masks]).any())
 
 
 def _constant(macs: int, like: Tensor, floating: bool) -> Tensor:
