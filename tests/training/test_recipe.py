@@ -44,6 +44,13 @@ def test_a_file_takes_from_its_base_what_it_does_not_set(recipe_file, tmp_path):
     assert (recipe.gated.epochs, recipe.gated.lr, recipe.gated.milestones) == (9, 0.5, (0.5,))
 
 
+def test_of_several_bases_the_last_one_counts(recipe_file, tmp_path):
+    (tmp_path / "more.yaml").write_text("gated: {epochs: 8}\nseed: 3\n")
+    (tmp_path / "last.yaml").write_text("base: [mine.yaml, more.yaml]\nseed: 4\n")
+    recipe = load_recipe(tmp_path / "last.yaml")
+    assert (recipe.title, recipe.gated.epochs, recipe.gated.milestones, recipe.seed) == ("mine", 8, (0.2, 0.3), 4)
+
+
 def test_bases_that_are_missing_or_go_in_circles_are_refused(tmp_path):
     lost, one, other = (tmp_path / f"{name}.yaml" for name in ("lost", "one", "other"))
     lost.write_text("base: nowhere.yaml\n")

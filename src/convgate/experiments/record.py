@@ -132,7 +132,7 @@ def read_csv(path: str | Path) -> list[Record]:
     """The records in a table that `to_csv` wrote. Raises `RecipeError` for another table."""
     with Path(path).open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    kinds = {field.name: str(field.type) for field in fields(Record)}
+    kinds = {field.name: getattr(field.type, "__name__", str(field.type)) for field in fields(Record)}
     try:
         return [Record(**{name: _parsed(row[name], kind) for name, kind in kinds.items()}) for row in rows]
     except (KeyError, ValueError) as error:

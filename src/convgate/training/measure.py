@@ -52,7 +52,7 @@ def time_on_engine(
     say("timing both networks on the engine")
     some = images.take(min(64, len(images)), 0)
     try:
-        timed = latency(dense, network, preparation(images)(some.images), seconds=seconds, threads=threads)
+        timed = latency(dense, network, preparation(images)(some.images[:]), seconds=seconds, threads=threads)
     except LoweringError as error:
         say(f"not timed: {error}")
         return {}

@@ -30,7 +30,7 @@ class TrainingModule(L.LightningModule):
     Args:
         network: what is trained; with a `method`, a `GatedNetwork`.
         stage: optimiser, schedule, length.
-        images: the training set, for its channel statistics.
+        images: the training set, for its channel statistics, and for what of an image a network sees.
         augmentation: of training batches.
         seed: see above.
         method: whose penalty is added to the cross-entropy.
@@ -56,7 +56,7 @@ class TrainingModule(L.LightningModule):
         super().__init__()
         self.network = network
         self.stage = stage
-        self.statistics = images.mean, images.std
+        self.images = images
         self.augmentation = augmentation
         self.seed = seed
         self.method = method
@@ -75,7 +75,7 @@ class TrainingModule(L.LightningModule):
         seed = self._seed_of_step(index)
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
-        x = self._prepare(self.augmentation(images, generator))
+        x = self._prepare(self.augmentation(images, generator, self.images.view))
         logits, terms = self._forward(x)
         if self.teacher is not None:
             terms["distillation"] = self.teacher.term(x, logits)
@@ -111,7 +111,7 @@ class TrainingModule(L.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         images, labels = batch
-        x = self._prepare(images)
+        x = self._prepare(self.images.seen(images))
         recorded = {}
         if isinstance(self.network, GatedNetwork):
             logits, decisions = self.network.decide(x)
@@ -143,7 +143,7 @@ class TrainingModule(L.LightningModule):
         return logits, terms
 
     def _prepare(self, images: Tensor) -> Tensor:
-        return normalise(images, *self.statistics, memory_format=self.memory_format)
+        return normalise(images, self.images.mean, self.images.std, memory_format=self.memory_format)
 
     def _seed_of_step(self, index: int) -> int:
         return random.Random(f"{self.seed} {self.current_epoch} {index} {self.global_rank}").getrandbits(63)

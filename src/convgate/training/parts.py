@@ -9,6 +9,7 @@ from convgate.data import ImageSet, Splits, normalise
 from convgate.errors import RecipeError
 from convgate.graph.modes import evaluating
 from convgate.models import create as create_model
+from convgate.models import pretrained
 from convgate.training.distil import Teacher
 from convgate.training.recipe import ModelChoice, Recipe
 from convgate.weights import load_weights
@@ -18,6 +19,8 @@ __all__ = ["build_model", "build_teacher", "check_classifies", "preparation", "t
 
 def build_model(choice: ModelChoice) -> nn.Module:
     """The model, with its weights if there are some."""
+    if choice.weights == "pretrained":
+        return pretrained(choice.name, **choice.options)
     model = create_model(choice.name, **choice.options)
     if choice.weights:
         load_weights(model, choice.weights, choice.rename)
@@ -61,5 +64,5 @@ def check_classifies(model: nn.Module, splits: Splits, field: str) -> int:
 
 
 def preparation(images: ImageSet) -> Callable[[Tensor], Tensor]:
-    """What turns a batch of this set, uint8, into a network's input."""
-    return lambda batch: normalise(batch, images.mean, images.std)
+    """What turns a batch of this set, uint8, into a network's input in evaluation."""
+    return lambda batch: normalise(images.seen(batch), images.mean, images.std)

@@ -1,7 +1,8 @@
 """Recipes: everything that a training run depends on, as validated plain data.
 
 A recipe is a YAML file whose keys are the fields below; `convgate train FILE --gated.epochs 3` overrides any of them.
-A file may also name another, `base: FILE`, relative to itself, whose fields it takes but for those that it sets.
+A file may also name others, `base: FILE` or a list of them, relative to itself, whose fields it takes but for those
+that it sets; of several the last one that sets a field counts.
 """
 
 import math
@@ -39,7 +40,7 @@ class ModelChoice:
     Args:
         name: as `convgate.models.create` takes it: cifar_resnet20, resnet18, timm/NAME, ..
         options: of the builder, e.g. num_classes.
-        weights: a safetensors file to start from.
+        weights: a safetensors file to start from; or "pretrained": what torchvision (its first) or timm publishes.
         rename: prefixes of the file's keys to replace, e.g. {linear: fc}.
 
     """
@@ -55,7 +56,7 @@ class DataChoice:
     """Which images.
 
     Args:
-        name: digits, cifar10 or cifar100.
+        name: digits, cifar10, cifar100 or imagenet.
         options: of the loader in `convgate.data`, e.g. root.
 
     """
@@ -288,15 +289,16 @@ def _with_base(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise RecipeError(f"{path} is no YAML ({error})") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{path} holds a {type(values).__name__}; a recipe is a mapping from fields to values")
-    base = values.pop("base", None)
-    if base is None:
-        return values
-    other = path.parent / str(base)
-    if other.resolve() in seen or other.resolve() == path.resolve():
-        raise RecipeError(f"{path} has the base {base}, which is based on it; one of them must do without")
-    if not other.is_file():
-        raise RecipeError(f"{path} has the base {base}, and there is no file {other}")
-    return _merged(_with_base(other, (*seen, path.resolve())), values)
+    named = values.pop("base", [])
+    under: dict[str, Any] = {}
+    for base in named if isinstance(named, list) else [named]:
+        other = path.parent / str(base)
+        if other.resolve() in (*seen, path.resolve()):
+            raise RecipeError(f"{path} has the base {base}, which is based on it; one of them must do without")
+        if not other.is_file():
+            raise RecipeError(f"{path} has the base {base}, and there is no file {other}")
+        under = _merged(under, _with_base(other, (*seen, path.resolve())))
+    return _merged(under, values)
 
 
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,14 +17,18 @@ from convgate.training.recipe import Recipe, epochs_of
 
 __all__ = ["images_per_second"]
 
-_WARMUP, _TIMED = 4, 12
-# Steps. Twelve of a ResNet-56 take about ten seconds on a core.
-
 
 def images_per_second(
-    recipe: Recipe, splits: Splits, *, say: Callable[[str], None] = lambda line: None
+    recipe: Recipe,
+    splits: Splits,
+    *,
+    warmup: int = 4,
+    timed: int = 12,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, float]:
     """Stage -> images per second in training, for the stages that the recipe has. Nothing is left of the steps done.
+
+    Each stage does `warmup` steps and `timed` more; twelve of a ResNet-56 take about ten seconds on a core.
 
     Raises `RecipeError` for recipes of several processes.
     """
@@ -37,8 +41,8 @@ def images_per_second(
     for name in (name for name, epochs in epochs_of(recipe).items() if epochs):
         stage = getattr(recipe, name)
         say(f"measuring how fast the {name} stage trains")
-        clock = _Clock()
-        steps: dict[str, Any] = {"limit": _WARMUP + _TIMED, "callbacks": [clock]}
+        clock = _Clock(warmup)
+        steps: dict[str, Any] = {"limit": warmup + timed, "callbacks": [clock]}
         if name == "dense":
             training_steps(build_model(recipe.model), stage, splits, recipe, **steps)
         else:
@@ -54,17 +58,17 @@ def images_per_second(
 class _Clock(L.Callback):
     """Times the steps after the first few."""
 
-    def __init__(self) -> None:
-        self.steps, self.start, self.end = 0, 0.0, 0.0
+    def __init__(self, warmup: int) -> None:
+        self.warmup, self.steps, self.start, self.end = warmup, 0, 0.0, 0.0
 
     def on_train_batch_end(self, *_: Any) -> None:
         self.steps += 1
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.end = time.perf_counter()
-        if self.steps <= _WARMUP:
+        if self.steps <= self.warmup:
             self.start = self.end
 
     @property
     def seconds_per_step(self) -> float:
-        return (self.end - self.start) / (self.steps - _WARMUP)
+        return (self.end - self.start) / (self.steps - self.warmup)
