@@ -110,11 +110,11 @@ def _measured(records: Sequence[Record], published: Sequence[Published]) -> str:
         ]
         for r in records
     ]
-    return "\n## Measured\n\n" + _table([*head, "ms dense → gated", "the paper's"], rows)
+    return "## Measured\n\n" + _table([*head, "ms dense → gated", "the paper's"], rows)
 
 
 def _commands(records: Sequence[Record]) -> str:
-    parts = ["\n## Where each row comes from\n"]
+    parts = ["## Where each row comes from\n"]
     parts.append(
         "`$DATA` is where the images are, `$WEIGHTS` the folder of the weights that the network starts from.\n"
     )
@@ -146,7 +146,7 @@ def _papers(records: Sequence[Record], published: Sequence[Published]) -> str:
         for p in published
     ]
     head = ["paper", "source", "data", "network", "row", "reported", "recipe, and whether it was run here"]
-    return "\n## The papers' rows\n\n" + _table(head, rows)
+    return "## The papers' rows\n\n" + _table(head, rows)
 
 
 def _ran(recipe: str, is_run: bool) -> str:

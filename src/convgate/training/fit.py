@@ -1,6 +1,7 @@
 """Run one training stage with Lightning: checkpoints, exact resume, logs, progress, several processes."""
 
 import logging
+import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -174,11 +175,20 @@ class _ProgressBar(RichProgressBar):
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Turn what Lightning says of settings that it cannot use into an error of ours."""
+    """Turn what Lightning says of settings that it cannot use into an error of ours, and Ctrl-C into what it was.
+
+    Lightning meets a KeyboardInterrupt by exiting, and by ignoring any later one.
+    """
+    handler = signal.getsignal(signal.SIGINT)
     try:
         yield
     except MisconfigurationException as error:
         raise RecipeError(f"hardware: {error}") from error
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, handler)
+            raise KeyboardInterrupt from error
+        raise
 
 
 @contextmanager

@@ -98,8 +98,10 @@ def run(
     dense, network = dense.to(device), network.to(device)
     _calibrate(network, recipe, splits, say)
     checkpoint.save(network, home / "network.safetensors")
-    say("evaluating on the test images")
-    evaluations = on_images(dense, splits.test), on_images(network, splits.test)
+    say(f"evaluating the dense network on {len(splits.test):,} test images")
+    dense_evaluation = on_images(dense, splits.test)
+    say("evaluating the gated network")
+    evaluations = dense_evaluation, on_images(network, splits.test)
     home.add_seconds("calibration and evaluation", time.monotonic() - started)
     metrics = {
         **figures(*evaluations),
@@ -193,5 +195,9 @@ def _calibrate(network: GatedNetwork, recipe: Recipe, splits: Splits, say: Calla
         images = splits.train.take(min(recipe.calibration_images, len(splits.train)), recipe.seed)
         prepare = preparation(splits.train)
         batches = [prepare(batch) for batch, _ in Batches(images, EVALUATION_BATCH)]
-        done = calibrate(network, batches, recipe.budget)
+
+        def tell(number: int, share: float) -> None:
+            say(f"  pass {number}: {share:.2%}")
+
+        done = calibrate(network, batches, recipe.budget, on_pass=tell)
         say(f"calibrated to {done.reached:.3%} on {done.images} images in {done.passes} passes")
