@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from convgate import BatchShaping, Combined, DualGating, GlobalGater, LayerSkipping, plan
+from convgate import BatchShaping, ChannelGating, Combined, DualGating, GlobalGater, LayerSkipping, plan
 from convgate.errors import InputError
 from convgate.methods import create as create_method
 from convgate.models import create
@@ -32,6 +32,21 @@ def test_terms_of_one_name_add_up(make_small):
     both = Combined(one, [two]).penalty(decisions, net.ledger, 0.0)["target"]
     alone = [m.penalty(decisions, net.ledger, 0.0)["target"] for m in (one, two)]
     torch.testing.assert_close(both, sum(alone))
+
+
+def test_terms_of_the_gates_parameters_are_added_too(make_small):
+    net, _ = make_small(ChannelGating())
+    parts = ChannelGating(weight=0.1), ChannelGating(target=3.0, weight=0.2)
+    both = Combined(parts[0], [parts[1], LayerSkipping()]).regularise(net.gate_modules())
+    assert both.keys() == {"thresholds"}
+    alone = [part.regularise(net.gate_modules())["thresholds"] for part in parts]
+    torch.testing.assert_close(both["thresholds"], sum(alone))
+
+
+def test_terms_of_thresholds_take_gates_that_have_some(make_small):
+    net, _ = make_small(DualGating())
+    with pytest.raises(InputError, match="no gate with thresholds"):
+        Combined(DualGating(), [ChannelGating()]).regularise(net.gate_modules())
 
 
 def test_parts_may_be_plain_data():

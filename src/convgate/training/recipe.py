@@ -70,9 +70,9 @@ class MethodChoice:
     """Which gating method.
 
     Args:
-        name: of the method's class: DualGating, ChannelGating, GlobalGater, BatchShaping, LayerSkipping, Combined.
+        name: of the method's class, e.g. DualGating; `convgate.methods.METHODS` has them all.
         options: of the method's class.
-        weights: a safetensors file that a part of the method starts from (GlobalGater: its gater's network).
+        weights: a safetensors file that a part of the method starts from, if it has one that is trained on its own.
 
     """
 
