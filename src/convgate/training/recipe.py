@@ -40,7 +40,7 @@ class ModelChoice:
     Args:
         name: as `convgate.models.create` takes it: cifar_resnet20, resnet18, timm/NAME, ..
         options: of the builder, e.g. num_classes.
-        weights: a safetensors file to start from; or "pretrained": what torchvision (its first) or timm publishes.
+        weights: a file to start from (safetensors, .pt, .pth); or "pretrained": what torchvision or timm publishes.
         rename: prefixes of the file's keys to replace, e.g. {linear: fc}.
 
     """
