@@ -30,7 +30,8 @@ def misfit(
 def load_weights(model: nn.Module, path: str | Path, rename: Mapping[str, str]) -> None:
     """Load a file of weights (see `read_tensors`) into an ungated model, in place.
 
-    `rename` replaces prefixes of the file's keys. Raises `CheckpointError` when the file is missing, damaged, or does not fit.
+    `rename` replaces prefixes of the file's keys. Raises `CheckpointError` when the file is missing, damaged, or does
+    not fit.
     """
     tensors = read_tensors(path)
     for old, new in rename.items():

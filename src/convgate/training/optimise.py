@@ -20,8 +20,10 @@ def make_optimiser(network: nn.Module, stage: Stage) -> torch.optim.SGD:
     decayed = [p for p in others if stage.decay_vectors or p.dim() > 1]
     kept = {id(p) for p in decayed}
     groups: list[dict[str, Any]] = [{"params": decayed}]
-    if spared := [*(p for p in others if id(p) not in kept), *gates]:
+    if spared := [p for p in others if id(p) not in kept]:
         groups.append({"params": spared, "weight_decay": 0.0})
+    if gates:
+        groups.append({"params": gates, "weight_decay": 0.0, "lr": stage.lr * stage.gate_lr})
     return torch.optim.SGD(
         groups,
         stage.lr,

@@ -89,6 +89,7 @@ class Stage:
         epochs: passes over the training images.
         batch_size: images per step and process.
         lr: learning rate after the warm-up.
+        gate_lr: the gates' learning rate, as a multiple of `lr`.
         momentum: of SGD.
         nesterov: Nesterov's form of it.
         weight_decay: on all parameters but those of the gates.
@@ -104,6 +105,7 @@ class Stage:
     epochs: int = 0
     batch_size: int = 128
     lr: float = 0.1
+    gate_lr: float = 1.0
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 5e-4
@@ -118,6 +120,7 @@ class Stage:
         _require(self.epochs >= 0, "epochs", self.epochs, "at least 0")
         _require(self.batch_size >= 2, "batch_size", self.batch_size, "at least 2")
         _require(self.lr > 0, "lr", self.lr, "above 0")
+        _require(self.gate_lr >= 0, "gate_lr", self.gate_lr, "at least 0")
         _require(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
         _require(all(0 < m < 1 for m in self.milestones), "milestones", self.milestones, "shares in (0, 1)")
