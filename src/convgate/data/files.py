@@ -40,9 +40,11 @@ class ImageFiles:
 
     @property
     def shape(self) -> torch.Size:
+        """[N, 3, side, side]."""
         return torch.Size((len(self), 3, self.side, self.side))
 
     def is_contiguous(self) -> bool:
+        """Whatever is decoded is."""
         return True
 
     def select(self, indices: Tensor) -> "ImageFiles":
