@@ -191,3 +191,18 @@ def test_unknown_methods_and_options_are_named():
         create_method("Nothing")
     with pytest.raises(InputError, match=r"'density'.*macs"):
         create_method("DualGating", {"density": 1})
+
+
+def test_noise_ends_when_it_is_to_and_the_gates_go_on_learning(make_small):
+    method = DualGating(noise=0.75)
+    net, x = make_small(method)
+    net.train()
+    for progress, noisy in ((0.0, True), (0.74, True), (0.75, False), (0.99, False), (0.1, True)):
+        method.schedule(net, progress)
+        masks = [torch.cat([d.mask.flatten() for d in net.decide(x)[1].values()]) for _ in range(2)]
+        assert torch.equal(*masks) != noisy
+    method.schedule(net, 0.9)
+    y, decisions = net.decide(x)
+    assert all(torch.equal(d.mask, (d.logits >= 0).float()) for d in decisions.values())
+    (y.square().mean() + net.cost(decisions).ratio.mean()).backward()
+    assert all(p.grad is not None for p in net.gate_parameters())

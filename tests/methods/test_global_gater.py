@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from convgate import GlobalGater, gate, plan
+from convgate import GlobalGater, gate, load, plan, save
 from convgate.errors import CheckpointError, InputError, PlanError
 from convgate.methods import load_gater_weights
 from convgate.methods.global_gater import Gater
@@ -147,6 +147,24 @@ def test_a_gater_of_ones_own_is_copied_with_its_weights():
         net.trunk.network.conv.weight.zero_()
     assert torch.equal(gater.conv.weight, before)
     assert net.plan.method["options"]["gater"] == {"class": "Tiny"}
+
+
+def test_a_gater_by_name_and_options_is_saved_and_loaded(tmp_path):
+    torch.manual_seed(0)
+    method = GlobalGater(gater={"name": "cifar_resnet8", "options": {"shortcut": "A", "width": 4}}, bottleneck=4)
+    net = gate(create("cifar_resnet8").eval(), method, torch.zeros(2, 3, 32, 32))
+    assert not any("downsample" in name and name.endswith("weight") for name, _ in net.trunk.named_parameters())
+    save(net, tmp_path / "net.safetensors")
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.equal(load(tmp_path / "net.safetensors")(x), net(x))
+
+
+@pytest.mark.parametrize(
+    "gater", [{}, {"name": 3}, {"name": "resnet18", "option": {}}, {"name": "resnet18", "options": 1}]
+)
+def test_a_gater_that_is_no_name_is_refused(gater):
+    with pytest.raises(InputError, match="a model's name, its name and options, or a module"):
+        GlobalGater(gater=gater)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ Differences from the paper and its code:
 - The code's annealing counts epochs; here it counts the share of training done, so that a shorter run anneals alike
   (0.02 x 300 epochs = 6 for CIFAR-10, 0.05 x 100 = 5 for ImageNet, 0.05 x 200 = 10 for MobileNetV2).
 - Positions are counted as they are computed, also where a tile does not divide the map.
-- `masks="equal"` and `budget="noise_free"` are ours; the defaults are the paper's.
+- `masks="equal"`, `budget="noise_free"` and `noise` below 1 are ours; the defaults are the paper's.
 """
 
 import math
@@ -46,6 +46,7 @@ from convgate.gating import (
     threshold_straight_through,
 )
 from convgate.graph.method import Method
+from convgate.graph.network import GatedNetwork
 from convgate.graph.plan import GateSpec, MaskSpec, Site
 from convgate.graph.structure import Branch, Feature, Rejected, branches, features
 from convgate.graph.trace import Trace
@@ -73,6 +74,8 @@ class DualGating(Method):
             evaluation would use, so that evaluation lands where training aimed.
         where: "branches": residual branches only; "everywhere": also channel gates on features outside of them;
             "auto": "everywhere" in a network that has no residual branch.
+        noise: the share of the training in which decisions are sampled (all of it in the paper); in the rest they are
+            those of evaluation, and go on learning.
         temperature: of the sigmoid whose gradient is used.
         bias: initial bias of the logits; sigmoid(2) = 0.88 of the gates start open.
         reduction: of the channel gate's hidden layer.
@@ -90,6 +93,7 @@ class DualGating(Method):
     masks: Literal["paper", "equal"] = "paper"
     budget: Literal["sampled", "noise_free"] = "sampled"
     where: Literal["auto", "branches", "everywhere"] = "auto"
+    noise: float = 1.0
     temperature: float = 0.66667
     bias: float = 2.0
     reduction: int = 4
@@ -100,6 +104,7 @@ class DualGating(Method):
     def __post_init__(self) -> None:
         check = OptionChecks(self)
         check.share("macs")
+        check.shares("noise")
         check.flags("spatial", "channel")
         check.sizes("group", "reduction")
         check.numbers("bias", "annealing")
@@ -200,6 +205,11 @@ class DualGating(Method):
         else:
             head = ChannelHead(spec.channels, spec.units, reduction=self.reduction, bias=self.bias)
         return Gate(spec.shape, head, estimator)
+
+    def schedule(self, network: GatedNetwork, progress: float) -> None:
+        sample = partial(logistic_straight_through, temperature=self.temperature)
+        for _, gate in network.gate_modules():
+            gate.estimator = sample if progress < self.noise else self._threshold
 
     # -- what training adds ----------------------------------------------------------------------------------------
 

@@ -69,9 +69,9 @@ class GlobalGater(Method):
     """A global gater network (GaterNet, CVPR 2019).
 
     Args:
-        gater: the network that sees the image: a name for `convgate.models.create`, whose output layer is removed; or
-            a module, images -> features [N, F], which is copied with its weights; or None for cifar_resnet20 (images of
-            at most 64 pixels) or resnet18.
+        gater: the network that sees the image: a name for `convgate.models.create`, or {"name": .., "options": {..}}
+            for it, whose output layer is removed; or a module, images -> features [N, F], which is copied with its
+            weights; or None for cifar_resnet20 (images of at most 64 pixels) or resnet18.
         bottleneck: units between the gater's features and the gates; None for 8 (images of at most 64 pixels) or 256.
         norm: a batch norm after the bottleneck's linear layer (the paper's text; the released code has none).
         sparsity_weight: lambda.
@@ -80,7 +80,7 @@ class GlobalGater(Method):
 
     """
 
-    gater: str | nn.Module | None = None
+    gater: str | Mapping[str, Any] | nn.Module | None = None
     bottleneck: int | None = None
     norm: bool = True
     sparsity_weight: float = 0.1
@@ -89,10 +89,11 @@ class GlobalGater(Method):
 
     def __post_init__(self) -> None:
         check = OptionChecks(self)
-        if not isinstance(self.gater, str | nn.Module | None):
+        if not isinstance(self.gater, str | nn.Module | None) and not _names_a_model(self.gater):
             raise InputError(
-                f"GlobalGater(gater={self.gater!r}): gater is a model's name or a module. A checkpoint does not hold "
-                "the code of a module of your own: convgate.load(path, method=GlobalGater(gater=...))"
+                f"GlobalGater(gater={self.gater!r}): gater is a model's name, its name and options, or a module. A "
+                "checkpoint does not hold the code of a module of your own: convgate.load(path, "
+                "method=GlobalGater(gater=...))"
             )
         if self.bottleneck is not None:
             check.sizes("bottleneck")
@@ -136,6 +137,8 @@ class GlobalGater(Method):
         """The gater without the last layer, which is cut up among the gates."""
         if isinstance(self.gater, nn.Module):
             network = copy.deepcopy(self.gater).to(torch.get_default_device())
+        elif isinstance(self.gater, Mapping):
+            network = _without_output(create_model(self.gater["name"], **self.gater.get("options", {})))
         else:
             network = _without_output(create_model(self.gater or _default(example)))
         return Gater(network, _features(network, example), self._width(example), norm=self.norm)
@@ -221,6 +224,15 @@ def load_gater_weights(network: GatedNetwork, state: Mapping[str, Tensor]) -> No
             "same network, with or without its output layer"
         )
     trunk.network.load_state_dict(used, strict=False)
+
+
+def _names_a_model(given: Any) -> bool:
+    return (
+        isinstance(given, Mapping)
+        and given.keys() <= {"name", "options"}
+        and isinstance(given.get("name"), str)
+        and isinstance(given.get("options", {}), Mapping)
+    )
 
 
 def _default(example: tuple[int, ...]) -> str:
