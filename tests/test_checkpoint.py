@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from convgate import DualGating, gate, load, save
+from convgate import DualGating, GlobalGater, gate, load, save
 from convgate.errors import CheckpointError
 from convgate.models import create
 
@@ -314,3 +314,31 @@ def test_flipped_bits_in_the_header(original, data):
     assert state.keys() == expected.keys()
     assert all(torch.equal(torch.nan_to_num(state[k]), torch.nan_to_num(expected[k])) for k in expected)
     assert [s.name for s in again.plan.gates] == [s.name for s in net.plan.gates]
+
+
+class Looks(nn.Module):
+    """A gater of one's own: one convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 4, stride=4)
+
+    def forward(self, images):
+        return self.conv(images).mean((2, 3))
+
+
+def test_a_method_with_a_module_of_ones_own_needs_the_method(tmp_path, scatter):
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 16, 16)
+    method = GlobalGater(gater=Looks(), bottleneck=4)
+    net = scatter(gate(create("cifar_resnet8", width=4).eval(), method, x))
+    save(net, tmp_path / "net")
+    with pytest.raises(CheckpointError, match=r"load\(path, method=GlobalGater\(gater=...\)\)"):
+        load(tmp_path / "net")
+    again = load(tmp_path / "net", method=GlobalGater(gater=Looks(), bottleneck=4))
+    with torch.no_grad():
+        assert torch.equal(again(x), net(x))
+    with pytest.raises(CheckpointError):
+        load(tmp_path / "net", method=GlobalGater(gater=Looks(), bottleneck=5))
+    with pytest.raises(CheckpointError):
+        load(tmp_path / "net", method=DualGating())

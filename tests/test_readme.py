@@ -14,6 +14,8 @@ TEXT = (ROOT / "README.md").read_text()
 
 def test_python_examples_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    # The example's network is random, and with few images not every random network can be calibrated so closely.
+    torch.manual_seed(0)
     scope: dict = {}
     first, *others = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
     exec(compile(first, "README.md", "exec"), scope)

@@ -15,6 +15,33 @@ def test_weights_load_under_their_own_and_other_names(tmp_path):
     assert all(torch.equal(target.state_dict()[key], tensor) for key, tensor in source.state_dict().items())
 
 
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}, lambda s: {"model": s}])
+def test_state_dicts_of_torch_save_load_too(wrap, tmp_path):
+    source, target = create("cifar_resnet8"), create("cifar_resnet8")
+    torch.save(wrap({f"module.{key}": t for key, t in source.state_dict().items()}), tmp_path / "weights.pth")
+    load_weights(target, tmp_path / "weights.pth", {})
+    assert all(torch.equal(target.state_dict()[key], tensor) for key, tensor in source.state_dict().items())
+
+
+class Surprise:
+    def __reduce__(self):
+        return print, ("unpickled",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [({"a": Surprise()}, "more than tensors"), ({"a": 3}, "no state dict"), (torch.zeros(2), "no state dict")],
+)
+def test_what_is_no_state_dict_is_refused_and_nothing_is_executed(content, message, tmp_path, capsys):
+    torch.save(content, tmp_path / "weights.pt")
+    with pytest.raises(CheckpointError, match=message):
+        load_weights(create("cifar_resnet8"), tmp_path / "weights.pt", {})
+    (tmp_path / "damaged.pt").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_weights(create("cifar_resnet8"), tmp_path / "damaged.pt", {})
+    assert "unpickled" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("spoil", "named"),
     [

@@ -1,6 +1,7 @@
 // AVX-512 (F, BW, DQ, VL).
 #include <immintrin.h>
 
+#include <array>
 #include <utility>
 
 #include "table.h"
@@ -96,7 +97,31 @@ inline void transpose_square(const float* const* rows, std::ptrdiff_t offset, in
         if (i < n) _mm512_mask_storeu_ps(to + i * to_stride, kept, b[i]);
 }
 
+// Three rows to one of triples, as an image's planes to its pixels.
+inline void transpose_three(const float* const* rows, std::ptrdiff_t offset, int n, float* to) {
+    alignas(64) static constexpr auto places = [] {
+        std::array<std::array<std::int32_t, 16>, 6> p{};
+        for (int i = 0; i < 48; i++) {
+            p[i / 16][i % 16] = i / 3 + (i % 3 == 1 ? 16 : 0);               // in the first two rows
+            p[3 + i / 16][i % 16] = i % 3 == 2 ? 16 + i / 3 : i % 16;  // in those and the third
+        }
+        return p;
+    }();
+    const auto place = [](int i) { return _mm512_load_si512(places[i].data()); };
+    for (int i = 0; i < n; i += 16, to += 48) {
+        const __mmask16 there = first(n - i < 16 ? n - i : 16);
+        __m512 row[3];
+        for (int r = 0; r < 3; r++) row[r] = _mm512_maskz_loadu_ps(there, rows[r] + offset + i);
+        for (int v = 0; v < 3; v++) {
+            const __m512 two = _mm512_permutex2var_ps(row[0], place(v), row[1]);
+            const int left = 3 * (n - i) - 16 * v;
+            if (left > 0) _mm512_mask_storeu_ps(to + 16 * v, first(left < 16 ? left : 16), _mm512_permutex2var_ps(two, place(3 + v), row[2]));
+        }
+    }
+}
+
 void transpose(const float* const* rows, std::ptrdiff_t offset, int count, int n, float* to, std::ptrdiff_t to_stride) {
+    if (count == 3 && to_stride == 3) return transpose_three(rows, offset, n, to);
     for (int r = 0; r < count; r += 16)
         for (int i = 0; i < n; i += 16)
             transpose_square(rows + r, offset + i, count - r < 16 ? count - r : 16, n - i < 16 ? n - i : 16,
@@ -104,7 +129,7 @@ void transpose(const float* const* rows, std::ptrdiff_t offset, int count, int n
 }
 
 constexpr Kernels make() {
-    Kernels table{"avx512", lanes, VECTORS, {}, {}, {}, patches, element_weights, {}, squares, transpose, dot, depthwise, window, complete, pack_columns, activate, add, multiply, affine};
+    Kernels table{"avx512", lanes, VECTORS, {}, {}, {}, patches, element_weights, {}, squares, transpose, dot, depthwise, windows, complete, pack_columns, activate, add, multiply, affine};
     fill<1, 14>(table, std::make_integer_sequence<int, 8>());
     fill<2, 12>(table, std::make_integer_sequence<int, 8>());
     fill<3, 8>(table, std::make_integer_sequence<int, 8>());

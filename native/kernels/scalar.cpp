@@ -144,15 +144,18 @@ void complete(const Completion& a, int positions) {
         }
 }
 
-void window(const Window& a) {
-    for (int c = 0; c < a.channels; c++) {
-        float result = a.maximum ? a.from[c] : 0;
-        for (int y = 0; y < a.count_y; y++)
-            for (int x = 0; x < a.count_x; x++) {
-                const float value = a.from[y * a.step_y + x * a.step_x + c];
-                result = a.maximum ? (value > result ? value : result) : result + value;
-            }
-        a.to[c] = a.maximum ? result : result * a.factor;
+void windows(const Windows& a) {
+    for (int w = 0; w < a.windows; w++) {
+        const float* from = a.from + w * a.from_step;
+        for (int c = 0; c < a.channels; c++) {
+            float result = a.maximum ? from[c] : 0;
+            for (int y = 0; y < a.count_y; y++)
+                for (int x = 0; x < a.count_x; x++) {
+                    const float value = from[y * a.step_y + x * a.step_x + c];
+                    result = a.maximum ? (value > result ? value : result) : result + value;
+                }
+            a.to[w * a.to_step + c] = a.maximum ? result : result * a.factor;
+        }
     }
 }
 
@@ -177,7 +180,7 @@ void affine(float* to, const float* a, const float* scale, const float* shift, i
 }  // namespace
 
 const Kernels scalar_kernels = {
-    "scalar", 1, 1, {1}, {{product}}, {columns}, patches, element_weights, {element}, squares, transpose, dot, depthwise, window, complete, pack_columns, activate, add, multiply, affine,
+    "scalar", 1, 1, {1}, {{product}}, {columns}, patches, element_weights, {element}, squares, transpose, dot, depthwise, windows, complete, pack_columns, activate, add, multiply, affine,
 };
 
 }  // namespace convgate

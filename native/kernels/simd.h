@@ -151,6 +151,21 @@ void product(const Product& a, int position) {
     for (int p = 0; p < tile; p++)
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) acc[p][v] = a.first ? Vector{} : load(kept + p * row + v * lanes);
+    if (a.last)  // what the results are added to and where they go comes from afar
+        for (int p = 0; p < tile; p++) {
+            const float* addend = a.addends ? a.addends[position + p] : nullptr;
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; v++) {
+                if (addend) __builtin_prefetch(addend + v * lanes);
+                __builtin_prefetch(a.outputs[position + p] + v * lanes, 1);
+            }
+        }
+    for (int p = 0; p < tile; p++) {  // and the next tile's inputs, of which the hardware then fetches the rest
+        const int next = position + tile + p < a.positions ? position + tile + p : position;
+        const float* row = a.rows[next] + a.taps[0] + a.begin;
+#pragma GCC unroll 4
+        for (int line = 0; line < 4; line++) __builtin_prefetch(row + line * 16);
+    }
     constexpr int fetched = vectors == VECTORS;  // a narrower block's loads are its bottleneck
     if (fetched && a.ahead.whole)
         a.weight_rows ? accumulate<vectors, tile, true, fetched * vectors>(a, position, acc)
@@ -276,9 +291,36 @@ inline void dot_tile(const Dot& a, int position, int o, int outputs) {
     }
 }
 
+// One output of up to eight positions.
+inline void dot_single(const Dot& a, int position, int positions, int o) {
+    constexpr int tile = 8;
+    Vector acc[tile / 4][4] = {};
+    const float* weights = a.weights[o];
+    for (int t = 0; t < a.tap_count; t++, weights += a.length) {
+        const float* x[tile];
+        for (int p = 0; p < tile; p++) x[p] = a.rows[position + (p < positions ? p : 0)] + a.taps[t];
+        sweep(a.length, [&](int c, auto count) {
+            const Vector w = take(weights + c, count);
+#pragma GCC unroll 8
+            for (int p = 0; p < tile; p++) acc[p / 4][p % 4] += take(x[p] + c, count) * w;
+        });
+    }
+    float sum[tile];
+    for (int quad = 0; quad < tile / 4; quad++) sums(acc[quad], sum + 4 * quad);
+    for (int p = 0; p < positions; p++) sum[p] += a.bias[o] + (a.addends ? a.addends[position + p][o] : 0.0f);
+    with(a.activation, [&](auto activate) {
+        sweep(tile, [&](int p, auto count) { put(sum + p, activate(take(sum + p, count)), count); });
+    });
+    for (int p = 0; p < positions; p++) a.outputs[position + p][o] = sum[p];
+}
+
 constexpr int dot_positions = lanes == 16 ? 6 : 2;
 
 void dot(const Dot& a, int positions) {
+    if (a.width == 1) {
+        for (int p = 0; p < positions; p += 8) dot_single(a, p, positions - p < 8 ? positions - p : 8, 0);
+        return;
+    }
     for (int o = 0; o < a.width; o += 4) {
         const int outputs = a.width - o < 4 ? a.width - o : 4;
         int p = 0;
@@ -327,19 +369,22 @@ void depthwise(const Depthwise& a, int positions) {
 // -- windows -------------------------------------------------------------------------------------------------------
 
 template <bool maximum>
-inline void window_of(const Window& a) {
-    sweep(a.channels, [&](int c, auto count) {
-        Vector result = take(a.from + c, count);
-        for (int y = 0; y < a.count_y; y++)
-            for (int x = y == 0; x < a.count_x; x++) {
-                const Vector value = take(a.from + y * a.step_y + x * a.step_x + c, count);
-                result = maximum ? largest(value, result) : result + value;
-            }
-        put(a.to + c, maximum ? result : result * a.factor, count);
-    });
+inline void windows_of(const Windows& a) {
+    const float* from = a.from;
+    float* to = a.to;
+    for (int w = 0; w < a.windows; w++, from += a.from_step, to += a.to_step)
+        sweep(a.channels, [&](int c, auto count) {
+            Vector result = take(from + c, count);
+            for (int y = 0; y < a.count_y; y++)
+                for (int x = y == 0; x < a.count_x; x++) {
+                    const Vector value = take(from + y * a.step_y + x * a.step_x + c, count);
+                    result = maximum ? largest(value, result) : result + value;
+                }
+            put(to + c, maximum ? result : result * a.factor, count);
+        });
 }
 
-void window(const Window& a) { a.maximum ? window_of<true>(a) : window_of<false>(a); }
+void windows(const Windows& a) { a.maximum ? windows_of<true>(a) : windows_of<false>(a); }
 
 // -- sums that a gate completes ------------------------------------------------------------------------------------
 

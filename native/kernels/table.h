@@ -29,6 +29,7 @@ struct Ahead {
 // for `width` <= vectors * lanes output channels o. A long sum is done in several calls that keep acc in memory.
 struct Product {
     const float* const* rows;
+    int positions;                    // how many rows there are
     const std::ptrdiff_t* taps;
     int tap_count;
     int begin, end;
@@ -105,9 +106,11 @@ struct Completion {
     Activation activation;
 };
 
-// Over windows of count_y x count_x rows: the maximum, or `factor` times the sum, of each channel.
-struct Window {
-    const float* from;
+// Over each of `windows` windows of count_y x count_x rows: the maximum, or `factor` times the sum, of each channel.
+struct Windows {
+    int windows;
+    const float* from;                  // the first one's first row
+    std::ptrdiff_t from_step, to_step;  // from one window to the next
     int count_y, count_x;
     std::ptrdiff_t step_y, step_x;
     int channels;
@@ -183,7 +186,7 @@ struct Kernels {
     void (*transpose)(const float* const* rows, std::ptrdiff_t offset, int count, int n, float* to, std::ptrdiff_t to_stride);
     void (*dot)(const Dot&, int positions);
     void (*depthwise)(const Depthwise&, int positions);
-    void (*window)(const Window&);
+    void (*windows)(const Windows&);
     void (*complete)(const Completion&, int positions);
     // to[r][j] = from[r * from_stride + columns[j]] for j < n, where r runs through `rows_list`, or 0, 1, .. if null; rows
     // of `to` are `to_stride` >= n apart. Columns ascend.

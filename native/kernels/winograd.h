@@ -26,10 +26,15 @@ inline void patch(const float* from, const Patches& a, float* to, std::ptrdiff_t
 void patches(const Patches& a) {
     const int blocks = (a.channels + lanes - 1) / lanes;
     const std::ptrdiff_t block = static_cast<std::ptrdiff_t>(a.room) * lanes;
-    for (int s = 0; s < a.squares; s++)
+    for (int s = 0; s < a.squares; s++) {
+        const float* const next = a.from[s + 1 < a.squares ? s + 1 : s];
         sweep(a.channels, [&](int c, auto count) {
+            // A neighbour's patch shares two columns with this one.
+            for (int i = 0; i < 4; i++)
+                for (int j = 2; j < 4; j++) __builtin_prefetch(next + i * a.step_y + j * a.step_x + c);
             patch(a.from[s] + c, a, a.to + c / lanes * block + s * lanes, blocks * block, count);
         });
+    }
 }
 
 // One dimension of G w: (w0, (w0 + w1 + w2) / 2, (w0 - w1 + w2) / 2, w2).
@@ -133,7 +138,12 @@ template <typename Activation>
 inline void square(const Squares& a, int s, Activation activate) {
     const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(a.room) * a.row;
     const float* from = a.from + static_cast<std::ptrdiff_t>(s) * a.row;
+    const int next = 4 * (s + 1 < a.squares ? s + 1 : s);
     sweep(a.width, [&](int c, auto count) {
+        for (int position = next; position < next + 4; position++) {
+            if (a.addends) __builtin_prefetch(a.addends[position] + c);
+            __builtin_prefetch(a.to[position] + c, 1);
+        }
         // One dimension of A^T x: (x0 + x1 + x2, x1 - x2 - x3).
         Vector x[2][4];
 #pragma GCC unroll 4

@@ -119,8 +119,11 @@ private:
         const int n = static_cast<int>(open.size());
         for (int o = 0; o < n;) {
             const int panel = open[o] / panel_;
-            Block block{0, run_, o, 0, panel_vectors_, weights_.data() + panel * panel_size(), nullptr, nullptr,
-                        s.lists.data() + s.lists.size(), 0};
+            Block block{.in_channels = run_,
+                        .out_begin = o,
+                        .vectors = panel_vectors_,
+                        .weights = weights_.data() + panel * panel_size(),
+                        .kept = s.lists.data() + s.lists.size()};
             for (; o < n && open[o] / panel_ == panel; o++, block.width++) {
                 s.lists.push_back(open[o] % panel_);
                 s.packed[o] = bias_[open[o]];
@@ -166,7 +169,7 @@ private:
                     args.ahead.rows = lists ? lists + part_begin(part) : nullptr;
                     args.ahead.count = std::max(part_begin(part + 1) - part_begin(part), 1);
                     args.weights = weights(*block, t, p);
-                    args.columns = block->columns;
+                    args.columns = block->kept;
                     args.outputs = block->width;
                     args.accumulators = scratch.accumulators.data() + static_cast<std::ptrdiff_t>(block - begin) * panel_ * lanes;
                     spec_.kernels->columns[vectors - 1](args);
@@ -212,7 +215,7 @@ private:
         float* to = scratch.scattered.data();
         for (int i = 0; i < count; i++) {
             const float* from = scratch.scattered.data() + static_cast<std::ptrdiff_t>(i) * panel_;
-            for (int j = 0; j < block.width; j++) *to++ = from[block.columns[j]];
+            for (int j = 0; j < block.width; j++) *to++ = from[block.kept[j]];
         }
         finish(run, block, scratch, first, count);
     }
@@ -232,7 +235,7 @@ private:
                 k.add(scratch.outputs[i], row, block.bias, outs, spec_.operation->activation);
             }
         }
-        if (spec_.scatters()) scatter(run, scratch, first, count, outs, run.out_open->data() + block.out_begin, outs);
+        if (spec_.scatters()) scatter(run, scratch.scattered.data(), first, count, outs, run.out_open->data() + block.out_begin, outs);
     }
 
     const int run_, taps_, parts_, rows_, outs_, lanes_, panel_vectors_, panel_, panels_;

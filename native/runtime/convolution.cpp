@@ -55,10 +55,22 @@ void Convolution::point_aside(Scratch& scratch, int count, int row) const {
     for (int i = 0; i < count; i++) scratch.outputs[i] = scratch.scattered.data() + static_cast<std::ptrdiff_t>(i) * row;
 }
 
-void Convolution::scatter(const Run& run, Scratch& scratch, int first, int count, int row, const std::int32_t* columns,
-                          int width) const {
+float* Convolution::keep(Scratch& scratch, const Block& block, int count, int row) const {
+    float* const from = scratch.scattered.data();
+    float* const to = from + static_cast<std::ptrdiff_t>(count) * row;
+    spec_.kernels->pack_columns(from, row, nullptr, count, block.kept, block.width, to, row);
+    return to;
+}
+
+void Convolution::put(const float* row, const float* addend, int width, float* to) const {
+    const Activation activation = spec_.operation->activation;
+    addend ? spec_.kernels->add(to, row, addend, width, activation) : spec_.kernels->activate(to, row, width, activation);
+}
+
+void Convolution::scatter(const Run& run, float* rows, int first, int count, int row,
+                          const std::int32_t* columns, int width) const {
     for (int i = 0; i < count; i++) {
-        float* from = scratch.scattered.data() + static_cast<std::ptrdiff_t>(i) * row;
+        float* from = rows + static_cast<std::ptrdiff_t>(i) * row;
         const int p = position(run, first + i);
         if (spec_.addend) {
             const float* addend = run.addend.data + static_cast<std::ptrdiff_t>(addend_at_[p]) * run.addend.stride;
@@ -70,18 +82,32 @@ void Convolution::scatter(const Run& run, Scratch& scratch, int first, int count
     }
 }
 
-void Convolution::fill_one(const Run& run, int p) const {
+void Convolution::fill_line(const Run& run, int p, int positions) const {
+    const int n = positions * run.out.stride;
     float* to = run.out.data + static_cast<std::ptrdiff_t>(out_at_[p]) * run.out.stride;
     if (spec_.addend) {
         const float* addend = run.addend.data + static_cast<std::ptrdiff_t>(addend_at_[p]) * run.addend.stride;
-        spec_.kernels->activate(to, addend, run.out.stride, spec_.operation->activation);
+        spec_.kernels->activate(to, addend, n, spec_.operation->activation);
     } else {
-        std::fill_n(to, run.out.stride, 0.0f);
+        std::fill_n(to, n, 0.0f);
+    }
+}
+
+// Positions next to each other in a line are next to each other in memory.
+template <typename At>
+void Convolution::fill_lines(const Run& run, int begin, int end, At at) const {
+    const int width = spec_.out->value.width;
+    for (int i = begin; i < end;) {
+        const int p = at(i), most = std::min(end - i, width - p % width);
+        int n = 1;
+        while (n < most && at(i + n) == p + n) n++;
+        fill_line(run, p, n);
+        i += n;
     }
 }
 
 void Convolution::fill(const Run& run, int begin, int end) const {
-    for (int i = begin; i < end; i++) fill_one(run, (*run.closed)[i]);
+    fill_lines(run, begin, end, [&](int i) { return (*run.closed)[i]; });
 }
 
 Chunks Convolution::fills(const Run& run, const Team& team) const {
@@ -92,7 +118,7 @@ void Convolution::prepare_scatter(const Run& run, Team& team) const {
     if (spec_.in_place) return;
     const Chunks chunks(run.count, 16384 / std::max(run.out.stride, 1), team);
     team.run(chunks.items, [&](int item, int) {
-        for (int i = chunks.begin(item); i < chunks.end(item); i++) fill_one(run, position(run, i));
+        fill_lines(run, chunks.begin(item), chunks.end(item), [&](int i) { return position(run, i); });
     });
 }
 

@@ -17,6 +17,7 @@ struct ConvolutionSpec {
     bool in_place = false;        // the addend's memory is the output's
     bool addend_is_done = false;  // what the addend holds would not change by the activation
     int positions_use = -1, in_use = -1, out_use = -1;  // spreads of the operation's gates
+    int squares_use = -1;  // of the gate of positions over squares of 2x2 outputs, if it closes none in part
     int threads = 1;
 
     int in_channels() const { return in->value.channels / operation->groups; }
@@ -47,9 +48,13 @@ protected:
     Run begin(Sample&) const;
     // Pointers for positions [first, first + count) of the run, from an input and an output channel on.
     void point(const Run&, Scratch&, int first, int count, int in_begin, int out_begin) const;
-    // Instead, outputs in scratch memory of `row` floats each; `scatter` then takes them to their channels.
+    // Instead, outputs in scratch memory of `row` floats each; `scatter` then takes rows to their channels.
     void point_aside(Scratch&, int count, int row) const;
-    void scatter(const Run&, Scratch&, int first, int count, int row, const std::int32_t* columns, int width) const;
+    void scatter(const Run&, float* rows, int first, int count, int row, const std::int32_t* columns, int width) const;
+    // Of each row in scratch memory the block's kept lanes, as rows of the same distance behind them.
+    float* keep(Scratch&, const Block&, int count, int row) const;
+    // A row of results before addend and activation, to its place.
+    void put(const float* row, const float* addend, int width, float* to) const;
     // What closed positions hold: the addend, or zeros.
     void fill(const Run&, int begin, int end) const;
     Chunks fills(const Run&, const Team&) const;
@@ -63,13 +68,15 @@ protected:
 
 private:
     int position(const Run& run, int i) const { return run.positions ? run.positions[i] : i; }
-    void fill_one(const Run&, int position) const;
+    void fill_line(const Run&, int position, int positions) const;
+    template <typename At>
+    void fill_lines(const Run&, int begin, int end, At at) const;
 };
 
 std::unique_ptr<Layer> make_product(const ConvolutionSpec&, Needs&);
 // Whether there can be, and whether it pays if all positions are open.
 bool suits_winograd(const ConvolutionSpec&);
-// `other` computes where too few positions of too many squares are open; null if the gates close whole squares.
+// `other` computes where too few positions of too many squares are open; null if no square is closed in part.
 std::unique_ptr<Layer> make_winograd(const ConvolutionSpec&, std::unique_ptr<Layer> other, Needs&);
 std::unique_ptr<Layer> make_columns(const ConvolutionSpec&, Needs&);
 std::unique_ptr<Layer> make_dot(const ConvolutionSpec&, Needs&);

@@ -50,7 +50,7 @@ private:
         const int channels = spec_.in->value.channels, taps = spec_.taps();
         s.blocks.clear();
         if (!run.out_open) {
-            s.blocks.push_back({0, channels, 0, channels, 0, weights_.data(), bias_.data(), nullptr, nullptr, 0});
+            s.blocks.push_back({.in_channels = channels, .width = channels, .weights = weights_.data(), .bias = bias_.data()});
             return channels;
         }
         const std::vector<std::int32_t>& open = *run.out_open;
@@ -65,8 +65,12 @@ private:
                 for (int i = 0; i < length; i++) *to++ = weights_[static_cast<std::size_t>(t) * channels + open[j + i]];
             float* bias = to;
             for (int i = 0; i < length; i++) *to++ = bias_[open[j + i]];
-            s.blocks.push_back({in_dense ? open[j] : j, length, out_dense ? open[j] : j, length, 0, weights, bias, nullptr,
-                                nullptr, 0});
+            s.blocks.push_back({.in_begin = in_dense ? open[j] : j,
+                                .in_channels = length,
+                                .out_begin = out_dense ? open[j] : j,
+                                .width = length,
+                                .weights = weights,
+                                .bias = bias});
             j += length;
         }
         return n;

@@ -78,7 +78,7 @@ private:
         args.outputs = scratch.outputs.data();
         args.activation = aside ? Activation::none : spec_.operation->activation;
         spec_.kernels->dot(args, positions);
-        if (aside) scatter(run, scratch, first, positions, width, run.out_open->data() + o, width);
+        if (aside) scatter(run, scratch.scattered.data(), first, positions, width, run.out_open->data() + o, width);
     }
 
     int length_;

@@ -28,6 +28,12 @@ void transposed(const T* from, std::size_t lines, std::size_t n, T* to) {
         for (std::size_t line = 0; line < lines; line++) *to++ = from[line * n + i];
 }
 
+// The `count` positions before `to` once more, one line on. Returns how many there are now.
+std::size_t repeat(std::int32_t* to, std::size_t count, std::int32_t line, std::size_t there) {
+    for (std::size_t i = 0; i < count; i++) to[i] = *(to + i - count) + line;
+    return there + count;
+}
+
 }  // namespace
 
 int GateUse::positions(int height, int width) { return number(sizes, {height, width}); }
@@ -55,16 +61,25 @@ void GateState::decide(const std::uint8_t* given) {
         const std::size_t total = p.row_tiles.size() * p.column_tiles.size();
         p.open.resize(total);
         p.closed.resize(total);
-        std::size_t open = 0, closed = 0;
+        const std::int32_t width = static_cast<std::int32_t>(p.column_tiles.size());
+        std::size_t open = 0, closed = 0, open_in_line = 0;
         std::int32_t at = 0;
-        for (const std::int32_t tile_row : p.row_tiles) {
-            const std::uint8_t* row = mask.data() + tile_row * gate_.columns;
+        for (std::size_t y = 0; y < p.row_tiles.size(); y++) {
+            if (y > 0 && p.row_tiles[y] == p.row_tiles[y - 1]) {  // as the line before
+                open = repeat(p.open.data() + open, open_in_line, width, open);
+                closed = repeat(p.closed.data() + closed, width - open_in_line, width, closed);
+                at += width;
+                continue;
+            }
+            const std::uint8_t* row = mask.data() + p.row_tiles[y] * gate_.columns;
+            open_in_line = open;
             for (const std::int32_t column : p.column_tiles) {
                 const bool is_open = row[column];
                 p.open[open] = p.closed[closed] = at++;
                 open += is_open;
                 closed += !is_open;
             }
+            open_in_line = open - open_in_line;
         }
         p.open.resize(open);
         p.closed.resize(closed);

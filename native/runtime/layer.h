@@ -38,14 +38,15 @@ struct Scratch {
 
 // A range of output channels that is computed at once.
 struct Block {
-    int in_begin, in_channels;  // of an input position, as they lie in memory
-    int out_begin, width;       // of an output position
-    int vectors;
-    const float* weights;
-    const float* bias;
-    const std::int32_t* weight_rows;  // the weights' row of each input, or null: all rows
-    const std::int32_t* columns;      // where the open output channels are in a row of unpacked weights, or null
-    int group;
+    int in_begin = 0, in_channels = 0;  // of an input position, as they lie in memory
+    int out_begin = 0, width = 0;       // of an output position
+    int vectors = 0;
+    const float* weights = nullptr;
+    const float* bias = nullptr;
+    const std::int32_t* weight_rows = nullptr;  // the weights' row of each input, or null: all rows
+    const std::int32_t* columns = nullptr;  // where the open output channels are in a row of unpacked weights, or null
+    const std::int32_t* kept = nullptr;  // or which of the block's lanes they are, all of which are computed; or null: all
+    int group = 0;
 };
 
 // A value of one sample.

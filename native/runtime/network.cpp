@@ -109,13 +109,16 @@ void Network::add_completion(const Operation& op) {
     layers_.push_back(make_completion(spec, layouts_[op.inputs[1]], gates_[op.gate].gate, needs_));
 }
 
-std::unique_ptr<Layer> Network::make_convolution(const ConvolutionSpec& spec) {
+std::unique_ptr<Layer> Network::make_convolution(ConvolutionSpec spec) {
     if (!suits_winograd(spec)) return make_direct(spec);
+    const int gate = spec.operation->positions;
+    if (gate < 0) return make_winograd(spec, nullptr, needs_);
     // Tiles of even sides close whole squares.
-    const int gate = spec.operation->positions, rows = gate < 0 ? 1 : gates_[gate].gate.rows;
-    const int columns = gate < 0 ? 1 : gates_[gate].gate.columns;
-    const bool even = spec.out->value.height % (2 * rows) == 0 && spec.out->value.width % (2 * columns) == 0;
-    return make_winograd(spec, even || gate < 0 ? nullptr : make_direct(spec), needs_);
+    const int rows = 2 * gates_[gate].gate.rows, columns = 2 * gates_[gate].gate.columns;
+    const Value& out = spec.out->value;
+    const bool even = out.height % rows == 0 && out.width % columns == 0;
+    if (even) spec.squares_use = gates_[gate].positions(out.height / 2, out.width / 2);
+    return make_winograd(spec, even ? nullptr : make_direct(spec), needs_);
 }
 
 std::unique_ptr<Layer> Network::make_direct(const ConvolutionSpec& spec) {
@@ -232,17 +235,17 @@ void Network::read_input(Sample& s, const Layout& layout, const float* from, Tea
     std::atomic<bool> finite{true};
     const Chunks lines(value.height, 16384 / (value.width * value.channels) + 1, team);
     team.run(lines.items, [&](int item, int thread) {
-        std::uint32_t largest = 0;  // exponent; all ones where a value is not finite
+        std::uint32_t differences = 0;  // bits of x - x, which is 0 for finite values only
         std::vector<const float*>& sources = s.scratch[thread].weights;
         for (int y = lines.begin(item); y < lines.end(item); y++) {
             for (int c = 0; c < value.channels; c++) {
                 sources[c] = from + (static_cast<std::size_t>(c) * value.height + y) * value.width;
                 for (int x = 0; x < value.width; x++)
-                    largest = std::max(largest, std::bit_cast<std::uint32_t>(sources[c][x]) & 0x7f800000u);
+                    differences |= std::bit_cast<std::uint32_t>(sources[c][x] - sources[c][x]);
             }
             kernels_.transpose(sources.data(), 0, value.channels, value.width, to.at(y, 0), value.channels);
         }
-        if (largest == 0x7f800000u) finite = false;
+        if (differences) finite = false;
     });
     if (!finite) throw std::domain_error("the input holds values that are not finite");
 }

@@ -45,7 +45,7 @@ private:
     void build();
     void add_simple(const Operation&);
     void add_completion(const Operation&);
-    std::unique_ptr<Layer> make_convolution(const ConvolutionSpec&);
+    std::unique_ptr<Layer> make_convolution(ConvolutionSpec);
     std::unique_ptr<Layer> make_direct(const ConvolutionSpec&);
     State& state(int number);
     void run_sample(State&, Team&, int index, const Call&);

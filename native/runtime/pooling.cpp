@@ -16,8 +16,7 @@ public:
         out.clear_border();
         const Chunks lines(to.height, 2048 / (to.width * to.channels) + 1, team);
         team.run(lines.items, [&](int item, int) {
-            for (int y = lines.begin(item); y < lines.end(item); y++)
-                for (int x = 0; x < to.width; x++) one(in, y, x, out.at(y, x));
+            for (int y = lines.begin(item); y < lines.end(item); y++) line(in, y, out);
         });
     }
 
@@ -38,19 +37,44 @@ private:
         }
     };
 
-    void one(const View& in, int oy, int ox, float* to) const {
+    // Windows that lie inside the input along the line at once, those that reach past its ends one by one.
+    void line(const View& in, int oy, const View& out) const {
         const Operation& op = *spec_.operation;
-        const Value& from = spec_.in[0]->value;
+        const Value &from = spec_.in[0]->value, &to = spec_.out->value;
         const Extent y(oy, op.stride.y, op.kernel.y, op.dilation.y, op.top, op.bottom, from.height);
-        const Extent x(ox, op.stride.x, op.kernel.x, op.dilation.x, op.left, op.right, from.width);
+        const auto across = [&](int x) { return Extent(x, op.stride.x, op.kernel.x, op.dilation.x, op.left, op.right, from.width); };
+        const auto inside = [&](int x) { return across(x).count == op.kernel.x; };
+        for (int x = 0; x < to.width;) {
+            int end = x + 1;
+            if (inside(x)) {
+                const long long room = from.width - 1LL + op.left - (op.kernel.x - 1LL) * op.dilation.x;
+                end = static_cast<int>(std::min<long long>(to.width, room / op.stride.x + 1));
+            }
+            some(in, y, across(x), end - x, out.at(oy, x));
+            x = end;
+        }
+    }
+
+    void some(const View& in, const Extent& y, const Extent& x, int windows, float* to) const {
+        const Operation& op = *spec_.operation;
+        const std::ptrdiff_t stride = in.stride, line = in.layout->width() * stride;
         if (y.count * x.count == 0) {
-            std::fill_n(to, in.stride, 0.0f);
+            std::fill_n(to, windows * stride, 0.0f);
             return;
         }
-        const std::ptrdiff_t line = static_cast<std::ptrdiff_t>(in.layout->width()) * in.stride;
         const int n = op.count_padding ? y.padded * x.padded : y.count * x.count;
-        spec_.kernels->window({in.at(y.begin, x.begin), y.count, x.count, line * op.dilation.y, static_cast<std::ptrdiff_t>(in.stride) * op.dilation.x,
-                               in.stride, to, op.maximum, 1.0f / static_cast<float>(n)});
+        spec_.kernels->windows({.windows = windows,
+                                .from = in.at(y.begin, x.begin),
+                                .from_step = stride * op.stride.x,
+                                .to_step = stride,
+                                .count_y = y.count,
+                                .count_x = x.count,
+                                .step_y = line * op.dilation.y,
+                                .step_x = stride * op.dilation.x,
+                                .channels = in.stride,
+                                .to = to,
+                                .maximum = op.maximum,
+                                .factor = 1.0f / static_cast<float>(n)});
     }
 
     SimpleSpec spec_;
@@ -67,22 +91,34 @@ public:
         const int line = from.positions() / to.height * from.channels;
         const Chunks lines(to.height, 8192 / std::max(line, 1) + 1, team);
         team.run(lines.items, [&](int item, int) {
+            const int at_once = from.width % to.width == 0 ? to.width : 1;
             for (int y = lines.begin(item); y < lines.end(item); y++)
-                for (int x = 0; x < to.width; x++) cell(in, y, x, out.at(y, x));
+                for (int x = 0; x < to.width; x += at_once) cells(in, y, x, at_once, out.at(y, x));
         });
         if (spec_.in[0]->compact()) spread(s, out);
     }
 
 private:
-    void cell(const View& in, int cy, int cx, float* to) const {
+    // More than one: those of a line, all as wide.
+    void cells(const View& in, int cy, int cx, int count, float* to) const {
         const Value &from = spec_.in[0]->value, &grid = spec_.out->value;
         const auto begin = [](long long cell, int size, int cells) { return static_cast<int>(cell * size / cells); };
         const auto end = [](long long cell, int size, int cells) { return static_cast<int>(((cell + 1) * size + cells - 1) / cells); };
         const int y0 = begin(cy, from.height, grid.height), y1 = end(cy, from.height, grid.height);
         const int x0 = begin(cx, from.width, grid.width), x1 = end(cx, from.width, grid.width);
-        const std::ptrdiff_t line = static_cast<std::ptrdiff_t>(in.layout->width()) * in.stride;
-        spec_.kernels->window({in.at(y0, x0), y1 - y0, x1 - x0, line, in.stride, in.stride, to, false,
-                               1.0f / static_cast<float>((y1 - y0) * (x1 - x0))});
+        const std::ptrdiff_t stride = in.stride, line = in.layout->width() * stride;
+        spec_.kernels->windows({.windows = count,
+                                .from = in.at(y0, x0),
+                                .from_step = (x1 - x0) * stride,
+                                .to_step = stride,
+                                .count_y = y1 - y0,
+                                .count_x = x1 - x0,
+                                .step_y = line,
+                                .step_x = stride,
+                                .channels = in.stride,
+                                .to = to,
+                                .maximum = false,
+                                .factor = 1.0f / static_cast<float>((y1 - y0) * (x1 - x0))});
     }
 
     // The one cell's open channels to their places, from behind, and zeros between.

@@ -53,6 +53,7 @@ inline void product_in_steps(const Kernels& kernels, Product args, const std::pt
         const float* ahead =
             block.weights + next_tap * block.tap_stride + static_cast<std::ptrdiff_t>(block.rows ? 0 : next_begin) * row;
         // Even tiles: none is so small that its product waits for weights.
+        args.positions = count;
         const int tiles = ceil_div(count, kernels.tile[block.vectors - 1]);
         for (int i = 0; i < tiles; i++) {
             const int begin = count * i / tiles, end = count * (i + 1) / tiles;

@@ -1,18 +1,17 @@
 #include "team.h"
 
 #include <chrono>
-#include <stdexcept>
 
 namespace convgate {
 namespace {
 
-constexpr int bits = 22;
-constexpr std::uint64_t field = (std::uint64_t{1} << bits) - 1;
+constexpr std::uint64_t range(std::uint64_t begin, std::uint64_t end) { return begin | end << 32; }
+
 constexpr auto patience = std::chrono::microseconds(60);
 
 }  // namespace
 
-Pool::Pool(int threads) {
+Pool::Pool(int threads) : ranges_(threads) {
     try {
         for (int thread = 1; thread < threads; thread++) workers_.emplace_back([this, thread] { work(thread); });
     } catch (...) {
@@ -31,8 +30,6 @@ void Pool::dismiss() {
 }
 
 void Pool::share(int items, Body body, void* context) {
-    // Room in the field for the items that late threads try to take past the end.
-    if (static_cast<std::uint64_t>(items) > field / 2) throw std::length_error("too many items in one parallel loop");
     if (workers_.empty() || items == 1) {
         for (int i = 0; i < items; i++) body(context, i, 0);
         return;
@@ -40,8 +37,10 @@ void Pool::share(int items, Body body, void* context) {
     body_.store(body, std::memory_order_relaxed);
     context_.store(context, std::memory_order_relaxed);
     done_.store(0, std::memory_order_relaxed);
-    const std::uint64_t serial = (loop_.load(std::memory_order_relaxed) >> (2 * bits)) + 1;
-    loop_.store(serial << (2 * bits) | static_cast<std::uint64_t>(items) << bits);
+    // From here on a thread that is still looking for items of the last loop may find these.
+    const std::uint64_t n = items, threads = ranges_.size();
+    for (std::uint64_t t = 0; t < threads; t++)
+        ranges_[t].left.store(range(n * t / threads, n * (t + 1) / threads), std::memory_order_release);
     calls_.fetch_add(1);
     if (sleepers_.load() > 0) calls_.notify_all();
     take_items(0);
@@ -50,13 +49,26 @@ void Pool::share(int items, Body body, void* context) {
 }
 
 void Pool::take_items(int thread) {
+    const int threads = this->threads();
+    int done = run_all(ranges_[thread], false, thread);
+    for (int other = 1; other < threads; other++) done += run_all(ranges_[(thread + other) % threads], true, thread);
+    if (done > 0) done_.fetch_add(done, std::memory_order_release);
+}
+
+// Returns how many items of the range it took and ran.
+int Pool::run_all(Range& from, bool from_end, int thread) {
+    int done = 0;
+    std::uint64_t left = from.left.load(std::memory_order_acquire);
     for (;;) {
-        const std::uint64_t seen = loop_.fetch_add(1, std::memory_order_acq_rel);
-        const int item = static_cast<int>(seen & field), items = static_cast<int>(seen >> bits & field);
-        if (item >= items) return;
-        // The loop cannot end before this item is done, so its body and context are still the ones read here.
-        body_.load(std::memory_order_relaxed)(context_.load(std::memory_order_relaxed), item, thread);
-        done_.fetch_add(1, std::memory_order_release);
+        const std::uint64_t begin = left & 0xffffffff, end = left >> 32;
+        if (begin == end) return done;
+        const std::uint64_t rest = from_end ? range(begin, end - 1) : range(begin + 1, end);
+        if (!from.left.compare_exchange_weak(left, rest, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
+        // The loop cannot end before this item is counted as done, so its body and context are the ones read here.
+        body_.load(std::memory_order_relaxed)(context_.load(std::memory_order_relaxed),
+                                              static_cast<int>(from_end ? end - 1 : begin), thread);
+        done++;
+        left = from.left.load(std::memory_order_acquire);
     }
 }
 

@@ -9,8 +9,10 @@
 
 namespace convgate {
 
-// Runs f(item, thread) for item = 0, 1, .. n - 1, each once, on up to `threads()` threads; thread 0 is the caller.
-// Threads take the next item when they are done with one, so that a slow or descheduled core takes fewer.
+// Runs f(item, thread) for each item < n once, on up to `threads()` threads; thread 0 is the caller. Each thread begins with
+// a range of its own, the same part of every loop: where items follow positions, a thread finds in its cache what it wrote
+// there in the loop before. A thread that is done takes items from the ends of others' ranges, so that a slow or
+// descheduled core does fewer.
 class Team {
 public:
     virtual ~Team() = default;
@@ -51,14 +53,18 @@ public:
     int threads() const override { return static_cast<int>(workers_.size()) + 1; }
 
 private:
+    // The items of a thread's range that nobody has taken: where they begin (the lower 32 bits) and end.
+    struct alignas(64) Range {
+        std::atomic<std::uint64_t> left{0};
+    };
+
     void share(int items, Body body, void* context) override;
     void work(int thread);
     void take_items(int thread);
+    int run_all(Range& range, bool from_end, int thread);
     void dismiss();
 
-    // The loop under way: its serial number (20 bits), its length and the next item (22 bits each) change together, so
-    // that a thread that comes late cannot take an item of one loop for an item of another.
-    std::atomic<std::uint64_t> loop_{0};
+    std::vector<Range> ranges_;
     std::atomic<Body> body_{nullptr};
     std::atomic<void*> context_{nullptr};
     std::atomic<int> done_{0};

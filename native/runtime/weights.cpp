@@ -6,22 +6,30 @@
 
 namespace convgate {
 
-BlockedWeights::BlockedWeights(const Kernels& kernels, const WeightShape& shape, const Array& bias, int rows, bool packs,
-                               int threads, const Source& value)
+BlockedWeights::BlockedWeights(const Kernels& kernels, const WeightShape& shape, const Array& bias,
+                               const WeightUse& use, const Source& value)
     : kernels_(kernels),
       shape_(shape),
-      packs_(packs),
-      threads_(threads),
+      use_(use),
       lanes_(kernels.lanes),
-      panel_(std::min(kernels.vectors, ceil_div(shape.outs, kernels.lanes)) * kernels.lanes),
+      panel_(choose_panel() * kernels.lanes),
       bias_(static_cast<std::size_t>(shape.groups) * (shape.outs + panel_)) {
-    if (packs_) {
+    if (use_.packs) {
         std::copy_n(bias.data, bias.size(), bias_.data());
         order_for_packing(value);
     } else {
-        order_in_blocks(bias, rows, value);
+        order_in_blocks(bias, use_.rows, value);
     }
 }
+
+// Vectors; fewer where there would be fewer panels to share out than threads.
+int BlockedWeights::choose_panel() const {
+    int vectors = std::min(kernels_.vectors, ceil_div(shape_.outs, lanes_));
+    while (shares_blocks(use_.rows) && vectors > 2 && ceil_div(shape_.outs, vectors * lanes_) < use_.threads) vectors /= 2;
+    return vectors;
+}
+
+bool BlockedWeights::shares_blocks(int rows) const { return use_.shares_blocks && rows < 48 * use_.threads; }
 
 std::size_t BlockedWeights::panel_size() const { return static_cast<std::size_t>(shape_.taps) * shape_.run() * panel_; }
 std::size_t BlockedWeights::group_size() const { return ceil_div(shape_.outs, panel_) * panel_size(); }
@@ -48,7 +56,14 @@ void BlockedWeights::order_in_blocks(const Array& biases, int rows, const Source
         for (std::size_t b = 0; b + 1 < cuts.size(); b++) {
             const int width = cuts[b + 1] - cuts[b], vectors = ceil_div(width, lanes_), row = vectors * lanes_;
             const int first = g * outs + cuts[b];
-            blocks_.push_back({g * shape_.ins, run, first, width, vectors, to, bias, nullptr, nullptr, g});
+            blocks_.push_back({.in_begin = g * shape_.ins,
+                               .in_channels = run,
+                               .out_begin = first,
+                               .width = width,
+                               .vectors = vectors,
+                               .weights = to,
+                               .bias = bias,
+                               .group = g});
             for (int o = 0; o < width && biases.data; o++) bias[o] = biases.data[first + o];
             bias += row;
             for (int t = 0; t < shape_.taps; t++)
@@ -62,10 +77,35 @@ void BlockedWeights::order_in_blocks(const Array& biases, int rows, const Source
 std::vector<int> BlockedWeights::cut(int outs, int rows) const {
     const int vectors = ceil_div(outs, lanes_);
     int blocks = ceil_div(vectors, kernels_.vectors);
-    if (rows < 48 * threads_) blocks = std::min(ceil_div(blocks, threads_) * threads_, vectors);
+    if (shares_blocks(rows)) blocks = std::min(ceil_div(blocks, use_.threads) * use_.threads, vectors);
     std::vector<int> cuts{0};
     for (int b = 1; b <= blocks; b++) cuts.push_back(std::min(vectors * b / blocks * lanes_, outs));
     return cuts;
+}
+
+// To pack a row of weights takes about as long as its products with `packing` rows of inputs.
+bool BlockedWeights::packing_pays(int open, int rows) const {
+    constexpr int packing = 20;
+    const int all = ceil_div(shape_.outs, lanes_);
+    return (rows + use_.preparing) * (all - ceil_div(open, lanes_)) > packing * all;
+}
+
+// Blocks of all panels that have open channels, without packing.
+void BlockedWeights::choose_whole(const Block& model, const std::vector<std::int32_t>& open, std::size_t begin, std::size_t end,
+                                  Sample& s) const {
+    const int first = model.group * shape_.outs;
+    for (std::size_t j = begin; j < end;) {
+        const int panel = (open[j] - first) / panel_, o = panel * panel_;
+        Block block = model;
+        block.out_begin = static_cast<int>(j);
+        block.vectors = panel_ / lanes_;
+        block.weights = weights_.data() + block.group * group_size() + panel * panel_size();
+        block.bias = bias_.data() + first + o;
+        block.kept = s.lists.data() + s.lists.size();
+        for (; j < end && (open[j] - first) / panel_ == panel; j++, block.width++) s.lists.push_back(open[j] - first - o);
+        if (block.width == std::min(panel_, shape_.outs - o)) block.kept = nullptr;
+        s.blocks.push_back(block);
+    }
 }
 
 const std::vector<Block>& BlockedWeights::choose(const std::vector<std::int32_t>* in_open,
@@ -79,7 +119,7 @@ const std::vector<Block>& BlockedWeights::choose(const std::vector<std::int32_t>
     auto out_at = out_open ? out_open->begin() : in_at;
     std::size_t block_at = 0;
     for (int g = 0; g < shape_.groups; g++) {
-        Block block{g * ins, shape_.run(), 0, 0, 0, nullptr, nullptr, nullptr, nullptr, g};
+        Block block{.in_begin = g * ins, .in_channels = shape_.run(), .group = g};
         if (in_open) {
             const auto begin = in_at;
             while (in_at != in_open->end() && *in_at < (g + 1) * ins) ++in_at;
@@ -99,24 +139,18 @@ const std::vector<Block>& BlockedWeights::choose(const std::vector<std::int32_t>
             continue;
         }
         const auto begin = out_at;
-        if (static_cast<int>(out_open->size()) == outs * shape_.groups && outs % panel_ == 0) {
-            // Nothing is closed: as they are.
-            for (int o = 0; o < outs; o += panel_, out_at += panel_) {
-                s.blocks.push_back(block);
-                s.blocks.back().out_begin = g * outs + o;
-                s.blocks.back().width = panel_;
-                s.blocks.back().vectors = panel_ / lanes_;
-                s.blocks.back().weights = weights_.data() + g * group_size() + o / panel_ * panel_size();
-                s.blocks.back().bias = bias_.data() + g * outs + o;
-            }
+        while (out_at != out_open->end() && *out_at < (g + 1) * outs) ++out_at;
+        const int open = static_cast<int>(out_at - begin);
+        if (!packing_pays(open, rows)) {
+            choose_whole(block, *out_open, begin - out_open->begin(), out_at - out_open->begin(), s);
             continue;
         }
         const std::int32_t* columns = s.lists.data() + s.lists.size();
-        for (; out_at != out_open->end() && *out_at < (g + 1) * outs; ++out_at) {
-            const int o = *out_at - g * outs;
+        for (auto at = begin; at != out_at; ++at) {
+            const int o = *at - g * outs;
             s.lists.push_back(static_cast<std::int32_t>(o / panel_ * panel_size() + o % panel_));
         }
-        const std::vector<int>& cuts = cut(static_cast<int>(out_at - begin), rows);
+        const std::vector<int>& cuts = cut(open, rows);
         for (std::size_t b = 0; b + 1 < cuts.size(); b++) {
             block.out_begin = static_cast<int>(begin - out_open->begin()) + cuts[b];
             block.width = cuts[b + 1] - cuts[b];
@@ -189,7 +223,7 @@ void BlockedWeights::cover_needs(Needs& needs) const {
     Needs mine;
     mine.blocks = std::max<std::size_t>(blocks_.size(), static_cast<std::size_t>(shape_.groups) * ceil_div(shape_.outs, lanes_));
     mine.lists = static_cast<std::size_t>(shape_.run()) * shape_.groups + static_cast<std::size_t>(shape_.outs) * shape_.groups;
-    if (packs_) {
+    if (use_.packs) {
         const std::size_t lanes = static_cast<std::size_t>(shape_.outs) * shape_.groups + mine.blocks * lanes_;
         mine.sample_packed = lanes + lanes * shape_.taps * shape_.run() + panel_;
     }

@@ -14,17 +14,25 @@ struct WeightShape {
     int run() const { return ins * joined; }
 };
 
+// How they are used: by about how many rows of inputs, whether blocks are shared out where rows are few, whether output
+// channels may be closed, and to how many rows' products it comes to prepare a row of weights for each run.
+struct WeightUse {
+    int rows;
+    bool shares_blocks, packs;
+    int preparing, threads;
+};
+
 class BlockedWeights {
 public:
     // value(out, tap, i): the weight of an output channel, of all groups', for the i-th input of a tap. `bias` may be empty.
-    // `rows`: about how many rows of inputs there are. `packs`: output channels may be closed.
-    BlockedWeights(const Kernels&, const WeightShape&, const Array& bias, int rows, bool packs, int threads,
+    BlockedWeights(const Kernels&, const WeightShape&, const Array& bias, const WeightUse&,
                    const std::function<float(int out, int tap, int i)>& value);
 
     // The blocks for the open channels (null: all) and that many rows of inputs. They last until the sample's next call.
+    // Where it takes less time than to pack weights, blocks compute all their lanes, of which some are kept.
     const std::vector<Block>& choose(const std::vector<std::int32_t>* in_open, const std::vector<std::int32_t>* out_open,
                                      int rows, Sample&) const;
-    // After `choose` with closed output channels: the weights of the open ones are packed.
+    // After `choose`: the weights of the blocks that are to be packed.
     void pack(Sample&, Team&) const;
     // Or a part of them when it is needed, of one group's first tap: for each of `parts` equal parts of the `open` inputs'
     // rows, `n` rows from `begin` on.
@@ -42,14 +50,18 @@ private:
     using Source = std::function<float(int out, int tap, int i)>;
     void order_for_packing(const Source&);
     void order_in_blocks(const Array& bias, int rows, const Source&);
+    int choose_panel() const;
+    bool shares_blocks(int rows) const;
     std::vector<int> cut(int outs, int rows) const;
+    bool packing_pays(int open, int rows) const;
+    void choose_whole(const Block&, const std::vector<std::int32_t>& open, std::size_t begin, std::size_t end, Sample&) const;
     std::size_t panel_size() const;
     std::size_t group_size() const;
 
     const Kernels& kernels_;
     const WeightShape shape_;
-    const bool packs_;
-    const int threads_, lanes_, panel_;
+    const WeightUse use_;
+    const int lanes_, panel_;
     Buffer weights_, bias_;
     std::vector<Block> blocks_;
 };

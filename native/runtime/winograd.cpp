@@ -13,16 +13,18 @@ constexpr int area = 9;                          // taps
 constexpr int most_transformed = 1 << 17;        // floats of inputs and products: a part of the second-level cache
 constexpr std::size_t most_weights = 3u << 18;   // floats of elements' weights that are kept; more would have to come from memory
 constexpr int inputs_at_once = 64;               // whose weights are transformed when they are needed
-constexpr long long least_macs = 1 << 17;        // worth sharing out
+constexpr int few_squares = 24;                  // fewer: reading weights takes longer than multiplying
+constexpr long long least_macs = 1 << 16;        // worth sharing out
 
 bool keeps_elements(const ConvolutionSpec& spec) {
     return spec.operation->weight.size() / area * elements <= most_weights;
 }
 
-// Vector products per input and vector of output channels; to transform weights takes as long as `transforming` of them,
-// however many squares there are.
+// To transform weights takes about as long as their products with so many positions.
+constexpr int transforming = 200;
+
+// Vector products per input and vector of output channels.
 bool pays(const ConvolutionSpec& spec, int squares, int positions) {
-    constexpr int transforming = 200;
     return elements * squares + (keeps_elements(spec) ? 0 : transforming) < area * positions;
 }
 
@@ -35,6 +37,7 @@ public:
         : Convolution(spec),
           other_(std::move(other)),
           transforms_(!keeps_elements(spec)),
+          shares_blocks_(shares_blocks(spec)),
           weights_(transforms_ ? order(spec, {spec.operation->groups, spec.out_channels(), 1, spec.in_channels(), area}, definition(spec))
                                : order(spec, {spec.operation->groups, spec.out_channels(), elements, spec.in_channels(), 1}, transformed(spec))),
           rows_(ceil_div(spec.out->value.height, 2)),
@@ -54,7 +57,8 @@ public:
         // Fewer open channels leave room for more squares.
         mine.columns = std::max<std::size_t>(elements * ins * room(most_squares(spec.in->value.channels)), most_transformed);
         mine.accumulators = elements * widest * room(chunk);
-        mine.scattered = widest;
+        // What is computed of closed positions, or all results before some lanes are kept.
+        mine.scattered = spec.masks_channels() ? (2 * corners * chunk + 1) * widest : widest;
         if (transforms_) mine.weights_aside = (elements + area) * (inputs_at_once * widest + spec.kernels->lanes);
         mine.squares = all_.size() + 1;
         weights_.cover_needs(mine);
@@ -67,7 +71,7 @@ public:
         if (other_ && !pays(spec_, squares, positions(s))) return other_->run(s, team);
         const Run run = begin(s);
         const Chunks rest = fills(run, team);
-        const std::vector<Block>& blocks = weights_.choose(run.in_open, run.out_open, rows(transforms_, squares), s);
+        const std::vector<Block>& blocks = weights_.choose(run.in_open, run.out_open, squares, s);
         if (run.out_open && !transforms_) weights_.pack(s, team);
         const int ins = run.in_open ? static_cast<int>(run.in_open->size()) : spec_.in->value.channels;
         const int outs = run.out_open ? static_cast<int>(run.out_open->size()) : spec_.out->value.channels;
@@ -99,12 +103,15 @@ private:
     using Source = std::function<float(int out, int tap, int i)>;
 
     static BlockedWeights order(const ConvolutionSpec& spec, const WeightShape& shape, const Source& source) {
-        return {*spec.kernels, shape, spec.operation->bias, rows(shape.joined == area, spec.out->value.positions() / 4), spec.masks_channels(), spec.threads,
-                source};
+        const int preparing = shape.joined == area ? transforming : 0;
+        const WeightUse use{spec.out->value.positions() / 4, shares_blocks(spec), spec.masks_channels(), preparing, spec.threads};
+        return {*spec.kernels, shape, spec.operation->bias, use, source};
     }
 
-    // By which the weights are cut into blocks: enough for wide ones where it is not the blocks that are shared out.
-    static int rows(bool transforms, int squares) { return transforms ? squares : most_transformed; }
+    // Among threads, rather than squares: weights are then read, or transformed, by one thread only.
+    static bool shares_blocks(const ConvolutionSpec& spec) {
+        return !keeps_elements(spec) || spec.out->value.positions() / corners < few_squares;
+    }
 
     // The weights as they are, all taps of all inputs as one run.
     static Source definition(const ConvolutionSpec& spec) {
@@ -137,8 +144,7 @@ private:
         if (squares == 0 || blocks == 0) return {0, 0};
         const long long macs = static_cast<long long>(squares) * elements * each * outs;
         const int threads = macs < least_macs ? 1 : team.threads(), parts = ceil_div(squares, most_squares(ins));
-        // Weights that have to be transformed for each part are rather shared out.
-        if (transforms_ && blocks >= threads) return {parts, threads};
+        if (shares_blocks_ && blocks >= threads) return {parts, threads};
         return {ceil_div(parts, threads) * threads, 1};
     }
 
@@ -157,6 +163,10 @@ private:
     Chosen choose_squares(Sample& s) const {
         const int gate = spec_.operation->positions;
         if (gate < 0) return {all_.data(), static_cast<int>(all_.size()), all_open_.data()};
+        if (spec_.squares_use >= 0) {
+            const std::vector<std::int32_t>& squares = s.gates[gate].positions[spec_.squares_use].open;
+            return {squares.data(), static_cast<int>(squares.size()), all_open_.data()};
+        }
         std::vector<std::uint8_t>& open = s.open_in_square;
         open.assign(all_.size(), 0);
         for (const std::int32_t p : s.gates[gate].positions[spec_.positions_use].open) open[square_[p]] |= corner_[p];
@@ -256,8 +266,9 @@ private:
     }
 
     void transform_products(const Run& run, const Chosen& chosen, Scratch& scratch, int first, int count, const Block& block) const {
+        const int row = block.vectors * spec_.kernels->lanes, positions = corners * count;
         // What is computed of closed positions, or of none, goes to waste.
-        float* const waste = scratch.scattered.data();
+        float* const waste = scratch.scattered.data() + (block.kept ? 2 * static_cast<std::ptrdiff_t>(positions) * row : 0);
         for (int i = 0; i < count; i++) {
             const int square = chosen.squares[first + i], position = first_position(square);
             for (int corner = 0; corner < corners; corner++) {
@@ -274,17 +285,26 @@ private:
         squares.from = scratch.accumulators.data();
         squares.squares = count;
         squares.room = room(count);
-        squares.row = block.vectors * spec_.kernels->lanes;
+        squares.row = row;
         squares.bias = block.bias;
-        squares.addends = spec_.addend ? scratch.addends.data() : nullptr;
+        if (block.kept) {
+            std::copy_n(scratch.outputs.begin(), positions, scratch.kept.begin());
+            point_aside(scratch, positions, row);
+        }
+        squares.addends = spec_.addend && !block.kept ? scratch.addends.data() : nullptr;
         squares.to = scratch.outputs.data();
-        squares.width = block.width;
-        squares.activation = spec_.operation->activation;
+        squares.width = block.kept ? row : block.width;
+        squares.activation = block.kept ? Activation::none : spec_.operation->activation;
         spec_.kernels->squares(squares);
+        if (!block.kept) return;
+        const float* rows = keep(scratch, block, positions, row);
+        for (int i = 0; i < positions; i++, rows += row)
+            put(rows, spec_.addend ? scratch.addends[i] : nullptr, block.width, scratch.kept[i]);
     }
 
     const std::unique_ptr<Layer> other_;
     const bool transforms_;  // the weights, when they are needed
+    const bool shares_blocks_;
     const BlockedWeights weights_;
     const int rows_, columns_;                     // of squares
     std::vector<std::int32_t> square_, all_;       // per position; all squares

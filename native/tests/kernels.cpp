@@ -31,7 +31,7 @@ public:
         dot();
         depthwise();
         complete();
-        window();
+        windows();
         pack_columns();
         rows();
     }
@@ -322,7 +322,8 @@ private:
     }
 
     void transpose() {
-        const int count = size(40), n = size(40), offset = random.from(0, 5), stride = count + random.from(0, 5);
+        const int count = random.chance(0.3) ? 3 : size(40), n = size(70), offset = random.from(0, 5);
+        const int stride = count + (random.chance(0.5) ? 0 : random.from(1, 5));
         const Floats from(random, static_cast<std::size_t>(count) * (offset + n));
         from.copy(numbers(random, from.size()));
         const auto rows = scattered<const float*>(from, count, offset + n);
@@ -403,18 +404,20 @@ private:
         compare("complete", outputs, 4, text({positions, width, stride, +adds, +completes, +masked, static_cast<int>(a.activation)}));
     }
 
-    void window() {
-        const int channels = size(50), count_y = random.from(1, 4), count_x = random.from(1, 4);
+    void windows() {
+        const int windows = random.from(1, 5), channels = size(50), count_y = random.from(1, 4), count_x = random.from(1, 4);
         const int step_x = channels + random.from(0, 20), step_y = count_x * step_x + random.from(0, 20);
-        const Floats from(random, static_cast<std::size_t>(count_y - 1) * step_y + (count_x - 1) * step_x + channels);
+        const int from_step = random.from(0, 3) * step_x, to_step = channels + random.from(0, 20);
+        const std::size_t one = static_cast<std::size_t>(count_y - 1) * step_y + (count_x - 1) * step_x + channels;
+        const Floats from(random, one + (windows - 1) * from_step);
         from.copy(numbers(random, from.size()));
-        const Twice to(random, channels);
-        Window a{from.data(),        count_y,        count_x, step_y, step_x, channels, to.tested.data(),
-                 random.chance(0.5), random.number()};
-        table.window(a);
+        const Twice to(random, (windows - 1) * to_step + channels);
+        Windows a{windows, from.data(),      from_step, to_step,  count_y, count_x, step_y, step_x, channels, to.tested.data(),
+                  random.chance(0.5), random.number()};
+        table.windows(a);
         a.to = to.expected.data();
-        scalar_kernels.window(a);
-        compare("window", to, count_y * count_x, text({channels, count_y, count_x, +a.maximum}));
+        scalar_kernels.windows(a);
+        compare("windows", to, count_y * count_x, text({windows, channels, count_y, count_x, +a.maximum}));
     }
 
     void pack_columns() {

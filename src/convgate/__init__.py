@@ -15,19 +15,23 @@ if TYPE_CHECKING:
     from convgate.errors import ConvgateError
     from convgate.gating import Decision, Decisions
     from convgate.graph import GatedNetwork, Plan, gate, plan
-    from convgate.methods import ChannelGating, DualGating
+    from convgate.methods import BatchShaping, ChannelGating, Combined, DualGating, GlobalGater, LayerSkipping
     from convgate.training.calibrate import calibrate
 
 __version__ = _version("convgate")
 
 _HOME = {
+    "BatchShaping": "convgate.methods",
     "ChannelGating": "convgate.methods",
+    "Combined": "convgate.methods",
     "ConvgateError": "convgate.errors",
     "Cost": "convgate.cost",
     "Decision": "convgate.gating",
     "Decisions": "convgate.gating",
     "DualGating": "convgate.methods",
     "GatedNetwork": "convgate.graph",
+    "GlobalGater": "convgate.methods",
+    "LayerSkipping": "convgate.methods",
     "Plan": "convgate.graph",
     "calibrate": "convgate.training.calibrate",
     "compile": "convgate.engine.compile",
@@ -38,13 +42,17 @@ _HOME = {
 }
 
 __all__ = [
+    "BatchShaping",
     "ChannelGating",
+    "Combined",
     "ConvgateError",
     "Cost",
     "Decision",
     "Decisions",
     "DualGating",
     "GatedNetwork",
+    "GlobalGater",
+    "LayerSkipping",
     "Plan",
     "calibrate",
     "compile",

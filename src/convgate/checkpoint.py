@@ -15,7 +15,7 @@ from torch import nn
 from convgate.errors import CheckpointError, ConvgateError
 from convgate.files import replacing
 from convgate.graph import GatedNetwork, gate
-from convgate.methods import create
+from convgate.methods import Method, create
 from convgate.models import ModelSpec
 from convgate.weights import misfit
 
@@ -53,13 +53,15 @@ def save(network: GatedNetwork, path: str | Path) -> None:
         save_file(tensors, temporary, metadata={_KEY: json.dumps(description)})
 
 
-def load(path: str | Path, model: nn.Module | None = None) -> GatedNetwork:
+def load(path: str | Path, model: nn.Module | None = None, method: Method | None = None) -> GatedNetwork:
     """Read a gated network that `save` wrote; on the CPU, in evaluation mode.
 
     Args:
         path: the file.
         model: the ungated model, needed only where the saved one was of a class of your own. Its weights do not
             matter; it is copied, not changed.
+        method: the method, needed only where one of your own or one with a module of your own among its options was
+            used. Its options are taken as they are here.
 
     Raises:
         CheckpointError: the file is missing, damaged, foreign, from a newer version, or does not fit the model.
@@ -71,7 +73,8 @@ def load(path: str | Path, model: nn.Module | None = None) -> GatedNetwork:
         model = _rebuild(description, path)
     example = torch.zeros(description["example"])
     try:
-        method = create(description["method"]["name"], description["method"]["options"])
+        if method is None:
+            method = create(description["method"]["name"], description["method"]["options"])
         # The random gates are about to be replaced: the caller's random numbers stay his.
         with torch.random.fork_rng(devices=[]):
             network = gate(model, method, example).cpu().eval()

@@ -4,12 +4,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from convgate.commands import bench, demo, plan, recipe, train
+from convgate.commands import bench, compare, demo, evaluate, plan, recipe, results, sweep, train
 from convgate.errors import ConvgateError
 
 __all__ = ["main"]
 
-COMMANDS = (demo, plan, train, bench, recipe)
+COMMANDS = (demo, plan, train, evaluate, compare, sweep, results, bench, recipe)
 
 _DESCRIPTION = """\
 Convolutional networks that decide, for each image, which channels and regions to compute.

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from convgate.errors import CheckpointError
 
-__all__ = ["load_weights", "misfit"]
+__all__ = ["load_weights", "misfit", "read_tensors"]
 
 
 def misfit(
@@ -27,9 +28,27 @@ def misfit(
 
 
 def load_weights(model: nn.Module, path: str | Path, rename: Mapping[str, str]) -> None:
-    """Load a safetensors file into an ungated model, in place; `rename` replaces prefixes of the file's keys.
+    """Load a file of weights (see `read_tensors`) into an ungated model, in place.
 
-    Raises `CheckpointError` when the file is missing, damaged, or does not fit.
+    `rename` replaces prefixes of the file's keys. Raises `CheckpointError` when the file is missing, damaged, or does
+    not fit.
+    """
+    tensors = read_tensors(path)
+    for old, new in rename.items():
+        tensors = {new + key.removeprefix(old) if key.startswith(old) else key: t for key, t in tensors.items()}
+    # Batch norm's counters: nothing depends on them where the momentum is fixed, and some exports leave them out.
+    problem = misfit(model.state_dict(), tensors, optional=lambda key: key.endswith("num_batches_tracked"))
+    if problem:
+        raise CheckpointError(f"{path} does not fit {type(model).__name__} ({problem}); `rename` replaces prefixes")
+    model.load_state_dict(tensors, strict=False)
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, or of a state dict that `torch.save` wrote (.pt, .pth).
+
+    Of the latter nothing but tensors and plain containers is unpickled. A mapping under "state_dict" or "model" in it
+    is taken for the state dict, and "module.", which DataParallel puts before each name, is left out. Raises
+    `CheckpointError` when the file is missing, damaged, or holds something else.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -38,16 +57,25 @@ def load_weights(model: nn.Module, path: str | Path, rename: Mapping[str, str]) 
     if not path.is_file():
         raise CheckpointError(f"there is no weights file {path}")
     try:
-        tensors = load_file(path)
+        return _read_saved(path) if path.suffix in (".pt", ".pth") else load_file(path)
     except SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from error
-    for old, new in rename.items():
-        tensors = {new + key.removeprefix(old) if key.startswith(old) else key: t for key, t in tensors.items()}
-    # Batch norm's counters: nothing depends on them where the momentum is fixed, and some exports leave them out.
-    problem = misfit(model.state_dict(), tensors, optional=lambda key: key.endswith("num_batches_tracked"))
-    if problem:
-        raise CheckpointError(f"{path} does not fit {type(model).__name__} ({problem}); `rename` replaces prefixes")
-    model.load_state_dict(tensors, strict=False)
+        raise CheckpointError(
+            f"{path} is damaged or no safetensors file: {error}. Files of torch.save end in .pt or .pth"
+        ) from error
+
+
+def _read_saved(path: Path) -> dict[str, Tensor]:
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    # A damaged file may raise almost anything; what is not plain data is an UnpicklingError.
+    except Exception as error:
+        raise CheckpointError(f"{path} is damaged, or holds more than tensors: {error}") from error
+    for key in ("state_dict", "model"):
+        if isinstance(saved, Mapping) and isinstance(saved.get(key), Mapping):
+            saved = saved[key]
+    if not isinstance(saved, Mapping) or not all(isinstance(value, Tensor) for value in saved.values()):
+        raise CheckpointError(f"{path} holds no state dict; save model.state_dict()")
+    return {key.removeprefix("module."): value for key, value in saved.items()}
 
 
 def _alike(a: Tensor, b: Tensor) -> bool:

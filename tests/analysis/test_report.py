@@ -11,6 +11,7 @@ from convgate.analysis import Evaluation, Spending, StageCurves, write_report
 from convgate.data import ImageSet
 from convgate.errors import InputError
 from convgate.gating import Decision, Decisions
+from convgate.methods import METHODS
 from convgate.models import create
 
 N = 30
@@ -50,14 +51,17 @@ class Page(HTMLParser):
         return [attributes for tag, attributes in self.attributes if tag == "img"]
 
 
-def gated_network(name):
-    return convgate.gate(create(name, num_classes=3), convgate.DualGating(), torch.zeros(1, 3, 16, 16))
+def gated_network(name, method="DualGating"):
+    return convgate.gate(create(name, num_classes=3), METHODS[method](), torch.zeros(1, 3, 16, 16))
 
 
 @pytest.fixture(scope="module")
 def parts():
+    return make_parts(gated_network("cifar_resnet8"))
+
+
+def make_parts(network):
     draw = torch.Generator().manual_seed(0)
-    network = gated_network("cifar_resnet8")
     labels = torch.arange(N) % 3
     images = ImageSet(
         torch.randint(0, 256, (N, 3, 16, 16), generator=draw, dtype=torch.uint8),
@@ -113,6 +117,15 @@ def test_the_page_states_the_numbers(written):
         "seed 17",
     ):
         assert expected in text, expected
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_a_page(method, tmp_path):
+    parts = make_parts(gated_network("cifar_resnet8", method))
+    write_report(tmp_path / "report.html", **parts)
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert f"{parts['network'].ledger.dense:,} MACs for every image" in page.text
+    assert all(image["alt"].strip() for image in page.images)
 
 
 def test_the_page_shows_every_figure_with_words_for_it(written):

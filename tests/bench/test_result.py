@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -31,7 +32,7 @@ ROWS = (
 
 
 def result(rows=ROWS):
-    return Result(rows, 1000, 400.0, MACHINE, {"model": "a/b", "batch": 1})
+    return Result(rows, 1000, 400.0, MACHINE, {"model": "a/b", "batch": 1, "method": {"name": "Shut"}})
 
 
 def test_the_speed_up_is_over_the_faster_reference_and_the_realised_share_what_the_macs_promise():
@@ -47,6 +48,12 @@ def test_without_the_references_pytorch_is_the_best_dense():
     found = result(tuple(r for r in ROWS if not r.reference))
     assert found.best_dense.engine == "eager"
     assert found.speedup == pytest.approx(20 / 6)
+
+
+def test_gates_that_cost_more_than_they_save_are_said_to():
+    text = sentences(replace(result(), gated_macs=1480.0))
+    assert "1,480 of 1,000 per image, 148.0%: more than the dense network's" in text
+    assert "fewer" not in text
 
 
 @pytest.mark.parametrize("missing", ["engine-gated", "dense"])
@@ -83,7 +90,7 @@ def test_samples_become_quantiles():
 
 def test_the_files_hold_every_row(tmp_path):
     paths = write(result(), tmp_path)
-    assert [p.name for p in paths] == [f"a_b-macs0.40-batch1-threads2.{kind}" for kind in ("csv", "json", "svg")]
+    assert [p.name for p in paths] == [f"a_b-Shut-macs0.40-batch1-threads2.{kind}" for kind in ("csv", "json", "svg")]
     lines = list(csv.DictReader(io.StringIO(paths[0].read_text())))
     assert [line["engine"] for line in lines] == [r.engine for r in ROWS]
     assert {line["processor"] for line in lines} == {"abacus"}

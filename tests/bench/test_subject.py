@@ -7,6 +7,7 @@ import torch
 from convgate import save
 from convgate.bench.subject import prepare
 from convgate.errors import BudgetError, CheckpointError, ConvgateError, InputError
+from convgate.methods import METHODS
 
 TINY = {"size": 16}
 
@@ -36,6 +37,27 @@ def test_the_seed_decides_and_the_callers_random_numbers_stay_his():
     assert not np.array_equal(first.inputs[0], other.inputs[0])
     pairs = zip(first.network.state_dict().values(), again.network.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_can_be_timed(method):
+    """A gater that is small beside the backbone, or there is nothing to calibrate to."""
+    options = {"gater": "cifar_resnet8"} if method == "GlobalGater" else {}
+    subject = prepare("cifar_resnet44", method, 0.8, options=options, **TINY)
+    assert subject.method["name"] == method
+    assert subject.gated_macs / subject.dense_macs == pytest.approx(0.8, rel=0.06)
+
+
+def test_without_a_budget_it_is_one_that_the_gates_can_reach():
+    """Half; half way from the base path's half and the first layer to all; none for a gater larger than the network."""
+    assert prepare("cifar_resnet8", "BatchShaping", **TINY).macs_asked == 0.5
+    halves = prepare("cifar_resnet8", "ChannelGating", options={"partitions": 2}, **TINY)
+    least = halves.network.cost(halves.network.closed_decisions(1)).ratio.item()
+    assert halves.macs_asked == pytest.approx((least + 1) / 2)
+    assert 0.5 < least < halves.gated_macs / halves.dense_macs < 1
+    gater = prepare("cifar_resnet8", "GlobalGater", **TINY)
+    assert gater.macs_asked is None
+    assert gater.gated_macs > gater.dense_macs
 
 
 def test_options_reach_the_method():

@@ -1,10 +1,12 @@
 """The command line as a user meets it: help, results on stdout, mistakes explained on stderr with status 2."""
 
 import json
+import re
 
 import pytest
 
 from convgate.cli import COMMANDS, main
+from convgate.methods import METHODS
 
 NAMES = [module.__name__.rpartition(".")[2] for module in COMMANDS]
 
@@ -38,6 +40,13 @@ def test_plan_prints_a_table(capsys):
     assert "downsample" in text
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_plan_knows_every_method(method, capsys):
+    assert main(["plan", "cifar_resnet8", "--method", method]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert re.search(rf"CifarResNet x {method}: \d+ sites, \d+ gates; 12,501,632 dense MACs", text)
+
+
 def test_plan_prints_json(capsys):
     assert main(["plan", "cifar_resnet20", "--option", "tile=1", "--option", "channel=false", "--json"]) == 0
     planned = json.loads(capsys.readouterr().out)
@@ -62,6 +71,14 @@ def test_plan_prints_json(capsys):
         (["train", "digits-demo", "--hardware.accelerator", "abacus"], "abacus"),
         (["train", "digits-demo", "--gated.epochz", "2"], "epochz"),
         (["recipe", "nothing"], "nothing"),
+        (["train", "digits-demo", "--epochs", "0"], "at least 1"),
+        (["train", "digits-demo", "--minutes", "0"], "more than 0"),
+        (["evaluate", "nothing.safetensors"], "recipe"),
+        (["evaluate", "nothing.safetensors", "--recipe", "digits-demo"], "nothing.safetensors"),
+        (["compare", "nothing"], "no finished run"),
+        (["sweep", "digits-demo", "--macs", "half"], "--macs half"),
+        (["sweep", "digits-demo", "--macs", "0.5,2"], "2.0"),
+        (["results", "nothing"], "no folder"),
     ],
 )
 def test_mistakes_are_explained_without_a_traceback(arguments, named, capsys):
@@ -106,3 +123,40 @@ def test_the_demo_in_small(tmp_path, capsys):
     assert "another recipe" in capsys.readouterr().err
     assert main([*arguments, "--seed=1", "--fresh"]) == 0
     assert json.loads(capsys.readouterr().out)["seed"] == 1
+
+
+def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path, capsys, monkeypatch):
+    from convgate.training.callbacks import History
+
+    folder = tmp_path / "run"
+    small = "--data.options.train=64 --data.options.validation=32 --data.options.test=32 --data.options.size=24"
+    short = "--model.name=cifar_resnet8 --dense.epochs=2 --gated.epochs=1 --dense.batch_size=32 --gated.batch_size=32"
+    command = ["train", "digits-demo", "--out", str(folder), "--json", *small.split(), *short.split()]
+    command += ["--calibration_images=32", "--hardware.accelerator=cpu"]
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(History, "on_train_epoch_end", interrupted)
+        assert main(command) == 130
+    assert "the same command continues" in capsys.readouterr().err
+    assert main(command) == 0
+    finished = json.loads(capsys.readouterr().out)
+
+    # And what looks at finished runs: evaluation, comparison, a page of results.
+    assert main(["evaluate", str(folder), "--seconds", "0.2", "--threads", "1", "--json"]) == 0
+    evaluated = json.loads(capsys.readouterr().out)
+    assert evaluated["gated"] == finished["gated"]
+    assert evaluated["dense"] == finished["dense"]
+    assert evaluated["latency"]["threads"] == 1
+    assert main(["compare", str(folder), str(folder)]) == 0
+    assert capsys.readouterr().out.count("DualGating") == 2
+    assert main(["compare", str(folder), "--csv"]) == 0
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "run.csv").write_text(capsys.readouterr().out)
+    assert main(["compare", str(folder), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)["runs"][0]
+    assert record["accuracy"] == finished["gated"]["accuracy"]
+    assert main(["results", str(tmp_path / "results")]) == 0
+    assert f"{record['accuracy']:.2%}" in (tmp_path / "results" / "README.md").read_text()

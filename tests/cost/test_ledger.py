@@ -254,3 +254,18 @@ def test_an_ungated_layer_costs_its_dense_macs():
     assert cost.macs.tolist() == [7 + 4 + 5, 7 + 0 + 5]
     assert {k: v.tolist() for k, v in cost.by_layer.items()} == {"fc": [7, 7], "conv": [4, 0], "gates.g": [5, 5]}
     assert cost.dense == 13
+
+
+def test_fractions_are_counted_as_such_also_without_a_gradient():
+    """Improved SemHash gives some samples soft masks in training; rounding them would count nothing."""
+    ledger = Ledger((LayerCost("conv", 6, 1, 1, 2, 3, outputs="g"),), {"g": 5})
+    mask = torch.tensor([[1.0, 0.5, 0.25], [0, 1, 1]]).view(2, 3, 1, 1)
+    cost = ledger.cost(Decisions({"g": Decision("channel", mask)}))
+    assert cost.macs.tolist() == [2 * 1.75 + 5, 2 * 2 + 5]
+
+
+def test_masks_that_were_stored_as_bool_are_counted_alike(small):
+    net, x = small
+    _, decisions = net.decide(x)
+    stored = Decisions((name, Decision(d.kind, d.mask.detach().bool())) for name, d in decisions.items())
+    assert torch.equal(net.cost(stored).macs, net.cost(decisions.detach()).macs)

@@ -88,6 +88,8 @@ def test_a_cpu_generator_gives_the_same_on_any_device():
     [
         (lambda: Augmentation(pad=-1), "pad is -1"),
         (lambda: Augmentation(padding="edge"), "'zeros', 'reflect'"),
+        (lambda: Augmentation(crop="cut"), "'shift', 'resized'"),
+        (lambda: Augmentation(scale=0.0), "scale is 0.0"),
         (lambda: Augmentation(7, "reflect")(some(), generator()), "6 pixels at most"),
         (lambda: Augmentation()(some().float(), generator()), "torch.uint8"),
         (lambda: Augmentation()(some()[0], generator()), r"\[N, C, H, W\]"),
@@ -122,3 +124,26 @@ def test_normalise_keeps_or_sets_the_memory_format():
     assert normalise(images, *values).is_contiguous()
     assert normalise(images.contiguous(memory_format=last), *values).is_contiguous(memory_format=last)
     assert normalise(images, *values, memory_format=last).is_contiguous(memory_format=last)
+
+
+def test_resized_crops_cut_parts_of_the_area_asked_for():
+    """Of an image whose first channel is the row and whose second is the column, crops tell where they were cut."""
+    side, n = 64, 4000
+    ramp = torch.arange(side, dtype=torch.uint8) * 4
+    image = torch.stack([ramp[:, None].expand(side, side), ramp.expand(side, side), torch.zeros(side, side).byte()])
+    crops = Augmentation(crop="resized", scale=0.25)(image.expand(n, -1, -1, -1), generator(), 32).float()
+    assert crops.shape == (n, 3, 32, 32)
+    # From the middle of the first to the middle of the last of 32 pixels are 31/32 of the side.
+    tall = (crops[:, 0, -1, 16] - crops[:, 0, 0, 16]) * 32 / 31 / (4 * side)
+    wide = (crops[:, 1, 16, -1] - crops[:, 1, 16, 0]) * 32 / 31 / (4 * side)
+    assert 0.45 < float((wide < 0).float().mean()) < 0.55  # mirrored
+    area = tall * wide.abs()
+    assert float(tall.min()) > 0.4  # sqrt(1/4 * 3/4)
+    assert 0.22 < float(area.min()) < 0.3
+    assert float(area.max()) > 0.9
+    ratio = (wide.abs() / tall)[(tall < 0.97) & (wide.abs() < 0.97)]
+    assert 0.7 < float(ratio.min()) < 0.8
+    assert 1.25 < float(ratio.max()) < 1.42
+    assert torch.equal(crops[:, 2], torch.zeros_like(crops[:, 2]))
+    again = Augmentation(crop="resized", scale=0.25)(image.expand(n, -1, -1, -1), generator(), 32).float()
+    assert torch.equal(crops, again)

@@ -152,3 +152,13 @@ def test_the_real_cifar10():
     pixels = splits.train.images.double() / 255
     assert splits.train.mean == pytest.approx(pixels.mean((0, 2, 3)).tolist(), abs=2e-3)
     assert splits.train.std == pytest.approx(pixels.std((0, 2, 3)).tolist(), abs=2e-3)
+
+
+def test_the_statistics_of_given_weights_replace_those_of_the_data(tmp_path):
+    path = as_npz(tmp_path, arrays())
+    splits = cifar10(path, validation=10, mean=[0.5, 0.4, 0.3], std=[0.2, 0.2, 0.1])
+    for part in (splits.train, splits.validation, splits.test):
+        assert part.mean == (0.5, 0.4, 0.3)
+        assert part.std == (0.2, 0.2, 0.1)
+    with pytest.raises(DataError, match="3 channels"):
+        cifar10(path, validation=10, mean=[0.5])

@@ -1,7 +1,13 @@
 import pytest
 import torch
 
-from convgate.gating import above_half, logistic_straight_through, smooth_step, threshold_straight_through
+from convgate.gating import (
+    above_half,
+    improved_semhash,
+    logistic_straight_through,
+    smooth_step,
+    threshold_straight_through,
+)
 from convgate.gating.estimators import decide
 
 TEMPERATURE = 0.66667  # DGNet (ICCV 2021) and its code: fixed, never annealed.
@@ -77,6 +83,9 @@ def test_masks_have_the_logits_dtype_and_are_exactly_binary(dtype):
     assert set(mask.tolist()) == {0.0, 1.0}
 
 
+# -- the smooth step: CGNet's code ------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("sparse", [False, True])
 def test_the_smooth_step_is_open_above_zero_and_learns_as_a_sigmoid(sparse):
     # CGNet's code: gt(sigmoid(alpha * x) - 0.5); the sparse gradient is zero where that is below 0, strictly.
@@ -96,3 +105,50 @@ def test_the_smooth_step_rounds_as_the_sigmoid_does():
     """In float32 the sigmoid of a tiny number is exactly 1/2: closed, in training as in evaluation."""
     logits = torch.tensor([1e-9, 1e-3, -1e-9, float("inf"), float("-inf")])
     assert above_half(logits, 2.0).tolist() == smooth_step(logits, 2.0).tolist() == [0, 1, 0, 1, 0]
+
+
+# -- Improved SemHash: GaterNet's paper, section 3.2.2 ---------------------------------------------------------------
+
+
+def semhash(logits, binary, dropout=0.0, seed=0):
+    """(mask, the noisy logits that it was made of)."""
+    torch.manual_seed(seed)
+    mask = improved_semhash(logits, torch.tensor(binary), dropout)
+    torch.manual_seed(seed)
+    return mask, logits.detach() + torch.randn(logits.shape)
+
+
+def saturating_sigmoid(x):
+    return (1.2 * torch.sigmoid(x) - 0.1).clamp(0, 1)
+
+
+def test_semhash_is_binary_for_some_samples_and_soft_for_the_others():
+    mask, noisy = semhash(torch.randn(4, 300, 1, 1) * 2, [True, False, False, True])
+    for sample, hard in enumerate([True, False, False, True]):
+        if hard:
+            assert torch.equal(mask[sample], (noisy[sample] > 0).float())
+        else:
+            torch.testing.assert_close(mask[sample], saturating_sigmoid(noisy[sample]))
+    assert len(mask[1].unique()) > 100
+
+
+def test_semhash_has_the_soft_masks_gradient_in_both_cases():
+    logits = (torch.randn(2, 400) * 2).requires_grad_()
+    weight = torch.randn(2, 400)
+    mask, noisy = semhash(logits, [True, False])
+    (mask * weight).sum().backward()
+    s = torch.sigmoid(noisy)
+    # sigma'(x) = 1.2 s - 0.1 leaves [0, 1] at |x| = ln 11.
+    inside = noisy.abs() < torch.tensor(11.0).log()
+    torch.testing.assert_close(logits.grad, weight * 1.2 * s * (1 - s) * inside)
+    assert 0 < inside.float().mean() < 1
+
+
+def test_semhash_drops_entries_without_scaling_the_others():
+    logits = torch.randn(2, 20_000)
+    whole, _ = semhash(logits, [True, False])
+    dropped, _ = semhash(logits, [True, False], 0.25)
+    gone = (dropped == 0) & (whole > 0)
+    assert torch.equal(dropped[~gone], whole[~gone])
+    assert (gone.sum() / (whole > 0).sum()).item() == pytest.approx(0.25, abs=0.02)
+    assert torch.equal(semhash(logits, [True, False], 0.0)[0], whole)

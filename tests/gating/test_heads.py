@@ -5,7 +5,15 @@ import torch
 import torch.nn.functional as F
 
 from convgate.errors import InputError
-from convgate.gating import ChannelHead, Gate, SpatialHead, ThresholdHead, above_half, logistic_straight_through
+from convgate.gating import (
+    ChannelHead,
+    Gate,
+    LinearHead,
+    SpatialHead,
+    ThresholdHead,
+    above_half,
+    logistic_straight_through,
+)
 
 
 @pytest.mark.parametrize("grid", [(7, 7), (4, 5), (1, 1)])
@@ -42,6 +50,28 @@ def test_heads_begin_with_bias_two():
 
 def test_few_channels_leave_one_hidden_unit():
     assert ChannelHead(3, 5).reduce.out_features == 1
+
+
+def test_the_hidden_layers_size_can_be_given():
+    head = ChannelHead(18, 10, hidden=16)
+    assert head.reduce.out_features == 16
+    assert head.macs == 18 * 16 + 16 * 10
+
+
+def test_linear_head_reads_features():
+    head = LinearHead(8, 5, bias=0.5)
+    features = torch.randn(3, 8)
+    expected = features @ head.linear.weight.T + 0.5
+    torch.testing.assert_close(head(features), expected[:, :, None, None])
+    assert head.macs == 40
+
+
+def test_what_gates_share_reaches_the_estimator():
+    g = Gate((5, 1, 1), LinearHead(8, 5), lambda logits, a, b: logits * 0 + a - b)
+    mask, _ = g.train()(torch.randn(3, 8), None, (3.0, 2.0))
+    assert torch.equal(mask, torch.ones(3, 5, 1, 1))
+    mask, logits = g.eval()(torch.randn(3, 8), None, ())
+    assert torch.equal(mask, (logits >= 0).float())
 
 
 def gate(**options):

@@ -1,14 +1,11 @@
 """DualGating's options, where it gates, and what it refuses."""
 
-import copy
-
 import pytest
 import torch
 from torch import nn
 
 from convgate import DualGating, gate, plan
 from convgate.errors import InputError, PlanError
-from convgate.methods import METHODS, Method
 from convgate.methods import create as create_method
 from convgate.models import create
 
@@ -189,33 +186,23 @@ def test_one_pixel_branches_are_masked_like_all_others():
     assert layers["layer3.0.conv1"].positions == "layer3.0.spatial"
 
 
-# -- every method ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_every_method_describes_itself_and_is_made_again(name):
-    method = METHODS[name]()
-    assert isinstance(method, Method)
-    description = method.describe()
-    assert create_method(description["name"], description["options"]) == method
-    with pytest.raises(AttributeError):
-        method.macs = 0.1
-    assert copy.deepcopy(method) == method
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_every_method_gates_a_small_network(name, make_small):
-    net, x = make_small(METHODS[name]())
-    net.train()
-    y, decisions = net.decide(x)
-    terms = METHODS[name]().penalty(decisions, net.ledger, 0.5)
-    assert all(t.dim() == 0 and torch.isfinite(t) for t in terms.values())
-    (y.mean() + sum(terms.values())).backward()
-    assert all(torch.isfinite(p.grad).all() for p in net.gate_parameters())
-
-
 def test_unknown_methods_and_options_are_named():
     with pytest.raises(InputError, match=r"'Nothing'.*DualGating"):
         create_method("Nothing")
     with pytest.raises(InputError, match=r"'density'.*macs"):
         create_method("DualGating", {"density": 1})
+
+
+def test_noise_ends_when_it_is_to_and_the_gates_go_on_learning(make_small):
+    method = DualGating(noise=0.75)
+    net, x = make_small(method)
+    net.train()
+    for progress, noisy in ((0.0, True), (0.74, True), (0.75, False), (0.99, False), (0.1, True)):
+        method.schedule(net, progress)
+        masks = [torch.cat([d.mask.flatten() for d in net.decide(x)[1].values()]) for _ in range(2)]
+        assert torch.equal(*masks) != noisy
+    method.schedule(net, 0.9)
+    y, decisions = net.decide(x)
+    assert all(torch.equal(d.mask, (d.logits >= 0).float()) for d in decisions.values())
+    (y.square().mean() + net.cost(decisions).ratio.mean()).backward()
+    assert all(p.grad is not None for p in net.gate_parameters())

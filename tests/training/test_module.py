@@ -3,7 +3,7 @@ import torch
 
 from convgate.data import Augmentation, ImageSet
 from convgate.graph import gate
-from convgate.methods import DualGating
+from convgate.methods import DualGating, GlobalGater
 from convgate.models import create
 from convgate.training.fit import lightning_precision
 from convgate.training.module import TrainingModule
@@ -50,6 +50,35 @@ def test_a_step_depends_on_seed_and_step_alone(images):
         losses[name] = float(module.training_step(batch, index).detach())
     assert losses["a"] == losses["same"]
     assert len({losses["a"], losses["step"], losses["seed"]}) == 3
+
+
+def test_held_gates_decide_as_in_evaluation_and_learn_nothing(images):
+    torch.manual_seed(0)
+    network = gate(create("cifar_resnet8"), DualGating(masks="equal"), torch.zeros(2, 3, 32, 32)).train()
+    module = TrainingModule(network, Stage(epochs=1), images, Augmentation(pad=0, flip=False), hold_gates=True)
+    module.on_train_epoch_start()
+    x = module._prepare(images.images)
+    _, trained = network.decide(x)
+    _, again = network.decide(x)
+    assert all(torch.equal(trained[name].mask, again[name].mask) for name in trained)  # no noise
+    assert all(torch.equal(d.mask, (d.logits >= 0).float()) for d in trained.values())
+    module.training_step((images.images, images.labels), 0).backward()
+    assert {"macs_ratio", "cross_entropy", "loss"} == set(module.sums)
+    for name, parameter in network.named_parameters():
+        assert (parameter.grad is None) == name.startswith("gates."), name
+
+
+def test_the_methods_schedule_is_kept(images, monkeypatch):
+    """GaterNet's dropout rises in proportion to the share of training done."""
+    module = make(images, GlobalGater(dropout=0.2))
+    for epoch, expected in ((0, 0.0), (1, 0.05), (3, 0.15)):
+        monkeypatch.setattr(TrainingModule, "current_epoch", epoch)
+        module.on_train_epoch_start()
+        assert module.network.trunk.dropout.item() == pytest.approx(expected)
+    module.training_step((images.images, images.labels), 0)
+    module.log_means()
+    # Soft masks count as fractions; were they rounded down, this would be hardly more than all gates closed.
+    assert float(module.recorded["train_macs_ratio"]) > module.network.cost(module.network.closed_decisions(1)).ratio
 
 
 def test_validation_is_accounted_for_without_augmentation(images):

@@ -18,8 +18,30 @@ def test_gates_are_not_decayed_and_every_parameter_is_optimised_once():
         assert decay[id(parameter)] == (0.0 if name.startswith("gates.") else 1e-3), name
 
 
+def test_gates_learn_at_a_rate_of_their_own_all_along_the_schedule():
+    network = gate(create("cifar_resnet8"), DualGating(), torch.zeros(1, 3, 32, 32))
+    stage = Stage(epochs=1, lr=0.2, gate_lr=0.5)
+    optimiser = make_optimiser(network, stage)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: learning_rate_factor(stage, step / 2))
+    others, gates = optimiser.param_groups
+    assert {id(p) for p in gates["params"]} == {id(p) for p in network.gate_parameters()}
+    assert (others["lr"], gates["lr"]) == pytest.approx((0.2, 0.1))
+    optimiser.step()
+    schedule.step()
+    assert (others["lr"], gates["lr"]) == pytest.approx((0.1, 0.05))
+
+
 def test_an_ungated_network_has_one_group():
     assert len(make_optimiser(create("cifar_resnet8"), Stage(epochs=1)).param_groups) == 1
+
+
+def test_vectors_are_spared_if_the_stage_says_so():
+    model = create("cifar_resnet8")
+    optimiser = make_optimiser(model, Stage(epochs=1, decay_vectors=False, nesterov=False))
+    decayed, spared = optimiser.param_groups
+    assert {p.dim() for p in decayed["params"]} == {2, 4}
+    assert {p.dim() for p in spared["params"]} == {1}
+    assert (decayed["weight_decay"], spared["weight_decay"], decayed["nesterov"]) == (5e-4, 0.0, False)
 
 
 @pytest.mark.parametrize(

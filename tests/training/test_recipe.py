@@ -34,6 +34,34 @@ def test_a_teacher_in_a_file_and_on_the_command_line(recipe_file, tmp_path):
     assert load_recipe(copy) == recipe
 
 
+def test_a_file_takes_from_its_base_what_it_does_not_set(recipe_file, tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "first.yaml").write_text("base: ../mine.yaml\ngated: {lr: 0.5}\nseed: 3\n")
+    last = tmp_path / "last.yaml"
+    last.write_text("base: deep/first.yaml\nseed: 4\ngated: {milestones: [0.5]}\nmodel: {options: {width: 4}}\n")
+    recipe = load_recipe(last, ["--gated.epochs=9"])
+    assert (recipe.title, recipe.seed, recipe.model.options) == ("mine", 4, {"num_classes": 7, "width": 4})
+    assert (recipe.gated.epochs, recipe.gated.lr, recipe.gated.milestones) == (9, 0.5, (0.5,))
+
+
+def test_of_several_bases_the_last_one_counts(recipe_file, tmp_path):
+    (tmp_path / "more.yaml").write_text("gated: {epochs: 8}\nseed: 3\n")
+    (tmp_path / "last.yaml").write_text("base: [mine.yaml, more.yaml]\nseed: 4\n")
+    recipe = load_recipe(tmp_path / "last.yaml")
+    assert (recipe.title, recipe.gated.epochs, recipe.gated.milestones, recipe.seed) == ("mine", 8, (0.2, 0.3), 4)
+
+
+def test_bases_that_are_missing_or_go_in_circles_are_refused(tmp_path):
+    lost, one, other = (tmp_path / f"{name}.yaml" for name in ("lost", "one", "other"))
+    lost.write_text("base: nowhere.yaml\n")
+    one.write_text("base: other.yaml\n")
+    other.write_text("base: one.yaml\n")
+    with pytest.raises(RecipeError, match=r"no file .*nowhere\.yaml"):
+        load_recipe(lost)
+    with pytest.raises(RecipeError, match="based on it"):
+        load_recipe(one)
+
+
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_every_shipped_recipe_loads_and_survives_a_round_trip(name, tmp_path):
     recipe = load_recipe(name)
@@ -63,6 +91,8 @@ def test_every_shipped_recipe_loads_and_survives_a_round_trip(name, tmp_path):
         ("distillation: {temperature: 0}", "temperature"),
         ("distillation: {teacher: {nam: x}}", "teacher"),
         ("hardware: {precision: float8}", "float8"),
+        ("hardware: {threads: 0}", "threads"),
+        ("finish: {lr: -1}", "lr"),
         ("- just\n- a list", "mine.yaml"),
         ("title: [unclosed", "mine.yaml"),
     ],

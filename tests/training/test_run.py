@@ -17,7 +17,7 @@ import convgate
 from convgate.errors import CheckpointError, RecipeError
 from convgate.training import fit as fit_module
 from convgate.training.folder import RunFolder
-from convgate.training.recipe import ModelChoice, load_recipe
+from convgate.training.recipe import ModelChoice, dump_recipe, load_recipe
 from convgate.training.report import write_run_report
 from convgate.training.run import run
 
@@ -91,6 +91,45 @@ def test_an_interrupted_run_resumes_to_the_same_weights(finished, tmp_path, monk
     expected, resumed = (load_file(folder / "network.safetensors") for folder in (done.folder.path, tmp_path))
     assert all(torch.equal(expected[key], resumed[key]) for key in expected)
     assert (tmp_path / "gated" / "epochs.csv").read_text() == (done.folder.path / "gated" / "epochs.csv").read_text()
+
+
+def test_a_finish_trains_what_the_gates_leave_and_resumes_to_the_same_weights(finished, tmp_path, monkeypatch):
+    done, _ = finished
+    recipe = replace(done.recipe, finish=replace(done.recipe.gated, epochs=2))
+    for name in ("recipe.yaml", "gated.safetensors", "dense.safetensors"):  # trained already
+        for part in ("whole", "resumed"):
+            (tmp_path / part).mkdir(exist_ok=True)
+            shutil.copy(done.folder / name, tmp_path / part)
+            (tmp_path / part / "recipe.yaml").write_text(dump_recipe(recipe))
+    run(recipe, tmp_path / "whole", progress_bar=False)
+    before = load_file(done.folder / "network.safetensors")  # as calibrated after gated training
+    after = load_file(tmp_path / "whole" / "finished.safetensors")
+    for key, value in before.items():
+        held = key.startswith("gates.")
+        assert torch.equal(value, after[key]) == held, key
+    metrics = json.loads((tmp_path / "whole" / "metrics.json").read_text())
+    assert metrics["gated"]["macs_ratio"] == pytest.approx(0.6, abs=0.05)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "whole" / "finish" / "epochs.csv").read_text())))
+    assert float(rows[0]["train_macs_ratio"]) == pytest.approx(0.6, abs=0.1)
+    assert "train_budget" not in rows[0]
+
+    class KilledError(Exception):
+        pass
+
+    original = fit_module.History.on_train_epoch_end
+
+    def die_in_the_second_epoch(self, trainer, module):
+        if trainer.current_epoch == 1:
+            raise KilledError
+        original(self, trainer, module)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit_module.History, "on_train_epoch_end", die_in_the_second_epoch)
+        with pytest.raises(KilledError):
+            run(recipe, tmp_path / "resumed", progress_bar=False)
+    run(recipe, tmp_path / "resumed", progress_bar=False)
+    expected, resumed = (load_file(tmp_path / part / "network.safetensors") for part in ("whole", "resumed"))
+    assert all(torch.equal(expected[key], resumed[key]) for key in expected)
 
 
 @pytest.mark.parametrize("teacher", [[], ["--distillation.teacher.name=cifar_resnet14"]], ids=["dense", "another"])
@@ -208,3 +247,21 @@ def test_two_processes_train_one_network(tmp_path, tiny_overrides):
     state = torch.load(tmp_path / "run" / "gated" / "last.ckpt", weights_only=True)
     # 192 images, 64 a step and process: two processes take two steps where one takes three.
     assert state["global_step"] == 1
+
+
+def test_a_gater_is_trained_first_then_both_networks(tmp_path, tiny_overrides):
+    """GaterNet's way (section 3.3): both pre-trained on the task, then joint. Two recipes."""
+    common = [o for o in tiny_overrides if not o.startswith(("--budget", "--gated.epochs", "--calibration"))]
+    first = load_recipe("digits-demo", [*common, "--gated.epochs=0", "--budget=null"])
+    run(first, tmp_path / "gater", progress_bar=False)
+    weights = tmp_path / "gater" / "dense.safetensors"
+    gater = ["--method.name=GlobalGater", f"--method.weights={weights}", "--gated.epochs=2", "--budget=null"]
+    network = replace(load_recipe("digits-demo", [*common, *gater]), model=ModelChoice("cifar_resnet8"))
+    network = replace(network, method=replace(network.method, options={"gater": "cifar_resnet8", "dropout": 0.5}))
+    done = run(network, tmp_path / "joint", progress_bar=False)
+    trained = load_file(weights)
+    trunk = {k.removeprefix("gates.shared_trunk.network."): v for k, v in done.network.state_dict().items()}
+    moved = [trunk[key] - trained[key] for key in trained if key in trunk and key.endswith("conv1.weight")]
+    # It started there and learned on: not far away, and not there any more.
+    assert all(0 < change.abs().mean() < 0.05 for change in moved)
+    assert moved

@@ -17,7 +17,9 @@ def _turns(engine: Engine, images: list[np.ndarray]) -> Callable[[int], Any]:
     return lambda number: engine(images[number % len(images)])
 
 
-def latency(dense: nn.Module, gated: GatedNetwork, images: Tensor, *, seconds: float = 4.0) -> Mapping[str, Any]:
+def latency(
+    dense: nn.Module, gated: GatedNetwork, images: Tensor, *, seconds: float = 4.0, threads: int | None = None
+) -> Mapping[str, Any]:
     """Milliseconds per image of both networks on `convgate.engine`, one image at a time, in turns, on the same images.
 
     Args:
@@ -25,6 +27,7 @@ def latency(dense: nn.Module, gated: GatedNetwork, images: Tensor, *, seconds: f
         gated: the gated one.
         images: float [N, C, H, W], prepared as in training; each call takes the next one.
         seconds: how long to time.
+        threads: of the engine; None for one per core.
 
     Returns `dense` and `gated`, each {"median_ms", "p20_ms", "p80_ms", "n"}, with `speedup`, the quotient of the
     medians, `threads` and `isa`. Raises what `convgate.compile` raises for an operation that has no native form.
@@ -32,7 +35,10 @@ def latency(dense: nn.Module, gated: GatedNetwork, images: Tensor, *, seconds: f
     """
     from convgate.engine.compile import compile as to_engine
 
-    engines = {"dense": to_engine(dense, images[:1]), "gated": to_engine(gated)}
+    engines = {
+        "dense": to_engine(dense, images[:1], threads=threads),
+        "gated": to_engine(gated, threads=threads),
+    }
     single = [np.ascontiguousarray(image.numpy(force=True)[None]) for image in images]
     samples = interleave({name: _turns(engine, single) for name, engine in engines.items()}, seconds=seconds)
     result: dict[str, Any] = {}

@@ -116,7 +116,7 @@ def _check(
                 f"write_report({name}=..) is of {len(evaluation.labels)} images and `images` holds {len(images)}, or "
                 "their labels differ; give the image set that was evaluated, in the same order"
             )
-    if set(spending.decisions) != set(network.ledger.gates) or spending.dense != network.ledger.dense:
+    if set(spending.decisions) != {gate.name for gate in network.plan.gates} or spending.dense != network.ledger.dense:
         raise InputError("write_report(gated=..) is of another network; evaluate the network that is given")
     facts = {
         ("dense", "accuracy"): dense.accuracy,

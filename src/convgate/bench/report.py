@@ -46,9 +46,10 @@ def sentences(result: Result) -> str:
     """What follows from the rows, and on what machine."""
     machine = result.machine
     versions = ", ".join(f"{name} {version or 'absent'}" for name, version in machine["versions"].items())
+    ratio = result.macs_ratio
+    cut = f"{1 / ratio:.2f} times fewer" if ratio < 1 else "more than the dense network's; no engine could gain"
     lines = [
-        f"MACs: {result.gated_macs:,.0f} of {result.dense_macs:,} per image, {result.macs_ratio:.1%}: "
-        f"{1 / result.macs_ratio:.2f} times fewer",
+        f"MACs: {result.gated_macs:,.0f} of {result.dense_macs:,} per image, {ratio:.1%}: {cut}",
         _verdict(result),
         f"{machine['processor']}, {machine['cores']} core(s), {machine['instruction_set']}, "
         f"{machine['threads']} thread(s), batch {result.settings.get('batch', 1)}; {versions}",
@@ -96,7 +97,7 @@ def figure(result: Result) -> Drawing:
 def write(result: Result, folder: Path) -> list[Path]:
     """Write the result to `folder` as CSV, JSON and SVG, under a name made of its settings; returns their paths."""
     settings = result.settings
-    words = [settings.get("model", "model"), f"macs{result.macs_ratio:.2f}"]
+    words = [settings.get("model", "model"), settings["method"]["name"], f"macs{result.macs_ratio:.2f}"]
     words += [f"batch{settings.get('batch', 1)}", f"threads{result.machine['threads']}"]
     stem = re.sub(r"[^\w.-]+", "_", "-".join(str(word) for word in words)).strip("_")
     texts = {"csv": result.as_csv(), "json": json.dumps(result.as_data(), indent=2) + "\n", "svg": figure(result).svg}
@@ -109,8 +110,8 @@ def write(result: Result, folder: Path) -> list[Path]:
 def _title(result: Result) -> str:
     threads, batch = result.machine["threads"], result.settings.get("batch", 1)
     return (
-        f"{result.settings.get('model', 'model')}, {result.macs_ratio:.0%} of the MACs, {threads} thread(s), "
-        f"batch {batch}"
+        f"{result.settings.get('model', 'model')}, {result.settings['method']['name']}, {result.macs_ratio:.0%} of the "
+        f"MACs, {threads} thread(s), batch {batch}"
     )
 
 

@@ -14,8 +14,8 @@ from convgate.checkpoint import load
 from convgate.errors import BudgetError, InputError
 from convgate.graph import GatedNetwork, gate
 from convgate.graph.insert import GATES
-from convgate.methods import METHODS
 from convgate.methods import create as create_method
+from convgate.methods import option_names
 from convgate.models import OWN
 from convgate.models import create as create_model
 from convgate.training.calibrate import calibrate
@@ -25,6 +25,7 @@ __all__ = ["Subject", "prepare"]
 _METHODS = {"dual": "DualGating"}
 # Short names of the command line, beside those of the methods.
 _IMAGES = 8
+_MACS = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +61,8 @@ def prepare(
     Args:
         model: a torchvision name, timm/NAME or a CIFAR backbone, with random weights; or a checkpoint's path.
         method: "dual" or a method's name; by default dual gating. A checkpoint has its own.
-        macs: the share of the dense MACs to calibrate to; by default 0.5, a checkpoint is left as it was saved.
+        macs: the share of the dense MACs to calibrate to. By default 0.5 or, where all gates closed leave more, half
+            way from there to the dense MACs (none, if they leave more than all); a checkpoint is left as it was saved.
         options: the method's.
         batch: images per input.
         size: height and width of the images; by default 32 for CIFAR backbones, else 224. A checkpoint has its own.
@@ -82,8 +84,8 @@ def prepare(
                 raise InputError(f"{model} is a checkpoint: it has its own method and image size; leave them out")
             dense, network = _load(model)
         else:
-            macs = 0.5 if macs is None else macs
-            dense, network = _build(model, method or "dual", options or {}, macs, size)
+            dense, network = _build(model, method or "dual", options or {}, macs or _MACS, size)
+            macs = _reachable(network) if macs is None else macs
         # Enough images for a mean; all of them are timed in turn, so what is calibrated is what is timed.
         inputs = [torch.randn(batch, *network.plan.example[1:]) for _ in range(math.ceil(_IMAGES / batch))]
     if macs is not None:
@@ -116,11 +118,19 @@ def _build(
     if size < 1:
         raise InputError(f"size {size}: images are at least 1 pixel wide")
     name = _METHODS.get(method, method)
-    # Of some methods the budget is an option; all are calibrated to it.
-    takes = getattr(METHODS.get(name), "__dataclass_fields__", {})
-    chosen = create_method(name, {**({"macs": macs} if "macs" in takes else {}), **options})
+    # What it is calibrated to is also what it would be trained to, if it can be told.
+    aim = {"macs": macs} if "macs" in option_names(name) else {}
+    chosen = create_method(name, {**aim, **options})
     dense = create_model(model).eval()
     return dense, gate(dense, chosen, torch.zeros(1, 3, size, size)).eval()
+
+
+def _reachable(network: GatedNetwork) -> float | None:
+    """The budget that nobody asked for; None if the gates cost more than they can save."""
+    least = float(network.cost(network.closed_decisions(1)).ratio)
+    if least < _MACS:
+        return _MACS
+    return (least + 1) / 2 if least < 1 else None
 
 
 def _calibrate(network: GatedNetwork, inputs: list[Tensor], macs: float) -> None:

@@ -26,7 +26,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", help="a torchvision name, timm/NAME, a CIFAR backbone, or a checkpoint's path")
     parser.add_argument("--method", help="the gating method of a model given by name (default: dual)")
     add_options(parser)
-    parser.add_argument("--macs", type=float, help="calibrate to this share of the dense MACs (default: 0.5)")
+    parser.add_argument(
+        "--macs", type=float, help="calibrate to this share of the dense MACs (default: 0.5 if it is in reach)"
+    )
     parser.add_argument("--threads", type=int, help="threads of each engine (default: one per core)")
     parser.add_argument("--batch", type=int, default=1, help="images per call (default: %(default)s)")
     parser.add_argument("--size", type=int, help="height and width of the images (default: 32 for CIFAR, else 224)")

@@ -69,7 +69,8 @@ def show_metrics(metrics: Mapping[str, Any]) -> None:
 
     dense, gated = metrics["dense"], metrics["gated"]
     table = Table("", "test accuracy", "MACs per image", "share of dense", box=box.SIMPLE_HEAD)
-    table.add_row("dense", f"{dense['accuracy']:.2%}", f"{dense['macs']:,}", "100.0%")
+    accuracy = "not known" if dense["accuracy"] is None else f"{dense['accuracy']:.2%}"
+    table.add_row("dense", accuracy, f"{dense['macs']:,}", "100.0%")
     spent = round(dense["macs"] * gated["macs_ratio"])
     table.add_row("gated", f"{gated['accuracy']:.2%}", f"{spent:,}", f"{gated['macs_ratio']:.1%}")
     show(table)

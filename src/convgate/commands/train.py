@@ -3,10 +3,14 @@
 Dense training, gating, training to a compute budget, calibration, evaluation on the test images. Progress is shown;
 an interrupted run (Ctrl-C, kill, power cut) is continued, to the same weights, by the same command.
 
-Any field of the recipe can be overridden after the recipe's name; `convgate recipe --fields` describes them.
+Any field of the recipe can be overridden after the recipe's name; `convgate recipe --fields` describes them. Recipes
+train for as long as the papers do. `--epochs` and `--minutes` shorten all stages of a recipe by one factor; learning
+rates and annealing shrink with them, and the run's record says what was run. Runs side by side want a share of the
+cores each: `--hardware.threads 1`.
 
 Examples:
   convgate train digits-demo --out runs/mine --gated.epochs 20 --method.options.macs 0.4 --budget 0.4
+  convgate train cifar10-resnet20-dual-50 --data cifar10.npz --weights resnet20.safetensors --minutes 60
   convgate train mine.yaml --hardware.devices 2
 
 """
@@ -16,27 +20,52 @@ from pathlib import Path
 
 from convgate.commands.console import add_json, news, show, show_metrics
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_arguments", "add_length", "run", "shortcuts"]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The options of `convgate train`."""
     parser.add_argument("recipe", help="a recipe file, or the name of a shipped recipe")
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/RECIPE)")
+    add_length(parser)
     add_json(parser)
     parser.set_defaults(takes_overrides=True)
-    parser.usage = "convgate train RECIPE [--out FOLDER] [--json] [--FIELD VALUE ...]"
+    parser.usage = (
+        "convgate train RECIPE [--out FOLDER] [--data PATH] [--weights FILE] [--epochs N | --minutes M] [--json] "
+        "[--FIELD VALUE ...]"
+    )
+
+
+def add_length(parser: ArgumentParser) -> None:
+    """What commands that train have in common: where images and weights are, and how long to train."""
+    parser.add_argument("--data", metavar="PATH", help="where the images are, short for --data.options.root")
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="weights of the dense network, which is then not trained; short for --model.weights FILE --dense.epochs 0",
+    )
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=int, help="epochs of gated training; the other stages shrink in proportion")
+    length.add_argument(
+        "--minutes", type=float, help="how long to train on this machine, at most; a few steps are timed to find out"
+    )
 
 
 def run(arguments: Namespace) -> None:
     """Carry out the recipe and print its metrics."""
-    from convgate.training.recipe import load_recipe
-    from convgate.training.run import run as carry_out
+    from convgate.training.start import start
 
-    recipe = load_recipe(arguments.recipe, arguments.overrides)
     folder = arguments.out or Path("runs") / Path(arguments.recipe).stem
     say, is_terminal = news()
-    finished = carry_out(recipe, folder, say=say, progress_bar=is_terminal)
+    finished = start(
+        arguments.recipe,
+        [*shortcuts(arguments), *arguments.overrides],
+        folder,
+        epochs=arguments.epochs,
+        minutes=arguments.minutes,
+        say=say,
+        progress_bar=is_terminal,
+    )
     if finished is None:
         return
     if arguments.json:
@@ -44,3 +73,10 @@ def run(arguments: Namespace) -> None:
     else:
         show_metrics(finished.metrics)
         show(f"written to {folder}")
+
+
+def shortcuts(arguments: Namespace) -> list[str]:
+    """The overrides that `--data` and `--weights` are short for."""
+    data = [f"--data.options.root={arguments.data}"] if arguments.data else []
+    weights = [f"--model.weights={arguments.weights}", "--dense.epochs=0"] if arguments.weights else []
+    return data + weights

@@ -18,8 +18,8 @@ class Cost:
     """What a batch cost, in multiply-accumulates.
 
     `macs` is per sample [N], gates included; `by_layer` has the same per layer, and per gate as "gates.NAME"; `dense`
-    is what the ungated network spends on each sample. Integers (int64) where the decisions are final; float and
-    differentiable where a gradient flows through the masks.
+    is what the ungated network spends on each sample. Integers (int64) where the decisions are final; float where a
+    gradient flows through the masks, and then differentiable, or where a mask holds fractions.
     """
 
     macs: Tensor
@@ -55,17 +55,24 @@ class Ledger:
 
     def cost(self, decisions: Decisions) -> Cost:
         """What the decisions cost. They are taken as they are; `GatedNetwork.cost` checks them first."""
-        differentiable = any(d.mask.requires_grad for d in decisions.values())
+        # Training's estimators may give fractions; they are counted as such. Masks that were stored may be bool.
+        masks = [d.mask for d in decisions.values() if d.mask.is_floating_point()]
+        floating = any(m.requires_grad for m in masks) or _have_fractions(masks)
         reference = next(iter(decisions.values())).mask
         by_layer: dict[str, Tensor] = {}
         for layer in self.layers:
             if not layer.gated:
-                by_layer[layer.name] = _constant(layer.macs, reference, differentiable)
+                by_layer[layer.name] = _constant(layer.macs, reference, floating)
             else:
-                by_layer[layer.name] = layer.count(decisions, exact=not differentiable)
+                by_layer[layer.name] = layer.count(decisions, exact=not floating)
         for gate, macs in self.gates.items():
-            by_layer[f"gates.{gate}"] = _constant(macs, reference, differentiable)
+            by_layer[f"gates.{gate}"] = _constant(macs, reference, floating)
         return Cost(macs=torch.stack(list(by_layer.values())).sum(0), dense=self.dense, by_layer=by_layer)
+
+
+def _have_fractions(masks: list[Tensor]) -> bool:
+    # Asked once for all, since each answer waits for the device.
+    return bool(masks) and bool(torch.stack([(mask != mask.round()).any() for mask in masks]).any())
 
 
 def _constant(macs: int, like: Tensor, floating: bool) -> Tensor:

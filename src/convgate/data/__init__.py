@@ -1,20 +1,24 @@
-"""Images in: the embedded digits, CIFAR, arrays; batch loaders and whole-batch augmentation."""
+"""Images in: the embedded digits, CIFAR, folders, arrays; batch loaders and whole-batch augmentation."""
 
 from convgate.data.augment import Augmentation, normalise
 from convgate.data.batches import Batches
 from convgate.data.cifar import cifar10, cifar100
 from convgate.data.digits import digits, scan_splits
+from convgate.data.files import ImageFiles
+from convgate.data.imagenet import imagenet
 from convgate.data.images import ImageSet, Splits, split_off
 from convgate.data.registry import load
 
 __all__ = [
     "Augmentation",
     "Batches",
+    "ImageFiles",
     "ImageSet",
     "Splits",
     "cifar10",
     "cifar100",
     "digits",
+    "imagenet",
     "load",
     "normalise",
     "scan_splits",

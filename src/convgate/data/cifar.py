@@ -1,6 +1,7 @@
 """CIFAR-10 and CIFAR-100 from any of the forms in which people keep them."""
 
 import zipfile
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,14 @@ SIDE = 32
 Part = tuple[np.ndarray, np.ndarray]
 
 
-def cifar10(root: str | PathLike[str], validation: int = 5000, seed: int = 0, download: bool = False) -> Splits:
+def cifar10(
+    root: str | PathLike[str],
+    validation: int = 5000,
+    seed: int = 0,
+    download: bool = False,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Splits:
     """CIFAR-10, all of it in memory.
 
     Args:
@@ -30,18 +38,30 @@ def cifar10(root: str | PathLike[str], validation: int = 5000, seed: int = 0, do
         validation: how many training images are held out, at random; from 1 to one less than all of them.
         seed: of that choice.
         download: fetch the files into `root` if they are not there.
+        mean: per channel, of pixel values scaled to [0, 1], to normalise with: what given weights were trained with;
+            None for that of the data set.
+        std: likewise.
 
     Raises:
-        DataError: nothing usable at `root`, or not 32x32 images of 10 classes.
+        DataError: nothing usable at `root`, or not 32x32 images of 10 classes; a mean or std of another length.
         InputError: `validation` out of range.
 
     """
-    return _load("CIFAR10", 10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), root, validation, seed, download)
+    statistics = tuple(mean or (0.4914, 0.4822, 0.4465)), tuple(std or (0.2470, 0.2435, 0.2616))
+    return _load("CIFAR10", 10, *statistics, root, validation, seed, download)
 
 
-def cifar100(root: str | PathLike[str], validation: int = 5000, seed: int = 0, download: bool = False) -> Splits:
+def cifar100(
+    root: str | PathLike[str],
+    validation: int = 5000,
+    seed: int = 0,
+    download: bool = False,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Splits:
     """CIFAR-100 with its 100 fine classes; the arguments and errors are those of `cifar10`."""
-    return _load("CIFAR100", 100, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), root, validation, seed, download)
+    statistics = tuple(mean or (0.5071, 0.4865, 0.4409)), tuple(std or (0.2673, 0.2564, 0.2762))
+    return _load("CIFAR100", 100, *statistics, root, validation, seed, download)
 
 
 def _load(

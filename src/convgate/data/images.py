@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from convgate.data.files import ImageFiles
 from convgate.errors import DataError, InputError
 
 __all__ = ["ImageSet", "Splits", "split_off"]
@@ -17,12 +18,13 @@ class ImageSet:
     """Images with their labels, in memory. Raises `DataError` when the parts do not fit together.
 
     Attributes:
-        images: uint8 [N, C, H, W], contiguous, N >= 1.
+        images: uint8 [N, C, H, W], contiguous, N >= 1; an `ImageFiles` may stand for a tensor.
         labels: int64 [N], each in [0, len(classes)).
         classes: the name of each class.
         mean: per channel, of pixel values scaled to [0, 1].
         std: likewise; finite and above zero.
         difficulty: float32 [N], greater is harder; None where it is not known.
+        view: side of the square in the middle of an image that a network sees in evaluation; None for all of it.
 
     """
 
@@ -32,6 +34,7 @@ class ImageSet:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     difficulty: Tensor | None = None
+    view: int | None = None
 
     def __post_init__(self) -> None:
         _check_images(self.images)
@@ -48,6 +51,8 @@ class ImageSet:
                 raise DataError(f"{name} is {values}: give one finite number for each of the {channels} channels.")
         if min(self.std) <= 0:
             raise DataError(f"std is {self.std}: every value must be above zero, for images are divided by it.")
+        if self.view is not None and not 1 <= self.view <= min(self.images.shape[2:]):
+            raise DataError(f"view is {self.view} of images {tuple(self.images.shape[2:])}: it must fit into them.")
         if self.difficulty is not None:
             _check_vector("difficulty", self.difficulty, torch.float32, n)
             if not self.difficulty.isfinite().all():
@@ -55,6 +60,13 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def seen(self, batch: Tensor) -> Tensor:
+        """What a network sees in evaluation of a batch [B, C, H, W] of this set: the square in the middle, or all."""
+        if self.view is None:
+            return batch
+        top, left = ((side - self.view) // 2 for side in batch.shape[2:])
+        return batch[:, :, top : top + self.view, left : left + self.view]
 
     def subset(self, indices: Tensor | Sequence[int]) -> "ImageSet":
         """The images at integer `indices` [M], M >= 1, in that order."""
@@ -70,7 +82,7 @@ class ImageSet:
             )
         return replace(
             self,
-            images=self.images[chosen],
+            images=self.images.select(chosen) if isinstance(self.images, ImageFiles) else self.images[chosen],
             labels=self.labels[chosen],
             difficulty=None if self.difficulty is None else self.difficulty[chosen],
         )

@@ -6,16 +6,22 @@ from typing import Any
 
 from convgate.data.cifar import cifar10, cifar100
 from convgate.data.digits import digits
+from convgate.data.imagenet import imagenet
 from convgate.data.images import Splits
 from convgate.errors import DataError, InputError
 
 __all__ = ["load"]
 
-SETS: dict[str, Callable[..., Splits]] = {"digits": digits, "cifar10": cifar10, "cifar100": cifar100}
+SETS: dict[str, Callable[..., Splits]] = {
+    "digits": digits,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "imagenet": imagenet,
+}
 
 
 def load(name: str, **options: Any) -> Splits:
-    """The data set `name`, one of "digits", "cifar10" and "cifar100"; `options` go to the function of that name.
+    """The data set `name`, one of `SETS`; `options` go to the function of that name.
 
     Raises `DataError` for another name and `InputError` for an option that is missing or unknown.
     """

@@ -71,6 +71,8 @@ class NativeNetwork:
         operations = [numbers.operation(operation) for operation in program.operations]
         _log.info("%d operations with %s kernels on %d thread(s)", len(operations), isa, threads)
         self.program = program
+        self._shapes = [(v.channels, v.height, v.width) for v in map(program.value, program.outputs)]
+        self._gates = numbers.gates
         try:
             self.native = self._build(numbers, operations, threads, isa)
         except ValueError as error:
@@ -96,21 +98,19 @@ class NativeNetwork:
     ) -> Results:
         """Run a batch of checked inputs, float32 [N, C, H, W]; `given` masks are uint8 [N, units...]."""
         program, batch = self.program, len(inputs[0])
-        values = [program.value(name) for name in program.outputs]
         gates = program.gates if details else ()
         results = Results(
-            outputs=[np.empty((batch, v.channels, v.height, v.width), np.float32) for v in values],
+            outputs=[np.empty((batch, *shape), np.float32) for shape in self._shapes],
             masks={g.name: np.empty((batch, *g.shape), np.uint8) for g in gates},
             logits={g.name: np.empty((batch, *g.shape), np.float32) for g in gates},
             macs=np.empty((batch, len(program.layers)), np.int64) if details else None,
             seconds=np.empty((batch, len(program.operations))) if times else None,
         )
-        numbers = {gate.name: number for number, gate in enumerate(program.gates)}
         try:
             self.native.run(
                 inputs=inputs,
                 outputs=results.outputs,
-                given={numbers[name]: mask for name, mask in given.items() if name in numbers},
+                given={self._gates[name]: mask for name, mask in given.items() if name in self._gates},
                 masks=list(results.masks.values()),
                 logits=list(results.logits.values()),
                 macs=results.macs,

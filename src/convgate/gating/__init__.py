@@ -1,26 +1,36 @@
 """How a binary decision is made and trained: estimators, gate heads, masks, and the decisions that come out."""
 
 from convgate.gating.decisions import Decision, Decisions
-from convgate.gating.estimators import above_half, logistic_straight_through, smooth_step, threshold_straight_through
+from convgate.gating.estimators import (
+    above_half,
+    improved_semhash,
+    logistic_straight_through,
+    smooth_step,
+    threshold_straight_through,
+)
 from convgate.gating.gate import Gate
-from convgate.gating.heads import ChannelHead, SpatialHead, ThresholdHead
+from convgate.gating.heads import ChannelHead, LinearHead, SpatialHead, ThresholdHead
 from convgate.gating.masks import expand_channels, expand_tiles, mask_channels, mask_positions
 from convgate.gating.partial import base_path, complete
 from convgate.gating.pooling import average_pool
+from convgate.gating.shaping import batch_shaping
 
 __all__ = [
     "ChannelHead",
     "Decision",
     "Decisions",
     "Gate",
+    "LinearHead",
     "SpatialHead",
     "ThresholdHead",
     "above_half",
     "average_pool",
     "base_path",
+    "batch_shaping",
     "complete",
     "expand_channels",
     "expand_tiles",
+    "improved_semhash",
     "logistic_straight_through",
     "mask_channels",
     "mask_positions",

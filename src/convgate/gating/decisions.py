@@ -18,8 +18,8 @@ class Decision:
 
     `kind` says what a mask entry stands for: "spatial" (a tile of positions; mask [N, 1, rows, columns]), "channel"
     (a group of channels; mask [N, groups, 1, 1]) or "activation" (one position of a group of channels; mask
-    [N, groups, H, W]). `mask` is float and exactly 0 or 1, differentiable in training;
-    `logits` has its shape, or is None where the decision was given rather than computed.
+    [N, groups, H, W]). `mask` is float and exactly 0 or 1 (in training some estimators also return what lies between),
+    differentiable in training; `logits` has its shape, or is None where the decision was given rather than computed.
     """
 
     kind: str

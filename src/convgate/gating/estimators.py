@@ -1,12 +1,20 @@
 """Straight-through estimators: a hard 0/1 decision forward, a smooth gradient backward.
 
-Each takes logits (float, any shape) and returns a float mask of that shape that is exactly 0 or 1.
+Each takes logits (float, any shape) and returns a float mask of that shape that is exactly 0 or 1 (Improved SemHash:
+for some samples what lies between).
 """
 
 import torch
 from torch import Tensor
 
-__all__ = ["above_half", "decide", "logistic_straight_through", "smooth_step", "threshold_straight_through"]
+__all__ = [
+    "above_half",
+    "decide",
+    "improved_semhash",
+    "logistic_straight_through",
+    "smooth_step",
+    "threshold_straight_through",
+]
 
 
 def decide(logits: Tensor) -> Tensor:
@@ -29,6 +37,25 @@ def logistic_straight_through(logits: Tensor, temperature: float) -> Tensor:
     noise = torch.log(u + 1e-8) - torch.log(1 - u + 1e-8)
     soft = torch.sigmoid((logits + noise) / temperature)
     return _straight_through((soft >= 0.5).to(soft.dtype), soft)
+
+
+def improved_semhash(logits: Tensor, binary: Tensor, dropout: Tensor | float = 0.0) -> Tensor:
+    """Improved SemHash: with noisy = logits + N(0, 1) noise, 1[noisy > 0] for some samples and a soft mask for others.
+
+    The soft mask is the saturating sigmoid max(0, min(1, 1.2 sigmoid(noisy) - 0.1)), and its gradient is that of both;
+    it is zero where |noisy| > ln 11. Source: GaterNet's paper, section 3.2.2.
+
+    Args:
+        logits: float [N, ...].
+        binary: bool [N], which samples get the binary mask.
+        dropout: the share of entries set to 0 on top, without rescaling the others.
+
+    """
+    noisy = logits + torch.randn_like(logits)
+    soft = (1.2 * torch.sigmoid(noisy) - 0.1).clamp(0, 1)
+    hard = (noisy > 0).to(soft.dtype)
+    mask = _straight_through(torch.where(binary.view(-1, *[1] * (logits.dim() - 1)), hard, soft), soft)
+    return mask * (torch.rand_like(logits) >= dropout)
 
 
 def above_half(logits: Tensor, slope: float) -> Tensor:

@@ -1,6 +1,7 @@
 """A gate: a head that computes logits, an offset that calibration sets, an estimator that decides."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ class Gate(nn.Module):
         shape: of the offset, and of the mask without the batch; where the two differ (one threshold for a whole map),
             the offset is broadcast.
         head: pooled feature -> logits; it has an attribute `macs`, its cost per sample.
-        estimator: logits -> mask in training.
+        estimator: logits -> mask in training; after the logits it gets what the gates of a network share, if anything.
         rule: logits -> mask in evaluation; by default 1 where the logit is >= 0.
 
     """
@@ -31,7 +32,7 @@ class Gate(nn.Module):
         self,
         shape: tuple[int, ...],
         head: nn.Module,
-        estimator: Callable[[Tensor], Tensor],
+        estimator: Callable[..., Tensor],
         rule: Callable[[Tensor], Tensor] = decide,
     ) -> None:
         super().__init__()
@@ -40,10 +41,12 @@ class Gate(nn.Module):
         self.rule = rule
         self.register_buffer("offset", torch.zeros(shape))
 
-    def forward(self, pooled: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, pooled: Tensor, given: Tensor | None = None, shared: tuple[Any, ...] = ()
+    ) -> tuple[Tensor, Tensor | None]:
         """(mask, logits) for a pooled feature; or (`given`, None): a mask from elsewhere takes the decision's place."""
         if given is not None:
             return given, None
         with torch.autocast(pooled.device.type, enabled=False):
             logits = self.head(pooled.to(self.offset.dtype)) + self.offset
-        return (self.estimator(logits) if self.training else self.rule(logits)), logits
+        return (self.estimator(logits, *shared) if self.training else self.rule(logits)), logits

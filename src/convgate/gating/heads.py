@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from convgate.errors import InputError
 
-__all__ = ["ChannelHead", "SpatialHead", "ThresholdHead"]
+__all__ = ["ChannelHead", "LinearHead", "SpatialHead", "ThresholdHead"]
 
 
 class SpatialHead(nn.Module):
@@ -35,12 +35,15 @@ class SpatialHead(nn.Module):
 class ChannelHead(nn.Module):
     """One logit per channel group, from the feature's channel means: linear, batch norm, ReLU, linear.
 
-    [N, C, 1, 1] -> [N, groups, 1, 1]. Source: DGNet, channel gating module (reduction 4).
+    [N, C, 1, 1] -> [N, groups, 1, 1]. Source: DGNet, channel gating module (reduction 4). Other methods give the hidden
+    layer's size, `hidden`, instead.
     """
 
-    def __init__(self, channels: int, groups: int, *, reduction: int = 4, bias: float = 2.0) -> None:
+    def __init__(
+        self, channels: int, groups: int, *, reduction: int = 4, hidden: int | None = None, bias: float = 2.0
+    ) -> None:
         super().__init__()
-        hidden = max(channels // reduction, 1)
+        hidden = max(channels // reduction, 1) if hidden is None else hidden
         self.reduce = nn.Linear(channels, hidden, bias=False)
         self.norm = nn.BatchNorm1d(hidden)
         self.expand = nn.Linear(hidden, groups)
@@ -60,6 +63,26 @@ class ChannelHead(nn.Module):
             )
         hidden = F.relu(self.norm(self.reduce(pooled.flatten(1))))
         return self.expand(hidden)[:, :, None, None]
+
+
+class LinearHead(nn.Module):
+    """One logit per channel group, linear in a trunk's features. [N, F] -> [N, groups, 1, 1].
+
+    With PyTorch's initial weights and zero biases. Source: GaterNet's code.
+    """
+
+    def __init__(self, features: int, groups: int, *, bias: float = 0.0) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, groups)
+        nn.init.constant_(self.linear.bias, bias)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates per sample."""
+        return self.linear.weight.numel()
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.linear(features)[:, :, None, None]
 
 
 class ThresholdHead(nn.Module):

@@ -11,10 +11,10 @@ from convgate.errors import InputError, PlanError
 from convgate.graph.insert import GATES
 from convgate.graph.method import Method
 from convgate.graph.network import GatedNetwork
-from convgate.graph.plan import Plan
+from convgate.graph.plan import TRUNK, Plan
 from convgate.graph.skipping import LayerGates, layer_gates
 from convgate.graph.structure import describe, features
-from convgate.graph.trace import Trace, trace
+from convgate.graph.trace import Trace, count_macs, trace
 from convgate.models import identify
 
 __all__ = ["gate", "layer_names", "plan"]
@@ -73,8 +73,10 @@ def _plan(model: nn.Module, traced: Trace, method: Method) -> Plan:
     reached = layer_gates(traced, sites, features(traced)[0])
     names = layer_names(traced)
     with torch.device("meta"):  # to read off costs; draws no random numbers
+        trunk = method.trunk(traced.example)
         heads = {spec.name: method.gate(spec).head for site in sites for spec in site.gates}
-    gates = {name: int(head.macs) for name, head in heads.items()}  # type: ignore[arg-type]
+    gates = {} if trunk is None else {TRUNK.removeprefix(f"{GATES}."): count_macs(trunk, traced.example)}
+    gates |= {name: int(head.macs) for name, head in heads.items()}  # type: ignore[arg-type]
     layers = tuple(_layer_cost(traced, node, names[node], reached.get(node)) for node in traced.macs)
     return Plan(
         model=type(model).__name__,

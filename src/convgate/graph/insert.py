@@ -2,6 +2,7 @@
 
 import itertools
 import linecache
+import operator
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from torch import fx
 
 from convgate.gating import average_pool, base_path, complete, mask_channels, mask_positions
-from convgate.graph.plan import GateSpec, PartialSpec, Plan
+from convgate.graph.plan import TRUNK, GateSpec, PartialSpec, Plan
 
 __all__ = ["GATES", "compile_forward", "insert_gates", "mask_of"]
 
@@ -48,6 +49,14 @@ def insert_gates(
     results: dict[str, fx.Node] = {}
     last_placeholder = given[gates[-1].name]
     partials = {partial.node: partial for partial in plan.partials}
+    readers = [gate for gate in gates if gate.reads == TRUNK]
+    if readers:
+        # First of all, from the images as they come.
+        with gated.inserting_before(last_placeholder.next):
+            both = gated.call_module(TRUNK, (image,))
+            features, shared = (gated.call_function(operator.getitem, (both, i)) for i in range(2))
+        for gate in readers:
+            results[gate.name], masks[gate.name] = _decide(gated, gate, (features, given[gate.name], shared), shared)
     for name, node in list(here.items()):
         for spec in (m for site in plan.sites for m in site.masks if m.node == name and (m.training or not training)):
             node = _mask(gated, node, masks[spec.gate], next(g for g in gates if g.name == spec.gate))
@@ -60,14 +69,20 @@ def insert_gates(
         pooled = _pool(gated, node, place, {gate.pooled for gate in readers}, shapes.get(name, ()))
         for gate in readers:
             feature = pooled[gate.pooled]
-            with gated.inserting_after(place if feature is image else feature):
-                results[gate.name] = gated.call_module(f"{GATES}.{gate.name}", (feature, given[gate.name]))
-            with gated.inserting_after(results[gate.name]):
-                masks[gate.name] = gated.call_function(mask_of, (results[gate.name],))
+            arguments, after = (feature, given[gate.name]), place if feature is image else feature
+            results[gate.name], masks[gate.name] = _decide(gated, gate, arguments, after)
     output, _ = returned.args[0]
     returned.args = ((output, tuple(results[g.name] for g in gates)),)
     gated.lint()
     return gated
+
+
+def _decide(graph: fx.Graph, gate: GateSpec, arguments: tuple[fx.Node, ...], after: fx.Node) -> tuple[fx.Node, fx.Node]:
+    """Insert the gate's call after a node: what it returns, and the mask in that."""
+    with graph.inserting_after(after):
+        result = graph.call_module(f"{GATES}.{gate.name}", arguments)
+    with graph.inserting_after(result):
+        return result, graph.call_function(mask_of, (result,))
 
 
 def mask_of(result: tuple[Any, Any]) -> Any:
@@ -117,10 +132,8 @@ def _complete(
     with graph.inserting_after(layer):
         how = partial.parts, partial.grouped, partial.shuffled
         base = graph.call_function(base_path, (conv.all_input_nodes[0], layer, *how))
-    with graph.inserting_after(base):
-        result = graph.call_module(f"{GATES}.{gate.name}", (base, given))
-    with graph.inserting_after(result):
-        last = mask = graph.call_function(mask_of, (result,))
+    result, mask = _decide(graph, gate, (base, given), base)
+    last = mask
     if partial.norm:
         with graph.inserting_after(mask):
             last = base = graph.call_module(f"{GATES}.{partial.base_norm}", (base,))

@@ -2,16 +2,20 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from convgate.cost import Ledger
+from convgate.errors import InputError
 from convgate.gating import Decisions, Gate
 from convgate.graph.plan import GateSpec, Site
 from convgate.graph.structure import Rejected
 from convgate.graph.trace import Trace
+
+if TYPE_CHECKING:
+    from convgate.graph.network import GatedNetwork
 
 __all__ = ["Method"]
 
@@ -44,6 +48,25 @@ class Method(ABC):
         `gates` are what `GatedNetwork.gate_modules` yields.
         """
         return {}
+
+    def trunk(self, example: tuple[int, ...]) -> nn.Module | None:
+        """A new sub-network that several gates share, for images of the example's shape; None if there is none.
+
+        It reads the images, before the network does, and returns (features [N, F], a tuple that the estimators of the
+        gates that read it get after the logits in training; empty in evaluation). Its MACs are spent on every sample.
+        """
+        return None
+
+    def schedule(self, network: "GatedNetwork", progress: float) -> None:
+        """Set what of the gates changes in the course of training; called before each epoch. Most have nothing."""
+        return
+
+    def load_pretrained(self, network: "GatedNetwork", state: Mapping[str, Tensor]) -> None:
+        """Load weights of a part of the method that was trained on its own, in place.
+
+        Raises `InputError` where there is no such part, `CheckpointError` where the weights do not fit.
+        """
+        raise InputError(f"{type(self).__name__} has no part that is trained on its own; leave method.weights out")
 
     def describe(self) -> dict[str, Any]:
         """Name and options as plain data: {"name": .., "options": {..}}, for checkpoints and reports."""

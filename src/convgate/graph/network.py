@@ -13,7 +13,7 @@ from convgate.gating import Decision, Decisions, Gate
 from convgate.graph.insert import GATES, compile_forward, insert_gates
 from convgate.graph.method import Method
 from convgate.graph.modes import get_modes, set_modes
-from convgate.graph.plan import Plan
+from convgate.graph.plan import TRUNK, Plan
 from convgate.graph.trace import Trace, check_images
 
 __all__ = ["GatedNetwork"]
@@ -50,11 +50,18 @@ class GatedNetwork(nn.Module):
         for partial in plan.partials:
             if partial.norm:
                 _nest(gates, partial.base_norm, _renewed(trace, partial.norm))
+        trunk = method.trunk(trace.example)
+        if trunk is not None:
+            _, _, name = TRUNK.partition(".")
+            if name in gates._modules:
+                raise PlanError(f"the model has a module '{name}', a name that a gated network needs; rename it")
+            gates.add_module(name, trunk)
         self.add_module(GATES, gates)
         evaluation = {node.name: node for node in trace.evaluation.nodes}
         counterparts = trace.counterparts()
         needed = {m.node for site in plan.sites for m in site.masks} | {g.reads for g in plan.gates}
         needed |= {p.node for p in plan.partials}
+        needed.discard(TRUNK)
         absent = [name for name in needed if name not in counterparts]
         if absent:
             raise PlanError(
@@ -161,8 +168,13 @@ class GatedNetwork(nn.Module):
             assert isinstance(gate, Gate)
             yield spec.name, gate
 
+    @property
+    def trunk(self) -> nn.Module | None:
+        """The sub-network that the gates share, if the method has one (see `Method.trunk`)."""
+        return self.get_submodule(GATES)._modules.get(TRUNK.partition(".")[2])
+
     def gate_parameters(self) -> Iterator[nn.Parameter]:
-        """The parameters of all gates (published recipes decay none of them)."""
+        """The parameters of all gates, and of what they share (published recipes decay none of them)."""
         return self.get_submodule(GATES).parameters()
 
     # -- checks ----------------------------------------------------------------------------------------------------

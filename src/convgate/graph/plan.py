@@ -9,7 +9,10 @@ from convgate.cost import Ledger
 from convgate.graph.structure import Rejected
 from convgate.models import ModelSpec
 
-__all__ = ["GateSpec", "MaskSpec", "PartialSpec", "Plan", "Site"]
+__all__ = ["TRUNK", "GateSpec", "MaskSpec", "PartialSpec", "Plan", "Site"]
+
+TRUNK = "gates.shared_trunk"
+"""What a gate reads that reads the method's trunk (see `Method.trunk`); also the trunk's place in a gated network."""
 
 
 @dataclass(frozen=True)
@@ -17,8 +20,9 @@ class GateSpec:
     """One gate: what it decides about, what it reads, and the shape [units...] of its mask without the batch.
 
     `reads` is a node name of the evaluation graph and `channels` the number of channels there; its head sees the
-    means over a grid of tiles, `pooled`. Of an activation gate, `reads` is the convolution whose partial sums its head
-    sees, position by position. `group` is how many channels share one mask entry (channel and activation gates).
+    means over a grid of tiles, `pooled`. Or `reads` is `TRUNK` and the head sees the trunk's `channels` features. Of an
+    activation gate, `reads` is the convolution whose partial sums its head sees, position by position. `group` is how
+    many channels share one mask entry (channel and activation gates).
     """
 
     name: str

@@ -19,9 +19,9 @@ from torch import Tensor, fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from convgate.errors import InputError, TraceError
-from convgate.graph.modes import get_modes, set_modes
+from convgate.graph.modes import evaluating, get_modes, set_modes
 
-__all__ = ["Trace", "trace"]
+__all__ = ["Trace", "count_macs", "trace"]
 
 COUNTED_MODULES = (nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear, nn.MultiheadAttention, nn.RNNBase)
 
@@ -154,6 +154,14 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
         shapes=recorder.shapes,
         macs=recorder.macs,
     )
+
+
+def count_macs(module: nn.Module, example: tuple[int, ...]) -> int:
+    """Multiply-accumulates per sample of a module in evaluation, on images of the example's shape [N, C, H, W]."""
+    parameter = next(module.parameters())
+    with torch.no_grad(), evaluating(module), FlopCounterMode(display=False) as counter:
+        module(torch.zeros(1, *example[1:], device=parameter.device, dtype=parameter.dtype))
+    return counter.get_total_flops() // 2
 
 
 def check_images(images: Any, what: str) -> None:

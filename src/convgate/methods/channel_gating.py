@@ -42,7 +42,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from convgate.cost import Ledger
-from convgate.errors import PlanError
+from convgate.errors import InputError, PlanError
 from convgate.gating import Decisions, Gate, ThresholdHead, above_half, smooth_step
 from convgate.graph.method import Method
 from convgate.graph.plan import GateSpec, PartialSpec, Site
@@ -179,6 +179,8 @@ class ChannelGating(Method):
     def regularise(self, gates: Iterable[tuple[str, Gate]]) -> dict[str, Tensor]:
         heads = [gate.head for _, gate in gates]
         distances = [(h.threshold - self.target).square().sum() for h in heads if isinstance(h, ThresholdHead)]
+        if not distances:
+            raise InputError("ChannelGating's term was given no gate with thresholds; its own gates have them")
         return {"thresholds": self.weight * torch.stack(distances).sum()}
 
 

@@ -21,7 +21,7 @@ Differences from the paper and its code:
 - The code's annealing counts epochs; here it counts the share of training done, so that a shorter run anneals alike
   (0.02 x 300 epochs = 6 for CIFAR-10, 0.05 x 100 = 5 for ImageNet, 0.05 x 200 = 10 for MobileNetV2).
 - Positions are counted as they are computed, also where a tile does not divide the map.
-- `masks="equal"` and `budget="noise_free"` are ours; the defaults are the paper's.
+- `masks="equal"`, `budget="noise_free"` and `noise` below 1 are ours; the defaults are the paper's.
 """
 
 import math
@@ -46,9 +46,11 @@ from convgate.gating import (
     threshold_straight_through,
 )
 from convgate.graph.method import Method
+from convgate.graph.network import GatedNetwork
 from convgate.graph.plan import GateSpec, MaskSpec, Site
 from convgate.graph.structure import Branch, Feature, Rejected, branches, features
 from convgate.graph.trace import Trace
+from convgate.methods.channel_sites import channel_gate, feature_site, inside_branches, outside_branches
 from convgate.methods.options import OptionChecks
 
 __all__ = ["DualGating"]
@@ -72,6 +74,8 @@ class DualGating(Method):
             evaluation would use, so that evaluation lands where training aimed.
         where: "branches": residual branches only; "everywhere": also channel gates on features outside of them;
             "auto": "everywhere" in a network that has no residual branch.
+        noise: the share of the training in which decisions are sampled (all of it in the paper); in the rest they are
+            those of evaluation, and go on learning.
         temperature: of the sigmoid whose gradient is used.
         bias: initial bias of the logits; sigmoid(2) = 0.88 of the gates start open.
         reduction: of the channel gate's hidden layer.
@@ -89,6 +93,7 @@ class DualGating(Method):
     masks: Literal["paper", "equal"] = "paper"
     budget: Literal["sampled", "noise_free"] = "sampled"
     where: Literal["auto", "branches", "everywhere"] = "auto"
+    noise: float = 1.0
     temperature: float = 0.66667
     bias: float = 2.0
     reduction: int = 4
@@ -99,6 +104,7 @@ class DualGating(Method):
     def __post_init__(self) -> None:
         check = OptionChecks(self)
         check.share("macs")
+        check.shares("noise")
         check.flags("spatial", "channel")
         check.sizes("group", "reduction")
         check.numbers("bias", "annealing")
@@ -120,28 +126,20 @@ class DualGating(Method):
         reasons = {r.name: r.reason for r in rejected}
         by_conv = {conv: f for f in channel_features for conv in f.convs}
         sites = [self._branch_site(trace, branch, by_conv, reasons) for branch in found]
-        inside = {conv for branch in found for conv in branch.convs}
-        outside = [f for f in channel_features if not inside.intersection(f.convs)]
+        inside = inside_branches(found)
         everywhere = self.where == "everywhere" or (self.where == "auto" and not found)
-        for feature in outside:
-            reason = self._why_not_outside(trace, feature, everywhere)
-            if reason:
-                skipped.extend(Rejected(str(trace.node(conv).target), reason) for conv in feature.convs)
-            else:
-                sites.append(self._feature_site(trace, feature))
+        if self.channel:
+            outside, left = outside_branches(trace, channel_features, inside, everywhere=everywhere)
+            sites.extend(feature_site(trace, f, channel_gate(trace, f, self.group)) for f in outside)
+            skipped.extend(left)
+        else:
+            reason = "is outside residual branches, and channel gates are off"
+            outside_convs = [c for f in channel_features for c in f.convs if not inside.intersection(f.convs)]
+            skipped.extend(Rejected(str(trace.node(conv).target), reason) for conv in outside_convs)
         named = {str(trace.node(conv).target) for conv in inside}
         skipped.extend(r for r in rejected if r.name not in named)
         skipped.extend(Rejected(site.name, "has nothing that a gate would save") for site in sites if not site.gates)
         return [site for site in sites if site.gates], skipped
-
-    def _why_not_outside(self, trace: Trace, feature: Feature, everywhere: bool) -> str | None:
-        if not self.channel:
-            return "is outside residual branches, and channel gates are off"
-        if not everywhere:
-            return 'is outside residual branches (where="everywhere" gates it)'
-        if trace.node(feature.convs[0]).all_input_nodes[0].op == "placeholder":
-            return "reads the image itself"
-        return None
 
     def _branch_site(
         self, trace: Trace, branch: Branch, by_conv: Mapping[str, Feature], reasons: Mapping[str, str]
@@ -158,7 +156,7 @@ class DualGating(Method):
         for conv, end in zip(branch.convs, branch.ends, strict=True):
             feature = by_conv.get(conv)
             if feature and self.channel and feature.convs[-1] == conv:
-                gate = self._channel_gate(trace, feature)
+                gate = channel_gate(trace, feature, self.group)
                 gates.append(gate)
                 masks.append(MaskSpec(gate.name, feature.end))
             elif not feature and end != branch.last:
@@ -170,11 +168,6 @@ class DualGating(Method):
             masks.append(MaskSpec(spatial.name, branch.last))
         output = trace.shapes[branch.join]
         return Site(branch.name, branch.convs, output, tuple(gates), tuple(masks), tuple(skipped))
-
-    def _feature_site(self, trace: Trace, feature: Feature) -> Site:
-        gate = self._channel_gate(trace, feature)
-        mask = MaskSpec(gate.name, feature.end)
-        return Site(feature.name, feature.convs, trace.shapes[feature.end], (gate,), (mask,))
 
     def _spatial_gate(self, trace: Trace, branch: Branch) -> GateSpec:
         tile = self._tile(branch)
@@ -203,13 +196,6 @@ class DualGating(Method):
             )
         return tile
 
-    def _channel_gate(self, trace: Trace, feature: Feature) -> GateSpec:
-        source = trace.node(feature.convs[0]).all_input_nodes[0]
-        groups = math.ceil(feature.channels / self.group)
-        channels = trace.shapes[source.name][1]
-        shape = (groups, 1, 1)
-        return GateSpec(f"{feature.name}.channel", "channel", source.name, channels, (1, 1), shape, self.group)
-
     # -- how they decide -------------------------------------------------------------------------------------------
 
     def gate(self, spec: GateSpec) -> Gate:
@@ -219,6 +205,11 @@ class DualGating(Method):
         else:
             head = ChannelHead(spec.channels, spec.units, reduction=self.reduction, bias=self.bias)
         return Gate(spec.shape, head, estimator)
+
+    def schedule(self, network: GatedNetwork, progress: float) -> None:
+        sample = partial(logistic_straight_through, temperature=self.temperature)
+        for _, gate in network.gate_modules():
+            gate.estimator = sample if progress < self.noise else self._threshold
 
     # -- what training adds ----------------------------------------------------------------------------------------
 

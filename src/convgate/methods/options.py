@@ -27,6 +27,20 @@ class OptionChecks:
             value = self._number(option)
             self._require(value > above and value >= least, option, f"a finite number{bound}")
 
+    def shares(self, *options: str) -> None:
+        """Numbers in [0, 1]."""
+        for option in options:
+            self._require(0 <= self._number(option) <= 1, option, "a number in [0, 1]")
+
+    def shares_by_name(self, option: str) -> None:
+        """A mapping from names to numbers in [0, 1]."""
+        value = getattr(self._method, option)
+        valid = isinstance(value, Mapping) and all(
+            isinstance(k, str) and isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v <= 1
+            for k, v in value.items()
+        )
+        self._require(valid, option, "a mapping from names to numbers in [0, 1]")
+
     def sizes(self, *options: str, least: int = 1) -> None:
         """Whole numbers of at least `least`."""
         for option in options:

@@ -6,6 +6,7 @@ from convgate.models.cifar_vgg import CifarVGG16
 from convgate.models.create import OWN, ModelSpec, create, identify
 from convgate.models.densenet_bc import DenseNetBC
 from convgate.models.preact_resnet import PreActResNet
+from convgate.models.pretrained import pretrained
 from convgate.models.shake_shake import ShakeShake
 from convgate.models.widen import count_parameters, widened
 
@@ -21,5 +22,6 @@ __all__ = [
     "count_parameters",
     "create",
     "identify",
+    "pretrained",
     "widened",
 ]

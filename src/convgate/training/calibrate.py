@@ -1,6 +1,6 @@
 """Calibration: shift the gates' logits until the mean cost in evaluation is a given budget."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -39,6 +39,7 @@ def calibrate(
     *,
     tolerance: float = 5e-3,
     max_passes: int = 60,
+    on_pass: Callable[[int, float], None] = lambda number, share: None,
 ) -> Calibration:
     """Shift all gate logits by one amount so that the mean evaluation MACs over `batches` are `macs` of the dense MACs.
 
@@ -52,6 +53,7 @@ def calibrate(
         macs: target share of the dense MACs, gates included, in (0, 1].
         tolerance: the largest relative distance from the target that counts as hit; the search stops at a fifth of it.
         max_passes: how often the images may be run.
+        on_pass: is told of each pass: its number, from 1, and the share of the dense MACs that it came to.
 
     Raises:
         InputError: a budget outside (0, 1], no images, or images that are not finite.
@@ -66,7 +68,7 @@ def calibrate(
     if max_passes < 1 or tolerance < 0:
         raise InputError(f"calibrate(max_passes={max_passes}, tolerance={tolerance}): at least 1 pass, tolerance 0")
     _check_reachable(network, float(macs))
-    search = _Search(network, images, float(macs), tolerance, max_passes)
+    search = _Search(network, images, float(macs), tolerance, max_passes, on_pass)
     with evaluating(network):
         try:
             shift = search.run()
@@ -84,10 +86,17 @@ class _Search:
     """Looks for shifts of the gates' offsets; each probe is a pass over the images. Keeps the best."""
 
     def __init__(
-        self, network: GatedNetwork, images: Sequence[Tensor], macs: float, tolerance: float, max_passes: int
+        self,
+        network: GatedNetwork,
+        images: Sequence[Tensor],
+        macs: float,
+        tolerance: float,
+        max_passes: int,
+        on_pass: Callable[[int, float], None],
     ) -> None:
         self.network, self.images = network, images
         self.macs, self.tolerance, self.max_passes = macs, tolerance, max_passes
+        self.on_pass = on_pass
         self.gates = [gate for _, gate in network.gate_modules()]
         self.before = [gate.offset.clone() for gate in self.gates]
         self.units = sum(offset.numel() for offset in self.before)
@@ -172,6 +181,7 @@ class _Search:
         self._set(offsets)
         self.passes += 1
         ratio = self._mean_ratio()
+        self.on_pass(self.passes, ratio)
         if abs(ratio - self.macs) < abs(self.reached - self.macs):
             self.shift, self.reached, self.best = shift, ratio, offsets
         if abs(self.reached - self.macs) <= self.tolerance * self.macs / 5:

@@ -1,6 +1,7 @@
 """Run one training stage with Lightning: checkpoints, exact resume, logs, progress, several processes."""
 
 import logging
+import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from convgate.training.distil import Teacher
 from convgate.training.module import TrainingModule
 from convgate.training.recipe import Hardware, Recipe, Stage
 
-__all__ = ["evaluation_device", "fit", "lightning_precision"]
+__all__ = ["evaluation_device", "fit", "lightning_precision", "training_steps"]
 
 _CHECKPOINT = "last.ckpt"
 
@@ -36,29 +37,17 @@ def fit(
     *,
     method: Method | None = None,
     teacher: Teacher | None = None,
+    hold_gates: bool = False,
     say: Callable[[str], None] = lambda line: None,
     progress_bar: bool = True,
 ) -> L.Trainer:
     """Train `network` in place for one stage; `folder` gets checkpoint, epochs.csv and TensorBoard logs.
 
-    Continues from the checkpoint in `folder` if there is one. Returns Lightning's trainer, whose `is_global_zero`
-    tells the one process that should go on to write results.
+    Continues from the checkpoint in `folder` if there is one; see `TrainingModule` for the other arguments. Returns
+    Lightning's trainer, whose `is_global_zero` tells the one process that should go on to write results.
     """
     hardware = recipe.hardware
-    if hardware.channels_last:
-        network.to(memory_format=torch.channels_last)
-    if hardware.compile:
-        network.compile()
-    module = TrainingModule(
-        network,
-        stage,
-        splits.train,
-        recipe.augmentation,
-        seed=recipe.seed,
-        method=method,
-        teacher=teacher,
-        channels_last=hardware.channels_last,
-    )
+    module = _module(network, stage, splits, recipe, method, teacher, hold_gates)
     keep = ModelCheckpoint(folder, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
     callbacks: list[Callback] = [keep, History(folder / "epochs.csv", say)]
     if progress_bar:
@@ -96,6 +85,66 @@ def fit(
     return trainer
 
 
+def training_steps(
+    network: nn.Module,
+    stage: Stage,
+    splits: Splits,
+    recipe: Recipe,
+    *,
+    limit: int,
+    callbacks: list[Callback],
+    method: Method | None = None,
+    teacher: Teacher | None = None,
+    hold_gates: bool = False,
+) -> None:
+    """Train `network` in place for `limit` steps of a stage, in one process, and leave no files; see `fit`."""
+    module = _module(network, stage, splits, recipe, method, teacher, hold_gates)
+    with _quiet(), _explained():
+        trainer = L.Trainer(
+            max_epochs=-1,
+            max_steps=limit,
+            accelerator=recipe.hardware.accelerator,
+            devices=1,
+            precision=lightning_precision(recipe.hardware),
+            callbacks=callbacks,
+            logger=False,
+            enable_checkpointing=False,
+            use_distributed_sampler=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(module, Batches(splits.train, stage.batch_size, seed=recipe.seed, shuffle=True, drop_last=True))
+
+
+def _module(
+    network: nn.Module,
+    stage: Stage,
+    splits: Splits,
+    recipe: Recipe,
+    method: Method | None,
+    teacher: Teacher | None,
+    hold_gates: bool,
+) -> TrainingModule:
+    """The module that trains the network, which is brought into the form that the recipe's hardware asks for."""
+    hardware = recipe.hardware
+    network.train()  # Lightning leaves the modes as they are, and what comes from a file is in evaluation mode
+    if hardware.channels_last:
+        network.to(memory_format=torch.channels_last)
+    if hardware.compile:
+        network.compile()
+    return TrainingModule(
+        network,
+        stage,
+        splits.train,
+        recipe.augmentation,
+        seed=recipe.seed,
+        method=method,
+        teacher=teacher,
+        hold_gates=hold_gates,
+        channels_last=hardware.channels_last,
+    )
+
+
 def lightning_precision(hardware: Hardware) -> Any:
     """Lightning's name for the precision that a recipe asks for."""
     if hardware.precision == "auto":
@@ -126,11 +175,20 @@ class _ProgressBar(RichProgressBar):
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Turn what Lightning says of settings that it cannot use into an error of ours."""
+    """Turn what Lightning says of settings that it cannot use into an error of ours, and Ctrl-C into what it was.
+
+    Lightning meets a KeyboardInterrupt by exiting, and by ignoring any later one.
+    """
+    handler = signal.getsignal(signal.SIGINT)
     try:
         yield
     except MisconfigurationException as error:
         raise RecipeError(f"hardware: {error}") from error
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, handler)
+            raise KeyboardInterrupt from error
+        raise
 
 
 @contextmanager
@@ -143,6 +201,8 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*have no `val_dataloader`.*")
+            warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode.*")
             warnings.filterwarnings("ignore", message="The number of training batches .*")
             warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty.*")
             yield

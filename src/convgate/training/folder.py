@@ -3,20 +3,24 @@
 import json
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 from convgate.errors import RecipeError
 from convgate.files import write_text
+from convgate.training.origin import Origin
 from convgate.training.recipe import Recipe, dump_recipe
 
 __all__ = ["RunFolder"]
 
-_RECIPE, _TIMING = "recipe.yaml", "timing.json"
-_FOLDERS = ("dense", "gated")
+_RECIPE, _ORIGIN, _TIMING = "recipe.yaml", "origin.json", "timing.json"
+_FOLDERS = ("dense", "gated", "finish")
 _FILES = (
+    _ORIGIN,
     _TIMING,
     "dense.safetensors",
     "gated.safetensors",
+    "finished.safetensors",
     "network.safetensors",
     "metrics.json",
     "report.html",
@@ -38,15 +42,22 @@ class RunFolder:
         path = self / _RECIPE
         return path.is_file() and path.read_text(encoding="utf-8") != dump_recipe(recipe)
 
-    def claim(self, recipe: Recipe) -> None:
-        """Make the folder this recipe's. Raises `RecipeError` if it is another's."""
+    def claim(self, recipe: Recipe, origin: Origin | None = None) -> None:
+        """Make the folder this recipe's, and note where it comes from. Raises `RecipeError` if it is another's."""
         if self.holds_other_run(recipe):
             raise RecipeError(
                 f"{self.path} holds a run of another recipe ({self / _RECIPE} differs from the one given); choose "
                 "another folder, or delete that one"
             )
+        if origin is not None and not (self / _ORIGIN).is_file():
+            write_text(self / _ORIGIN, json.dumps(asdict(origin), indent=2) + "\n")
         if not (self / _RECIPE).is_file():
             write_text(self / _RECIPE, dump_recipe(recipe))
+
+    def origin(self) -> Origin | None:
+        """Where the run that is here comes from, if that was noted."""
+        path = self / _ORIGIN
+        return Origin.from_data(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
     def discard(self) -> None:
         """Delete what a run wrote, and nothing else; does nothing in the later ones of several processes.

@@ -30,11 +30,12 @@ class TrainingModule(L.LightningModule):
     Args:
         network: what is trained; with a `method`, a `GatedNetwork`.
         stage: optimiser, schedule, length.
-        images: the training set, for its channel statistics.
+        images: the training set, for its channel statistics, and for what of an image a network sees.
         augmentation: of training batches.
         seed: see above.
         method: whose penalty is added to the cross-entropy.
         teacher: whose predictions the network learns to match, too.
+        hold_gates: the gates stay as they are, and decide as in evaluation.
         channels_last: keep images as NHWC in memory.
 
     """
@@ -49,16 +50,20 @@ class TrainingModule(L.LightningModule):
         seed: int = 0,
         method: Method | None = None,
         teacher: Teacher | None = None,
+        hold_gates: bool = False,
         channels_last: bool = True,
     ) -> None:
         super().__init__()
         self.network = network
         self.stage = stage
-        self.statistics = images.mean, images.std
+        self.images = images
         self.augmentation = augmentation
         self.seed = seed
         self.method = method
         self.teacher = teacher
+        self.held = _deciding_parts(network) if hold_gates else []
+        for part in self.held:
+            part.requires_grad_(False)
         self.sums: dict[str, Tensor | float] = {}
         self.steps = 0
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -70,7 +75,7 @@ class TrainingModule(L.LightningModule):
         seed = self._seed_of_step(index)
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
-        x = self._prepare(self.augmentation(images, generator))
+        x = self._prepare(self.augmentation(images, generator, self.images.view))
         logits, terms = self._forward(x)
         if self.teacher is not None:
             terms["distillation"] = self.teacher.term(x, logits)
@@ -83,6 +88,15 @@ class TrainingModule(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         self.sums, self.steps = {}, 0
+        for part in self.held:
+            part.eval()
+        if self.method is not None and isinstance(self.network, GatedNetwork):
+            self.method.schedule(self.network, self.progress)
+
+    @property
+    def progress(self) -> float:
+        """The share of the stage that is done, in [0, 1)."""
+        return self.current_epoch / self.stage.epochs
 
     def on_train_batch_end(self, *_: Any) -> None:
         # Once an epoch: logging each step costs a twentieth of a small network's step. Not in on_train_epoch_end,
@@ -97,7 +111,7 @@ class TrainingModule(L.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         images, labels = batch
-        x = self._prepare(images)
+        x = self._prepare(self.images.seen(images))
         recorded = {}
         if isinstance(self.network, GatedNetwork):
             logits, decisions = self.network.decide(x)
@@ -118,17 +132,24 @@ class TrainingModule(L.LightningModule):
 
     def _forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits, and the penalty's terms together with the share of the dense MACs that was spent."""
-        if self.method is None or not isinstance(self.network, GatedNetwork):
+        if not isinstance(self.network, GatedNetwork):
             return self.network(x), {}
         logits, decisions = self.network.decide(x)
-        progress = self.current_epoch / self.stage.epochs
-        terms = self.method.penalty(decisions, self.network.ledger, progress)
-        terms |= self.method.regularise(self.network.gate_modules())
+        terms: dict[str, Tensor] = {}
+        if self.method is not None:
+            terms |= self.method.penalty(decisions, self.network.ledger, self.progress)
+            terms |= self.method.regularise(self.network.gate_modules())
         terms["macs_ratio"] = self.network.cost(decisions.detach()).ratio.mean()
         return logits, terms
 
     def _prepare(self, images: Tensor) -> Tensor:
-        return normalise(images, *self.statistics, memory_format=self.memory_format)
+        return normalise(images, self.images.mean, self.images.std, memory_format=self.memory_format)
 
     def _seed_of_step(self, index: int) -> int:
         return random.Random(f"{self.seed} {self.current_epoch} {index} {self.global_rank}").getrandbits(63)
+
+
+def _deciding_parts(network: nn.Module) -> list[nn.Module]:
+    if not isinstance(network, GatedNetwork):
+        return []
+    return [*(gate for _, gate in network.gate_modules()), *([network.trunk] if network.trunk else [])]

@@ -13,18 +13,22 @@ __all__ = ["learning_rate_factor", "make_optimiser"]
 
 
 def make_optimiser(network: nn.Module, stage: Stage) -> torch.optim.SGD:
-    """SGD with Nesterov momentum; gates are not decayed (source: DGNet's code)."""
+    """SGD with momentum; gates are not decayed (source: DGNet's code), vectors if the stage says so."""
     gates = list(network.gate_parameters()) if isinstance(network, GatedNetwork) else []
     held = {id(p) for p in gates}
     others = [p for p in network.parameters() if id(p) not in held]
-    groups: list[dict[str, Any]] = [{"params": others}]
+    decayed = [p for p in others if stage.decay_vectors or p.dim() > 1]
+    kept = {id(p) for p in decayed}
+    groups: list[dict[str, Any]] = [{"params": decayed}]
+    if spared := [p for p in others if id(p) not in kept]:
+        groups.append({"params": spared, "weight_decay": 0.0})
     if gates:
-        groups.append({"params": gates, "weight_decay": 0.0})
+        groups.append({"params": gates, "weight_decay": 0.0, "lr": stage.lr * stage.gate_lr})
     return torch.optim.SGD(
         groups,
         stage.lr,
         momentum=stage.momentum,
-        nesterov=stage.momentum > 0,
+        nesterov=stage.nesterov and stage.momentum > 0,
         weight_decay=stage.weight_decay,
         fused=all(p.device.type in ("cpu", "cuda") for p in network.parameters()),
     )

@@ -1,11 +1,10 @@
-"""A whole training run from a recipe: dense training, gating, gated training, calibration, evaluation.
+"""A whole training run from a recipe: dense training, gating, gated training, calibration, finish, evaluation.
 
 Each training stage leaves a file behind when it is complete, and is skipped if the file is there: a run that was
 interrupted is continued by starting it again. Calibration and evaluation take seconds and are done each time.
 """
 
 import json
-import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,30 +12,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from convgate import checkpoint
-from convgate.analysis import Evaluation, evaluate
-from convgate.analysis.latency import latency
-from convgate.data import Batches, ImageSet, Splits, normalise
+from convgate.analysis import Evaluation
+from convgate.data import Batches, Splits
 from convgate.data import load as load_data
-from convgate.errors import LoweringError, RecipeError
 from convgate.files import replacing, write_text
 from convgate.graph import GatedNetwork, gate
-from convgate.graph.modes import evaluating
 from convgate.methods import Method
 from convgate.methods import create as create_method
-from convgate.models import create as create_model
 from convgate.training.calibrate import calibrate
-from convgate.training.distil import Teacher
 from convgate.training.fit import evaluation_device, fit
 from convgate.training.folder import RunFolder
-from convgate.training.recipe import ModelChoice, Recipe
-from convgate.weights import load_weights
+from convgate.training.measure import EVALUATION_BATCH, figures, on_images, time_on_engine, where
+from convgate.training.origin import Origin
+from convgate.training.parts import build_model, build_teacher, check_classifies, preparation, teaching
+from convgate.training.recipe import Recipe, Stage
+from convgate.weights import read_tensors
 
 __all__ = ["Run", "run"]
-
-_EVALUATION_BATCH = 250
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,18 +51,20 @@ def run(
     recipe: Recipe,
     folder: str | Path,
     *,
+    origin: Origin | None = None,
     say: Callable[[str], None] = lambda line: None,
     progress_bar: bool = True,
 ) -> Run | None:
     """Carry out `recipe` in `folder`, or finish what an interrupted run left there.
 
-    Writes recipe.yaml, dense.safetensors (state dict), gated.safetensors (trained), network.safetensors (calibrated;
-    see `convgate.load`), metrics.json, and per stage a folder with epochs.csv, a checkpoint and TensorBoard logs.
-    Returns None in all but the first of several processes.
+    Writes recipe.yaml, origin.json, dense.safetensors (state dict), gated.safetensors (trained), finished.safetensors
+    (if the recipe has a finish), network.safetensors (calibrated; see `convgate.load`), metrics.json, and per stage a
+    folder with epochs.csv, a checkpoint and TensorBoard logs. Returns None in all but the first of several processes.
 
     Args:
         recipe: what to do.
         folder: where; made if need be. One that holds another recipe's run is refused.
+        origin: where the recipe comes from; noted in the folder.
         say: takes one line of news at a time.
         progress_bar: show Lightning's.
 
@@ -77,171 +74,130 @@ def run(
 
     """
     home = RunFolder(folder)
-    home.claim(recipe)
+    home.claim(recipe, origin)
+    if recipe.hardware.threads:
+        torch.set_num_threads(recipe.hardware.threads)
     splits = load_data(recipe.data.name, **recipe.data.options)
     method = create_method(recipe.method.name, recipe.method.options)
     torch.manual_seed(recipe.seed)
-    dense = _create(recipe.model)
-    outputs = _check_classifies(dense, splits, "model")
-    teacher = _other_teacher(recipe, splits, outputs)
-    settings = {"say": say, "progress_bar": progress_bar}
-    first = _train_dense(dense, recipe, splits, home, settings)
+    dense = build_model(recipe.model)
+    outputs = check_classifies(dense, splits, "model")
+    teacher = build_teacher(recipe, splits, outputs)
+    work = _Work(recipe, splits, home, method, dense, teacher or dense, say, progress_bar)
+    first = work.train_dense()
     # As it would be loaded from its file: in another memory format sums are rounded otherwise, and a run that was
     # interrupted would end elsewhere.
     dense.to(memory_format=torch.contiguous_format)
-    network = _train_gated(dense, method, teacher or dense, recipe, splits, home, settings)
-    if network is None or not first:
+    network, first = work.train_gated(first)
+    if recipe.finish.epochs:
+        network, first = work.finish(network, first)
+    if not first:
         return None
     started = time.monotonic()
     device = evaluation_device(recipe.hardware)
     dense, network = dense.to(device), network.to(device)
     _calibrate(network, recipe, splits, say)
     checkpoint.save(network, home / "network.safetensors")
-    say("evaluating on the test images")
-    dense_evaluation = evaluate(dense, _batches(splits.test), prepare=_prepare(splits.test))
-    evaluation = evaluate(network, _batches(splits.test), prepare=_prepare(splits.test))
+    say(f"evaluating the dense network on {len(splits.test):,} test images")
+    dense_evaluation = on_images(dense, splits.test)
+    say("evaluating the gated network")
+    evaluations = dense_evaluation, on_images(network, splits.test)
     home.add_seconds("calibration and evaluation", time.monotonic() - started)
-    metrics = _metrics(recipe, dense_evaluation, evaluation, home.seconds())
-    metrics |= _latency(dense, network, splits.test, say)
+    metrics = {
+        **figures(*evaluations),
+        "budget": recipe.budget,
+        "seed": recipe.seed,
+        "seconds": home.seconds(),
+        **where(),
+        **time_on_engine(dense, network, splits.test, recipe.hardware.threads, say),
+    }
     write_text(home / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    return Run(home, recipe, splits, network, dense_evaluation, evaluation, metrics)
+    return Run(home, recipe, splits, network, *evaluations, metrics)
 
 
-def _latency(dense: nn.Module, network: GatedNetwork, images: ImageSet, say: Callable[[str], None]) -> dict[str, Any]:
-    """{"latency": ..} on the engine, or nothing where it has no form for an operation of the model."""
-    say("timing both networks on the engine")
-    some = images.take(min(64, len(images)), 0)
-    try:
-        return {"latency": latency(dense, network, _prepare(images)(some.images))}
-    except LoweringError as error:
-        say(f"not timed: {error}")
-        return {}
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """The training stages of a run. Each leaves a file, and is skipped if the file is there."""
 
+    recipe: Recipe
+    splits: Splits
+    folder: RunFolder
+    method: Method
+    dense: nn.Module
+    teacher: nn.Module
+    say: Callable[[str], None]
+    progress_bar: bool
 
-def _create(choice: ModelChoice) -> nn.Module:
-    model = create_model(choice.name, **choice.options)
-    if choice.weights:
-        load_weights(model, choice.weights, choice.rename)
-    return model
+    def train_dense(self) -> bool:
+        """Train the ungated model in place, or load what an earlier run made of it. Is this the first process?"""
+        from safetensors.torch import load_file, save_file
 
+        path, first = self.folder / "dense.safetensors", True
+        if path.is_file():
+            self.dense.load_state_dict(load_file(path))
+            return True
+        started = time.monotonic()
+        if self.recipe.dense.epochs:
+            self.say(f"training the dense network for {self.recipe.dense.epochs} epochs")
+            first = self._fit("dense", self.dense)
+        if first:
+            with replacing(path) as temporary:
+                tensors = {key: value.cpu().contiguous() for key, value in self.dense.state_dict().items()}
+                save_file(tensors, temporary)
+            self.folder.add_seconds("dense training", time.monotonic() - started)
+        return first
 
-def _other_teacher(recipe: Recipe, splits: Splits, outputs: int) -> nn.Module | None:
-    """The recipe's teacher, if it is another network than the dense one."""
-    chosen = recipe.distillation
-    if not chosen.weight or chosen.teacher is None:
-        return None
-    with torch.random.fork_rng(devices=[]):  # what is trained does not depend on the teacher's random weights
-        teacher = _create(chosen.teacher)
-    given = _check_classifies(teacher, splits, "distillation.teacher")
-    if given != outputs:
-        raise RecipeError(
-            f"distillation.teacher returns {given} logits for each image and the model {outputs}; set their "
-            "options.num_classes alike"
-        )
-    return teacher
+    def train_gated(self, first: bool) -> tuple[GatedNetwork, bool]:
+        """(The gated network, trained or as an earlier run left it; is this the first process?)."""
+        path = self.folder / "gated.safetensors"
+        if path.is_file():
+            return checkpoint.load(path, self.dense, self.method), True
+        started = time.monotonic()
+        example = preparation(self.splits.train)(self.splits.train.images[:2])
+        torch.manual_seed(self.recipe.seed + 1)
+        network = gate(self.dense, self.method, example)
+        if self.recipe.method.weights:
+            self.method.load_pretrained(network, read_tensors(self.recipe.method.weights))
+        self.say(network.plan.summary())
+        if self.recipe.gated.epochs:
+            self.say(f"training the gated network for {self.recipe.gated.epochs} epochs")
+            first = self._fit("gated", network, method=self.method, teacher=teaching(self.recipe, self.teacher))
+        return self._saved(network, path, "gated training", started) if first else network, first
 
+    def finish(self, network: GatedNetwork, first: bool) -> tuple[GatedNetwork, bool]:
+        """Calibrate, and train with gates that are held; returns what `train_gated` does."""
+        path = self.folder / "finished.safetensors"
+        if path.is_file():
+            return checkpoint.load(path, self.dense, self.method), True
+        if first:  # the others get its gates when training begins
+            _calibrate(network.to(evaluation_device(self.recipe.hardware)), self.recipe, self.splits, self.say)
+        started = time.monotonic()
+        self.say(f"training for {self.recipe.finish.epochs} epochs with the gates held")
+        first = self._fit("finish", network, teacher=teaching(self.recipe, self.teacher), hold_gates=True)
+        return self._saved(network, path, "finish", started) if first else network, first
 
-def _check_classifies(model: nn.Module, splits: Splits, field: str) -> int:
-    """How many logits the model of the recipe's `field` returns, after a check that there is one for each class."""
-    with torch.no_grad(), evaluating(model):
-        logits = model(_prepare(splits.train)(splits.train.images[:2]))
-    classes = len(splits.train.classes)
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < classes:
-        given = list(logits.shape[1:]) if isinstance(logits, Tensor) else type(logits).__name__
-        raise RecipeError(
-            f"the {field} returns {given} for each image, and the data set has {classes} classes; set "
-            f"{field}.options.num_classes to {classes}"
-        )
-    return logits.shape[1]
+    def _fit(self, name: str, network: nn.Module, **how: Any) -> bool:
+        """Train for one stage of the recipe. Is this the first process?"""
+        stage: Stage = getattr(self.recipe, name)
+        how |= {"say": self.say, "progress_bar": self.progress_bar}
+        return fit(network, stage, self.splits, self.recipe, self.folder / name, **how).is_global_zero
 
-
-def _train_dense(
-    model: nn.Module, recipe: Recipe, splits: Splits, folder: RunFolder, settings: Mapping[str, Any]
-) -> bool:
-    """Train the ungated model in place, or load what an earlier run made of it. Is this the first process?"""
-    from safetensors.torch import load_file, save_file
-
-    path, first = folder / "dense.safetensors", True
-    if path.is_file():
-        model.load_state_dict(load_file(path))
-        return True
-    started = time.monotonic()
-    if recipe.dense.epochs:
-        settings["say"](f"training the dense network for {recipe.dense.epochs} epochs")
-        first = fit(model, recipe.dense, splits, recipe, folder / "dense", **settings).is_global_zero
-    if first:
-        with replacing(path) as temporary:
-            save_file({key: value.cpu().contiguous() for key, value in model.state_dict().items()}, temporary)
-        folder.add_seconds("dense training", time.monotonic() - started)
-    return first
-
-
-def _train_gated(
-    model: nn.Module,
-    method: Method,
-    teacher: nn.Module,
-    recipe: Recipe,
-    splits: Splits,
-    folder: RunFolder,
-    settings: Mapping[str, Any],
-) -> GatedNetwork | None:
-    path = folder / "gated.safetensors"
-    if path.is_file():
-        return checkpoint.load(path, model)
-    started = time.monotonic()
-    example = _prepare(splits.train)(splits.train.images[:2])
-    torch.manual_seed(recipe.seed + 1)
-    network = gate(model, method, example)
-    settings["say"](network.plan.summary())
-    if recipe.gated.epochs:
-        settings["say"](f"training the gated network for {recipe.gated.epochs} epochs")
-        chosen, taught = recipe.distillation, None
-        if chosen.weight:
-            taught = Teacher(teacher, weight=chosen.weight, temperature=chosen.temperature)
-        trainer = fit(
-            network, recipe.gated, splits, recipe, folder / "gated", method=method, teacher=taught, **settings
-        )
-        if not trainer.is_global_zero:
-            return None
-    checkpoint.save(network, path)
-    folder.add_seconds("gated training", time.monotonic() - started)
-    return checkpoint.load(path, model)
+    def _saved(self, network: GatedNetwork, path: Path, step: str, started: float) -> GatedNetwork:
+        """Save a network that is trained; returns it as a later run would load it."""
+        checkpoint.save(network, path)
+        self.folder.add_seconds(step, time.monotonic() - started)
+        return checkpoint.load(path, self.dense, self.method)
 
 
 def _calibrate(network: GatedNetwork, recipe: Recipe, splits: Splits, say: Callable[[str], None]) -> None:
     if recipe.budget is not None:
         say(f"calibrating to {recipe.budget:.1%} of the dense MACs")
         images = splits.train.take(min(recipe.calibration_images, len(splits.train)), recipe.seed)
-        prepare = _prepare(splits.train)
-        batches = [prepare(batch) for batch, _ in _batches(images)]
-        done = calibrate(network, batches, recipe.budget)
+        prepare = preparation(splits.train)
+        batches = [prepare(batch) for batch, _ in Batches(images, EVALUATION_BATCH)]
+
+        def tell(number: int, share: float) -> None:
+            say(f"  pass {number}: {share:.2%}")
+
+        done = calibrate(network, batches, recipe.budget, on_pass=tell)
         say(f"calibrated to {done.reached:.3%} on {done.images} images in {done.passes} passes")
-
-
-def _prepare(images: ImageSet) -> Callable[[Tensor], Tensor]:
-    return lambda batch: normalise(batch, images.mean, images.std)
-
-
-def _batches(images: ImageSet) -> Batches:
-    return Batches(images, _EVALUATION_BATCH)
-
-
-def _metrics(recipe: Recipe, dense: Evaluation, gated: Evaluation, seconds: Mapping[str, float]) -> dict[str, Any]:
-    from convgate import __version__
-
-    spending = gated.spending
-    assert spending is not None
-    return {
-        "dense": {"accuracy": dense.accuracy, "macs": spending.dense},
-        "gated": {
-            "accuracy": gated.accuracy,
-            "macs_ratio": spending.ratio,
-            "macs_percentiles": spending.percentiles,
-        },
-        "budget": recipe.budget,
-        "test_images": len(dense.labels),
-        "seed": recipe.seed,
-        "seconds": dict(seconds),
-        "versions": {"convgate": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
-    }

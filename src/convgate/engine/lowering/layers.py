@@ -181,8 +181,11 @@ def pool_to_grid(draft: Draft, hint: str, x: Symbol, size: Any, *, vector: bool 
     value = draft.value_of(x)
     rows, columns = (size, size) if isinstance(size, int) or size is None else size
     shape = (value.channels, rows or value.height, columns or value.width)
-    out = draft.new(hint, shape)
-    draft.emit(PoolToGrid((x.value,), out.value))
+    if shape == (value.channels, value.height, value.width):  # cells of one position
+        out = x
+    else:
+        out = draft.new(hint, shape)
+        draft.emit(PoolToGrid((x.value,), out.value))
     return Symbol(out.value, shape[:1]) if vector else out
 
 

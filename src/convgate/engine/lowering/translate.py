@@ -14,6 +14,7 @@ from convgate.engine.program import Decide, External, Gate, Pool, Slice
 from convgate.gating import Gate as GateModule
 from convgate.gating.estimators import above_half, decide
 from convgate.graph.insert import GATES, mask_of
+from convgate.graph.plan import TRUNK
 
 __all__ = ["Translation", "translate"]
 
@@ -205,6 +206,8 @@ class _Walker:
             raise Unsupported("it has hooks")
         if isinstance(module, GateModule):
             return self._gate(target.removeprefix(f"{GATES}."), module, args[0])
+        if target == TRUNK:
+            self.name = TRUNK  # its line of the ledger
         if type(module) in MODULES and not kwargs:
             return MODULES[type(module)](self, module, *args)
         return self._look_into(module, args, kwargs)

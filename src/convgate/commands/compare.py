@@ -1,0 +1,41 @@
+"""Put several runs into one table.
+
+Accuracy, MACs, spread, latency, and what schedule was run, of runs that are finished.
+
+Examples:
+  convgate compare runs/a runs/b
+  convgate compare runs/* --csv > runs.csv
+
+"""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from convgate.commands.console import show
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The options of `convgate compare`."""
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of finished runs")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else, to stdout")
+    form.add_argument("--csv", action="store_true", help="print the result as CSV, and nothing else, to stdout")
+
+
+def run(arguments: Namespace) -> None:
+    """Print the table."""
+    import sys
+    from dataclasses import asdict
+
+    from convgate.experiments.compare import comparison
+    from convgate.experiments.record import record_of, to_csv
+
+    records = [record_of(path) for path in arguments.runs]
+    if arguments.csv:
+        sys.stdout.write(to_csv(records))
+    elif arguments.json:
+        show({"runs": [asdict(record) for record in records]})
+    else:
+        show(comparison(records))

@@ -1,0 +1,34 @@
+"""Write the page of results of a folder from its CSV files.
+
+Each row is put beside the paper's number (published.yaml in the folder), with the schedule that was run and the command
+that reproduces it. `--add` first notes finished runs in the folder, one CSV file each.
+
+Examples:
+  convgate results results
+  convgate results results --add runs/a runs/b
+
+"""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from convgate.commands.console import show
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The options of `convgate results`."""
+    parser.add_argument("folder", type=Path, help="the folder of CSV files; gets README.md")
+    parser.add_argument(
+        "--add", type=Path, nargs="+", default=[], metavar="RUN", help="folders of finished runs to note"
+    )
+
+
+def run(arguments: Namespace) -> None:
+    """Note runs, write the page."""
+    from convgate.experiments.page import add, write_page
+
+    written = add(arguments.add, arguments.folder)
+    written.append(write_page(arguments.folder))
+    show(f"written: {', '.join(str(path) for path in written)}")

@@ -1,0 +1,75 @@
+"""Train one recipe at several budgets.
+
+Writes each run's folder, sweep.csv, and pictures of accuracy against MACs and against measured latency, in which the
+points are joined that no other beats. Finished runs are not repeated: the same command continues what was interrupted.
+
+Examples:
+  convgate sweep digits-demo --macs 0.3,0.4,0.5,0.6
+  convgate sweep cifar10-resnet20-dual-50 --macs 0.3,0.5 --data cifar10.npz --weights resnet20.safetensors --minutes 60
+
+"""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from convgate.commands.console import add_json, news, show
+from convgate.commands.train import add_length, shortcuts
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The options of `convgate sweep`."""
+    parser.add_argument("recipe", help="a recipe file, or the name of a shipped recipe")
+    parser.add_argument("--macs", required=True, metavar="SHARES", help="shares of the dense MACs, separated by commas")
+    parser.add_argument("--out", type=Path, help="folder of the runs (default: runs/sweep-RECIPE)")
+    add_length(parser)
+    add_json(parser)
+    parser.set_defaults(takes_overrides=True)
+    parser.usage = (
+        "convgate sweep RECIPE --macs SHARES [--out FOLDER] [--data PATH] [--weights FILE] [--epochs N | --minutes M] "
+        "[--json] [--FIELD VALUE ...]"
+    )
+
+
+def run(arguments: Namespace) -> None:
+    """Train, print the table, write the pictures."""
+    from dataclasses import asdict
+
+    from convgate.experiments.compare import comparison
+    from convgate.experiments.figure import against
+    from convgate.experiments.sweep import sweep
+    from convgate.files import write_text
+
+    folder = arguments.out or Path("runs") / f"sweep-{Path(arguments.recipe).stem}"
+    say, is_terminal = news()
+    records = sweep(
+        arguments.recipe,
+        [*shortcuts(arguments), *arguments.overrides],
+        _shares(arguments.macs),
+        folder,
+        epochs=arguments.epochs,
+        minutes=arguments.minutes,
+        say=say,
+        progress_bar=is_terminal,
+    )
+    written = [folder / "sweep.csv"]
+    for axis in ("MACs", "latency"):
+        drawing = against(records, axis)
+        if drawing is not None:
+            written.append(folder / f"accuracy-{axis.lower()}.svg")
+            write_text(written[-1], drawing.svg)
+    if arguments.json:
+        show({"runs": [asdict(record) for record in records]})
+        return
+    show(comparison(records))
+    show(f"written to {', '.join(str(path) for path in written)}")
+
+
+def _shares(text: str) -> list[float]:
+    from convgate.errors import InputError
+
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--macs {text}: write shares of the dense MACs as 0.3,0.5") from None

@@ -1,0 +1,92 @@
+"""One method's gates with other methods' penalties on top, e.g. batch shaping of dual gating's channel gates."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from convgate.cost import Ledger
+from convgate.errors import InputError
+from convgate.gating import Decisions, Gate
+from convgate.graph.method import Method
+from convgate.graph.network import GatedNetwork
+from convgate.graph.plan import GateSpec, Site
+from convgate.graph.structure import Rejected
+from convgate.graph.trace import Trace
+from convgate.methods.batch_shaping import BatchShaping
+from convgate.methods.dual_gating import DualGating
+
+__all__ = ["Combined"]
+
+
+@dataclass(frozen=True)
+class Combined(Method):
+    """Gates, and what they are trained for, from different methods.
+
+    Where the gates sit and how they decide is `gates`'s; the loss terms are its own and those of `penalties`, terms of
+    one name added up. Both are methods, or what `Method.describe` makes of one: {"name": .., "options": {..}}.
+
+    Args:
+        gates: the method whose gates are used.
+        penalties: the methods whose terms are added.
+
+    """
+
+    gates: Method | Mapping[str, Any] = field(default_factory=DualGating)
+    penalties: Sequence[Method | Mapping[str, Any]] = field(default_factory=lambda: (BatchShaping(),))
+
+    def __post_init__(self) -> None:
+        if isinstance(self.penalties, str | Mapping | Method) or not self.penalties:
+            raise InputError(f"Combined(penalties={self.penalties!r}): penalties is a list of at least one method")
+        object.__setattr__(self, "gates", _method(self.gates))
+        object.__setattr__(self, "penalties", tuple(_method(given) for given in self.penalties))
+
+    @property
+    def parts(self) -> tuple[Method, ...]:
+        """The method whose gates are used, and the others."""
+        return tuple(part for part in (self.gates, *self.penalties) if isinstance(part, Method))
+
+    def sites(self, trace: Trace) -> tuple[list[Site], list[Rejected]]:
+        return self.parts[0].sites(trace)
+
+    def gate(self, spec: GateSpec) -> Gate:
+        return self.parts[0].gate(spec)
+
+    def trunk(self, example: tuple[int, ...]) -> nn.Module | None:
+        return self.parts[0].trunk(example)
+
+    def schedule(self, network: GatedNetwork, progress: float) -> None:
+        self.parts[0].schedule(network, progress)
+
+    def load_pretrained(self, network: GatedNetwork, state: Mapping[str, Tensor]) -> None:
+        self.parts[0].load_pretrained(network, state)
+
+    def penalty(self, decisions: Decisions, ledger: Ledger, progress: float) -> dict[str, Tensor]:
+        return _added(part.penalty(decisions, ledger, progress) for part in self.parts)
+
+    def regularise(self, gates: Iterable[tuple[str, Gate]]) -> dict[str, Tensor]:
+        gates = list(gates)
+        return _added(part.regularise(gates) for part in self.parts)
+
+    def describe(self) -> dict[str, Any]:
+        gates, *penalties = (part.describe() for part in self.parts)
+        return {"name": type(self).__name__, "options": {"gates": gates, "penalties": penalties}}
+
+
+def _added(groups: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    terms: dict[str, Tensor] = {}
+    for group in groups:
+        for name, term in group.items():
+            terms[name] = terms[name] + term if name in terms else term
+    return terms
+
+
+def _method(given: Any) -> Method:
+    if isinstance(given, Method):
+        return given
+    if isinstance(given, Mapping) and isinstance(given.get("name"), str):
+        from convgate.methods import create  # the registry holds this class, too
+
+        return create(given["name"], given.get("options"))
+    raise InputError(f"Combined was given {given!r}; give a method, or its name and options: {{name: .., options: ..}}")

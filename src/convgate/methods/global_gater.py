@@ -1,0 +1,275 @@
+"""Global gater (GaterNet): a second network sees the image and says which filters of the first are used.
+
+Chen, Li, Bengio, Si: You Look Twice: GaterNet for Dynamic Filter Selection in CNNs, CVPR 2019. What the method is:
+
+- f = E(x), a CNN without its output layer (ResNet-20 for CIFAR, ResNet-18 for ImageNet); g' = FC2(relu(bn(FC1(f)))),
+  with a bottleneck between (8 for CIFAR, 256 for ImageNet); one logit per gated filter.
+- Training uses Improved SemHash (see `convgate.gating.improved_semhash`): noise N(0, 1), and one coin per image that
+  says whether all gates of the image are binary or soft. Evaluation: open where g' > 0, without noise.
+- A closed filter's output map is zero: after the norm, before a residual sum. Gated are the last convolution of each
+  branch of a residual unit; in DenseNets each layer's output but the first layer's of each block; in Inception networks
+  the maps of each concatenation.
+- Loss term: lambda * (sum of the gates) / c, c the number of gates. The gater reads the image alone, so no gradient of
+  this term reaches the backbone.
+- DenseNet, Shake-Shake, Inception: dropout of the gates, from 0 to 0.05 in the course of training.
+- Both networks are trained on the task first, separately, then jointly. In recipes: train the gater's network as a
+  model (`gated.epochs: 0` leaves its weights in dense.safetensors), then name that file in `method.weights` of the
+  recipe that trains the backbone, densely and then gated. In Python: give the trained gater without its output layer,
+  or call `load_gater_weights`.
+
+What the paper leaves open, and differences from it:
+
+- lambda is published nowhere; ours is 0.1, chosen by nothing but size: the term is at most lambda.
+- `norm=False` leaves the batch norm of the bottleneck out, as the released evaluation code does; then the parameter
+  counts are those of the paper's table.
+- The paper's text gives ResNet-152 a bottleneck of 1024; its table has the parameters of 256.
+- Evaluation opens a gate at a logit of 0 (the paper says above 0, the code, by its threshold, above -0.00003).
+- FC2 is a layer per gated map, which share the bottleneck: the same weights, cut up.
+- Dropped gates are not made up for by scaling the others, so that masks stay in [0, 1]. It is off unless asked for:
+  `dropout=0.05`.
+- Networks with neither residual units, dense layers nor concatenations: features that only convolutions read.
+- A concatenation is gated part by part. Parts that are no convolution's end (pooled maps) have gates that save nothing;
+  a part that is read elsewhere as well has none, nor has a unit whose last layer is no convolution.
+- Training recipes put no weight decay on the gater, as on no gate; the paper does not say.
+- The gater's MACs are counted for each image; on small backbones they exceed what the gates can save.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convgate.cost import Ledger
+from convgate.errors import CheckpointError, InputError, PlanError
+from convgate.gating import Decisions, Gate, LinearHead, improved_semhash
+from convgate.graph import GatedNetwork
+from convgate.graph.joins import Join, concatenations, dense_layers, residual_units
+from convgate.graph.method import Method
+from convgate.graph.modes import evaluating
+from convgate.graph.plan import TRUNK, GateSpec, MaskSpec, Site
+from convgate.graph.structure import Rejected, features
+from convgate.graph.trace import Trace
+from convgate.methods.channel_sites import outside_branches
+from convgate.methods.options import OptionChecks
+from convgate.models import create as create_model
+from convgate.weights import misfit
+
+__all__ = ["Gater", "GlobalGater", "load_gater_weights"]
+
+_SMALL = 64
+# Images up to this height get what the paper uses for CIFAR, larger ones what it uses for ImageNet.
+
+
+@dataclass(frozen=True)
+class GlobalGater(Method):
+    """A global gater network (GaterNet, CVPR 2019).
+
+    Args:
+        gater: the network that sees the image: a name for `convgate.models.create`, or {"name": .., "options": {..}}
+            for it, whose output layer is removed; or a module, images -> features [N, F], which is copied with its
+            weights; or None for cifar_resnet20 (images of at most 64 pixels) or resnet18.
+        bottleneck: units between the gater's features and the gates; None for 8 (images of at most 64 pixels) or 256.
+        norm: a batch norm after the bottleneck's linear layer (the paper's text; the released code has none).
+        sparsity_weight: lambda.
+        dropout: the share of gates dropped at the end of training; it rises from 0 in proportion to progress.
+        bias: initial bias of the logits.
+
+    """
+
+    gater: str | Mapping[str, Any] | nn.Module | None = None
+    bottleneck: int | None = None
+    norm: bool = True
+    sparsity_weight: float = 0.1
+    dropout: float = 0.0
+    bias: float = 0.0
+
+    def __post_init__(self) -> None:
+        check = OptionChecks(self)
+        if not isinstance(self.gater, str | nn.Module | None) and not _names_a_model(self.gater):
+            raise InputError(
+                f"GlobalGater(gater={self.gater!r}): gater is a model's name, its name and options, or a module. A "
+                "checkpoint does not hold the code of a module of your own: convgate.load(path, "
+                "method=GlobalGater(gater=...))"
+            )
+        if self.bottleneck is not None:
+            check.sizes("bottleneck")
+        check.flags("norm")
+        check.numbers("sparsity_weight", least=0.0)
+        check.shares("dropout")
+        check.numbers("bias")
+
+    # -- where the gates sit ---------------------------------------------------------------------------------------
+
+    def sites(self, trace: Trace) -> tuple[list[Site], list[Rejected]]:
+        joins, skipped = residual_units(trace)
+        what = "the last of a residual branch"
+        if not joins:
+            joins, what = dense_layers(trace), "a later layer of a dense block"
+        if not joins:
+            joins, what = concatenations(trace), "the end of a map that is concatenated"
+        if not joins:
+            joins, rejected = _plain(trace)
+            return [self._site(trace, join) for join in joins], [*skipped, *rejected]
+        gated = {conv for join in joins for conv in join.convs}
+        others = [str(n.target) for n in trace.evaluation.nodes if trace.convolution(n) and n.name not in gated]
+        skipped.extend(Rejected(target, f"is not {what}") for target in dict.fromkeys(others))
+        return [self._site(trace, join) for join in joins], skipped
+
+    def _site(self, trace: Trace, join: Join) -> Site:
+        gates, masks = [], []
+        for node, conv in zip(join.maps, join.convs, strict=True):
+            target = str(trace.node(conv or node).target)
+            name = target if trace.node(conv or node).op == "call_module" else node
+            channels = trace.shapes[node][1]
+            gate = GateSpec(f"{name}.channel", "channel", TRUNK, self._width(trace.example), (1, 1), (channels, 1, 1))
+            gates.append(gate)
+            masks.append(MaskSpec(gate.name, node))
+        convs = tuple(conv for conv in join.convs if conv)
+        return Site(join.name, convs, trace.shapes[join.join], tuple(gates), tuple(masks))
+
+    # -- how they decide -------------------------------------------------------------------------------------------
+
+    def trunk(self, example: tuple[int, ...]) -> nn.Module:
+        """The gater without the last layer, which is cut up among the gates."""
+        if isinstance(self.gater, nn.Module):
+            network = copy.deepcopy(self.gater).to(torch.get_default_device())
+        elif isinstance(self.gater, Mapping):
+            network = _without_output(create_model(self.gater["name"], **self.gater.get("options", {})))
+        else:
+            network = _without_output(create_model(self.gater or _default(example)))
+        return Gater(network, _features(network, example), self._width(example), norm=self.norm)
+
+    def gate(self, spec: GateSpec) -> Gate:
+        return Gate(spec.shape, LinearHead(spec.channels, spec.units, bias=self.bias), improved_semhash)
+
+    def _width(self, example: tuple[int, ...]) -> int:
+        return self.bottleneck or (8 if example[2] <= _SMALL else 256)
+
+    # -- what training adds ----------------------------------------------------------------------------------------
+
+    def penalty(self, decisions: Decisions, ledger: Ledger, progress: float) -> dict[str, Tensor]:
+        gates = torch.cat([decision.mask.flatten(1) for decision in decisions.values()], 1)
+        return {"sparsity": self.sparsity_weight * gates.mean()}
+
+    def schedule(self, network: GatedNetwork, progress: float) -> None:
+        assert isinstance(network.trunk, Gater)
+        network.trunk.dropout.fill_(self.dropout * progress)
+
+    def load_pretrained(self, network: GatedNetwork, state: Mapping[str, Tensor]) -> None:
+        load_gater_weights(network, state)
+
+    def describe(self) -> dict[str, Any]:
+        options = {field.name: getattr(self, field.name) for field in fields(self)}
+        if isinstance(self.gater, nn.Module):
+            options["gater"] = {"class": type(self.gater).__name__}
+        return {"name": type(self).__name__, "options": options}
+
+
+class Gater(nn.Module):
+    """The gater up to its bottleneck. Images [N, C, H, W] -> (features [N, bottleneck], what the gates share).
+
+    What they share in training: for each image whether its gates are binary (bool [N]), and the rate of dropout.
+
+    Args:
+        network: images -> [N, features].
+        features: how many.
+        bottleneck: units of FC1.
+        norm: a batch norm after it.
+
+    """
+
+    dropout: Tensor
+
+    def __init__(self, network: nn.Module, features: int, bottleneck: int, *, norm: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.reduce = nn.Linear(features, bottleneck)
+        nn.init.zeros_(self.reduce.bias)
+        self.norm = nn.BatchNorm1d(bottleneck) if norm else nn.Identity()
+        # Not saved: `GlobalGater.schedule` sets it before each epoch.
+        self.register_buffer("dropout", torch.zeros(()), persistent=False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        if self.training and len(images) < 2:
+            raise InputError(
+                "a gated network in training mode was given one image, and its gater normalises over the batch; give "
+                "at least 2 images, or call .eval() first"
+            )
+        features = F.relu(self.norm(self.reduce(self.network(images).flatten(1))))
+        if not self.training:
+            return features, ()
+        return features, (torch.rand(len(images), device=images.device) < 0.5, self.dropout)
+
+
+def load_gater_weights(network: GatedNetwork, state: Mapping[str, Tensor]) -> None:
+    """Load a gater that was trained on the task alone into a network gated with `GlobalGater`, in place.
+
+    `state` is the state dict of the gater's network; its output layer is left out. Raises `CheckpointError` when the
+    keys or shapes do not fit.
+    """
+    trunk = network.trunk
+    if not isinstance(trunk, Gater):
+        raise InputError(f"the network was gated with {network.plan.method['name']}, which has no gater")
+    expected = trunk.network.state_dict()
+    used = {key: tensor for key, tensor in state.items() if key in expected}
+    left_over = sorted({key.rpartition(".")[0] for key in state.keys() - expected.keys()})
+    problem = misfit(expected, used, optional=lambda key: key.endswith("num_batches_tracked"))
+    if problem or len(left_over) > 1:
+        raise CheckpointError(
+            f"these weights do not fit the gater ({problem or 'unknown: ' + ', '.join(left_over)}); give those of the "
+            "same network, with or without its output layer"
+        )
+    trunk.network.load_state_dict(used, strict=False)
+
+
+def _names_a_model(given: Any) -> bool:
+    return (
+        isinstance(given, Mapping)
+        and given.keys() <= {"name", "options"}
+        and isinstance(given.get("name"), str)
+        and isinstance(given.get("options", {}), Mapping)
+    )
+
+
+def _default(example: tuple[int, ...]) -> str:
+    return "cifar_resnet20" if example[2] <= _SMALL else "resnet18"
+
+
+def _without_output(model: nn.Module) -> nn.Module:
+    """The model with an identity in the place of its last linear layer."""
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise InputError(f"the gater {type(model).__name__} has no linear output layer to remove; give a module")
+    model.set_submodule(linear[-1], nn.Identity())
+    return model
+
+
+def _features(network: nn.Module, example: tuple[int, ...]) -> int:
+    """How many features the gater's network makes of an image."""
+    parameter = next(network.parameters())
+    images = torch.zeros(1, *example[1:], device=parameter.device, dtype=parameter.dtype)
+    try:
+        with torch.no_grad(), evaluating(network):
+            features = network(images)
+    except Exception as error:
+        raise PlanError(
+            f"the gater {type(network).__name__} fails on images of shape {list(example[1:])}, which the model takes: "
+            f"{error}; give another gater"
+        ) from error
+    if not isinstance(features, Tensor) or features.dim() < 2 or features[0].numel() != features.shape[1]:
+        shape = list(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise PlanError(
+            f"the gater {type(network).__name__} returns {shape} for an image; it must return [1, features]"
+        )
+    return features.shape[1]
+
+
+def _plain(trace: Trace) -> tuple[list[Join], list[Rejected]]:
+    """Features that only convolutions read, for networks in which nothing is joined."""
+    found, rejected = features(trace)
+    chosen, left = outside_branches(trace, found, frozenset(), everywhere=True)
+    return [Join(f.name, f.end, (f.end,), (f.convs[-1],)) for f in chosen], [*rejected, *left]

@@ -1,0 +1,109 @@
+"""Layer skipping (ConvNet-AIG): each residual branch is computed as a whole or not at all.
+
+Veit, Belongie: Convolutional Networks with Adaptive Inference Graphs, ECCV 2018. What the method is, by its code:
+
+- Gate of a branch with input x: logits = fc2(relu(bn(fc1(gap(x))))), 16 hidden units, two classes (closed, open).
+- Training draws the class with Gumbel noise and passes it the gradient of the softmax; evaluation here takes the
+  likelier class, without noise.
+- The branch's output is multiplied by the decision; a closed branch is not computed.
+- Loss term: weight * mean over gates of (t_l - mean openness of gate l over the batch)^2; the weight is 2 for CIFAR and
+  1 for ImageNet, and t_l may differ from gate to gate.
+- Gates start open with probability 0.87: the code's biases are 0.1 and 2, its weights of fc2 N(0, 0.001).
+
+Differences from the paper and its code:
+
+- One logit, the difference of the two: the difference of two Gumbel variables is logistic, the softmax of two classes
+  is the sigmoid, so decisions and gradients have the same distribution. Its bias is 2 - 0.1 = 1.9, its weights
+  N(0, sqrt(2) * 0.001).
+- The temperature is 1 unless given.
+- Evaluation is noise-free; the code samples there too.
+- Any CNN with residual branches. All of them have a gate; where the paper keeps one open its target is 1 (`targets`).
+- The gate is a spatial one with a single tile: what masks skip, the ledger and the engine then hold for it unchanged.
+  Linear layers inside a branch are computed and counted in any case; convolutions are not, squeeze-and-excitation's
+  included.
+"""
+
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from convgate.cost import Ledger
+from convgate.errors import PlanError
+from convgate.gating import ChannelHead, Decisions, Gate, logistic_straight_through
+from convgate.graph.method import Method
+from convgate.graph.plan import GateSpec, MaskSpec, Site
+from convgate.graph.structure import Branch, Rejected, branches
+from convgate.graph.trace import Trace
+from convgate.methods.options import OptionChecks
+
+__all__ = ["LayerSkipping"]
+
+_SUFFIX = ".branch"
+
+
+@dataclass(frozen=True)
+class LayerSkipping(Method):
+    """Whole residual branches on or off (ConvNet-AIG, ECCV 2018).
+
+    Args:
+        target: the share of images for which a branch is to be open.
+        targets: branches (by site name, see `convgate.plan`) with a target of their own.
+        target_weight: of the loss term.
+        hidden: units of a gate's hidden layer.
+        temperature: of the sigmoid whose gradient is used.
+        bias: initial bias of the logits.
+
+    """
+
+    target: float = 0.6
+    targets: dict[str, float] = field(default_factory=dict)
+    target_weight: float = 2.0
+    hidden: int = 16
+    temperature: float = 1.0
+    bias: float = 1.9
+
+    def __post_init__(self) -> None:
+        check = OptionChecks(self)
+        check.shares("target")
+        check.shares_by_name("targets")
+        check.numbers("target_weight", least=0.0)
+        check.numbers("temperature", above=0.0)
+        check.sizes("hidden")
+        check.numbers("bias")
+
+    def sites(self, trace: Trace) -> tuple[list[Site], list[Rejected]]:
+        found, skipped = branches(trace)
+        names = [branch.name for branch in found]
+        unknown = [name for name in self.targets if name not in names]
+        if unknown:
+            raise PlanError(
+                f"LayerSkipping(targets=..) names {', '.join(map(repr, unknown))}, and the model's residual branches "
+                f"are: {', '.join(names) or 'none'}"
+            )
+        inside = {conv for branch in found for conv in branch.convs}
+        outside = [str(n.target) for n in trace.evaluation.nodes if trace.convolution(n) and n.name not in inside]
+        skipped.extend(Rejected(target, "is outside residual branches") for target in dict.fromkeys(outside))
+        return [self._site(trace, branch) for branch in found], skipped
+
+    def _site(self, trace: Trace, branch: Branch) -> Site:
+        channels = trace.shapes[branch.fork][1]
+        gate = GateSpec(f"{branch.name}{_SUFFIX}", "spatial", branch.fork, channels, (1, 1), (1, 1, 1))
+        # Masks inside of the branch change no output; they say that evaluation computes nothing there.
+        inner = [end for end in dict.fromkeys(branch.ends) if end != branch.last]
+        masks = tuple(MaskSpec(gate.name, end, training=False) for end in inner)
+        last = MaskSpec(gate.name, branch.last)
+        return Site(branch.name, branch.convs, trace.shapes[branch.join], (gate,), (*masks, last))
+
+    def gate(self, spec: GateSpec) -> Gate:
+        head = ChannelHead(spec.channels, 1, hidden=self.hidden, bias=self.bias)
+        nn.init.normal_(head.expand.weight, std=2**0.5 * 1e-3)
+        return Gate(spec.shape, head, partial(logistic_straight_through, temperature=self.temperature))
+
+    def penalty(self, decisions: Decisions, ledger: Ledger, progress: float) -> dict[str, Tensor]:
+        distances = [
+            (self.targets.get(name.removesuffix(_SUFFIX), self.target) - decision.mask.mean()).square()
+            for name, decision in decisions.items()
+        ]
+        return {"target": self.target_weight * torch.stack(distances).mean()}

@@ -1,0 +1,68 @@
+"""What a recipe names, built: the model, the teacher, how images are prepared."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from convgate.data import ImageSet, Splits, normalise
+from convgate.errors import RecipeError
+from convgate.graph.modes import evaluating
+from convgate.models import create as create_model
+from convgate.models import pretrained
+from convgate.training.distil import Teacher
+from convgate.training.recipe import ModelChoice, Recipe
+from convgate.weights import load_weights
+
+__all__ = ["build_model", "build_teacher", "check_classifies", "preparation", "teaching"]
+
+
+def build_model(choice: ModelChoice) -> nn.Module:
+    """The model, with its weights if there are some."""
+    if choice.weights == "pretrained":
+        return pretrained(choice.name, **choice.options)
+    model = create_model(choice.name, **choice.options)
+    if choice.weights:
+        load_weights(model, choice.weights, choice.rename)
+    return model
+
+
+def build_teacher(recipe: Recipe, splits: Splits, outputs: int) -> nn.Module | None:
+    """The recipe's teacher, if it is another network than the dense one, whose logits are `outputs`."""
+    chosen = recipe.distillation
+    if not chosen.weight or chosen.teacher is None:
+        return None
+    with torch.random.fork_rng(devices=[]):  # what is trained does not depend on the teacher's random weights
+        teacher = build_model(chosen.teacher)
+    given = check_classifies(teacher, splits, "distillation.teacher")
+    if given != outputs:
+        raise RecipeError(
+            f"distillation.teacher returns {given} logits for each image and the model {outputs}; set their "
+            "options.num_classes alike"
+        )
+    return teacher
+
+
+def teaching(recipe: Recipe, teacher: nn.Module) -> Teacher | None:
+    """The teacher as the loss takes it, if the recipe wants one."""
+    chosen = recipe.distillation
+    return Teacher(teacher, weight=chosen.weight, temperature=chosen.temperature) if chosen.weight else None
+
+
+def check_classifies(model: nn.Module, splits: Splits, field: str) -> int:
+    """How many logits the model of the recipe's `field` returns, after a check that there is one for each class."""
+    with torch.no_grad(), evaluating(model):
+        logits = model(preparation(splits.train)(splits.train.images[:2]))
+    classes = len(splits.train.classes)
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < classes:
+        given = list(logits.shape[1:]) if isinstance(logits, Tensor) else type(logits).__name__
+        raise RecipeError(
+            f"the {field} returns {given} for each image, and the data set has {classes} classes; set "
+            f"{field}.options.num_classes to {classes}"
+        )
+    return logits.shape[1]
+
+
+def preparation(images: ImageSet) -> Callable[[Tensor], Tensor]:
+    """What turns a batch of this set, uint8, into a network's input in evaluation."""
+    return lambda batch: normalise(images.seen(batch), images.mean, images.std)

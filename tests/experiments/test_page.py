@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pytest
+
+from convgate.errors import RecipeError
+from convgate.experiments.page import add, read_published, write_page
+from convgate.experiments.record import record_of
+from convgate.training.recipe import shipped_recipes
+
+RESULTS = Path(__file__).parents[2] / "results"
+ROW = """\
+- paper: Nobody, 1999
+  source: table 1
+  network: ResNet-8
+  data: digits
+  what: gated
+  result: 99.9 %
+  recipes: [digits-demo, other]
+"""
+
+
+def test_a_run_stands_beside_the_papers_number_with_its_command(finished, tmp_path):
+    (tmp_path / "published.yaml").write_text(ROW)
+    assert add([finished], tmp_path) == [tmp_path / "tiny.csv"]
+    text = write_page(tmp_path).read_text()
+    record = record_of(finished)
+    row = next(line for line in text.splitlines() if line.startswith("| [tiny]"))
+    assert f"**{record.accuracy:.2%}**" in row
+    assert "dense 1, gated 2 of dense 18, gated 14" in row
+    assert "gated: 99.9 % (Nobody, 1999, table 1)" in row
+    assert record.command in text
+    assert "digits-demo (run); other (not run)" in text
+    again = write_page(tmp_path).read_text()
+    assert again == text
+
+
+def test_folders_and_files_of_another_form_are_refused(tmp_path):
+    with pytest.raises(RecipeError, match="no folder"):
+        write_page(tmp_path / "nothing")
+    (tmp_path / "published.yaml").write_text("- paper: x\n")
+    with pytest.raises(RecipeError, match="published"):
+        write_page(tmp_path)
+
+
+def test_the_projects_own_page_is_what_its_files_make(tmp_path):
+    for path in RESULTS.iterdir():
+        if path.suffix != ".svg":
+            (tmp_path / "results").mkdir(exist_ok=True)
+            (tmp_path / "results" / path.name).write_text(path.read_text())
+    assert write_page(tmp_path / "results").read_text() == (RESULTS / "README.md").read_text()
+
+
+def test_the_papers_rows_name_recipes_that_are_shipped():
+    for row in read_published(RESULTS / "published.yaml"):
+        assert set(row.recipes) <= shipped_recipes().keys(), row
