@@ -160,12 +160,12 @@ void product(const Product& a, int position) {
                 __builtin_prefetch(a.outputs[position + p] + v * lanes, 1);
             }
         }
-    for (int p = 0; p < tile; p++) {  // and the next tile's inputs, of which the hardware then fetches the rest
-        const int next = position + tile + p < a.positions ? position + tile + p : position;
-        const float* row = a.rows[next] + a.taps[0] + a.begin;
-#pragma GCC unroll 4
-        for (int line = 0; line < 4; line++) __builtin_prefetch(row + line * 16);
-    }
+    if (position + 2 * tile <= a.positions)  // and the next tile's inputs, of which the hardware then fetches the rest
+        for (int p = 0; p < tile; p++) {
+            const float* row = a.rows[position + tile + p] + a.taps[0] + a.begin;
+            const int most = a.end - a.begin < 64 ? a.end - a.begin : 64;
+            for (int i = 0; i < most; i += 16) __builtin_prefetch(row + i);
+        }
     constexpr int fetched = vectors == VECTORS;  // a narrower block's loads are its bottleneck
     if (fetched && a.ahead.whole)
         a.weight_rows ? accumulate<vectors, tile, true, fetched * vectors>(a, position, acc)

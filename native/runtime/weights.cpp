@@ -12,6 +12,7 @@ BlockedWeights::BlockedWeights(const Kernels& kernels, const WeightShape& shape,
       shape_(shape),
       use_(use),
       lanes_(kernels.lanes),
+      widest_(std::min(kernels.vectors, ceil_div(shape.outs, kernels.lanes)) * kernels.lanes),
       panel_(choose_panel() * kernels.lanes),
       bias_(static_cast<std::size_t>(shape.groups) * (shape.outs + panel_)) {
     if (use_.packs) {
@@ -24,8 +25,9 @@ BlockedWeights::BlockedWeights(const Kernels& kernels, const WeightShape& shape,
 
 // Vectors; fewer where there would be fewer panels to share out than threads.
 int BlockedWeights::choose_panel() const {
-    int vectors = std::min(kernels_.vectors, ceil_div(shape_.outs, lanes_));
-    while (shares_blocks(use_.rows) && vectors > 2 && ceil_div(shape_.outs, vectors * lanes_) < use_.threads) vectors /= 2;
+    int vectors = widest_ / lanes_;
+    while (shares_blocks(use_.rows) && vectors > 2 && ceil_div(shape_.outs, vectors * lanes_) < use_.threads)
+        vectors = ceil_div(vectors, 2);
     return vectors;
 }
 

@@ -43,7 +43,7 @@ public:
     Ahead ahead(const Block&, int n, int parts, int begin, int count, int open) const;
     // Floats from one tap's weights to the next's.
     std::ptrdiff_t tap_stride(const Block&) const;
-    int widest() const { return panel_; }  // block, in lanes
+    int widest() const { return widest_; }  // block, in lanes
     void cover_needs(Needs&) const;
 
 private:
@@ -61,7 +61,7 @@ private:
     const Kernels& kernels_;
     const WeightShape shape_;
     const WeightUse use_;
-    const int lanes_, panel_;
+    const int lanes_, widest_, panel_;
     Buffer weights_, bias_;
     std::vector<Block> blocks_;
 };
