@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import convgate
 from convgate import calibrate, gate, load, save
-from convgate.errors import BudgetError, InputError, LoweringError, PlanError
+from convgate.errors import BudgetError, InputError, PlanError
 from convgate.methods import METHODS, ChannelGating, Method
 from convgate.methods import create as create_method
 from convgate.models import create
@@ -179,10 +179,6 @@ def test_a_sample_depends_on_its_own_decisions_alone(case, random_decisions):
 @pytest.mark.parametrize("share", [None, 0.0, 0.5, 1.0])
 def test_the_engine_computes_the_same_and_executes_what_the_ledger_says(case, share, random_decisions):
     """With the gates' own decisions (None), all closed, half, all open."""
-    if any(spec.kind == "activation" for spec in case.net.plan.gates):
-        with pytest.raises(LoweringError, match="gates of kind activation"):
-            convgate.compile(case.net)
-        return
     engine = convgate.compile(case.net, threads=1)
     if share is None:
         expected, decisions = case.net.decide(case.x)

@@ -134,12 +134,18 @@ def _reachable(network: GatedNetwork) -> float | None:
 
 
 def _calibrate(network: GatedNetwork, inputs: list[Tensor], macs: float) -> None:
-    try:
-        calibrate(network, inputs, macs)
-    except BudgetError:
-        # Untrained gates have many logits alike; a coarser hit is no error here, since the MACs that are executed are
-        # what is reported. A budget out of reach raises again.
-        calibrate(network, inputs, macs, tolerance=0.05)
+    """As near as it gets, 25 % at the worst.
+
+    Untrained gates have many logits alike, and some methods' gates close whole branches at once; a coarser hit is no
+    error here, since the MACs that are executed are what is reported. A budget out of reach raises.
+    """
+    for tolerance in (0.005, 0.05):
+        try:
+            calibrate(network, inputs, macs, tolerance=tolerance)
+        except BudgetError:
+            continue
+        return
+    calibrate(network, inputs, macs, tolerance=0.25)
 
 
 @torch.no_grad()
