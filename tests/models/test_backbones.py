@@ -233,7 +233,9 @@ FILTERS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "count", "filters"), FILTERS, ids=str)
+@pytest.mark.parametrize(
+    ("name", "count", "filters"), FILTERS, ids=lambda value: getattr(value, "__name__", str(value))
+)
 def test_structure_has_the_filters_that_gaternet_gates(name, count, filters):
     assert count(read(name)) == filters
 
