@@ -118,12 +118,21 @@ def test_decisions_on_the_edge_do_not_count_as_differences(subject):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_from_python_in_one_call(method):
+    """Calibrated to what its gates can reach, as nobody asks for a budget."""
     how = {"size": 16, "competitors": choose("engine-gated"), "threads": 1, "rounds": 1}
-    result = bench("cifar_resnet8", method, macs=0.6, **how)
+    result = bench("cifar_resnet8", method, **how)
     assert result.rows[0].failed == ""
     assert result.settings["method"]["name"] == method
     assert result.settings["size"] == [16, 16]
+    asked = result.settings["macs_asked"]
+    assert result.macs_ratio > 1 if asked is None else result.macs_ratio == pytest.approx(asked, rel=0.25)
+
+
+def test_a_budget_is_asked_for():
+    how = {"size": 16, "competitors": choose("engine-gated"), "threads": 1, "rounds": 1}
+    result = bench("cifar_resnet8", macs=0.6, **how)
     assert result.settings["macs_asked"] == 0.6
+    assert result.macs_ratio == pytest.approx(0.6, rel=0.05)
 
 
 @pytest.mark.parametrize("wrong", [{"threads": 0}, {"threads": 1, "rounds": 0}, {"threads": 1, "seconds": 0.0}])
