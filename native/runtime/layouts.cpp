@@ -47,9 +47,10 @@ struct Planner {
                 const bool convolved = to.kind == Kind::conv && to.inputs[0] == static_cast<int>(v) &&
                                        (to.inputs.size() < 2 || to.inputs[1] != static_cast<int>(v));
                 const bool averaged = to.kind == Kind::pool_to_grid && program.values[to.output].positions() == 1;
-                const bool pointwise = to.kernel.y == 1 && to.kernel.x == 1 && to.stride.y == 1 && to.stride.x == 1 &&
-                                       same_size(program.values[v], program.values[to.output]);
-                unread &= convolved && pointwise && to.positions == op.positions;
+                // Only of a convolution: what a decision writes is no value.
+                const bool pointwise = convolved && to.kernel.y == 1 && to.kernel.x == 1 && to.stride.y == 1 &&
+                                       to.stride.x == 1 && same_size(program.values[v], program.values[to.output]);
+                unread &= pointwise && to.positions == op.positions;
                 channels &= (convolved && to.in_channels == op.out_channels) || averaged;
             }
             Layout& layout = plan.values[v];

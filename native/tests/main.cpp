@@ -27,6 +27,7 @@ const Test tests[] = {
     {"malformed", 8000, test_malformed},
     {"borders", 1, test_borders},
     {"long_grids", 1, test_long_grids},
+    {"many_gates", 1, test_many_gates},
     {"wide_windows", 1, test_wide_windows},
 };
 

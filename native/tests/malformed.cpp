@@ -179,6 +179,23 @@ void test_long_grids(Random&) {
     }
 }
 
+// More gates than values: a gate's number is none of a value.
+void test_many_gates(Random&) {
+    const float weight = 1, offset = 0;
+    Program p;
+    p.values = {{1, 1, 1}, {1, 1, 1}};
+    p.gates.assign(4000, {GateKind::channel, 1, 1, 1, 1});
+    p.inputs = {0};
+    p.outputs = {0};
+    p.layers = 1;
+    Operation conv = operation(Kind::conv, 0, 1), decide = operation(Kind::decide, 1, 3999);
+    conv.weight = {&weight, {1, 1, 1, 1}};
+    conv.layer = 0;
+    decide.weight = {&offset, {1}};
+    p.operations = {conv, decide};
+    const Network network(p, *find_kernels(""), 1);
+}
+
 // Windows that reach past any number may be refused; those of one element may not reach anywhere.
 void test_wide_windows(Random&) {
     for (const int kernel : {1, 2, 4096}) {

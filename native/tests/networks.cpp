@@ -108,9 +108,10 @@ void compare(const Program& program, const Batch& batch, const Results& results,
         for (std::size_t g = 0; g < program.gates.size(); g++) {
             const auto logits = part(results.logits[g], sample, batch.size);
             const auto mask = part(results.masks[g], sample, batch.size);
+            const auto given = batch.given[g].empty() ? batch.given[g] : part(batch.given[g], sample, batch.size);
             close(logits, reference.logits[g], at + ", logits of gate " + std::to_string(g));
             for (std::size_t i = 0; i < mask.size(); i++)
-                require(mask[i] == (batch.given[g].empty() ? decided(program, g, logits[i]) : part(batch.given[g], sample, batch.size)[i]),
+                require(mask[i] == (given.empty() ? decided(program, g, logits[i]) : given[i]),
                         at, ": unit ", i, " of gate ", g, " is ", int{mask[i]}, " for a logit of ", logits[i]);
         }
         for (std::size_t o = 0; o < program.outputs.size(); o++)

@@ -107,6 +107,7 @@ void test_pool(Random&);
 void test_malformed(Random&);
 void test_borders(Random&);
 void test_long_grids(Random&);
+void test_many_gates(Random&);
 void test_wide_windows(Random&);
 
 }  // namespace convgate::testing
