@@ -94,3 +94,20 @@ def random_decisions():
         )
 
     return draw
+
+
+@pytest.fixture(scope="session")
+def tiny_run():
+    """Overrides of the demo's recipe with which a run takes seconds, but for how long the gated network is trained."""
+    return (
+        "--data.options.size=24",
+        "--data.options.train=192",
+        "--data.options.validation=64",
+        "--data.options.test=64",
+        "--model.name=cifar_resnet8",
+        "--dense.epochs=1",
+        "--dense.batch_size=64",
+        "--gated.batch_size=64",
+        "--calibration_images=128",
+        "--hardware.accelerator=cpu",
+    )

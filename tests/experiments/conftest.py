@@ -4,25 +4,10 @@ import pytest
 
 from convgate.training.start import start
 
-TINY = (
-    "--data.options.size=24",
-    "--data.options.train=192",
-    "--data.options.validation=64",
-    "--data.options.test=64",
-    "--model.name=cifar_resnet8",
-    "--dense.epochs=1",
-    "--dense.batch_size=64",
-    "--gated.epochs=2",
-    "--gated.batch_size=64",
-    "--calibration_images=128",
-    "--hardware.accelerator=cpu",
-    "--hardware.threads=1",
-)
-
 
 @pytest.fixture(scope="session")
-def tiny():
-    return list(TINY)
+def tiny(tiny_run):
+    return [*tiny_run, "--gated.epochs=2", "--hardware.threads=1"]
 
 
 @pytest.fixture(scope="session")

@@ -69,27 +69,37 @@ def test_starting_a_finished_run_again_trains_nothing_and_ends_in_the_same_metri
     assert set(again.metrics["latency"]) == {"dense", "gated", "speedup", "threads", "isa"}
 
 
-def test_an_interrupted_run_resumes_to_the_same_weights(finished, tmp_path, monkeypatch):
-    done, _ = finished
+def killed_in_the_second_epoch(stage, recipe, folder, monkeypatch):
+    """Start a run that dies in that stage."""
 
     class KilledError(Exception):
         pass
 
     original = fit_module.History.on_train_epoch_end
 
-    def die_in_the_second_gated_epoch(self, trainer, module):
-        if self.path.parent.name == "gated" and trainer.current_epoch == 1:
+    def die(self, trainer, module):
+        if self.path.parent.name == stage and trainer.current_epoch == 1:
             raise KilledError
         original(self, trainer, module)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fit_module.History, "on_train_epoch_end", die_in_the_second_gated_epoch)
+        patch.setattr(fit_module.History, "on_train_epoch_end", die)
         with pytest.raises(KilledError):
-            run(done.recipe, tmp_path, progress_bar=False)
+            run(recipe, folder, progress_bar=False)
+
+
+def assert_same_weights(whole, resumed):
+    expected, got = (load_file(folder / "network.safetensors") for folder in (whole, resumed))
+    assert all(torch.equal(expected[key], got[key]) for key in expected)
+
+
+def test_an_interrupted_run_resumes_to_the_same_weights(finished, tmp_path, monkeypatch):
+    done, _ = finished
+
+    killed_in_the_second_epoch("gated", done.recipe, tmp_path, monkeypatch)
     assert not (tmp_path / "gated.safetensors").exists()
     run(done.recipe, tmp_path, progress_bar=False)
-    expected, resumed = (load_file(folder / "network.safetensors") for folder in (done.folder.path, tmp_path))
-    assert all(torch.equal(expected[key], resumed[key]) for key in expected)
+    assert_same_weights(done.folder.path, tmp_path)
     assert (tmp_path / "gated" / "epochs.csv").read_text() == (done.folder.path / "gated" / "epochs.csv").read_text()
 
 
@@ -113,23 +123,9 @@ def test_a_finish_trains_what_the_gates_leave_and_resumes_to_the_same_weights(fi
     assert float(rows[0]["train_macs_ratio"]) == pytest.approx(0.6, abs=0.1)
     assert "train_budget" not in rows[0]
 
-    class KilledError(Exception):
-        pass
-
-    original = fit_module.History.on_train_epoch_end
-
-    def die_in_the_second_epoch(self, trainer, module):
-        if trainer.current_epoch == 1:
-            raise KilledError
-        original(self, trainer, module)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(fit_module.History, "on_train_epoch_end", die_in_the_second_epoch)
-        with pytest.raises(KilledError):
-            run(recipe, tmp_path / "resumed", progress_bar=False)
+    killed_in_the_second_epoch("finish", recipe, tmp_path / "resumed", monkeypatch)
     run(recipe, tmp_path / "resumed", progress_bar=False)
-    expected, resumed = (load_file(tmp_path / part / "network.safetensors") for part in ("whole", "resumed"))
-    assert all(torch.equal(expected[key], resumed[key]) for key in expected)
+    assert_same_weights(tmp_path / "whole", tmp_path / "resumed")
 
 
 @pytest.mark.parametrize("teacher", [[], ["--distillation.teacher.name=cifar_resnet14"]], ids=["dense", "another"])
@@ -151,23 +147,9 @@ def test_a_run_with_a_teacher_resumes_to_the_same_weights(teacher, tmp_path, tin
     assert "temperature 3" in page
     assert "Activation gates" in page
 
-    class KilledError(Exception):
-        pass
-
-    original = fit_module.History.on_train_epoch_end
-
-    def die_after_the_first_gated_epoch(self, trainer, module):
-        if self.path.parent.name == "gated" and trainer.current_epoch == 1:
-            raise KilledError
-        original(self, trainer, module)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(fit_module.History, "on_train_epoch_end", die_after_the_first_gated_epoch)
-        with pytest.raises(KilledError):
-            run(recipe, tmp_path / "resumed", progress_bar=False)
+    killed_in_the_second_epoch("gated", recipe, tmp_path / "resumed", monkeypatch)
     run(recipe, tmp_path / "resumed", progress_bar=False)
-    expected, resumed = (load_file(tmp_path / part / "network.safetensors") for part in ("whole", "resumed"))
-    assert all(torch.equal(expected[key], resumed[key]) for key in expected)
+    assert_same_weights(tmp_path / "whole", tmp_path / "resumed")
 
 
 def test_a_teacher_of_other_classes_is_refused_before_training(tmp_path, tiny_overrides):

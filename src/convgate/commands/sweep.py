@@ -12,24 +12,16 @@ Examples:
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from convgate.commands.console import add_json, news, show
-from convgate.commands.train import add_length, shortcuts
+from convgate.commands.console import news, show
+from convgate.commands.train import add_training, shortcuts
 
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The options of `convgate sweep`."""
-    parser.add_argument("recipe", help="a recipe file, or the name of a shipped recipe")
     parser.add_argument("--macs", required=True, metavar="SHARES", help="shares of the dense MACs, separated by commas")
-    parser.add_argument("--out", type=Path, help="folder of the runs (default: runs/sweep-RECIPE)")
-    add_length(parser)
-    add_json(parser)
-    parser.set_defaults(takes_overrides=True)
-    parser.usage = (
-        "convgate sweep RECIPE --macs SHARES [--out FOLDER] [--data PATH] [--weights FILE] [--epochs N | --minutes M] "
-        "[--json] [--FIELD VALUE ...]"
-    )
+    add_training(parser, "sweep RECIPE --macs SHARES", "folder of the runs (default: runs/sweep-RECIPE)")
 
 
 def run(arguments: Namespace) -> None:

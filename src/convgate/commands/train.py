@@ -20,24 +20,21 @@ from pathlib import Path
 
 from convgate.commands.console import add_json, news, show, show_metrics
 
-__all__ = ["add_arguments", "add_length", "run", "shortcuts"]
+__all__ = ["add_arguments", "add_training", "run", "shortcuts"]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The options of `convgate train`."""
+    add_training(parser, "train RECIPE", "folder of the run (default: runs/RECIPE)")
+
+
+def add_training(parser: ArgumentParser, usage: str, folder: str) -> None:
+    """What commands that train have in common: a recipe and its fields, a folder, images, weights, a length.
+
+    `usage`: how the command begins; `folder`: help for it.
+    """
     parser.add_argument("recipe", help="a recipe file, or the name of a shipped recipe")
-    parser.add_argument("--out", type=Path, help="folder of the run (default: runs/RECIPE)")
-    add_length(parser)
-    add_json(parser)
-    parser.set_defaults(takes_overrides=True)
-    parser.usage = (
-        "convgate train RECIPE [--out FOLDER] [--data PATH] [--weights FILE] [--epochs N | --minutes M] [--json] "
-        "[--FIELD VALUE ...]"
-    )
-
-
-def add_length(parser: ArgumentParser) -> None:
-    """What commands that train have in common: where images and weights are, and how long to train."""
+    parser.add_argument("--out", type=Path, help=folder)
     parser.add_argument("--data", metavar="PATH", help="where the images are, short for --data.options.root")
     parser.add_argument(
         "--weights",
@@ -48,6 +45,12 @@ def add_length(parser: ArgumentParser) -> None:
     length.add_argument("--epochs", type=int, help="epochs of gated training; the other stages shrink in proportion")
     length.add_argument(
         "--minutes", type=float, help="how long to train on this machine, at most; a few steps are timed to find out"
+    )
+    add_json(parser)
+    parser.set_defaults(takes_overrides=True)
+    parser.usage = (
+        f"convgate {usage} [--out FOLDER] [--data PATH] [--weights FILE] [--epochs N | --minutes M] [--json] "
+        "[--FIELD VALUE ...]"
     )
 
 

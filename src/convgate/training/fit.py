@@ -53,18 +53,15 @@ def fit(
     if progress_bar:
         callbacks.append(_ProgressBar(leave=False, console_kwargs={"stderr": True}))
     with _quiet(), _explained():
-        trainer = L.Trainer(
+        trainer = _trainer(
+            recipe,
+            callbacks,
             max_epochs=stage.epochs,
-            accelerator=hardware.accelerator,
             devices=hardware.devices,
             num_nodes=hardware.nodes,
             strategy="ddp" if hardware.devices * hardware.nodes > 1 else "auto",
-            precision=lightning_precision(hardware),
-            callbacks=callbacks,
             logger=TensorBoardLogger(folder, name=None, version="tensorboard"),
-            use_distributed_sampler=False,
             enable_progress_bar=progress_bar,
-            enable_model_summary=False,
             num_sanity_val_steps=0,
             log_every_n_steps=50,
         )
@@ -100,18 +97,15 @@ def training_steps(
     """Train `network` in place for `limit` steps of a stage, in one process, and leave no files; see `fit`."""
     module = _module(network, stage, splits, recipe, method, teacher, hold_gates)
     with _quiet(), _explained():
-        trainer = L.Trainer(
+        trainer = _trainer(
+            recipe,
+            callbacks,
             max_epochs=-1,
             max_steps=limit,
-            accelerator=recipe.hardware.accelerator,
             devices=1,
-            precision=lightning_precision(recipe.hardware),
-            callbacks=callbacks,
             logger=False,
             enable_checkpointing=False,
-            use_distributed_sampler=False,
             enable_progress_bar=False,
-            enable_model_summary=False,
         )
         trainer.fit(module, Batches(splits.train, stage.batch_size, seed=recipe.seed, shuffle=True, drop_last=True))
 
@@ -142,6 +136,17 @@ def _module(
         teacher=teacher,
         hold_gates=hold_gates,
         channels_last=hardware.channels_last,
+    )
+
+
+def _trainer(recipe: Recipe, callbacks: list[Callback], **how: Any) -> L.Trainer:
+    return L.Trainer(
+        accelerator=recipe.hardware.accelerator,
+        precision=lightning_precision(recipe.hardware),
+        callbacks=callbacks,
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+        **how,
     )
 
 
