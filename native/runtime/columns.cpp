@@ -5,6 +5,7 @@
 
 #include "convolution.h"
 #include "steps.h"
+#include "weights.h"
 
 namespace convgate {
 namespace {
@@ -22,7 +23,7 @@ public:
           rows_(ceil_div(run_, parts_)),
           outs_(spec.out_channels()),
           lanes_(spec.kernels->lanes),
-          panel_vectors_(choose_panel(spec)),
+          panel_vectors_(panel_for_threads(spec.kernels->vectors, 1, outs_, lanes_, spec.threads)),
           panel_(panel_vectors_ * lanes_),
           panels_(ceil_div(outs_, panel_)) {
         const Operation& op = *spec_.operation;
@@ -42,7 +43,7 @@ public:
         mine.weights = panel_;
         mine.columns = rows_ * widest;
         mine.accumulators = std::max<std::size_t>(panels_ * panel_ * widest, static_cast<std::size_t>(chunk) * panel_);
-        mine.scattered = std::max<std::size_t>(panel_ * widest, static_cast<std::size_t>(chunk) * panel_);
+        mine.scattered = std::max<std::size_t>(2 * panel_ * widest, static_cast<std::size_t>(chunk) * panel_);
         mine.lists = static_cast<std::size_t>(run_) + parts_ + 1 + outs_;
         mine.blocks = panels_;
         mine.sample_packed = outs_;
@@ -83,13 +84,6 @@ public:
     }
 
 private:
-    // Narrower where there would be fewer panels than threads.
-    static int choose_panel(const ConvolutionSpec& spec) {
-        int vectors = spec.kernels->vectors;
-        while (vectors > 1 && ceil_div(spec.out_channels(), vectors * spec.kernels->lanes) < spec.threads) vectors /= 2;
-        return vectors;
-    }
-
     std::size_t panel_size() const { return static_cast<std::size_t>(taps_) * run_ * panel_; }
 
     // Vector products per input: of all the panel's lanes at each position, or of all positions' lanes for each open
@@ -182,8 +176,9 @@ private:
             for (int o = 0; o < block->width; o++)
                 scratch.weights[o] = scratch.accumulators.data() + (static_cast<std::ptrdiff_t>(block - begin) * panel_ + o) * lanes;
             point(run, scratch, first, count, 0, spec_.scatters() ? 0 : block->out_begin);
-            spec_.kernels->transpose(scratch.weights.data(), 0, block->width, count, scratch.scattered.data(), block->width);
-            finish(run, *block, scratch, first, count);
+            float* const rows = scratch.scattered.data();
+            spec_.kernels->transpose(scratch.weights.data(), 0, block->width, count, rows, block->width);
+            finish(run, *block, rows, block->width, scratch, first, count);
         }
     }
 
@@ -212,20 +207,15 @@ private:
         args.activation = Activation::none;
         product_in_steps(*spec_.kernels, args, run.taps, taps_, ins, weights, count);
         std::copy_n(scratch.kept.begin(), count, scratch.outputs.begin());
-        float* to = scratch.scattered.data();
-        for (int i = 0; i < count; i++) {
-            const float* from = scratch.scattered.data() + static_cast<std::ptrdiff_t>(i) * panel_;
-            for (int j = 0; j < block.width; j++) *to++ = from[block.kept[j]];
-        }
-        finish(run, block, scratch, first, count);
+        finish(run, block, keep(scratch, block, count, panel_), panel_, scratch, first, count);
     }
 
-    // Bias, addend and activation for the rows of open channels in `scattered`; to their place.
-    void finish(const Run& run, const Block& block, Scratch& scratch, int first, int count) const {
+    // Bias, addend and activation for rows of open channels, each `stride` floats after the one before; to their place.
+    void finish(const Run& run, const Block& block, float* rows, int stride, const Scratch& scratch, int first, int count) const {
         const Kernels& k = *spec_.kernels;
         const int outs = block.width;
         for (int i = 0; i < count; i++) {
-            float* row = scratch.scattered.data() + static_cast<std::size_t>(i) * outs;
+            float* row = rows + static_cast<std::ptrdiff_t>(i) * stride;
             if (spec_.scatters()) {
                 k.add(row, row, block.bias, outs, Activation::none);
             } else if (spec_.addend) {
@@ -235,7 +225,7 @@ private:
                 k.add(scratch.outputs[i], row, block.bias, outs, spec_.operation->activation);
             }
         }
-        if (spec_.scatters()) scatter(run, scratch.scattered.data(), first, count, outs, run.out_open->data() + block.out_begin, outs);
+        if (spec_.scatters()) scatter(run, rows, first, count, stride, run.out_open->data() + block.out_begin, outs);
     }
 
     const int run_, taps_, parts_, rows_, outs_, lanes_, panel_vectors_, panel_, panels_;

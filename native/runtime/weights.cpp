@@ -6,6 +6,12 @@
 
 namespace convgate {
 
+int panel_for_threads(int widest, int least, int outs, int lanes, int threads) {
+    int vectors = widest;
+    while (vectors > least && ceil_div(outs, vectors * lanes) < threads) vectors = ceil_div(vectors, 2);
+    return vectors;
+}
+
 BlockedWeights::BlockedWeights(const Kernels& kernels, const WeightShape& shape, const Array& bias,
                                const WeightUse& use, const Source& value)
     : kernels_(kernels),
@@ -23,12 +29,10 @@ BlockedWeights::BlockedWeights(const Kernels& kernels, const WeightShape& shape,
     }
 }
 
-// Vectors; fewer where there would be fewer panels to share out than threads.
+// In vectors.
 int BlockedWeights::choose_panel() const {
-    int vectors = widest_ / lanes_;
-    while (shares_blocks(use_.rows) && vectors > 2 && ceil_div(shape_.outs, vectors * lanes_) < use_.threads)
-        vectors = ceil_div(vectors, 2);
-    return vectors;
+    const int widest = widest_ / lanes_;
+    return shares_blocks(use_.rows) ? panel_for_threads(widest, 2, shape_.outs, lanes_, use_.threads) : widest;
 }
 
 bool BlockedWeights::shares_blocks(int rows) const { return use_.shares_blocks && rows < 48 * use_.threads; }

@@ -22,6 +22,10 @@ struct WeightUse {
     int preparing, threads;
 };
 
+// How many vectors wide a panel of output channels is: `widest`, or halves of it, down to `least`, until there is a panel
+// for each thread.
+int panel_for_threads(int widest, int least, int outs, int lanes, int threads);
+
 class BlockedWeights {
 public:
     // value(out, tap, i): the weight of an output channel, of all groups', for the i-th input of a tap. `bias` may be empty.
