@@ -34,6 +34,14 @@ def test_a_run_stands_beside_the_papers_number_with_its_command(finished, tmp_pa
     assert again == text
 
 
+def test_a_page_without_runs_says_so(tmp_path):
+    (tmp_path / "published.yaml").write_text(ROW)
+    text = write_page(tmp_path).read_text()
+    assert "No run is recorded yet." in text
+    assert "Where each row comes from" not in text
+    assert "digits-demo (not run); other (not run)" in text
+
+
 def test_folders_and_files_of_another_form_are_refused(tmp_path):
     with pytest.raises(RecipeError, match="no folder"):
         write_page(tmp_path / "nothing")

@@ -110,10 +110,13 @@ def _measured(records: Sequence[Record], published: Sequence[Published]) -> str:
         ]
         for r in records
     ]
-    return "## Measured\n\n" + _table([*head, "ms dense → gated", "the paper's"], rows)
+    table = _table([*head, "ms dense → gated", "the paper's"], rows) if rows else "No run is recorded yet.\n"
+    return "## Measured\n\n" + table
 
 
 def _commands(records: Sequence[Record]) -> str:
+    if not records:
+        return ""
     parts = ["## Where each row comes from\n"]
     parts.append(
         "`$DATA` is where the images are, `$WEIGHTS` the folder of the weights that the network starts from.\n"
