@@ -1,10 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from convgate.errors import RecipeError
 from convgate.experiments.page import add, read_published, write_page
-from convgate.experiments.record import record_of
+from convgate.experiments.record import record_of, to_csv
 from convgate.training.recipe import shipped_recipes
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -30,8 +31,18 @@ def test_a_run_stands_beside_the_papers_number_with_its_command(finished, tmp_pa
     assert "gated: 99.9 % (Nobody, 1999, table 1)" in row
     assert record.command in text
     assert "digits-demo (run); other (not run)" in text
-    again = write_page(tmp_path).read_text()
-    assert again == text
+    assert write_page(tmp_path).read_text() == text
+    assert not list(tmp_path.glob("*.svg"))  # one run makes no figure
+
+    other = replace(record, run="other", method="Other", macs_share=0.4)
+    (tmp_path / "other.csv").write_text(to_csv([other]))
+    text = write_page(tmp_path).read_text()
+    name = f"{record.data}-{record.network}.svg"
+    assert f"]({name})" in text
+    assert f"other {100 * other.accuracy:.2f}% at 40" in text
+    figure = (tmp_path / name).read_text()
+    assert record.method in figure
+    assert "Other" in figure
 
 
 def test_a_page_without_runs_says_so(tmp_path):

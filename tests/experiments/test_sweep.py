@@ -10,15 +10,17 @@ from convgate.training.recipe import MethodChoice, load_recipe
 
 def test_every_budget_is_hit_and_the_dense_network_trained_once(tmp_path, tiny, monkeypatch):
     lines: list[str] = []
-    records = sweep("digits-demo", tiny, [0.7, 0.5], tmp_path, say=lines.append, progress_bar=False)
+    home = tmp_path / "swept"
+    records = sweep("digits-demo", tiny, [0.7, 0.5], home, say=lines.append, progress_bar=False)
+    assert [record.run for record in records] == ["swept-0.7", "swept-0.5"]
     assert [record.budget for record in records] == [0.7, 0.5]
     for record in records:
         assert record.macs_share == pytest.approx(record.budget, rel=0.05)
     assert sum("training the dense network" in line for line in lines) == 1
-    first, second = (load_file(tmp_path / name / "dense.safetensors") for name in ("0.7", "0.5"))
+    first, second = (load_file(home / record.run / "dense.safetensors") for record in records)
     assert all((first[key] == second[key]).all() for key in first)
-    assert load_recipe(tmp_path / "0.5" / "recipe.yaml").method.options["macs"] == 0.5
-    assert read_csv(tmp_path / "sweep.csv") == records
+    assert load_recipe(home / "swept-0.5" / "recipe.yaml").method.options["macs"] == 0.5
+    assert read_csv(home / "sweep.csv") == records
     for axis in ("MACs", "latency"):
         drawing = against(records, axis)
         assert "<svg" in drawing.svg
@@ -27,12 +29,12 @@ def test_every_budget_is_hit_and_the_dense_network_trained_once(tmp_path, tiny, 
     # What is finished is not done again; what is new is.
     started = []
     monkeypatch.setattr("convgate.experiments.sweep.start", lambda source, changes, *a, **k: started.append(changes))
-    assert sweep("digits-demo", tiny, [0.7, 0.5], tmp_path, progress_bar=False) == records
+    assert sweep("digits-demo", tiny, [0.7, 0.5], home, progress_bar=False) == records
     assert not started
     with pytest.raises(RecipeError, match="no finished run"):
-        sweep("digits-demo", tiny, [0.7, 0.6], tmp_path, progress_bar=False)
+        sweep("digits-demo", tiny, [0.7, 0.6], home, progress_bar=False)
     assert [changes[-1] for changes in started] == ["--budget=0.6"]
-    sweep("digits-demo", [*tiny, "--seed=1"], [0.7], tmp_path, progress_bar=False)
+    sweep("digits-demo", [*tiny, "--seed=1"], [0.7], home, progress_bar=False)
     assert "--seed=1" in started[-1]  # another recipe is not taken for the one that is there
 
 

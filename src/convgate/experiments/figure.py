@@ -1,9 +1,10 @@
-"""The picture of a sweep: accuracy against MACs, and against latency where it was measured."""
+"""The picture of several runs: accuracy against MACs, and against latency where it was measured."""
 
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING
 
-from convgate.analysis.style import BLUE, FAINT, GREY, Drawing, draw
+from convgate.analysis.style import BLUE, FAINT, GREY, INK, ORANGE, VERMILION, Drawing, draw
 from convgate.experiments.record import Record
 from convgate.experiments.sweep import pareto
 
@@ -13,20 +14,29 @@ if TYPE_CHECKING:
 __all__ = ["against"]
 
 _SIZE = (440.0, 300.0)
+_LOOKS = ((BLUE, "o"), (ORANGE, "s"), (VERMILION, "^"), (INK, "D"), (GREY, "v"))
 
 
 def against(records: Sequence[Record], axis: str) -> Drawing | None:
-    """Accuracy against "MACs" or "latency", the points that none beats joined; None if fewer than two are known."""
+    """Accuracy against "MACs" or "latency", a colour for each method; None if fewer than two points are known.
+
+    The points that none beats are joined.
+    """
     cost, dense, label = _AXES[axis]
-    points = [(value, 100 * r.accuracy) for r in records if (value := cost(r)) is not None]
-    if len(points) < 2:
+    known = [(value, 100 * r.accuracy, r) for r in records if (value := cost(r)) is not None]
+    if len(known) < 2:
         return None
     front = [(value, 100 * r.accuracy) for r in pareto(records, cost) if (value := cost(r)) is not None]
     ungated = [(x, 100 * r.dense_accuracy) for r in records if r.dense_accuracy and (x := dense(r)) is not None]
+    methods = sorted({r.method for _, _, r in known})
 
     def paint(ax: "Axes") -> None:
         ax.plot([x for x, _ in front], [y for _, y in front], color=FAINT, zorder=1)
-        ax.scatter([x for x, _ in points], [y for _, y in points], 34, BLUE, zorder=2, label="gated")
+        for method, (colour, marker) in zip(methods, cycle(_LOOKS), strict=False):
+            points = [(x, y) for x, y, r in known if r.method == method]
+            ax.scatter(
+                [x for x, _ in points], [y for _, y in points], 34, colour, marker=marker, zorder=2, label=method
+            )
         if ungated:
             mean = [sum(values) / len(ungated) for values in zip(*ungated, strict=True)]
             ax.scatter([mean[0]], [mean[1]], 40, "white", edgecolor=GREY, lw=1.5, zorder=2, label="ungated")
@@ -36,8 +46,12 @@ def against(records: Sequence[Record], axis: str) -> Drawing | None:
         ax.margins(0.1)
         ax.legend(loc="lower right")
 
-    words = "; ".join(f"{accuracy:.2f}% at {value:.4g}" for value, accuracy in sorted(points))
+    words = "; ".join(f"{r.run} {accuracy:.2f}% at {value:.4g}" for value, accuracy, r in sorted(known, key=_place))
     return draw(paint, f"Accuracy against {label}: {words}.", width=_SIZE[0], height=_SIZE[1])
+
+
+def _place(point: tuple[float, float, Record]) -> tuple[float, float]:
+    return point[0], point[1]
 
 
 def _share(record: Record) -> float | None:

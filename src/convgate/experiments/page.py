@@ -6,6 +6,7 @@ from pathlib import Path
 
 from convgate.errors import RecipeError
 from convgate.experiments.compare import milliseconds
+from convgate.experiments.figure import against
 from convgate.experiments.record import Record, read_csv, record_of, to_csv
 from convgate.files import write_text
 
@@ -70,7 +71,7 @@ def read_published(path: str | Path) -> list[Published]:
 
 
 def write_page(folder: str | Path) -> Path:
-    """Write README.md in `folder` from its CSV files and its published.yaml, if that is there.
+    """Write README.md in `folder` from its CSV files and its published.yaml, if that is there, and a figure a network.
 
     Raises `RecipeError` for a folder that is not there, and for files of another form.
     """
@@ -83,6 +84,7 @@ def write_page(folder: str | Path) -> Path:
     parts = [
         _HEAD.format(folder=home.name),
         _measured(records, published),
+        _figures(records, home),
         _commands(records),
         _papers(records, published),
     ]
@@ -112,6 +114,18 @@ def _measured(records: Sequence[Record], published: Sequence[Published]) -> str:
     ]
     table = _table([*head, "ms dense → gated", "the paper's"], rows) if rows else "No run is recorded yet.\n"
     return "## Measured\n\n" + table
+
+
+def _figures(records: Sequence[Record], home: Path) -> str:
+    """Accuracy against MACs, one figure for each network that has several runs."""
+    parts = []
+    for data, network in sorted({(r.data, r.network) for r in records}):
+        drawing = against([r for r in records if (r.data, r.network) == (data, network)], "MACs")
+        if drawing is not None:
+            name = f"{data}-{network}.svg"
+            write_text(home / name, drawing.svg)
+            parts.append(f"### {network} on {data}\n\n![{drawing.alt}]({name})\n")
+    return "\n".join(parts)
 
 
 def _commands(records: Sequence[Record]) -> str:

@@ -52,7 +52,7 @@ def sweep(
     records: list[Record] = []
     dense: Path | None = None
     for budget in budgets:
-        below = RunFolder(home / f"{budget:g}")
+        below = RunFolder(home / f"{home.name}-{budget:g}")  # a name that says what it is in tables of many runs
         changes = [*overrides, *budget_overrides(load_recipe(source, overrides).method, budget)]
         say(f"{budget:.1%} of the dense MACs, in {below.path}")
         if dense is not None and not (below / "dense.safetensors").is_file():
