@@ -133,6 +133,7 @@ def test_where(randomise):
         {"temperature": float("nan")},
         {"masks": "both"},
         {"budget": "exact"},
+        {"budget_annealing": 1.5},
         {"where": "nowhere"},
         {"bias": float("nan")},
         {"bounds_weight": float("nan")},
@@ -206,3 +207,17 @@ def test_noise_ends_when_it_is_to_and_the_gates_go_on_learning(make_small):
     assert all(torch.equal(d.mask, (d.logits >= 0).float()) for d in decisions.values())
     (y.square().mean() + net.cost(decisions).ratio.mean()).backward()
     assert all(p.grad is not None for p in net.gate_parameters())
+
+
+def test_the_budget_falls_evenly_to_what_was_asked_for(make_small):
+    method = DualGating(macs=0.4, budget_annealing=0.5)
+    assert [method.budget_at(progress) for progress in (0.0, 0.25, 0.5, 0.9)] == pytest.approx([1.0, 0.7, 0.4, 0.4])
+    assert DualGating(macs=0.4).budget_at(0.0) == 0.4  # the paper's
+    net, x = make_small(method)
+    _, decisions = net.train().decide(x)
+    for progress, target in ((0.25, 0.7), (0.75, 0.4)):
+        terms, expected = (
+            torch.stack(list(m.penalty(decisions, net.ledger, progress).values()))
+            for m in (method, DualGating(macs=target))
+        )
+        assert torch.equal(terms, expected)

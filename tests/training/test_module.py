@@ -1,3 +1,4 @@
+import lightning as L
 import pytest
 import torch
 
@@ -22,6 +23,7 @@ def make(images, method=None, seed=0):
     if method:
         network = gate(network, method, torch.zeros(2, 3, 32, 32)).train()
     module = TrainingModule(network, Stage(epochs=4), images, Augmentation(), seed=seed, method=method)
+    module.trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
     module.log_dict = lambda values, **_: module.recorded.update(values)
     module.recorded = {}
     return module
@@ -79,6 +81,17 @@ def test_the_methods_schedule_is_kept(images, monkeypatch):
     module.log_means()
     # Soft masks count as fractions; were they rounded down, this would be hardly more than all gates closed.
     assert float(module.recorded["train_macs_ratio"]) > module.network.cost(module.network.closed_decisions(1)).ratio
+
+
+def test_the_penalty_is_told_how_much_of_the_training_is_done(images, monkeypatch):
+    module = make(images, DualGating())
+    told = []
+    monkeypatch.setattr(DualGating, "penalty", lambda self, decisions, ledger, progress: told.append(progress) or {})
+    monkeypatch.setattr(TrainingModule, "current_epoch", 3)
+    monkeypatch.setattr(L.Trainer, "num_training_batches", 8)
+    for index in (0, 2):
+        module.training_step((images.images, images.labels), index)
+    assert told == [3 / 4, 3.25 / 4]
 
 
 def test_validation_is_accounted_for_without_augmentation(images):

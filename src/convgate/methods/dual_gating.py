@@ -18,10 +18,11 @@ Differences from the paper and its code:
 - Any CNN: a bottleneck's or inverted residual's gates follow from the graph (see `convgate.graph.structure`). In a
   network without residual branches the channel gates alone are used (`where`).
 - Squeeze-and-excitation inside a branch reads the masked feature and is always computed.
-- The code's annealing counts epochs; here it counts the share of training done, so that a shorter run anneals alike
+- The code's annealing counts epochs; here it follows the share of training done, so that a shorter run anneals alike
   (0.02 x 300 epochs = 6 for CIFAR-10, 0.05 x 100 = 5 for ImageNet, 0.05 x 200 = 10 for MobileNetV2).
 - Positions are counted as they are computed, also where a tile does not divide the map.
-- `masks="equal"`, `budget="noise_free"` and `noise` below 1 are ours; the defaults are the paper's.
+- `masks="equal"`, `budget="noise_free"`, `budget_annealing` above 0 and `noise` below 1 are ours; the defaults are the
+  paper's.
 """
 
 import math
@@ -72,6 +73,8 @@ class DualGating(Method):
             everything that evaluation masks.
         budget: "sampled": budget and bounds count the sampled masks (paper); "noise_free": they count the masks that
             evaluation would use, so that evaluation lands where training aimed.
+        budget_annealing: the share of the training in which the budget falls evenly from 1 to `macs` (0 in the paper):
+            a network that is trained already unlearns less that way.
         where: "branches": residual branches only; "everywhere": also channel gates on features outside of them;
             "auto": "everywhere" in a network that has no residual branch.
         noise: the share of the training in which decisions are sampled (all of it in the paper); in the rest they are
@@ -92,6 +95,7 @@ class DualGating(Method):
     group: int = 1
     masks: Literal["paper", "equal"] = "paper"
     budget: Literal["sampled", "noise_free"] = "sampled"
+    budget_annealing: float = 0.0
     where: Literal["auto", "branches", "everywhere"] = "auto"
     noise: float = 1.0
     temperature: float = 0.66667
@@ -104,7 +108,7 @@ class DualGating(Method):
     def __post_init__(self) -> None:
         check = OptionChecks(self)
         check.share("macs")
-        check.shares("noise")
+        check.shares("noise", "budget_annealing")
         check.flags("spatial", "channel")
         check.sizes("group", "reduction")
         check.numbers("bias", "annealing")
@@ -216,7 +220,8 @@ class DualGating(Method):
     def penalty(self, decisions: Decisions, ledger: Ledger, progress: float) -> dict[str, Tensor]:
         counted = decisions if self.budget == "sampled" else self._without_noise(decisions)
         share = ledger.cost(counted).macs.float().mean() / ledger.dense
-        target = math.sqrt(self.macs)
+        macs = self.budget_at(progress)
+        target = math.sqrt(macs)
         p = math.exp(-self.annealing * progress)
         bounds = torch.zeros_like(share)
         for kind in ("spatial", "channel"):
@@ -227,9 +232,15 @@ class DualGating(Method):
                 too_high = F.relu(rho - (1 - p + p * target)).square().mean()
                 bounds = bounds + too_low + too_high
         return {
-            "budget": self.budget_weight * (share - self.macs).square(),
+            "budget": self.budget_weight * (share - macs).square(),
             "bounds": self.bounds_weight * bounds,
         }
+
+    def budget_at(self, progress: float) -> float:
+        """The share of the dense MACs that training aims at when the share `progress` of it is done."""
+        if progress >= self.budget_annealing:
+            return self.macs
+        return 1 - (1 - self.macs) * progress / self.budget_annealing
 
     def _without_noise(self, decisions: Decisions) -> Decisions:
         return Decisions(

@@ -76,7 +76,7 @@ class TrainingModule(L.LightningModule):
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
         x = self._prepare(self.augmentation(images, generator, self.images.view))
-        logits, terms = self._forward(x)
+        logits, terms = self._forward(x, index)
         if self.teacher is not None:
             terms["distillation"] = self.teacher.term(x, logits)
         terms["cross_entropy"] = F.cross_entropy(logits.float(), labels, label_smoothing=self.stage.label_smoothing)
@@ -91,12 +91,11 @@ class TrainingModule(L.LightningModule):
         for part in self.held:
             part.eval()
         if self.method is not None and isinstance(self.network, GatedNetwork):
-            self.method.schedule(self.network, self.progress)
+            self.method.schedule(self.network, self.progress())
 
-    @property
-    def progress(self) -> float:
-        """The share of the stage that is done, in [0, 1)."""
-        return self.current_epoch / self.stage.epochs
+    def progress(self, step: int = 0) -> float:
+        """The share of the stage that is done before this step of the epoch, in [0, 1)."""
+        return (self.current_epoch + step / self.trainer.num_training_batches) / self.stage.epochs
 
     def on_train_batch_end(self, *_: Any) -> None:
         # Once an epoch: logging each step costs a twentieth of a small network's step. Not in on_train_epoch_end,
@@ -130,14 +129,14 @@ class TrainingModule(L.LightningModule):
         )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def _forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _forward(self, x: Tensor, index: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits, and the penalty's terms together with the share of the dense MACs that was spent."""
         if not isinstance(self.network, GatedNetwork):
             return self.network(x), {}
         logits, decisions = self.network.decide(x)
         terms: dict[str, Tensor] = {}
         if self.method is not None:
-            terms |= self.method.penalty(decisions, self.network.ledger, self.progress)
+            terms |= self.method.penalty(decisions, self.network.ledger, self.progress(index))
             terms |= self.method.regularise(self.network.gate_modules())
         terms["macs_ratio"] = self.network.cost(decisions.detach()).ratio.mean()
         return logits, terms
