@@ -4,14 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from convgate.data import Augmentation, ImageSet
 from convgate.errors import InputError
 from convgate.graph import gate
 from convgate.methods import METHODS, DualGating
 from convgate.models import create
 from convgate.training.distil import Teacher
-from convgate.training.module import TrainingModule
-from convgate.training.recipe import Stage
 
 
 class Fixed(nn.Module):
@@ -57,26 +54,15 @@ def test_a_teacher_of_other_classes_is_refused():
         Teacher(Fixed([0.0] * 3)).term(torch.zeros(2, 1), torch.zeros(2, 5))
 
 
-def module(method=None, teacher=None):
-    torch.manual_seed(0)
-    pixels = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    images = ImageSet(pixels, torch.arange(8) % 10, tuple("0123456789"), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-    dense = create("cifar_resnet8")
-    network = gate(dense, method, torch.zeros(2, 3, 32, 32)).train() if method else dense
-    taught = TrainingModule(network, Stage(epochs=4), images, Augmentation(), method=method, teacher=teacher)
-    taught.log_dict = lambda values, **_: taught.recorded.update(values)
-    taught.recorded = {}
-    return taught, (images.images, images.labels)
-
-
 @pytest.mark.parametrize("name", METHODS)
-def test_any_method_takes_a_teacher(name):
+def test_any_method_takes_a_teacher(name, make_module, images):
     """The loss is the other terms plus the teacher's; only the student learns; the teacher stays as it is."""
     torch.manual_seed(1)
     network = create("cifar_resnet8").train()
     before = copy.deepcopy(network.state_dict())
     teacher = Teacher(network, weight=3.0, temperature=4.0)
-    taught, batch = module(METHODS[name](), teacher)
+    taught = make_module(METHODS[name](), teacher=teacher)
+    batch = images.images, images.labels
     loss = taught.training_step(batch, 0)
     taught.log_means()
     terms = {key: float(value) for key, value in taught.recorded.items()}
@@ -92,25 +78,27 @@ def test_any_method_takes_a_teacher(name):
     assert network.training
 
 
-def test_the_teacher_is_in_no_checkpoint_and_stays_in_evaluation_mode():
-    alone, _ = module(DualGating())
-    taught, _ = module(DualGating(), Teacher(create("cifar_resnet8")))
+def test_the_teacher_is_in_no_checkpoint_and_stays_in_evaluation_mode(make_module):
+    alone = make_module(DualGating())
+    taught = make_module(DualGating(), teacher=Teacher(create("cifar_resnet8")))
     assert taught.state_dict().keys() == alone.state_dict().keys()
     assert sum(1 for _ in taught.parameters()) == sum(1 for _ in alone.parameters())
     taught.train()
     assert not taught.teacher.network.training
 
 
-def test_a_teacher_may_be_gated_itself_and_the_student_dense():
+def test_a_teacher_may_be_gated_itself_and_the_student_dense(make_module, images):
     gated = gate(create("cifar_resnet8"), DualGating(), torch.zeros(2, 3, 32, 32))
-    taught, batch = module(None, Teacher(gated))
+    taught = make_module(None, teacher=Teacher(gated))
+    batch = images.images, images.labels
     taught.training_step(batch, 0).backward()
     assert taught.sums["distillation"] > 0
 
 
-def test_without_a_teacher_nothing_changes():
+def test_without_a_teacher_nothing_changes(make_module, images):
     torch.manual_seed(1)
-    with_one, batch = module(DualGating(), Teacher(create("cifar_resnet8"), weight=1e-30))
-    without, _ = module(DualGating())
+    with_one = make_module(DualGating(), teacher=Teacher(create("cifar_resnet8"), weight=1e-30))
+    batch = images.images, images.labels
+    without = make_module(DualGating())
     assert float(with_one.training_step(batch, 3).detach()) == float(without.training_step(batch, 3).detach())
     assert "distillation" not in without.sums

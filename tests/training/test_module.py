@@ -2,7 +2,7 @@ import lightning as L
 import pytest
 import torch
 
-from convgate.data import Augmentation, ImageSet
+from convgate.data import Augmentation
 from convgate.graph import gate
 from convgate.methods import DualGating, GlobalGater
 from convgate.models import create
@@ -11,26 +11,8 @@ from convgate.training.module import TrainingModule
 from convgate.training.recipe import Hardware, Stage
 
 
-@pytest.fixture
-def images():
-    pixels = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    return ImageSet(pixels, torch.arange(8) % 10, tuple("0123456789"), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-
-
-def make(images, method=None, seed=0):
-    torch.manual_seed(0)
-    network = create("cifar_resnet8")
-    if method:
-        network = gate(network, method, torch.zeros(2, 3, 32, 32)).train()
-    module = TrainingModule(network, Stage(epochs=4), images, Augmentation(), seed=seed, method=method)
-    module.trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
-    module.log_dict = lambda values, **_: module.recorded.update(values)
-    module.recorded = {}
-    return module
-
-
-def test_the_loss_is_the_cross_entropy_plus_the_methods_terms(images):
-    module = make(images, DualGating())
+def test_the_loss_is_the_cross_entropy_plus_the_methods_terms(images, make_module):
+    module = make_module(DualGating())
     loss = module.training_step((images.images, images.labels), 0)
     module.log_means()
     terms = {name: float(value) for name, value in module.recorded.items()}
@@ -43,11 +25,11 @@ def test_the_loss_is_the_cross_entropy_plus_the_methods_terms(images):
     assert all(p.grad is not None for p in module.parameters())
 
 
-def test_a_step_depends_on_seed_and_step_alone(images):
+def test_a_step_depends_on_seed_and_step_alone(images, make_module):
     batch = images.images, images.labels
     losses = {}
     for name, seed, index in (("a", 0, 3), ("same", 0, 3), ("step", 0, 4), ("seed", 1, 3)):
-        module = make(images, DualGating(), seed)
+        module = make_module(DualGating(), seed=seed)
         torch.rand(17)  # whatever was drawn before
         losses[name] = float(module.training_step(batch, index).detach())
     assert losses["a"] == losses["same"]
@@ -70,9 +52,9 @@ def test_held_gates_decide_as_in_evaluation_and_learn_nothing(images):
         assert (parameter.grad is None) == name.startswith("gates."), name
 
 
-def test_the_methods_schedule_is_kept(images, monkeypatch):
+def test_the_methods_schedule_is_kept(images, monkeypatch, make_module):
     """GaterNet's dropout rises in proportion to the share of training done."""
-    module = make(images, GlobalGater(dropout=0.2))
+    module = make_module(GlobalGater(dropout=0.2))
     for epoch, expected in ((0, 0.0), (1, 0.05), (3, 0.15)):
         monkeypatch.setattr(TrainingModule, "current_epoch", epoch)
         module.on_train_epoch_start()
@@ -83,8 +65,8 @@ def test_the_methods_schedule_is_kept(images, monkeypatch):
     assert float(module.recorded["train_macs_ratio"]) > module.network.cost(module.network.closed_decisions(1)).ratio
 
 
-def test_the_penalty_is_told_how_much_of_the_training_is_done(images, monkeypatch):
-    module = make(images, DualGating())
+def test_the_penalty_is_told_how_much_of_the_training_is_done(images, monkeypatch, make_module):
+    module = make_module(DualGating())
     told = []
     monkeypatch.setattr(DualGating, "penalty", lambda self, decisions, ledger, progress: told.append(progress) or {})
     monkeypatch.setattr(TrainingModule, "current_epoch", 3)
@@ -94,8 +76,8 @@ def test_the_penalty_is_told_how_much_of_the_training_is_done(images, monkeypatc
     assert told == [3 / 4, 3.25 / 4]
 
 
-def test_validation_is_accounted_for_without_augmentation(images):
-    module = make(images, DualGating()).eval()
+def test_validation_is_accounted_for_without_augmentation(images, make_module):
+    module = make_module(DualGating()).eval()
     module.validation_step((images.images, images.labels), 0)
     first = dict(module.recorded)
     module.validation_step((images.images, images.labels), 1)
