@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import cycle
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from convgate.analysis.style import BLUE, FAINT, GREY, INK, ORANGE, VERMILION, Drawing, draw
@@ -24,6 +25,7 @@ def against(records: Sequence[Record], axis: str) -> Drawing | None:
     """
     cost, dense, label = _AXES[axis]
     known = [(value, 100 * r.accuracy, r) for r in records if (value := cost(r)) is not None]
+    known.sort(key=itemgetter(0, 1))
     if len(known) < 2:
         return None
     front = [(value, 100 * r.accuracy) for r in pareto(records, cost) if (value := cost(r)) is not None]
@@ -46,12 +48,8 @@ def against(records: Sequence[Record], axis: str) -> Drawing | None:
         ax.margins(0.1)
         ax.legend(loc="lower right")
 
-    words = "; ".join(f"{r.run} {accuracy:.2f}% at {value:.4g}" for value, accuracy, r in sorted(known, key=_place))
+    words = "; ".join(f"{r.run} {accuracy:.2f}% at {value:.4g}" for value, accuracy, r in known)
     return draw(paint, f"Accuracy against {label}: {words}.", width=_SIZE[0], height=_SIZE[1])
-
-
-def _place(point: tuple[float, float, Record]) -> tuple[float, float]:
-    return point[0], point[1]
 
 
 def _share(record: Record) -> float | None:
