@@ -1,14 +1,14 @@
 import json
 import shlex
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
 from convgate.errors import RecipeError
 from convgate.experiments.compare import comparison
 from convgate.experiments.record import read_csv, record_of, to_csv
-from convgate.training.recipe import load_recipe
+from convgate.training.recipe import Distillation, ModelChoice, dump_recipe, load_recipe
 
 
 def test_a_record_holds_what_the_run_was_and_what_came_out(finished):
@@ -40,6 +40,21 @@ def test_the_command_names_no_place_of_this_machine(finished, tmp_path):
     assert "/home/me" not in command
     assert '--data.options.root="$DATA" --model.weights="$WEIGHTS/net.safetensors"' in command
     assert "--method.options='{macs: 0.5}'" in command
+
+
+@pytest.mark.parametrize(
+    ("distillation", "teacher"),
+    [
+        (Distillation(), ""),
+        (Distillation(weight=1.0), "dense network"),
+        (Distillation(weight=0.5, teacher=ModelChoice("cifar_resnet56")), "cifar_resnet56"),
+    ],
+)
+def test_the_teacher_is_named(finished, tmp_path, distillation, teacher):
+    shutil.copytree(finished, tmp_path / "copy")
+    recipe = replace(load_recipe(finished / "recipe.yaml"), distillation=distillation)
+    (tmp_path / "copy" / "recipe.yaml").write_text(dump_recipe(recipe))
+    assert record_of(tmp_path / "copy").teacher == teacher
 
 
 def test_methods_that_a_method_names_are_named(finished, tmp_path):

@@ -16,13 +16,14 @@ def comparison(records: Sequence[Record]) -> "Table":
     from rich import box
     from rich.table import Table
 
-    shown = "run, network, method, seed, epochs, accuracy, dense, MACs, 5 % to 95 %, ms gated, ms dense"
+    shown = "run, network, method, teacher, seed, epochs, accuracy, dense, MACs, 5 % to 95 %, ms gated, ms dense"
     table = Table(*shown.split(", "), box=box.SIMPLE_HEAD)
     for record in records:
         table.add_row(
             record.run,
             record.network,
             record.method,
+            record.teacher or "none",
             str(record.seed),
             f"{record.epochs or 'none'} of {record.full_epochs}" if record.full_epochs else record.epochs,
             f"{record.accuracy:.2%}",

@@ -20,8 +20,9 @@ _HEAD = """\
 Written by `convgate results {folder}` from the CSV files beside it, one for each run; nothing is entered by hand.
 Accuracy is that of the last epoch on all test images, which were used for nothing else. MACs are the ledger's, gates
 included, as a share of the dense network's. Milliseconds are medians for one image at a time in float32 on convgate's
-engine; a dash: the engine has no form for the method, or it was not timed. "Epochs" says what was run, of what the
-recipe runs in full. The papers' numbers are in `published.yaml`, each with its source.
+engine; a dash: the engine has no form for the method, or it was not timed. "Teacher" is whose predictions were
+distilled: the ungated network's own, or a larger one's. "Epochs" says what was run, of what the recipe runs in full.
+The papers' numbers are in `published.yaml`, each with its source.
 """
 
 
@@ -93,12 +94,13 @@ def write_page(folder: str | Path) -> Path:
 
 
 def _measured(records: Sequence[Record], published: Sequence[Published]) -> str:
-    head = ["run", "network", "method", "MACs asked", "MACs", "5 % to 95 %", "accuracy", "dense", "epochs", "seed"]
+    head = ["run", "network", "method", "teacher", "MACs asked", "MACs", "5 % to 95 %", "accuracy", "dense", "epochs"]
     rows = [
         [
             f"[{r.run}](#{r.run})",
             r.network,
             r.method,
+            r.teacher or "none",
             "-" if r.budget is None else f"{r.budget:.0%}",
             f"{r.macs_share:.2%}",
             f"{r.macs_p5:.1%} to {r.macs_p95:.1%}",
@@ -112,7 +114,7 @@ def _measured(records: Sequence[Record], published: Sequence[Published]) -> str:
         ]
         for r in records
     ]
-    table = _table([*head, "ms dense → gated", "the paper's"], rows) if rows else "No run is recorded yet.\n"
+    table = _table([*head, "seed", "ms dense → gated", "the paper's"], rows) if rows else "No run is recorded yet.\n"
     return "## Measured\n\n" + table
 
 

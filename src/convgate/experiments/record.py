@@ -13,7 +13,7 @@ from convgate.errors import RecipeError
 from convgate.methods import METHODS
 from convgate.training.folder import RunFolder
 from convgate.training.origin import Origin
-from convgate.training.recipe import Recipe, epochs_of, load_recipe, shipped_recipes
+from convgate.training.recipe import Distillation, Recipe, epochs_of, load_recipe, shipped_recipes
 
 __all__ = ["Record", "read_csv", "record_of", "to_csv"]
 
@@ -27,6 +27,7 @@ class Record:
         recipe: the recipe's name.
         network: the model's name.
         method: the method's name.
+        teacher: whose predictions were distilled: "dense network", its own, or the name of another; "": no teacher.
         data: the data set's name.
         seed: of everything random.
         budget: what was calibrated to.
@@ -56,6 +57,7 @@ class Record:
     recipe: str
     network: str
     method: str
+    teacher: str
     data: str
     seed: int
     budget: float | None
@@ -94,6 +96,7 @@ def record_of(path: str | Path) -> Record:
         recipe=Path(origin.recipe).stem if origin else "",
         network=recipe.model.name,
         method=_method(recipe),
+        teacher=_teacher(recipe.distillation),
         data=recipe.data.name,
         seed=recipe.seed,
         budget=recipe.budget,
@@ -149,6 +152,12 @@ def _method(recipe: Recipe) -> str:
     """The method's name, with those of the methods that its options name."""
     parts = [name for name in _names(recipe.method.options) if name in METHODS]
     return f"{recipe.method.name}({', '.join(parts)})" if parts else recipe.method.name
+
+
+def _teacher(distillation: Distillation) -> str:
+    if distillation.weight == 0:
+        return ""
+    return distillation.teacher.name if distillation.teacher else "dense network"
 
 
 def _names(value: Any) -> Iterator[str]:
