@@ -21,15 +21,16 @@ def test_channels_are_shuffled_as_in_the_published_code():
         assert torch.equal(shuffle_channels(x, parts), x[:, shuffled_order(6, parts)])
 
 
+@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("grouped", [False, True])
 @pytest.mark.parametrize("shuffled", [False, True])
 @pytest.mark.parametrize(
     "options", [{}, {"bias": False, "stride": 2}, {"padding": 2, "padding_mode": "reflect"}], ids=str
 )
-def test_the_base_path_is_the_convolution_of_a_part_of_the_channels(grouped, shuffled, options):
+def test_the_base_path_is_the_convolution_of_a_part_of_the_channels(grouped, shuffled, options, training):
     """Output by output: the convolution of an image whose other channels are zero."""
     torch.manual_seed(0)
-    conv = nn.Conv2d(6, 9, 3, **options).double()
+    conv = nn.Conv2d(6, 9, 3, **options).double().train(training)
     x = torch.randn(2, 6, 7, 8, dtype=torch.float64)
     y = base_path(x, conv, 3, grouped, shuffled)
     order = [0, 2, 4, 1, 3, 5] if shuffled else range(6)

@@ -4,6 +4,8 @@ Each takes logits (float, any shape) and returns a float mask of that shape that
 for some samples what lies between).
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -72,9 +74,24 @@ def smooth_step(logits: Tensor, slope: float, *, sparse: bool = False) -> Tensor
     If `sparse`, the gradient is zero where that sigmoid is below 1/2: a closed gate learns from no output. Source:
     CGNet's code, `GreaterThan` and `SparseGreaterThan`.
     """
-    soft = torch.sigmoid(slope * logits)
-    hard = (soft - 0.5 > 0).to(soft.dtype)
-    return _straight_through(hard, torch.where(soft < 0.5, soft.detach(), soft) if sparse else soft)
+    return _SmoothStep.apply(logits, slope, sparse)
+
+
+class _SmoothStep(torch.autograd.Function):
+    """`smooth_step` in few passes: where each activation has a gate, logits are as large as the features."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, slope: float, sparse: bool) -> Tensor:
+        soft = torch.sigmoid(slope * logits)
+        ctx.save_for_backward(soft)
+        ctx.slope, ctx.sparse = slope, sparse
+        return (soft > 0.5).to(soft.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (soft,) = ctx.saved_tensors
+        to_logits = gradient * (1 - soft) * soft * ctx.slope
+        return to_logits * (soft >= 0.5) if ctx.sparse else to_logits, None, None
 
 
 def _straight_through(hard: Tensor, soft: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ Source: CGNet (NeurIPS 2019) and its code, `CGConv2d`.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convgate.gating.masks import expand_channels
@@ -36,19 +37,32 @@ def shuffle_channels(x: Tensor, parts: int) -> Tensor:
 def base_path(x: Tensor, conv: nn.Conv2d, parts: int, grouped: bool, shuffled: bool) -> Tensor:
     """What `conv` makes of 1/`parts` of the input channels of `x` [N, C, H, W]: the partial sums [N, O, H', W'].
 
-    If `shuffled`, chunks are taken of the channels in shuffled order. The sums are formed as the authors' code forms
-    them, with zeros for the weights that are left out and channels really moved: a sum that was rounded otherwise could
-    fall on the other side of its threshold.
+    If `shuffled`, chunks are taken of the channels in shuffled order. In evaluation the sums are formed as the authors'
+    code forms them, with zeros for the weights that are left out and channels really moved: a sum that was rounded
+    otherwise could fall on the other side of its threshold. In training those zeros are not multiplied.
     """
     weight = conv.weight
-    chosen = base_weights(weight.shape[0], weight.shape[1], parts, grouped).to(weight.device)
     if shuffled:
         x = shuffle_channels(x, parts)
         weight = weight[:, shuffled_order(weight.shape[1], parts).to(weight.device)]
-    return conv._conv_forward(x, weight * chosen, conv.bias)
+    if not conv.training:
+        chosen = base_weights(weight.shape[0], weight.shape[1], parts, grouped).to(weight.device)
+        return conv._conv_forward(x, weight * chosen, conv.bias)
+    if not grouped:
+        part = weight.shape[1] // parts
+        return conv._conv_forward(x[:, :part], weight[:, :part], conv.bias)
+    chunks = weight.unflatten(0, (parts, -1)).unflatten(2, (parts, -1)).diagonal(dim1=0, dim2=2)
+    return _in_groups(x, conv, chunks.movedim(-1, 0).flatten(0, 1), parts)
 
 
 def complete(full: Tensor, base: Tensor, mask: Tensor, group: int = 1) -> Tensor:
     """`full` [N, O, H, W] where the mask [N, ceil(O / group), H, W] is open, `base` where it is closed."""
-    open_ = expand_channels(mask, full.shape[1], group).to(full.dtype)
-    return full * open_ + base * (1 - open_)
+    return torch.lerp(base, full, expand_channels(mask, full.shape[1], group).to(full.dtype))
+
+
+def _in_groups(x: Tensor, conv: nn.Conv2d, weight: Tensor, groups: int) -> Tensor:
+    """`conv`, with other weights and in groups."""
+    if conv.padding_mode == "zeros":
+        return F.conv2d(x, weight, conv.bias, conv.stride, conv.padding, conv.dilation, groups)
+    x = F.pad(x, conv._reversed_padding_repeated_twice, mode=conv.padding_mode)
+    return F.conv2d(x, weight, conv.bias, conv.stride, 0, conv.dilation, groups)
