@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,12 +62,22 @@ def test_folders_and_files_of_another_form_are_refused(tmp_path):
         write_page(tmp_path)
 
 
-def test_the_projects_own_page_is_what_its_files_make(tmp_path):
-    for path in RESULTS.iterdir():
-        if path.suffix != ".svg":
-            (tmp_path / "results").mkdir(exist_ok=True)
-            (tmp_path / "results" / path.name).write_text(path.read_text())
-    assert write_page(tmp_path / "results").read_text() == (RESULTS / "README.md").read_text()
+@pytest.mark.parametrize(
+    "page", [RESULTS / "README.md", *RESULTS.glob("*/README.md")], ids=lambda page: page.parent.name
+)
+def test_the_projects_own_pages_are_what_their_files_make(tmp_path, page):
+    copy = shutil.copytree(page.parent, tmp_path / page.parent.name)
+    (copy / "README.md").unlink()
+    assert write_page(copy).read_text() == page.read_text()
+
+
+def test_pages_in_folders_are_named(finished, tmp_path):
+    add([finished], tmp_path / "results" / "ablations")
+    write_page(tmp_path / "results" / "ablations")
+    text = write_page(tmp_path / "results").read_text()
+    assert text.startswith("# Results\n")
+    assert "[ablations](ablations/README.md)" in text
+    assert (tmp_path / "results" / "ablations" / "README.md").read_text().startswith("# Ablations\n")
 
 
 def test_the_papers_rows_name_recipes_that_are_shipped():

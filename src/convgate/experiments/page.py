@@ -15,9 +15,9 @@ __all__ = ["Published", "add", "read_published", "write_page"]
 _PUBLISHED, _PAGE = "published.yaml", "README.md"
 
 _HEAD = """\
-# Results
+# {title}
 
-Written by `convgate results {folder}` from the CSV files beside it, one for each run; nothing is entered by hand.
+Written by `convgate results FOLDER` from the CSV files in this folder, one for each run; nothing is entered by hand.
 Accuracy is that of the last epoch on all test images, which were used for nothing else. MACs are the ledger's, gates
 included, as a share of the dense network's. Milliseconds are medians for one image at a time in float32 on convgate's
 engine; a dash: the engine has no form for the method, or it was not timed. "Teacher" is whose predictions were
@@ -74,6 +74,8 @@ def read_published(path: str | Path) -> list[Published]:
 def write_page(folder: str | Path) -> Path:
     """Write README.md in `folder` from its CSV files and its published.yaml, if that is there, and a figure a network.
 
+    Folders in it that have such pages are named: runs that are to be compared with each other alone.
+
     Raises `RecipeError` for a folder that is not there, and for files of another form.
     """
     home = Path(folder)
@@ -83,7 +85,8 @@ def write_page(folder: str | Path) -> Path:
     records.sort(key=lambda r: (r.data, r.network, r.method, -(r.budget or 1.0), r.run))
     published = read_published(home / _PUBLISHED) if (home / _PUBLISHED).is_file() else []
     parts = [
-        _HEAD.format(folder=home.name),
+        _HEAD.format(title=home.name.capitalize()),
+        _below(home),
         _measured(records, published),
         _figures(records, home),
         _commands(records),
@@ -91,6 +94,12 @@ def write_page(folder: str | Path) -> Path:
     ]
     write_text(home / _PAGE, "\n".join(part for part in parts if part))
     return home / _PAGE
+
+
+def _below(home: Path) -> str:
+    names = sorted(page.parent.name for page in home.glob(f"*/{_PAGE}"))
+    links = ", ".join(f"[{name}]({name}/{_PAGE})" for name in names)
+    return f"Runs that are to be compared among themselves: {links}.\n" if names else ""
 
 
 def _measured(records: Sequence[Record], published: Sequence[Published]) -> str:
