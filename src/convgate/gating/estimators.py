@@ -65,7 +65,7 @@ def above_half(logits: Tensor, slope: float) -> Tensor:
 
     Unlike `decide` it is closed at 0 and at positive logits so small that the sigmoid rounds to 1/2.
     """
-    return (torch.sigmoid(slope * logits) - 0.5 > 0).to(logits.dtype)
+    return _exceeds_half(torch.sigmoid(slope * logits))
 
 
 def smooth_step(logits: Tensor, slope: float, *, sparse: bool = False) -> Tensor:
@@ -85,13 +85,17 @@ class _SmoothStep(torch.autograd.Function):
         soft = torch.sigmoid(slope * logits)
         ctx.save_for_backward(soft)
         ctx.slope, ctx.sparse = slope, sparse
-        return (soft > 0.5).to(soft.dtype)
+        return _exceeds_half(soft)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (soft,) = ctx.saved_tensors
         to_logits = gradient * (1 - soft) * soft * ctx.slope
         return to_logits * (soft >= 0.5) if ctx.sparse else to_logits, None, None
+
+
+def _exceeds_half(soft: Tensor) -> Tensor:
+    return (soft > 0.5).to(soft.dtype)
 
 
 def _straight_through(hard: Tensor, soft: Tensor) -> Tensor:
