@@ -131,6 +131,20 @@ def shuffle(m, x):
     return m.a(x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w))
 
 
+def changed_after_shuffle(m, x):
+    y = m.a(x)
+    z = y.view(-1, 2, 4, 10, 10).transpose(1, 2)
+    y.relu_()
+    return z.reshape(y.shape) + y
+
+
+def changed_after_expand(m, x):
+    y = x.mean((2, 3), keepdim=True)
+    z = y.expand_as(x)
+    y.relu_()
+    return m.a(x) * z
+
+
 def attend_to_positions(m, x):
     return x * torch.sigmoid(m.a(x))
 
@@ -234,6 +248,17 @@ NATIVE = {
     "vector_to_map_by_view": Model(
         lambda m, x: x * torch.sigmoid(m.fc(x.mean((2, 3)))).view(x.size(0), 8, 1, 1), fc=nn.Linear(8, 8)
     ),
+    "vector_to_map_by_unsqueeze": Model(
+        lambda m, x: m.a(x) * torch.sigmoid(m.fc(x.mean((2, 3)))).unsqueeze(-1).unsqueeze(2),
+        a=conv(),
+        fc=nn.Linear(8, 8),
+    ),
+    "expanded": Model(lambda m, x: x.mean((2, 3), keepdim=True).expand(-1, -1, 12, 12) + m.a(x), a=conv(padding=1)),
+    "shuffled_channels": Model(shuffle, a=conv()),
+    "shuffled_by_permute": Model(
+        lambda m, x: m.b(m.a(x).view(-1, 4, 2, 10, 10).permute(0, 2, 1, 3, 4).flatten(1)), a=conv(), b=nn.Linear(800, 3)
+    ),
+    "shuffled_by_module": Model(lambda m, x: m.a(m.s(x)), a=conv(groups=2), s=nn.ChannelShuffle(2)),
     "contiguous": Model(lambda m, x: m.a(x.contiguous()), a=conv()),
     "several_outputs": Model(lambda m, x: (m.a(x), m.fc(m.a(x).mean((2, 3)))), a=conv(), fc=nn.Linear(8, 3)),
     "output_read_again": Model(lambda m, x: (lambda y: [y, F.relu(y)])(m.a(x)), a=conv()),
@@ -263,6 +288,20 @@ UNUSUAL = {
     "changed_odd_part": Model(odd_part_changed_in_place, a=conv(), b=conv()),
     "odd_positions_of_an_odd_size": Model(lambda m, x: m.b(m.a(x)[:, :, 1::2, 1::2]), a=conv(kernel=2), b=conv()),
     "from_the_third_position": Model(lambda m, x: m.a(x[:, :, 2::2]), a=conv()),
+    "changed_after_shuffle": Model(changed_after_shuffle, a=conv()),
+    "changed_after_expand": Model(changed_after_expand, a=conv(padding=1)),
+    "transposed_map": Model(lambda m, x: m.a(x.transpose(2, 3)), a=conv(kernel=(2, 3))),
+    "cut_otherwise": Model(lambda m, x: m.a(x.view(-1, 4, 4, 6, 12).transpose(1, 2).reshape(x.shape)), a=conv()),
+    "activation_of_cut_map": Model(lambda m, x: m.a(x.view(-1, 2, 4, 12, 12).sigmoid().view(x.shape)), a=conv()),
+    "map_in_another_shape": Model(lambda m, x: m.a(x.view(-1, 4, 12, 24)), a=conv(4, 4)),
+    "expanded_twice": Model(
+        lambda m, x: m.a(x) * (x.mean((2, 3), keepdim=True).expand_as(x) + x.mean((2, 3), keepdim=True).expand_as(x)),
+        a=conv(padding=1),
+    ),
+    "expanded_output": Model(lambda m, x: m.a(x).mean((2, 3), keepdim=True).expand(-1, -1, 2, 2), a=conv()),
+    "row_expanded": Model(lambda m, x: m.a(x) * x.mean(2, keepdim=True).expand_as(x), a=conv(padding=1)),
+    "squeezed_rows": Model(lambda m, x: m.a(x[:, :, :1].squeeze(2).unsqueeze(2)), a=conv(kernel=1)),
+    "flat_unsqueezed": Model(lambda m, x: m.a(x.flatten(1).unsqueeze(-1).unsqueeze(-1)), a=conv(1152, 4, 1)),
     "changed_part": Model(changed_part, a=conv(), b=conv(), c=conv(4, 8)),
     "expanded_in_vain": Model(lambda m, x: m.a(x.mean((2, 3), keepdim=True).expand_as(x)), a=conv()),
     "hooked": hooked(),
@@ -293,5 +332,4 @@ REFUSED = {
     "upsampled": Model(lambda m, x: m.b(F.interpolate(m.a(x), scale_factor=2)), a=conv(), b=conv()),
     "leaky": Model(lambda m, x: F.leaky_relu(m.a(x), 0.1), a=conv()),
     "softmax": Model(lambda m, x: m.fc(x.mean((2, 3))).softmax(1), fc=nn.Linear(8, 4)),
-    "shuffled_channels": Model(shuffle, a=conv()),
 }

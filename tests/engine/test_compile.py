@@ -26,6 +26,7 @@ MODELS = {
     "densenet121": 64,
     "vgg16_bn": 40,
     "googlenet": 65,
+    "shufflenet_v2_x0_5": 64,
     "timm/resnet18d": 64,
     "timm/resnetv2_50": 64,
     "timm/inception_v4": 107,

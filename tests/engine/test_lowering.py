@@ -41,18 +41,6 @@ def assert_lowered(lowered, model, x):
 
 ALL = {**small_models.NATIVE, **small_models.UNUSUAL, **small_models.REFUSED}
 
-# Where the lowering is known to fall short; strict, so that whoever mends one takes it off the list.
-REFUSED_SO_FAR = ("relu_of_flat_map", "squeeze_and_expand", "squeezed", "shuffled_channels")
-
-
-def marked(names, known, reason):
-    """The names as test parameters; those in `known` are expected to fail."""
-    mark = pytest.mark.xfail(reason=reason)
-    return [pytest.param(name, marks=mark if name in known else ()) for name in names]
-
-
-NATIVE = marked(small_models.NATIVE, REFUSED_SO_FAR, "not lowered so far")
-
 
 @pytest.fixture
 def small_model(request, randomise_norms):
@@ -77,7 +65,7 @@ def randomise_norms():
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
-@pytest.mark.parametrize("small_model", NATIVE, indirect=True)
+@pytest.mark.parametrize("small_model", small_models.NATIVE, indirect=True)
 def test_small_models_have_a_native_form(small_model):
     model, x = small_model
     assert_lowered(lower(model, x[:1]), model, x)
@@ -95,9 +83,7 @@ def test_what_is_lowered_is_right(small_model, fallback):
     assert_lowered(lowered, model, x)
 
 
-@pytest.mark.parametrize(
-    "small_model", marked(small_models.REFUSED, REFUSED_SO_FAR, "cannot be left to PyTorch so far"), indirect=True
-)
+@pytest.mark.parametrize("small_model", small_models.REFUSED, indirect=True)
 def test_fallback_computes_the_rest(small_model):
     model, x = small_model
     with pytest.raises(LoweringError, match='fallback="torch"'):

@@ -38,7 +38,9 @@ _RESIDUAL = {
     "cifar_resnet20": r"layer\d\.\d+\.bn2",
     **ZEROED,
 }
-_FEATURES = ["densenet121", "vgg16_bn", "googlenet", "timm/inception_v4"]
+_FEATURES = ["densenet121", "vgg16_bn", "googlenet", "shufflenet_v2_x0_5", "timm/inception_v4"]
+_ENDS = {"densenet121": r".*denselayer\d+\.relu2", "shufflenet_v2_x0_5": r".*(branch1\.1|branch2\.4)"}
+"""Where the intermediate features of a model end."""
 MODELS = [*_RESIDUAL, *_FEATURES]
 _SIZES = {"timm/inception_v4": 107, "cifar_resnet20": 32, **dict.fromkeys(SMALL, 32)}
 
@@ -134,9 +136,9 @@ def shortcut_path(case):
         zeroed = [m for name, m in case.model.named_modules() if re.fullmatch(_RESIDUAL[case.name], name)]
         assert len(zeroed) == len(case.net.plan.sites)
         hooks = [m.register_forward_hook(lambda module, args, output: output * 0) for m in zeroed]
-    elif case.name == "densenet121":
-        zeroed = [m for name, m in case.model.named_modules() if re.fullmatch(r".*denselayer\d+\.conv2", name)]
-        hooks = [m.register_forward_pre_hook(lambda module, args: (args[0] * 0,)) for m in zeroed]
+    elif case.name in _ENDS:
+        zeroed = [m for name, m in case.model.named_modules() if re.fullmatch(_ENDS[case.name], name)]
+        hooks = [m.register_forward_hook(lambda module, args, output: output * 0) for m in zeroed]
     elif case.name == "vgg16_bn":
         zeroed = [m for m in case.model.features if isinstance(m, nn.ReLU)][1:-1]
         # In place, so the ReLU's own output is not at risk: the hook returns a new tensor.

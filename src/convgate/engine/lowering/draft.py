@@ -12,7 +12,7 @@ from torch import Tensor
 
 from convgate.engine.program import Gate, Operation, Program, Value
 
-__all__ = ["Draft", "GateSymbol", "Rest", "Symbol", "Unsupported"]
+__all__ = ["Draft", "Expanded", "GateSymbol", "Rest", "Symbol", "Unsupported"]
 
 
 class Unsupported(Exception):  # noqa: N818 -- not an error of the user's: the caller decides what it means
@@ -23,13 +23,27 @@ class Unsupported(Exception):  # noqa: N818 -- not an error of the user's: the c
 class Symbol:
     """A tensor of the network, as the value of the program that holds it.
 
-    `shape` is the tensor's without the batch: (C, H, W), or (C,) for a vector; a flattened map keeps its value and has
-    the shape (C * H * W,). `padding` (top, left, bottom, right) are zeros still to be put around it by its reader.
+    `shape` is the tensor's without the batch: (C, H, W), or (C,) for a vector. A view keeps its value, whose elements
+    it has in the same order under another shape: (C * H * W,) when it is flattened, (groups, C / groups, H, W) when its
+    channels are cut. `padding` (top, left, bottom, right) are zeros still to be put around it by its reader.
     """
 
     value: str
     shape: tuple[int, ...]
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Expanded:
+    """One element per channel, spread over a map of the shape `over`; never written out, sums and products read it."""
+
+    vector: Symbol
+    over: tuple[int, ...]
+
+    @property
+    def value(self) -> str:
+        """The value that it reads."""
+        return self.vector.value
 
 
 @dataclass(frozen=True)
@@ -88,13 +102,20 @@ class Draft:
         self.operations.append(operation)
 
     def value_of(self, symbol: Any) -> Value:
-        """The symbol's value, as [C, H, W]; raises `Unsupported` for a flattened map or pending padding."""
+        """The symbol's value, as [C, H, W] or [C]; raises `Unsupported` for another view, or for pending padding."""
         value = self.plain(symbol)
-        if math.prod(symbol.shape) != value.channels * value.height * value.width or (
-            len(symbol.shape) == 1 and value.height * value.width > 1
-        ):
-            raise Unsupported("a flattened feature map is read by something else than a linear layer")
+        whole = (value.channels, value.height, value.width)
+        if symbol.shape != whole and (symbol.shape, 1, 1) != (whole[:1], *whole[1:]):
+            raise Unsupported(f"a map {list(whole)} is read in the shape {list(symbol.shape)}")
         return value
+
+    def view(self, symbol: Any, shape: tuple[int, ...]) -> Symbol:
+        """The same elements in another shape (without the batch)."""
+        value = self.plain(symbol)
+        whole = (value.channels, value.height, value.width)
+        if math.prod(shape) != math.prod(whole) or (len(shape) == 3 and shape != whole):
+            raise Unsupported(f"a map {list(whole)} in the shape {list(shape)}")
+        return Symbol(symbol.value, shape)
 
     def plain(self, symbol: Any) -> Value:
         """The symbol's value, whatever shape the tensor has; raises `Unsupported` where there is none."""

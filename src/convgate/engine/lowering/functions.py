@@ -15,7 +15,7 @@ from torch import nn
 from torchvision.ops import stochastic_depth
 
 from convgate.engine.lowering import layers, partial
-from convgate.engine.lowering.draft import Draft, GateSymbol, Symbol, Unsupported
+from convgate.engine.lowering.draft import Draft, Expanded, GateSymbol, Symbol, Unsupported
 from convgate.engine.program import Add, Concat, Mask, Multiply, Slice
 from convgate.gating import ThresholdHead, average_pool, base_path, complete, mask_channels, mask_positions
 
@@ -57,6 +57,12 @@ def _multiply(c: Context, x: Any, y: Any) -> Symbol:
 
 
 def _binary(c: Context, x: Any, y: Any, kind: type[Add] | type[Multiply]) -> Symbol:
+    if isinstance(x, Expanded):
+        x, y = y, x
+    if isinstance(y, Expanded):
+        if not isinstance(x, Symbol) or x.shape != y.over:
+            raise Unsupported(f"{kind.__name__.lower()} of a map that was expanded to {list(y.over)}")
+        y = y.vector
     a, b = c.draft.value_of(x), c.draft.value_of(y)
     if a.height * a.width == 1 and b.height * b.width > 1:
         x, y, a, b = y, x, b, a
@@ -102,19 +108,57 @@ def _chunk(c: Context, x: Symbol, chunks: int, dim: int = 0) -> tuple[Symbol, ..
 def _flatten(c: Context, x: Symbol, start_dim: int = 0, end_dim: int = -1) -> Symbol:
     if not isinstance(x, Symbol) or start_dim not in (1, -len(x.shape)) or end_dim not in (-1, len(x.shape)):
         raise Unsupported("a flattening that keeps or joins other dimensions")
-    size = 1
-    for extent in x.shape:
-        size *= extent
-    return Symbol(x.value, (size,))
+    return c.draft.view(x, (math.prod(x.shape),))
 
 
 def _view(c: Context, x: Symbol, *shape: Any) -> Symbol:
-    sizes = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
-    if isinstance(x, Symbol) and len(sizes) == 2 and sizes[0] in (1, -1) and sizes[1] in (-1, math.prod(x.shape)):
-        return _flatten(c, x, 1)
-    if isinstance(x, Symbol) and len(sizes) == 4 and tuple(sizes[2:]) == (1, 1) and c.draft.value_of(x).height == 1:
-        return Symbol(x.value, (x.shape[0], 1, 1))
-    raise Unsupported(f"a view as {list(sizes)}")
+    batch, *sizes = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
+    if not isinstance(x, Symbol) or batch not in (1, -1) or (batch, *sizes).count(-1) > 1:
+        raise Unsupported(f"a view as {[batch, *sizes]}")
+    known = math.prod(size for size in sizes if size != -1)
+    return c.draft.view(x, tuple(math.prod(x.shape) // known if size == -1 else size for size in sizes))
+
+
+def _transpose(c: Context, x: Symbol, first: int, second: int) -> Symbol:
+    rank = _rank(x)
+    order = list(range(rank))
+    order[first], order[second] = second % rank, first % rank
+    return _permute(c, x, *order)
+
+
+def _permute(c: Context, x: Symbol, *order: Any) -> Symbol:
+    wanted = order[0] if len(order) == 1 and not isinstance(order[0], int) else order
+    if _rank(x) != 5 or [axis % 5 for axis in wanted] != [0, 2, 1, 3, 4]:
+        raise Unsupported(f"dimensions in the order {list(wanted)}")
+    groups, size, *extent = x.shape
+    if groups * size != c.draft.plain(x).channels:
+        raise Unsupported("a permutation of something else than groups of channels")
+    out = layers.shuffle(c.draft, c.name, x, groups)
+    c.draft.views.append((x.value, out.value))
+    return c.draft.view(out, (size, groups, *extent))
+
+
+def _shuffle(c: Context, x: Symbol, groups: int) -> Symbol:
+    c.draft.value_of(x)
+    return layers.shuffle(c.draft, c.name, x, groups)
+
+
+def _expand_as(c: Context, x: Symbol, other: Any) -> Symbol | Expanded:
+    c.draft.value_of(other)
+    return _expand(c, x, 1, *other.shape)
+
+
+def _expand(c: Context, x: Symbol, *shape: Any) -> Symbol | Expanded:
+    value = c.draft.value_of(x)
+    batch, *sizes = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
+    wanted = tuple(own if size == -1 else size for own, size in zip(x.shape, sizes, strict=False))
+    if batch not in (1, -1) or len(x.shape) != 3 or len(sizes) != 3 or wanted[0] != value.channels:
+        raise Unsupported(f"an expansion to {[batch, *sizes]}")
+    if wanted == x.shape:
+        return x
+    if (value.height, value.width) != (1, 1):
+        raise Unsupported("an expansion of more than one element per channel")
+    return Expanded(x, wanted)
 
 
 def _mean(c: Context, x: Symbol, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Symbol:
@@ -129,7 +173,7 @@ def _item(c: Context, x: Any, index: Any) -> Any:
     value, everything = c.draft.value_of(x), slice(None)
     index = index if isinstance(index, tuple) else (index,)
     if index == (everything, everything, None, None) and len(x.shape) == 1:
-        return Symbol(x.value, (value.channels, 1, 1))
+        return c.draft.view(x, (value.channels, 1, 1))
     if len(index) < 2 or index[0] != everything or not all(isinstance(i, slice) for i in index) or len(x.shape) != 3:
         raise Unsupported(f"an index {index}")
     begin, end, step = index[1].indices(value.channels)
@@ -167,13 +211,22 @@ def _pad(c: Context, x: Symbol, pad: Any, mode: str = "constant", value: float |
     return Symbol(x.value, x.shape, around) if any(around) else x
 
 
-def _squeeze(c: Context, x: Symbol, *dims: Any) -> Symbol:
-    value = c.draft.value_of(x)
-    if value.height * value.width > 1:
+def _squeeze(c: Context, x: Symbol, *dims: Any, dim: Any = None) -> Symbol:
+    axes = dims or (() if dim is None else (dim,))
+    axes = axes[0] if axes and not isinstance(axes[0], int) else axes
+    gone = [axis % _rank(x) for axis in axes] or [2, 3]
+    if 0 in gone:
+        raise Unsupported("a squeeze of the batch")
+    if not axes and c.draft.value_of(x).height * c.draft.value_of(x).width > 1:
         raise Unsupported("a squeeze of a feature map")
-    if dims and len(x.shape) == 3:
-        raise Unsupported("a squeeze of one dimension")
-    return Symbol(x.value, (value.channels,))
+    return c.draft.view(x, tuple(size for axis, size in enumerate(x.shape, 1) if axis not in gone or size > 1))
+
+
+def _unsqueeze(c: Context, x: Symbol, dim: int) -> Symbol:
+    place = dim % (_rank(x) + 1)
+    if not place:
+        raise Unsupported("another dimension before the batch")
+    return c.draft.view(x, (*x.shape[: place - 1], 1, *x.shape[place - 1 :]))
 
 
 def _masked(c: Context, x: Symbol, mask: Any, group: int = 1) -> Symbol:
@@ -196,12 +249,19 @@ def _size(c: Context, x: Symbol, dim: int | None = None) -> Any:
     return shape if dim is None else shape[dim]
 
 
+def _rank(x: Any) -> int:
+    """How many dimensions the tensor has, with the batch."""
+    if not isinstance(x, Symbol):
+        raise Unsupported(f"an argument that is no feature map ({type(x).__name__})")
+    return 1 + len(x.shape)
+
+
 def _attribute(c: Context, x: Any, name: str) -> Any:
-    if isinstance(x, Symbol):
-        if name == "shape":
+    if isinstance(x, Symbol | Expanded | GateSymbol):
+        if isinstance(x, Symbol) and name == "shape":
             return _size(c, x)
-        if name == "ndim":
-            return 1 + len(x.shape)
+        if isinstance(x, Symbol) and name == "ndim":
+            return _rank(x)
         raise Unsupported(f"the attribute {name} of a tensor")
     return getattr(x, name)
 
@@ -242,6 +302,11 @@ FUNCTIONS: dict[Any, Handler] = {
     torch.flatten: _flatten,
     torch.mean: _mean,
     torch.squeeze: _squeeze,
+    torch.unsqueeze: _unsqueeze,
+    torch.reshape: _view,
+    torch.transpose: _transpose,
+    torch.permute: _permute,
+    torch.channel_shuffle: _shuffle,
     operator.getitem: _item,
     getattr: _attribute,
     torch._assert: lambda c, *args: None,
@@ -283,9 +348,12 @@ METHODS: dict[str, Handler] = {
     "chunk": _chunk,
     "split": _split,
     "contiguous": _same,
-    "dim": lambda c, x: 1 + len(x.shape),
+    "dim": lambda c, x: _rank(x),
+    "expand": _expand,
+    "expand_as": _expand_as,
     "flatten": _flatten,
     "mean": _mean,
+    "permute": _permute,
     "relu": _activation("relu"),
     "relu_": _activation("relu"),
     "reshape": _view,
@@ -293,6 +361,8 @@ METHODS: dict[str, Handler] = {
     "sigmoid_": _activation("sigmoid"),
     "size": _size,
     "squeeze": _squeeze,
+    "transpose": _transpose,
+    "unsqueeze": _unsqueeze,
     "view": _view,
 }
 """Method name -> handler(context, self, *arguments)."""
@@ -342,6 +412,7 @@ MODULES: dict[type, Handler] = {
     ThresholdHead: lambda c, m, x: layers.excess(c.draft, c.name, x, m.norm, m.threshold),
     nn.Dropout: lambda c, m, x: x,
     nn.Dropout2d: lambda c, m, x: x,
+    nn.ChannelShuffle: lambda c, m, x: _shuffle(c, x, m.groups),
     nn.Flatten: lambda c, m, x: _flatten(c, x, m.start_dim, m.end_dim),
 }
 """Module class (exactly that one) -> handler(context, module, *arguments). Other modules are looked into."""

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convgate.engine.lowering.draft import Draft, Symbol, Unsupported
-from convgate.engine.program import Activate, Add, Affine, Conv, Pool, PoolToGrid
+from convgate.engine.program import Activate, Add, Affine, Conv, Pick, Pool, PoolToGrid
 
 __all__ = [
     "activate",
@@ -20,6 +20,7 @@ __all__ = [
     "pool",
     "pool_to_grid",
     "scale",
+    "shuffle",
     "subsample",
 ]
 
@@ -122,10 +123,19 @@ def scale(draft: Draft, hint: str, x: Symbol, factor: float) -> Symbol:
 
 
 def activate(draft: Draft, hint: str, x: Symbol, activation: str) -> Symbol:
-    """One of `convgate.engine.program.ACTIVATIONS`."""
-    draft.value_of(x)
-    out = draft.new(hint, x.shape)
+    """One of `convgate.engine.program.ACTIVATIONS`, of a tensor of any shape."""
+    value = draft.plain(x)
+    out = draft.new(hint, (value.channels, value.height, value.width))
     draft.emit(Activate((x.value,), out.value, activation))
+    return draft.view(out, x.shape)
+
+
+def shuffle(draft: Draft, hint: str, x: Symbol, groups: int) -> Symbol:
+    """Channels [groups, C / groups] as [C / groups, groups]: `torch.nn.functional.channel_shuffle`."""
+    value = draft.plain(x)
+    size = value.channels // groups
+    out = draft.new(hint, (value.channels, value.height, value.width))
+    draft.emit(Pick((x.value,), out.value, tuple(i * size + j for j in range(size) for i in range(groups))))
     return out
 
 

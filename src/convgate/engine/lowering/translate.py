@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from convgate.engine.lowering.draft import Draft, GateSymbol, Symbol, Unsupported
+from convgate.engine.lowering.draft import Draft, Expanded, GateSymbol, Symbol, Unsupported
 from convgate.engine.lowering.functions import FUNCTIONS, IN_PLACE, METHODS, MODULES
 from convgate.engine.program import Decide, External, Gate, Pool, Slice
 from convgate.gating import Gate as GateModule
@@ -74,9 +74,10 @@ def translate(
     if not done.missing:
         if gate_specs:
             result = result[0]
-        done.outputs = _tensors(fx.node.map_arg(result, walker.known.__getitem__))
+        returned = _tensors(fx.node.map_arg(result, walker.known.__getitem__))
+        done.outputs = [symbol for symbol in returned if isinstance(symbol, Symbol)]
         try:
-            for symbol in done.outputs:
+            for symbol in returned:
                 walker.readable(symbol)
                 draft.value_of(symbol)
         except Unsupported as reason:
@@ -84,8 +85,8 @@ def translate(
     return done
 
 
-def _tensors(result: Any) -> list[Symbol]:
-    if isinstance(result, Symbol):
+def _tensors(result: Any) -> list[Symbol | Expanded]:
+    if isinstance(result, Symbol | Expanded):
         return [result]
     parts = result.values() if isinstance(result, Mapping) else result if isinstance(result, tuple | list) else ()
     return [symbol for part in parts for symbol in _tensors(part)]
@@ -95,6 +96,8 @@ def _replaced(symbols: Any, old: str, new: str) -> Any:
     """The symbols of `old` as symbols of `new`."""
     if isinstance(symbols, Symbol) and symbols.value == old:
         return Symbol(new, symbols.shape, symbols.padding)
+    if isinstance(symbols, Expanded):
+        return Expanded(_replaced(symbols.vector, old, new), symbols.over)
     if isinstance(symbols, tuple | list):
         return type(symbols)(_replaced(symbol, old, new) for symbol in symbols)
     return symbols
@@ -126,8 +129,9 @@ def _can_be_external(walker: "_Walker", node: fx.Node, shapes: Mapping[str, tupl
     tensors = [walker.known.get(argument) for argument in node.all_input_nodes]
     shape = shapes.get(node.name, ())
     is_map = len(shape) in (2, 4) and shape[0] == 1
-    known = all(isinstance(t, Symbol) and not any(t.padding) and t.value not in walker.stale for t in tensors)
-    return is_map and bool(tensors) and known
+    known = all(isinstance(t, Symbol | Expanded) and t.value not in walker.stale for t in tensors)
+    padded = any(isinstance(t, Symbol) and any(t.padding) for t in tensors)
+    return is_map and bool(tensors) and known and not padded
 
 
 _RULES: Mapping[Any, bool] = {decide: False, above_half: True}
@@ -256,25 +260,32 @@ class _Walker:
         out = self.draft.new(node.name, tuple(shape[1:]))
         self.draft.emit(External(tuple(s.value for s in symbols), out.value, node.name))
         self.known[node] = out
-        return _Call(self.root, node, [s.shape for s in symbols])
+        return _Call(self.root, node, symbols)
 
 
 class _Call:
     """One node as a function of its tensor arguments."""
 
-    def __init__(self, root: nn.Module, node: fx.Node, shapes: list[tuple[int, ...]]) -> None:
+    def __init__(self, root: nn.Module, node: fx.Node, arguments: list[Symbol | Expanded]) -> None:
         # A copy, in evaluation mode: the network may be trained on.
         called = root.get_submodule(str(node.target)) if node.op == "call_module" else None
         self.module = copy.deepcopy(called).eval() if called is not None else None
-        self.node, self.shapes = node, shapes
+        self.node, self.arguments = node, arguments
 
     def __call__(self, *tensors: Tensor) -> Tensor:
-        shaped = (t.reshape(t.shape[0], *shape) for t, shape in zip(tensors, self.shapes, strict=True))
+        shaped = (_shaped(tensor, argument) for tensor, argument in zip(tensors, self.arguments, strict=True))
         known = dict(zip(self.node.all_input_nodes, shaped, strict=True))
         args = fx.node.map_arg(self.node.args, known.__getitem__)
         kwargs = fx.node.map_arg(self.node.kwargs, known.__getitem__)
         with torch.no_grad():
             return self.module(*args, **kwargs) if self.module is not None else _evaluate(self.node, args, kwargs)
+
+
+def _shaped(tensor: Tensor, argument: Symbol | Expanded) -> Tensor:
+    """A value [N, C, H, W] as the tensor that the network has there."""
+    if isinstance(argument, Expanded):
+        return _shaped(tensor, argument.vector).expand(-1, *argument.over)
+    return tensor.reshape(len(tensor), *argument.shape)
 
 
 def _evaluate(node: fx.Node, args: Any, kwargs: Any) -> Any:
@@ -296,4 +307,4 @@ def _has_symbols(values: Any) -> bool:
         return any(_has_symbols(value) for value in values)
     if isinstance(values, Mapping):
         return any(_has_symbols(value) for value in values.values())
-    return isinstance(values, Symbol | GateSymbol)
+    return isinstance(values, Symbol | Expanded | GateSymbol)
