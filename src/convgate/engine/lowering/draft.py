@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from convgate.engine.program import Gate, Operation, Program, Value
 
-__all__ = ["Draft", "Expanded", "GateSymbol", "Rest", "Symbol", "Unsupported"]
+__all__ = ["Context", "Draft", "Expanded", "GateSymbol", "Rest", "Symbol", "Unsupported"]
 
 
 class Unsupported(Exception):  # noqa: N818 -- not an error of the user's: the caller decides what it means
@@ -168,6 +168,15 @@ class Draft:
             for name in operation.inputs:
                 found.setdefault(name, []).append(number)
         return found
+
+
+class Context(Protocol):
+    """What a handler may use: the draft, and the name of the call under way."""
+
+    draft: Draft
+
+    @property
+    def name(self) -> str: ...
 
 
 _ARRAYS = ("weight", "bias", "scale", "shift", "open_scale", "open_shift", "offset")
