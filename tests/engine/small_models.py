@@ -168,6 +168,22 @@ NATIVE = {
     "conv_function": Model(lambda m, x: F.conv2d(x, m.a.weight, m.a.bias, padding=2), a=conv()),
     "conv_standardised": Model(lambda m, x: F.relu(m.norm(m.a(x))), a=Standardised(8, 8, 3), norm=nn.BatchNorm2d(8)),
     "times_a_number": Model(lambda m, x: 0.5 * m.a(x) * 3, a=conv()),
+    "clamped": Model(lambda m, x: m.a(x).clamp(0, 6).clamp_(min=0.0), a=conv()),
+    "hard_tanh": Model(lambda m, x: F.hardtanh(m.a(x), 0, 6), a=conv()),
+    "scaled": Model(lambda m, x: 0.5 * m.a(x) - 1.25, a=conv()),
+    "divided": Model(lambda m, x: F.relu6(m.a(x) + 3) / 6, a=conv()),
+    "layer_scale": Model(
+        lambda m, x: x + m.scale * m.a(x), a=conv(padding=1), scale=nn.Parameter(torch.rand(8, 1, 1) + 0.5)
+    ),
+    "difference": Model(lambda m, x: m.a(x) - m.b(x), a=conv(), b=conv()),
+    "added_with_factor": Model(lambda m, x: torch.add(m.a(x), m.b(x), alpha=2), a=conv(), b=conv()),
+    "from_a_number": Model(lambda m, x: (1 - m.a(x)) / 3, a=conv()),
+    "sum_of_branches": Model(lambda m, x: 0 + m.a(x) + sum([m.b(x), m.a(x)]), a=conv(), b=conv()),
+    "difference_in_place": Model(lambda m, x: m.b(x).sub_(m.a(x), alpha=0.5).div_(2), a=conv(), b=conv()),
+    "bias_of_vector": Model(
+        lambda m, x: m.fc(x.mean((2, 3))) + m.bias, fc=nn.Linear(8, 5), bias=nn.Parameter(torch.rand(5))
+    ),
+    "batched_scale": Model(lambda m, x: m.a(x) * m.scale, a=conv(), scale=nn.Parameter(torch.rand(1, 8, 1, 1) + 0.5)),
     "mean_of_two": Model(lambda m, x: (m.a(x) + m.b(x)).mul_(0.5), a=conv(), b=conv()),
     "norm_first": Model(lambda m, x: m.a(F.relu(m.norm(x))), a=conv(), norm=nn.BatchNorm2d(8)),
     "norm_act_class": Model(lambda m, x: m.norm(m.a(x)), a=conv(), norm=NormAct(8)),
@@ -266,16 +282,15 @@ NATIVE = {
 }
 
 UNUSUAL = {
-    "clamped": Model(lambda m, x: m.a(x).clamp(0, 6).clamp_(min=0.0), a=conv()),
-    "hard_tanh": Model(lambda m, x: F.hardtanh(m.a(x), 0, 6), a=conv()),
-    "scaled": Model(lambda m, x: 0.5 * m.a(x) - 1.25, a=conv()),
-    "divided": Model(lambda m, x: F.relu6(m.a(x) + 3) / 6, a=conv()),
-    "layer_scale": Model(
-        lambda m, x: x + m.scale * m.a(x), a=conv(padding=1), scale=nn.Parameter(torch.rand(8, 1, 1) + 0.5)
+    "clamped_elsewhere": Model(lambda m, x: m.a(x).clamp(-1, 1), a=conv()),
+    "divided_by_itself": Model(lambda m, x: m.a(x) / (m.a(x).sigmoid() + 1), a=conv()),
+    "scale_of_every_position": Model(
+        lambda m, x: m.a(x) * m.scale, a=conv(), scale=nn.Parameter(torch.rand(8, 10, 10))
+    ),
+    "vector_and_map_scale": Model(
+        lambda m, x: m.fc(x.mean((2, 3))) * m.scale, fc=nn.Linear(8, 5), scale=nn.Parameter(torch.rand(5, 1))
     ),
     "last_axis_scale": Model(lambda m, x: m.scale * m.a(x), a=conv(), scale=nn.Parameter(torch.rand(10) + 0.5)),
-    "difference": Model(lambda m, x: m.a(x) - m.b(x), a=conv(), b=conv()),
-    "added_with_factor": Model(lambda m, x: torch.add(m.a(x), m.b(x), alpha=2), a=conv(), b=conv()),
     "transform_input": Model(transform_input, a=conv(3, 4)),
     "max_over_positions": Model(lambda m, x: m.a(torch.amax(x, (2, 3), keepdim=True)), a=conv(8, 4, 1)),
     "adaptive_max_pool": Model(lambda m, x: F.adaptive_max_pool2d(m.a(x), 1), a=conv()),

@@ -22,6 +22,8 @@ __all__ = ["FUNCTIONS", "IN_PLACE", "METHODS", "MODULES"]
 
 Handler = Callable[..., Any]
 
+_CONSTANT = (int, float, torch.Tensor)
+
 
 def _activation(kind: str) -> Handler:
     return lambda c, x, inplace=False, **_: layers.activate(c.draft, c.name, x, kind)
@@ -31,18 +33,37 @@ def _same(c: Context, x: Any, *args: Any, **kwargs: Any) -> Any:
     return x
 
 
-def _add(c: Context, x: Any, y: Any, **kwargs: Any) -> Symbol:
-    if kwargs.get("alpha", 1) != 1:
-        raise Unsupported("an addition with a factor")
-    return _binary(c, x, y, Add)
+def _add(c: Context, x: Any, y: Any, *, alpha: float = 1) -> Symbol:
+    if isinstance(y, _CONSTANT):
+        return layers.affine(c.draft, c.name, x, 1, y * alpha)
+    if isinstance(x, _CONSTANT):
+        return layers.affine(c.draft, c.name, y, alpha, x)
+    return _binary(c, x, y if alpha == 1 else layers.affine(c.draft, c.name, y, alpha), Add)
+
+
+def _subtract(c: Context, x: Any, y: Any, *, alpha: float = 1) -> Symbol:
+    return _add(c, x, y, alpha=-alpha)
 
 
 def _multiply(c: Context, x: Any, y: Any) -> Symbol:
-    if isinstance(x, int | float):
+    if isinstance(x, _CONSTANT):
         x, y = y, x
-    if isinstance(y, int | float):
-        return layers.scale(c.draft, c.name, x, y)
+    if isinstance(y, _CONSTANT):
+        return layers.affine(c.draft, c.name, x, y)
     return _binary(c, x, y, Multiply)
+
+
+def _divide(c: Context, x: Any, y: Any) -> Symbol:
+    if not isinstance(y, _CONSTANT):
+        raise Unsupported("a division by something else than a constant")
+    return layers.affine(c.draft, c.name, x, 1 / y)
+
+
+def _clamp(c: Context, x: Any, low: Any = None, high: Any = None, **named: Any) -> Symbol:
+    low, high = (named.get(name, given) for name, given in (("min", low), ("max", high)))
+    if low != 0 or high not in (6, None):
+        raise Unsupported(f"values clamped to {low} .. {high}")
+    return layers.activate(c.draft, c.name, x, "relu" if high is None else "relu6")
 
 
 def _binary(c: Context, x: Any, y: Any, kind: type[Add] | type[Multiply]) -> Symbol:
@@ -122,9 +143,16 @@ FUNCTIONS: dict[Any, Handler] = {
     operator.add: _add,
     operator.iadd: _add,
     torch.add: _add,
+    operator.sub: _subtract,
+    operator.isub: _subtract,
+    torch.sub: _subtract,
     operator.mul: _multiply,
     operator.imul: _multiply,
     torch.mul: _multiply,
+    operator.truediv: _divide,
+    operator.itruediv: _divide,
+    torch.div: _divide,
+    torch.clamp: _clamp,
     torch.cat: _concat,
     torch.concat: _concat,
     torch.chunk: views.chunk,
@@ -144,6 +172,7 @@ FUNCTIONS: dict[Any, Handler] = {
     F.relu: _activation("relu"),
     torch.relu: _activation("relu"),
     F.relu6: _activation("relu6"),
+    F.hardtanh: lambda c, x, min_val=-1.0, max_val=1.0, inplace=False: _clamp(c, x, min_val, max_val),
     F.silu: _activation("silu"),
     F.hardswish: _activation("hardswish"),
     F.hardsigmoid: _activation("hardsigmoid"),
@@ -173,6 +202,10 @@ FUNCTIONS: dict[Any, Handler] = {
 METHODS: dict[str, Handler] = {
     "add": _add,
     "add_": _add,
+    "clamp": _clamp,
+    "clamp_": _clamp,
+    "div": _divide,
+    "div_": _divide,
     "mul": _multiply,
     "mul_": _multiply,
     "chunk": views.chunk,
@@ -191,6 +224,8 @@ METHODS: dict[str, Handler] = {
     "sigmoid_": _activation("sigmoid"),
     "size": views.size,
     "squeeze": views.squeeze,
+    "sub": _subtract,
+    "sub_": _subtract,
     "transpose": views.transpose,
     "unsqueeze": views.unsqueeze,
     "view": views.view,
@@ -234,6 +269,7 @@ MODULES: dict[type, Handler] = {
     nn.AdaptiveAvgPool2d: lambda c, m, x: layers.pool_to_grid(c.draft, c.name, x, m.output_size),
     nn.ReLU: _activation_module("relu"),
     nn.ReLU6: _activation_module("relu6"),
+    nn.Hardtanh: lambda c, m, x: _clamp(c, x, m.min_val, m.max_val),
     nn.SiLU: _activation_module("silu"),
     nn.Hardswish: _activation_module("hardswish"),
     nn.Hardsigmoid: _activation_module("hardsigmoid"),
@@ -247,5 +283,10 @@ MODULES: dict[type, Handler] = {
 }
 """Module class (exactly that one) -> handler(context, module, *arguments). Other modules are looked into."""
 
-IN_PLACE: frozenset[Any] = frozenset({operator.iadd, operator.imul, "add_", "mul_", "relu_", "sigmoid_"})
+IN_PLACE: frozenset[Any] = frozenset(
+    {
+        *(operator.iadd, operator.isub, operator.imul, operator.itruediv),
+        *("add_", "sub_", "mul_", "div_", "clamp_", "relu_", "sigmoid_"),
+    }
+)
 """Functions and methods that overwrite their first argument; others do when they are called with inplace=True."""

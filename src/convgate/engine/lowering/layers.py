@@ -12,6 +12,7 @@ from convgate.engine.program import Activate, Add, Affine, Conv, Pick, Pool, Poo
 
 __all__ = [
     "activate",
+    "affine",
     "batch_norm",
     "convolve",
     "excess",
@@ -19,7 +20,6 @@ __all__ = [
     "odd_positions",
     "pool",
     "pool_to_grid",
-    "scale",
     "shuffle",
     "subsample",
 ]
@@ -113,12 +113,13 @@ def excess(draft: Draft, hint: str, x: Symbol, norm: nn.BatchNorm2d, threshold: 
     return batch_norm(draft, hint, x, norm.running_mean, norm.running_var, None, -threshold, norm.eps)
 
 
-def scale(draft: Draft, hint: str, x: Symbol, factor: float) -> Symbol:
-    """The product of x and a number."""
-    channels = draft.value_of(x).channels
+def affine(draft: Draft, hint: str, x: Symbol, factor: Tensor | float, summand: Tensor | float = 0) -> Symbol:
+    """X * factor + summand: numbers, or tensors that are the same at every position."""
+    draft.value_of(x)
+    factors, summands = _per_channel(factor, x.shape), _per_channel(summand, x.shape)
     out = draft.new(hint, x.shape)
-    factors = draft.array(f"{hint}.scale", torch.full((channels,), float(factor)))
-    draft.emit(Affine((x.value,), out.value, factors, draft.array(f"{hint}.shift", torch.zeros(channels))))
+    names = draft.array(f"{hint}.scale", factors), draft.array(f"{hint}.shift", summands)
+    draft.emit(Affine((x.value,), out.value, *names))
     return out
 
 
@@ -179,8 +180,8 @@ def odd_positions(draft: Draft, hint: str, x: Symbol, axis: int) -> Symbol:
     No operation begins at a position other than the first: twice the mean of a pair, less its first, is its second.
     """
     pair = (2, 1) if axis == 0 else (1, 2)
-    both = scale(draft, hint, pool(draft, hint, x, "average", pair, pair), 2)
-    first = scale(draft, hint, subsample(draft, hint, x, pair), -1)
+    both = affine(draft, hint, pool(draft, hint, x, "average", pair, pair), 2)
+    first = affine(draft, hint, subsample(draft, hint, x, pair), -1)
     out = draft.new(hint, both.shape)
     draft.emit(Add((both.value, first.value), out.value))
     return out
@@ -197,6 +198,15 @@ def pool_to_grid(draft: Draft, hint: str, x: Symbol, size: Any, *, vector: bool 
         out = draft.new(hint, shape)
         draft.emit(PoolToGrid((x.value,), out.value))
     return Symbol(out.value, shape[:1]) if vector else out
+
+
+def _per_channel(constant: Tensor | float, shape: tuple[int, ...]) -> Tensor:
+    """A constant that is broadcast over tensors [N, *shape], as [C]."""
+    given = torch.as_tensor(constant, dtype=torch.float64)
+    over_positions = given.shape[max(0, given.dim() - len(shape) + 1) :]
+    if given.dim() > len(shape) + 1 or given.shape[: -len(shape)] not in ((), (1,)) or set(over_positions) - {1}:
+        raise Unsupported(f"a constant of shape {list(given.shape)} for a tensor [N, {', '.join(map(str, shape))}]")
+    return given.expand(1, *shape)[0].reshape(shape[0], -1)[:, 0]
 
 
 def _pair(value: Any) -> tuple[int, int]:
