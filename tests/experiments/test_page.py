@@ -30,7 +30,7 @@ def test_a_run_stands_beside_the_papers_number_with_its_command(finished, tmp_pa
     assert f"**{record.accuracy:.2%}**" in row
     assert "dense 1, gated 2 of dense 18, gated 14" in row
     assert "gated: 99.9 % (Nobody, 1999, table 1)" in row
-    assert record.command in text
+    assert record.again in text
     assert "digits-demo (run); other (not run)" in text
     assert write_page(tmp_path).read_text() == text
     assert not list(tmp_path.glob("*.svg"))  # one run makes no figure

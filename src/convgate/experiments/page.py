@@ -144,13 +144,14 @@ def _commands(records: Sequence[Record]) -> str:
         return ""
     parts = ["## Where each row comes from\n"]
     parts.append(
-        "`$DATA` is where the images are, `$WEIGHTS` the folder of the weights that the network starts from.\n"
+        "`$DATA` is where the images are, `$WEIGHTS` the folder of the weights that the network starts from. The commands "
+        "are for the recipes as they are now: what those set otherwise than the run did is on the command line.\n"
     )
     for r in records:
         changed = ", with changes" if (r.commit or "").endswith("+") else ""
         limit = f", cut to {r.minutes:g} minutes of training" if r.minutes else ""
         parts.append(
-            f"### {r.run}\n\n```\n{r.command or '(not noted)'}\n```\n\n"
+            f"### {r.run}\n\n```\n{r.again or '(not noted)'}\n```\n\n"
             f"Commit {(r.commit or 'not noted').rstrip('+')}{changed}; started {r.started or '?'} UTC{limit}; "
             f"{r.seconds / 60:.0f} minutes in all; {r.machine}; torch {r.torch}; {r.test_images:,} test images.\n"
         )

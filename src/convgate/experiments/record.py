@@ -3,17 +3,16 @@
 import csv
 import io
 import json
-import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from convgate.errors import RecipeError
+from convgate.experiments.command import again, as_started, settings_of
 from convgate.methods import METHODS
 from convgate.training.folder import RunFolder
-from convgate.training.origin import Origin
-from convgate.training.recipe import Distillation, Recipe, epochs_of, load_recipe, shipped_recipes
+from convgate.training.recipe import Distillation, Recipe, epochs_of, load_recipe
 
 __all__ = ["Record", "read_csv", "record_of", "to_csv"]
 
@@ -49,7 +48,8 @@ class Record:
         started: date and time, UTC.
         machine: where it ended.
         torch: the version.
-        command: what reproduces it; $DATA and $WEIGHTS stand for where images and weights are.
+        command: how it was asked for, see `experiments.command`.
+        settings: all that its recipe set, in JSON.
 
     """
 
@@ -80,6 +80,12 @@ class Record:
     machine: str
     torch: str
     command: str | None
+    settings: str
+
+    @property
+    def again(self) -> str | None:
+        """The command that reproduces it."""
+        return again(self.recipe, json.loads(self.settings)) or self.command
 
 
 def record_of(path: str | Path) -> Record:
@@ -118,7 +124,8 @@ def record_of(path: str | Path) -> Record:
         started=origin.started if origin else None,
         machine=metrics["machine"],
         torch=metrics["versions"]["torch"],
-        command=_command(origin) if origin else None,
+        command=as_started(origin) if origin else None,
+        settings=json.dumps(settings_of(recipe)),
     )
 
 
@@ -172,34 +179,3 @@ def _names(value: Any) -> Iterator[str]:
 
 def _epochs(epochs: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {n}" for name, n in epochs.items() if n)
-
-
-def _command(origin: Origin) -> str:
-    """The command line that does the same again, with the epochs that were run."""
-    changes = _pairs(origin.overrides)
-    changes |= {f"--{name}.epochs": str(n) for name, n in origin.run.items() if origin.full.get(name) != n}
-    parts = [f"{key}={_portable(key, value)}" for key, value in changes.items()]
-    name = Path(origin.recipe).name if origin.recipe not in shipped_recipes() else origin.recipe
-    return " ".join(["convgate train", shlex.quote(name), *parts])
-
-
-def _pairs(overrides: Sequence[str]) -> dict[str, str]:
-    """--FIELD=VALUE and --FIELD VALUE alike; the last one of a field counts."""
-    pairs, waiting = {}, None
-    for part in overrides:
-        if waiting is not None:
-            pairs[waiting], waiting = part, None
-        elif "=" in part:
-            key, _, pairs_value = part.partition("=")
-            pairs[key] = pairs_value
-        else:
-            waiting = part
-    return pairs
-
-
-def _portable(key: str, value: str) -> str:
-    if key.endswith(".root"):
-        return '"$DATA"'
-    if key.endswith(".weights") and value not in ("null", ""):
-        return f'"$WEIGHTS/{Path(value).name}"'
-    return shlex.quote(value)
