@@ -144,8 +144,8 @@ def _commands(records: Sequence[Record]) -> str:
         return ""
     parts = ["## Where each row comes from\n"]
     parts.append(
-        "`$DATA` is where the images are, `$WEIGHTS` the folder of the weights that the network starts from. The commands "
-        "are for the recipes as they are now: what those set otherwise than the run did is on the command line.\n"
+        "`$DATA` is where the images are, `$WEIGHTS` the folder of the weights that the network starts from. The\n"
+        "commands are for the recipes as they are now: what those set otherwise than the run did is on the command line.\n"
     )
     for r in records:
         changed = ", with changes" if (r.commit or "").endswith("+") else ""
