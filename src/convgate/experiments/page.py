@@ -145,7 +145,7 @@ def _commands(records: Sequence[Record]) -> str:
     parts = ["## Where each row comes from\n"]
     parts.append(
         "`$DATA` is where the images are, `$WEIGHTS` the folder of the weights that the network starts from. The\n"
-        "commands are for the recipes as they are now: what those set otherwise than the run did is on the command line.\n"
+        "commands are for the recipes as they are now: what the run set otherwise is on the command line.\n"
     )
     for r in records:
         changed = ", with changes" if (r.commit or "").endswith("+") else ""
