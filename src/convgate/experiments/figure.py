@@ -19,9 +19,9 @@ _LOOKS = ((BLUE, "o"), (ORANGE, "s"), (VERMILION, "^"), (INK, "D"), (GREY, "v"))
 
 
 def against(records: Sequence[Record], axis: str) -> Drawing | None:
-    """Accuracy against "MACs" or "latency", a colour for each method; None if fewer than two points are known.
+    """Accuracy against "MACs" or "latency"; None if fewer than two points are known.
 
-    The points that none beats are joined.
+    A colour for each method, a name for each run; the points that none beats are joined.
     """
     cost, dense, label = _AXES[axis]
     known = [(value, 100 * r.accuracy, r) for r in records if (value := cost(r)) is not None]
@@ -42,6 +42,11 @@ def against(records: Sequence[Record], axis: str) -> Drawing | None:
         if ungated:
             mean = [sum(values) / len(ungated) for values in zip(*ungated, strict=True)]
             ax.scatter([mean[0]], [mean[1]], 40, "white", edgecolor=GREY, lw=1.5, zorder=2, label="ungated")
+        middle = sum(ax.get_xlim()) / 2
+        for x, y, r in known:
+            # Towards the middle, where there is room.
+            side, place = (-7, "right") if x > middle else (7, "left")
+            ax.annotate(r.run, (x, y), (side, 0), textcoords="offset points", ha=place, va="center", color=GREY, size=8)
         ax.set_xlabel(label)
         ax.set_title("Accuracy on the test images (%)")
         ax.grid(axis="y")

@@ -22,7 +22,6 @@ Accuracy is that of the last epoch on all test images, which were used for nothi
 included, as a share of the dense network's. Milliseconds are medians for one image at a time in float32 on convgate's
 engine; a dash: the engine has no form for the method, or it was not timed. "Teacher" is whose predictions were
 distilled: the ungated network's own, or a larger one's. "Epochs" says what was run, of what the recipe runs in full.
-The papers' numbers are in `published.yaml`, each with its source.
 """
 
 
@@ -118,20 +117,25 @@ def _measured(records: Sequence[Record], published: Sequence[Published]) -> str:
             f"{r.epochs or 'none'} of {r.full_epochs}",
             str(r.seed),
             f"{milliseconds(r.latency_dense_ms)} → {milliseconds(r.latency_gated_ms)}",
-            "; ".join(f"{p.what}: {p.result} ({p.paper}, {p.source})" for p in published if r.recipe in p.recipes)
-            or "none known",
+            *([_reported(r, published)] if published else []),
         ]
         for r in records
     ]
-    table = _table([*head, "seed", "ms dense → gated", "the paper's"], rows) if rows else "No run is recorded yet.\n"
-    return "## Measured\n\n" + table
+    head += ["seed", "ms dense → gated", *(["the paper's"] if published else [])]
+    return "## Measured\n\n" + (_table(head, rows) if rows else "No run is recorded yet.\n")
+
+
+def _reported(record: Record, published: Sequence[Published]) -> str:
+    found = (p for p in published if record.recipe in p.recipes)
+    return "; ".join(f"{p.what}: {p.result} ({p.paper}, {p.source})" for p in found) or "none known"
 
 
 def _figures(records: Sequence[Record], home: Path) -> str:
-    """Accuracy against MACs, one figure for each network that has several runs."""
+    """One figure for each network that has several runs: accuracy against MACs, or latency if all had one budget."""
     parts = []
     for data, network in sorted({(r.data, r.network) for r in records}):
-        drawing = against([r for r in records if (r.data, r.network) == (data, network)], "MACs")
+        runs = [r for r in records if (r.data, r.network) == (data, network)]
+        drawing = against(runs, "MACs" if len({r.budget for r in runs}) > 1 else "latency")
         if drawing is not None:
             name = f"{data}-{network}.svg"
             write_text(home / name, drawing.svg)
@@ -161,6 +165,7 @@ def _commands(records: Sequence[Record]) -> str:
 def _papers(records: Sequence[Record], published: Sequence[Published]) -> str:
     if not published:
         return ""
+    said = f"The papers' numbers are in `{_PUBLISHED}`, each with its source.\n\n"
     run = {r.recipe for r in records}
     rows = [
         [
@@ -175,7 +180,7 @@ def _papers(records: Sequence[Record], published: Sequence[Published]) -> str:
         for p in published
     ]
     head = ["paper", "source", "data", "network", "row", "reported", "recipe, and whether it was run here"]
-    return "## The papers' rows\n\n" + _table(head, rows)
+    return "## The papers' rows\n\n" + said + _table(head, rows)
 
 
 def _ran(recipe: str, is_run: bool) -> str:
