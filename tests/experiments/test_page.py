@@ -35,7 +35,7 @@ def test_a_run_stands_beside_the_papers_number_with_its_command(finished, tmp_pa
     assert write_page(tmp_path).read_text() == text
     assert not list(tmp_path.glob("*.svg"))  # one run makes no figure
 
-    other = replace(record, run="other", method="Other", macs_share=0.4)
+    other = replace(record, run="other", method="Other", macs_share=0.4, budget=0.4)
     (tmp_path / "other.csv").write_text(to_csv([other]))
     text = write_page(tmp_path).read_text()
     name = f"{record.data}-{record.network}.svg"
@@ -44,6 +44,10 @@ def test_a_run_stands_beside_the_papers_number_with_its_command(finished, tmp_pa
     figure = (tmp_path / name).read_text()
     assert record.method in figure
     assert "Other" in figure
+
+    # Runs of one budget differ in latency.
+    (tmp_path / "other.csv").write_text(to_csv([replace(other, budget=record.budget, latency_gated_ms=0.125)]))
+    assert f"other {100 * other.accuracy:.2f}% at 0.125" in write_page(tmp_path).read_text()
 
 
 def test_a_page_without_runs_says_so(tmp_path):
