@@ -132,7 +132,7 @@ class _Check:
         self.require(len(inputs) == count, f"takes {count} input(s), not {len(inputs)}")
 
     def _same(self, a: Value, b: Value) -> None:
-        alike = (a.channels, a.height, a.width) == (b.channels, b.height, b.width)
+        alike = a.shape == b.shape
         self.require(alike, f"'{a.name}' and '{b.name}' differ in shape")
 
     def _gate(self, name: str, kind: str, on: Value) -> None:

@@ -131,7 +131,7 @@ class Engine:
         arrays = []
         for array, value in zip(images, expected, strict=True):
             converted = np.asarray(array)
-            wanted = (value.channels, value.height, value.width)
+            wanted = value.shape
             if converted.ndim != 4 or converted.shape[1:] != wanted or len(converted) == 0:
                 raise InputError(
                     f"the engine was given an input of shape {list(converted.shape)}; it was compiled for "

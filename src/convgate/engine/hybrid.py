@@ -59,7 +59,7 @@ class HybridEngine(Engine):
                 tensors = (torch.from_numpy(known[name]) for name in step.inputs)
                 result = self._externals[step.target](*tensors)
                 value = self.program.value(step.output)
-                shape = (batch, value.channels, value.height, value.width)
+                shape = (batch, *value.shape)
                 known[step.output] = np.ascontiguousarray(result.numpy(force=True), np.float32).reshape(shape)
                 continue
             for gate in step.carried:

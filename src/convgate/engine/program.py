@@ -45,6 +45,11 @@ class Value:
     height: int
     width: int
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return self.channels, self.height, self.width
+
 
 @dataclass(frozen=True)
 class Gate:

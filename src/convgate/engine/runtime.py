@@ -71,7 +71,7 @@ class NativeNetwork:
         operations = [numbers.operation(operation) for operation in program.operations]
         _log.info("%d operations with %s kernels on %d thread(s)", len(operations), isa, threads)
         self.program = program
-        self._shapes = [(v.channels, v.height, v.width) for v in map(program.value, program.outputs)]
+        self._shapes = [v.shape for v in map(program.value, program.outputs)]
         self._gates = numbers.gates
         try:
             self.native = self._build(numbers, operations, threads, isa)
@@ -83,7 +83,7 @@ class NativeNetwork:
     def _build(self, numbers: "_Numbers", operations: list[dict[str, Any]], threads: int, isa: str) -> Any:
         program = self.program
         return _native.Network(
-            values=[(v.channels, v.height, v.width) for v in program.values],
+            values=[v.shape for v in program.values],
             gates=[(g.kind, *g.shape, g.group) for g in program.gates],
             operations=operations,
             inputs=[numbers.values[name] for name in program.inputs],

@@ -104,17 +104,15 @@ class Draft:
     def value_of(self, symbol: Any) -> Value:
         """The symbol's value, as [C, H, W] or [C]; raises `Unsupported` for another view, or for pending padding."""
         value = self.plain(symbol)
-        whole = (value.channels, value.height, value.width)
-        if symbol.shape != whole and (symbol.shape, 1, 1) != (whole[:1], *whole[1:]):
-            raise Unsupported(f"a map {list(whole)} is read in the shape {list(symbol.shape)}")
+        if symbol.shape != value.shape and (*symbol.shape, 1, 1) != value.shape:
+            raise Unsupported(f"a map {list(value.shape)} is read in the shape {list(symbol.shape)}")
         return value
 
     def view(self, symbol: Any, shape: tuple[int, ...]) -> Symbol:
         """The same elements in another shape (without the batch)."""
         value = self.plain(symbol)
-        whole = (value.channels, value.height, value.width)
-        if math.prod(shape) != math.prod(whole) or (len(shape) == 3 and shape != whole):
-            raise Unsupported(f"a map {list(whole)} in the shape {list(shape)}")
+        if math.prod(shape) != math.prod(value.shape) or (len(shape) == 3 and shape != value.shape):
+            raise Unsupported(f"a map {list(value.shape)} in the shape {list(shape)}")
         return Symbol(symbol.value, shape)
 
     def plain(self, symbol: Any) -> Value:

@@ -77,8 +77,8 @@ def linear(draft: Draft, hint: str, x: Symbol, weight: Tensor, bias: Tensor | No
     value = draft.plain(x)
     if len(x.shape) != 1 or math.prod(x.shape) != value.channels * value.height * value.width:
         raise Unsupported("a linear layer of something else than a vector")
-    kernel = weight.view(weight.shape[0], value.channels, value.height, value.width)
-    map_ = Symbol(x.value, (value.channels, value.height, value.width))
+    kernel = weight.view(weight.shape[0], *value.shape)
+    map_ = Symbol(x.value, value.shape)
     out = convolve(draft, hint, map_, kernel, bias)
     return Symbol(out.value, (weight.shape[0],))
 
@@ -126,7 +126,7 @@ def affine(draft: Draft, hint: str, x: Symbol, factor: Tensor | float, summand: 
 def activate(draft: Draft, hint: str, x: Symbol, activation: str) -> Symbol:
     """One of `convgate.engine.program.ACTIVATIONS`, of a tensor of any shape."""
     value = draft.plain(x)
-    out = draft.new(hint, (value.channels, value.height, value.width))
+    out = draft.new(hint, value.shape)
     draft.emit(Activate((x.value,), out.value, activation))
     return draft.view(out, x.shape)
 
@@ -135,7 +135,7 @@ def shuffle(draft: Draft, hint: str, x: Symbol, groups: int) -> Symbol:
     """Channels [groups, C / groups] as [C / groups, groups]: `torch.nn.functional.channel_shuffle`."""
     value = draft.plain(x)
     size = value.channels // groups
-    out = draft.new(hint, (value.channels, value.height, value.width))
+    out = draft.new(hint, value.shape)
     draft.emit(Pick((x.value,), out.value, tuple(i * size + j for j in range(size) for i in range(groups))))
     return out
 
@@ -192,7 +192,7 @@ def pool_to_grid(draft: Draft, hint: str, x: Symbol, size: Any, *, vector: bool 
     value = draft.value_of(x)
     rows, columns = (size, size) if isinstance(size, int) or size is None else size
     shape = (value.channels, rows or value.height, columns or value.width)
-    if shape == (value.channels, value.height, value.width):  # cells of one position
+    if shape == value.shape:  # cells of one position
         out = x
     else:
         out = draft.new(hint, shape)

@@ -59,7 +59,7 @@ def flatten(c: Context, x: Symbol, start_dim: int = 0, end_dim: int = -1) -> Sym
 
 def view(c: Context, x: Symbol, *shape: Any) -> Symbol:
     """`Tensor.view`; or `Tensor.reshape`, as no view here needs a copy."""
-    batch, *sizes = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
+    batch, *sizes = _listed(shape)
     if not isinstance(x, Symbol) or batch not in (1, -1) or (batch, *sizes).count(-1) > 1:
         raise Unsupported(f"a view as {[batch, *sizes]}")
     known = math.prod(size for size in sizes if size != -1)
@@ -75,7 +75,7 @@ def transpose(c: Context, x: Symbol, first: int, second: int) -> Symbol:
 
 def permute(c: Context, x: Symbol, *order: Any) -> Symbol:
     """`Tensor.permute`, as `transpose`."""
-    wanted = order[0] if len(order) == 1 and not isinstance(order[0], int) else order
+    wanted = _listed(order)
     if rank(c, x) != 5 or [axis % 5 for axis in wanted] != [0, 2, 1, 3, 4]:
         raise Unsupported(f"dimensions in the order {list(wanted)}")
     groups, size, *extent = x.shape
@@ -101,7 +101,7 @@ def expand_as(c: Context, x: Symbol, other: Any) -> Symbol | Expanded:
 def expand(c: Context, x: Symbol, *shape: Any) -> Symbol | Expanded:
     """`Tensor.expand` of one element per channel."""
     value = c.draft.value_of(x)
-    batch, *sizes = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
+    batch, *sizes = _listed(shape)
     wanted = tuple(own if size == -1 else size for own, size in zip(x.shape, sizes, strict=False))
     if batch not in (1, -1) or len(x.shape) != 3 or len(sizes) != 3 or wanted[0] != value.channels:
         raise Unsupported(f"an expansion to {[batch, *sizes]}")
@@ -114,8 +114,7 @@ def expand(c: Context, x: Symbol, *shape: Any) -> Symbol | Expanded:
 
 def squeeze(c: Context, x: Symbol, *dims: Any, dim: Any = None) -> Symbol:
     """`Tensor.squeeze`."""
-    axes = dims or (() if dim is None else (dim,))
-    axes = axes[0] if axes and not isinstance(axes[0], int) else axes
+    axes = _listed(dims if dim is None else (dim,))
     gone = [axis % rank(c, x) for axis in axes] or [2, 3]
     if 0 in gone:
         raise Unsupported("a squeeze of the batch")
@@ -200,3 +199,8 @@ def attribute(c: Context, x: Any, name: str) -> Any:
             return rank(c, x)
         raise Unsupported(f"the attribute {name} of a tensor")
     return getattr(x, name)
+
+
+def _listed(sizes: tuple[Any, ...]) -> Any:
+    """The numbers of a call: view(2, 3) and view((2, 3)) alike."""
+    return sizes[0] if len(sizes) == 1 and not isinstance(sizes[0], int) else sizes
