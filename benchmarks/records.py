@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from convgate.bench.machine import processor
+from convgate.timing.machine import processor
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -20,12 +20,12 @@ import torch.nn.functional as F
 from records import quantiles, record
 
 from convgate.data import Augmentation, Batches, ImageSet, normalise
-from convgate.graph import gate
+from convgate.gated import gate
 from convgate.methods import DualGating
 from convgate.models import create
+from convgate.recipes.recipe import Hardware, Stage
 from convgate.training.fit import lightning_precision
 from convgate.training.module import TrainingModule
-from convgate.training.recipe import Hardware, Stage
 
 BATCH = 128
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)

@@ -9,14 +9,14 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from convgate.calibration import calibrate
     from convgate.checkpoint import load, save
     from convgate.cost import Cost
     from convgate.engine.compile import compile  # noqa: A004
     from convgate.errors import ConvgateError
+    from convgate.gated import GatedNetwork, Plan, gate, plan
     from convgate.gating import Decision, Decisions
-    from convgate.graph import GatedNetwork, Plan, gate, plan
     from convgate.methods import BatchShaping, ChannelGating, Combined, DualGating, GlobalGater, LayerSkipping
-    from convgate.training.calibrate import calibrate
 
 __version__ = _version("convgate")
 
@@ -29,15 +29,15 @@ _HOME = {
     "Decision": "convgate.gating",
     "Decisions": "convgate.gating",
     "DualGating": "convgate.methods",
-    "GatedNetwork": "convgate.graph",
+    "GatedNetwork": "convgate.gated",
     "GlobalGater": "convgate.methods",
     "LayerSkipping": "convgate.methods",
-    "Plan": "convgate.graph",
-    "calibrate": "convgate.training.calibrate",
+    "Plan": "convgate.gated",
+    "calibrate": "convgate.calibration",
     "compile": "convgate.engine.compile",
-    "gate": "convgate.graph",
+    "gate": "convgate.gated",
     "load": "convgate.checkpoint",
-    "plan": "convgate.graph",
+    "plan": "convgate.gated",
     "save": "convgate.checkpoint",
 }
 

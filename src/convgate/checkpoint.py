@@ -14,7 +14,7 @@ from torch import nn
 
 from convgate.errors import CheckpointError, ConvgateError
 from convgate.files import replacing
-from convgate.graph import GatedNetwork, gate
+from convgate.gated import GatedNetwork, gate
 from convgate.methods import Method, create
 from convgate.models import ModelSpec
 from convgate.weights import misfit

@@ -3,7 +3,7 @@ import torch
 
 from convgate.analysis import evaluate
 from convgate.errors import InputError
-from convgate.graph import gate
+from convgate.gated import gate
 from convgate.methods import DualGating
 from convgate.models import create
 

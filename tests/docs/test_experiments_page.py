@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from convgate.cli import COMMANDS, _parser
-from convgate.training.recipe import shipped_recipes
+from convgate.recipes.recipe import shipped_recipes
 
 TEXT = (Path(__file__).parents[2] / "docs" / "experiments.md").read_text()
 

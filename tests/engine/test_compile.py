@@ -11,7 +11,7 @@ from torch import nn
 import convgate
 from convgate.engine.runtime import instruction_sets
 from convgate.errors import InputError, LoweringError
-from convgate.graph.method import Method
+from convgate.gated.method import Method
 from convgate.models import create
 
 MODELS = {
@@ -180,7 +180,7 @@ def test_ungated_networks_compile_too(name: str) -> None:
     dense = sum(engine.run(images).by_layer.values())
     assert (
         dense.tolist()
-        == [convgate.graph.trace(model, images).macs and sum(convgate.graph.trace(model, images).macs.values())] * 3
+        == [convgate.reading.trace(model, images).macs and sum(convgate.reading.trace(model, images).macs.values())] * 3
     )
 
 

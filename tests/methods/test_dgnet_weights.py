@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from convgate.errors import CheckpointError
-from convgate.graph import gate
+from convgate.gated import gate
 from convgate.methods import DualGating, load_dgnet_weights
 from convgate.models import create
 

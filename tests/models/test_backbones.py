@@ -9,9 +9,9 @@ import torch
 from torch import fx, nn
 
 from convgate.errors import InputError
-from convgate.graph import Trace, branches, trace
-from convgate.graph.structure import chain_end
 from convgate.models import OWN, ModelSpec, count_parameters, create, identify, widened
+from convgate.reading import Trace, branches, trace
+from convgate.reading.structure import chain_end
 
 SIZES = {"timm/inception_v4": 299}
 

@@ -1,20 +1,14 @@
-"""A run that takes seconds: tiny images, tiny network, a few epochs."""
+"""Modules that take single steps."""
 
 import lightning as L
 import pytest
 import torch
 
 from convgate.data import Augmentation, ImageSet
-from convgate.graph import gate
+from convgate.gated import gate
 from convgate.models import create
+from convgate.recipes.recipe import Stage
 from convgate.training.module import TrainingModule
-from convgate.training.recipe import Stage
-
-
-@pytest.fixture(scope="session")
-def tiny_overrides(tiny_run):
-    """Command-line overrides that make the demo's recipe tiny."""
-    return [*tiny_run, "--gated.epochs=3", "--budget=0.6"]
 
 
 @pytest.fixture

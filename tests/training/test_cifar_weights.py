@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from convgate.data import load as load_data
-from convgate.training.measure import on_images
+from convgate.recipes.recipe import load_recipe
+from convgate.runs.measure import on_images
 from convgate.training.parts import build_model
-from convgate.training.recipe import load_recipe
 
 DATA, WEIGHTS = (os.environ.get(name) for name in ("CONVGATE_CIFAR10", "CONVGATE_WEIGHTS"))
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from convgate.errors import InputError
-from convgate.graph import gate
+from convgate.gated import gate
 from convgate.methods import METHODS, DualGating
 from convgate.models import create
 from convgate.training.distil import Teacher

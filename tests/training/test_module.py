@@ -3,12 +3,12 @@ import pytest
 import torch
 
 from convgate.data import Augmentation
-from convgate.graph import gate
+from convgate.gated import gate
 from convgate.methods import DualGating, GlobalGater
 from convgate.models import create
+from convgate.recipes.recipe import Hardware, Stage
 from convgate.training.fit import lightning_precision
 from convgate.training.module import TrainingModule
-from convgate.training.recipe import Hardware, Stage
 
 
 def test_the_loss_is_the_cross_entropy_plus_the_methods_terms(images, make_module):

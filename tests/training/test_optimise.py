@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from convgate.graph import gate
+from convgate.gated import gate
 from convgate.methods import DualGating
 from convgate.models import create
+from convgate.recipes.recipe import Stage
 from convgate.training.optimise import learning_rate_factor, make_optimiser
-from convgate.training.recipe import Stage
 
 
 def test_gates_are_not_decayed_and_every_parameter_is_optimised_once():

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from convgate.errors import InputError
+from convgate.gated import GatedNetwork
 from convgate.gating import Decisions, expand_tiles
-from convgate.graph import GatedNetwork
 
 __all__ = ["cost_maps"]
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from convgate.errors import InputError
+from convgate.gated import GatedNetwork
 from convgate.gating import Decision, Decisions
-from convgate.graph import GatedNetwork
-from convgate.graph.modes import evaluating
+from convgate.reading.modes import evaluating
 
 __all__ = ["Evaluation", "Spending", "evaluate"]
 

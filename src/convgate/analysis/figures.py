@@ -9,7 +9,7 @@ from convgate.analysis.census import GateCensus
 from convgate.analysis.evaluation import Evaluation, Spending
 from convgate.analysis.sites import SiteCost
 from convgate.analysis.stages import StageCurves
-from convgate.analysis.style import BLUE, FAINT, GREY, INK, ORANGE, VERMILION, Drawing, draw
+from convgate.drawing import BLUE, FAINT, GREY, INK, ORANGE, VERMILION, Drawing, draw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

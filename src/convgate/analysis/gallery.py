@@ -9,7 +9,7 @@ from convgate.analysis.cost_maps import cost_maps
 from convgate.analysis.evaluation import Evaluation, Spending
 from convgate.analysis.pictures import image_uri, map_uri
 from convgate.data import ImageSet
-from convgate.graph import GatedNetwork
+from convgate.gated import GatedNetwork
 
 __all__ = ["Exhibit", "Gallery", "gallery"]
 

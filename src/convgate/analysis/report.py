@@ -16,7 +16,7 @@ from convgate.analysis.stages import StageCurves
 from convgate.data import ImageSet
 from convgate.errors import InputError
 from convgate.files import write_text
-from convgate.graph import GatedNetwork, Plan
+from convgate.gated import GatedNetwork, Plan
 
 __all__ = ["write_report"]
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from convgate.analysis.evaluation import Spending
-from convgate.graph import Plan
+from convgate.gated import Plan
 
 __all__ = ["SiteCost", "site_costs"]
 

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from convgate.bench.competitors import Built, Competitor
-from convgate.bench.machine import machine
 from convgate.bench.result import Result, Row
 from convgate.bench.subject import Subject
-from convgate.bench.timing import interleave
 from convgate.errors import InputError
 from convgate.gating import Decision, Decisions
+from convgate.timing.interleave import interleave
+from convgate.timing.machine import machine
 
 __all__ = ["measure"]
 

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convgate.analysis.style import BLUE, FAINT, GREY, ORANGE, Drawing, draw
 from convgate.bench.result import Result, Row
+from convgate.drawing import BLUE, FAINT, GREY, ORANGE, Drawing, draw
 from convgate.files import write_text
 
 if TYPE_CHECKING:

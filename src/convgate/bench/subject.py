@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from convgate.calibration import calibrate
 from convgate.checkpoint import load
 from convgate.errors import BudgetError, InputError
-from convgate.graph import GatedNetwork, gate
-from convgate.graph.insert import GATES
+from convgate.gated import GatedNetwork, gate
+from convgate.gated.insert import GATES
 from convgate.methods import create as create_method
 from convgate.methods import option_names
 from convgate.models import OWN
 from convgate.models import create as create_model
-from convgate.training.calibrate import calibrate
 
 __all__ = ["Subject", "prepare"]
 

@@ -29,8 +29,8 @@ def run(arguments: Namespace) -> None:
     import sys
     from dataclasses import asdict
 
-    from convgate.experiments.compare import comparison
-    from convgate.experiments.record import record_of, to_csv
+    from convgate.runs.compare import comparison
+    from convgate.runs.record import record_of, to_csv
 
     records = [record_of(path) for path in arguments.runs]
     if arguments.csv:

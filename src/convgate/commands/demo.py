@@ -26,10 +26,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> None:
     """Run the demo and print where its page is."""
-    from convgate.training.folder import RunFolder
-    from convgate.training.recipe import load_recipe
-    from convgate.training.report import write_run_report
-    from convgate.training.run import run as carry_out
+    from convgate.recipes.recipe import load_recipe
+    from convgate.runs.folder import RunFolder
+    from convgate.runs.report import write_run_report
+    from convgate.runs.run import run as carry_out
 
     recipe = load_recipe("digits-demo", arguments.overrides)
     say, is_terminal = news()

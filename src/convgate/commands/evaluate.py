@@ -33,7 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> None:
     """Evaluate and print."""
-    from convgate.training.evaluate import evaluate_run
+    from convgate.runs.evaluate import evaluate_run
 
     say, _ = news()
     measured = evaluate_run(

@@ -31,7 +31,7 @@ def run(arguments: Namespace) -> None:
     import torch
 
     from convgate.errors import InputError
-    from convgate.graph import plan
+    from convgate.gated import plan
     from convgate.methods import create as create_method
     from convgate.models import OWN
     from convgate.models import create as create_model

@@ -26,7 +26,7 @@ def run(arguments: Namespace) -> None:
     """Print the recipe, or the list, or the fields."""
     import sys
 
-    from convgate.training.recipe import dump_recipe, load_recipe, recipe_parser, shipped_recipes
+    from convgate.recipes.recipe import dump_recipe, load_recipe, recipe_parser, shipped_recipes
 
     if arguments.fields:
         sys.stdout.write(recipe_parser().format_help())

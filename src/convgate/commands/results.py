@@ -27,7 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> None:
     """Note runs, write the page."""
-    from convgate.experiments.page import add, write_page
+    from convgate.runs.page import add, write_page
 
     written = add(arguments.add, arguments.folder)
     written.append(write_page(arguments.folder))

@@ -28,10 +28,10 @@ def run(arguments: Namespace) -> None:
     """Train, print the table, write the pictures."""
     from dataclasses import asdict
 
-    from convgate.experiments.compare import comparison
-    from convgate.experiments.figure import against
-    from convgate.experiments.sweep import sweep
     from convgate.files import write_text
+    from convgate.runs.compare import comparison
+    from convgate.runs.figure import against
+    from convgate.runs.sweep import sweep
 
     folder = arguments.out or Path("runs") / f"sweep-{Path(arguments.recipe).stem}"
     say, is_terminal = news()

@@ -56,7 +56,7 @@ def add_training(parser: ArgumentParser, usage: str, folder: str) -> None:
 
 def run(arguments: Namespace) -> None:
     """Carry out the recipe and print its metrics."""
-    from convgate.training.start import start
+    from convgate.runs.start import start
 
     folder = arguments.out or Path("runs") / Path(arguments.recipe).stem
     say, is_terminal = news()

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from convgate.errors import InputError
-from convgate.graph import Method
+from convgate.gated import Method
 from convgate.methods.batch_shaping import BatchShaping
 from convgate.methods.cgnet_weights import load_cgnet_weights
 from convgate.methods.channel_gating import ChannelGating

@@ -36,14 +36,14 @@ from torch import Tensor
 
 from convgate.cost import Ledger
 from convgate.errors import InputError
+from convgate.gated.method import Method
+from convgate.gated.plan import GateSpec, MaskSpec, Site
 from convgate.gating import ChannelHead, Decisions, Gate, batch_shaping, logistic_straight_through
 from convgate.gating.shaping import NORMALISATIONS
-from convgate.graph.method import Method
-from convgate.graph.plan import GateSpec, MaskSpec, Site
-from convgate.graph.structure import Branch, Feature, Rejected, branches, features
-from convgate.graph.trace import Trace
 from convgate.methods.channel_sites import channel_gate, feature_site, inside_branches, outside_branches
 from convgate.methods.options import OptionChecks
+from convgate.reading.structure import Branch, Feature, Rejected, branches, features
+from convgate.reading.trace import Trace
 
 __all__ = ["BatchShaping"]
 

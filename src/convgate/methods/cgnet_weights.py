@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from convgate.errors import CheckpointError
+from convgate.gated import GatedNetwork, PartialSpec
 from convgate.gating.partial import base_weights, shuffled_order
-from convgate.graph import GatedNetwork, PartialSpec
 from convgate.weights import misfit
 
 __all__ = ["load_cgnet_weights"]

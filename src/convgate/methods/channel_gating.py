@@ -43,12 +43,12 @@ from torch import Tensor, fx, nn
 
 from convgate.cost import Ledger
 from convgate.errors import InputError, PlanError
+from convgate.gated.method import Method
+from convgate.gated.plan import GateSpec, PartialSpec, Site
 from convgate.gating import Decisions, Gate, ThresholdHead, above_half, smooth_step
-from convgate.graph.method import Method
-from convgate.graph.plan import GateSpec, PartialSpec, Site
-from convgate.graph.structure import Rejected, branches
-from convgate.graph.trace import Trace
 from convgate.methods.options import OptionChecks
+from convgate.reading.structure import Rejected, branches
+from convgate.reading.trace import Trace
 
 __all__ = ["ChannelGating"]
 

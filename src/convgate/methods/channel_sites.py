@@ -3,9 +3,9 @@
 import math
 from collections.abc import Iterable
 
-from convgate.graph.plan import GateSpec, MaskSpec, Site
-from convgate.graph.structure import Branch, Feature, Rejected
-from convgate.graph.trace import Trace
+from convgate.gated.plan import GateSpec, MaskSpec, Site
+from convgate.reading.structure import Branch, Feature, Rejected
+from convgate.reading.trace import Trace
 
 __all__ = ["channel_gate", "feature_site", "inside_branches", "outside_branches"]
 

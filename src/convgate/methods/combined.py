@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from convgate.cost import Ledger
 from convgate.errors import InputError
+from convgate.gated.method import Method
+from convgate.gated.network import GatedNetwork
+from convgate.gated.plan import GateSpec, Site
 from convgate.gating import Decisions, Gate
-from convgate.graph.method import Method
-from convgate.graph.network import GatedNetwork
-from convgate.graph.plan import GateSpec, Site
-from convgate.graph.structure import Rejected
-from convgate.graph.trace import Trace
 from convgate.methods.batch_shaping import BatchShaping
 from convgate.methods.dual_gating import DualGating
+from convgate.reading.structure import Rejected
+from convgate.reading.trace import Trace
 
 __all__ = ["Combined"]
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from convgate.errors import CheckpointError
-from convgate.graph import GatedNetwork
+from convgate.gated import GatedNetwork
 from convgate.weights import misfit
 
 __all__ = ["load_dgnet_weights"]

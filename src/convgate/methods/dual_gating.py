@@ -15,7 +15,7 @@ Li, Li, He, Cheng: Dynamic Dual Gating Neural Networks, ICCV 2021. What the meth
 
 Differences from the paper and its code:
 
-- Any CNN: a bottleneck's or inverted residual's gates follow from the graph (see `convgate.graph.structure`). In a
+- Any CNN: a bottleneck's or inverted residual's gates follow from the graph (see `convgate.reading.structure`). In a
   network without residual branches the channel gates alone are used (`where`).
 - Squeeze-and-excitation inside a branch reads the masked feature and is always computed.
 - The code's annealing counts epochs; here it follows the share of training done, so that a shorter run anneals alike
@@ -37,6 +37,9 @@ from torch import Tensor
 
 from convgate.cost import Ledger
 from convgate.errors import InputError, PlanError
+from convgate.gated.method import Method
+from convgate.gated.network import GatedNetwork
+from convgate.gated.plan import GateSpec, MaskSpec, Site
 from convgate.gating import (
     ChannelHead,
     Decision,
@@ -46,13 +49,10 @@ from convgate.gating import (
     logistic_straight_through,
     threshold_straight_through,
 )
-from convgate.graph.method import Method
-from convgate.graph.network import GatedNetwork
-from convgate.graph.plan import GateSpec, MaskSpec, Site
-from convgate.graph.structure import Branch, Feature, Rejected, branches, features
-from convgate.graph.trace import Trace
 from convgate.methods.channel_sites import channel_gate, feature_site, inside_branches, outside_branches
 from convgate.methods.options import OptionChecks
+from convgate.reading.structure import Branch, Feature, Rejected, branches, features
+from convgate.reading.trace import Trace
 
 __all__ = ["DualGating"]
 

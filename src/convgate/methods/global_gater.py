@@ -45,17 +45,17 @@ from torch import Tensor, nn
 
 from convgate.cost import Ledger
 from convgate.errors import CheckpointError, InputError, PlanError
+from convgate.gated import GatedNetwork
+from convgate.gated.method import Method
+from convgate.gated.plan import TRUNK, GateSpec, MaskSpec, Site
 from convgate.gating import Decisions, Gate, LinearHead, improved_semhash
-from convgate.graph import GatedNetwork
-from convgate.graph.joins import Join, concatenations, dense_layers, residual_units
-from convgate.graph.method import Method
-from convgate.graph.modes import evaluating
-from convgate.graph.plan import TRUNK, GateSpec, MaskSpec, Site
-from convgate.graph.structure import Rejected, features
-from convgate.graph.trace import Trace
 from convgate.methods.channel_sites import outside_branches
 from convgate.methods.options import OptionChecks
 from convgate.models import create as create_model
+from convgate.reading.joins import Join, concatenations, dense_layers, residual_units
+from convgate.reading.modes import evaluating
+from convgate.reading.structure import Rejected, features
+from convgate.reading.trace import Trace
 from convgate.weights import misfit
 
 __all__ = ["Gater", "GlobalGater", "load_gater_weights"]

@@ -31,12 +31,12 @@ from torch import Tensor, nn
 
 from convgate.cost import Ledger
 from convgate.errors import PlanError
+from convgate.gated.method import Method
+from convgate.gated.plan import GateSpec, MaskSpec, Site
 from convgate.gating import ChannelHead, Decisions, Gate, logistic_straight_through
-from convgate.graph.method import Method
-from convgate.graph.plan import GateSpec, MaskSpec, Site
-from convgate.graph.structure import Branch, Rejected, branches
-from convgate.graph.trace import Trace
 from convgate.methods.options import OptionChecks
+from convgate.reading.structure import Branch, Rejected, branches
+from convgate.reading.trace import Trace
 
 __all__ = ["LayerSkipping"]
 

@@ -1,1 +1,1 @@
-"""Train gated networks: recipes, the Lightning module, calibration to an exact budget."""
+"""How a stage of a recipe is trained: the Lightning module, losses, optimisers, callbacks."""

@@ -18,10 +18,10 @@ from torch import nn
 from convgate.data import Batches, Splits
 from convgate.errors import RecipeError
 from convgate.methods import Method
+from convgate.recipes.recipe import Hardware, Recipe, Stage
 from convgate.training.callbacks import History
 from convgate.training.distil import Teacher
 from convgate.training.module import TrainingModule
-from convgate.training.recipe import Hardware, Recipe, Stage
 
 __all__ = ["evaluation_device", "fit", "lightning_precision", "training_steps"]
 

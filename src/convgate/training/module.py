@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convgate.data import Augmentation, ImageSet, normalise
-from convgate.graph import GatedNetwork
+from convgate.gated import GatedNetwork
 from convgate.methods import Method
+from convgate.recipes.recipe import Stage
 from convgate.training.distil import Teacher
 from convgate.training.optimise import learning_rate_factor, make_optimiser
-from convgate.training.recipe import Stage
 
 __all__ = ["TrainingModule"]
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from convgate.graph import GatedNetwork
-from convgate.training.recipe import Stage
+from convgate.gated import GatedNetwork
+from convgate.recipes.recipe import Stage
 
 __all__ = ["learning_rate_factor", "make_optimiser"]
 

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from convgate.data import ImageSet, Splits, normalise
 from convgate.errors import RecipeError
-from convgate.graph.modes import evaluating
 from convgate.models import create as create_model
 from convgate.models import pretrained
+from convgate.reading.modes import evaluating
+from convgate.recipes.recipe import ModelChoice, Recipe
 from convgate.training.distil import Teacher
-from convgate.training.recipe import ModelChoice, Recipe
 from convgate.weights import load_weights
 
 __all__ = ["build_model", "build_teacher", "check_classifies", "preparation", "teaching"]

@@ -11,10 +11,11 @@ from convgate.engine.lowering.fuse import IMAGES, fuse
 from convgate.engine.lowering.translate import translate
 from convgate.engine.program import Program
 from convgate.errors import InputError, LoweringError
+from convgate.gated import GatedNetwork
+from convgate.gated.build import layer_names
 from convgate.gating import base_path
-from convgate.graph import GatedNetwork, trace
-from convgate.graph.build import layer_names
-from convgate.graph.modes import evaluating
+from convgate.reading import trace
+from convgate.reading.modes import evaluating
 
 __all__ = ["Lowered", "lower"]
 

@@ -11,10 +11,10 @@ from torch import Tensor, fx, nn
 from convgate.engine.lowering.draft import Draft, Expanded, GateSymbol, Symbol, Unsupported
 from convgate.engine.lowering.functions import FUNCTIONS, IN_PLACE, METHODS, MODULES
 from convgate.engine.program import Decide, External, Gate, Pool, Slice
+from convgate.gated.insert import GATES, mask_of
+from convgate.gated.plan import TRUNK
 from convgate.gating import Gate as GateModule
 from convgate.gating.estimators import above_half, decide
-from convgate.graph.insert import GATES, mask_of
-from convgate.graph.plan import TRUNK
 
 __all__ = ["Translation", "translate"]
 

@@ -1,0 +1,22 @@
+"""A gated network: the plan of its gates, the method behind them, and the network that decides."""
+
+from convgate.gated.build import gate, plan
+from convgate.gated.method import Method
+from convgate.gated.network import GatedNetwork
+from convgate.gated.plan import TRUNK, GateSpec, MaskSpec, PartialSpec, Plan, Site
+from convgate.gated.skipping import LayerGates, layer_gates
+
+__all__ = [
+    "TRUNK",
+    "GateSpec",
+    "GatedNetwork",
+    "LayerGates",
+    "MaskSpec",
+    "Method",
+    "PartialSpec",
+    "Plan",
+    "Site",
+    "gate",
+    "layer_gates",
+    "plan",
+]

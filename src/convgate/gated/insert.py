@@ -1,0 +1,155 @@
+"""Put gates and masks into a traced graph, and turn the graph into a forward function."""
+
+import itertools
+import linecache
+import operator
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from torch import fx
+
+from convgate.gated.plan import TRUNK, GateSpec, PartialSpec, Plan
+from convgate.gating import average_pool, base_path, complete, mask_channels, mask_positions
+
+__all__ = ["GATES", "compile_forward", "insert_gates", "mask_of"]
+
+GATES = "gates"
+"""The attribute of a gated network under which its gates live."""
+
+_serial = itertools.count()
+
+
+def insert_gates(
+    graph: fx.Graph,
+    plan: Plan,
+    nodes: Mapping[str, fx.Node],
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    training: bool,
+) -> fx.Graph:
+    """A copy of `graph` that also decides and applies the plan's masks.
+
+    `nodes` maps the plan's node names to nodes of `graph`, `shapes` to their outputs' shapes. The new graph takes,
+    after the images, one optional given mask per gate, and returns (what the model returned, ((mask, logits) per gate
+    in the plan's order)).
+    """
+    copied: dict[fx.Node, fx.Node] = {}
+    gated = fx.Graph()
+    # Made at once, so that what takes a node's place takes it here, too, where the model returns that node.
+    returned = gated.output((gated.graph_copy(graph, copied), ()))
+    here = {name: copied[node] for name, node in nodes.items() if node in copied}
+    gates = plan.gates
+    image = next(node for node in gated.nodes if node.op == "placeholder")
+    with gated.inserting_after(image):
+        given: dict[str, fx.Node] = {}
+        for index, gate in reversed(list(enumerate(gates))):
+            given[gate.name] = gated.placeholder(f"given_{index}", default_value=None)
+    masks: dict[str, fx.Node] = {}
+    results: dict[str, fx.Node] = {}
+    last_placeholder = given[gates[-1].name]
+    partials = {partial.node: partial for partial in plan.partials}
+    readers = [gate for gate in gates if gate.reads == TRUNK]
+    if readers:
+        # First of all, from the images as they come.
+        with gated.inserting_before(last_placeholder.next):
+            both = gated.call_module(TRUNK, (image,))
+            features, shared = (gated.call_function(operator.getitem, (both, i)) for i in range(2))
+        for gate in readers:
+            results[gate.name], masks[gate.name] = _decide(gated, gate, (features, given[gate.name], shared), shared)
+    for name, node in list(here.items()):
+        for spec in (m for site in plan.sites for m in site.masks if m.node == name and (m.training or not training)):
+            node = _mask(gated, node, masks[spec.gate], next(g for g in gates if g.name == spec.gate))
+        place = last_placeholder if node is image else node
+        if name in partials:
+            gate = next(g for g in gates if g.name == partials[name].gate)
+            conv = here[partials[name].conv]
+            results[gate.name] = _complete(gated, node, conv, partials[name], gate, given[gate.name])
+        readers = [gate for gate in gates if gate.reads == name and gate.kind != "activation"]
+        pooled = _pool(gated, node, place, {gate.pooled for gate in readers}, shapes.get(name, ()))
+        for gate in readers:
+            feature = pooled[gate.pooled]
+            arguments, after = (feature, given[gate.name]), place if feature is image else feature
+            results[gate.name], masks[gate.name] = _decide(gated, gate, arguments, after)
+    output, _ = returned.args[0]
+    returned.args = ((output, tuple(results[g.name] for g in gates)),)
+    gated.lint()
+    return gated
+
+
+def _decide(graph: fx.Graph, gate: GateSpec, arguments: tuple[fx.Node, ...], after: fx.Node) -> tuple[fx.Node, fx.Node]:
+    """Insert the gate's call after a node: what it returns, and the mask in that."""
+    with graph.inserting_after(after):
+        result = graph.call_module(f"{GATES}.{gate.name}", arguments)
+    with graph.inserting_after(result):
+        return result, graph.call_function(mask_of, (result,))
+
+
+def mask_of(result: tuple[Any, Any]) -> Any:
+    """The mask in what a gate returned."""
+    return result[0]
+
+
+def _pool(
+    graph: fx.Graph, node: fx.Node, place: fx.Node, grids: Iterable[tuple[int, int]], shape: tuple[int, ...]
+) -> dict[tuple[int, int], fx.Node]:
+    """Grid -> the node, inserted after `place`, that pools `node` (an output of that shape) to it.
+
+    A coarse grid is pooled from a finer one where both are even, so that the feature is read once for all its gates.
+    """
+    pooled: dict[tuple[int, int], fx.Node] = {}
+    for grid in sorted(grids, reverse=True):
+        finer = [fine for fine in pooled if _divides(fine, shape[2:]) and _divides(grid, fine)]
+        source = pooled[finer[-1]] if finer else node
+        with graph.inserting_after(place if source is node else source):
+            pooled[grid] = graph.call_function(average_pool, (source, grid))
+    return pooled
+
+
+def _divides(grid: tuple[int, ...], size: tuple[int, ...]) -> bool:
+    return size[0] % grid[0] == 0 and size[1] % grid[1] == 0
+
+
+def _mask(graph: fx.Graph, node: fx.Node, mask: fx.Node, gate: GateSpec) -> fx.Node:
+    with graph.inserting_after(max(node, mask)):
+        if gate.kind == "spatial":
+            masked = graph.call_function(mask_positions, (node, mask))
+        else:
+            masked = graph.call_function(mask_channels, (node, mask, gate.group))
+    node.replace_all_uses_with(masked, delete_user_cb=lambda user: user is not masked)
+    return masked
+
+
+def _complete(
+    graph: fx.Graph, node: fx.Node, conv: fx.Node, partial: PartialSpec, gate: GateSpec, given: fx.Node
+) -> fx.Node:
+    """Put the base path of `conv` and its gate beside `node`, and the combined output in its place; the gate's result.
+
+    The base path reads the convolution itself, so its weights stay where they are.
+    """
+    with graph.inserting_after(node):
+        layer = graph.get_attr(str(conv.target))
+    with graph.inserting_after(layer):
+        how = partial.parts, partial.grouped, partial.shuffled
+        base = graph.call_function(base_path, (conv.all_input_nodes[0], layer, *how))
+    result, mask = _decide(graph, gate, (base, given), base)
+    last = mask
+    if partial.norm:
+        with graph.inserting_after(mask):
+            last = base = graph.call_module(f"{GATES}.{partial.base_norm}", (base,))
+    with graph.inserting_after(last):
+        combined = graph.call_function(complete, (node, base, mask, gate.group))
+    node.replace_all_uses_with(combined, delete_user_cb=lambda user: user is not combined)
+    return result
+
+
+def compile_forward(graph: fx.Graph, name: str) -> Callable[..., Any]:
+    """A Python function (self, images, *given masks) that runs `graph` on the sub-modules of `self`."""
+    code = graph.python_code("self")
+    file = f"<convgate {name} {next(_serial)}>"
+    # Known to linecache, so that tracebacks and debuggers show the generated lines.
+    linecache.cache[file] = (len(code.src), None, code.src.splitlines(keepends=True), file)
+    scope = dict(code.globals)
+    exec(compile(code.src, file, "exec"), scope)
+    weakref.finalize(scope["forward"], linecache.cache.pop, file, None)
+    return scope["forward"]

@@ -1,0 +1,74 @@
+"""What a gating method is: a strategy for where gates sit, how they decide, and what training adds to the loss."""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from convgate.cost import Ledger
+from convgate.errors import InputError
+from convgate.gated.plan import GateSpec, Site
+from convgate.gating import Decisions, Gate
+from convgate.reading.structure import Rejected
+from convgate.reading.trace import Trace
+
+if TYPE_CHECKING:
+    from convgate.gated.network import GatedNetwork
+
+__all__ = ["Method"]
+
+
+class Method(ABC):
+    """A published way of gating. Subclasses are frozen dataclasses whose fields are the method's options.
+
+    The network that a method builds knows nothing of the method's loss or budget: those come from `penalty`, which
+    the training loop adds to the task loss.
+    """
+
+    @abstractmethod
+    def sites(self, trace: Trace) -> tuple[list[Site], list[Rejected]]:
+        """Where this method gates the traced model, and what it leaves alone and why."""
+
+    @abstractmethod
+    def gate(self, spec: GateSpec) -> Gate:
+        """A new, initialised gate for one of the planned places."""
+
+    @abstractmethod
+    def penalty(self, decisions: Decisions, ledger: Ledger, progress: float) -> dict[str, Tensor]:
+        """The terms to add to the task loss, by name, each a scalar.
+
+        `decisions` are those of one training batch; `progress` is the share of the training done, in [0, 1).
+        """
+
+    def regularise(self, gates: Iterable[tuple[str, Gate]]) -> dict[str, Tensor]:
+        """Further terms, each a scalar, that depend on the gates' parameters alone: none, unless a method has some.
+
+        `gates` are what `GatedNetwork.gate_modules` yields.
+        """
+        return {}
+
+    def trunk(self, example: tuple[int, ...]) -> nn.Module | None:
+        """A new sub-network that several gates share, for images of the example's shape; None if there is none.
+
+        It reads the images, before the network does, and returns (features [N, F], a tuple that the estimators of the
+        gates that read it get after the logits in training; empty in evaluation). Its MACs are spent on every sample.
+        """
+        return None
+
+    def schedule(self, network: "GatedNetwork", progress: float) -> None:
+        """Set what of the gates changes in the course of training; called before each epoch. Most have nothing."""
+        return
+
+    def load_pretrained(self, network: "GatedNetwork", state: Mapping[str, Tensor]) -> None:
+        """Load weights of a part of the method that was trained on its own, in place.
+
+        Raises `InputError` where there is no such part, `CheckpointError` where the weights do not fit.
+        """
+        raise InputError(f"{type(self).__name__} has no part that is trained on its own; leave method.weights out")
+
+    def describe(self) -> dict[str, Any]:
+        """Name and options as plain data: {"name": .., "options": {..}}, for checkpoints and reports."""
+        assert dataclasses.is_dataclass(self)
+        return {"name": type(self).__name__, "options": dataclasses.asdict(self)}

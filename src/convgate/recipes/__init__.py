@@ -1,0 +1,1 @@
+"""Recipes: what a run is to be. The shipped ones are YAML files in `shipped/`."""

@@ -1,0 +1,77 @@
+"""Where a run comes from: the recipe's name, what was changed on the command line, how the schedule was cut, the code.
+
+It is written when a run starts and stays as it was: a run that was continued is told from its recipe.yaml, not from it.
+"""
+
+import datetime
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from convgate.recipes.recipe import Recipe, epochs_of
+
+__all__ = ["Origin", "commit"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a run comes from.
+
+    Attributes:
+        recipe: the recipe's name or file, as given.
+        overrides: what was changed, as on the command line.
+        full: stage -> epochs of the recipe as it is shipped.
+        run: stage -> epochs that are run.
+        minutes: how long training was allowed to take, if the schedule was cut to that.
+        images_per_s: stage -> training speed that was measured to cut it; empty if it was not.
+        commit: of convgate's source when the run started, with "+" if files differed; None outside a repository.
+        started: date and time, UTC.
+
+    """
+
+    recipe: str
+    overrides: tuple[str, ...]
+    full: Mapping[str, int]
+    run: Mapping[str, int]
+    minutes: float | None = None
+    images_per_s: Mapping[str, float] = field(default_factory=dict)
+    commit: str | None = None
+    started: str = ""
+
+    @staticmethod
+    def now(
+        recipe: str,
+        overrides: Sequence[str],
+        full: Recipe,
+        run: Recipe,
+        minutes: float | None = None,
+        images_per_s: Mapping[str, float] | None = None,
+    ) -> "Origin":
+        """That of a run of the recipe `run`, which starts now; `full` is the recipe without changes."""
+        started = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
+        epochs = epochs_of(full), epochs_of(run)
+        return Origin(recipe, tuple(overrides), *epochs, minutes, dict(images_per_s or {}), commit(), started)
+
+    @staticmethod
+    def from_data(data: Mapping[str, Any]) -> "Origin":
+        """The inverse of `dataclasses.asdict`, which gives plain data."""
+        return Origin(**{**data, "overrides": tuple(data["overrides"])})
+
+
+def commit() -> str | None:
+    """The commit of the repository that convgate's source is in, "+" behind it if files differ; None if in none."""
+    folder = Path(__file__).parent
+    try:
+        # The source must be in it: an environment inside of somebody's repository is not ours.
+        _git(folder, "ls-files", "--error-unmatch", Path(__file__).name)
+        head = _git(folder, "rev-parse", "--short=10", "HEAD")
+        return head + ("+" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(folder: Path, *command: str) -> str:
+    done = subprocess.run(["git", *command], cwd=folder, capture_output=True, text=True, timeout=20, check=True)
+    return done.stdout.strip()

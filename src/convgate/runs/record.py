@@ -1,0 +1,181 @@
+"""The record of a finished run: one row of plain values, from what its folder holds."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from convgate.errors import RecipeError
+from convgate.runs.command import again, as_started, settings_of
+from convgate.methods import METHODS
+from convgate.runs.folder import RunFolder
+from convgate.recipes.recipe import Distillation, Recipe, epochs_of, load_recipe
+
+__all__ = ["Record", "read_csv", "record_of", "to_csv"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished run. Shares and accuracies are in [0, 1]; what is not known is None.
+
+    Attributes:
+        run: the folder's name.
+        recipe: the recipe's name.
+        network: the model's name.
+        method: the method's name.
+        teacher: whose predictions were distilled: "dense network", its own, or the name of another; "": no teacher.
+        data: the data set's name.
+        seed: of everything random.
+        budget: what was calibrated to.
+        accuracy: of the gated network on the test images.
+        dense_accuracy: of the network before gating.
+        macs_share: mean over the test images.
+        macs_p5: percentile over the test images.
+        macs_p95: likewise.
+        dense_macs: of the ungated network, per image.
+        test_images: how many.
+        epochs: run, by stage: "gated 30, finish 7".
+        full_epochs: of the recipe as it is shipped, likewise.
+        minutes: what training was cut to, if it was.
+        seconds: all steps together.
+        latency_dense_ms: median for one image on the engine.
+        latency_gated_ms: likewise.
+        latency_threads: of the engine.
+        commit: of convgate when the run started.
+        started: date and time, UTC.
+        machine: where it ended.
+        torch: the version.
+        command: how it was asked for, see `experiments.command`.
+        settings: all that its recipe set, in JSON.
+
+    """
+
+    run: str
+    recipe: str
+    network: str
+    method: str
+    teacher: str
+    data: str
+    seed: int
+    budget: float | None
+    accuracy: float
+    dense_accuracy: float | None
+    macs_share: float
+    macs_p5: float
+    macs_p95: float
+    dense_macs: int
+    test_images: int
+    epochs: str
+    full_epochs: str
+    minutes: float | None
+    seconds: float
+    latency_dense_ms: float | None
+    latency_gated_ms: float | None
+    latency_threads: int | None
+    commit: str | None
+    started: str | None
+    machine: str
+    torch: str
+    command: str | None
+    settings: str
+
+    @property
+    def again(self) -> str | None:
+        """The command that reproduces it."""
+        return again(self.recipe, json.loads(self.settings)) or self.command
+
+
+def record_of(path: str | Path) -> Record:
+    """The record of the run in a folder. Raises `RecipeError` if there is no finished run."""
+    folder = RunFolder(path)
+    metrics_path = folder / "metrics.json"
+    if not metrics_path.is_file() or not (folder / "recipe.yaml").is_file():
+        raise RecipeError(f"{folder.path} holds no finished run (no metrics.json); let `convgate train` finish it")
+    metrics = json.loads(metrics_path.read_text(encoding="utf-8"))
+    recipe, origin = load_recipe(folder / "recipe.yaml"), folder.origin()
+    gated, latency = metrics["gated"], metrics.get("latency")
+    return Record(
+        run=folder.path.resolve().name,
+        recipe=Path(origin.recipe).stem if origin else "",
+        network=recipe.model.name,
+        method=_method(recipe),
+        teacher=_teacher(recipe.distillation),
+        data=recipe.data.name,
+        seed=recipe.seed,
+        budget=recipe.budget,
+        accuracy=gated["accuracy"],
+        dense_accuracy=metrics["dense"]["accuracy"],
+        macs_share=gated["macs_ratio"],
+        macs_p5=gated["macs_percentiles"]["5"],
+        macs_p95=gated["macs_percentiles"]["95"],
+        dense_macs=metrics["dense"]["macs"],
+        test_images=metrics["test_images"],
+        epochs=_epochs(epochs_of(recipe)),
+        full_epochs=_epochs(origin.full) if origin else "",
+        minutes=origin.minutes if origin else None,
+        seconds=round(sum(metrics["seconds"].values()), 1),
+        latency_dense_ms=latency and round(latency["dense"]["median_ms"], 4),
+        latency_gated_ms=latency and round(latency["gated"]["median_ms"], 4),
+        latency_threads=latency and latency["threads"],
+        commit=origin.commit if origin else None,
+        started=origin.started if origin else None,
+        machine=metrics["machine"],
+        torch=metrics["versions"]["torch"],
+        command=as_started(origin) if origin else None,
+        settings=json.dumps(settings_of(recipe)),
+    )
+
+
+def to_csv(records: Iterable[Record]) -> str:
+    """A table with a header, one row a record."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(Record)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(record) for record in records)
+    return text.getvalue()
+
+
+def read_csv(path: str | Path) -> list[Record]:
+    """The records in a table that `to_csv` wrote. Raises `RecipeError` for another table."""
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    kinds = {field.name: getattr(field.type, "__name__", str(field.type)) for field in fields(Record)}
+    try:
+        return [Record(**{name: _parsed(row[name], kind) for name, kind in kinds.items()}) for row in rows]
+    except (KeyError, ValueError) as error:
+        raise RecipeError(f"{path} is no table of runs ({error!r}); `convgate results --add RUN` writes one") from error
+
+
+def _parsed(text: str, kind: str) -> Any:
+    if not text and "None" in kind:
+        return None
+    return int(text) if kind.startswith("int") else float(text) if kind.startswith("float") else text
+
+
+def _method(recipe: Recipe) -> str:
+    """The method's name, with those of the methods that its options name."""
+    parts = [name for name in _names(recipe.method.options) if name in METHODS]
+    return f"{recipe.method.name}({', '.join(parts)})" if parts else recipe.method.name
+
+
+def _teacher(distillation: Distillation) -> str:
+    if distillation.weight == 0:
+        return ""
+    return distillation.teacher.name if distillation.teacher else "dense network"
+
+
+def _names(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        if isinstance(value.get("name"), str):
+            yield value["name"]
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _names(item)
+
+
+def _epochs(epochs: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {n}" for name, n in epochs.items() if n)

@@ -1,0 +1,70 @@
+"""Every shipped recipe trains: two steps of each of its stages, on tiny images, with a small network of its family."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convgate.data import load as load_data
+from convgate.recipes.recipe import epochs_of, load_recipe, shipped_recipes
+from convgate.recipes.schedule import for_epochs
+from convgate.runs.speed import images_per_second
+
+# Name begins with -> what stands in for it. Deep networks are traced and built for seconds each.
+SMALLER = {
+    "cifar_resnet18": ("cifar_resnet18", {"width": 8}),
+    "cifar_resnet": ("cifar_resnet8", {}),
+    "cifar_preact_resnet": ("cifar_preact_resnet11", {}),
+    "cifar_shake_shake": ("cifar_shake_shake26_2x32d", {}),
+    "cifar_densenet": ("cifar_densenet_bc100_12", {}),
+    "resnet18": ("resnet18", {}),
+    "resnet34": ("resnet18", {}),
+    "resnet": ("resnet50", {}),
+}
+SPLIT = {"train": 12, "validation": 4, "test": 4}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Data set -> where a tiny one of its form is."""
+    folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for name, classes in (("cifar10", 10), ("cifar100", 100)):
+        arrays = {}
+        for part, n in (("train", 12), ("test", 4)):
+            arrays[f"{part}_x"] = rng.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
+            arrays[f"{part}_y"] = np.arange(n) % classes
+        np.savez(folder / f"{name}.npz", **arrays, classes=np.array([f"class {i}" for i in range(classes)]))
+    for part, n in (("train", 3), ("val", 1)):
+        for label in range(4):
+            for number in range(n):
+                path = folder / "imagenet" / part / f"class{label}" / f"{number}.jpg"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(rng.integers(0, 256, (90, 80, 3), dtype=np.uint8)).save(path)
+    return {"cifar10": folder / "cifar10.npz", "cifar100": folder / "cifar100.npz", "imagenet": folder / "imagenet"}
+
+
+def in_small(name, images):
+    """Overrides that leave of a recipe what is its own: the method, the stages, the data's form."""
+    recipe = load_recipe(name)
+    overrides = ["--hardware.accelerator=cpu", "--hardware.threads=1", "--hardware.precision=float32"]
+    overrides += ["--model.weights=null", "--dense.batch_size=4", "--gated.batch_size=4", "--finish.batch_size=4"]
+    if recipe.data.name in images:
+        overrides += [f"--data.options.root={images[recipe.data.name]}", "--data.options.validation=4"]
+    else:
+        overrides += [f"--data.options.{part}={n}" for part, n in SPLIT.items()]
+    if recipe.data.name == "imagenet":
+        overrides.append(f"--data.options.size={107 if 'inception' in recipe.model.name else 64}")
+    for begin, (smaller, options) in SMALLER.items():
+        if recipe.model.name.startswith(begin):
+            overrides.append(f"--model.name={smaller}")
+            overrides += [f"--model.options.{key}={value}" for key, value in options.items()]
+            break
+    return overrides
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_it_starts(name, images):
+    recipe = load_recipe(name, in_small(name, images))
+    splits = load_data(recipe.data.name, **recipe.data.options)
+    speeds = images_per_second(for_epochs(recipe, 1), splits, warmup=1, timed=1)
+    assert set(speeds) == {stage for stage, epochs in epochs_of(recipe).items() if epochs}
+    assert all(speed > 0 for speed in speeds.values())

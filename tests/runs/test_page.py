@@ -1,0 +1,89 @@
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from convgate.errors import RecipeError
+from convgate.runs.page import add, read_published, write_page
+from convgate.runs.record import record_of, to_csv
+from convgate.recipes.recipe import shipped_recipes
+
+RESULTS = Path(__file__).parents[2] / "results"
+ROW = """\
+- paper: Nobody, 1999
+  source: table 1
+  network: ResNet-8
+  data: digits
+  what: gated
+  result: 99.9 %
+  recipes: [digits-demo, other]
+"""
+
+
+def test_a_run_stands_beside_the_papers_number_with_its_command(finished, tmp_path):
+    (tmp_path / "published.yaml").write_text(ROW)
+    assert add([finished], tmp_path) == [tmp_path / "tiny.csv"]
+    text = write_page(tmp_path).read_text()
+    record = record_of(finished)
+    row = next(line for line in text.splitlines() if line.startswith("| [tiny]"))
+    assert f"**{record.accuracy:.2%}**" in row
+    assert "dense 1, gated 2 of dense 18, gated 14" in row
+    assert "gated: 99.9 % (Nobody, 1999, table 1)" in row
+    assert record.again in text
+    assert "digits-demo (run); other (not run)" in text
+    assert write_page(tmp_path).read_text() == text
+    assert not list(tmp_path.glob("*.svg"))  # one run makes no figure
+
+    other = replace(record, run="other", method="Other", macs_share=0.4, budget=0.4)
+    (tmp_path / "other.csv").write_text(to_csv([other]))
+    text = write_page(tmp_path).read_text()
+    name = f"{record.data}-{record.network}.svg"
+    assert f"]({name})" in text
+    assert f"other {100 * other.accuracy:.2f}% at 40" in text
+    figure = (tmp_path / name).read_text()
+    assert record.method in figure
+    assert "Other" in figure
+
+    # Runs of one budget differ in latency.
+    (tmp_path / "other.csv").write_text(to_csv([replace(other, budget=record.budget, latency_gated_ms=0.125)]))
+    assert f"other {100 * other.accuracy:.2f}% at 0.125" in write_page(tmp_path).read_text()
+
+
+def test_a_page_without_runs_says_so(tmp_path):
+    (tmp_path / "published.yaml").write_text(ROW)
+    text = write_page(tmp_path).read_text()
+    assert "No run is recorded yet." in text
+    assert "Where each row comes from" not in text
+    assert "digits-demo (not run); other (not run)" in text
+
+
+def test_folders_and_files_of_another_form_are_refused(tmp_path):
+    with pytest.raises(RecipeError, match="no folder"):
+        write_page(tmp_path / "nothing")
+    (tmp_path / "published.yaml").write_text("- paper: x\n")
+    with pytest.raises(RecipeError, match="published"):
+        write_page(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "page", [RESULTS / "README.md", *RESULTS.glob("*/README.md")], ids=lambda page: page.parent.name
+)
+def test_the_projects_own_pages_are_what_their_files_make(tmp_path, page):
+    copy = shutil.copytree(page.parent, tmp_path / page.parent.name)
+    (copy / "README.md").unlink()
+    assert write_page(copy).read_text() == page.read_text()
+
+
+def test_pages_in_folders_are_named(finished, tmp_path):
+    add([finished], tmp_path / "results" / "ablations")
+    write_page(tmp_path / "results" / "ablations")
+    text = write_page(tmp_path / "results").read_text()
+    assert text.startswith("# Results\n")
+    assert "[ablations](ablations/README.md)" in text
+    assert (tmp_path / "results" / "ablations" / "README.md").read_text().startswith("# Ablations\n")
+
+
+def test_the_papers_rows_name_recipes_that_are_shipped():
+    for row in read_published(RESULTS / "published.yaml"):
+        assert set(row.recipes) <= shipped_recipes().keys(), row

@@ -1,0 +1,70 @@
+import json
+import shutil
+from dataclasses import asdict, replace
+
+import pytest
+
+from convgate.errors import RecipeError
+from convgate.runs.compare import comparison
+from convgate.runs.record import read_csv, record_of, to_csv
+from convgate.recipes.recipe import Distillation, ModelChoice, dump_recipe, load_recipe
+
+
+def test_a_record_holds_what_the_run_was_and_what_came_out(finished):
+    record = record_of(finished)
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert (record.run, record.recipe, record.network, record.method) == (
+        "tiny", "digits-demo", "cifar_resnet8", "DualGating",
+    )  # fmt: skip
+    assert (record.accuracy, record.macs_share) == (metrics["gated"]["accuracy"], metrics["gated"]["macs_ratio"])
+    assert (record.epochs, record.full_epochs) == ("dense 1, gated 2", "dense 18, gated 14")  # digits-demo.yaml
+    assert record.latency_threads == 1
+    assert record.latency_gated_ms > 0
+    assert record.seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("distillation", "teacher"),
+    [
+        (Distillation(), ""),
+        (Distillation(weight=1.0), "dense network"),
+        (Distillation(weight=0.5, teacher=ModelChoice("cifar_resnet56")), "cifar_resnet56"),
+    ],
+)
+def test_the_teacher_is_named(finished, tmp_path, distillation, teacher):
+    shutil.copytree(finished, tmp_path / "copy")
+    recipe = replace(load_recipe(finished / "recipe.yaml"), distillation=distillation)
+    (tmp_path / "copy" / "recipe.yaml").write_text(dump_recipe(recipe))
+    assert record_of(tmp_path / "copy").teacher == teacher
+
+
+def test_methods_that_a_method_names_are_named(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "copy")
+    text = (finished / "recipe.yaml").read_text()
+    combined = (
+        "name: Combined\n  options: {gates: {name: BatchShaping}, penalties: [{name: DualGating}]}\n  weights: null\n"
+    )
+    start, end = text.index("name: DualGating"), text.index("gated:\n")
+    (tmp_path / "copy" / "recipe.yaml").write_text(text[:start] + combined + text[end:])
+    assert record_of(tmp_path / "copy").method == "Combined(BatchShaping, DualGating)"
+
+
+def test_a_table_is_read_as_it_was_written(finished, tmp_path):
+    records = [record_of(finished)]
+    (tmp_path / "runs.csv").write_text(to_csv(records))
+    assert read_csv(tmp_path / "runs.csv") == records
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(RecipeError, match=r"other\.csv is no table of runs"):
+        read_csv(tmp_path / "other.csv")
+
+
+def test_a_folder_without_a_finished_run_is_refused(tmp_path):
+    with pytest.raises(RecipeError, match="no finished run"):
+        record_of(tmp_path)
+
+
+def test_a_comparison_has_a_row_for_each(finished):
+    record = record_of(finished)
+    table = comparison([record, record])
+    assert table.row_count == 2
+    assert len(table.columns) <= len(asdict(record))

@@ -1,0 +1,60 @@
+"""Turns: everyone gets as many, short calls are bundled, and one that fails does not stop the others."""
+
+import gc
+import time
+
+from convgate.timing import interleave as timing
+from convgate.timing.interleave import interleave
+
+
+def test_everyone_has_a_sample_in_every_round_on_that_rounds_input(monkeypatch):
+    monkeypatch.setattr(timing, "WARM", 1e-4)
+    monkeypatch.setattr(timing, "SAMPLE", 1e-4)
+    seen = {"a": [], "b": []}
+    shares = []
+    functions = {name: seen[name].append for name in seen}
+    samples = interleave(functions, rounds=4, progress=shares.append)
+    assert [len(own.milliseconds) for own in samples.values()] == [4, 4]
+    assert all(set(numbers) == {0, 1, 2, 3} for numbers in seen.values())
+    assert shares == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_a_sample_is_the_time_of_one_call_however_many_it_bundles():
+    samples = interleave({"short": lambda n: time.sleep(1e-3), "long": lambda n: time.sleep(8e-3)}, rounds=3)
+    assert samples["short"].calls > 1
+    assert samples["long"].calls == 1
+    assert all(ms >= 1 for ms in samples["short"].milliseconds)
+    assert all(ms >= 8 for ms in samples["long"].milliseconds)
+
+
+def test_the_order_is_drawn_anew_and_repeats_with_the_seed(monkeypatch):
+    monkeypatch.setattr(timing, "_set_calls", lambda function, samples: None)
+    monkeypatch.setattr(timing, "WARM", 0.0)
+
+    def order(seed):
+        turns = []
+        interleave({name: lambda n, name=name: turns.append((n, name)) for name in "abcd"}, rounds=6, seed=seed)
+        return list(dict.fromkeys(turns))
+
+    first = order(0)
+    assert order(0) == first
+    rounds = {tuple(name for n, name in first if n == number) for number in range(6)}
+    assert len(rounds) > 1
+    assert all(sorted(names) == list("abcd") for names in rounds)
+
+
+def test_one_that_fails_is_out_with_the_reason_and_the_others_go_on():
+    def breaks(number):
+        if number == 1:
+            raise RuntimeError("out of beads")
+
+    samples = interleave({"breaks": breaks, "works": lambda n: None}, rounds=3)
+    assert samples["breaks"].failed == "RuntimeError: out of beads"
+    assert len(samples["works"].milliseconds) == 3
+    assert samples["works"].failed == ""
+    assert gc.isenabled()
+
+
+def test_a_short_time_still_gives_some_rounds():
+    samples = interleave({"a": lambda n: None}, seconds=1e-6)
+    assert len(samples["a"].milliseconds) == 5
