@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# One per core of the smallest machine that is to run the tests.
+WORKERS ?= 2
 
 .PHONY: demo test native-test check clean
 
@@ -9,7 +11,7 @@ demo: $(VENV)/.installed
 	$(BIN)/convgate demo
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --durations 15
 
 # The kernels and the native runtime under AddressSanitizer and UndefinedBehaviorSanitizer; SANITIZE=thread for the threads.
 SANITIZE ?= address;undefined

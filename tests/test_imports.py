@@ -8,7 +8,8 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "convgate"
 
 FLOORS = (
-    ("errors", "files", "drawing"),
+    ("errors",),
+    ("files", "drawing", "extras"),
     ("gating", "models", "data", "weights"),
     ("reading",),
     ("cost",),

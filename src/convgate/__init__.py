@@ -5,7 +5,7 @@ light and the parts that need no PyTorch do not load it.
 """
 
 from importlib import import_module
-from importlib.metadata import version as _version
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from convgate.gating import Decision, Decisions
     from convgate.methods import BatchShaping, ChannelGating, Combined, DualGating, GlobalGater, LayerSkipping
 
-__version__ = _version("convgate")
+__version__ = "0.2.0.dev0"
 
 _HOME = {
     "BatchShaping": "convgate.methods",
@@ -41,32 +41,21 @@ _HOME = {
     "save": "convgate.checkpoint",
 }
 
-__all__ = [
-    "BatchShaping",
-    "ChannelGating",
-    "Combined",
-    "ConvgateError",
-    "Cost",
-    "Decision",
-    "Decisions",
-    "DualGating",
-    "GatedNetwork",
-    "GlobalGater",
-    "LayerSkipping",
-    "Plan",
-    "calibrate",
-    "compile",
-    "gate",
-    "load",
-    "plan",
-    "save",
-]
+__all__ = sorted(_HOME)  # noqa: PLE0605
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'convgate' has no attribute '{name}'")
-    return getattr(import_module(_HOME[name]), name)
+    home = _HOME.get(name)
+    if home is None and (name.startswith("_") or find_spec(f"{__name__}.{name}") is None):
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    try:
+        return getattr(import_module(home), name) if home else import_module(f"{__name__}.{name}")
+    except ModuleNotFoundError as error:
+        from convgate.extras import missing
+
+        if explained := missing(error):
+            raise explained from error
+        raise
 
 
 def __dir__() -> list[str]:

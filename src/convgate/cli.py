@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from convgate.commands import bench, compare, demo, evaluate, plan, recipe, results, sweep, train
 from convgate.errors import ConvgateError
+from convgate.extras import missing
 
 __all__ = ["main"]
 
@@ -30,6 +31,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.run(arguments)
     except (ConvgateError, OSError) as error:
         print(f"convgate {arguments.command}: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except ModuleNotFoundError as error:
+        explained = missing(error)
+        if explained is None:
+            raise
+        print(f"convgate {arguments.command}: {explained}", file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command continues where this one stopped", file=sys.stderr)  # noqa: T201

@@ -11,6 +11,7 @@ __all__ = [
     "DataError",
     "InputError",
     "LoweringError",
+    "MissingDependencyError",
     "PlanError",
     "ProgramError",
     "RecipeError",
@@ -40,6 +41,10 @@ class BudgetError(ConvgateError):
 
 class LoweringError(ConvgateError):
     """A network has operations that the engine has no native form for."""
+
+
+class MissingDependencyError(ConvgateError, ImportError):
+    """An optional library is not installed; the message names the extra that brings it."""
 
 
 class ProgramError(ConvgateError):

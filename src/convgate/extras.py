@@ -1,0 +1,35 @@
+"""Optional dependencies: which extra of the package brings which library.
+
+`pip install convgate` brings NumPy and safetensors, which is all that running a .cgm file needs. Everything else is an
+extra; where its library is missing, `missing` says which extra to install.
+"""
+
+from convgate.errors import MissingDependencyError
+
+__all__ = ["EXTRAS", "missing"]
+
+EXTRAS = {
+    "torch": ("torch", "torchvision", "rich"),
+    "train": ("lightning", "jsonargparse", "yaml", "webdataset"),
+    "report": ("matplotlib", "jinja2", "PIL"),
+    "timm": ("timm",),
+    "tensorboard": ("tensorboard",),
+    "bench": ("onnx", "onnxruntime", "onnxscript", "openvino"),
+}
+"""Extra -> the modules that it installs."""
+
+
+def missing(error: ModuleNotFoundError) -> MissingDependencyError | None:
+    """The error that names the extra to install, for a failed import of an optional library; else None.
+
+    >>> print(missing(ModuleNotFoundError(name="torch")))
+    this needs the package 'torch', which is not installed; install it with: pip install 'convgate[torch]'
+    """
+    module = (error.name or "").partition(".")[0]
+    for extra, modules in EXTRAS.items():
+        if module in modules:
+            return MissingDependencyError(
+                f"this needs the package '{module}', which is not installed; install it with: "
+                f"pip install 'convgate[{extra}]'"
+            )
+    return None
