@@ -41,7 +41,7 @@ _HOME = {
     "save": "convgate.checkpoint",
 }
 
-__all__ = sorted(_HOME)  # noqa: PLE0605
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:
