@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # One per core of the smallest machine that is to run the tests.
 WORKERS ?= 2
 
-.PHONY: demo test native-test check clean
+.PHONY: demo test native-test wheel-test torch-test check docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/convgate demo
@@ -28,6 +28,28 @@ check: $(VENV)/.installed
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
+	$(MAKE) --no-print-directory docs
+
+# The pages and the API reference, as a site in build/site.
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+# The built wheel in an environment of its own: NumPy, safetensors and nothing else.
+wheel-test: $(VENV)/.installed
+	rm -rf build/wheel && mkdir -p build/wheel
+	$(BIN)/python -m build --wheel --outdir build/wheel . > build/wheel/log.txt || { cat build/wheel/log.txt; exit 1; }
+	$(BIN)/python tests/install/write_cgm.py build/wheel
+	$(PYTHON) -m venv --clear build/wheel/venv
+	build/wheel/venv/bin/pip install --quiet --disable-pip-version-check build/wheel/*.whl
+	cd build/wheel && venv/bin/python ../../tests/install/run_cgm.py .
+
+# Files written under the oldest torch that is supported load under the newest, and the other way round.
+OLDEST_TORCH ?= torch==2.13.* torchvision==0.28.*
+torch-test: $(VENV)/.installed
+	test -f $(VENV)-oldest/.installed || { $(PYTHON) -m venv --clear $(VENV)-oldest && \
+		$(VENV)-oldest/bin/pip install --quiet --disable-pip-version-check $(OLDEST_TORCH) numpy safetensors rich && \
+		touch $(VENV)-oldest/.installed; }
+	$(BIN)/python tests/install/exchange.py $(VENV)-oldest/bin/python
 
 # Installed anew when the dependencies change; the package itself is installed in place.
 $(VENV)/.installed: pyproject.toml
