@@ -72,7 +72,7 @@ def _scatter(network, seed=0):
                 if parameter.dim() > 1:
                     scale = 2 / parameter[0].numel() ** 0.5
                     parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
-            module.offset.copy_(torch.randn(module.offset.shape, generator=generator) - 2)
+            module.offset.copy_(torch.randn(module.offset.shape, generator=generator) - 1)
     return network
 
 

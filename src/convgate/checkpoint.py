@@ -45,7 +45,7 @@ def save(network: GatedNetwork, path: str | Path) -> None:
         "method": dict(plan.method),
         "example": list(plan.example),
         "fingerprint": plan.fingerprint,
-        "gates": {spec.name: [spec.kind, *spec.shape] for spec in plan.gates},
+        "gates": {spec.name: [str(spec.kind), *spec.shape] for spec in plan.gates},
     }
     # A copy each: safetensors refuses tensors that share memory, as tied weights do.
     tensors = {key: value.detach().cpu().clone().contiguous() for key, value in network.state_dict().items()}
@@ -81,7 +81,7 @@ def load(path: str | Path, model: nn.Module | None = None, method: Method | None
     except (ConvgateError, TypeError) as error:
         raise CheckpointError(f"{path} describes a network that cannot be gated: {error}") from error
     recorded = {name: tuple(shape) for name, shape in description["gates"].items()}
-    planned = {spec.name: (spec.kind, *spec.shape) for spec in network.plan.gates}
+    planned = {spec.name: (str(spec.kind), *spec.shape) for spec in network.plan.gates}
     if description["fingerprint"] != network.plan.fingerprint or recorded != planned:
         raise CheckpointError(
             f"{path} holds a {description['model']['class']} whose layers or gates differ from those of the "

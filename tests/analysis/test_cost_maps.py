@@ -4,7 +4,7 @@ import torch
 import convgate
 from convgate.analysis import cost_maps
 from convgate.errors import InputError
-from convgate.gating import Decision, Decisions
+from convgate.gating import Decision, Decisions, Tiles
 from convgate.models import create
 
 
@@ -50,7 +50,7 @@ def test_macs_lie_where_tiles_are_open():
     network = gated(16, 16, tile={16: 8, 8: 4, 4: 2})
     gate = "layer1.0.spatial"
     mask = torch.tensor([[[[0.0, 1.0], [0.0, 0.0]]]])
-    decisions = Decisions({**network.open_decisions(1), gate: Decision("spatial", mask)})
+    decisions = Decisions({**network.open_decisions(1), gate: Decision(Tiles(1), mask)})
     everything = cost_maps(network, network.open_decisions(1))
     saved = everything - cost_maps(network, decisions)
     block = sum(c.macs for c in network.ledger.layers if c.positions == gate)
@@ -65,4 +65,4 @@ def test_a_size_below_one_pixel_and_foreign_decisions_are_refused(uneven):
     with pytest.raises(InputError, match="at least 1 pixel"):
         cost_maps(uneven, decisions, (0, 8))
     with pytest.raises(InputError, match="another network"):
-        cost_maps(uneven, decisions.of_kind("spatial"))
+        cost_maps(uneven, decisions.of_kind(Tiles))

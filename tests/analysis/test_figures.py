@@ -8,7 +8,7 @@ import torch
 
 from convgate.analysis import GateCensus, SiteCost, Spending, StageCurves, figures
 from convgate.analysis.evaluation import Evaluation
-from convgate.gating import Decisions
+from convgate.gating import ChannelGroups, Decisions, Tiles
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -48,12 +48,15 @@ def test_site_bars_name_every_site_and_its_share():
 
 
 def test_gate_census_shows_one_kind_and_is_absent_without_it():
-    gates = {"b.spatial": GateCensus("spatial", 4, 1, 1, 2, 0.5), "b.c.channel": GateCensus("channel", 8, 8, 0, 0, 1.0)}
-    spatial = figures.gate_census(gates, "spatial")
+    gates = {
+        "b.spatial": GateCensus(Tiles(1), 4, 1, 1, 2, 0.5),
+        "b.c.channel": GateCensus(ChannelGroups(8), 8, 8, 0, 0, 1.0),
+    }
+    spatial = figures.gate_census(gates, Tiles)
     assert "b (4)" in texts(spatial)
     assert "b.c (8)" not in texts(spatial)
     assert "1 always on, 2 input-dependent, 1 always off of 4" in spatial.alt
-    assert figures.gate_census({"b.spatial": gates["b.spatial"]}, "channel") is None
+    assert figures.gate_census({"b.spatial": gates["b.spatial"]}, ChannelGroups) is None
 
 
 def test_cost_histogram_names_mean_target_and_range():

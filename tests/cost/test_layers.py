@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from convgate import Decision, Decisions
 from convgate.cost import LayerCost
+from convgate.gating import Activations, ChannelGroups, Tiles
 
 
 @st.composite
@@ -56,7 +57,10 @@ def draw_masks(spec, n, seed):
 
 
 def decide(masks):
-    return Decisions((name, Decision("spatial" if name == "p" else "channel", mask)) for name, mask in masks.items())
+    return Decisions(
+        (name, Decision(Tiles(1) if name == "p" else ChannelGroups(mask.shape[1]), mask))
+        for name, mask in masks.items()
+    )
 
 
 def brute_force(spec, masks, sample):
@@ -118,7 +122,7 @@ def test_large_counts_are_exact():
     layer = LayerCost("conv", 9 * 2047 * 2047 * 63 * 64, 9, 1, 63, 64, (2047, 2047), outputs="o")
     mask = torch.ones(2, 64, 1, 1)
     mask[1, 0] = 0
-    count = layer.count(Decisions({"o": Decision("channel", mask)}), exact=True)
+    count = layer.count(Decisions({"o": Decision(ChannelGroups(mask.shape[1]), mask)}), exact=True)
     assert count.tolist() == [9 * 2047**2 * 63 * 64, 9 * 2047**2 * 63 * 63]
 
 
@@ -126,7 +130,7 @@ def test_large_positions_are_exact():
     """More open positions than float32 counts exactly."""
     layer = LayerCost("conv", 4097 * 4099, 1, 1, 1, 1, (4097, 4099), positions="p")
     mask = torch.ones(1, 1, 4097, 4099)
-    assert layer.count(Decisions({"p": Decision("spatial", mask)}), exact=True).tolist() == [4097 * 4099]
+    assert layer.count(Decisions({"p": Decision(Tiles(1), mask)}), exact=True).tolist() == [4097 * 4099]
 
 
 @st.composite
@@ -146,7 +150,7 @@ def test_a_layer_computed_in_part_completes_its_open_activations(layer, n, seed)
     generator = torch.Generator().manual_seed(seed)
     units = -(-layer.out_channels // layer.activation_group)
     mask = torch.randint(0, 2, (n, units, *layer.size), generator=generator).float()
-    decisions = Decisions({"a": Decision("activation", mask)})
+    decisions = Decisions({"a": Decision(Activations(mask.shape[1]), mask)})
     inputs = layer.in_channels // layer.groups
     base = inputs // layer.parts
     expected = torch.zeros(n, *layer.size, dtype=torch.int64)
@@ -158,7 +162,7 @@ def test_a_layer_computed_in_part_completes_its_open_activations(layer, n, seed)
     assert count.tolist() == expected.sum((1, 2)).tolist()
     assert torch.equal(layer.by_position(mask), expected)
     mask.requires_grad_()
-    smooth = layer.count(Decisions({"a": Decision("activation", mask)}), exact=False)
+    smooth = layer.count(Decisions({"a": Decision(Activations(mask.shape[1]), mask)}), exact=False)
     assert smooth.tolist() == count.tolist()
     smooth.sum().backward()
     assert mask.grad.sum() == n * layer.size[0] * layer.size[1] * layer.out_channels * layer.kernel_area * (
@@ -170,5 +174,5 @@ def test_counts_of_partial_layers_are_exact_when_large():
     layer = LayerCost("conv", 9 * 2047**2 * 64 * 64, 9, 1, 64, 64, (2047, 2047), activations="a", parts=64)
     mask = torch.ones(1, 64, 2047, 2047)
     mask[0, 3, 5, 7] = 0
-    count = layer.count(Decisions({"a": Decision("activation", mask)}), exact=True)
+    count = layer.count(Decisions({"a": Decision(Activations(mask.shape[1]), mask)}), exact=True)
     assert count.tolist() == [9 * 2047**2 * 64 * 64 - 9 * 63]

@@ -7,6 +7,7 @@ from torch import nn
 from convgate import Decision, Decisions, DualGating, gate, plan
 from convgate.cost import LayerCost, Ledger
 from convgate.errors import InputError
+from convgate.gating import ChannelGroups, Tiles
 from convgate.models import create
 
 
@@ -48,7 +49,7 @@ def test_golden_tiles(name, grids):
     """DGNet's code: tiles of 8, 4, 2, 1 (all masks 7x7) on ImageNet; 4, 2, 2 on CIFAR (masks 8x8, 8x8, 4x4)."""
     size = 224 if name == "resnet18" else 32
     planned = plan(create(name).eval(), DualGating(), torch.zeros(1, 3, size, size))
-    assert [g.shape for g in planned.gates if g.kind == "spatial"] == [(1, n, n) for n in grids]
+    assert [g.shape for g in planned.gates if isinstance(g.kind, Tiles)] == [(1, n, n) for n in grids]
 
 
 # -- counts by hand ------------------------------------------------------------------------------------------------
@@ -250,7 +251,7 @@ def test_uncounted_operations_are_listed():
 def test_an_ungated_layer_costs_its_dense_macs():
     ledger = Ledger((LayerCost("fc", 7), LayerCost("conv", 6, 1, 1, 2, 3, outputs="g")), {"g": 5})
     mask = torch.tensor([[1.0, 0, 1], [0, 0, 0]]).view(2, 3, 1, 1)
-    cost = ledger.cost(Decisions({"g": Decision("channel", mask)}))
+    cost = ledger.cost(Decisions({"g": Decision(ChannelGroups(mask.shape[1]), mask)}))
     assert cost.macs.tolist() == [7 + 4 + 5, 7 + 0 + 5]
     assert {k: v.tolist() for k, v in cost.by_layer.items()} == {"fc": [7, 7], "conv": [4, 0], "gates.g": [5, 5]}
     assert cost.dense == 13
@@ -260,7 +261,7 @@ def test_fractions_are_counted_as_such_also_without_a_gradient():
     """Improved SemHash gives some samples soft masks in training; rounding them would count nothing."""
     ledger = Ledger((LayerCost("conv", 6, 1, 1, 2, 3, outputs="g"),), {"g": 5})
     mask = torch.tensor([[1.0, 0.5, 0.25], [0, 1, 1]]).view(2, 3, 1, 1)
-    cost = ledger.cost(Decisions({"g": Decision("channel", mask)}))
+    cost = ledger.cost(Decisions({"g": Decision(ChannelGroups(mask.shape[1]), mask)}))
     assert cost.macs.tolist() == [2 * 1.75 + 5, 2 * 2 + 5]
 
 

@@ -14,9 +14,8 @@ from convgate import ChannelGating, DualGating, gate
 from convgate.engine.lowering import lower
 from convgate.engine.lowering.draft import Draft
 from convgate.engine.lowering.fuse import fuse
-from convgate.engine.program import Activate, Add, Affine, Complete, Conv, Decide, External, Gate, Mask
+from convgate.engine.program import Activate, Add, Affine, Complete, Conv, Decide, External, Gate, GateKind, Mask
 from convgate.errors import ConvgateError, InputError, LoweringError
-from convgate.gating.estimators import decide
 from convgate.models import create
 
 
@@ -223,7 +222,7 @@ def test_only_what_keeps_zeros_is_fused_into_a_masked_convolution(scaled, left, 
 
 @pytest.mark.parametrize("masked", [True, False])
 def test_a_mask_goes_where_all_summands_are_zero(masked):
-    draft = Draft(gates={"g": Gate("g", "spatial", (1, 2, 2))})
+    draft = Draft(gates={"g": Gate("g", GateKind.SPATIAL, (1, 2, 2))})
     x, a, b, y = (draft.new(name, (8, 8, 8)).value for name in ("x", "a", "b", "y"))
     draft.emit(Conv((x,), a, "", "", "first", positions="g" if masked else ""))
     draft.emit(Conv((x, a), b, "", "", "second", positions="g"))
@@ -293,8 +292,9 @@ def test_gates_are_decided_with_their_offsets(make_small):
     program = lower(network).program
     offsets = {op.output: program.arrays[op.offset] for op in program.operations if isinstance(op, Decide)}
     assert [gate.name for gate in program.gates] == [spec.name for spec in network.plan.gates]
+    shapes = {spec.name: spec.shape for spec in network.plan.gates}
     for name, module in network.gate_modules():
-        assert offsets[name].shape == tuple(module.offset.shape)
+        assert offsets[name].shape == shapes[name]
         assert (offsets[name] == module.offset.numpy()).all()
 
 
@@ -361,13 +361,14 @@ def test_backbones_in_part(name, partial_network, random_decisions):
 
 @torch.no_grad()
 def test_a_gate_is_closed_where_its_rule_says_so():
-    """By `above_half` at a logit of 0, by `decide` not. Nothing is above a threshold of 0 in an image of zeros."""
+    """At a logit of 0 if `closed_at_zero`, else open there. Nothing is above a threshold of 0 in an image of zeros."""
     model = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.Conv2d(4, 4, 1, bias=False)).eval()
     x = torch.zeros(1, 3, 4, 4)
     network = gate(model, ChannelGating(), x)
-    for rule, open_ in ((None, False), (decide, True)):
+    for closed in (True, False):
+        open_ = not closed
         for _, module in network.gate_modules():
-            module.rule = rule or module.rule
+            module.closed_at_zero = closed
         run = interpret(lower(network).program, x)
         assert run.masks["1.activation"].bool().all() == open_
         assert torch.equal(run.masks["1.activation"], network.decide(x)[1]["1.activation"].mask)
@@ -379,11 +380,6 @@ def test_what_decides_or_is_computed_in_part_otherwise_is_named():
     for fallback in (None, "torch"):
         with pytest.raises(LoweringError, match=r"base_path: .*padding mode 'reflect'"):
             lower(gate(model, ChannelGating(), x), fallback=fallback)
-    network = gate(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)).eval(), ChannelGating(), x)
-    for _, module in network.gate_modules():
-        module.rule = torch.sign
-    with pytest.raises(LoweringError, match="a rule of deciding"):
-        lower(network)
 
 
 # -- the network stays as it is ----------------------------------------------------------------------------------------

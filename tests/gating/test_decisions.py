@@ -3,6 +3,9 @@ import torch
 
 from convgate import Decision, Decisions
 from convgate.errors import InputError
+from convgate.gating import Activations, ChannelGroups, Tiles
+
+KIND = {"b.spatial": Tiles(2), "a.channel": ChannelGroups(5)}
 
 
 def decisions(n=3, logits=True, seed=0):
@@ -11,7 +14,7 @@ def decisions(n=3, logits=True, seed=0):
     return Decisions(
         (
             name,
-            Decision(name.split(".")[1], (t := torch.randn(n, *s, generator=g)).ge(0).float(), t if logits else None),
+            Decision(KIND[name], (t := torch.randn(n, *s, generator=g)).ge(0).float(), t if logits else None),
         )
         for name, s in shapes.items()
     )
@@ -20,7 +23,7 @@ def decisions(n=3, logits=True, seed=0):
 def test_density_of_stored_masks():
     mask = torch.tensor([[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 0.0]]).view(2, 1, 2, 2)
     for stored in (mask, mask.bool()):
-        assert Decision("activation", stored).density.tolist() == [0.25, 0.75]
+        assert Decision(Activations(2), stored).density.tolist() == [0.25, 0.75]
 
 
 def test_is_an_ordered_read_only_mapping():
@@ -64,9 +67,9 @@ def test_concatenate_refuses_nothing_and_mixtures():
 def test_without_logits_detach_density_and_kind():
     d = decisions()
     assert all(x.logits is None for x in d.without_logits().values())
-    assert list(d.of_kind("channel")) == ["a.channel"]
+    assert list(d.of_kind(ChannelGroups)) == ["a.channel"]
     mask = d["b.spatial"].mask.clone().requires_grad_()
-    live = Decisions({"b": Decision("spatial", mask)})
+    live = Decisions({"b": Decision(Tiles(1), mask)})
     assert not live.detach()["b"].mask.requires_grad
     for i in range(3):
         assert d["a.channel"].density[i] == d["a.channel"].mask[i].sum() / 5

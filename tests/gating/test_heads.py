@@ -11,7 +11,6 @@ from convgate.gating import (
     LinearHead,
     SpatialHead,
     ThresholdHead,
-    above_half,
     logistic_straight_through,
 )
 
@@ -19,11 +18,11 @@ from convgate.gating import (
 @pytest.mark.parametrize("grid", [(7, 7), (4, 5), (1, 1)])
 def test_spatial_head_convolves_the_tile_means(grid):
     torch.manual_seed(0)
-    head = SpatialHead(6, grid)
+    head = SpatialHead(6)
     pooled = torch.randn(2, 6, *grid)
     torch.testing.assert_close(head(pooled), F.conv2d(pooled, head.conv.weight, head.conv.bias, padding=1))
     assert head(pooled).shape == (2, 1, *grid)
-    assert head.macs == grid[0] * grid[1] * 6 * 9
+    assert head.macs(grid) == grid[0] * grid[1] * 6 * 9
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -40,11 +39,11 @@ def test_channel_head_squeezes_by_four(training):
     assert head.reduce.weight.shape == (4, 18)
     assert head.reduce.bias is None
     # Cin * (Cin // 4) + (Cin // 4) * Cout
-    assert head.macs == 18 * 4 + 4 * 10
+    assert head.macs((1, 1)) == 18 * 4 + 4 * 10
 
 
 def test_heads_begin_with_bias_two():
-    assert SpatialHead(8, (2, 2)).conv.bias.tolist() == [2.0]
+    assert SpatialHead(8).conv.bias.tolist() == [2.0]
     assert ChannelHead(8, 3).expand.bias.tolist() == [2.0] * 3
 
 
@@ -55,7 +54,7 @@ def test_few_channels_leave_one_hidden_unit():
 def test_the_hidden_layers_size_can_be_given():
     head = ChannelHead(18, 10, hidden=16)
     assert head.reduce.out_features == 16
-    assert head.macs == 18 * 16 + 16 * 10
+    assert head.macs((1, 1)) == 18 * 16 + 16 * 10
 
 
 def test_linear_head_reads_features():
@@ -63,7 +62,7 @@ def test_linear_head_reads_features():
     features = torch.randn(3, 8)
     expected = features @ head.linear.weight.T + 0.5
     torch.testing.assert_close(head(features), expected[:, :, None, None])
-    assert head.macs == 40
+    assert head.macs((1, 1)) == 40
 
 
 def test_what_gates_share_reaches_the_estimator():
@@ -127,7 +126,7 @@ def test_threshold_head_averages_what_exceeds_the_thresholds(group):
         expected = torch.stack([normal[:, c] - 0.5 - c for c in members]).mean(0)
         torch.testing.assert_close(logits[:, first // group], expected)
     assert logits.shape == (2, -(-5 // group), 3, 4)
-    assert head.macs == 0
+    assert head.macs((1, 1)) == 0
 
 
 def test_threshold_head_begins_at_its_threshold_with_pytorchs_batch_norm():
@@ -136,8 +135,13 @@ def test_threshold_head_begins_at_its_threshold_with_pytorchs_batch_norm():
     assert (head.norm.eps, head.norm.momentum, head.norm.affine) == (1e-5, 0.1, False)
 
 
+def test_a_rule_that_is_a_function_is_refused():
+    with pytest.raises(InputError, match="is data, not a function"):
+        Gate((3, 1, 1), LinearHead(8, 3), torch.sigmoid, lambda logits: logits)
+
+
 def test_a_gates_rule_decides_in_evaluation_and_its_offset_may_be_broadcast():
-    g = Gate((3, 1, 1), ThresholdHead(3), torch.sigmoid, lambda logits: above_half(logits, 2.0)).eval()
+    g = Gate((3, 1, 1), ThresholdHead(3), torch.sigmoid, closed_at_zero=True).eval()
     x = torch.tensor([0.0, 1.0, -1.0]).view(1, 3, 1, 1).expand(2, 3, 2, 2)
     assert g(x)[0][0, :, 0, 0].tolist() == [0, 1, 0]
     g.offset[2] = 2

@@ -12,7 +12,7 @@ import convgate
 from convgate import ChannelGating, Decision, Decisions, calibrate, gate, plan
 from convgate.analysis import cost_maps
 from convgate.errors import BudgetError, InputError, PlanError
-from convgate.gating import ThresholdHead
+from convgate.gating import Activations, ThresholdHead
 from convgate.models import create
 
 
@@ -37,7 +37,7 @@ def test_equations_by_hand():
     net, _ = two_channels(ChannelGating(partitions=2, groups=False), (3.0,))
     y, decisions = net.decide(IMAGE)
     decision = decisions["1.activation"]
-    assert decision.kind == "activation"
+    assert isinstance(decision.kind, Activations)
     # 3x - 3 > 0, strictly: x = 1 stays closed.
     assert decision.logits.tolist() == [[[[0.0, -6.0], [-1.5, 9.0]]]]
     assert decision.mask.tolist() == [[[[0, 0], [0, 1]]]]

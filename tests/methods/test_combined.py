@@ -5,6 +5,7 @@ import torch
 
 from convgate import BatchShaping, ChannelGating, Combined, DualGating, GlobalGater, LayerSkipping, plan
 from convgate.errors import InputError
+from convgate.gating import ChannelGroups
 from convgate.methods import create as create_method
 from convgate.models import create
 
@@ -19,7 +20,9 @@ def test_batch_shaping_on_dual_gatings_channel_gates(make_small):
     net.train()
     _, decisions = net.decide(x)
     terms = method.penalty(decisions, net.ledger, 0.1)
-    expected = dual.penalty(decisions, net.ledger, 0.1) | shaping.penalty(decisions.of_kind("channel"), net.ledger, 0.1)
+    expected = dual.penalty(decisions, net.ledger, 0.1) | shaping.penalty(
+        decisions.of_kind(ChannelGroups), net.ledger, 0.1
+    )
     assert terms.keys() == {"budget", "bounds", "shaping", "l0"}
     for name, term in expected.items():
         torch.testing.assert_close(terms[name], term)

@@ -6,12 +6,13 @@ from torch import nn
 
 from convgate import DualGating, gate, plan
 from convgate.errors import InputError, PlanError
+from convgate.gating import ChannelGroups
 from convgate.methods import create as create_method
 from convgate.models import create
 
 
 def kinds(net):
-    return {spec.kind for spec in net.plan.gates}
+    return {str(spec.kind) for spec in net.plan.gates}
 
 
 @torch.no_grad()
@@ -182,7 +183,7 @@ def test_tiny_images_still_gate(size):
 def test_one_pixel_branches_are_masked_like_all_others():
     """At 4 pixels the last stage works on 1x1 maps; DGNet's rule does not change there."""
     net = gate(create("cifar_resnet8").eval(), DualGating(), torch.zeros(1, 3, 4, 4))
-    assert [s.name for s in net.plan.gates if s.kind == "channel"][-1] == "layer3.0.conv1.channel"
+    assert [s.name for s in net.plan.gates if isinstance(s.kind, ChannelGroups)][-1] == "layer3.0.conv1.channel"
     layers = {layer.name: layer for layer in net.ledger.layers}
     assert layers["layer3.0.conv1"].positions == "layer3.0.spatial"
 

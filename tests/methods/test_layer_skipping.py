@@ -6,7 +6,7 @@ import torch
 import convgate
 from convgate import LayerSkipping, gate, plan
 from convgate.errors import InputError, PlanError
-from convgate.gating import Decision, Decisions
+from convgate.gating import Decision, Decisions, Tiles
 from convgate.models import create
 
 
@@ -19,7 +19,7 @@ def test_one_gate_per_branch():
 def test_the_loss_by_hand(small):
     net, _ = small
     masks = {"a.branch": [1.0, 0.0, 1.0, 1.0], "b.branch": [0.0, 0.0, 1.0, 0.0]}
-    decisions = Decisions((n, Decision("spatial", torch.tensor(m).view(4, 1, 1, 1))) for n, m in masks.items())
+    decisions = Decisions((n, Decision(Tiles(None), torch.tensor(m).view(4, 1, 1, 1))) for n, m in masks.items())
     loss = LayerSkipping(target=0.5).penalty(decisions, net.ledger, 0.0)["target"]
     # 2 * mean of (0.5 - 0.75)^2 and (0.5 - 0.25)^2
     assert loss.item() == pytest.approx(2 * 0.0625)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from convgate import Decision, Decisions, DualGating, gate
+from convgate.gating import ChannelGroups, Tiles
 from convgate.models import create
 
 TEMPERATURE = 0.66667
@@ -382,7 +383,7 @@ def two_kinds():
     """Two samples; spatial gates with densities 0.25 and 1, a channel gate with 0.5 and 0: means 0.625 and 0.25."""
     s = torch.tensor([[1.0, 0, 0, 0], [1, 1, 1, 1]]).view(2, 1, 2, 2)
     c = torch.tensor([[1.0, 0], [0, 0]]).view(2, 2, 1, 1)
-    return Decisions({"s": Decision("spatial", s), "c": Decision("channel", c)})
+    return Decisions({"s": Decision(Tiles(1), s), "c": Decision(ChannelGroups(c.shape[1]), c)})
 
 
 class FlatLedger:
@@ -417,7 +418,10 @@ def test_loss_terms_are_as_published(progress, annealing):
 
 def test_upper_bound_and_weights():
     opened = Decisions(
-        {"c": Decision("channel", torch.ones(2, 4, 1, 1)), "d": Decision("channel", torch.zeros(2, 4, 1, 1))}
+        {
+            "c": Decision(ChannelGroups(4), torch.ones(2, 4, 1, 1)),
+            "d": Decision(ChannelGroups(4), torch.zeros(2, 4, 1, 1)),
+        }
     )
     terms = DualGating(macs=0.25, budget_weight=2.0, bounds_weight=3.0).penalty(opened, FlatLedger(), 0.0)
     # t = 0.5, p = 1: mean of (1 - 0.5)^2 and 0 above, of 0 and (0.5 - 0)^2 below; times 3.
@@ -440,7 +444,7 @@ def test_noise_free_budget_counts_what_evaluation_would(make_small):
     # At progress 0 the bounds are (rho - sqrt(T))^2 of each gate, averaged by kind, on the same masks as the budget.
     for found, counted in ((terms, free), (published, decisions.detach())):
         expected = 0.0
-        for kind in ("spatial", "channel"):
+        for kind in (Tiles, ChannelGroups):
             rho = torch.stack([d.density.mean() for d in counted.of_kind(kind).values()])
             expected += (rho - 0.3**0.5).square().mean().item()
         assert found["bounds"].item() == pytest.approx(expected, rel=1e-4)

@@ -162,7 +162,7 @@ def test_dropout_is_random_in_training_and_off_in_evaluation():
 
 
 def test_dropout_does_not_stand_in_the_way_of_a_channel_gate():
-    assert [s.kind for s in gated(DropoutInBranch()).plan.gates] == ["spatial", "channel"]
+    assert [str(s.kind) for s in gated(DropoutInBranch()).plan.gates] == ["spatial", "channel"]
 
 
 def test_gates_train_where_training_has_extra_layers():

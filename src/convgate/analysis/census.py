@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from convgate.gating import Decision, Decisions
+from convgate.gating import Decision, Decisions, GateKind
 
 __all__ = ["GateCensus", "census"]
 
@@ -15,7 +15,7 @@ class GateCensus:
     (`input_dependent`); `density` is the mean open share, in [0, 1].
     """
 
-    kind: str
+    kind: GateKind
     units: int
     always_on: int
     always_off: int

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from convgate.errors import InputError
 from convgate.gated import GatedNetwork
-from convgate.gating import Decision, Decisions
+from convgate.gating import Activations, Decision, Decisions
 from convgate.reading.modes import evaluating
 
 __all__ = ["Evaluation", "Spending", "evaluate"]
@@ -62,8 +62,8 @@ class Evaluation:
 
 
 def _kept(decisions: Decisions) -> Decisions:
-    masks = ((name, d.kind, d.mask.bool() if d.kind == "activation" else d.mask) for name, d in decisions.items())
-    return Decisions((name, Decision(kind, mask.cpu())) for name, kind, mask in masks)
+    masks = {name: d.mask.bool() if isinstance(d.kind, Activations) else d.mask for name, d in decisions.items()}
+    return Decisions((name, Decision(d.kind, masks[name].cpu())) for name, d in decisions.items())
 
 
 @torch.no_grad()

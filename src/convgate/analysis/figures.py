@@ -10,6 +10,7 @@ from convgate.analysis.evaluation import Evaluation, Spending
 from convgate.analysis.sites import SiteCost
 from convgate.analysis.stages import StageCurves
 from convgate.drawing import BLUE, FAINT, GREY, INK, ORANGE, VERMILION, Drawing, draw
+from convgate.gating import GateKind
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,13 +65,13 @@ def site_bars(costs: Sequence[SiteCost]) -> Drawing:
     return draw(paint, alt, width=HALF[0], height=_height(len(costs)))
 
 
-def gate_census(gates: Mapping[str, GateCensus], kind: str) -> Drawing | None:
+def gate_census(gates: Mapping[str, GateCensus], kind: type[GateKind]) -> Drawing | None:
     """Stacked bars per gate of one kind; None if there is no such gate."""
-    chosen = {name.removesuffix(f".{kind}"): gate for name, gate in gates.items() if gate.kind == kind}
+    chosen = {name.removesuffix(f".{kind.word}"): gate for name, gate in gates.items() if isinstance(gate.kind, kind)}
     if not chosen:
         return None
     counts = list(chosen.values())
-    what = {"spatial": "tiles", "channel": "groups of channels"}.get(kind, f"{kind}s")
+    what = kind.entries
 
     def paint(ax: "Axes") -> None:
         left = [0.0] * len(counts)
@@ -95,7 +96,7 @@ def gate_census(gates: Mapping[str, GateCensus], kind: str) -> Drawing | None:
         f"{name}: {g.always_on} always on, {g.input_dependent} input-dependent, {g.always_off} always off of {g.units}"
         for name, g in chosen.items()
     )
-    alt = f"Stacked bars of how the {what} of each {kind} gate behave. {words}."
+    alt = f"Stacked bars of how the {what} of each {kind.word} gate behave. {words}."
     return draw(paint, alt, width=HALF[0], height=_height(len(counts)))
 
 

@@ -17,6 +17,7 @@ from convgate.data import ImageSet
 from convgate.errors import InputError
 from convgate.files import write_text
 from convgate.gated import GatedNetwork, Plan
+from convgate.gating import KINDS
 
 __all__ = ["write_report"]
 
@@ -72,7 +73,7 @@ def write_report(
         "dense_macs": spending.dense,
         "stages": [(stage.name, panels) for stage in stages if (panels := figures.training_curves(stage))],
         "site_bars": figures.site_bars(costs),
-        "census": [(k, d) for k in ("spatial", "channel", "activation") if (d := figures.gate_census(counted, k))],
+        "census": [(k.word, d) for k in KINDS if (d := figures.gate_census(counted, k))],
         "histogram": figures.cost_histogram(spending, target),
         "difficulty": [] if images.difficulty is None else figures.by_difficulty(images.difficulty.cpu(), dense, gated),
         "gallery": gallery(network, gated, spending, images, mapped=MAPPED, extremes=EXTREMES),

@@ -16,6 +16,7 @@ from convgate.engine.program import (
     Conv,
     Decide,
     External,
+    GateKind,
     Mask,
     Multiply,
     Operation,
@@ -36,7 +37,7 @@ MOST_POSITIONS = 1 << 20
 _MOST_CHANNELS = 1 << 24
 _MOST_ELEMENTS = 1 << 31
 _MOST_KERNEL = 4096
-_KINDS = ("spatial", "channel", "activation")
+_KINDS = tuple(GateKind)
 
 
 def check(program: Program) -> None:
@@ -79,8 +80,8 @@ class _Check:
             self._extents(*gate.shape, gate.group)
             units, rows, columns = gate.shape
             self.require(rows * columns <= MOST_POSITIONS and units * rows * columns <= _MOST_ELEMENTS, "too large")
-            self.require(gate.kind != "spatial" or units == 1, "a spatial gate is for all channels")
-            self.require(gate.kind != "channel" or rows == columns == 1, "a channel gate is for all positions")
+            self.require(gate.kind != GateKind.SPATIAL or units == 1, "a spatial gate is for all channels")
+            self.require(gate.kind != GateKind.CHANNEL or rows == columns == 1, "a channel gate is for all positions")
         for name in program.inputs:
             self.place = f"input '{name}'"
             self.require(name in self.values and name not in self.written, "does not exist, or is named twice")
@@ -135,17 +136,18 @@ class _Check:
         alike = a.shape == b.shape
         self.require(alike, f"'{a.name}' and '{b.name}' differ in shape")
 
-    def _gate(self, name: str, kind: str, on: Value) -> None:
+    def _gate(self, name: str, kind: GateKind, on: Value) -> None:
         """A gate of that kind on a value, if one is named."""
         if not name:
             return
         self.require(name in self.decided, f"gate '{name}' is not decided yet")
         gate = self.gates[name]
         self.require(gate.kind == kind, f"gate '{name}' is {gate.kind}, not {kind}")
-        units = 1 if kind == "spatial" else math.ceil(on.channels / gate.group)
+        units = 1 if kind == GateKind.SPATIAL else math.ceil(on.channels / gate.group)
         self.require(gate.shape[0] == units, f"gate '{name}' has {gate.shape[0]} units where {units} follow")
         size = (on.height, on.width)
-        self.require(kind != "activation" or gate.shape[1:] == size, f"gate '{name}' is not for {size} positions")
+        fits = kind != GateKind.ACTIVATION or gate.shape[1:] == size
+        self.require(fits, f"gate '{name}' is not for {size} positions")
 
     def _window(self, kernel: Any, stride: Any, dilation: Any, padding: Any) -> None:
         self._extents(*kernel, *stride, *dilation)
@@ -158,11 +160,11 @@ class _Check:
         self.require(op.output in self.gates, "decides a gate that does not exist")
         self.require(op.output not in self.decided, "decides a gate twice")
         gate, logits = self.gates[op.output], inputs[0]
-        by_activation = gate.kind == "activation"
+        by_activation = gate.kind == GateKind.ACTIVATION
         units = math.ceil(logits.channels / gate.group) if by_activation else logits.channels
         fits = (units, logits.height, logits.width) == gate.shape
         self.require(fits, f"logits of another shape than {gate.shape}")
-        self._array(op.offset, *((gate.shape[0], 1, 1) if by_activation else gate.shape))
+        self._array(op.offset, *gate.offset_shape)
         self.require(by_activation or not (op.scale or op.shift), "scales or shifts the logits of no activation gate")
         self._optional((op.scale, op.shift), logits.channels)
         self.decided.add(op.output)
@@ -180,9 +182,9 @@ class _Check:
             self._array(op.bias, out.channels)
         if len(inputs) == 2:
             self._same(inputs[1], out)
-        self._gate(op.positions, "spatial", out)
-        self._gate(op.in_channels, "channel", x)
-        self._gate(op.out_channels, "channel", out)
+        self._gate(op.positions, GateKind.SPATIAL, out)
+        self._gate(op.in_channels, GateKind.CHANNEL, x)
+        self._gate(op.out_channels, GateKind.CHANNEL, out)
         keeps_zero = op.activation not in ("sigmoid", "hardsigmoid")
         self.require(keeps_zero or not (op.positions or op.out_channels), f"{op.activation} of a masked convolution")
 
@@ -195,7 +197,7 @@ class _Check:
             self._same(other, out)
         self._optional((op.scale, op.shift, op.open_scale, op.open_shift), out.channels)
         self.require(bool(op.gate), "has no gate")
-        self._gate(op.gate, "activation", out)
+        self._gate(op.gate, GateKind.ACTIVATION, out)
 
     def _divided(self, parts: int, x: Value, out: Value) -> None:
         self._extents(parts)
@@ -270,7 +272,7 @@ class _Check:
     def _mask(self, op: Mask, inputs: list[Value], out: Value) -> None:
         self._activate(op, inputs, out)  # type: ignore[arg-type]
         self.require(op.gate in self.gates, f"gate '{op.gate}' does not exist")
-        self.require(self.gates[op.gate].kind != "activation", f"gate '{op.gate}' of activations is no mask")
+        self.require(self.gates[op.gate].kind != GateKind.ACTIVATION, f"gate '{op.gate}' of activations is no mask")
         self._gate(op.gate, self.gates[op.gate].kind, out)
 
     def _external(self, op: External, inputs: list[Value], out: Value) -> None:

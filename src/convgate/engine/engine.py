@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from convgate.engine.check import check
 from convgate.engine.file import load_program, save_program
-from convgate.engine.program import Program
+from convgate.engine.program import GateKind, Program
 from convgate.engine.runtime import NativeNetwork, Results, choose_isa, choose_threads
 from convgate.errors import InputError
 
@@ -25,7 +25,7 @@ class GateDecision:
     [N, groups, H, W]. The logits of a gate whose mask was given are None.
     """
 
-    kind: str
+    kind: GateKind
     mask: np.ndarray
     logits: np.ndarray | None
 

@@ -10,6 +10,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from enum import StrEnum
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from safetensors.numpy import save_file
 
 from convgate.engine import program as programs
 from convgate.engine.check import check
-from convgate.engine.program import Gate, Operation, Program, Value
+from convgate.engine.program import Gate, GateKind, Operation, Program, Value
 from convgate.errors import CheckpointError, ProgramError
 from convgate.files import replacing
 
@@ -137,7 +138,7 @@ def _with_shape(gate: Mapping[str, Any]) -> Mapping[str, Any]:
         return gate
     rest = {key: value for key, value in gate.items() if key not in ("rows", "columns")}
     size = [gate["rows"], gate["columns"]]
-    return rest | {"shape": [1, *size] if gate["kind"] == "spatial" else [*size, 1]}
+    return rest | {"shape": [1, *size] if gate["kind"] == GateKind.SPATIAL else [*size, 1]}
 
 
 def _make(kind: type, entry: Mapping[str, Any]) -> Any:
@@ -158,6 +159,8 @@ def _typed(value: Any, hint: Any, what: str) -> Any:
         if len(kinds) != len(value):
             raise ValueError(f"{what} has {len(value)} entries, not {len(kinds)}")
         return tuple(_typed(entry, kind, what) for entry, kind in zip(value, kinds, strict=True))
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return hint(value)
     if isinstance(hint, types.UnionType) or not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise TypeError(f"{what} is {value!r}, not {hint.__name__}")
     return value

@@ -99,8 +99,8 @@ def _stretch(program: Program, operations: Sequence[Operation], threads: int, is
     elsewhere = {name for op in program.operations if op not in operations for name in op.inputs} | set(program.outputs)
     # A carried gate decides again, on logits made from its mask.
     again = [Decide((_carried(gate.name),), gate.name, _carried(gate.name)) for gate in carried]
-    logits = [Value(_carried(g.name), *_logits_shape(g)) for g in carried]
-    zeros = {_carried(g.name): np.zeros(_offsets_shape(g), np.float32) for g in carried}
+    logits = [Value(_carried(g.name), g.logit_channels, *g.shape[1:]) for g in carried]
+    zeros = {_carried(g.name): np.zeros(g.offset_shape, np.float32) for g in carried}
     part = replace(
         program,
         values=(*program.values, *logits),
@@ -118,19 +118,6 @@ def _carried(gate: str) -> str:
     return f"mask of {gate}"
 
 
-def _offsets_shape(gate: Gate) -> tuple[int, int, int]:
-    return (gate.shape[0], 1, 1) if gate.kind == "activation" else gate.shape
-
-
-def _logits_shape(gate: Gate) -> tuple[int, int, int]:
-    units, rows, columns = gate.shape
-    return (units * _width(gate), rows, columns)
-
-
-def _width(gate: Gate) -> int:
-    """How many channels' mean a logit is."""
-    return gate.group if gate.kind == "activation" else 1
-
-
 def _as_logits(gate: Gate, mask: np.ndarray) -> np.ndarray:
-    return np.repeat(mask.reshape(-1, *gate.shape).astype(np.float32), _width(gate), axis=1) - 0.5
+    masks = mask.reshape(-1, *gate.shape).astype(np.float32)
+    return np.repeat(masks, gate.logit_channels // gate.shape[0], axis=1) - 0.5

@@ -7,6 +7,7 @@ runtime's business. This module needs neither torch nor the rest of convgate.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import numpy as np
 
@@ -21,6 +22,7 @@ __all__ = [
     "Decide",
     "External",
     "Gate",
+    "GateKind",
     "Mask",
     "Multiply",
     "Operation",
@@ -51,9 +53,19 @@ class Value:
         return self.channels, self.height, self.width
 
 
+class GateKind(StrEnum):
+    """What an entry of a gate's mask stands for; see `Gate`. The counterpart of `convgate.gating.GateKind`."""
+
+    SPATIAL = "spatial"
+    CHANNEL = "channel"
+    ACTIVATION = "activation"
+
+
 @dataclass(frozen=True)
 class Gate:
     """A binary decision about parts of a value; `shape` is its mask's, [units, rows, columns].
+
+    By `kind`:
 
     - `spatial`, [1, rows, columns]: per tile. A tile mask spreads over a value's positions by nearest neighbour
       (position y reads row floor(y * rows / height)).
@@ -63,9 +75,19 @@ class Gate:
     """
 
     name: str
-    kind: str
+    kind: GateKind
     shape: tuple[int, int, int]
     group: int = 1
+
+    @property
+    def offset_shape(self) -> tuple[int, int, int]:
+        """The shape of the offset that its decision adds to the logits."""
+        return (self.shape[0], 1, 1) if self.kind == GateKind.ACTIVATION else self.shape
+
+    @property
+    def logit_channels(self) -> int:
+        """How many channels the logits have that are decided on: those of an activation gate are averaged by group."""
+        return self.shape[0] * (self.group if self.kind == GateKind.ACTIVATION else 1)
 
 
 @dataclass(frozen=True)

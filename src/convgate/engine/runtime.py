@@ -9,7 +9,19 @@ from typing import Any
 import numpy as np
 
 from convgate.engine import _native  # type: ignore[attr-defined]
-from convgate.engine.program import Affine, Complete, Conv, Decide, Mask, Operation, Pick, Pool, Program, Slice
+from convgate.engine.program import (
+    Affine,
+    Complete,
+    Conv,
+    Decide,
+    GateKind,
+    Mask,
+    Operation,
+    Pick,
+    Pool,
+    Program,
+    Slice,
+)
 from convgate.errors import InputError, ProgramError
 
 __all__ = ["NativeNetwork", "Results", "choose_isa", "choose_threads", "instruction_sets"]
@@ -170,7 +182,7 @@ class _Numbers:
 
     def _mask(self, operation: Mask, rest: dict[str, Any]) -> dict[str, Any]:
         number = self.gates[operation.gate]
-        return {"gate": number, "gate_is_spatial": self.program.gates[number].kind == "spatial"}
+        return {"gate": number, "gate_is_spatial": self.program.gates[number].kind == GateKind.SPATIAL}
 
     def _slice(self, operation: Slice, rest: dict[str, Any]) -> dict[str, Any]:
         return {"begin": operation.begin}

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from convgate.errors import InputError, PlanError
 from convgate.gated.insert import GATES
 from convgate.gated.method import Method
 from convgate.gated.network import GatedNetwork
-from convgate.gated.plan import TRUNK, Plan
+from convgate.gated.plan import TRUNK, GateSpec, Plan
 from convgate.gated.skipping import LayerGates, layer_gates
 from convgate.models import identify
 from convgate.reading.structure import describe, features
@@ -74,9 +75,9 @@ def _plan(model: nn.Module, traced: Trace, method: Method) -> Plan:
     names = layer_names(traced)
     with torch.device("meta"):  # to read off costs; draws no random numbers
         trunk = method.trunk(traced.example)
-        heads = {spec.name: method.gate(spec).head for site in sites for spec in site.gates}
+        heads = {spec.name: (spec, method.gate(spec).head) for site in sites for spec in site.gates}
     gates = {} if trunk is None else {TRUNK.removeprefix(f"{GATES}."): count_macs(trunk, traced.example)}
-    gates |= {name: int(head.macs) for name, head in heads.items()}  # type: ignore[arg-type]
+    gates |= {name: _head_macs(spec, head) for name, (spec, head) in heads.items()}
     layers = tuple(_layer_cost(traced, node, names[node], reached.get(node)) for node in traced.macs)
     return Plan(
         model=type(model).__name__,
@@ -89,6 +90,11 @@ def _plan(model: nn.Module, traced: Trace, method: Method) -> Plan:
         layer_names=names,
         fingerprint=traced.fingerprint(),
     )
+
+
+def _head_macs(spec: GateSpec, head: nn.Module) -> int:
+    count: Any = head.macs
+    return int(count(spec.pooled or spec.shape[1:]))
 
 
 def layer_names(traced: Trace) -> dict[str, str]:

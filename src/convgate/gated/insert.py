@@ -10,7 +10,7 @@ from typing import Any
 from torch import fx
 
 from convgate.gated.plan import TRUNK, GateSpec, PartialSpec, Plan
-from convgate.gating import average_pool, base_path, complete, mask_channels, mask_positions
+from convgate.gating import Activations, average_pool, base_path
 
 __all__ = ["GATES", "compile_forward", "insert_gates", "mask_of"]
 
@@ -49,13 +49,13 @@ def insert_gates(
     results: dict[str, fx.Node] = {}
     last_placeholder = given[gates[-1].name]
     partials = {partial.node: partial for partial in plan.partials}
-    readers = [gate for gate in gates if gate.reads == TRUNK]
-    if readers:
+    trunk_readers = [gate for gate in gates if gate.reads == TRUNK]
+    if trunk_readers:
         # First of all, from the images as they come.
         with gated.inserting_before(last_placeholder.next):
             both = gated.call_module(TRUNK, (image,))
             features, shared = (gated.call_function(operator.getitem, (both, i)) for i in range(2))
-        for gate in readers:
+        for gate in trunk_readers:
             results[gate.name], masks[gate.name] = _decide(gated, gate, (features, given[gate.name], shared), shared)
     for name, node in list(here.items()):
         for spec in (m for site in plan.sites for m in site.masks if m.node == name and (m.training or not training)):
@@ -65,10 +65,10 @@ def insert_gates(
             gate = next(g for g in gates if g.name == partials[name].gate)
             conv = here[partials[name].conv]
             results[gate.name] = _complete(gated, node, conv, partials[name], gate, given[gate.name])
-        readers = [gate for gate in gates if gate.reads == name and gate.kind != "activation"]
-        pooled = _pool(gated, node, place, {gate.pooled for gate in readers}, shapes.get(name, ()))
-        for gate in readers:
-            feature = pooled[gate.pooled]
+        readers = {gate: gate.pooled for gate in gates if gate.reads == name and gate.pooled is not None}
+        pooled = _pool(gated, node, place, set(readers.values()), shapes.get(name, ()))
+        for gate, grid in readers.items():
+            feature = pooled[grid]
             arguments, after = (feature, given[gate.name]), place if feature is image else feature
             results[gate.name], masks[gate.name] = _decide(gated, gate, arguments, after)
     output, _ = returned.args[0]
@@ -111,11 +111,10 @@ def _divides(grid: tuple[int, ...], size: tuple[int, ...]) -> bool:
 
 
 def _mask(graph: fx.Graph, node: fx.Node, mask: fx.Node, gate: GateSpec) -> fx.Node:
+    assert gate.kind.masking is not None
+    function, arguments = gate.kind.masking
     with graph.inserting_after(max(node, mask)):
-        if gate.kind == "spatial":
-            masked = graph.call_function(mask_positions, (node, mask))
-        else:
-            masked = graph.call_function(mask_channels, (node, mask, gate.group))
+        masked = graph.call_function(function, (node, mask, *arguments))
     node.replace_all_uses_with(masked, delete_user_cb=lambda user: user is not masked)
     return masked
 
@@ -137,8 +136,10 @@ def _complete(
     if partial.norm:
         with graph.inserting_after(mask):
             last = base = graph.call_module(f"{GATES}.{partial.base_norm}", (base,))
+    assert isinstance(gate.kind, Activations)
+    function, arguments = gate.kind.completing
     with graph.inserting_after(last):
-        combined = graph.call_function(complete, (node, base, mask, gate.group))
+        combined = graph.call_function(function, (node, base, mask, *arguments))
     node.replace_all_uses_with(combined, delete_user_cb=lambda user: user is not combined)
     return result
 

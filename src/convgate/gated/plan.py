@@ -1,13 +1,16 @@
 """A plan: which sites of a model a method gates, and why others are left alone. Plain, immutable data."""
 
 import io
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from convgate.cost import Ledger
+from convgate.gating.kinds import Activations, ChannelGroups, GateKind, Shape
 from convgate.models import ModelSpec
 from convgate.reading.structure import Rejected
+from convgate.reading.trace import Trace
 
 __all__ = ["TRUNK", "GateSpec", "MaskSpec", "PartialSpec", "Plan", "Site"]
 
@@ -20,23 +23,53 @@ class GateSpec:
     """One gate: what it decides about, what it reads, and the shape [units...] of its mask without the batch.
 
     `reads` is a node name of the evaluation graph and `channels` the number of channels there; its head sees the
-    means over a grid of tiles, `pooled`. Or `reads` is `TRUNK` and the head sees the trunk's `channels` features. Of an
-    activation gate, `reads` is the convolution whose partial sums its head sees, position by position. `group` is how
-    many channels share one mask entry (channel and activation gates).
+    means over a grid of tiles, `pooled`. Or `reads` is `TRUNK` and the head sees the trunk's `channels` features. Of a
+    gate of `Activations`, `reads` is the convolution whose partial sums its head sees, position by position. `on` is
+    the node whose map the mask is made for: that map's size gives `shape`, by `kind.mask_shape`.
     """
 
     name: str
-    kind: str
+    kind: GateKind
     reads: str
     channels: int
-    pooled: tuple[int, int]
-    shape: tuple[int, int, int]
-    group: int = 1
+    on: str
+    shape: Shape
+
+    @classmethod
+    def of(
+        cls, trace: Trace, name: str, kind: GateKind, *, reads: str, on: str, channels: int | None = None
+    ) -> "GateSpec":
+        """The gate with `channels` (unless given) and `shape` as the traced model has them."""
+        channels = trace.shapes[reads][1] if channels is None else channels
+        return cls(name, kind, reads, channels, on, _mask_shape(kind, trace.shapes[on]))
+
+    def at(self, shapes: Mapping[str, tuple[int, ...]]) -> "GateSpec":
+        """The same gate for an input of another size, at which the nodes' outputs have `shapes`."""
+        return replace(self, shape=_mask_shape(self.kind, shapes[self.on]))
+
+    @property
+    def pooled(self) -> tuple[int, int] | None:
+        """The grid of means that the head sees; None where it sees the feature itself."""
+        return self.kind.pooled(self.shape)
+
+    @property
+    def offset_shape(self) -> Shape:
+        """The shape of the gate's offset, which does not depend on the size of the map; for `Gate(shape=..)`."""
+        return self.kind.offset_shape
 
     @property
     def units(self) -> int:
         """Number of mask entries per sample."""
-        return self.shape[0] * self.shape[1] * self.shape[2]
+        return math.prod(self.shape)
+
+    @property
+    def group(self) -> int:
+        """How many neighbouring channels share a mask entry; 1 for tiles, which are for all channels."""
+        return self.kind.group if isinstance(self.kind, ChannelGroups | Activations) else 1
+
+    def describe(self) -> str:
+        """Kind and mask in words, e.g. "spatial 4x4 tiles"."""
+        return f"{self.kind} {self.kind.describe(self.shape)}"
 
 
 @dataclass(frozen=True)
@@ -162,7 +195,7 @@ class Plan:
         macs = {layer.name: layer.macs for layer in self.ledger.layers}
         for site in self.sites:
             spent = sum(macs[self.layer_names[node]] for node in site.convs)
-            gates = ", ".join(f"{g.kind} {_units(g)}" for g in site.gates)
+            gates = ", ".join(gate.describe() for gate in site.gates)
             share = f"{spent / max(self.ledger.dense, 1):.1%}"
             output = "x".join(map(str, site.output[1:]))
             table.add_row(site.name, str(len(site.convs)), output, f"{spent:,}", share, gates)
@@ -175,8 +208,7 @@ class Plan:
         return Group(table, skipped, notes) if self.skipped else Group(table, notes)
 
 
-def _units(gate: GateSpec) -> str:
-    if gate.kind == "channel":
-        return f"{gate.units}"
-    sizes = gate.shape[1:] if gate.kind == "spatial" else gate.shape
-    return "x".join(map(str, sizes)) + (" tiles" if gate.kind == "spatial" else "")
+def _mask_shape(kind: GateKind, of: tuple[int, ...]) -> Shape:
+    """The mask's shape for a map [N, C, H, W], or for a vector [N, C]."""
+    height, width = of[2:] if len(of) == 4 else (1, 1)
+    return kind.mask_shape(of[1], height, width)

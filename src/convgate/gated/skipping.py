@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from convgate.gated.plan import GateSpec, PartialSpec, Site
+from convgate.gating import ChannelGroups, Tiles
 from convgate.reading.structure import Feature, chain_end
 from convgate.reading.trace import Trace
 
@@ -33,17 +34,22 @@ class LayerGates:
 def layer_gates(trace: Trace, sites: Sequence[Site], found: Iterable[Feature]) -> Mapping[str, LayerGates]:
     """Convolution (node name) -> its gates, for all that the sites' masks reach."""
     gates = {gate.name: gate for site in sites for gate in site.gates}
-    masked: dict[tuple[str, str], GateSpec] = {}
+    tiles: dict[str, GateSpec] = {}
+    channels: dict[str, GateSpec] = {}
     for site in sites:
         for mask in site.masks:
-            masked[mask.node, gates[mask.gate].kind] = gates[mask.gate]
+            match gates[mask.gate].kind:
+                case Tiles():
+                    tiles[mask.node] = gates[mask.gate]
+                case ChannelGroups():
+                    channels[mask.node] = gates[mask.gate]
     layers: dict[str, LayerGates] = {}
     for node in trace.evaluation.nodes:
         if trace.convolution(node):
             end = chain_end(trace, node).name
-            layers[node.name] = LayerGates(masked.get((end, "spatial")), None, masked.get((end, "channel")))
+            layers[node.name] = LayerGates(tiles.get(end), None, channels.get(end))
     for feature in found:
-        gate = masked.get((feature.end, "channel"))
+        gate = channels.get(feature.end)
         if gate is None:
             continue
         for conv in feature.convs:

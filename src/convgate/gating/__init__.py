@@ -10,19 +10,25 @@ from convgate.gating.estimators import (
 )
 from convgate.gating.gate import Gate
 from convgate.gating.heads import ChannelHead, LinearHead, SpatialHead, ThresholdHead
+from convgate.gating.kinds import KINDS, Activations, ChannelGroups, GateKind, Tiles
 from convgate.gating.masks import expand_channels, expand_tiles, mask_channels, mask_positions
 from convgate.gating.partial import base_path, complete
 from convgate.gating.pooling import average_pool
 from convgate.gating.shaping import batch_shaping
 
 __all__ = [
+    "KINDS",
+    "Activations",
+    "ChannelGroups",
     "ChannelHead",
     "Decision",
     "Decisions",
     "Gate",
+    "GateKind",
     "LinearHead",
     "SpatialHead",
     "ThresholdHead",
+    "Tiles",
     "above_half",
     "average_pool",
     "base_path",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from convgate.errors import InputError
+from convgate.gating.kinds import GateKind
 
 __all__ = ["Decision", "Decisions"]
 
@@ -16,13 +17,14 @@ __all__ = ["Decision", "Decisions"]
 class Decision:
     """One gate's decision for a batch.
 
-    `kind` says what a mask entry stands for: "spatial" (a tile of positions; mask [N, 1, rows, columns]), "channel"
-    (a group of channels; mask [N, groups, 1, 1]) or "activation" (one position of a group of channels; mask
-    [N, groups, H, W]). `mask` is float and exactly 0 or 1 (in training some estimators also return what lies between),
-    differentiable in training; `logits` has its shape, or is None where the decision was given rather than computed.
+    `kind` says what a mask entry stands for: `Tiles` (a tile of positions; mask [N, 1, rows, columns]),
+    `ChannelGroups` (a group of channels; mask [N, groups, 1, 1]) or `Activations` (one position of a group of channels;
+    mask [N, groups, H, W]). `mask` is float and exactly 0 or 1 (in training some estimators also return what lies
+    between), differentiable in training; `logits` has its shape, or is None where the decision was given rather than
+    computed.
     """
 
-    kind: str
+    kind: GateKind
     mask: Tensor
     logits: Tensor | None = None
 
@@ -69,9 +71,9 @@ class Decisions(Mapping[str, Decision]):
         """N."""
         return next(iter(self.values())).mask.shape[0]
 
-    def of_kind(self, kind: str) -> "Decisions":
-        """The decisions of one kind."""
-        return Decisions((name, d) for name, d in self.items() if d.kind == kind)
+    def of_kind(self, kind: type[GateKind]) -> "Decisions":
+        """The decisions of one kind, e.g. `decisions.of_kind(Tiles)`."""
+        return Decisions((name, d) for name, d in self.items() if isinstance(d.kind, kind))
 
     def detach(self) -> "Decisions":
         """The same decisions, cut off from the autograd graph."""

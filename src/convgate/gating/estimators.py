@@ -19,9 +19,9 @@ __all__ = [
 ]
 
 
-def decide(logits: Tensor) -> Tensor:
-    """The decision in evaluation: 1 where the logit is >= 0."""
-    return (logits >= 0).to(logits.dtype)
+def decide(logits: Tensor, *, closed_at_zero: bool = False) -> Tensor:
+    """The decision in evaluation: 1 where the logit is >= 0, or > 0 if `closed_at_zero`."""
+    return ((logits > 0) if closed_at_zero else (logits >= 0)).to(logits.dtype)
 
 
 def threshold_straight_through(logits: Tensor, temperature: float) -> Tensor:

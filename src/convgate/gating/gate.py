@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from convgate.errors import InputError
 from convgate.gating.estimators import decide
 
 __all__ = ["Gate"]
@@ -18,11 +19,14 @@ class Gate(nn.Module):
     zero were rounded. `offset` is added to the logits; it is 0 until `convgate.calibrate` sets it.
 
     Args:
-        shape: of the offset, and of the mask without the batch; where the two differ (one threshold for a whole map),
-            the offset is broadcast.
-        head: pooled feature -> logits; it has an attribute `macs`, its cost per sample.
+        shape: of the offset: `GateSpec.offset_shape`, which does not depend on the size of the map. It is broadcast to
+            the logits'.
+        head: pooled feature -> logits; its method `macs(grid)` gives its cost per sample for a feature of that grid.
         estimator: logits -> mask in training; after the logits it gets what the gates of a network share, if anything.
-        rule: logits -> mask in evaluation; by default 1 where the logit is >= 0.
+        closed_at_zero: the rule in evaluation: a gate is open where the logit is >= 0, or, if this is true, > 0.
+
+    Raises:
+        InputError: a rule that is a function. The network, the engine and its kernels share one rule, so it is data.
 
     """
 
@@ -33,12 +37,18 @@ class Gate(nn.Module):
         shape: tuple[int, ...],
         head: nn.Module,
         estimator: Callable[..., Tensor],
-        rule: Callable[[Tensor], Tensor] = decide,
+        closed_at_zero: bool = False,
     ) -> None:
         super().__init__()
+        if not isinstance(closed_at_zero, bool):
+            raise InputError(
+                f"Gate(closed_at_zero={closed_at_zero!r}): the rule in evaluation is data, not a function. Give False "
+                "(open where the logit is >= 0) or True (open where it is > 0), and let the head compute logits for "
+                "which that is the decision"
+            )
         self.head = head
         self.estimator = estimator
-        self.rule = rule
+        self.closed_at_zero = closed_at_zero
         self.register_buffer("offset", torch.zeros(shape))
 
     def forward(
@@ -49,4 +59,6 @@ class Gate(nn.Module):
             return given, None
         with torch.autocast(pooled.device.type, enabled=False):
             logits = self.head(pooled.to(self.offset.dtype)) + self.offset
-        return (self.estimator(logits, *shared) if self.training else self.rule(logits)), logits
+        if self.training:
+            return self.estimator(logits, *shared), logits
+        return decide(logits, closed_at_zero=self.closed_at_zero), logits

@@ -12,21 +12,19 @@ __all__ = ["ChannelHead", "LinearHead", "SpatialHead", "ThresholdHead"]
 
 
 class SpatialHead(nn.Module):
-    """One logit per tile: a convolution over the feature's tile means. [N, C, *grid] -> [N, 1, *grid].
+    """One logit per tile: a convolution over the feature's tile means. [N, C, rows, columns] -> [N, 1, rows, columns].
 
     Source: DGNet, spatial gating module (kernel 3).
     """
 
-    def __init__(self, channels: int, grid: tuple[int, int], *, kernel_size: int = 3, bias: float = 2.0) -> None:
+    def __init__(self, channels: int, *, kernel_size: int = 3, bias: float = 2.0) -> None:
         super().__init__()
-        self.grid = grid
         self.conv = nn.Conv2d(channels, 1, kernel_size, padding=kernel_size // 2)
         _initialise(self.conv, bias)
 
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates per sample."""
-        return math.prod(self.grid) * self.conv.weight.numel()
+    def macs(self, grid: tuple[int, int]) -> int:
+        """Multiply-accumulates per sample, for a feature of `grid` tiles."""
+        return math.prod(grid) * self.conv.weight.numel()
 
     def forward(self, pooled: Tensor) -> Tensor:
         return self.conv(pooled)
@@ -50,9 +48,8 @@ class ChannelHead(nn.Module):
         _initialise(self.reduce, 0.0)
         _initialise(self.expand, bias)
 
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates per sample."""
+    def macs(self, grid: tuple[int, int]) -> int:
+        """Multiply-accumulates per sample; the feature has one position."""
         return self.reduce.weight.numel() + self.expand.weight.numel()
 
     def forward(self, pooled: Tensor) -> Tensor:
@@ -76,9 +73,8 @@ class LinearHead(nn.Module):
         self.linear = nn.Linear(features, groups)
         nn.init.constant_(self.linear.bias, bias)
 
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates per sample."""
+    def macs(self, grid: tuple[int, int]) -> int:
+        """Multiply-accumulates per sample; the feature has one position."""
         return self.linear.weight.numel()
 
     def forward(self, features: Tensor) -> Tensor:
@@ -98,8 +94,7 @@ class ThresholdHead(nn.Module):
         self.norm = nn.BatchNorm2d(channels, affine=False)
         self.threshold = nn.Parameter(torch.full((channels,), float(threshold)))
 
-    @property
-    def macs(self) -> int:
+    def macs(self, grid: tuple[int, int]) -> int:
         """Multiply-accumulates per sample: none, comparing is not counted (nor is normalising, here as elsewhere)."""
         return 0
 

@@ -38,7 +38,7 @@ from convgate.cost import Ledger
 from convgate.errors import InputError
 from convgate.gated.method import Method
 from convgate.gated.plan import GateSpec, MaskSpec, Site
-from convgate.gating import ChannelHead, Decisions, Gate, batch_shaping, logistic_straight_through
+from convgate.gating import ChannelGroups, ChannelHead, Decisions, Gate, batch_shaping, logistic_straight_through
 from convgate.gating.shaping import NORMALISATIONS
 from convgate.methods.channel_sites import channel_gate, feature_site, inside_branches, outside_branches
 from convgate.methods.options import OptionChecks
@@ -129,11 +129,11 @@ class BatchShaping(Method):
 
     def gate(self, spec: GateSpec) -> Gate:
         head = ChannelHead(spec.channels, spec.units, hidden=self.hidden, bias=self.bias)
-        return Gate(spec.shape, head, partial(logistic_straight_through, temperature=self.temperature))
+        return Gate(spec.offset_shape, head, partial(logistic_straight_through, temperature=self.temperature))
 
     def penalty(self, decisions: Decisions, ledger: Ledger, progress: float) -> dict[str, Tensor]:
         """Both terms, on channel gates; so it also suits channel gates of other methods (see `Combined`)."""
-        logits = [d.logits.flatten(1) for d in decisions.of_kind("channel").values() if d.logits is not None]
+        logits = [d.logits.flatten(1) for d in decisions.of_kind(ChannelGroups).values() if d.logits is not None]
         if not logits:
             raise InputError(
                 "BatchShaping's penalty was given no channel gate with logits; give what decide() returned"

@@ -31,7 +31,6 @@ Differences from the paper and its code:
 - The defaults are those of the authors' `train_cg.sh`, but that script gates `convs="first"` only.
 """
 
-import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -45,7 +44,7 @@ from convgate.cost import Ledger
 from convgate.errors import InputError, PlanError
 from convgate.gated.method import Method
 from convgate.gated.plan import GateSpec, PartialSpec, Site
-from convgate.gating import Decisions, Gate, ThresholdHead, above_half, smooth_step
+from convgate.gating import Activations, Decisions, Gate, ThresholdHead, smooth_step
 from convgate.methods.options import OptionChecks
 from convgate.reading.structure import Rejected, branches
 from convgate.reading.trace import Trace
@@ -156,9 +155,8 @@ class ChannelGating(Method):
 
     def _site(self, trace: Trace, node: fx.Node) -> Site:
         name, shape = str(node.target), trace.shapes[node.name]
-        _, channels, height, width = shape
-        units = (math.ceil(channels / self.group), height, width)
-        gate = GateSpec(f"{name}.activation", "activation", node.name, channels, (height, width), units, self.group)
+        kind = Activations(shape[1], self.group)
+        gate = GateSpec.of(trace, f"{name}.activation", kind, reads=node.name, on=node.name)
         norm = _norm_after(trace, node) if self.form == "paper" else None
         conditional = PartialSpec(gate.name, node.name, self.partitions, self.groups, self.shuffle, norm)
         return Site(name, (node.name,), shape, (gate,), (), partials=(conditional,))
@@ -168,8 +166,8 @@ class ChannelGating(Method):
     def gate(self, spec: GateSpec) -> Gate:
         head = ThresholdHead(spec.channels, group=spec.group, threshold=self.threshold)
         estimator = partial(smooth_step, slope=self.alpha, sparse=self.sparse)
-        # Thresholds are per channel, and so is what calibration adds to them.
-        return Gate((spec.shape[0], 1, 1), head, estimator, partial(above_half, slope=self.alpha))
+        # sigmoid(alpha * logit) > 1/2 is logit > 0.
+        return Gate(spec.offset_shape, head, estimator, closed_at_zero=True)
 
     # -- what training adds ----------------------------------------------------------------------------------------
 

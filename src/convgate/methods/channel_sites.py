@@ -1,9 +1,9 @@
 """What methods with channel gates have in common: the gate of a feature, and the features outside of branches."""
 
-import math
 from collections.abc import Iterable
 
 from convgate.gated.plan import GateSpec, MaskSpec, Site
+from convgate.gating import ChannelGroups
 from convgate.reading.structure import Branch, Feature, Rejected
 from convgate.reading.trace import Trace
 
@@ -13,9 +13,8 @@ __all__ = ["channel_gate", "feature_site", "inside_branches", "outside_branches"
 def channel_gate(trace: Trace, feature: Feature, group: int = 1) -> GateSpec:
     """A gate for the feature's channels that reads what the feature's (first) convolution reads."""
     source = trace.node(feature.convs[0]).all_input_nodes[0]
-    groups = math.ceil(feature.channels / group)
-    channels = trace.shapes[source.name][1]
-    return GateSpec(f"{feature.name}.channel", "channel", source.name, channels, (1, 1), (groups, 1, 1), group)
+    kind = ChannelGroups(feature.channels, group)
+    return GateSpec.of(trace, f"{feature.name}.channel", kind, reads=source.name, on=feature.end)
 
 
 def feature_site(trace: Trace, feature: Feature, gate: GateSpec) -> Site:

@@ -6,12 +6,13 @@ torchvision, so `cifar_resnet20/32/56/110` with option B shortcuts and torchvisi
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
 from convgate.errors import CheckpointError
-from convgate.gated import GatedNetwork
+from convgate.gated import GatedNetwork, GateSpec
+from convgate.gating import ChannelGroups, Tiles
 from convgate.weights import misfit
 
 __all__ = ["load_dgnet_weights"]
@@ -25,11 +26,11 @@ def load_dgnet_weights(network: GatedNetwork, state: Mapping[str, Tensor]) -> No
 
     Keys may carry the "module." prefix of DataParallel. Raises `CheckpointError` when the keys or shapes do not fit.
     """
-    names = [spec.name for spec in network.plan.gates]
+    gates = network.plan.gates
     expected = network.state_dict()
     translated = {}
     for key, tensor in state.items():
-        ours = _translate(key.removeprefix("module."), names)
+        ours = _translate(key.removeprefix("module."), gates)
         # Their fully connected layers are 1x1 convolutions.
         linear = ours.startswith("gates.") and tensor.dim() == 4 and ours in expected and expected[ours].dim() == 2
         translated[ours] = tensor.flatten(1) if linear else tensor
@@ -42,14 +43,14 @@ def load_dgnet_weights(network: GatedNetwork, state: Mapping[str, Tensor]) -> No
     network.load_state_dict(translated, strict=False)
 
 
-def _translate(key: str, gates: list[str]) -> str:
+def _translate(key: str, gates: Sequence[GateSpec]) -> str:
     match = _GATE.fullmatch(key)
     if match is None:
         return key
     block, kind = match["block"], match["gate"]
-    inside = [name for name in gates if name.startswith(f"{block}.")]
+    inside = [spec for spec in gates if spec.name.startswith(f"{block}.")]
     if kind == "s":
-        wanted = [name for name in inside if name.endswith(".spatial")]
+        wanted = [spec for spec in inside if isinstance(spec.kind, Tiles)]
     else:
-        wanted = [name for name in inside if name.endswith(".channel")][int(kind[1:] or 1) - 1 :]
-    return f"gates.{wanted[0]}.head.{_LAYERS[match['layer']]}.{match['tensor']}" if wanted else key
+        wanted = [spec for spec in inside if isinstance(spec.kind, ChannelGroups)][int(kind[1:] or 1) - 1 :]
+    return f"gates.{wanted[0].name}.head.{_LAYERS[match['layer']]}.{match['tensor']}" if wanted else key

@@ -33,7 +33,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from convgate.cost import Ledger
 from convgate.errors import InputError, PlanError
@@ -41,11 +41,13 @@ from convgate.gated.method import Method
 from convgate.gated.network import GatedNetwork
 from convgate.gated.plan import GateSpec, MaskSpec, Site
 from convgate.gating import (
+    ChannelGroups,
     ChannelHead,
     Decision,
     Decisions,
     Gate,
     SpatialHead,
+    Tiles,
     logistic_straight_through,
     threshold_straight_through,
 )
@@ -174,10 +176,8 @@ class DualGating(Method):
         return Site(branch.name, branch.convs, output, tuple(gates), tuple(masks), tuple(skipped))
 
     def _spatial_gate(self, trace: Trace, branch: Branch) -> GateSpec:
-        tile = self._tile(branch)
-        grid = (math.ceil(branch.height / tile), math.ceil(branch.width / tile))
-        channels = trace.shapes[branch.fork][1]
-        return GateSpec(f"{branch.name}.spatial", "spatial", branch.fork, channels, grid, (1, *grid))
+        kind = Tiles(self._tile(branch))
+        return GateSpec.of(trace, f"{branch.name}.spatial", kind, reads=branch.fork, on=branch.last)
 
     def _tile(self, branch: Branch) -> int:
         size = branch.height
@@ -204,11 +204,14 @@ class DualGating(Method):
 
     def gate(self, spec: GateSpec) -> Gate:
         estimator = partial(logistic_straight_through, temperature=self.temperature)
-        if spec.kind == "spatial":
-            head: SpatialHead | ChannelHead = SpatialHead(spec.channels, spec.pooled, bias=self.bias)
-        else:
-            head = ChannelHead(spec.channels, spec.units, reduction=self.reduction, bias=self.bias)
-        return Gate(spec.shape, head, estimator)
+        match spec.kind:
+            case Tiles():
+                head: nn.Module = SpatialHead(spec.channels, bias=self.bias)
+            case ChannelGroups(groups=groups):
+                head = ChannelHead(spec.channels, groups, reduction=self.reduction, bias=self.bias)
+            case kind:
+                raise InputError(f"DualGating has gates of tiles and of groups of channels, not {kind!r}")
+        return Gate(spec.offset_shape, head, estimator)
 
     def schedule(self, network: GatedNetwork, progress: float) -> None:
         sample = partial(logistic_straight_through, temperature=self.temperature)
@@ -224,7 +227,7 @@ class DualGating(Method):
         target = math.sqrt(macs)
         p = math.exp(-self.annealing * progress)
         bounds = torch.zeros_like(share)
-        for kind in ("spatial", "channel"):
+        for kind in (Tiles, ChannelGroups):
             densities = [d.density.mean() for d in counted.of_kind(kind).values()]
             if densities:
                 rho = torch.stack(densities)

@@ -48,7 +48,7 @@ from convgate.errors import CheckpointError, InputError, PlanError
 from convgate.gated import GatedNetwork
 from convgate.gated.method import Method
 from convgate.gated.plan import TRUNK, GateSpec, MaskSpec, Site
-from convgate.gating import Decisions, Gate, LinearHead, improved_semhash
+from convgate.gating import ChannelGroups, Decisions, Gate, LinearHead, improved_semhash
 from convgate.methods.channel_sites import outside_branches
 from convgate.methods.options import OptionChecks
 from convgate.models import create as create_model
@@ -124,8 +124,8 @@ class GlobalGater(Method):
         for node, conv in zip(join.maps, join.convs, strict=True):
             target = str(trace.node(conv or node).target)
             name = target if trace.node(conv or node).op == "call_module" else node
-            channels = trace.shapes[node][1]
-            gate = GateSpec(f"{name}.channel", "channel", TRUNK, self._width(trace.example), (1, 1), (channels, 1, 1))
+            kind, width = ChannelGroups(trace.shapes[node][1]), self._width(trace.example)
+            gate = GateSpec.of(trace, f"{name}.channel", kind, reads=TRUNK, on=node, channels=width)
             gates.append(gate)
             masks.append(MaskSpec(gate.name, node))
         convs = tuple(conv for conv in join.convs if conv)
@@ -144,7 +144,7 @@ class GlobalGater(Method):
         return Gater(network, _features(network, example), self._width(example), norm=self.norm)
 
     def gate(self, spec: GateSpec) -> Gate:
-        return Gate(spec.shape, LinearHead(spec.channels, spec.units, bias=self.bias), improved_semhash)
+        return Gate(spec.offset_shape, LinearHead(spec.channels, spec.units, bias=self.bias), improved_semhash)
 
     def _width(self, example: tuple[int, ...]) -> int:
         return self.bottleneck or (8 if example[2] <= _SMALL else 256)

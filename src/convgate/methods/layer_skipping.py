@@ -33,7 +33,7 @@ from convgate.cost import Ledger
 from convgate.errors import PlanError
 from convgate.gated.method import Method
 from convgate.gated.plan import GateSpec, MaskSpec, Site
-from convgate.gating import ChannelHead, Decisions, Gate, logistic_straight_through
+from convgate.gating import ChannelHead, Decisions, Gate, Tiles, logistic_straight_through
 from convgate.methods.options import OptionChecks
 from convgate.reading.structure import Branch, Rejected, branches
 from convgate.reading.trace import Trace
@@ -88,8 +88,7 @@ class LayerSkipping(Method):
         return [self._site(trace, branch) for branch in found], skipped
 
     def _site(self, trace: Trace, branch: Branch) -> Site:
-        channels = trace.shapes[branch.fork][1]
-        gate = GateSpec(f"{branch.name}{_SUFFIX}", "spatial", branch.fork, channels, (1, 1), (1, 1, 1))
+        gate = GateSpec.of(trace, f"{branch.name}{_SUFFIX}", Tiles(None), reads=branch.fork, on=branch.last)
         # Masks inside of the branch change no output; they say that evaluation computes nothing there.
         inner = [end for end in dict.fromkeys(branch.ends) if end != branch.last]
         masks = tuple(MaskSpec(gate.name, end, training=False) for end in inner)
@@ -99,7 +98,7 @@ class LayerSkipping(Method):
     def gate(self, spec: GateSpec) -> Gate:
         head = ChannelHead(spec.channels, 1, hidden=self.hidden, bias=self.bias)
         nn.init.normal_(head.expand.weight, std=2**0.5 * 1e-3)
-        return Gate(spec.shape, head, partial(logistic_straight_through, temperature=self.temperature))
+        return Gate(spec.offset_shape, head, partial(logistic_straight_through, temperature=self.temperature))
 
     def penalty(self, decisions: Decisions, ledger: Ledger, progress: float) -> dict[str, Tensor]:
         distances = [

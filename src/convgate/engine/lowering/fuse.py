@@ -11,7 +11,7 @@ import numpy as np
 
 from convgate.cost import LayerCost
 from convgate.engine.lowering.draft import Draft
-from convgate.engine.program import Activate, Add, Affine, Complete, Conv, Decide, Mask, Multiply, Operation
+from convgate.engine.program import Activate, Add, Affine, Complete, Conv, Decide, GateKind, Mask, Multiply, Operation
 
 __all__ = ["IMAGES", "KEEPS_ZERO", "fuse"]
 
@@ -149,7 +149,7 @@ def _normalised(draft: Draft, complete: Complete, norm: Affine) -> Complete | No
 
 def _thresholded(draft: Draft, norm: Affine, decision: Decide) -> Decide | None:
     """The norm as the decision's own."""
-    if draft.gates[decision.output].kind != "activation" or decision.scale or norm.activation != "none":
+    if draft.gates[decision.output].kind != GateKind.ACTIVATION or decision.scale or norm.activation != "none":
         return None
     return replace(decision, inputs=norm.inputs, scale=norm.scale, shift=norm.shift)
 
@@ -159,7 +159,7 @@ def _masked(draft: Draft, conv: Conv, mask: Mask, ledger: Mapping[str, LayerCost
     cost = ledger.get(conv.layer)
     if cost is None or len(conv.inputs) > 1 or conv.activation not in KEEPS_ZERO:
         return None
-    if draft.gates[mask.gate].kind == "spatial":
+    if draft.gates[mask.gate].kind == GateKind.SPATIAL:
         fits = cost.positions == mask.gate and conv.positions in ("", mask.gate)
         return replace(conv, output=mask.output, positions=mask.gate) if fits else None
     fits = cost.outputs == mask.gate and conv.out_channels in ("", mask.gate)

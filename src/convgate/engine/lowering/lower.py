@@ -8,6 +8,7 @@ from torch import Tensor, fx, nn
 
 from convgate.engine.lowering.draft import Draft
 from convgate.engine.lowering.fuse import IMAGES, fuse
+from convgate.engine.lowering.kinds import NATIVE_KINDS, native_kind
 from convgate.engine.lowering.translate import translate
 from convgate.engine.program import Program
 from convgate.errors import InputError, LoweringError
@@ -68,11 +69,12 @@ def _lower_gated(network: GatedNetwork, external: bool) -> Lowered:
     costs = {layer.name: layer for layer in plan.ledger.layers}
     layers = (*costs, *(f"gates.{gate}" for gate in plan.ledger.gates))
     specs = {gate.name: gate for gate in plan.gates}
-    unknown = sorted({gate.kind for gate in plan.gates} - {"spatial", "channel", "activation"})
+    unknown = sorted({type(gate.kind).__name__ for gate in plan.gates if native_kind(gate.kind) is None})
     if unknown:
         raise LoweringError(
-            f"the engine runs spatial, channel and activation gates, and {plan.method['name']} has gates of kind "
-            f"{', '.join(unknown)}, which it has no native form for; run the network itself"
+            f"the engine runs gates of {', '.join(kind.__name__ for kind in NATIVE_KINDS)}, and "
+            f"{plan.method['name']} has gates of {', '.join(unknown)}, which it has no native form for; run the "
+            "network itself"
         )
     graph = network.graphs[False]
     # A base path counts on its convolution's line.

@@ -10,11 +10,11 @@ from torch import Tensor, fx, nn
 
 from convgate.engine.lowering.draft import Draft, Expanded, GateSymbol, Symbol, Unsupported
 from convgate.engine.lowering.functions import FUNCTIONS, IN_PLACE, METHODS, MODULES
+from convgate.engine.lowering.kinds import NATIVE_KINDS
 from convgate.engine.program import Decide, External, Gate, Pool, Slice
 from convgate.gated.insert import GATES, mask_of
 from convgate.gated.plan import TRUNK
 from convgate.gating import Gate as GateModule
-from convgate.gating.estimators import above_half, decide
 
 __all__ = ["Translation", "translate"]
 
@@ -134,10 +134,6 @@ def _can_be_external(walker: "_Walker", node: fx.Node, shapes: Mapping[str, tupl
     return is_map and bool(tensors) and known and not padded
 
 
-_RULES: Mapping[Any, bool] = {decide: False, above_half: True}
-"""A gate's rule -> whether it is closed at a logit of 0."""
-
-
 class _Walker:
     """Knows what each node became."""
 
@@ -242,16 +238,14 @@ class _Walker:
     def _gate(self, name: str, gate: GateModule, pooled: Symbol) -> GateSymbol:
         spec = self.gate_specs[name]
         self.name = f"{GATES}.{name}"
-        rule = getattr(gate.rule, "func", gate.rule)  # without its slope, which moves no zero
-        if rule not in _RULES:
-            raise Unsupported("a rule of deciding that the engine does not know")
         logits = self._module(gate.head, f"{self.name}.head", (pooled,), {})
-        self.draft.gates[name] = Gate(name, spec.kind, spec.shape, spec.group)
-        shape = (spec.shape[0], 1, 1) if spec.kind == "activation" else spec.shape
+        decided = Gate(name, NATIVE_KINDS[type(spec.kind)], spec.shape, spec.group)
+        self.draft.gates[name] = decided
+        shape = decided.offset_shape
         if any(own not in (1, all_) for own, all_ in zip(gate.offset.shape, shape, strict=True)):
             raise Unsupported(f"an offset of shape {list(gate.offset.shape)}")
         offset = self.draft.array(f"{GATES}.{name}.offset", gate.offset.expand(shape))
-        self.draft.emit(Decide((logits.value,), name, offset, strict=_RULES[rule]))
+        self.draft.emit(Decide((logits.value,), name, offset, strict=gate.closed_at_zero))
         return GateSymbol(name)
 
     def external(self, node: fx.Node, shape: tuple[int, ...]) -> Callable[..., Tensor]:
