@@ -68,8 +68,10 @@ def _scatter(network, seed=0):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for _, module in network.gate_modules():
-            for parameter in module.parameters():
-                if parameter.dim() > 1:
+            for name, parameter in module.named_parameters():
+                if name.endswith(("conv.bias", "expand.bias", "linear.bias", "threshold")):
+                    parameter.fill_(0.0 if name.endswith("threshold") else 2.0)
+                elif parameter.dim() > 1:
                     scale = 2 / parameter[0].numel() ** 0.5
                     parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
             module.offset.copy_(torch.randn(module.offset.shape, generator=generator) - 1)

@@ -42,9 +42,12 @@ def test_channel_head_squeezes_by_four(training):
     assert head.macs((1, 1)) == 18 * 4 + 4 * 10
 
 
-def test_heads_begin_with_bias_two():
-    assert SpatialHead(8).conv.bias.tolist() == [2.0]
-    assert ChannelHead(8, 3).expand.bias.tolist() == [2.0] * 3
+@pytest.mark.parametrize("build", [lambda **o: SpatialHead(8, **o).conv, lambda **o: ChannelHead(8, 3, **o).expand])
+def test_a_whole_head_is_its_bias(build):
+    layer = build(bias=5.0)
+    assert set(layer.bias.tolist()) == {5.0}
+    assert 0 < layer.weight.abs().max() < 2e-3
+    assert build(bias=2.0, init="paper").weight.std() > 0.1
 
 
 def test_few_channels_leave_one_hidden_unit():

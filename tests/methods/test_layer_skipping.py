@@ -32,7 +32,7 @@ def test_the_loss_by_hand(small):
 def test_gates_start_open_with_probability_087():
     """ConvNet-AIG's code: biases 0.1 and 2 of two classes; weights N(0, 0.001)."""
     torch.manual_seed(0)
-    net = gate(create("cifar_resnet110"), LayerSkipping(), torch.zeros(2, 3, 32, 32))
+    net = gate(create("cifar_resnet110"), LayerSkipping(init="paper"), torch.zeros(2, 3, 32, 32))
     weights = torch.cat([g.head.expand.weight.flatten() for _, g in net.gate_modules()])
     assert weights.std().item() == pytest.approx(2**0.5 * 1e-3, rel=0.1)
     biases = torch.cat([g.head.expand.bias for _, g in net.gate_modules()])
@@ -96,7 +96,8 @@ def test_targets_of_unknown_branches_are_named():
         {"target_weight": -1},
         {"hidden": 0},
         {"temperature": 0.0},
-        {"bias": None},
+        {"bias": "two"},
+        {"init": "random"},
     ],
     ids=str,
 )

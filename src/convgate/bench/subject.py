@@ -119,7 +119,9 @@ def _build(
         raise InputError(f"size {size}: images are at least 1 pixel wide")
     name = _METHODS.get(method, method)
     # What it is calibrated to is also what it would be trained to, if it can be told.
-    aim = {"macs": macs} if "macs" in option_names(name) else {}
+    aim: dict[str, Any] = {"macs": macs} if "macs" in option_names(name) else {}
+    # Gates that start whole hardly look at the image; what is timed are masks that do.
+    aim |= {"init": "paper"} if "init" in option_names(name) else {}
     chosen = create_method(name, {**aim, **options})
     dense = create_model(model).eval()
     return dense, gate(dense, chosen, torch.zeros(1, 3, size, size)).eval()

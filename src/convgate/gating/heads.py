@@ -1,6 +1,12 @@
-"""Gate heads: small networks that turn a pooled feature into logits."""
+"""Gate heads: small networks that turn a pooled feature into logits.
+
+How a head starts is its `init`. "whole": its last layer is nearly zero, so that every logit is the bias whatever the
+image, and a network with a bias of a few units computes what it computed before it had gates. "paper": as the sources
+start it, with logits that are spread widely by the features, so that a trained network is disturbed at once.
+"""
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +14,14 @@ from torch import Tensor, nn
 
 from convgate.errors import InputError
 
-__all__ = ["ChannelHead", "LinearHead", "SpatialHead", "ThresholdHead"]
+__all__ = ["INITS", "ChannelHead", "Init", "LinearHead", "SpatialHead", "ThresholdHead"]
+
+Init = Literal["whole", "paper"]
+INITS = ("whole", "paper")
+
+_NEARLY_ZERO = 1e-3
+# Standard deviation of the logits of a head that starts whole, on inputs of root mean square 1. Not 0: ties between
+# units could not be told apart by calibration, and the layer before the last would get no gradient in the first step.
 
 
 class SpatialHead(nn.Module):
@@ -17,10 +30,10 @@ class SpatialHead(nn.Module):
     Source: DGNet, spatial gating module (kernel 3).
     """
 
-    def __init__(self, channels: int, *, kernel_size: int = 3, bias: float = 2.0) -> None:
+    def __init__(self, channels: int, *, kernel_size: int = 3, bias: float = 5.0, init: Init = "whole") -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, 1, kernel_size, padding=kernel_size // 2)
-        _initialise(self.conv, bias)
+        _initialise_last(self.conv, bias, init)
 
     def macs(self, grid: tuple[int, int]) -> int:
         """Multiply-accumulates per sample, for a feature of `grid` tiles."""
@@ -38,15 +51,22 @@ class ChannelHead(nn.Module):
     """
 
     def __init__(
-        self, channels: int, groups: int, *, reduction: int = 4, hidden: int | None = None, bias: float = 2.0
+        self,
+        channels: int,
+        groups: int,
+        *,
+        reduction: int = 4,
+        hidden: int | None = None,
+        bias: float = 5.0,
+        init: Init = "whole",
     ) -> None:
         super().__init__()
         hidden = max(channels // reduction, 1) if hidden is None else hidden
         self.reduce = nn.Linear(channels, hidden, bias=False)
         self.norm = nn.BatchNorm1d(hidden)
         self.expand = nn.Linear(hidden, groups)
-        _initialise(self.reduce, 0.0)
-        _initialise(self.expand, bias)
+        _initialise(self.reduce)
+        _initialise_last(self.expand, bias, init)
 
     def macs(self, grid: tuple[int, int]) -> int:
         """Multiply-accumulates per sample; the feature has one position."""
@@ -65,13 +85,16 @@ class ChannelHead(nn.Module):
 class LinearHead(nn.Module):
     """One logit per channel group, linear in a trunk's features. [N, F] -> [N, groups, 1, 1].
 
-    With PyTorch's initial weights and zero biases. Source: GaterNet's code.
+    The sources start it with PyTorch's initial weights and a bias of 0. Source: GaterNet's code.
     """
 
-    def __init__(self, features: int, groups: int, *, bias: float = 0.0) -> None:
+    def __init__(self, features: int, groups: int, *, bias: float = 3.0, init: Init = "whole") -> None:
         super().__init__()
         self.linear = nn.Linear(features, groups)
-        nn.init.constant_(self.linear.bias, bias)
+        if init == "whole":
+            _initialise_last(self.linear, bias, init)
+        else:
+            nn.init.constant_(self.linear.bias, bias)
 
     def macs(self, grid: tuple[int, int]) -> int:
         """Multiply-accumulates per sample; the feature has one position."""
@@ -105,7 +128,13 @@ class ThresholdHead(nn.Module):
         return torch.stack([part.mean(1) for part in excess.split(self.group, 1)], 1)
 
 
-def _initialise(layer: nn.Conv2d | nn.Linear, bias: float) -> None:
+def _initialise(layer: nn.Conv2d | nn.Linear) -> None:
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-    if layer.bias is not None:
-        nn.init.constant_(layer.bias, bias)
+
+
+def _initialise_last(layer: nn.Conv2d | nn.Linear, bias: float, init: Init) -> None:
+    if init == "whole":
+        nn.init.normal_(layer.weight, std=_NEARLY_ZERO / layer.weight[0].numel() ** 0.5)
+    else:
+        _initialise(layer)
+    nn.init.constant_(layer.bias, bias)  # type: ignore[arg-type]  # heads' last layers have one

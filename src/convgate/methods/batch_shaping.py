@@ -22,8 +22,9 @@ Differences from the paper and the codes:
 - The sources disagree on the distance's normalisation: `normalisation` chooses, and gamma goes with it.
 - rho has no published default for this method (the script's is 0); ours is 0.4.
 - The distance takes the batch that one process sees: the smaller it is, the noisier the distance.
-- Initial weights are those of `convgate.gating.ChannelHead`, and `bias` 0: half of the gates open, within the
-  distribution's support, where the distance has a gradient. A pre-trained network is disturbed less with bias 2.
+- Gates start open, with a last layer that is nearly zero, so that a trained network is whole at the start. With
+  `init="paper"` the weights are kaiming's and the bias is 0: half of the gates open, where the distance has its largest
+  gradient.
 """
 
 from collections.abc import Mapping
@@ -39,6 +40,7 @@ from convgate.errors import InputError
 from convgate.gated.method import Method
 from convgate.gated.plan import GateSpec, MaskSpec, Site
 from convgate.gating import ChannelGroups, ChannelHead, Decisions, Gate, batch_shaping, logistic_straight_through
+from convgate.gating.heads import Init
 from convgate.gating.shaping import NORMALISATIONS
 from convgate.methods.channel_sites import channel_gate, feature_site, inside_branches, outside_branches
 from convgate.methods.options import OptionChecks
@@ -66,7 +68,9 @@ class BatchShaping(Method):
         hidden: units of a gate's hidden layer.
         group: how many neighbouring channels share a gate (for hardware).
         temperature: of the sigmoid whose gradient is used.
-        bias: initial bias of the logits.
+        init: "whole": the gated network starts as the network it was made from; "paper": heads start as the sources
+            start them, which disturbs a trained network at once.
+        bias: initial bias of the logits; None for 5, or 0 with `init="paper"`.
 
     """
 
@@ -82,7 +86,8 @@ class BatchShaping(Method):
     hidden: int = 16
     group: int = 1
     temperature: float = 0.66667
-    bias: float = 0.0
+    init: Init = "whole"
+    bias: float | None = None
 
     def __post_init__(self) -> None:
         check = OptionChecks(self)
@@ -92,7 +97,7 @@ class BatchShaping(Method):
         check.choice("normalisation", *NORMALISATIONS)
         check.choice("where", "auto", "branches", "everywhere")
         check.sizes("hidden", "group")
-        check.numbers("bias")
+        check.start()
         if self.l0_end < self.l0_start:
             raise InputError(
                 f"BatchShaping(l0_start={self.l0_start}, l0_end={self.l0_end}): the end is not before the start"
@@ -128,7 +133,8 @@ class BatchShaping(Method):
         return Site(branch.name, branch.convs, trace.shapes[branch.join], gates, masks, skipped)
 
     def gate(self, spec: GateSpec) -> Gate:
-        head = ChannelHead(spec.channels, spec.units, hidden=self.hidden, bias=self.bias)
+        bias = self.bias if self.bias is not None else 5.0 if self.init == "whole" else 0.0
+        head = ChannelHead(spec.channels, spec.units, hidden=self.hidden, bias=bias, init=self.init)
         return Gate(spec.offset_shape, head, partial(logistic_straight_through, temperature=self.temperature))
 
     def penalty(self, decisions: Decisions, ledger: Ledger, progress: float) -> dict[str, Tensor]:

@@ -23,6 +23,9 @@ Differences from the paper and its code:
 - Positions are counted as they are computed, also where a tile does not divide the map.
 - `masks="equal"`, `budget="noise_free"`, `budget_annealing` above 0 and `noise` below 1 are ours; the defaults are the
   paper's.
+- Heads start with a last layer that is nearly zero (AIG's way), so that a trained network is whole at the start. The
+  code starts them at random (`init="paper"`): logits of spatial gates then have a standard deviation of 1.6 to 4 and
+  an offset that the seed alone decides, and a trained ResNet-20 falls to 21 to 31 % on CIFAR-10.
 """
 
 import math
@@ -51,6 +54,7 @@ from convgate.gating import (
     logistic_straight_through,
     threshold_straight_through,
 )
+from convgate.gating.heads import Init
 from convgate.methods.channel_sites import channel_gate, feature_site, inside_branches, outside_branches
 from convgate.methods.options import OptionChecks
 from convgate.reading.structure import Branch, Feature, Rejected, branches, features
@@ -82,7 +86,10 @@ class DualGating(Method):
         noise: the share of the training in which decisions are sampled (all of it in the paper); in the rest they are
             those of evaluation, and go on learning.
         temperature: of the sigmoid whose gradient is used.
-        bias: initial bias of the logits; sigmoid(2) = 0.88 of the gates start open.
+        init: "whole": the gated network starts as the network it was made from; "paper": heads start as the sources
+            start them, which disturbs a trained network at once.
+        bias: initial bias of the logits; None for 5, with which sampling closes 0.7 % of the units at the start and
+            evaluation none, or the code's 2 with `init="paper"`.
         reduction: of the channel gate's hidden layer.
         budget_weight: lambda.
         bounds_weight: gamma.
@@ -101,7 +108,8 @@ class DualGating(Method):
     where: Literal["auto", "branches", "everywhere"] = "auto"
     noise: float = 1.0
     temperature: float = 0.66667
-    bias: float = 2.0
+    init: Init = "whole"
+    bias: float | None = None
     reduction: int = 4
     budget_weight: float = 5.0
     bounds_weight: float = 1.0
@@ -113,7 +121,8 @@ class DualGating(Method):
         check.shares("noise", "budget_annealing")
         check.flags("spatial", "channel")
         check.sizes("group", "reduction")
-        check.numbers("bias", "annealing")
+        check.start()
+        check.numbers("annealing")
         check.numbers("temperature", above=0.0)
         check.numbers("budget_weight", "bounds_weight", least=0.0)
         check.choice("masks", "paper", "equal")
@@ -204,11 +213,12 @@ class DualGating(Method):
 
     def gate(self, spec: GateSpec) -> Gate:
         estimator = partial(logistic_straight_through, temperature=self.temperature)
+        bias = self.bias if self.bias is not None else 5.0 if self.init == "whole" else 2.0
         match spec.kind:
             case Tiles():
-                head: nn.Module = SpatialHead(spec.channels, bias=self.bias)
+                head: nn.Module = SpatialHead(spec.channels, bias=bias, init=self.init)
             case ChannelGroups(groups=groups):
-                head = ChannelHead(spec.channels, groups, reduction=self.reduction, bias=self.bias)
+                head = ChannelHead(spec.channels, groups, reduction=self.reduction, bias=bias, init=self.init)
             case kind:
                 raise InputError(f"DualGating has gates of tiles and of groups of channels, not {kind!r}")
         return Gate(spec.offset_shape, head, estimator)

@@ -24,6 +24,8 @@ What the paper leaves open, and differences from it:
   counts are those of the paper's table.
 - The paper's text gives ResNet-152 a bottleneck of 1024; its table has the parameters of 256.
 - Evaluation opens a gate at a logit of 0 (the paper says above 0, the code, by its threshold, above -0.00003).
+- FC2 starts nearly zero and with a bias of 3, so that a trained backbone is whole at the start; the code starts it as
+  PyTorch does and without a bias, half open (`init="paper"`).
 - FC2 is a layer per gated map, which share the bottleneck: the same weights, cut up.
 - Dropped gates are not made up for by scaling the others, so that masks stay in [0, 1]. It is off unless asked for:
   `dropout=0.05`.
@@ -49,6 +51,7 @@ from convgate.gated import GatedNetwork
 from convgate.gated.method import Method
 from convgate.gated.plan import TRUNK, GateSpec, MaskSpec, Site
 from convgate.gating import ChannelGroups, Decisions, Gate, LinearHead, improved_semhash
+from convgate.gating.heads import Init
 from convgate.methods.channel_sites import outside_branches
 from convgate.methods.options import OptionChecks
 from convgate.models import create as create_model
@@ -76,7 +79,10 @@ class GlobalGater(Method):
         norm: a batch norm after the bottleneck's linear layer (the paper's text; the released code has none).
         sparsity_weight: lambda.
         dropout: the share of gates dropped at the end of training; it rises from 0 in proportion to progress.
-        bias: initial bias of the logits.
+        init: "whole": the gated network starts as the network it was made from; "paper": heads start as the sources
+            start them, which disturbs a trained network at once.
+        bias: initial bias of the logits; None for 3, or 0 with `init="paper"`. Beyond ln 11 = 2.4 the estimator has no
+            gradient but for noise that draws the logit back, so more than 3 would keep gates from learning.
 
     """
 
@@ -85,7 +91,8 @@ class GlobalGater(Method):
     norm: bool = True
     sparsity_weight: float = 0.1
     dropout: float = 0.0
-    bias: float = 0.0
+    init: Init = "whole"
+    bias: float | None = None
 
     def __post_init__(self) -> None:
         check = OptionChecks(self)
@@ -100,7 +107,7 @@ class GlobalGater(Method):
         check.flags("norm")
         check.numbers("sparsity_weight", least=0.0)
         check.shares("dropout")
-        check.numbers("bias")
+        check.start()
 
     # -- where the gates sit ---------------------------------------------------------------------------------------
 
@@ -144,7 +151,10 @@ class GlobalGater(Method):
         return Gater(network, _features(network, example), self._width(example), norm=self.norm)
 
     def gate(self, spec: GateSpec) -> Gate:
-        return Gate(spec.offset_shape, LinearHead(spec.channels, spec.units, bias=self.bias), improved_semhash)
+        bias = self.bias if self.bias is not None else 3.0 if self.init == "whole" else 0.0
+        return Gate(
+            spec.offset_shape, LinearHead(spec.channels, spec.units, bias=bias, init=self.init), improved_semhash
+        )
 
     def _width(self, example: tuple[int, ...]) -> int:
         return self.bottleneck or (8 if example[2] <= _SMALL else 256)

@@ -16,6 +16,7 @@ Differences from the paper and its code:
   is the sigmoid, so decisions and gradients have the same distribution. Its bias is 2 - 0.1 = 1.9, its weights
   N(0, sqrt(2) * 0.001).
 - The temperature is 1 unless given.
+- The bias is 5 unless given or `init="paper"`: sampling then closes 0.7 % of the branches at the start, not 13 %.
 - Evaluation is noise-free; the code samples there too.
 - Any CNN with residual branches. All of them have a gate; where the paper keeps one open its target is 1 (`targets`).
 - The gate is a spatial one with a single tile: what masks skip, the ledger and the engine then hold for it unchanged.
@@ -34,6 +35,7 @@ from convgate.errors import PlanError
 from convgate.gated.method import Method
 from convgate.gated.plan import GateSpec, MaskSpec, Site
 from convgate.gating import ChannelHead, Decisions, Gate, Tiles, logistic_straight_through
+from convgate.gating.heads import Init
 from convgate.methods.options import OptionChecks
 from convgate.reading.structure import Branch, Rejected, branches
 from convgate.reading.trace import Trace
@@ -53,7 +55,8 @@ class LayerSkipping(Method):
         target_weight: of the loss term.
         hidden: units of a gate's hidden layer.
         temperature: of the sigmoid whose gradient is used.
-        bias: initial bias of the logits.
+        init: "whole": the gated network starts as the network it was made from; "paper": with the code's initial bias.
+        bias: initial bias of the logits; None for 5, or 1.9 with `init="paper"`.
 
     """
 
@@ -62,7 +65,8 @@ class LayerSkipping(Method):
     target_weight: float = 2.0
     hidden: int = 16
     temperature: float = 1.0
-    bias: float = 1.9
+    init: Init = "whole"
+    bias: float | None = None
 
     def __post_init__(self) -> None:
         check = OptionChecks(self)
@@ -71,7 +75,7 @@ class LayerSkipping(Method):
         check.numbers("target_weight", least=0.0)
         check.numbers("temperature", above=0.0)
         check.sizes("hidden")
-        check.numbers("bias")
+        check.start()
 
     def sites(self, trace: Trace) -> tuple[list[Site], list[Rejected]]:
         found, skipped = branches(trace)
@@ -96,7 +100,8 @@ class LayerSkipping(Method):
         return Site(branch.name, branch.convs, trace.shapes[branch.join], (gate,), (*masks, last))
 
     def gate(self, spec: GateSpec) -> Gate:
-        head = ChannelHead(spec.channels, 1, hidden=self.hidden, bias=self.bias)
+        bias = self.bias if self.bias is not None else 5.0 if self.init == "whole" else 1.9
+        head = ChannelHead(spec.channels, 1, hidden=self.hidden, bias=bias)
         nn.init.normal_(head.expand.weight, std=2**0.5 * 1e-3)
         return Gate(spec.offset_shape, head, partial(logistic_straight_through, temperature=self.temperature))
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from convgate.errors import InputError
+from convgate.gating.heads import INITS
 
 __all__ = ["OptionChecks"]
 
@@ -60,6 +61,12 @@ class OptionChecks:
             object.__setattr__(self._method, option, {int(key): size for key, size in value.items()})
         else:
             self._require(_is_size(value), option, "a whole number of at least 1, or a mapping from heights to such")
+
+    def start(self) -> None:
+        """How heads start: the options `init` and `bias`, the latter None where it is what `init` makes of it."""
+        self.choice("init", *INITS)
+        if getattr(self._method, "bias", None) is not None:
+            self.numbers("bias")
 
     def flags(self, *options: str) -> None:
         """True or false."""
