@@ -2,6 +2,7 @@ import copy
 import json
 import pickle
 import struct
+from pathlib import Path
 
 import pytest
 import torch
@@ -177,7 +178,7 @@ def _set(*path_and_value):
 
 
 JUNK = [None, 3, -1, 1e308, "x", [], {}, [[]], ["x"], {"a": "b"}, True, KeyError]
-FIELDS = [("model",), ("method",), ("example",), ("fingerprint",), ("gates",), ("version",)]
+FIELDS = [("model",), ("method",), ("example",), ("fingerprint",), ("gates",), ("layers",), ("extra",), ("version",)]
 FIELDS += [("model", "name"), ("model", "options"), ("method", "name"), ("method", "options")]
 
 
@@ -238,7 +239,7 @@ def test_damaged_model_options(saved, options):
 
 def test_newer_versions(saved):
     _, _, path = saved
-    rewrite(path, _set("version", 2))
+    rewrite(path, _set("version", 3))
     with pytest.raises(CheckpointError, match="upgrade convgate"):
         load(path)
 
@@ -248,7 +249,7 @@ def test_renamed_missing_and_misshapen_tensors(saved):
     whole = path.read_bytes()
     for spoil in (
         lambda t: t.__setitem__("renamed", t.pop("fc.bias")),
-        lambda t: t.pop("gates.layer1.0.spatial.offset"),
+        lambda t: t.pop("convgate.gates.layer1.0.spatial.offset"),
         lambda t: t.__setitem__("extra", torch.zeros(1)),
         lambda t: t.__setitem__("fc.bias", torch.zeros(11)),
     ):
@@ -342,3 +343,33 @@ def test_a_method_with_a_module_of_ones_own_needs_the_method(tmp_path, scatter):
         load(tmp_path / "net", method=GlobalGater(gater=Looks(), bottleneck=5))
     with pytest.raises(CheckpointError):
         load(tmp_path / "net", method=DualGating())
+
+
+V1 = sorted(p for p in (Path(__file__).parent / "data" / "v1").glob("*.safetensors") if ".outputs" not in p.name)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("path", V1, ids=lambda p: p.stem)
+def test_files_of_version_1_load(path, tmp_path, caplog):
+    """Written by the last version that wrote them; one of them was calibrated tile by tile."""
+    expected = load_file(path.with_suffix(".outputs.safetensors"))
+    with caplog.at_level("WARNING", logger="convgate"):
+        net = load(path)
+    assert ("calibrate the network again" in caplog.text) == (path.stem == "dual_gating_groups")
+    for _ in range(2):
+        with torch.no_grad():
+            y, decisions = net.decide(expected["x"])
+        torch.testing.assert_close(y, expected["y"], rtol=1e-5, atol=1e-5)
+        for name, decision in decisions.items():
+            assert torch.equal(decision.mask.bool(), expected[f"mask.{name}"]), name
+        assert torch.equal(net.cost(decisions).macs, expected["macs"])
+        save(net, tmp_path / "again")
+        net = load(tmp_path / "again")
+
+
+def test_offsets_of_version_1_that_were_set_by_hand_are_refused(tmp_path):
+    path = tmp_path / "net"
+    path.write_bytes(next(p for p in V1 if p.stem == "dual_gating").read_bytes())
+    rewrite(path, tensors=lambda t: t["gates.layer1.0.spatial.offset"].view(-1)[0].add_(1))
+    with pytest.raises(CheckpointError, match="offset for each tile"):
+        load(path)

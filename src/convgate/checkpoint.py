@@ -1,20 +1,25 @@
 """Save and load a gated network: safetensors, with a plain-data description of model, method and plan. No pickles.
 
 Loading builds the model by name (`convgate.models.create`), plans and gates it again, and refuses the file unless the
-outcome is the network that was saved.
+result means the same: tensors of the same names and shapes, the same gates, the same MACs in every layer. How torch
+traced the model is recorded, too, but only a warning comes of it: another version may name nodes differently.
+
+Versions of the format: 2 keeps what is not the model's under `convgate.`; 1 kept it under `gates.`, and had an offset
+for each tile. Both are read.
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from convgate.errors import CheckpointError, ConvgateError
 from convgate.files import replacing
-from convgate.gated import GatedNetwork, gate
+from convgate.gated import GATES, OURS, PATHS, TRUNK, GatedNetwork, gate
 from convgate.methods import Method, create
 from convgate.models import ModelSpec
 from convgate.weights import misfit
@@ -22,18 +27,31 @@ from convgate.weights import misfit
 __all__ = ["load", "save"]
 
 _KEY = "convgate"
-_VERSION = 1
+_VERSION = 2
 _LARGEST = 2**14
 # Images are no larger than this; a file that says so is damaged or meant to exhaust memory.
+_SPREAD = 0.02
+# Calibration under version 1 set the tiles of one gate apart by less than this.
+
+_log = logging.getLogger(__name__)
 
 
 def save(network: GatedNetwork, path: str | Path) -> None:
-    """Write a gated network to `path`, complete or not at all."""
+    """Write a gated network to `path`, complete or not at all.
+
+    Extra state of modules (`get_extra_state`) is saved where it is a tensor or plain data. Tied weights are written
+    once per name, and are tied again in the model that is built on loading.
+
+    Raises:
+        CheckpointError: not a gated network, or options of its method or extra state that are not plain data.
+
+    """
     from safetensors.torch import save_file
 
     if not isinstance(network, GatedNetwork):
         raise CheckpointError(f"save() takes a GatedNetwork, not a {type(network).__name__}; make one with gate()")
     plan = network.plan
+    tensors, extra = _parted(network.state_dict())
     description = {
         "version": _VERSION,
         "torch": str(torch.__version__),
@@ -43,14 +61,18 @@ def save(network: GatedNetwork, path: str | Path) -> None:
             "options": dict(plan.spec.options) if plan.spec else {},
         },
         "method": dict(plan.method),
-        "example": list(plan.example),
+        "example": [1, *plan.example[1:]],
         "fingerprint": plan.fingerprint,
         "gates": {spec.name: [str(spec.kind), *spec.shape] for spec in plan.gates},
+        "layers": {layer.name: layer.macs for layer in plan.ledger.layers},
+        "extra": extra,
     }
+    for what in ("model", "method", "extra"):
+        _require_plain(what, description[what])
     # A copy each: safetensors refuses tensors that share memory, as tied weights do.
-    tensors = {key: value.detach().cpu().clone().contiguous() for key, value in network.state_dict().items()}
+    copies = {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={_KEY: json.dumps(description)})
+        save_file(copies, temporary, metadata={_KEY: json.dumps(description)})
 
 
 def load(path: str | Path, model: nn.Module | None = None, method: Method | None = None) -> GatedNetwork:
@@ -71,29 +93,45 @@ def load(path: str | Path, model: nn.Module | None = None, method: Method | None
     description, tensors = _read(path)
     if model is None:
         model = _rebuild(description, path)
-    example = torch.zeros(description["example"])
+    # One image, and no memory for it: what a damaged file says of its size costs nothing.
+    example = torch.zeros(1).expand(1, *description["example"][1:])
     try:
         if method is None:
             method = create(description["method"]["name"], description["method"]["options"])
-        # The random gates are about to be replaced: the caller's random numbers stay his.
+        # The random gates are about to be replaced: loading does not advance the caller's random state.
         with torch.random.fork_rng(devices=[]):
             network = gate(model, method, example).cpu().eval()
-    except (ConvgateError, TypeError) as error:
+    except (ConvgateError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} describes a network that cannot be gated: {error}") from error
-    recorded = {name: tuple(shape) for name, shape in description["gates"].items()}
-    planned = {spec.name: (str(spec.kind), *spec.shape) for spec in network.plan.gates}
-    if description["fingerprint"] != network.plan.fingerprint or recorded != planned:
-        raise CheckpointError(
-            f"{path} holds a {description['model']['class']} whose layers or gates differ from those of the "
-            f"{network.plan.model} built now; pass the model that was gated as load(path, model=...). The file was "
-            f"written with torch {description['torch']}, this is {torch.__version__}: another version may trace a "
-            "model differently"
-        )
-    _fill(network, tensors, path)
+    _require_same(description, network, path)
+    _fill(network, tensors, description["extra"], path)
     return network
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def _parted(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a state dict, and what modules put there besides (`get_extra_state`)."""
+    tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    return tensors, {key: value for key, value in state.items() if not isinstance(value, Tensor)}
+
+
+def _require_plain(what: str, value: Any) -> None:
+    """Raise `CheckpointError` unless `value` comes back from JSON as it is (tuples as lists, keys as text)."""
+    try:
+        json.dumps(value, allow_nan=what != "extra")
+    except (TypeError, ValueError, RecursionError) as error:
+        means = {"method": "an option of the method", "model": "an option of the model", "extra": "extra state"}[what]
+        raise CheckpointError(
+            f"the network cannot be saved: {means} is not plain data ({error}); files hold numbers, texts, lists and "
+            "mappings of such. Save network.state_dict() yourself, and gate the model again to load it"
+        ) from error
+    if what == "extra" and json.loads(json.dumps(value)) != value:
+        raise CheckpointError(
+            "the network cannot be saved: extra state holds tuples or keys that are not text, which would come back "
+            "as lists and texts; use lists and text in get_extra_state()"
+        )
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -113,31 +151,106 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         version = description["version"]
         if isinstance(version, int) and version > _VERSION:
             raise CheckpointError(
-                f"{path} has format version {version}, and this convgate reads version {_VERSION}; upgrade convgate"
+                f"{path} has format version {version}, and this convgate reads versions up to {_VERSION}; upgrade "
+                "convgate"
             )
+        if version == 1 and not isinstance(version, bool):
+            _bring_up(description)
+            tensors = {_renamed(key): tensor for key, tensor in tensors.items()}
         return _check(description), tensors
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} has a damaged description ({error}); save the network again") from error
+
+
+def _bring_up(description: dict[str, Any]) -> None:
+    """Make the description of a file of version 1 one of version 2, in place. It has no MACs to compare."""
+    description |= {"version": 2, "layers": None, "extra": {}}
+
+
+def _renamed(key: str) -> str:
+    """The name in version 2 of a tensor in version 1."""
+    first, _, name = key.partition(".")
+    if first != "gates":
+        return key
+    if name.startswith("shared_trunk."):
+        return f"{TRUNK}.{name.removeprefix('shared_trunk.')}"
+    if ".base_norm." in name:
+        gate_name, _, tensor = name.partition(".base_norm.")
+        return f"{PATHS}.{gate_name.rpartition('.')[0]}.base_norm.{tensor}"
+    return f"{GATES}.{name}"
+
+
+_FIELDS = {
+    "model": dict,
+    "method": dict,
+    "gates": dict,
+    "layers": dict | None,
+    "extra": dict,
+    "example": list,
+    "fingerprint": str,
+}
 
 
 def _check(description: Any) -> dict[str, Any]:
     """The description, if it has the fields and kinds of values that `save` writes; else ValueError and the like."""
     if description["version"] != _VERSION:
         raise ValueError(f"format version {description['version']!r}")
-    for field, kind in (("model", dict), ("method", dict), ("gates", dict), ("example", list), ("fingerprint", str)):
+    for field, kind in _FIELDS.items():
         if not isinstance(description[field], kind):
-            raise ValueError(f"'{field}' is no {kind.__name__}")
+            raise ValueError(f"'{field}' is a {type(description[field]).__name__}")
     for part in ("model", "method"):
         if not isinstance(description[part]["options"], dict):
-            raise ValueError(f"the options of '{part}' are no mapping")
-    sizes = description["example"]
-    if len(sizes) != 4 or not all(isinstance(n, int) and 0 < n <= _LARGEST for n in sizes):
-        raise ValueError(f"the example's shape is {sizes}")
-    description.setdefault("torch", "of an unknown version")
+            raise ValueError(f"the options of '{part}' are not a mapping")
     for part, field in (("model", "class"), ("model", "name"), ("method", "name")):
         if not isinstance(description[part][field], str | None):
-            raise ValueError(f"the {field} of '{part}' is no text")
+            raise ValueError(f"the {field} of '{part}' is not text")
+    sizes = description["example"]
+    if len(sizes) != 4 or not all(_is_count(n) and 0 < n <= _LARGEST for n in sizes):
+        raise ValueError(f"the example's shape is {sizes}")
+    for name, recorded in description["gates"].items():
+        if not isinstance(recorded, list) or not recorded or not all(map(_is_count, recorded[1:])):
+            raise ValueError(f"gate '{name}' is described as {recorded!r}")
+    for name, macs in (description["layers"] or {}).items():
+        if not _is_count(macs):
+            raise ValueError(f"the MACs of layer '{name}' are {macs!r}")
+    if not isinstance(description.setdefault("torch", "of an unknown version"), str):
+        raise ValueError("the version of torch is not text")
     return description
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _require_same(description: Mapping[str, Any], network: GatedNetwork, path: Path) -> None:
+    """Raise `CheckpointError` unless the network has the gates and the layers that the file describes."""
+    plan = network.plan
+    gates = {spec.name: [str(spec.kind), *spec.shape] for spec in plan.gates}
+    layers = {layer.name: layer.macs for layer in plan.ledger.layers}
+    different = _difference(description["gates"], gates, "gate")
+    if different is None and description["layers"] is not None:
+        different = _difference(description["layers"], layers, "layer")
+    if different:
+        raise CheckpointError(
+            f"{path} holds a {description['model']['class']} whose layers or gates differ from those of the "
+            f"{plan.model} built now ({different}); pass the model that was gated as load(path, model=...)"
+        )
+    if description["fingerprint"] != plan.fingerprint:
+        _log.warning(
+            "%s: gates, MACs and shapes fit, but the model was traced differently when it was saved (torch %s; this is "
+            "%s). If its code has changed since, outputs may differ",
+            path,
+            description["torch"],
+            torch.__version__,
+        )
+
+
+def _difference(recorded: Mapping[str, Any], planned: Mapping[str, Any], what: str) -> str | None:
+    """The first difference between what a file says of gates or layers and what they are, in words."""
+    for name in recorded.keys() | planned.keys():
+        if recorded.get(name) != planned.get(name):
+            return f"{what} '{name}': {recorded.get(name, 'absent')} in the file, {planned.get(name, 'absent')} now"
+    return None
 
 
 def _rebuild(description: Mapping[str, Any], path: Path) -> nn.Module:
@@ -155,11 +268,34 @@ def _rebuild(description: Mapping[str, Any], path: Path) -> nn.Module:
         raise CheckpointError(f"{path} describes a model that cannot be built: {error}") from error
 
 
-def _fill(network: GatedNetwork, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    expected = network.state_dict(keep_vars=True)
+def _fill(network: GatedNetwork, tensors: Mapping[str, Tensor], extra: Mapping[str, Any], path: Path) -> None:
+    expected, own_extra = _parted(network.state_dict(keep_vars=True))
+    tensors = {key: _one_offset(key, tensor, expected, path) for key, tensor in tensors.items()}
     problem = misfit(expected, tensors)
+    if problem is None and extra.keys() != own_extra.keys():
+        problem = f"extra state of other modules: {', '.join(sorted(extra.keys() ^ own_extra.keys()))}"
     if problem:
         raise CheckpointError(f"{path} does not fit the network that it describes ({problem}); save the network again")
     for key, tensor in expected.items():
         tensor.data = tensor.data.to(tensors[key].dtype)  # a network may have been saved in float64 or bfloat16
-    network.load_state_dict(dict(tensors))
+    try:
+        network.load_state_dict({**tensors, **extra})
+    except Exception as error:  # whatever a module's set_extra_state raises
+        raise CheckpointError(f"{path} does not fit the network that it describes ({error})") from error
+
+
+def _one_offset(key: str, tensor: Tensor, expected: Mapping[str, Tensor], path: Path) -> Tensor:
+    """The offset of a gate of tiles: one for all tiles, where version 1 had one for each."""
+    ours = expected.get(key)
+    if ours is None or not key.startswith(f"{OURS}.") or not key.endswith(".offset"):
+        return tensor
+    if tensor.dim() != 3 or tensor.shape[0] != ours.shape[0] or tensor.shape == ours.shape or not tensor.numel():
+        return tensor
+    if float(tensor.max() - tensor.min()) > _SPREAD:
+        raise CheckpointError(
+            f"{path} has an offset for each tile ({key}), set by hand; a gate has one for all of its tiles. Calibrate "
+            "the network under the version that wrote it, and save it again"
+        )
+    if bool((tensor != tensor.flatten()[0]).any()):
+        _log.warning("%s: %s, one for each tile, becomes their mean; calibrate the network again", path, key)
+    return tensor.mean((1, 2), keepdim=True) if bool((tensor != tensor.flatten()[0]).any()) else tensor[:, :1, :1]

@@ -1,31 +1,29 @@
 """Files that appear complete or not at all."""
 
 import os
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 __all__ = ["replacing", "write_text"]
 
-_UMASK = os.umask(0)  # can only be read by setting it, so once, before there are threads
-os.umask(_UMASK)
-_MODE = 0o666 & ~_UMASK
-
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path in the same folder, which takes `path`'s place if the block succeeds and goes if it fails."""
+    """Yield a temporary path in the same folder. On success it replaces `path`; on failure it is deleted."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    # With an ordinary file's permissions: the system subtracts the umask. Whoever writes may put another file there.
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    mode = stat.S_IMODE(temporary.stat().st_mode)
     try:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())  # or a crash could leave the name without the content
-        os.chmod(temporary, _MODE)
+        os.chmod(temporary, mode)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

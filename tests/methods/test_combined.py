@@ -67,9 +67,9 @@ def test_a_trunk_and_a_schedule_are_those_of_the_gates(make_small):
     method = Combined(GlobalGater(dropout=0.5), [BatchShaping()])
     net, _ = make_small(method)
     method.schedule(net, 0.5)
-    assert net.trunk.dropout.item() == 0.25
+    assert net.convgate.trunk.dropout.item() == 0.25
     planned = plan(create("cifar_resnet8").eval(), method, torch.zeros(1, 3, 32, 32))
-    assert "shared_trunk" in planned.ledger.gates
+    assert "trunk" in planned.ledger.gates
 
 
 @pytest.mark.parametrize(

@@ -224,7 +224,7 @@ def check_calibration(net, x):
     least = float(net.cost(net.closed_decisions(1)).ratio)
     if least >= 1:
         # A shared network that costs more than it could save.
-        assert net.trunk is not None
+        assert net.convgate.trunk is not None
         with pytest.raises(BudgetError, match=f"{least:.4f}"):
             calibrate(net, [x], 1.0)
         return

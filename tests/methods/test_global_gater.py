@@ -52,7 +52,7 @@ def test_gates_follow_the_norm_and_precede_the_sum():
 
 def test_the_gater_is_a_network_without_its_output_layer_and_a_bottleneck():
     net = gate(create("cifar_resnet8"), GlobalGater(), torch.zeros(2, 3, 32, 32))
-    trunk = net.trunk
+    trunk = net.convgate.trunk
     assert isinstance(trunk, Gater)
     assert (trunk.reduce.in_features, trunk.reduce.out_features) == (64, 8)
     assert isinstance(trunk.norm, nn.BatchNorm1d)
@@ -66,8 +66,8 @@ def test_the_gater_is_a_network_without_its_output_layer_and_a_bottleneck():
 def test_decisions_are_two_linear_layers_behind_the_gater(make_small):
     net, x = make_small(GlobalGater(bottleneck=5, gater="cifar_resnet8"))
     _, decisions = net.decide(x)
-    features = net.trunk.network(x)
-    hidden = torch.relu(net.trunk.norm(net.trunk.reduce(features)))
+    features = net.convgate.trunk.network(x)
+    hidden = torch.relu(net.convgate.trunk.norm(net.convgate.trunk.reduce(features)))
     for name, module in net.gate_modules():
         logits = hidden @ module.head.linear.weight.T + module.head.linear.bias + module.offset.flatten()
         torch.testing.assert_close(decisions[name].logits.flatten(1), logits)
@@ -76,10 +76,10 @@ def test_decisions_are_two_linear_layers_behind_the_gater(make_small):
 def test_the_gaters_macs_are_counted_for_every_image():
     net = gate(create("cifar_resnet20").eval(), GlobalGater(), torch.zeros(1, 3, 32, 32))
     # A ResNet-20's 40,813,184 without its 640 of the classifier, and FC1; FC2 is counted gate by gate.
-    assert net.ledger.gates["shared_trunk"] == 40_813_184 - 640 + 64 * 8
+    assert net.ledger.gates["trunk"] == 40_813_184 - 640 + 64 * 8
     assert net.ledger.gate_macs == 40_813_184 - 640 + 64 * 8 + 8 * 336
     cost = net.cost(net.closed_decisions(2))
-    assert cost.by_layer["gates.shared_trunk"].tolist() == [40_813_056] * 2
+    assert cost.by_layer["gates.trunk"].tolist() == [40_813_056] * 2
 
 
 def test_one_coin_for_all_gates_of_an_image(make_small):
@@ -105,7 +105,7 @@ def test_the_penalty_is_the_mean_gate_and_reaches_the_gater_alone(make_small):
     torch.testing.assert_close(term, 0.3 * total)
     term.backward()
     for name, parameter in net.named_parameters():
-        if name.startswith("gates."):
+        if name.startswith("convgate."):
             assert parameter.grad is not None, name
         else:
             assert parameter.grad is None, f"the backbone's {name} learns from the penalty"
@@ -143,9 +143,9 @@ def test_a_gater_of_ones_own_is_copied_with_its_weights():
     gater = Tiny()
     before = gater.conv.weight.clone()
     net = gate(create("cifar_resnet8"), GlobalGater(gater=gater, bottleneck=4), torch.zeros(2, 3, 32, 32))
-    assert torch.equal(net.trunk.network.conv.weight, before)
+    assert torch.equal(net.convgate.trunk.network.conv.weight, before)
     with torch.no_grad():
-        net.trunk.network.conv.weight.zero_()
+        net.convgate.trunk.network.conv.weight.zero_()
     assert torch.equal(gater.conv.weight, before)
     assert net.plan.method["options"]["gater"] == {"class": "Tiny"}
 
@@ -154,7 +154,9 @@ def test_a_gater_by_name_and_options_is_saved_and_loaded(tmp_path):
     torch.manual_seed(0)
     method = GlobalGater(gater={"name": "cifar_resnet8", "options": {"shortcut": "A", "width": 4}}, bottleneck=4)
     net = gate(create("cifar_resnet8").eval(), method, torch.zeros(2, 3, 32, 32))
-    assert not any("downsample" in name and name.endswith("weight") for name, _ in net.trunk.named_parameters())
+    assert not any(
+        "downsample" in name and name.endswith("weight") for name, _ in net.convgate.trunk.named_parameters()
+    )
     save(net, tmp_path / "net.safetensors")
     x = torch.randn(2, 3, 32, 32)
     assert torch.equal(load(tmp_path / "net.safetensors")(x), net(x))
@@ -183,10 +185,10 @@ def test_pretrained_weights_with_and_without_the_output_layer():
     net = gate(create("cifar_resnet8").eval(), GlobalGater(), example)
     for drop in (False, True):
         state = {k: v for k, v in trained.state_dict().items() if not (drop and k.startswith("fc."))}
-        for parameter in net.trunk.parameters():
+        for parameter in net.convgate.trunk.parameters():
             nn.init.zeros_(parameter)
         load_gater_weights(net, state)
-        mine = net.trunk.network.state_dict()
+        mine = net.convgate.trunk.network.state_dict()
         assert all(torch.equal(mine[key], state[key]) for key in mine)
     with pytest.raises(CheckpointError, match="do not fit the gater"):
         load_gater_weights(net, create("cifar_resnet56").state_dict())
@@ -197,24 +199,6 @@ def test_pretrained_weights_with_and_without_the_output_layer():
 def test_weights_for_a_network_without_a_gater_are_refused(small):
     with pytest.raises(InputError, match="DualGating, which has no gater"):
         load_gater_weights(small[0], {})
-
-
-def test_a_model_with_a_module_of_the_trunks_name_is_refused():
-    model = create("cifar_resnet8")
-    model.shared_trunk = model.layer1
-    model.layer1 = nn.Identity()
-    model.forward = None
-
-    class Renamed(nn.Module):
-        def __init__(self, inner):
-            super().__init__()
-            self.stem, self.shared_trunk = inner.conv1, inner.shared_trunk
-
-        def forward(self, x):
-            return self.shared_trunk(self.stem(x))
-
-    with pytest.raises(PlanError, match="shared_trunk"):
-        gate(Renamed(model), GlobalGater(), torch.zeros(2, 3, 32, 32))
 
 
 @pytest.mark.parametrize(

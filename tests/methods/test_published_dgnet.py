@@ -340,7 +340,11 @@ def test_training_with_noise_is_as_published(pair):
     uniform = {}
     # convgate may ask its gates in another order: hand the published ones the noise that fits their name.
     torch.manual_seed(5)
-    order = [n.target.removeprefix("gates.") for n in net.graphs[True].nodes if str(n.target).startswith("gates.")]
+    order = [
+        n.target.removeprefix("convgate.gates.")
+        for n in net.graphs[True].nodes
+        if str(n.target).startswith("convgate.gates.")
+    ]
     for name in order:
         uniform[name] = torch.rand(decisions[name].mask.shape)
 

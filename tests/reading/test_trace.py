@@ -100,15 +100,6 @@ class Shared(Base):
         return self.head(x + self.block.conv2(torch.relu(self.block.conv1(torch.relu(self.block.conv1(x))))))
 
 
-class OwnGates(Base):
-    def __init__(self):
-        super().__init__()
-        self.gates = nn.Conv2d(3, 3, 1)
-
-    def forward(self, x):
-        return super().forward(self.gates(x))
-
-
 class RootParameter(Base):
     def __init__(self):
         super().__init__()
@@ -210,23 +201,6 @@ def test_shared_weights_are_skipped_with_a_reason():
     assert_open_is_original(model, net)
     names = [layer.name for layer in net.ledger.layers]
     assert len(set(names)) == len(names) == 5
-
-
-def test_a_model_with_gates_of_its_own_is_refused():
-    with pytest.raises(PlanError, match="'gates'"):
-        gated(OwnGates())
-
-
-@pytest.mark.parametrize("name", ["plan", "graphs", "decide", "cost", "ledger"])
-def test_attributes_that_a_gated_network_needs_are_refused(name):
-    class Clash(Base):
-        def forward(self, x):
-            return super().forward(self._modules[name](x))
-
-    model = Clash()
-    model.add_module(name, nn.Conv2d(3, 3, 1))
-    with pytest.raises(PlanError, match=f"'{name}'"):
-        gated(model)
 
 
 def test_root_parameters_and_buffers_keep_their_kind():

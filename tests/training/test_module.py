@@ -49,7 +49,7 @@ def test_held_gates_decide_as_in_evaluation_and_learn_nothing(images):
     module.training_step((images.images, images.labels), 0).backward()
     assert {"macs_ratio", "cross_entropy", "loss"} == set(module.sums)
     for name, parameter in network.named_parameters():
-        assert (parameter.grad is None) == name.startswith("gates."), name
+        assert (parameter.grad is None) == name.startswith("convgate."), name
 
 
 def test_the_methods_schedule_is_kept(images, monkeypatch, make_module):
@@ -58,7 +58,7 @@ def test_the_methods_schedule_is_kept(images, monkeypatch, make_module):
     for epoch, expected in ((0, 0.0), (1, 0.05), (3, 0.15)):
         monkeypatch.setattr(TrainingModule, "current_epoch", epoch)
         module.on_train_epoch_start()
-        assert module.network.trunk.dropout.item() == pytest.approx(expected)
+        assert module.network.convgate.trunk.dropout.item() == pytest.approx(expected)
     module.training_step((images.images, images.labels), 0)
     module.log_means()
     # Soft masks count as fractions; were they rounded down, this would be hardly more than all gates closed.

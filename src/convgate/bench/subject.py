@@ -14,7 +14,6 @@ from convgate.calibration import calibrate
 from convgate.checkpoint import load
 from convgate.errors import BudgetError, InputError
 from convgate.gated import GatedNetwork, gate
-from convgate.gated.insert import GATES
 from convgate.methods import create as create_method
 from convgate.methods import option_names
 from convgate.models import OWN
@@ -101,13 +100,7 @@ def _is_checkpoint(model: str) -> bool:
 
 def _load(path: str) -> tuple[nn.Module, GatedNetwork]:
     network = load(path).eval()
-    spec = network.plan.spec
-    assert spec is not None  # or load() would have asked for the model
-    with torch.random.fork_rng(devices=[]):
-        dense = spec.create().eval()
-    state = {key: value for key, value in network.state_dict().items() if not key.startswith(f"{GATES}.")}
-    dense.load_state_dict(state)
-    return dense, network
+    return network.dense().eval(), network
 
 
 def _build(

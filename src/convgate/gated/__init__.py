@@ -1,13 +1,18 @@
 """A gated network: the plan of its gates, the method behind them, and the network that decides."""
 
 from convgate.gated.build import gate, plan
+from convgate.gated.gate_set import GATES, OURS, PATHS, TRUNK, GateSet
 from convgate.gated.method import Method
 from convgate.gated.network import GatedNetwork
-from convgate.gated.plan import TRUNK, GateSpec, MaskSpec, PartialSpec, Plan, Site
+from convgate.gated.plan import GateSpec, MaskSpec, PartialSpec, Plan, Site
 from convgate.gated.skipping import LayerGates, layer_gates
 
 __all__ = [
+    "GATES",
+    "OURS",
+    "PATHS",
     "TRUNK",
+    "GateSet",
     "GateSpec",
     "GatedNetwork",
     "LayerGates",

@@ -9,10 +9,9 @@ from torch import Tensor, nn
 
 from convgate.cost import LayerCost, Ledger
 from convgate.errors import InputError, PlanError
-from convgate.gated.insert import GATES
 from convgate.gated.method import Method
 from convgate.gated.network import GatedNetwork
-from convgate.gated.plan import TRUNK, GateSpec, Plan
+from convgate.gated.plan import GateSpec, Plan
 from convgate.gated.skipping import LayerGates, layer_gates
 from convgate.models import identify
 from convgate.reading.structure import describe, features
@@ -40,7 +39,7 @@ def plan(model: nn.Module, method: Method, example: Tensor) -> Plan:
 
 
 def gate(model: nn.Module, method: Method, example: Tensor) -> GatedNetwork:
-    """A gated copy of `model`: same weights, same state-dict keys, and gates under `gates.`.
+    """A gated copy of `model`: same weights, same state-dict keys, and all that is added under `convgate.`.
 
     Takes and raises what `plan` does, and raises `PlanError` when there is nothing to gate. The new network is in the
     model's mode (training or evaluation) and on its device.
@@ -53,7 +52,7 @@ def gate(model: nn.Module, method: Method, example: Tensor) -> GatedNetwork:
     network = GatedNetwork(traced, planned, method)
     parameter = next(model.parameters(), None)
     if parameter is not None:
-        network.get_submodule(GATES).to(parameter.device, parameter.dtype)
+        network.convgate.to(parameter.device, parameter.dtype)
     return network
 
 
@@ -76,7 +75,7 @@ def _plan(model: nn.Module, traced: Trace, method: Method) -> Plan:
     with torch.device("meta"):  # to read off costs; draws no random numbers
         trunk = method.trunk(traced.example)
         heads = {spec.name: (spec, method.gate(spec).head) for site in sites for spec in site.gates}
-    gates = {} if trunk is None else {TRUNK.removeprefix(f"{GATES}."): count_macs(trunk, traced.example)}
+    gates = {} if trunk is None else {"trunk": count_macs(trunk, traced.example)}
     gates |= {name: _head_macs(spec, head) for name, (spec, head) in heads.items()}
     layers = tuple(_layer_cost(traced, node, names[node], reached.get(node)) for node in traced.macs)
     return Plan(

@@ -9,13 +9,11 @@ from typing import Any
 
 from torch import fx
 
-from convgate.gated.plan import TRUNK, GateSpec, PartialSpec, Plan
+from convgate.gated.gate_set import GATES, PATHS, TRUNK
+from convgate.gated.plan import GateSpec, PartialSpec, Plan
 from convgate.gating import Activations, average_pool, base_path
 
-__all__ = ["GATES", "compile_forward", "insert_gates", "mask_of"]
-
-GATES = "gates"
-"""The attribute of a gated network under which its gates live."""
+__all__ = ["compile_forward", "insert_gates", "mask_of"]
 
 _serial = itertools.count()
 
@@ -135,7 +133,7 @@ def _complete(
     last = mask
     if partial.norm:
         with graph.inserting_after(mask):
-            last = base = graph.call_module(f"{GATES}.{partial.base_norm}", (base,))
+            last = base = graph.call_module(f"{PATHS}.{partial.base_norm}", (base,))
     assert isinstance(gate.kind, Activations)
     function, arguments = gate.kind.completing
     with graph.inserting_after(last):

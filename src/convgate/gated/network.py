@@ -2,99 +2,158 @@
 
 import copy
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from convgate.cost import Cost, Ledger
-from convgate.errors import InputError, PlanError
-from convgate.gated.insert import GATES, compile_forward, insert_gates
+from convgate.errors import ConvgateError, InputError, PlanError
+from convgate.gated.gate_set import OURS, GateSet
+from convgate.gated.layout import Layout, lay_out
 from convgate.gated.method import Method
-from convgate.gated.plan import TRUNK, Plan
+from convgate.gated.model import Root, adopt, as_root, attribute, cleaned, has_attribute, restored
+from convgate.gated.plan import Plan
 from convgate.gating import Decision, Decisions, Gate
 from convgate.reading.modes import get_modes, set_modes
-from convgate.reading.trace import Trace, check_images
+from convgate.reading.trace import Trace, check_images, trace
 
 __all__ = ["GatedNetwork"]
 
-_RESERVED = (GATES, "plan", "graphs", "_run_evaluation", "_run_training")
-# What a gated network keeps for itself; a model that has attributes of these names is refused.
+_STATE = "_convgate"
+
+
+@dataclass
+class _State:
+    """What a gated network keeps beside its modules.
+
+    `model` is the model that was captured (see `convgate.gated.model`); `layouts` maps a size [C, H, W] to the graphs
+    for images of that size.
+    """
+
+    model: nn.Module
+    plan: Plan
+    layouts: dict[tuple[int, ...], Layout] = field(default_factory=dict)
 
 
 class GatedNetwork(nn.Module):
     """A CNN whose gates decide, for each image, what is computed. Made by `convgate.gate`.
 
-    The original's layers keep their names and state-dict keys; the gates are under `gates.`. Nothing is left on
-    modules by a call: `decide` returns the decisions, and every other method takes them as an argument.
+    Children, parameters and buffers of the model keep their names and state-dict keys; all that is added lies in one
+    child, `convgate` (a `GateSet`). Plain attributes of the model can be read, and set: the model is then captured
+    again. Its methods cannot be called, since they would bypass the gates; `dense()` gives the ordinary model back.
+    Nothing is left on modules by a call: `decide` returns the decisions, and every other method takes them as an
+    argument.
 
     Attributes:
         plan: which sites are gated, and how.
         ledger: the MACs of every layer, and which gates they depend on.
+        graphs: the captured graphs with gates in them, of evaluation (False) and training (True).
+        convgate: the gates by name, and the trunk that they share, if the method has one.
 
     """
 
-    plan: Plan
+    convgate: GateSet
+    _convgate: _State
 
     def __init__(self, trace: Trace, plan: Plan, method: Method) -> None:
         super().__init__()
-        self.plan = plan
         modes = get_modes(trace.module)
-        for name, value in _attributes(trace.module):
-            if hasattr(self, name) or name in _RESERVED:
-                raise PlanError(f"the model has an attribute '{name}', which a gated network needs; rename the model's")
-            _register(self, name, value)
-        gates = nn.Module()
+        adopt(self, trace.module)
+        gates = GateSet([spec.name for spec in plan.gates], method.trunk(trace.example))
         for spec in plan.gates:
-            _nest(gates, spec.name, method.gate(spec))
+            gates.add_gate(spec.name, method.gate(spec))
         for partial in plan.partials:
             if partial.norm:
-                _nest(gates, partial.base_norm, _renewed(trace, partial.norm))
-        trunk = method.trunk(trace.example)
-        if trunk is not None:
-            _, _, name = TRUNK.partition(".")
-            if name in gates._modules:
-                raise PlanError(f"the model has a module '{name}', a name that a gated network needs; rename it")
-            gates.add_module(name, trunk)
-        self.add_module(GATES, gates)
-        evaluation = {node.name: node for node in trace.evaluation.nodes}
-        counterparts = trace.counterparts()
-        needed = {m.node for site in plan.sites for m in site.masks} | {g.reads for g in plan.gates}
-        needed |= {p.node for p in plan.partials}
-        needed.discard(TRUNK)
-        absent = [name for name in needed if name not in counterparts]
-        if absent:
-            raise PlanError(
-                f"the model computes {', '.join(sorted(absent))} in evaluation but not in training, so gates there "
-                "could not be trained; exclude these layers, or make the model's forward alike in both modes"
-            )
-        self.graphs: dict[bool, fx.Graph] = {
-            False: insert_gates(trace.evaluation, plan, evaluation, trace.shapes, training=False),
-            True: insert_gates(trace.training, plan, counterparts, trace.shapes, training=True),
-        }
-        self._compile()
+                gates.add_path(partial.base_norm, _renewed(trace, partial.norm))
+        self.add_module(OURS, gates)
+        layouts = {plan.example[1:]: lay_out(trace, plan)}
+        vars(self)[_STATE] = _State(cleaned(trace.module), plan, layouts)
         self.train(trace.module.training)
         set_modes(self, modes)
 
-    def _compile(self) -> None:
-        self._run_evaluation = compile_forward(self.graphs[False], "evaluation")
-        self._run_training = compile_forward(self.graphs[True], "training")
+    # -- the model's attributes ------------------------------------------------------------------------------------
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if _STATE not in vars(self):
+                raise
+        return attribute(self._convgate.model, self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if _STATE not in vars(self) or name in vars(self):
+            super().__setattr__(name, value)
+        elif name == OURS:
+            raise InputError(f"'{OURS}' holds the gates of this network; gate the model again to have other ones")
+        elif name in self._modules or name in self._parameters or name in self._buffers:
+            self._replace(name, value)
+        elif has_attribute(self._convgate.model, name) and not hasattr(type(self), name):
+            self._set_attribute(name, value)
+        elif hasattr(GatedNetwork, name) and not hasattr(nn.Module, name):
+            raise InputError(f"'{name}' is a part of every gated network, and cannot be set; choose another name")
+        else:
+            super().__setattr__(name, value)
+
+    def _replace(self, name: str, value: Any) -> None:
+        """Replace a child, parameter or buffer of the model, if the network still computes the planned layers."""
+        members: dict[str, Any] = next(m for m in (self._modules, self._parameters, self._buffers) if name in m)
+        before = members[name]
+        super().__setattr__(name, value)
+        if isinstance(value, Tensor) and isinstance(before, Tensor) and value.shape == before.shape:
+            return
+        try:
+            self._capture_again()
+        except ConvgateError:
+            delattr(self, name)
+            members[name] = before
+            raise
+
+    def _set_attribute(self, name: str, value: Any) -> None:
+        """Set a plain attribute of the model, and capture again what it computes with it."""
+        model = self._convgate.model
+        if name not in vars(model) and not _is_constant(getattr(type(model), name)):
+            raise InputError(
+                f"'{name}' is a method or property of {type(model).__name__}, and cannot be set on a gated network"
+            )
+        before = dict(vars(model))
+        vars(model)[name] = value
+        try:
+            self._capture_again()
+        except ConvgateError:
+            vars(model).clear()
+            vars(model).update(before)
+            raise
+
+    def _capture_again(self) -> None:
+        state = self._convgate
+        layout = self._lay_out(state.plan.example[1:])
+        state.layouts.clear()
+        state.layouts[state.plan.example[1:]] = layout
+
+    def dense(self) -> nn.Module:
+        """The ordinary model: of its own class, with the current weights, without gates; a copy.
+
+        >>> net.dense().load_state_dict(model.state_dict())
+        """
+        return copy.deepcopy(restored(self._convgate.model, self))
+
+    # -- copies ----------------------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
         # Generated functions cannot be pickled (multiprocessing's spawn pickles modules); they are made again.
-        hidden = ("_run_evaluation", "_run_training")
-        return {key: value for key, value in super().__getstate__().items() if key not in hidden}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._compile()
+        state = self._convgate
+        return vars(self) | {_STATE: _State(restored(state.model, self), state.plan)}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "GatedNetwork":
+        state = self._convgate
         clone = self.__class__.__new__(self.__class__)
         memo[id(self)] = clone
-        shared = {"plan": self.plan, "graphs": self.graphs}
-        state = {key: value for key, value in self.__getstate__().items() if key not in shared}
-        clone.__setstate__(copy.deepcopy(state, memo) | shared)
+        memo[id(state.plan)] = state.plan
+        clone.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        vars(clone)[_STATE].layouts.update(state.layouts)
         return clone
 
     # -- running ---------------------------------------------------------------------------------------------------
@@ -108,11 +167,15 @@ class GatedNetwork(nn.Module):
         self._check(images)
         if given is not None:
             self._check_decisions(given, len(images))
-        run = self._run_training if self.training else self._run_evaluation
+        state = self._convgate
+        layout = self._layout(state.plan.example[1:])
+        held = {name: value.to(images.device) for name, value in layout.constants.items()}
+        root = Root(self, state.model, held)
+        run = layout.run[self.training]
         if given is None:
-            output, results = run(self, images)
+            output, results = run(root, images)
         else:
-            output, results = run(self, images, *(given[spec.name].mask for spec in self.plan.gates))
+            output, results = run(root, images, *(given[spec.name].mask for spec in self.plan.gates))
         if not return_decisions:
             return output
         decided = zip(self.plan.gates, results, strict=True)
@@ -145,11 +208,22 @@ class GatedNetwork(nn.Module):
         """
         return self._uniform_decisions(n, 0.0)
 
-    # -- counting --------------------------------------------------------------------------------------------------
+    # -- plan and cost ---------------------------------------------------------------------------------------------
+
+    @property
+    def plan(self) -> Plan:
+        """Which sites are gated, and how."""
+        return self._convgate.plan
 
     @property
     def ledger(self) -> Ledger:
+        """The MACs of every layer, and which gates they depend on."""
         return self.plan.ledger
+
+    @property
+    def graphs(self) -> dict[bool, fx.Graph]:
+        """The captured graphs with gates in them, of evaluation (False) and training (True)."""
+        return dict(self._layout(self.plan.example[1:]).graphs)
 
     def cost(self, decisions: Decisions) -> Cost:
         """The MACs that these decisions cost: per sample, per layer, gates included.
@@ -163,19 +237,45 @@ class GatedNetwork(nn.Module):
 
     def gate_modules(self) -> Iterator[tuple[str, Gate]]:
         """(name, gate) in the plan's order."""
-        for spec in self.plan.gates:
-            gate = self.get_submodule(f"{GATES}.{spec.name}")
-            assert isinstance(gate, Gate)
-            yield spec.name, gate
-
-    @property
-    def trunk(self) -> nn.Module | None:
-        """The sub-network that the gates share, if the method has one (see `Method.trunk`)."""
-        return self.get_submodule(GATES)._modules.get(TRUNK.partition(".")[2])
+        yield from self.convgate.named_gates()
 
     def gate_parameters(self) -> Iterator[nn.Parameter]:
         """The parameters of all gates, and of what they share (published recipes decay none of them)."""
-        return self.get_submodule(GATES).parameters()
+        yield from self.convgate.gate_parameters()
+
+    # -- graphs ----------------------------------------------------------------------------------------------------
+
+    @property
+    def graph_root(self) -> nn.Module:
+        """The module that an interpreter of `graphs` takes for its root: there every name is the model's."""
+        return as_root(self, self._convgate.model, self._layout(self.plan.example[1:]).constants)
+
+    def get_submodule(self, target: str) -> nn.Module:
+        # Not by attributes: a child may have the name of a method.
+        first, _, rest = target.partition(".")
+        child = self._modules.get(first)
+        if child is None:
+            return super().get_submodule(target)
+        return child.get_submodule(rest)
+
+    def _layout(self, size: tuple[int, ...]) -> Layout:
+        state = self._convgate
+        if size not in state.layouts:
+            state.layouts[size] = self._lay_out(size)
+        return state.layouts[size]
+
+    def _lay_out(self, size: tuple[int, ...]) -> Layout:
+        """Capture the model as it now is, and put the gates in. Raises `PlanError` where the plan fits no longer."""
+        state = self._convgate
+        traced = trace(restored(state.model, self), torch.zeros(1, *size))
+        names = state.plan.layer_names
+        macs = {layer.name: layer.macs for layer in state.plan.ledger.layers}
+        if {names.get(node, node): count for node, count in traced.macs.items()} != macs:
+            raise PlanError(
+                f"the {state.plan.model} inside this gated network has changed: its layers or their MACs are no longer "
+                "those of the plan. Take the ordinary model, net.dense(), change it, and gate it again"
+            )
+        return lay_out(traced, state.plan)
 
     # -- checks ----------------------------------------------------------------------------------------------------
 
@@ -187,7 +287,7 @@ class GatedNetwork(nn.Module):
                 f"{list(self.plan.example[1:])}: tiles and MACs depend on it. Resize the images, or gate the model "
                 "with an example of this shape"
             )
-        dtype = next(self.get_submodule(GATES).buffers()).dtype
+        dtype = next(self.convgate.buffers()).dtype
         if images.dtype != dtype and not torch.is_autocast_enabled(images.device.type):
             raise InputError(f"the batch is {images.dtype} and the network {dtype}; convert one, or use torch.autocast")
 
@@ -213,34 +313,15 @@ class GatedNetwork(nn.Module):
     def _uniform_decisions(self, n: int, value: float) -> Decisions:
         if not isinstance(n, int) or n < 1:
             raise InputError(f"decisions for {n} images; give a batch size, a whole number of at least 1")
-        device = next(self.get_submodule(GATES).buffers()).device
+        device = next(self.convgate.buffers()).device
         return Decisions(
             (spec.name, Decision(spec.kind, torch.full((n, *spec.shape), value, device=device)))
             for spec in self.plan.gates
         )
 
 
-def _attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
-    """What the traced graph reads from the model's root: children, parameters, buffers, traced constants."""
-    # Not named_children() and the like, which leave out a second name of the same module.
-    yield from ((name, child) for name, child in module._modules.items() if child is not None)
-    yield from ((name, parameter) for name, parameter in module._parameters.items() if parameter is not None)
-    for name, buffer in module._buffers.items():
-        if buffer is not None:
-            yield name, (buffer, name not in module._non_persistent_buffers_set)
-    for name, value in vars(module).items():
-        if isinstance(value, Tensor):
-            yield name, (value, False)
-
-
-def _register(network: nn.Module, name: str, value: Any) -> None:
-    if isinstance(value, nn.Parameter):
-        network.register_parameter(name, value)
-    elif isinstance(value, nn.Module):
-        network.add_module(name, value)
-    else:
-        tensor, persistent = value
-        network.register_buffer(name, tensor, persistent=persistent)
+def _is_constant(value: Any) -> bool:
+    return not callable(value) and not isinstance(value, property)
 
 
 def _renewed(trace: Trace, norm: str) -> nn.Module:
@@ -249,12 +330,3 @@ def _renewed(trace: Trace, norm: str) -> nn.Module:
     assert isinstance(layer, nn.BatchNorm2d)
     layer.reset_running_stats()
     return layer
-
-
-def _nest(root: nn.Module, path: str, leaf: nn.Module) -> None:
-    *parents, last = path.split(".")
-    for name in parents:
-        if name not in root._modules:
-            root.add_module(name, nn.Module())
-        root = root.get_submodule(name)
-    root.add_module(last, leaf)

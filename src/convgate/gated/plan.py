@@ -12,10 +12,7 @@ from convgate.models import ModelSpec
 from convgate.reading.structure import Rejected
 from convgate.reading.trace import Trace
 
-__all__ = ["TRUNK", "GateSpec", "MaskSpec", "PartialSpec", "Plan", "Site"]
-
-TRUNK = "gates.shared_trunk"
-"""What a gate reads that reads the method's trunk (see `Method.trunk`); also the trunk's place in a gated network."""
+__all__ = ["GateSpec", "MaskSpec", "PartialSpec", "Plan", "Site"]
 
 
 @dataclass(frozen=True)
@@ -105,8 +102,8 @@ class PartialSpec:
 
     @property
     def base_norm(self) -> str:
-        """The base path's batch norm, as a name under the gates."""
-        return f"{self.gate}.base_norm"
+        """The base path's batch norm, as a name under the paths of a `GateSet`."""
+        return f"{self.gate.rpartition('.')[0]}.base_norm"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from convgate.errors import CheckpointError
-from convgate.gated import GatedNetwork, GateSpec
+from convgate.gated import GATES, GatedNetwork, GateSpec
 from convgate.gating import ChannelGroups, Tiles
 from convgate.weights import misfit
 
@@ -32,7 +32,7 @@ def load_dgnet_weights(network: GatedNetwork, state: Mapping[str, Tensor]) -> No
     for key, tensor in state.items():
         ours = _translate(key.removeprefix("module."), gates)
         # Their fully connected layers are 1x1 convolutions.
-        linear = ours.startswith("gates.") and tensor.dim() == 4 and ours in expected and expected[ours].dim() == 2
+        linear = ours.startswith(f"{GATES}.") and tensor.dim() == 4 and ours in expected and expected[ours].dim() == 2
         translated[ours] = tensor.flatten(1) if linear else tensor
     problem = misfit(expected, translated, optional=lambda key: key.endswith(".offset"))
     if problem:
@@ -53,4 +53,4 @@ def _translate(key: str, gates: Sequence[GateSpec]) -> str:
         wanted = [spec for spec in inside if isinstance(spec.kind, Tiles)]
     else:
         wanted = [spec for spec in inside if isinstance(spec.kind, ChannelGroups)][int(kind[1:] or 1) - 1 :]
-    return f"gates.{wanted[0].name}.head.{_LAYERS[match['layer']]}.{match['tensor']}" if wanted else key
+    return f"{GATES}.{wanted[0].name}.head.{_LAYERS[match['layer']]}.{match['tensor']}" if wanted else key

@@ -47,9 +47,9 @@ from torch import Tensor, nn
 
 from convgate.cost import Ledger
 from convgate.errors import CheckpointError, InputError, PlanError
-from convgate.gated import GatedNetwork
+from convgate.gated import TRUNK, GatedNetwork
 from convgate.gated.method import Method
-from convgate.gated.plan import TRUNK, GateSpec, MaskSpec, Site
+from convgate.gated.plan import GateSpec, MaskSpec, Site
 from convgate.gating import ChannelGroups, Decisions, Gate, LinearHead, improved_semhash
 from convgate.gating.heads import Init
 from convgate.methods.channel_sites import outside_branches
@@ -166,8 +166,8 @@ class GlobalGater(Method):
         return {"sparsity": self.sparsity_weight * gates.mean()}
 
     def schedule(self, network: GatedNetwork, progress: float) -> None:
-        assert isinstance(network.trunk, Gater)
-        network.trunk.dropout.fill_(self.dropout * progress)
+        assert isinstance(network.convgate.trunk, Gater)
+        network.convgate.trunk.dropout.fill_(self.dropout * progress)
 
     def load_pretrained(self, network: GatedNetwork, state: Mapping[str, Tensor]) -> None:
         load_gater_weights(network, state)
@@ -221,7 +221,7 @@ def load_gater_weights(network: GatedNetwork, state: Mapping[str, Tensor]) -> No
     `state` is the state dict of the gater's network; its output layer is left out. Raises `CheckpointError` when the
     keys or shapes do not fit.
     """
-    trunk = network.trunk
+    trunk = network.convgate.trunk
     if not isinstance(trunk, Gater):
         raise InputError(f"the network was gated with {network.plan.method['name']}, which has no gater")
     expected = trunk.network.state_dict()

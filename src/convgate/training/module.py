@@ -151,4 +151,4 @@ class TrainingModule(L.LightningModule):
 def _deciding_parts(network: nn.Module) -> list[nn.Module]:
     if not isinstance(network, GatedNetwork):
         return []
-    return [*(gate for _, gate in network.gate_modules()), *([network.trunk] if network.trunk else [])]
+    return [*(gate for _, gate in network.gate_modules()), *([trunk] if (trunk := network.convgate.trunk) else [])]

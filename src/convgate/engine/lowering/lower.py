@@ -80,7 +80,9 @@ def _lower_gated(network: GatedNetwork, external: bool) -> Lowered:
     # A base path counts on its convolution's line.
     bases = {node.name: str(node.args[1].target) for node in graph.nodes if node.target is base_path}
     with evaluating(network):
-        return _lower(network, graph, plan.example, {**plan.layer_names, **bases}, layers, costs, specs, external)
+        return _lower(
+            network.graph_root, graph, plan.example, {**plan.layer_names, **bases}, layers, costs, specs, external
+        )
 
 
 def _lower(

@@ -12,8 +12,8 @@ from convgate.engine.lowering.draft import Draft, Expanded, GateSymbol, Symbol, 
 from convgate.engine.lowering.functions import FUNCTIONS, IN_PLACE, METHODS, MODULES
 from convgate.engine.lowering.kinds import NATIVE_KINDS
 from convgate.engine.program import Decide, External, Gate, Pool, Slice
-from convgate.gated.insert import GATES, mask_of
-from convgate.gated.plan import TRUNK
+from convgate.gated.gate_set import GATES, TRUNK
+from convgate.gated.insert import mask_of
 from convgate.gating import Gate as GateModule
 
 __all__ = ["Translation", "translate"]
@@ -207,7 +207,7 @@ class _Walker:
         if isinstance(module, GateModule):
             return self._gate(target.removeprefix(f"{GATES}."), module, args[0])
         if target == TRUNK:
-            self.name = TRUNK  # its line of the ledger
+            self.name = "gates.trunk"  # its line of the ledger
         if type(module) in MODULES and not kwargs:
             return MODULES[type(module)](self, module, *args)
         return self._look_into(module, args, kwargs)
@@ -237,14 +237,14 @@ class _Walker:
 
     def _gate(self, name: str, gate: GateModule, pooled: Symbol) -> GateSymbol:
         spec = self.gate_specs[name]
-        self.name = f"{GATES}.{name}"
+        self.name = f"gates.{name}"
         logits = self._module(gate.head, f"{self.name}.head", (pooled,), {})
         decided = Gate(name, NATIVE_KINDS[type(spec.kind)], spec.shape, spec.group)
         self.draft.gates[name] = decided
         shape = decided.offset_shape
         if any(own not in (1, all_) for own, all_ in zip(gate.offset.shape, shape, strict=True)):
             raise Unsupported(f"an offset of shape {list(gate.offset.shape)}")
-        offset = self.draft.array(f"{GATES}.{name}.offset", gate.offset.expand(shape))
+        offset = self.draft.array(f"{self.name}.offset", gate.offset.expand(shape))
         self.draft.emit(Decide((logits.value,), name, offset, strict=gate.closed_at_zero))
         return GateSymbol(name)
 
