@@ -1,5 +1,6 @@
 """What one layer costs, given what its gates decided."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -43,7 +44,19 @@ class LayerCost:
     @property
     def gated(self) -> bool:
         """Does the cost depend on decisions?"""
-        return any((self.positions, self.inputs, self.outputs, self.activations))
+        return bool(self.gates)
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """The gates that the cost depends on."""
+        return tuple(g for g in (self.positions, self.inputs, self.outputs, self.activations) if g is not None)
+
+    @property
+    def open_macs(self) -> int:
+        """MACs per sample by the rule above with every gate open; of a layer without gates `macs`."""
+        if not self.gated:
+            return self.macs
+        return self.kernel_area * math.prod(self.size) * (self.in_channels // self.groups) * self.out_channels
 
     def count(self, decisions: Decisions, *, exact: bool) -> Tensor:
         """MACs per sample [N]: int64 if `exact`, else float and differentiable in the masks."""

@@ -1,23 +1,22 @@
 """The two verbs: plan what a method would gate in a model, and gate it."""
 
-import math
-from collections import Counter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from convgate.cost import LayerCost, Ledger
+from convgate.cost import Ledger, count_macs, node_macs
 from convgate.errors import InputError, PlanError
+from convgate.gated.costs import accountable, layer_costs, layer_names, uncounted
 from convgate.gated.method import Method
 from convgate.gated.network import GatedNetwork
 from convgate.gated.plan import GateSpec, Plan
-from convgate.gated.skipping import LayerGates, layer_gates
+from convgate.gated.skipping import layer_gates
 from convgate.models import identify
-from convgate.reading.structure import describe, features
-from convgate.reading.trace import Trace, count_macs, trace
+from convgate.reading.structure import features
+from convgate.reading.trace import Trace, trace
 
-__all__ = ["gate", "layer_names", "plan"]
+__all__ = ["gate", "plan"]
 
 
 def plan(model: nn.Module, method: Method, example: Tensor) -> Plan:
@@ -69,23 +68,25 @@ def _check(model: nn.Module, method: Method) -> None:
 
 
 def _plan(model: nn.Module, traced: Trace, method: Method) -> Plan:
+    macs = node_macs(traced)
+    found = features(traced)[0]
     sites, skipped = method.sites(traced)
-    reached = layer_gates(traced, sites, features(traced)[0])
-    names = layer_names(traced)
+    sites, unaccountable = accountable(traced, macs, sites, found)
+    names = layer_names(traced, macs)
     with torch.device("meta"):  # to read off costs; draws no random numbers
         trunk = method.trunk(traced.example)
         heads = {spec.name: (spec, method.gate(spec).head) for site in sites for spec in site.gates}
-    gates = {} if trunk is None else {"trunk": count_macs(trunk, traced.example)}
+    gates = {} if trunk is None else {"trunk": count_macs(trunk, traced.example[1:])}
     gates |= {name: _head_macs(spec, head) for name, (spec, head) in heads.items()}
-    layers = tuple(_layer_cost(traced, node, names[node], reached.get(node)) for node in traced.macs)
+    layers = layer_costs(traced, macs, names, layer_gates(traced, sites, found))
     return Plan(
         model=type(model).__name__,
         spec=identify(model),
         method=method.describe(),
         example=traced.example,
         sites=tuple(sites),
-        skipped=tuple(skipped),
-        ledger=Ledger(layers, gates, _uncounted(traced)),
+        skipped=(*skipped, *unaccountable),
+        ledger=Ledger(layers, gates, uncounted(traced, macs)),
         layer_names=names,
         fingerprint=traced.fingerprint(),
     )
@@ -94,51 +95,3 @@ def _plan(model: nn.Module, traced: Trace, method: Method) -> Plan:
 def _head_macs(spec: GateSpec, head: nn.Module) -> int:
     count: Any = head.macs
     return int(count(spec.pooled or spec.shape[1:]))
-
-
-def layer_names(traced: Trace) -> dict[str, str]:
-    """Node -> the name of its layer: the module's or the function's, with "#2" for its second call and so on."""
-    calls: Counter[str] = Counter()
-    names = {}
-    for node in traced.evaluation.nodes:
-        if node.name in traced.macs:
-            name = str(node.target) if node.op == "call_module" else f"{node.name}()"
-            calls[name] += 1
-            names[node.name] = name if calls[name] == 1 else f"{name}#{calls[name]}"
-    return names
-
-
-def _layer_cost(traced: Trace, node: str, name: str, gates: LayerGates | None) -> LayerCost:
-    conv = traced.convolution(traced.node(node))
-    if conv is None or gates is None:
-        return LayerCost(name, traced.macs[node])
-    height, width = traced.shapes[node][2:]
-    # A depthwise convolution whose two sides share a gate reads exactly the channels that it writes.
-    inputs = None if gates.inputs == gates.outputs else gates.inputs
-    return LayerCost(
-        name=name,
-        macs=traced.macs[node],
-        kernel_area=math.prod(conv.kernel_size),
-        groups=conv.groups,
-        in_channels=conv.in_channels,
-        out_channels=conv.out_channels,
-        size=(height, width),
-        positions=gates.positions.name if gates.positions else None,
-        inputs=inputs.name if inputs else None,
-        outputs=gates.outputs.name if gates.outputs else None,
-        input_group=inputs.group if inputs else 1,
-        output_group=gates.outputs.group if gates.outputs else 1,
-        activations=gates.activations.name if gates.activations else None,
-        activation_group=gates.activations.group if gates.activations else 1,
-        parts=gates.partial.parts if gates.partial else 1,
-    )
-
-
-def _uncounted(traced: Trace) -> tuple[str, ...]:
-    """Kinds of operations that run but cost no counted MACs, with how often: 'BatchNorm2d x20'."""
-    kinds = Counter(
-        describe(traced, node).split(" ")[0]
-        for node in traced.evaluation.nodes
-        if node.op in ("call_module", "call_function", "call_method") and node.name not in traced.macs
-    )
-    return tuple(f"{kind} x{count}" for kind, count in kinds.most_common())

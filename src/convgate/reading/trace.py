@@ -1,4 +1,4 @@
-"""Read a CNN: its `torch.fx` graphs, and for each node the output shape and the dense MACs per sample.
+"""Read a CNN: its `torch.fx` graphs, and for each node the output shape.
 
 A symbolic trace freezes Python control flow, `self.training` included (auxiliary heads, functional dropout). The model
 is therefore traced in both modes; where the two graphs agree they are still kept apart, because gating edits them
@@ -16,12 +16,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from convgate.errors import InputError, TraceError
-from convgate.reading.modes import evaluating, get_modes, set_modes
+from convgate.reading.modes import get_modes, set_modes
 
-__all__ = ["Trace", "count_macs", "trace"]
+__all__ = ["Trace", "trace"]
 
 COUNTED_MODULES = (nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear, nn.MultiheadAttention, nn.RNNBase)
 
@@ -49,9 +48,8 @@ class Trace:
     """A model read as a graph.
 
     `module` is a copy of the model; `evaluation` and `training` are its graphs in the two modes; `example` is the
-    example's shape [N, C, H, W]. `shapes` and `macs` are keyed by the node names of `evaluation`: output shape with
-    the batch first (absent where the output is no tensor) and multiply-accumulates per sample, as
-    `torch.utils.flop_counter` counts them.
+    example's shape [N, C, H, W]. `shapes` holds, by node names of `evaluation`, the output's shape with the batch first
+    (absent where the output is not a tensor).
     """
 
     module: nn.Module
@@ -59,7 +57,6 @@ class Trace:
     training: fx.Graph
     example: tuple[int, ...]
     shapes: Mapping[str, tuple[int, ...]]
-    macs: Mapping[str, int]
 
     def layer(self, node: fx.Node) -> nn.Module | None:
         """The module that a `call_module` node calls, else None."""
@@ -152,16 +149,7 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
         training=graphs[True],
         example=tuple(example.shape),
         shapes=recorder.shapes,
-        macs=recorder.macs,
     )
-
-
-def count_macs(module: nn.Module, example: tuple[int, ...]) -> int:
-    """Multiply-accumulates per sample of a module in evaluation, on images of the example's shape [N, C, H, W]."""
-    parameter = next(module.parameters())
-    with torch.no_grad(), evaluating(module), FlopCounterMode(display=False) as counter:
-        module(torch.zeros(1, *example[1:], device=parameter.device, dtype=parameter.dtype))
-    return counter.get_total_flops() // 2
 
 
 def check_images(images: Any, what: str) -> None:
@@ -232,25 +220,21 @@ def _defaults(module: nn.Module) -> dict[str, Any]:
 
 
 class _Recorder(fx.Interpreter):
-    """Runs a graph, noting each node's output shape and MACs per sample."""
+    """Runs a graph, noting each node's output shape."""
 
     def __init__(self, module: nn.Module, graph: fx.Graph) -> None:
         super().__init__(module, graph=graph)
         self.shapes: dict[str, tuple[int, ...]] = {}
-        self.macs: dict[str, int] = {}
 
     def record(self, example: Tensor) -> None:
         parameter = next(self.module.parameters(), None)
         example = example.detach()
         if parameter is not None:
             example = example.to(parameter.device, parameter.dtype)
-        self._batch = example.shape[0]
-        self._counter = FlopCounterMode(display=False)
-        with torch.no_grad(), self._counter:
+        with torch.no_grad():
             self.run(example)
 
     def run_node(self, n: fx.Node) -> Any:
-        before = self._counter.get_total_flops()
         try:
             output = super().run_node(n)
         except TraceError:
@@ -261,9 +245,6 @@ class _Recorder(fx.Interpreter):
                 f"node '{n.name}' ({n.op} {n.target}) fails on the example (its inputs: {shapes or 'none'}): "
                 f"{type(error).__name__}: {_first_line(error)}. Give an example of the shape that the model expects"
             ) from error
-        flops = self._counter.get_total_flops() - before
-        if flops:
-            self.macs[n.name] = flops // 2 // self._batch
         if isinstance(output, Tensor):
             self.shapes[n.name] = tuple(output.shape)
         return output

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, fx, nn
 
+from convgate.cost import node_macs
 from convgate.engine.lowering.draft import Draft
 from convgate.engine.lowering.fuse import IMAGES, fuse
 from convgate.engine.lowering.kinds import NATIVE_KINDS, native_kind
@@ -13,7 +14,7 @@ from convgate.engine.lowering.translate import translate
 from convgate.engine.program import Program
 from convgate.errors import InputError, LoweringError
 from convgate.gated import GatedNetwork
-from convgate.gated.build import layer_names
+from convgate.gated.costs import layer_names
 from convgate.gating import base_path
 from convgate.reading import trace
 from convgate.reading.modes import evaluating
@@ -51,7 +52,7 @@ def lower(network: nn.Module, example: Tensor | None = None, *, fallback: str | 
     if example is None:
         raise InputError("compiling a network that is not gated takes an example: float images [N, C, H, W]")
     traced = trace(network, example)
-    names = layer_names(traced)
+    names = layer_names(traced, node_macs(traced))
     return _lower(
         traced.module.eval(),
         traced.evaluation,

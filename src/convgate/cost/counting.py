@@ -1,0 +1,107 @@
+"""Count the multiply-accumulates (MACs) of every node of a graph, for one image, without computing anything.
+
+The graph runs on fake tensors, which have shapes and no values, under PyTorch's FLOP counter and our formulas for what
+that counter misses. Its batch is one image: what a network computes once per batch (a weight made of two factors) is
+counted once per image, whatever the example's batch.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from convgate.cost.formulas import flop_formulas
+from convgate.errors import TraceError
+from convgate.reading.modes import evaluating
+from convgate.reading.trace import Trace
+
+__all__ = ["count_macs", "node_macs"]
+
+
+def node_macs(trace: Trace, image: tuple[int, ...] | None = None) -> dict[str, int]:
+    """MACs of each node of a trace's evaluation graph, for one image; nodes without any are left out.
+
+    Args:
+        trace: a model as `convgate.reading.trace` read it.
+        image: the image's shape [C, H, W]; by default the example's.
+
+    Returns:
+        Node name -> multiply-accumulates, in the graph's order.
+
+    Raises:
+        TraceError: a node cannot be run on one image of this shape.
+
+    >>> import torch, convgate
+    >>> from convgate.reading.trace import trace
+    >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.Flatten(), torch.nn.Linear(128, 10))
+    >>> node_macs(trace(model, torch.zeros(2, 3, 4, 4)))
+    {'_0': 3456, '_2': 1280}
+
+    """
+    with evaluating(trace.module), _counting() as counter:
+        run = _Counted(trace.module, trace.evaluation, counter)
+        run.run(_image(trace.module, trace.example[1:] if image is None else image))
+    return run.macs
+
+
+def count_macs(module: nn.Module, image: tuple[int, ...]) -> int:
+    """MACs of a module in evaluation mode for one image of shape [C, H, W].
+
+    >>> count_macs(torch.nn.Conv2d(3, 8, 3, padding=1), (3, 4, 4))
+    3456
+
+    """
+    with evaluating(module), _counting() as counter:
+        module(_image(module, image))
+    return counter.get_total_flops() // 2
+
+
+@contextmanager
+def _counting() -> Iterator[FlopCounterMode]:
+    """Fake tensors, no gradients, and a counter of all FLOPs."""
+    # The fused kernels that nn.MultiheadAttention takes in evaluation hide their matrix products from the counter.
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with (
+            torch.no_grad(),
+            FakeTensorMode(allow_non_fake_inputs=True),
+            FlopCounterMode(display=False, custom_mapping=flop_formulas()) as counter,
+        ):
+            yield counter
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
+def _image(module: nn.Module, shape: tuple[int, ...]) -> Tensor:
+    parameter = next(module.parameters(), torch.empty(0))
+    return torch.empty(1, *shape, device=parameter.device, dtype=parameter.dtype)
+
+
+class _Counted(fx.Interpreter):
+    """Runs a graph, noting each node's MACs."""
+
+    def __init__(self, module: nn.Module, graph: fx.Graph, counter: FlopCounterMode) -> None:
+        super().__init__(module, graph=graph)
+        self.macs: dict[str, int] = {}
+        self._counter = counter
+
+    def run_node(self, n: fx.Node) -> Any:
+        before = self._counter.get_total_flops()
+        try:
+            output = super().run_node(n)
+        except Exception as error:
+            first_line = (str(error).splitlines() or [""])[0]
+            raise TraceError(
+                f"the MACs of node '{n.name}' ({n.op} {n.target}) cannot be counted: it fails on one image without "
+                f"values: {type(error).__name__}: {first_line}. Give an example of the shape that the model expects; a "
+                "layer that reads the values of tensors, or needs more than one image, cannot be in a gated model"
+            ) from error
+        flops = self._counter.get_total_flops() - before
+        if flops:
+            self.macs[n.name] = flops // 2
+        return output
