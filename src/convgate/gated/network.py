@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from convgate.cost import Cost, Ledger
+from convgate.cost import Cost, Ledger, node_macs
 from convgate.errors import ConvgateError, InputError, PlanError
 from convgate.gated.gate_set import OURS, GateSet
 from convgate.gated.layout import Layout, lay_out
@@ -270,7 +270,7 @@ class GatedNetwork(nn.Module):
         traced = trace(restored(state.model, self), torch.zeros(1, *size))
         names = state.plan.layer_names
         macs = {layer.name: layer.macs for layer in state.plan.ledger.layers}
-        if {names.get(node, node): count for node, count in traced.macs.items()} != macs:
+        if {names.get(node, node): count for node, count in node_macs(traced).items()} != macs:
             raise PlanError(
                 f"the {state.plan.model} inside this gated network has changed: its layers or their MACs are no longer "
                 "those of the plan. Take the ordinary model, net.dense(), change it, and gate it again"
