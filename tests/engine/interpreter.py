@@ -30,14 +30,14 @@ class Run:
     macs: dict
 
 
-def interpret(program, images, given=None, externals=None):
+def interpret(program, images, given=None):
     """Run `program` on float images [N, C, H, W]; `given` maps gates to masks that take their decisions' place."""
-    return _Interpreter(program, images, given or {}, externals or {}).run()
+    return _Interpreter(program, images, given or {}).run()
 
 
 class _Interpreter:
-    def __init__(self, program, images, given, externals):
-        self.program, self.externals, self.given = program, externals, given
+    def __init__(self, program, images, given):
+        self.program, self.given = program, given
         self.values = dict(zip(program.inputs, [images], strict=True))
         self.gates = {gate.name: gate for gate in program.gates}
         self.masks, self.logits = {}, {}
@@ -181,8 +181,3 @@ class _Interpreter:
         if self.gates[op.gate].kind == "spatial":
             return x * self.position_mask(op.gate, x.shape[2:])
         return x * self.channel_mask(op.gate, x.shape[1])
-
-    def external(self, op, *inputs):
-        samples = [self.externals[op.target](*(x[i : i + 1] for x in inputs)) for i in range(len(inputs[0]))]
-        value = self.program.value(op.output)
-        return torch.cat(samples).reshape(-1, value.channels, value.height, value.width)

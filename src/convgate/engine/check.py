@@ -26,6 +26,8 @@ from convgate.engine.program import (
     Program,
     Slice,
     Value,
+    decides,
+    references,
 )
 from convgate.errors import ProgramError
 
@@ -37,6 +39,7 @@ MOST_POSITIONS = 1 << 20
 _MOST_CHANNELS = 1 << 24
 _MOST_ELEMENTS = 1 << 31
 _MOST_KERNEL = 4096
+_MOST_DEPTH = 16
 _KINDS = tuple(GateKind)
 
 
@@ -63,7 +66,7 @@ class _Check:
         self.require(len(self.values) == len(program.values), "two values have the same name")
         self.require(len(self.gates) == len(program.gates), "two gates have the same name")
         self.require(len(set(program.layers)) == len(program.layers), "two layers have the same name")
-        self.require(bool(program.inputs) and bool(program.outputs), "no inputs or no outputs")
+        self.require(bool(program.inputs) and bool(program.outputs or program.foreign), "no inputs or no outputs")
         for value in program.values:
             self.place = f"value '{value.name}'"
             self._extents(value.channels, value.height, value.width)
@@ -96,9 +99,20 @@ class _Check:
             self.place = f"vector '{name}'"
             self.require(name in program.outputs, "is no output")
             self.require(self.values[name].height == self.values[name].width == 1, "is a map, not 1x1")
+        self.place = "what it returns"
+        self._returned(program.returns, len(program.outputs) + len(program.foreign))
         undecided = [name for name in self.gates if name not in self.decided]
         self.place = "the program"
         self.require(not undecided, f"gates that nothing decides: {', '.join(undecided)}")
+
+    def _returned(self, part: Any, count: int, depth: int = 0) -> None:
+        self.require(depth <= _MOST_DEPTH, "is nested too deeply")
+        if isinstance(part, tuple | dict):
+            for inner in part.values() if isinstance(part, dict) else part:
+                self._returned(inner, count, depth + 1)
+        elif part is not None:
+            number = isinstance(part, int) and not isinstance(part, bool)
+            self.require(number and 0 <= part < count, f"has no output {part!r}")
 
     def _extents(self, *numbers: Any) -> None:
         whole = all(isinstance(n, int) and not isinstance(n, bool) for n in numbers)
@@ -107,6 +121,11 @@ class _Check:
     def _operation(self, operation: Operation) -> None:
         rule = _RULES.get(type(operation))
         self.require(rule is not None, "an unknown kind of operation")
+        for name in references(operation, "layer"):
+            self.require(name in self.program.layers, f"layer '{name}' is not in the ledger")
+        if isinstance(operation, External):
+            self._external(operation)
+            return
         self.require(bool(operation.inputs), "no inputs")
         for name in operation.inputs:
             self.require(name in self.written, f"reads '{name}' before it is written")
@@ -217,7 +236,6 @@ class _Check:
         for axis, (size, padding, result) in enumerate(around):
             expected = (size + padding - op.dilation[axis] * (kernel[axis] - 1) - 1) // op.stride[axis] + 1
             self.require(result == expected, f"an output of {result} where {expected} follows from the geometry")
-        self.require(op.layer in self.program.layers, f"layer '{op.layer}' is not in the ledger")
 
     def _pool(self, op: Pool, inputs: list[Value], out: Value) -> None:
         self._inputs(inputs, 1)
@@ -275,8 +293,18 @@ class _Check:
         self.require(self.gates[op.gate].kind != GateKind.ACTIVATION, f"gate '{op.gate}' of activations is no mask")
         self._gate(op.gate, self.gates[op.gate].kind, out)
 
-    def _external(self, op: External, inputs: list[Value], out: Value) -> None:
-        pass
+    def _external(self, op: External) -> None:
+        for name in op.inputs:
+            self.require(name in self.written, f"reads '{name}' before it is written")
+        for name in op.gates:
+            self.require(name in self.decided, f"gate '{name}' is not decided yet")
+        for name in decides(op):
+            self.require(name in self.gates, "decides a gate that does not exist")
+            self.require(name not in self.decided, "decides a gate twice")
+            self.decided.add(name)
+        if op.output:
+            self.require(op.output in self.values and op.output not in self.written, "writes no value of its own")
+            self.written.add(op.output)
 
 
 _RULES: Mapping[type, Callable[..., None]] = {
@@ -287,7 +315,7 @@ _RULES: Mapping[type, Callable[..., None]] = {
     Concat: _Check._concat,
     Conv: _Check._conv,
     Decide: _Check._decide,
-    External: _Check._external,
+    External: lambda *_: None,
     Mask: _Check._mask,
     Multiply: _Check._binary,
     Pick: _Check._pick,

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from convgate.engine.engine import Engine
-from convgate.engine.hybrid import HybridEngine
+from convgate.engine.hybrid import Together
 from convgate.engine.lowering import lower
 
 __all__ = ["compile"]
@@ -25,7 +25,8 @@ def compile(  # noqa: A001 -- the name that users look for, as torch.compile
         example: float images [N, C, H, W] as the network takes them; only for a network that is not gated.
         threads: how many cores; by default CONVGATE_THREADS, or all that this process may use.
         isa: which kernels, see `convgate.engine.instruction_sets`; by default CONVGATE_ISA, or the best.
-        fallback: "torch" lets PyTorch compute nodes that have no native form; such an engine cannot be saved.
+        fallback: "torch" lets PyTorch compute nodes that have no native form, whatever they are; such an engine cannot
+            be saved. `engine.explain()` says which they are, and what share of the MACs runs natively.
 
     Raises:
         LoweringError: nodes without a native form, all of them named.
@@ -34,6 +35,6 @@ def compile(  # noqa: A001 -- the name that users look for, as torch.compile
     """
     with torch.no_grad():
         lowered = lower(network, example, fallback=fallback)
-    if lowered.externals:
-        return HybridEngine(lowered.program, lowered.externals, threads=threads, isa=isa)
+    if any(lowered.program.externals()):
+        return Engine(lowered.program, threads=threads, isa=isa, executor=Together(lowered.outside))
     return Engine(lowered.program, threads=threads, isa=isa)

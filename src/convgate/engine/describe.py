@@ -1,37 +1,49 @@
 """A program as a table that people can read."""
 
-import io
 from typing import Any
 
-from convgate.engine.program import Complete, Conv, Decide, Operation, Program
+from convgate.engine.program import (
+    Complete,
+    Conv,
+    Operation,
+    Program,
+    dense_macs,
+    label,
+    reads,
+    reference_fields,
+)
 
 __all__ = ["describe"]
 
-_GATES = {"positions": "positions", "in_channels": "inputs", "out_channels": "outputs", "gate": "gate"}
+_WORDS = {"in_channels": "inputs", "out_channels": "outputs"}
 
 
 def describe(program: Program) -> str:
     """One line per operation: what it is, reads and writes, its gates, and its MACs when every gate is open."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    macs = {id(op): _macs(program, op) for op in program.operations if isinstance(op, Conv | Complete)}
-    title = f"{len(program.operations)} operations, {len(program.gates)} gates, {sum(macs.values()):,} MACs"
-    table = Table("writes", "operation", "reads", "shape", "gates", "MACs", title=title, box=box.SIMPLE_HEAD)
-    for operation in program.operations:
-        gates = [f"{said}: {name}" for key, said in _GATES.items() if (name := getattr(operation, key, ""))]
-        shape = "" if isinstance(operation, Decide) else _shape(program, operation.output)
-        spent = f"{macs[id(operation)]:,}" if id(operation) in macs else ""
-        reads = ", ".join(operation.inputs)
-        table.add_row(operation.output, _what(program, operation), reads, shape, "; ".join(gates), spent)
-    text = io.StringIO()
-    Console(file=text, width=180, color_system=None).print(table)
-    return text.getvalue()
+    macs = [dense_macs(program, operation) for operation in program.operations]
+    rows = [("writes", "operation", "reads", "shape", "gates", "MACs")]
+    for operation, spent in zip(program.operations, macs, strict=True):
+        shape, gates = _shape(program, operation), "; ".join(_gates(operation))
+        reading = ", ".join(operation.inputs)
+        rows.append((label(operation), _what(program, operation), reading, shape, gates, f"{spent:,}" if spent else ""))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    rows.insert(1, tuple("-" * width for width in widths))  # type: ignore[arg-type]
+    title = f"{len(program.operations)} operations, {len(program.gates)} gates, {sum(macs):,} MACs"
+    lines = ("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join([title, "", *(line.rstrip() for line in lines)])
 
 
-def _shape(program: Program, name: str) -> str:
-    value = program.value(name)
+def _gates(operation: Operation) -> list[str]:
+    names = set(reads(operation, "gate"))
+    fields = (key for key, kind in reference_fields(type(operation)).items() if kind == "gate")
+    found = ((key, getattr(operation, key)) for key in fields)
+    return [f"{_WORDS.get(key, key)}: {name}" for key, name in found if isinstance(name, str) and name in names]
+
+
+def _shape(program: Program, operation: Operation) -> str:
+    if operation.output not in {value.name for value in program.values}:
+        return ""
+    value = program.value(operation.output)
     return f"{value.channels}x{value.height}x{value.width}"
 
 
@@ -49,8 +61,3 @@ def _what(program: Program, operation: Operation) -> str:
         words.append(f"stride {stride[0]}")
     activation = getattr(operation, "activation", "none")
     return " ".join(words) + ("" if activation == "none" else f", {activation}")
-
-
-def _macs(program: Program, conv: Conv | Complete) -> int:
-    out = program.value(conv.output)
-    return out.height * out.width * int(program.arrays[conv.weight].size)

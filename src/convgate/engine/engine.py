@@ -1,6 +1,6 @@
 """An engine: a program made ready to run on this machine's cores."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -9,9 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from convgate.engine.check import check
+from convgate.engine.describe import describe
+from convgate.engine.explain import Explanation, explain
 from convgate.engine.file import load_program, save_program
-from convgate.engine.program import GateKind, Program
-from convgate.engine.runtime import NativeNetwork, Results, choose_isa, choose_threads
+from convgate.engine.outputs import arrange, as_outputs
+from convgate.engine.program import GateKind, Program, label
+from convgate.engine.runtime import Executor, NativeNetwork, Results, choose_isa, choose_threads, instruction_sets
 from convgate.errors import InputError
 
 __all__ = ["Engine", "GateDecision", "Run", "load"]
@@ -34,11 +37,12 @@ class GateDecision:
 class Run:
     """A call's results with what led to them.
 
-    `macs` int64 [N] are the multiply-accumulates executed for each sample, as counted by the kernels that ran, gates
-    included; `by_layer` has them per layer of the ledger.
+    `outputs` are all arrays that the network returns, in order; where it returns a dict, they can be looked up by key,
+    too. `macs` int64 [N] are the multiply-accumulates executed for each sample, gates included: counted by the kernels
+    that ran, and for what PyTorch computed by the ledger; `by_layer` has them per layer of the ledger.
     """
 
-    outputs: tuple[np.ndarray, ...]
+    outputs: tuple[Any, ...]
     decisions: Mapping[str, GateDecision]
     macs: np.ndarray
     by_layer: Mapping[str, np.ndarray]
@@ -54,6 +58,8 @@ class Engine:
         program: what to compute.
         threads: how many cores to use; by default CONVGATE_THREADS, or all that this process may use.
         isa: which kernels ("avx512", "avx2", "portable", "scalar"); by default CONVGATE_ISA, or the best.
+        executor: what makes a program ready to run, from the program, a number of threads and an instruction set;
+            another than the native runtime where PyTorch computes a part (see `convgate.compile`).
 
     Raises:
         ProgramError: the program does not hold together.
@@ -61,24 +67,31 @@ class Engine:
 
     """
 
-    def __init__(self, program: Program, *, threads: int | None = None, isa: str | None = None) -> None:
+    def __init__(
+        self,
+        program: Program,
+        *,
+        threads: int | None = None,
+        isa: str | None = None,
+        executor: Callable[[Program, int, str], Executor] = NativeNetwork,
+    ) -> None:
         check(program)
         self.program = program
         self.isa = choose_isa(isa)
         self.threads = choose_threads(threads)
-        self._build()
+        self._make = executor
+        self._executor = executor(program, self.threads, self.isa)
 
     def __repr__(self) -> str:
         count = len(self.program.operations)
         return f"Engine({count} operations, {len(self.program.gates)} gates, {self.isa}, {self.threads} thread(s))"
 
     def __call__(self, *images: npt.ArrayLike) -> Any:
-        """What the network returns for `images`, float32 [N, C, H, W]: an array, or a tuple of several outputs.
+        """What the network returns for `images`, float32 [N, C, H, W]: an array, or several in a tuple or dict.
 
         Raises `InputError` for arrays of another shape or type, and for values that are not finite.
         """
-        outputs = self._outputs(self._execute(self._inputs(images), {}))
-        return outputs[0] if len(outputs) == 1 else outputs
+        return arrange(self._outputs(self._executor.run(self._inputs(images), {})), self.program.returns)
 
     def run(self, *images: npt.ArrayLike, given: Mapping[str, npt.ArrayLike] | None = None) -> Run:
         """The outputs with the decisions and the executed MACs; gates in `given` (masks of 0 and 1) do not decide.
@@ -88,20 +101,33 @@ class Engine:
         inputs = self._inputs(images)
         shapes = self._gate_shapes(len(inputs[0]))
         masks = self._masks(given or {}, shapes)
-        results = self._execute(inputs, masks, details=True)
+        results = self._executor.run(inputs, masks, details=True)
         decisions = {}
         for gate in self.program.gates:
-            logits = None if gate.name in masks else results.logits[gate.name]
+            logits = None if gate.name in masks else results.logits.get(gate.name)
             decisions[gate.name] = GateDecision(gate.kind, results.masks[gate.name], logits)
         assert results.macs is not None
         by_layer = {layer: results.macs[:, number] for number, layer in enumerate(self.program.layers)}
-        return Run(self._outputs(results), decisions, results.macs.sum(1), by_layer)
+        outputs = as_outputs(self._outputs(results), self.program.returns)
+        return Run(outputs, decisions, results.macs.sum(1), by_layer)
 
     def profile(self, *images: npt.ArrayLike) -> dict[str, float]:
         """Milliseconds per sample that each operation took, by what it writes, in order of execution."""
-        seconds = self._execute(self._inputs(images), {}, times=True).seconds
+        seconds = self._executor.run(self._inputs(images), {}, times=True).seconds
         assert seconds is not None
-        return dict(zip((op.output for op in self.program.operations), 1e3 * seconds.mean(0), strict=True))
+        return dict(zip(map(label, self.program.operations), 1e3 * seconds.mean(0), strict=True))
+
+    def describe(self) -> str:
+        """The program as a table: what each operation is, reads and writes, its gates and its MACs."""
+        return describe(self.program)
+
+    def explain(self) -> Explanation:
+        """Which share of the MACs runs natively, and what PyTorch computes and why. It can be printed.
+
+        >>> engine.explain().native_share  # doctest: +SKIP
+        0.97
+        """
+        return explain(self.program, self._executor.explain())
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the program to a .cgm file, complete or not at all. It runs on every instruction set."""
@@ -110,18 +136,18 @@ class Engine:
     @property
     def activation_bytes(self) -> int:
         """Memory for the feature maps of one sample."""
-        return int(self._network.native.bytes)
+        return self._executor.bytes
 
-    def _build(self) -> None:
-        self._network = NativeNetwork(self.program, self.threads, self.isa)
+    def __getstate__(self) -> dict[str, Any]:
+        # An engine is its program: what was made ready for this machine is made again where it is unpickled.
+        return {"program": self.program, "threads": self.threads, "isa": self.isa, "executor": self._make}
 
-    def _execute(
-        self, inputs: list[np.ndarray], given: Mapping[str, np.ndarray], *, details: bool = False, times: bool = False
-    ) -> Results:
-        return self._network.run(inputs, given, details=details, times=times)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        isa = state["isa"] if state["isa"] in instruction_sets() else None
+        self.__init__(state["program"], threads=state["threads"], isa=isa, executor=state["executor"])  # type: ignore[misc]
 
-    def _outputs(self, results: Results) -> tuple[np.ndarray, ...]:
-        named = zip(self.program.outputs, results.outputs, strict=True)
+    def _outputs(self, results: Results) -> tuple[Any, ...]:
+        named = zip((*self.program.outputs, *self.program.foreign), results.outputs, strict=True)
         return tuple(array[:, :, 0, 0] if name in self.program.vectors else array for name, array in named)
 
     def _inputs(self, images: tuple[npt.ArrayLike, ...]) -> list[np.ndarray]:

@@ -27,7 +27,7 @@ from convgate.files import replacing
 
 __all__ = ["VERSION", "load_program", "save_program"]
 
-VERSION = 2
+VERSION = 3
 """The format's version; files of a newer one are refused."""
 
 _KEY = "convgate.program"
@@ -58,6 +58,7 @@ def save_program(program: Program, path: str | PathLike[str]) -> None:
             "gates": [asdict(gate) for gate in program.gates],
             "operations": [{"operation": type(op).__name__, **asdict(op)} for op in program.operations],
             **{key: list(getattr(program, key)) for key in _NAMES},
+            "returns": program.returns,
         }
     )
     arrays = {name: np.ascontiguousarray(array) for name, array in program.arrays.items()}
@@ -116,20 +117,45 @@ _NAMES = ("inputs", "outputs", "layers", "vectors")
 
 
 def _program(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Program:
-    operations = []
-    for entry in data["operations"]:
-        entry = dict(entry)
-        kind = entry.pop("operation")
-        if kind not in _OPERATIONS:
-            raise ValueError(f"an operation of the unknown kind {kind!r}")
-        operations.append(_make(_OPERATIONS[kind], entry))
     return Program(
-        values=tuple(_make(Value, entry) for entry in data["values"]),
-        gates=tuple(_make(Gate, _with_shape(entry)) for entry in data["gates"]),
-        operations=tuple(operations),
+        values=tuple(_make(Value, entry) for entry in _listed(data, "values")),
+        gates=tuple(_make(Gate, _with_shape(_object(entry, "a gate"))) for entry in _listed(data, "gates")),
+        operations=tuple(_operation(_object(entry, "an operation")) for entry in _listed(data, "operations")),
         arrays=arrays,
-        **{key: _typed(data[key], tuple[str, ...], key) for key in _NAMES},
+        **{key: _typed(_listed(data, key), tuple[str, ...], key) for key in _NAMES},
+        returns=_returns(data.get("returns")),
     )
+
+
+def _operation(entry: Mapping[str, Any]) -> Operation:
+    rest = dict(entry)
+    kind = rest.pop("operation", None)
+    if not isinstance(kind, str) or kind not in _OPERATIONS:
+        raise ValueError(f"an operation of the unknown kind {kind!r}")
+    made: Operation = _make(_OPERATIONS[kind], rest)
+    return made
+
+
+def _returns(part: Any) -> Any:
+    """How outputs are arranged: JSON's lists are tuples."""
+    if isinstance(part, list):
+        return tuple(_returns(inner) for inner in part)
+    if isinstance(part, dict):
+        return {key: _returns(inner) for key, inner in part.items()}
+    return part
+
+
+def _listed(data: Mapping[str, Any], key: str) -> list[Any]:
+    entries = data.get(key)
+    if not isinstance(entries, list):
+        raise TypeError(f"its {key} are not a list")
+    return entries
+
+
+def _object(entry: Any, what: str) -> Mapping[str, Any]:
+    if not isinstance(entry, dict):
+        raise TypeError(f"{what} is {str(entry)[:40]!r}, not an object with named fields")
+    return entry
 
 
 def _with_shape(gate: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -141,8 +167,9 @@ def _with_shape(gate: Mapping[str, Any]) -> Mapping[str, Any]:
     return rest | {"shape": [1, *size] if gate["kind"] == GateKind.SPATIAL else [*size, 1]}
 
 
-def _make(kind: type, entry: Mapping[str, Any]) -> Any:
+def _make(kind: type, entry: Any) -> Any:
     """A dataclass from JSON: every field of the type that it is declared with, and no others."""
+    entry = _object(entry, f"an entry for {kind.__name__}")
     hints = typing.get_type_hints(kind)
     known = {f.name for f in fields(kind)}
     if unknown := sorted(set(entry) - known):
@@ -154,7 +181,7 @@ def _typed(value: Any, hint: Any, what: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is tuple:
         if not isinstance(value, list):
-            raise TypeError(f"{what} is no list")
+            raise TypeError(f"{what} is not a list")
         kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
         if len(kinds) != len(value):
             raise ValueError(f"{what} has {len(value)} entries, not {len(kinds)}")

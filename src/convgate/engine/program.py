@@ -3,11 +3,17 @@
 Values are float32 feature maps of one sample, [channels, height, width]; vectors are 1x1 maps. Operations run in order,
 each writes one value or decides one gate. Nothing here says how: layouts, fusing into kernels and threads are the
 runtime's business. This module needs neither torch nor the rest of convgate.
+
+What a field of an operation names (a value, an array, a gate, a layer) is said once, by its type: `ValueName`,
+`ArrayName`, `GateName`, `LayerName`. `references` reads it off, for whoever checks, numbers, cuts or prints a program.
 """
 
+import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -16,6 +22,7 @@ __all__ = [
     "Activate",
     "Add",
     "Affine",
+    "ArrayName",
     "Complete",
     "Concat",
     "Conv",
@@ -23,6 +30,8 @@ __all__ = [
     "External",
     "Gate",
     "GateKind",
+    "GateName",
+    "LayerName",
     "Mask",
     "Multiply",
     "Operation",
@@ -32,10 +41,29 @@ __all__ = [
     "Program",
     "Slice",
     "Value",
+    "ValueName",
+    "decides",
+    "dense_macs",
+    "label",
+    "reads",
+    "reference_fields",
+    "references",
 ]
 
 ACTIVATIONS = ("none", "relu", "relu6", "hardswish", "silu", "sigmoid", "hardsigmoid")
 """Functions of single elements; `none` is the identity."""
+
+ValueName = Annotated[str, "value"]
+"""The name of a value."""
+
+ArrayName = Annotated[str, "array"]
+"""The name of an array, or "" for none."""
+
+GateName = Annotated[str, "gate"]
+"""The name of a gate, or "" for none."""
+
+LayerName = Annotated[str, "layer"]
+"""A line of the ledger."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +122,8 @@ class Gate:
 class Operation:
     """One step: reads `inputs`, writes `output`."""
 
-    inputs: tuple[str, ...]
-    output: str
+    inputs: tuple[ValueName, ...]
+    output: ValueName
 
 
 @dataclass(frozen=True)
@@ -111,17 +139,17 @@ class Conv(Operation):
     are counted.
     """
 
-    weight: str
-    bias: str
-    layer: str
+    weight: ArrayName
+    bias: ArrayName
+    layer: LayerName
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
     activation: str = "none"
-    positions: str = ""
-    in_channels: str = ""
-    out_channels: str = ""
+    positions: GateName = ""
+    in_channels: GateName = ""
+    out_channels: GateName = ""
 
 
 @dataclass(frozen=True)
@@ -137,18 +165,18 @@ class Complete(Operation):
     width], input channels ascending. The geometry and `layer` are as a `Conv`'s.
     """
 
-    weight: str
-    layer: str
-    gate: str
+    weight: ArrayName
+    layer: LayerName
+    gate: GateName
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     dilation: tuple[int, int] = (1, 1)
     parts: int = 1
     activation: str = "none"
-    scale: str = ""
-    shift: str = ""
-    open_scale: str = ""
-    open_shift: str = ""
+    scale: ArrayName = ""
+    shift: ArrayName = ""
+    open_scale: ArrayName = ""
+    open_shift: ArrayName = ""
 
 
 @dataclass(frozen=True)
@@ -183,8 +211,8 @@ class Activate(Operation):
 class Affine(Operation):
     """activation(inputs[0] * scale + shift) per channel: a norm that follows no convolution. Arrays [channels]."""
 
-    scale: str
-    shift: str
+    scale: ArrayName
+    shift: ArrayName
     activation: str = "none"
 
 
@@ -228,9 +256,10 @@ class Decide(Operation):
     `shift` name arrays [channels], or nothing.
     """
 
-    offset: str
-    scale: str = ""
-    shift: str = ""
+    output: GateName
+    offset: ArrayName
+    scale: ArrayName = ""
+    shift: ArrayName = ""
     strict: bool = False
 
 
@@ -238,14 +267,85 @@ class Decide(Operation):
 class Mask(Operation):
     """inputs[0] with zeros where `gate` is closed."""
 
-    gate: str
+    gate: GateName
 
 
 @dataclass(frozen=True)
 class External(Operation):
-    """Computed outside the runtime, by PyTorch, under the name `target`; such a program cannot be saved."""
+    """The node `target` of the network's graph, which PyTorch computes; a program with one cannot be saved.
+
+    It reads the values `inputs` and the masks of the gates `gates`, decides the gates `decides`, and writes `output`,
+    or nothing ("") where no other kind of operation reads its result.
+    """
 
     target: str
+    gates: tuple[GateName, ...] = ()
+    decides: tuple[GateName, ...] = ()
+
+
+_NAMES = ("value", "array", "gate", "layer")
+
+
+def reference_fields(kind: type[Operation]) -> Mapping[str, str]:
+    """Field -> what it names ("value", "array", "gate" or "layer"), of those fields that name anything.
+
+    >>> reference_fields(Mask)
+    {'inputs': 'value', 'output': 'value', 'gate': 'gate'}
+    """
+    kept: Any = kind  # a frozen dataclass's hash is not, for mypy, that of its class
+    return _reference_fields(kept)
+
+
+@cache
+def _reference_fields(kind: Any) -> Mapping[str, str]:
+    found = {}
+    for name, hint in typing.get_type_hints(kind, include_extras=True).items():
+        if typing.get_origin(hint) is tuple:
+            hint = typing.get_args(hint)[0]
+        what = getattr(hint, "__metadata__", ("",))[0]
+        if what in _NAMES:
+            found[name] = what
+    return found
+
+
+def references(operation: Operation, what: str) -> tuple[str, ...]:
+    """The values, arrays, gates or layers (`what`: in the singular) that an operation names.
+
+    >>> references(Mask(("x",), "y", "first"), "gate")
+    ('first',)
+    """
+    names: list[str] = []
+    for name, kind in reference_fields(type(operation)).items():
+        if kind == what:
+            entry: Any = getattr(operation, name)
+            names += [entry] if isinstance(entry, str) else entry
+    return tuple(name for name in names if name)
+
+
+def reads(operation: Operation, what: str) -> tuple[str, ...]:
+    """As `references`, without what it writes or decides."""
+    own = {operation.output, *(operation.decides if isinstance(operation, External) else ())}
+    return tuple(name for name in references(operation, what) if name not in own)
+
+
+def label(operation: Operation) -> str:
+    """A name of one operation of a program: what it writes, or PyTorch's name for it."""
+    return operation.target if isinstance(operation, External) else operation.output
+
+
+def dense_macs(program: "Program", operation: Operation) -> int:
+    """The MACs of an operation when every gate is open."""
+    if not isinstance(operation, Conv | Complete):
+        return 0
+    out = program.value(operation.output)
+    return out.height * out.width * int(program.arrays[operation.weight].size)
+
+
+def decides(operation: Operation) -> tuple[str, ...]:
+    """The gates that an operation decides."""
+    if isinstance(operation, Decide):
+        return (operation.output,)
+    return operation.decides if isinstance(operation, External) else ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,6 +353,8 @@ class Program:
     """What a network computes: inputs, operations in order, outputs; the arrays that they name are float32.
 
     `layers` names the lines of the ledger, in its order; `vectors` those 1x1 outputs that callers get as [N, channels].
+    `foreign` names nodes whose results PyTorch returns; they are numbered after `outputs`. `returns` is how callers get
+    all of these: the number of an output, None, a tuple or a dict of such; where it is None, one array or a tuple.
     """
 
     values: tuple[Value, ...]
@@ -263,11 +365,8 @@ class Program:
     arrays: Mapping[str, np.ndarray] = field(repr=False)
     layers: tuple[str, ...] = ()
     vectors: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        from convgate.engine.describe import describe
-
-        return describe(self)
+    foreign: tuple[str, ...] = ()
+    returns: Any = None
 
     def value(self, name: str) -> Value:
         """The value of that name; raises KeyError where there is none."""

@@ -3,28 +3,16 @@
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
 
 import numpy as np
 
 from convgate.engine import _native  # type: ignore[attr-defined]
-from convgate.engine.program import (
-    Affine,
-    Complete,
-    Conv,
-    Decide,
-    GateKind,
-    Mask,
-    Operation,
-    Pick,
-    Pool,
-    Program,
-    Slice,
-)
+from convgate.engine.program import Complete, GateKind, Mask, Operation, Pick, Pool, Program, reference_fields
 from convgate.errors import InputError, ProgramError
 
-__all__ = ["NativeNetwork", "Results", "choose_isa", "choose_threads", "instruction_sets"]
+__all__ = ["Executor", "NativeNetwork", "Results", "choose_isa", "choose_threads", "instruction_sets"]
 
 _log = logging.getLogger(__name__)
 
@@ -62,17 +50,38 @@ def choose_threads(asked: int | None) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """What a call of a `NativeNetwork` gives: per output float32 [N, C, H, W], and where asked for the rest.
+    """What a call of an `Executor` gives: per output float32 [N, C, H, W], and where asked for the rest.
+
+    Outputs that PyTorch returns (`Program.foreign`) come last, in the shape and type that they have there.
 
     `masks` uint8 and `logits` float32 are per gate [N, units, rows, columns], `macs` int64 [N, layers], `seconds`
     float64 [N, operations].
     """
 
-    outputs: list[np.ndarray]
+    outputs: list[Any]
     masks: dict[str, np.ndarray]
     logits: dict[str, np.ndarray]
     macs: np.ndarray | None
     seconds: np.ndarray | None
+
+
+class Executor(Protocol):
+    """What runs a program: the native runtime alone, or with PyTorch."""
+
+    @property
+    def bytes(self) -> int:
+        """Memory for the feature maps of one sample."""
+        ...
+
+    def explain(self) -> Mapping[str, tuple[int, str]]:
+        """What is not computed natively, by layer or operation: (MACs when every gate is open, why)."""
+        ...
+
+    def run(
+        self, inputs: list[np.ndarray], given: Mapping[str, np.ndarray], *, details: bool = False, times: bool = False
+    ) -> Results:
+        """Run a batch of checked inputs, float32 [N, C, H, W]; `given` masks are uint8 [N, units...]."""
+        ...
 
 
 class NativeNetwork:
@@ -92,6 +101,15 @@ class NativeNetwork:
         except RuntimeError as error:
             raise InputError(f"no engine with {threads} threads can be started here ({error}); give fewer") from None
 
+    @property
+    def bytes(self) -> int:
+        """Memory for the feature maps of one sample."""
+        return int(self.native.bytes)
+
+    def explain(self) -> Mapping[str, tuple[int, str]]:
+        """Nothing: all of it is native."""
+        return {}
+
     def _build(self, numbers: "_Numbers", operations: list[dict[str, Any]], threads: int, isa: str) -> Any:
         program = self.program
         return _native.Network(
@@ -108,7 +126,7 @@ class NativeNetwork:
     def run(
         self, inputs: list[np.ndarray], given: Mapping[str, np.ndarray], *, details: bool = False, times: bool = False
     ) -> Results:
-        """Run a batch of checked inputs, float32 [N, C, H, W]; `given` masks are uint8 [N, units...]."""
+        """See `Executor.run`."""
         program, batch = self.program, len(inputs[0])
         gates = program.gates if details else ()
         results = Results(
@@ -143,57 +161,43 @@ class _Numbers:
         self.layers = {layer: number for number, layer in enumerate(program.layers)}
 
     def operation(self, operation: Operation) -> dict[str, Any]:
-        fields: dict[str, Any] = {
-            "kind": type(operation).__name__,
-            "inputs": [self.values[name] for name in operation.inputs],
-            "output": (self.gates if isinstance(operation, Decide) else self.values)[operation.output],
+        """Names become what they name; the rest stays, but for what the runtime writes in another way."""
+        look_up: dict[str, Callable[[str], Any]] = {
+            "value": self.values.__getitem__,
+            "gate": self.gates.__getitem__,
+            "layer": self.layers.__getitem__,
+            "array": self._array,
         }
-        rest = {key: value for key, value in asdict(operation).items() if key not in ("inputs", "output")}
+        found: dict[str, Any] = {"kind": type(operation).__name__}
+        kinds = reference_fields(type(operation))
+        for part in fields(operation):
+            entry = getattr(operation, part.name)
+            if part.name in kinds:
+                look = look_up[kinds[part.name]]
+                entry = look(entry) if isinstance(entry, str) else [look(name) for name in entry]
+            found[part.name] = entry
         special = self._special.get(type(operation))
-        return fields | (special(self, operation, rest) if special else rest)
+        return found | (special(self, operation) if special else {})
 
     def _array(self, name: str) -> np.ndarray | None:
         return np.ascontiguousarray(self.program.arrays[name], dtype=np.float32) if name else None
 
-    def _conv(self, operation: Conv, rest: dict[str, Any]) -> dict[str, Any]:
-        gates = {key: self.gates[rest[key]] for key in ("positions", "in_channels", "out_channels")}
-        arrays = {"weight": self._array(operation.weight), "bias": self._array(operation.bias)}
-        return rest | gates | arrays | {"layer": self.layers[operation.layer]}
+    def _complete(self, operation: Complete) -> dict[str, Any]:
+        return {"groups": operation.parts}
 
-    def _complete(self, operation: Complete, rest: dict[str, Any]) -> dict[str, Any]:
-        arrays = {key: self._array(rest[key]) for key in ("weight", "scale", "shift", "open_scale", "open_shift")}
-        numbers = {"layer": self.layers[operation.layer], "gate": self.gates[operation.gate], "groups": operation.parts}
-        return rest | arrays | numbers
-
-    def _pick(self, operation: Pick, rest: dict[str, Any]) -> dict[str, Any]:
+    def _pick(self, operation: Pick) -> dict[str, Any]:
         return {"channels": list(operation.channels)}
 
-    def _pool(self, operation: Pool, rest: dict[str, Any]) -> dict[str, Any]:
+    def _pool(self, operation: Pool) -> dict[str, Any]:
         top, left = operation.padding
-        rest["maximum"] = rest.pop("kind") == "max"
-        return rest | {"padding": (top, left, top, left)}
+        return {"maximum": operation.kind == "max", "padding": (top, left, top, left), "kind": "Pool"}
 
-    def _affine(self, operation: Affine, rest: dict[str, Any]) -> dict[str, Any]:
-        return rest | {"scale": self._array(operation.scale), "shift": self._array(operation.shift)}
-
-    def _decide(self, operation: Decide, rest: dict[str, Any]) -> dict[str, Any]:
-        arrays = {key: self._array(rest[key]) for key in ("offset", "scale", "shift")}
-        return arrays | {"strict": operation.strict}
-
-    def _mask(self, operation: Mask, rest: dict[str, Any]) -> dict[str, Any]:
-        number = self.gates[operation.gate]
-        return {"gate": number, "gate_is_spatial": self.program.gates[number].kind == GateKind.SPATIAL}
-
-    def _slice(self, operation: Slice, rest: dict[str, Any]) -> dict[str, Any]:
-        return {"begin": operation.begin}
+    def _mask(self, operation: Mask) -> dict[str, Any]:
+        return {"gate_is_spatial": self.program.gates[self.gates[operation.gate]].kind == GateKind.SPATIAL}
 
     _special: Mapping[type, Callable[..., dict[str, Any]]] = {
         Complete: _complete,
-        Conv: _conv,
+        Mask: _mask,
         Pick: _pick,
         Pool: _pool,
-        Affine: _affine,
-        Decide: _decide,
-        Mask: _mask,
-        Slice: _slice,
     }

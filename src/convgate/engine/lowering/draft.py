@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convgate.engine.program import Gate, Operation, Program, Value
+from convgate.engine.program import Gate, Operation, Program, Value, references
 
 __all__ = ["Context", "Draft", "Expanded", "GateSymbol", "Rest", "Symbol", "Unsupported"]
 
@@ -132,20 +132,30 @@ class Draft:
         for f in fields(self):
             setattr(self, f.name, getattr(other, f.name))
 
-    def program(self, inputs: tuple[str, ...], outputs: list[Symbol], layers: tuple[str, ...]) -> Program:
-        """The finished program, with the values and arrays that its operations use."""
-        used = {name for operation in self.operations for name in (*operation.inputs, operation.output)}
-        used |= {*inputs, *(symbol.value for symbol in outputs)}
-        names = {getattr(operation, key, "") for operation in self.operations for key in _ARRAYS}
+    def program(
+        self, inputs: tuple[str, ...], outputs: list[Symbol | str], returns: Any, layers: tuple[str, ...]
+    ) -> Program:
+        """The finished program, with the values and arrays that its operations use; outputs by name are PyTorch's."""
+        own = [output for output in outputs if isinstance(output, Symbol)]
+        foreign = [output for output in outputs if isinstance(output, str)]
+        used = {name for operation in self.operations for name in references(operation, "value")}
+        used |= {*inputs, *(symbol.value for symbol in own)}
+        names = {name for operation in self.operations for name in references(operation, "array")}
+        numbers = {
+            place: (own.index(o) if isinstance(o, Symbol) else len(own) + foreign.index(o))
+            for place, o in enumerate(outputs)
+        }
         return Program(
             values=tuple(value for name, value in self.values.items() if name in used),
             gates=tuple(self.gates.values()),
             operations=tuple(self.operations),
             inputs=inputs,
-            outputs=tuple(symbol.value for symbol in outputs),
+            outputs=tuple(symbol.value for symbol in own),
             arrays={name: array for name, array in self.arrays.items() if name in names},
             layers=layers,
-            vectors=tuple(dict.fromkeys(symbol.value for symbol in outputs if len(symbol.shape) == 1)),
+            vectors=tuple(dict.fromkeys(symbol.value for symbol in own if len(symbol.shape) == 1)),
+            foreign=tuple(foreign),
+            returns=_numbered(returns, numbers),
         )
 
     def update(self, number: int, **changes: Any) -> None:
@@ -177,4 +187,9 @@ class Context(Protocol):
     def name(self) -> str: ...
 
 
-_ARRAYS = ("weight", "bias", "scale", "shift", "open_scale", "open_shift", "offset")
+def _numbered(returns: Any, numbers: Mapping[int, int]) -> Any:
+    if isinstance(returns, tuple):
+        return tuple(_numbered(part, numbers) for part in returns)
+    if isinstance(returns, dict):
+        return {key: _numbered(part, numbers) for key, part in returns.items()}
+    return None if returns is None else numbers[returns]

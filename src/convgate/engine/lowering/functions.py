@@ -97,7 +97,8 @@ def _concat(c: Context, tensors: Any, dim: int = 0, axis: int | None = None) -> 
 
 
 def _mean(c: Context, x: Symbol, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Symbol:
-    if not isinstance(x, Symbol) or len(x.shape) != 3 or {d % 4 for d in dim} != {2, 3}:
+    axes = dim if isinstance(dim, tuple | list) else () if dim is None else (dim,)
+    if not isinstance(x, Symbol) or len(x.shape) != 3 or {axis % 4 for axis in axes} != {2, 3}:
         raise Unsupported("a mean over something else than all positions")
     return layers.pool_to_grid(c.draft, c.name, x, 1, vector=not keepdim)
 

@@ -1,21 +1,22 @@
 """From a network to a program: translate its evaluation graph node by node, then fuse."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, fx, nn
 
-from convgate.cost import node_macs
-from convgate.engine.lowering.draft import Draft
+from convgate.cost import LayerCost, node_macs
+from convgate.engine.lowering.draft import Draft, Symbol
 from convgate.engine.lowering.fuse import IMAGES, fuse
 from convgate.engine.lowering.kinds import NATIVE_KINDS, native_kind
-from convgate.engine.lowering.translate import translate
-from convgate.engine.program import Program
+from convgate.engine.lowering.translate import Source, translate
+from convgate.engine.outside import Outside
+from convgate.engine.program import External, Program, references
 from convgate.errors import InputError, LoweringError
 from convgate.gated import GatedNetwork
 from convgate.gated.costs import layer_names
-from convgate.gating import base_path
+from convgate.gating import base_path, complete
 from convgate.reading import trace
 from convgate.reading.modes import evaluating
 
@@ -24,10 +25,10 @@ __all__ = ["Lowered", "lower"]
 
 @dataclass(frozen=True, eq=False)
 class Lowered:
-    """A program, and the PyTorch functions behind its `External` operations, by target."""
+    """A program, and the steps behind its `External` operations."""
 
     program: Program
-    externals: Mapping[str, Callable[..., Tensor]] = field(default_factory=dict)
+    outside: Outside = field(default_factory=Outside)
 
 
 def lower(network: nn.Module, example: Tensor | None = None, *, fallback: str | None = None) -> Lowered:
@@ -52,23 +53,17 @@ def lower(network: nn.Module, example: Tensor | None = None, *, fallback: str | 
     if example is None:
         raise InputError("compiling a network that is not gated takes an example: float images [N, C, H, W]")
     traced = trace(network, example)
-    names = layer_names(traced, node_macs(traced))
-    return _lower(
-        traced.module.eval(),
-        traced.evaluation,
-        traced.example,
-        names,
-        tuple(names.values()),
-        {},
-        {},
-        fallback is not None,
-    )
+    counted = node_macs(traced)
+    names = layer_names(traced, counted)
+    source = Source(traced.module.eval(), traced.evaluation, traced.example[1:], names)
+    macs = {name: counted[node] for node, name in names.items()}
+    return _lower(source, tuple(names.values()), macs, {}, fallback is not None)
 
 
 def _lower_gated(network: GatedNetwork, external: bool) -> Lowered:
     plan = network.plan
     costs = {layer.name: layer for layer in plan.ledger.layers}
-    layers = (*costs, *(f"gates.{gate}" for gate in plan.ledger.gates))
+    heads = {f"gates.{gate}": macs for gate, macs in plan.ledger.gates.items()}
     specs = {gate.name: gate for gate in plan.gates}
     unknown = sorted({type(gate.kind).__name__ for gate in plan.gates if native_kind(gate.kind) is None})
     if unknown:
@@ -80,52 +75,52 @@ def _lower_gated(network: GatedNetwork, external: bool) -> Lowered:
     graph = network.graphs[False]
     # A base path counts on its convolution's line.
     bases = {node.name: str(node.args[1].target) for node in graph.nodes if node.target is base_path}
+    names = {**plan.layer_names, **bases}
+    source = Source(network.graph_root, graph, plan.example[1:], names, specs, tuple(_parts(graph)))
     with evaluating(network):
-        return _lower(
-            network.graph_root, graph, plan.example, {**plan.layer_names, **bases}, layers, costs, specs, external
-        )
+        return _lower(source, (*costs, *heads), {**costs, **heads}, costs, external)
+
+
+def _parts(graph: fx.Graph) -> Iterator[frozenset[str]]:
+    """The nodes of each convolution that is computed in part: they have a native form together or not at all."""
+    for node in graph.nodes:
+        if node.target is complete:
+            full, base = (_before_norm(summand) for summand in node.args[:2])
+            yield frozenset({node.name, full.name, base.name})
+
+
+def _before_norm(node: fx.Node) -> fx.Node:
+    """The convolution, or base path, whose norm this is; or the node itself."""
+    above = node.all_input_nodes[0]
+    normalises = above.target is base_path or above.op == "call_module"
+    return above if node.op == "call_module" and len(node.all_input_nodes) == 1 and normalises else node
 
 
 def _lower(
-    root: nn.Module,
-    graph: fx.Graph,
-    example: tuple[int, ...],
-    names: Mapping[str, str],
+    source: Source,
     layers: tuple[str, ...],
-    costs: Mapping,
-    specs: Mapping,
+    macs: Mapping[str, int | LayerCost],
+    costs: Mapping[str, LayerCost],
     external: bool,
 ) -> Lowered:
-    draft = Draft()
-    image = draft.new(IMAGES, example[1:])
-    shapes = _Shapes(root, graph).of(example)
     with torch.no_grad():
-        done = translate(
-            root, graph, image, draft, layer_names=names, shapes=shapes, gate_specs=specs, external=external
-        )
+        done = translate(source, IMAGES, external=external)
     if done.missing:
         listed = "\n".join(f"  {node}: {reason}" for node, reason in done.missing.items())
         remedy = "" if external else '; compile(..., fallback="torch") lets PyTorch compute such nodes'
         raise LoweringError(f"the engine has no native form for {len(done.missing)} node(s){remedy}:\n{listed}")
-    fuse(draft, frozenset(symbol.value for symbol in done.outputs), costs)
-    return Lowered(draft.program((image.value,), done.outputs, layers), done.externals)
+    draft, outside = done.draft, done.outside
+    _drop_unread(draft, done.outputs)
+    seen = {name for op in draft.operations if isinstance(op, External) for name in references(op, "value")}
+    fuse(draft, frozenset(o.value for o in done.outputs if isinstance(o, Symbol)) | seen, costs)
+    native = {layer for operation in draft.operations for layer in references(operation, "layer")}
+    outside.costs = {layer: macs[layer] for layer in layers if layer not in native} if outside.reasons else {}
+    return Lowered(draft.program((done.images.value,), done.outputs, done.returns, layers), outside)
 
 
-class _Shapes(fx.Interpreter):
-    """Runs a graph on zeros to see each node's output shape."""
-
-    def __init__(self, root: nn.Module, graph: fx.Graph) -> None:
-        super().__init__(root, graph=graph)
-        self.found: dict[str, tuple[int, ...]] = {}
-
-    def of(self, example: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-        parameter = next(self.module.parameters(), torch.empty(0))
-        with torch.no_grad():
-            self.run(torch.zeros(1, *example[1:], device=parameter.device, dtype=parameter.dtype))
-        return self.found
-
-    def run_node(self, n: fx.Node) -> object:
-        output = super().run_node(n)
-        if isinstance(output, Tensor):
-            self.found[n.name] = tuple(output.shape)
-        return output
+def _drop_unread(draft: Draft, outputs: list[Symbol | str]) -> None:
+    """Results of PyTorch's that were to come into the program, which nothing there reads."""
+    read = {name for op in draft.operations for name in op.inputs} | {o.value for o in outputs if isinstance(o, Symbol)}
+    for number, operation in enumerate(draft.operations):
+        if isinstance(operation, External) and operation.output not in read:
+            draft.update(number, output="")
