@@ -96,9 +96,11 @@ class _Call:
         self.calls = Calls(outside, self, {name: masks.get(gate) for name, gate in outside.given.items()})
 
     def array(self, value: str) -> np.ndarray:
+        """See `Supply`."""
         return self.known[value]
 
     def mask(self, gate: str) -> np.ndarray:
+        """See `Supply`."""
         return self.masks[gate]
 
     def native(self, stretch: "_Stretch") -> None:

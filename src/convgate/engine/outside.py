@@ -74,9 +74,13 @@ class Supply(Protocol):
 
     batch: int
 
-    def array(self, value: str) -> np.ndarray: ...
+    def array(self, value: str) -> np.ndarray:
+        """A value of the program, float32 [N, C, H, W]."""
+        ...
 
-    def mask(self, gate: str) -> np.ndarray: ...
+    def mask(self, gate: str) -> np.ndarray:
+        """The mask of a gate that was decided, uint8 [N, units...]."""
+        ...
 
 
 @dataclass(eq=False)
