@@ -169,7 +169,7 @@ def test_a_branch_that_training_lacks_is_refused():
 
 
 def test_data_dependent_control_flow_names_the_node():
-    with pytest.raises(TraceError, match=r"DataDependent cannot be traced after node '\w+'"):
+    with pytest.raises(TraceError, match=r"DataDependent cannot be read after node '\w+'"):
         plan(DataDependent(), DualGating(), X)
 
 

@@ -7,11 +7,12 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from torch import fx
+from torch import Tensor, fx
 
 from convgate.gated.gate_set import GATES, PATHS, TRUNK
 from convgate.gated.plan import GateSpec, PartialSpec, Plan
 from convgate.gating import Activations, average_pool, base_path
+from convgate.reading.contexts import has_contexts, preserving_contexts
 
 __all__ = ["compile_forward", "insert_gates", "mask_of"]
 
@@ -150,5 +151,14 @@ def compile_forward(graph: fx.Graph, name: str) -> Callable[..., Any]:
     linecache.cache[file] = (len(code.src), None, code.src.splitlines(keepends=True), file)
     scope = dict(code.globals)
     exec(compile(code.src, file, "exec"), scope)
-    weakref.finalize(scope["forward"], linecache.cache.pop, file, None)
-    return scope["forward"]
+    forward = scope["forward"]
+    weakref.finalize(forward, linecache.cache.pop, file, None)
+    if not has_contexts(graph):
+        return forward
+
+    def contained(network: Any, images: Tensor, *given: Any) -> Any:
+        """Regions of the model (`torch.no_grad()`, autocast) end with this call even if it fails in one."""
+        with preserving_contexts(images.device.type):
+            return forward(network, images, *given)
+
+    return contained

@@ -1,66 +1,65 @@
-"""Read a CNN: its `torch.fx` graphs, and for each node the output shape.
+"""Read a CNN: its graphs in evaluation and in training, and what each node returns.
 
-A symbolic trace freezes Python control flow, `self.training` included (auxiliary heads, functional dropout). The model
-is therefore traced in both modes; where the two graphs agree they are still kept apart, because gating edits them
+Capturing freezes Python control flow, `self.training` included (auxiliary heads, functional dropout). The model is
+therefore captured in both modes; where the two graphs agree they are still kept apart, because gating edits them
 differently.
 """
 
-import copy
 import hashlib
-import inspect
-import operator
-import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from convgate.errors import InputError, TraceError
+from convgate.errors import InputError
+from convgate.reading.capture import capture
+from convgate.reading.correspondence import correspond
 from convgate.reading.modes import get_modes, set_modes
+from convgate.reading.prepare import check_images, prepare
+from convgate.reading.values import FakeModule
 
-__all__ = ["Trace", "trace"]
-
-COUNTED_MODULES = (nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear, nn.MultiheadAttention, nn.RNNBase)
-
-
-class _Tracer(fx.Tracer):
-    """Leaves: what torch.nn defines, every convolution or linear layer, and modules with neither inside.
-
-    The last rule keeps norm-activation layers, drop path and the like whole, so that what they do with
-    `self.training` is decided when they run, not when they are traced.
-    """
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if isinstance(m, COUNTED_MODULES) or super().is_leaf_module(m, module_qualified_name):
-            return True
-        if isinstance(m, nn.Sequential | nn.ModuleList | nn.ModuleDict):
-            return False
-        own_parameters = any(True for _ in m.parameters(recurse=False))
-        matrix_inside = any(isinstance(child, COUNTED_MODULES) for child in m.modules())
-        holds_matrix = own_parameters and any(p.dim() > 1 for p in m.parameters(recurse=False))
-        return not matrix_inside and not holds_matrix
+__all__ = ["Trace", "check_images", "trace"]
 
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """A model read as a graph.
+    """A model read as a graph, for one size of its images.
 
-    `module` is a copy of the model; `evaluation` and `training` are its graphs in the two modes; `example` is the
-    example's shape [N, C, H, W]. `shapes` holds, by node names of `evaluation`, the output's shape with the batch first
-    (absent where the output is not a tensor).
+    Attributes:
+        module: a copy of the model, whose layers the graphs call.
+        evaluation, training: its graphs in the two modes. Height and width of the images are part of them, their number
+            is not.
+        example: the example's shape [N, C, H, W].
+        values: node name of `evaluation` -> what the node returns, with fake tensors (shape, dtype and device, no data)
+            for tensors. Their first dimension is the number of images, N or 2 if N is 1.
+        shapes: node name of `evaluation` -> the shape of that (absent where it is not a tensor).
+
     """
 
     module: nn.Module
     evaluation: fx.Graph
     training: fx.Graph
     example: tuple[int, ...]
-    shapes: Mapping[str, tuple[int, ...]]
+    values: Mapping[str, Any] = field(repr=False)
+    shapes: Mapping[str, tuple[int, ...]] = field(repr=False)
+    _fakes: FakeModule = field(repr=False)
+    _like: Tensor = field(repr=False)
+
+    @cached_property
+    def nodes(self) -> Mapping[str, fx.Node]:
+        """The evaluation graph's nodes by name."""
+        return {node.name: node for node in self.evaluation.nodes}
 
     def layer(self, node: fx.Node) -> nn.Module | None:
         """The module that a `call_module` node calls, else None."""
-        return self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
+        return self._layers.get(str(node.target)) if node.op == "call_module" else None
+
+    @cached_property
+    def _layers(self) -> Mapping[str, nn.Module]:
+        return dict(self.module.named_modules(remove_duplicate=False))
 
     def convolution(self, node: fx.Node) -> nn.Conv2d | None:
         """The 2-d convolution that a node calls, else None."""
@@ -69,182 +68,112 @@ class Trace:
 
     def node(self, name: str) -> fx.Node:
         """The evaluation graph's node of that name."""
-        for node in self.evaluation.nodes:
-            if node.name == name:
-                return node
-        raise KeyError(name)
+        return self.nodes[name]
+
+    def at(self, height: int, width: int) -> "Trace":
+        """The same model, read for images of another size; its layers are shared with this trace.
+
+        Nodes of the new trace have the names of the nodes of this one that do the same; names of nodes that do
+        something that this trace does not are new. Raises `TraceError` if the model does not take the size.
+
+        >>> small = trace(model, torch.zeros(1, 3, 32, 32))     # doctest: +SKIP
+        >>> small.at(48, 64).shapes["layer1_0_conv1"]           # doctest: +SKIP
+        (2, 16, 48, 64)
+        """
+        if height < 1 or width < 1:
+            raise InputError(f"images of {height} x {width} pixels; give a height and a width of at least 1")
+        other = _read(self.module, self._fakes, (*self.example[:2], height, width), self._like)
+        pairs = correspond(self.module, self.evaluation, other.evaluation, sizes_differ=True)
+        renamed = _rename(other.evaluation, {node: name for name, node in pairs.items()})
+        for graph, own in ((other.training, self.training),):
+            pairs = correspond(self.module, own, graph, sizes_differ=True)
+            _rename(graph, {node: name for name, node in pairs.items()})
+        return Trace(
+            module=other.module,
+            evaluation=other.evaluation,
+            training=other.training,
+            example=other.example,
+            values={renamed.get(name, name): value for name, value in other.values.items()},
+            shapes={renamed.get(name, name): shape for name, shape in other.shapes.items()},
+            _fakes=other._fakes,
+            _like=other._like,
+        )
 
     def fingerprint(self) -> str:
-        """A digest of both graphs: equal for models that compute alike, whatever their weights."""
+        """A digest of both graphs: equal for models that compute the same, whatever their weights."""
         lines = [_line(node) for graph in (self.evaluation, self.training) for node in graph.nodes]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def counterparts(self) -> dict[str, fx.Node]:
         """Evaluation-mode node name -> the node that does the same in the training graph.
 
-        Nodes correspond when they are the only call of one module, or else do the same (operation, target, constants
-        but for flags) to corresponding inputs. What only one mode computes has no counterpart.
+        See `convgate.reading.correspondence`. What only one mode computes has no counterpart.
         """
-        found: dict[str, fx.Node] = {}
-
-        def counterpart(node: fx.Node) -> fx.Node | None:
-            return found.get(node.name)
-
-        only_calls = _only_calls(self.training)
-        called_once = only_calls.keys() & _only_calls(self.evaluation).keys()
-        candidates: dict[tuple, list[fx.Node]] = {}
-        for node in self.training.nodes:
-            candidates.setdefault(self._signature(node, lambda n: n), []).append(node)
-        for node in self.evaluation.nodes:
-            if node.op == "call_module" and str(node.target) in called_once:
-                found[node.name] = only_calls[str(node.target)]
-            elif same := candidates.get(self._signature(node, counterpart)):
-                found[node.name] = same.pop(0)
-        return found
-
-    def _signature(self, node: fx.Node, lookup: Callable[[fx.Node], fx.Node | None]) -> tuple:
-        # Flags (dropout's `training`) are what the two modes differ in, so they do not count.
-        values = fx.node.map_aggregate((node.args, node.kwargs), lambda v: None if isinstance(v, bool) else v)
-        target = str(node.target)
-        if node.op == "get_attr" and target.startswith("_tensor_constant"):
-            # A tensor made in forward is another attribute in each trace.
-            constant = getattr(self.module, target)
-            target = f"constant {constant.dtype} {constant.tolist()}"
-        return node.op, target, repr(fx.map_arg(values, lookup))
+        return correspond(self.module, self.evaluation, self.training)
 
 
-def _only_calls(graph: fx.Graph) -> dict[str, fx.Node]:
-    calls: dict[str, list[fx.Node]] = {}
+def trace(model: nn.Module, example: Tensor) -> Trace:
+    """Read `model` for images of the shape of `example` (float [N, C, H, W]). The model is copied and stays unchanged.
+
+    Nothing is computed, so that neither time nor memory depends on the size of the images. Raises `InputError` for a
+    bad example and `TraceError`, naming the place in the model's code and the remedy, when the model cannot be read.
+    """
+    check_images(example, "example")
+    module = prepare(model)
+    parameter = next(module.parameters(), None)
+    like = torch.empty(0, dtype=(parameter if parameter is not None else example).dtype)
+    like = like.to((parameter if parameter is not None else example).device)
+    return _read(module, FakeModule(module), tuple(example.shape), like)
+
+
+def _read(module: nn.Module, fakes: FakeModule, shape: tuple[int, ...], like: Tensor) -> Trace:
+    modes = get_modes(module)
+    graphs = {}
+    try:
+        for training in (True, False):
+            _switch(module, training)
+            graphs[training], values = capture(module, fakes, shape, like)
+    finally:
+        set_modes(module, modes)
+    known = {node.name: values[node] for node in graphs[False].nodes if node in values}
+    return Trace(
+        module=module,
+        evaluation=graphs[False],
+        training=graphs[True],
+        example=shape,
+        values=known,
+        shapes={name: tuple(value.shape) for name, value in known.items() if isinstance(value, Tensor)},
+        _fakes=fakes,
+        _like=like,
+    )
+
+
+def _switch(module: nn.Module, training: bool) -> None:
+    try:
+        module.train(training)
+    except NotImplementedError:
+        # A module that torch.export made has one mode, and refuses to be switched.
+        for child in module.modules():
+            child.training = training
+
+
+def _rename(graph: fx.Graph, names: Mapping[fx.Node, str]) -> dict[str, str]:
+    """Give nodes other names, and what would share one with them a new one; old name -> new name."""
+    changed = {}
+    taken = set(names.values())
     for node in graph.nodes:
-        if node.op == "call_module":
-            calls.setdefault(str(node.target), []).append(node)
-    return {target: nodes[0] for target, nodes in calls.items() if len(nodes) == 1}
+        new = names.get(node, node.name)
+        if node not in names:
+            serial = 0
+            while new in taken:
+                serial += 1
+                new = f"{node.name}_at_size_{serial}"
+            taken.add(new)
+        changed[node.name] = node.name = new
+    return changed
 
 
 def _line(node: fx.Node) -> str:
     # Functions by name: their repr holds an address.
     target = node.target if isinstance(node.target, str) else getattr(node.target, "__qualname__", repr(node.target))
     return f"{node.name} {node.op} {target} {node.args} {dict(node.kwargs)}"
-
-
-def trace(model: nn.Module, example: Tensor) -> Trace:
-    """Trace `model` and run it once on `example` (float [N, C, H, W], evaluation mode, no gradient).
-
-    The model itself is copied and stays as it was. Raises `InputError` for a bad example and `TraceError`, naming the
-    node or the place in the model's code, when the model cannot be traced or run.
-    """
-    check_images(example, "example")
-    module = copy.deepcopy(model)
-    graphs = {}
-    for training in (False, True):
-        module.train(training)
-        graphs[training] = _symbolic_trace(module)
-    module.eval()
-    recorder = _Recorder(module, graphs[False])
-    recorder.record(example)
-    set_modes(module, get_modes(model))
-    return Trace(
-        module=module,
-        evaluation=graphs[False],
-        training=graphs[True],
-        example=tuple(example.shape),
-        shapes=recorder.shapes,
-    )
-
-
-def check_images(images: Any, what: str) -> None:
-    """Raise `InputError` unless `images` is a non-empty floating-point tensor [N, C, H, W]."""
-    if not isinstance(images, Tensor):
-        raise InputError(f"{what} is a {type(images).__name__}; give a float tensor of shape [N, C, H, W]")
-    if images.dim() != 4 or 0 in images.shape:
-        raise InputError(f"{what} has shape {list(images.shape)}; give a non-empty tensor of shape [N, C, H, W]")
-    if not images.is_floating_point():
-        raise InputError(f"{what} has dtype {images.dtype}; scale the images and give them as floats")
-
-
-def _symbolic_trace(module: nn.Module) -> fx.Graph:
-    tracer = _Tracer()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Was not able to add assertion")
-            graph = tracer.trace(module, concrete_args=_defaults(module))
-    except Exception as error:
-        nodes: list[fx.Node] = list(tracer.graph.nodes) if hasattr(tracer, "graph") else []
-        place = f"after node '{nodes[-1].name}' ({nodes[-1].op} {nodes[-1].target})" if nodes else "at all"
-        raise TraceError(
-            f"{type(module).__name__} cannot be traced {place}: {type(error).__name__}: {_first_line(error)}. Control "
-            "flow that "
-            "depends on tensor values cannot be read by torch.fx; move it into a sub-module without convolutions, or "
-            "gate the part of the model that can be traced"
-        ) from error
-    graph.eliminate_dead_code(is_impure_node=lambda node: _has_effects(module, node))
-    inputs = [node for node in graph.nodes if node.op == "placeholder"]
-    for extra in inputs[1:]:
-        if extra.users:
-            raise TraceError(
-                f"{type(module).__name__}.forward takes {len(inputs)} inputs, '{extra.target}' among them; "
-                "wrap it in a module whose forward takes the images alone"
-            )
-        graph.erase_node(extra)
-    graph.lint()
-    return graph
-
-
-def _has_effects(module: nn.Module, node: fx.Node) -> bool:
-    """Does more than its result come of this node? Of calls that write in place it does, though nobody reads it."""
-    if node.op in ("placeholder", "output"):
-        return True
-    if node.op == "call_module":
-        return bool(getattr(module.get_submodule(str(node.target)), "inplace", False))
-    name = str(getattr(node.target, "__name__", node.target))
-    in_place = name.endswith("_") and not name.endswith("__")
-    return in_place or node.target in _AUGMENTED or bool(node.kwargs.get("inplace", False))
-
-
-_AUGMENTED = {getattr(operator, name) for name in dir(operator) if name.startswith("__i") and name.endswith("__")} - {
-    operator.__index__,
-    operator.__inv__,
-    operator.__invert__,
-}
-"""x += y and the like."""
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0]
-
-
-def _defaults(module: nn.Module) -> dict[str, Any]:
-    """The optional arguments of the model's forward, which are left at their defaults."""
-    _images, *others = inspect.signature(module.forward).parameters.values()
-    return {p.name: p.default for p in others if p.default is not p.empty}
-
-
-class _Recorder(fx.Interpreter):
-    """Runs a graph, noting each node's output shape."""
-
-    def __init__(self, module: nn.Module, graph: fx.Graph) -> None:
-        super().__init__(module, graph=graph)
-        self.shapes: dict[str, tuple[int, ...]] = {}
-
-    def record(self, example: Tensor) -> None:
-        parameter = next(self.module.parameters(), None)
-        example = example.detach()
-        if parameter is not None:
-            example = example.to(parameter.device, parameter.dtype)
-        with torch.no_grad():
-            self.run(example)
-
-    def run_node(self, n: fx.Node) -> Any:
-        try:
-            output = super().run_node(n)
-        except TraceError:
-            raise
-        except Exception as error:
-            shapes = ", ".join(str(list(self.shapes[i.name])) for i in n.all_input_nodes if i.name in self.shapes)
-            raise TraceError(
-                f"node '{n.name}' ({n.op} {n.target}) fails on the example (its inputs: {shapes or 'none'}): "
-                f"{type(error).__name__}: {_first_line(error)}. Give an example of the shape that the model expects"
-            ) from error
-        if isinstance(output, Tensor):
-            self.shapes[n.name] = tuple(output.shape)
-        return output

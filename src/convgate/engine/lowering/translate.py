@@ -18,6 +18,7 @@ from convgate.engine.program import Decide, External, Gate, Pool, Slice
 from convgate.gated.gate_set import GATES, TRUNK
 from convgate.gated.insert import mask_of
 from convgate.gating import Gate as GateModule
+from convgate.reading.contexts import CONTEXTS, enter_autocast
 
 __all__ = ["Source", "Translation", "translate"]
 
@@ -456,6 +457,10 @@ class _Walker:
             return self._module(self.root.get_submodule(str(node.target)), str(node.target), args, kwargs)
         if node.target is mask_of:
             return args[0]
+        if node.target in CONTEXTS:
+            if node.target is enter_autocast and node.args[2]:
+                raise Unsupported("the engine computes a region of torch.autocast in float32, not as the model does")
+            return None
         if not _has_symbols((args, kwargs)):
             return _evaluate(node, args, kwargs)
         handlers: Mapping[Any, Any] = METHODS if node.op == "call_method" else FUNCTIONS

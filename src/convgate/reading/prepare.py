@@ -1,0 +1,80 @@
+"""Prepare a model for reading: refuse by name what a graph would lose, and copy the rest."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convgate.errors import InputError, TraceError
+from convgate.reading.values import computes_weights
+
+__all__ = ["check_images", "copy_model", "prepare"]
+
+
+def prepare(model: nn.Module) -> nn.Module:
+    """A copy of `model` whose forward can be captured; the model itself stays unchanged.
+
+    Raises `InputError` for a wrapper that must be taken off first, and `TraceError` for hooks and replaced methods,
+    which a graph does not hold.
+    """
+    check_model(model)
+    return copy_model(model)
+
+
+def check_model(model: nn.Module) -> None:
+    """Raise unless what `model` computes is what its classes' forward methods say."""
+    if not isinstance(model, nn.Module):
+        raise InputError(f"the model is a {type(model).__name__}; give a torch.nn.Module")
+    if isinstance(getattr(model, "_orig_mod", None), nn.Module):
+        raise InputError("the model is compiled; gate the one it was compiled from, then compile the gated network")
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        raise InputError(
+            f"the model is wrapped in {type(model).__name__}; give its .module, and wrap the gated network"
+        )
+    for name, child in model.named_modules():
+        what = f"{type(child).__name__} '{name}'" if name else f"the model ({type(child).__name__})"
+        if isinstance(child, torch.jit.ScriptModule):
+            raise TraceError(
+                f"{what} is a torch.jit module, whose Python code is gone; give the model it was made from"
+            )
+        if "forward" in vars(child):
+            raise TraceError(
+                f"{what} has a forward of its own that replaces its class's, which reading would lose; write a "
+                "subclass whose forward does the same"
+            )
+        if any(nn.parameter.is_lazy(p) for p in (*child._parameters.values(), *child._buffers.values())):
+            raise TraceError(f"{what} is not initialised; run the model once on a batch of images, then give it")
+        _check_hooks(child, what)
+
+
+def _check_hooks(module: nn.Module, what: str) -> None:
+    hooks = (*module._forward_hooks.values(), *module._backward_hooks.values(), *module._backward_pre_hooks.values())
+    before = [hook for hook in module._forward_pre_hooks.values() if not computes_weights(hook)]
+    called_whole = not any(True for _ in module.children())  # Its hooks run with it.
+    if (hooks or before) and not called_whole:
+        raise TraceError(
+            f"{what} has {len(hooks) + len(before)} hook(s), which reading would lose; remove them before, and "
+            "register them on layers of the gated network, or do in forward what they do"
+        )
+
+
+def copy_model(model: nn.Module) -> nn.Module:
+    """A deep copy, also where a layer's weight was computed from others (`prune`, `weight_norm`, `spectral_norm`)."""
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        for value in vars(module).values():
+            # `copy.deepcopy` refuses tensors with a history; a copy of their values will be computed anew anyway.
+            if isinstance(value, Tensor) and value.grad_fn is not None:
+                memo[id(value)] = value.detach().clone()
+    return copy.deepcopy(model, memo)
+
+
+def check_images(images: Any, what: str) -> None:
+    """Raise `InputError` unless `images` is a non-empty floating-point tensor [N, C, H, W]."""
+    if not isinstance(images, Tensor):
+        raise InputError(f"{what} is a {type(images).__name__}; give a float tensor of shape [N, C, H, W]")
+    if images.dim() != 4 or 0 in images.shape:
+        raise InputError(f"{what} has shape {list(images.shape)}; give a non-empty tensor of shape [N, C, H, W]")
+    if not images.is_floating_point():
+        raise InputError(f"{what} has dtype {images.dtype}; scale the images and give them as floats")

@@ -1,0 +1,147 @@
+"""What a model computes, without computing it: every operation's output as a fake tensor.
+
+A fake tensor has a shape, a dtype and a device and no data, so that a model is run on an image of any size in
+milliseconds per layer and no memory (`torch._subclasses.FakeTensorMode`, which `torch.export` uses, too). Questions of
+the model's Python code - how large is this map, how many parts has this tuple - are answered from these values.
+
+Answers must hold for every batch size. Each graph has therefore two `Values`: one at the example's batch size and one,
+filled in only when a question is asked, at one image more. What is equal in both does not depend on the batch.
+"""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeCopyMode,
+    FakeTensor,
+    FakeTensorMode,
+    UnsupportedOperatorException,
+)
+
+from convgate.reading.randomness import preserving_random_state
+
+__all__ = ["FakeModule", "Values"]
+
+_NEEDS_DATA = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
+
+
+class FakeModule:
+    """A copy of a module without data: parameters and buffers are fake tensors.
+
+    Hooks are left out, but for those that compute a layer's weights (`torch.nn.utils.prune`, `weight_norm`,
+    `spectral_norm`): a hook of the user's must not be called with fake tensors.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.real = module
+        self.mode = FakeTensorMode(allow_non_fake_inputs=True)
+        with FakeCopyMode(self.mode):
+            self.fake = copy.deepcopy(module)
+        for child in self.fake.modules():
+            child._forward_hooks.clear()
+            child._backward_hooks.clear()
+            child._backward_pre_hooks.clear()
+            for key, hook in list(child._forward_pre_hooks.items()):
+                if not computes_weights(hook):
+                    del child._forward_pre_hooks[key]
+
+    def tensor(self, shape: tuple[int, ...], like: Tensor) -> FakeTensor:
+        """A fake tensor of that shape, of the dtype and on the device of `like`."""
+        with self.mode:
+            return torch.empty(shape, dtype=like.dtype, device=like.device)  # type: ignore[return-value]
+
+    def attribute(self, path: str) -> Any:
+        """The value of an attribute, by its path from the root."""
+        fake: Any = self.fake
+        real: Any = self.real
+        for name in path.split("."):
+            fake, real = getattr(fake, name, None), getattr(real, name)
+        # Tensors that forward makes are stored on the module while it is captured.
+        return self.mode.from_tensor(real) if fake is None and isinstance(real, Tensor) else fake
+
+    @contextmanager
+    def in_mode_of(self, module: nn.Module) -> Iterator[None]:
+        """Give the fake copy's sub-modules the modes (training or evaluation) of `module`'s for the block."""
+        for child, original in zip(self.fake.modules(), module.modules(), strict=True):
+            child.training = original.training
+        yield
+
+
+def computes_weights(hook: Any) -> bool:
+    """Whether a hook is one of `torch.nn.utils`, which computes a layer's weight before each call."""
+    return type(hook).__module__.startswith("torch.nn.utils.")
+
+
+class Values:
+    """The value of every node of a graph at one batch size, computed node by node in the graph's order."""
+
+    def __init__(self, module: FakeModule, images: FakeTensor) -> None:
+        self._module, self._images = module, images
+        self._known: dict[fx.Node, Any] = {}
+
+    def __contains__(self, node: fx.Node) -> bool:
+        return node in self._known
+
+    def __getitem__(self, node: fx.Node) -> Any:
+        return self._known[node]
+
+    def of(self, arguments: Any) -> Any:
+        """`arguments` with every node in them replaced by its value."""
+        return fx.node.map_arg(arguments, lambda node: self._known[node])
+
+    def add(self, node: fx.Node, value: Any) -> None:
+        """Note a value that `evaluate` returned."""
+        self._known[node] = value
+
+    def catch_up(self, graph: fx.Graph, last: fx.Node | None = None) -> None:
+        """Evaluate every node of `graph` that has no value yet, up to `last`."""
+        for node in graph.nodes:
+            if node not in self._known and node.op != "output":
+                self._known[node] = self.evaluate(node.op, node.target, node.args, node.kwargs)
+            if node is last:
+                break
+
+    def evaluate(self, op: str, target: Any, args: Any, kwargs: Any) -> Any:
+        """What an operation returns; nodes among its arguments stand for their values."""
+        if op == "placeholder":
+            return self._images
+        args, kwargs = self.of(args), self.of(kwargs)
+        with torch.no_grad(), self._module.mode:
+            if op == "get_attr":
+                return self._module.attribute(str(target))
+            if op == "call_method":
+                return getattr(args[0], target)(*args[1:], **kwargs)
+            if op == "call_function":
+                return target(*args, **kwargs)
+        layer = self._module.fake.get_submodule(str(target))
+        with preserving_random_state():
+            try:
+                with torch.no_grad(), self._module.mode:
+                    return layer(*args, **kwargs)
+            except _NEEDS_DATA:
+                # A layer may look at values when it runs; what it returns for zeros tells the shapes.
+                return self._from_zeros(self._module.real.get_submodule(str(target)), args, kwargs)
+
+    def _from_zeros(self, layer: nn.Module, args: Any, kwargs: Any) -> Any:
+        def zeros(value: Any) -> Any:
+            return torch.zeros(value.shape, dtype=value.dtype, device=value.device) if _is_fake(value) else value
+
+        layer = copy.deepcopy(layer)
+        with torch.no_grad():
+            output = layer(*fx.node.map_aggregate(args, zeros), **fx.node.map_aggregate(kwargs, zeros))
+        from_tensor: Any = self._module.mode.from_tensor
+        return fx.node.map_aggregate(output, lambda v: from_tensor(v) if _is_real(v) else v)
+
+
+def _is_fake(value: Any) -> bool:
+    return isinstance(value, FakeTensor)
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, Tensor) and not isinstance(value, FakeTensor)
