@@ -177,3 +177,50 @@ def test_calibration_of_a_copy_leaves_the_original(small):
     before = offsets(net)
     calibrate(copy.deepcopy(net), [x], 0.5)
     assert all(torch.equal(a, b) for a, b in zip(before, offsets(net), strict=True))
+
+
+def test_macs_is_another_name_of_budget(small):
+    net, x = small
+    assert calibrate(net, [x], macs=0.6).target == calibrate(net, [x], budget=0.6).target == 0.6
+
+
+def test_it_says_how_many_answers_stay(make_small, caplog):
+    net, x = make_small(n=32)
+    result = calibrate(net, [x], 0.5)
+    with torch.no_grad():
+        opened = net.replay(x, net.open_decisions(len(x))).argmax(1)
+        assert result.agreement == pytest.approx((net(x).argmax(1) == opened).double().mean().item())
+    assert result.agreement < 0.8
+    assert "keeps" in caplog.text
+    assert calibrate(net, [x], 0.5, agreement=False).agreement is None
+
+
+def test_all_answers_stay_where_nothing_is_closed(make_small, caplog):
+    torch.manual_seed(0)
+    x = torch.randn(16, 3, 16, 16)
+    net = gate(create("cifar_resnet8", width=4).eval(), DualGating(), x[:1])
+    assert calibrate(net, [x], 1.0).agreement == 1.0
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("where", ["conv1", "fc"])
+def test_weights_that_are_not_finite_are_named(small, where):
+    net, x = small
+    net.get_submodule(where).weight.data[0] = float("nan")
+    with pytest.raises(InputError, match="finite"):
+        calibrate(net, [x], 0.6)
+
+
+def test_a_loader_is_read_again_and_not_kept(make_small):
+    net, x = make_small(n=96)
+    reads = []
+
+    class Loader:
+        def __iter__(self):
+            reads.append(1)
+            yield from x.split(8)
+
+    result = calibrate(net, Loader(), 0.6)
+    assert len(reads) == result.passes + 1  # and once for the agreement
+    assert result.images == 96
+    assert measured(net, [x]) == pytest.approx(0.6, rel=5e-3)

@@ -136,11 +136,11 @@ def _calibrate(network: GatedNetwork, inputs: list[Tensor], macs: float) -> None
     """
     for tolerance in (0.005, 0.05):
         try:
-            calibrate(network, inputs, macs, tolerance=tolerance)
+            calibrate(network, inputs, macs, tolerance=tolerance, agreement=False)
         except BudgetError:
             continue
         return
-    calibrate(network, inputs, macs, tolerance=0.25)
+    calibrate(network, inputs, macs, tolerance=0.25, agreement=False)
 
 
 @torch.no_grad()

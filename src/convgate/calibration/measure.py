@@ -1,0 +1,122 @@
+"""One pass over the images: what the network costs as its gates are, and what it takes to say how that would change."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from convgate.errors import InputError
+from convgate.gated import GatedNetwork
+from convgate.gating import Decision, Decisions, Gate
+
+__all__ = ["Measurement", "decide_as", "measure", "open_answers", "top1"]
+
+_HELD = 64 * 2**20
+# Bytes of logits that a pass keeps, of the first images; enough for some hundred images of a ResNet-50.
+_FAR = 1e4
+
+
+@dataclass
+class Measurement:
+    """What a pass came to.
+
+    `share` is the mean share of the dense MACs over `images`. `held` has the decisions, with logits, of the first
+    batches, and `held_share` their mean share. `below` and `above` are for each gate the logits next to its threshold.
+    `answers` are the classes with the highest output, int64 [images], or None for outputs that are not logits.
+    """
+
+    share: float = 0.0
+    images: int = 0
+    held: list[Decisions] = field(default_factory=list)
+    held_share: float = 0.0
+    below: list[float] = field(default_factory=list)
+    above: list[float] = field(default_factory=list)
+    answers: Tensor | None = None
+
+
+@torch.no_grad()
+def measure(
+    network: GatedNetwork, batches: Iterable[Tensor], on_batch: Callable[[int], None] = lambda images: None
+) -> Measurement:
+    """Run the network, in evaluation mode, on the batches.
+
+    Raises `InputError` where logits or outputs are not finite.
+    """
+    gates = list(network.gate_modules())
+    device = gates[0][1].offset.device
+    result = Measurement(below=[-_FAR] * len(gates), above=[_FAR] * len(gates))
+    spent, held_spent, held_images, held_bytes = 0.0, 0.0, 0, 0
+    answers: list[Tensor | None] = []
+    for number, batch in enumerate(batches):
+        output, decisions = network.decide(batch.to(device))
+        cost = network.cost(decisions)
+        ratios = float(cost.macs.double().sum()) / cost.dense
+        spent += ratios
+        result.images += len(batch)
+        for gate, (name, decision) in enumerate(decisions.items()):
+            logits = decision.logits
+            assert logits is not None
+            low, high = _nearest(logits, decision.mask)
+            if not (low > -float("inf") and high < float("inf")):  # NaN fails both
+                raise InputError(
+                    f"gate '{name}' has logits that are not finite (NaN or infinity) on batch {number}; check the "
+                    "network's weights"
+                )
+            result.below[gate] = max(result.below[gate], low)
+            result.above[gate] = min(result.above[gate], high)
+        answers.append(top1(output, number))
+        size = sum(d.logits.nbytes for d in decisions.values() if d.logits is not None)
+        if not result.held or held_bytes + size <= _HELD:
+            result.held.append(decisions)
+            held_bytes, held_spent, held_images = held_bytes + size, held_spent + ratios, held_images + len(batch)
+        on_batch(result.images)
+    result.share, result.held_share = spent / result.images, held_spent / held_images
+    if all(answer is not None for answer in answers):
+        result.answers = torch.cat([answer for answer in answers if answer is not None])
+    return result
+
+
+@torch.no_grad()
+def open_answers(network: GatedNetwork, batches: Iterable[Tensor]) -> Tensor:
+    """The classes that the network answers with every gate open, int64 [images]."""
+    device = next(network.gate_modules())[1].offset.device
+    answers = []
+    for number, batch in enumerate(batches):
+        images = batch.to(device)
+        _, decisions = network.decide(images[:1])
+        opened = Decisions(
+            (name, Decision(d.kind, torch.ones_like(d.mask).expand(len(batch), *d.mask.shape[1:])))
+            for name, d in decisions.items()
+        )
+        answer = top1(network.replay(images, opened), number)
+        assert answer is not None  # it was one when the gates decided
+        answers.append(answer)
+    return torch.cat(answers)
+
+
+def top1(output: object, batch: int) -> Tensor | None:
+    """The class with the highest logit, int64 [N], of an output [N, classes]; None for any other output.
+
+    Raises `InputError` where the output is not finite.
+    """
+    if not isinstance(output, Tensor) or output.dim() != 2 or not output.is_floating_point():
+        return None
+    if not bool(torch.isfinite(output).all()):
+        raise InputError(
+            f"the network's output is not finite (NaN or infinity) on batch {batch}; check its weights and the images"
+        )
+    return output.argmax(1).cpu()
+
+
+def decide_as(gate: Gate, logits: Tensor) -> Tensor:
+    """What `gate` decides in evaluation for these logits, offset included."""
+    return (logits > 0 if gate.closed_at_zero else logits >= 0).to(logits.dtype)
+
+
+def _nearest(logits: Tensor, mask: Tensor) -> tuple[float, float]:
+    """(the highest logit of a closed unit, the lowest of an open one); far values where there is none."""
+    open_ = mask > 0
+    low = torch.where(open_, torch.full_like(logits, -_FAR), logits).max()
+    high = torch.where(open_, logits, torch.full_like(logits, _FAR)).min()
+    return float(low), float(high)
