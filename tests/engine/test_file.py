@@ -1,8 +1,10 @@
 """Programs as files: round trips, damage of every kind, and a process without torch."""
 
+import contextlib
 import json
 import subprocess
 import sys
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
+from torch import nn
 
 import convgate
 import convgate.engine
@@ -156,6 +159,90 @@ def test_programs_that_do_not_hold_together(saved: Path, change: str) -> None:
     edit, message = CHANGES[change]
     with pytest.raises(CheckpointError, match=message):
         load_program(rewrite(saved, edit))
+
+
+JUNK = [None, True, -1, 2.5, "x", [], [1], {}, {"operation": "Conv"}, [[]], 1 << 70]
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_anything_in_place_of_anything_is_refused_or_run(saved: Path, data: st.DataObject) -> None:
+    """Malformed JSON under a digest that fits: an error of ours, or a program that holds together."""
+
+    def change(program, arrays) -> None:
+        place = program
+        while True:
+            keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+            key = data.draw(st.sampled_from(keys))
+            if not isinstance(place[key], dict | list) or not place[key] or data.draw(st.booleans()):
+                break
+            place = place[key]
+        place[key] = data.draw(st.sampled_from(JUNK))
+
+    with contextlib.suppress(CheckpointError):
+        load_program(rewrite(saved, change))
+
+
+DATA = Path(__file__).parents[1] / "data" / "cgm"
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_files_of_older_versions_give_what_they_gave(version: int) -> None:
+    expected = np.load(DATA / "expected.npz")
+    run = convgate.engine.load(DATA / f"version{version}.cgm", threads=1).run(expected["images"])
+    np.testing.assert_allclose(run.outputs[0], expected["outputs"], rtol=1e-5, atol=1e-6)
+    assert run.macs.tolist() == expected["macs"].tolist()
+    for name, decision in run.decisions.items():
+        assert (decision.mask == expected[f"mask {name}"]).all()
+
+
+class Named(nn.Module):
+    """Outputs in all that a network may return them in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.last = nn.Conv2d(3, 8, 3), nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> dict:
+        x = self.conv(x)
+        pooled = x.mean((2, 3), keepdim=True)
+        vector = pooled.flatten(1)
+        return OrderedDict(out=self.last(vector), maps=[x, (pooled, None)], features=vector)
+
+
+def test_names_of_outputs_are_kept(tmp_path: Path) -> None:
+    images = torch.randn(2, 3, 8, 8)
+    model = Named().eval()
+    convgate.compile(model, images, threads=1).save(tmp_path / "named.cgm")
+    engine = convgate.engine.load(tmp_path / "named.cgm", threads=1)
+    with torch.no_grad():
+        out, maps, features = model(images).values()
+    actual = engine(images.numpy())
+    assert list(actual) == ["out", "maps", "features"]
+    assert actual["maps"][1][1] is None
+    for ours, theirs in (
+        (actual["out"], out),
+        (actual["maps"][0], maps[0]),
+        (actual["maps"][1][0], maps[1][0]),
+        (actual["features"], features),
+    ):
+        np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-4, atol=1e-5)
+    outputs = engine.run(images.numpy()).outputs
+    assert len(outputs) == 4
+    assert (outputs["out"] == outputs[0]).all()
+
+
+def test_a_small_file_that_asks_for_much_memory_is_refused(saved: Path) -> None:
+    def change(program, arrays) -> None:
+        for operation in program["operations"]:
+            if operation["operation"] == "Conv":
+                operation["stride"] = [4001 + arrays[operation["weight"]].shape[2]] * 2
+                operation["padding"] = [2000] * 4
+                value = next(v for v in program["values"] if v["name"] == operation["output"])
+                value.update(height=1, width=1)
+
+    with pytest.raises(CheckpointError, match="paddings of"):
+        load_program(rewrite(saved, change))
 
 
 @settings(max_examples=300, deadline=None)

@@ -32,7 +32,7 @@ def bench(
 
     The arguments are those of `prepare` and `measure`, and so are the errors; `threads` is by default one per core.
     """
-    from convgate.engine.runtime import choose_threads
+    from convgate.engine.threads import choose_threads
 
     threads = choose_threads(threads)
     say(f"preparing {model}")

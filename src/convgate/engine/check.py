@@ -40,6 +40,8 @@ _MOST_CHANNELS = 1 << 24
 _MOST_ELEMENTS = 1 << 31
 _MOST_KERNEL = 4096
 _MOST_DEPTH = 16
+_MOST_BORDERS = 1 << 28
+"""Elements of the borders around all maps, plus 16 for each element of a map: files of a few bytes ask for no more."""
 _KINDS = tuple(GateKind)
 
 
@@ -53,6 +55,7 @@ class _Check:
         self.program = program
         self.values = {value.name: value for value in program.values}
         self.gates = {gate.name: gate for gate in program.gates}
+        self.layers = frozenset(program.layers)
         self.written: set[str] = set()
         self.decided: set[str] = set()
         self.place = "the program"
@@ -89,6 +92,7 @@ class _Check:
             self.place = f"input '{name}'"
             self.require(name in self.values and name not in self.written, "does not exist, or is named twice")
             self.written.add(name)
+        self._borders(elements)
         for number, operation in enumerate(program.operations):
             self.place = f"operation {number} ({type(operation).__name__} -> '{operation.output}')"
             self._operation(operation)
@@ -104,6 +108,26 @@ class _Check:
         undecided = [name for name in self.gates if name not in self.decided]
         self.place = "the program"
         self.require(not undecided, f"gates that nothing decides: {', '.join(undecided)}")
+
+    def _borders(self, elements: int) -> None:
+        """Convolutions read their inputs inside borders as wide as their padding; these are memory, too."""
+        self.place = "the program"
+        widths: dict[str, list[int]] = {}
+        for operation in self.program.operations:
+            if isinstance(operation, Conv | Complete | Pool) and operation.inputs:
+                around = widths.setdefault(operation.inputs[0], [0, 0, 0, 0])
+                for side, padding in enumerate((*operation.padding, *operation.padding)[:4]):
+                    self.require(isinstance(padding, int) and 0 <= padding <= MOST_POSITIONS, "a padding out of range")
+                    around[side] = max(around[side], padding)
+        borders = 0
+        for name, (top, left, bottom, right) in widths.items():
+            value = self.values.get(name)
+            if value is not None:
+                padded = (value.height + top + bottom) * (value.width + left + right)
+                borders += value.channels * (padded - value.height * value.width)
+        self.require(
+            borders <= _MOST_BORDERS + 16 * elements, f"paddings of {borders:,} elements, which no use of padding needs"
+        )
 
     def _returned(self, part: Any, count: int, depth: int = 0) -> None:
         self.require(depth <= _MOST_DEPTH, "is nested too deeply")
@@ -122,7 +146,7 @@ class _Check:
         rule = _RULES.get(type(operation))
         self.require(rule is not None, "an unknown kind of operation")
         for name in references(operation, "layer"):
-            self.require(name in self.program.layers, f"layer '{name}' is not in the ledger")
+            self.require(name in self.layers, f"layer '{name}' is not in the ledger")
         if isinstance(operation, External):
             self._external(operation)
             return

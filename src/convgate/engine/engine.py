@@ -14,7 +14,8 @@ from convgate.engine.explain import Explanation, explain
 from convgate.engine.file import load_program, save_program
 from convgate.engine.outputs import arrange, as_outputs
 from convgate.engine.program import GateKind, Program, label
-from convgate.engine.runtime import Executor, NativeNetwork, Results, choose_isa, choose_threads, instruction_sets
+from convgate.engine.runtime import Executor, NativeNetwork, Results, choose_isa, instruction_sets
+from convgate.engine.threads import choose_threads
 from convgate.errors import InputError
 
 __all__ = ["Engine", "GateDecision", "Run", "load"]
@@ -56,7 +57,8 @@ class Engine:
 
     Args:
         program: what to compute.
-        threads: how many cores to use; by default CONVGATE_THREADS, or all that this process may use.
+        threads: how many cores to use; by default CONVGATE_THREADS, or all that this process may use (its affinity,
+            the quota of its container, OMP_NUM_THREADS).
         isa: which kernels ("avx512", "avx2", "portable", "scalar"); by default CONVGATE_ISA, or the best.
         executor: what makes a program ready to run, from the program, a number of threads and an instruction set;
             another than the native runtime where PyTorch computes a part (see `convgate.compile`).

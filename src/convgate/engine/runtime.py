@@ -12,7 +12,7 @@ from convgate.engine import _native  # type: ignore[attr-defined]
 from convgate.engine.program import Complete, GateKind, Mask, Operation, Pick, Pool, Program, reference_fields
 from convgate.errors import InputError, ProgramError
 
-__all__ = ["Executor", "NativeNetwork", "Results", "choose_isa", "choose_threads", "instruction_sets"]
+__all__ = ["Executor", "NativeNetwork", "Results", "choose_isa", "instruction_sets"]
 
 _log = logging.getLogger(__name__)
 
@@ -31,21 +31,6 @@ def choose_isa(asked: str | None) -> str:
             f"instruction set '{name}': this machine has {', '.join(known)}; choose one, or none for the best"
         )
     return name
-
-
-def choose_threads(asked: int | None) -> int:
-    """The number of threads asked for, by the argument or by CONVGATE_THREADS, or else one per available core."""
-    value: Any = asked if asked is not None else os.environ.get("CONVGATE_THREADS")
-    if value is None:
-        affinity = getattr(os, "sched_getaffinity", None)
-        return len(affinity(0)) if affinity else os.cpu_count() or 1
-    try:
-        threads = int(value)
-    except (TypeError, ValueError):
-        threads = 0
-    if not 1 <= threads <= 1024:
-        raise InputError(f"threads={value!r}: give a number from 1 to 1024, or none for one per core")
-    return threads
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,8 @@ _PACKAGES = ("convgate", "torch", "torchvision", "timm", "numpy", "onnx", "onnxr
 
 def machine(threads: int) -> dict[str, Any]:
     """Processor, cores that this process may use, instruction sets, threads, versions (None: not installed)."""
-    from convgate.engine.runtime import choose_isa, choose_threads
+    from convgate.engine.runtime import choose_isa
+    from convgate.engine.threads import choose_threads
 
     return {
         "processor": processor(),
