@@ -53,7 +53,7 @@ def test_is_idempotent(small):
     calibrate(net, [x], 0.6)
     before = offsets(net)
     calibrate(net, [x], 0.6)
-    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(before, offsets(net), strict=True))
+    assert all(torch.allclose(a, b, atol=1e-3) for a, b in zip(before, offsets(net), strict=True))
 
 
 def test_scattered_gates_hit_the_budget_and_nothing_else_changes(make_small):
