@@ -4,7 +4,7 @@ from convgate.gated.build import gate, plan
 from convgate.gated.gate_set import GATES, OURS, PATHS, TRUNK, GateSet
 from convgate.gated.method import Method
 from convgate.gated.network import GatedNetwork
-from convgate.gated.plan import GateSpec, MaskSpec, PartialSpec, Plan, Site
+from convgate.gated.plan import GateSpec, MaskSpec, PartialSpec, Plan, Site, Ungated
 from convgate.gated.skipping import LayerGates, layer_gates
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "PartialSpec",
     "Plan",
     "Site",
+    "Ungated",
     "gate",
     "layer_gates",
     "plan",

@@ -1,58 +1,83 @@
 """The two verbs: plan what a method would gate in a model, and gate it."""
 
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from convgate.cost import Ledger, count_macs, node_macs
-from convgate.errors import InputError, PlanError
+from convgate.errors import ConvgateError, InputError, PlanError
+from convgate.gated.check import check_gate, check_sites
 from convgate.gated.costs import accountable, layer_costs, layer_names, uncounted
+from convgate.gated.inside import gate_inside
 from convgate.gated.method import Method
 from convgate.gated.network import GatedNetwork
-from convgate.gated.plan import GateSpec, Plan
+from convgate.gated.plan import GateSpec, Plan, Site
 from convgate.gated.skipping import layer_gates
 from convgate.models import identify
-from convgate.reading.structure import features
+from convgate.reading.structure import Feature, Rejected, describe, features
 from convgate.reading.trace import Trace, trace
 
 __all__ = ["gate", "plan"]
 
 
 def plan(model: nn.Module, method: Method, example: Tensor) -> Plan:
-    """What `gate` would do to `model`: every site, gated or skipped and why. The model stays as it is.
+    """What `gate` would do to `model`: every site, gated or skipped and why. The model stays unchanged.
+
+    >>> plan = convgate.plan(model, convgate.DualGating(), example)
+    >>> print(plan)
+    >>> net = plan.without("layer4").apply()
 
     Args:
         model: a CNN; `torch.fx` must be able to trace it.
         method: e.g. `convgate.DualGating()`.
-        example: float images [N, C, H, W] as the model takes them; only the shape matters.
+        example: float images [N, C, H, W] as the model takes them.
 
     Raises:
         TraceError: the model cannot be traced or does not take the example.
-        PlanError: an option of the method does not suit the model.
-        InputError: an argument of the wrong kind, or an example that is no batch of images.
+        PlanError: an option of the method does not suit the model, or the method's sites do not hold together.
+        InputError: an argument of the wrong kind, or an example that is not a batch of images.
 
     """
     _check(model, method)
-    return _plan(model, trace(model, example), method)
+    source = _Source(model, method, example, trace(model, example))
+    return source.planned()
 
 
-def gate(model: nn.Module, method: Method, example: Tensor) -> GatedNetwork:
+def gate(
+    model: nn.Module, method: Method, example: Any, *, exclude: str | Iterable[str] = (), inside: str | None = None
+) -> Any:
     """A gated copy of `model`: same weights, same state-dict keys, and all that is added under `convgate.`.
 
     Takes and raises what `plan` does, and raises `PlanError` when there is nothing to gate. The new network is in the
     model's mode (training or evaluation) and on its device.
+
+    >>> net = convgate.gate(resnet50(), convgate.DualGating(), torch.zeros(1, 3, 224, 224), exclude="layer4")
+    >>> detector = convgate.gate(fasterrcnn(), convgate.DualGating(), [image], inside="backbone.body")
+
+    Args:
+        model: a CNN.
+        method: e.g. `convgate.DualGating()`.
+        example: float images [N, C, H, W] as the model takes them; with `inside`, whatever the model takes.
+        exclude: sites to leave alone, by name or by what they lie below; see `Plan.without`.
+        inside: the name of a sub-module. It alone is gated, for what it is given when the model runs on the example,
+            which must be one batch of images; returned is a copy of the model with the gated network in its place.
+
+    Returns:
+        A `GatedNetwork`; with `inside`, a module of the model's class.
+
     """
+    names = [exclude] if isinstance(exclude, str) else list(exclude)
+    if inside is not None:
+        return gate_inside(model, inside, example, lambda part, images: gate(part, method, images, exclude=names))
     _check(model, method)
-    traced = trace(model, example)
-    planned = _plan(model, traced, method)
-    if not planned.sites:
-        raise PlanError(f"{planned.method['name']} finds nothing to gate in {planned.model}:\n{planned}")
-    network = GatedNetwork(traced, planned, method)
-    parameter = next(model.parameters(), None)
-    if parameter is not None:
-        network.convgate.to(parameter.device, parameter.dtype)
-    return network
+    source = _Source(model, method, example, trace(model, example))
+    planned = source.planned()
+    return source.build(planned.without(*names) if names else planned, source.trace)
 
 
 def _check(model: nn.Module, method: Method) -> None:
@@ -67,29 +92,126 @@ def _check(model: nn.Module, method: Method) -> None:
         raise InputError(f"the method is {given}; give an instance of a method, e.g. convgate.DualGating()")
 
 
-def _plan(model: nn.Module, traced: Trace, method: Method) -> Plan:
-    macs = node_macs(traced)
-    found = features(traced)[0]
-    sites, skipped = method.sites(traced)
-    sites, unaccountable = accountable(traced, macs, sites, found)
-    names = layer_names(traced, macs)
-    with torch.device("meta"):  # to read off costs; draws no random numbers
-        trunk = method.trunk(traced.example)
-        heads = {spec.name: (spec, method.gate(spec).head) for site in sites for spec in site.gates}
-    gates = {} if trunk is None else {"trunk": count_macs(trunk, traced.example[1:])}
-    gates |= {name: _head_macs(spec, head) for name, (spec, head) in heads.items()}
-    layers = layer_costs(traced, macs, names, layer_gates(traced, sites, found))
-    return Plan(
-        model=type(model).__name__,
-        spec=identify(model),
-        method=method.describe(),
-        example=traced.example,
-        sites=tuple(sites),
-        skipped=(*skipped, *unaccountable),
-        ledger=Ledger(layers, gates, uncounted(traced, macs)),
-        layer_names=names,
-        fingerprint=traced.fingerprint(),
-    )
+@dataclass(eq=False)
+class _Source:
+    """What a plan was made from; see `convgate.gated.plan.Source`."""
+
+    model: nn.Module
+    method: Method
+    example: Tensor
+    trace: Trace
+
+    @property
+    def name(self) -> str:
+        """The method's, for errors."""
+        return type(self.method).__name__
+
+    @cached_property
+    def macs(self) -> dict[str, int]:
+        """What each node costs, with every gate open."""
+        return node_macs(self.trace)
+
+    @cached_property
+    def features(self) -> list[Feature]:
+        """The features that channel gates may be for."""
+        return features(self.trace)[0]
+
+    @contextmanager
+    def _naming(self, what: str) -> Iterator[None]:
+        """Errors of the method's own code, with its name; those that say what to do pass as they are."""
+        try:
+            yield
+        except ConvgateError:
+            raise
+        except Exception as error:
+            raise PlanError(
+                f"{self.name}: {what} fails for this {type(self.model).__name__} with {type(error).__name__}: {error}"
+            ) from error
+
+    def planned(self) -> Plan:
+        """The plan of all the method's sites."""
+        with self._naming("sites()"):
+            sites, skipped = self.method.sites(self.trace)
+        return self.plan(sites, skipped)
+
+    def plan(self, sites: Sequence[Site], skipped: Sequence[Rejected]) -> Plan:
+        traced, method = self.trace, self.method
+        trunk = _on_meta(lambda: method.trunk(traced.example))
+        check_sites(self.name, sites, traced, has_trunk=trunk is not None)
+        heads = {}
+        for site in sites:
+            for spec in site.gates:
+                with self._naming(f"gate() of '{spec.name}', site '{site.name}',"):
+                    gate = _on_meta(lambda spec=spec: method.gate(spec))  # type: ignore[misc]
+                check_gate(self.name, site.name, spec, gate)
+                heads[spec.name] = gate.head
+        names = layer_names(traced, self.macs)
+        kept, unaccountable = accountable(traced, self.macs, sites, self.features)
+        gates = {} if trunk is None else {"trunk": count_macs(trunk, traced.example[1:])}
+        gates |= {spec.name: _head_macs(spec, heads[spec.name]) for site in kept for spec in site.gates}
+        layers = layer_costs(traced, self.macs, names, layer_gates(traced, kept, self.features))
+        rejected = [*skipped, *unaccountable]
+        return Plan(
+            model=type(self.model).__name__,
+            spec=identify(self.model),
+            method=method.describe(),
+            example=traced.example,
+            sites=tuple(kept),
+            skipped=(*rejected, *unlisted(traced, names, kept, rejected)),
+            ledger=Ledger(layers, gates, uncounted(traced, self.macs)),
+            layer_names=names,
+            fingerprint=traced.fingerprint(),
+            source=self,
+        )
+
+    def apply(self, plan: Plan) -> GatedNetwork:
+        # Traced again: a network takes over the copy that was traced, with the weights of this moment.
+        traced = trace(self.model, self.example)
+        if traced.fingerprint() != plan.fingerprint:
+            raise PlanError(f"{plan.model} has changed since it was planned; plan it again")
+        return self.build(plan, traced)
+
+    def build(self, plan: Plan, traced: Trace) -> GatedNetwork:
+        """The network of a plan, which takes over `traced`."""
+        if not plan.sites:
+            raise PlanError(f"{self.name} finds nothing to gate in {plan.model}:\n{plan}")
+        network = GatedNetwork(traced, plan.detached(), self.method)
+        parameter = next(self.model.parameters(), None)
+        if parameter is not None:
+            network.convgate.to(parameter.device, parameter.dtype)
+        return network
+
+
+def _on_meta(build: Callable[[], Any]) -> Any:
+    """What `build` makes, without weights where it can; to read off costs. Leaves the caller's random state alone."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except NotImplementedError:  # some weights are initialised by functions that need values
+        with torch.random.fork_rng(devices=[]):
+            return build()
+
+
+def unlisted(
+    traced: Trace, names: Mapping[str, str], sites: Sequence[Site], skipped: Sequence[Rejected]
+) -> list[Rejected]:
+    """The layers on the ledger that are neither in a site nor among what the method skipped, and why they are not."""
+    listed = {names[conv] for site in sites for conv in site.convs} | {rejected.name for rejected in skipped}
+    found = []
+    for node, name in names.items():
+        if name in listed:
+            continue
+        if traced.convolution(traced.node(node)) is not None:
+            reason = "is a part of nothing that this method gates"
+        else:
+            what = _article(describe(traced, traced.node(node)))
+            reason = f"is {what}, and gates skip the work of Conv2d layers alone"
+        found.append(Rejected(name, reason))
+    return found
+
+
+def _article(what: str) -> str:
+    return f"{'an' if what[:1].lower() in 'aeiou' else 'a'} {what}"
 
 
 def _head_macs(spec: GateSpec, head: nn.Module) -> int:

@@ -1,18 +1,25 @@
 """A plan: which sites of a model a method gates, and why others are left alone. Plain, immutable data."""
 
-import io
+import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
+
+from torch import nn
 
 from convgate.cost import Ledger
+from convgate.errors import PlanError
+from convgate.gated.table import as_rich, as_text
 from convgate.gating.kinds import Activations, ChannelGroups, GateKind, Shape
 from convgate.models import ModelSpec
 from convgate.reading.structure import Rejected
 from convgate.reading.trace import Trace
 
-__all__ = ["GateSpec", "MaskSpec", "PartialSpec", "Plan", "Site"]
+__all__ = ["LEFT_OUT", "GateSpec", "MaskSpec", "PartialSpec", "Plan", "Site", "Ungated"]
+
+LEFT_OUT = "left out by the caller"
+"""Why a site is not gated that `Plan.select` or `exclude=` left out."""
 
 
 @dataclass(frozen=True)
@@ -107,11 +114,18 @@ class PartialSpec:
 
 
 @dataclass(frozen=True)
+class Ungated(Rejected):
+    """A part of a site that has no gate of a kind, and why."""
+
+    kind: type[GateKind]
+
+
+@dataclass(frozen=True)
 class Site:
     """A place in the model that is gated as one: a residual branch, an intermediate feature or one convolution.
 
     `convs` are the nodes of its convolutions and `output` the shape that it computes; `skipped` says what of it has no
-    gate of its own, and why. `partials` are the convolutions that are computed in part.
+    gate of which kind, and why. `partials` are the convolutions that are computed in part.
     """
 
     name: str
@@ -119,13 +133,28 @@ class Site:
     output: tuple[int, ...]
     gates: tuple[GateSpec, ...]
     masks: tuple[MaskSpec, ...]
-    skipped: tuple[Rejected, ...] = ()
+    skipped: tuple[Ungated, ...] = ()
     partials: tuple[PartialSpec, ...] = ()
+
+
+class Source(Protocol):
+    """What a plan was made from: it counts an edited plan again, and applies it."""
+
+    def plan(self, sites: Sequence[Site], skipped: Sequence[Rejected]) -> "Plan":
+        """The plan of these sites. Raises `PlanError` for a method's mistakes."""
+
+    def apply(self, plan: "Plan") -> nn.Module:
+        """The gated network."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """What `convgate.gate` will do to a model. `print(plan)` shows it as a table.
+
+    It can be edited (`select`, `without`) and applied (`apply`); each edit gives a new plan, counted again.
+
+    >>> plan = convgate.plan(model, convgate.DualGating(), example).without("layer4")
+    >>> net = plan.apply()
 
     `model` is its class, `spec` what `convgate.models.create` would rebuild it from (None for a model of one's own);
     `example` is the shape of the images [N, C, H, W]; `method` describes the method as plain data; `fingerprint`
@@ -141,6 +170,7 @@ class Plan:
     ledger: Ledger
     layer_names: Mapping[str, str] = field(repr=False)
     fingerprint: str = field(repr=False)
+    source: Source | None = field(default=None, repr=False, compare=False)
 
     @property
     def gates(self) -> tuple[GateSpec, ...]:
@@ -151,6 +181,68 @@ class Plan:
     def partials(self) -> tuple[PartialSpec, ...]:
         """All convolutions that are computed in part, in the order of the sites."""
         return tuple(partial for site in self.sites for partial in site.partials)
+
+    # -- editing and applying --------------------------------------------------------------------------------------
+
+    def select(self, keep: Callable[[Site], bool]) -> "Plan":
+        """The plan with the sites for which `keep(site)` is true; the others are listed as left out.
+
+        >>> plan.select(lambda site: site.output[2] > 7)  # leave the smallest maps alone
+        """
+        left = [site for site in self.sites if not keep(site)]
+        rejected = [Rejected(site.name, LEFT_OUT) for site in left]
+        names = [name for site in left for node in site.convs if (name := self.layer_names[node]) != site.name]
+        known = {skipped.name for skipped in self.skipped}
+        rejected += [Rejected(name, LEFT_OUT) for name in names if name not in known]
+        gated = {site.name for site in left} | set(names)
+        others = [skipped for skipped in self.skipped if skipped.name not in gated]
+        return self._source().plan([site for site in self.sites if site not in left], [*others, *rejected])
+
+    def without(self, *names: str) -> "Plan":
+        """The plan without the sites of these names, or below them: `without("layer4")` leaves layer4.0 and .1 out.
+
+        Raises `PlanError` for a name that the plan does not have, and for one that is only a part of a site.
+        """
+        known = [site.name for site in self.sites] + [skipped.name for skipped in self.skipped]
+        for name in names:
+            if not any(_is_below(place, name) for place in known):
+                raise PlanError(f"no site is called '{name}', or lies below it; {self._suggestion(name)}")
+        return self.select(lambda site: not any(_is_below(site.name, name) for name in names))
+
+    def apply(self) -> nn.Module:
+        """The model with these gates: for a plan that was not edited, what `convgate.gate` returns.
+
+        Raises `PlanError` when no site is left, or when the model computes something else than when it was planned.
+        """
+        return self._source().apply(self)
+
+    def check(self) -> None:
+        """Raise `PlanError`, naming the method and the site, unless gates, masks and model fit; done by `plan`, too."""
+        self._source().plan(self.sites, self.skipped)
+
+    def detached(self) -> "Plan":
+        """The plan as data alone, without the model it was made for: it can be read, not edited or applied."""
+        return replace(self, source=None)
+
+    def _source(self) -> Source:
+        if self.source is None:
+            raise PlanError(
+                "this plan is that of a network that is gated already, and cannot be edited or applied; make one with "
+                "convgate.plan(model, method, example)"
+            )
+        return self.source
+
+    def _suggestion(self, name: str) -> str:
+        inside = [
+            site.name for site in self.sites if any(_is_below(self.layer_names[conv], name) for conv in site.convs)
+        ]
+        if inside:
+            return f"it is gated as a part of {', '.join(map(repr, inside))}, which can be left out as a whole"
+        close = difflib.get_close_matches(name, [site.name for site in self.sites], 3)
+        listed = ", ".join(site.name for site in self.sites) or "none"
+        return f"did you mean {' or '.join(map(repr, close))}?" if close else f"the sites are: {listed}"
+
+    # -- showing ---------------------------------------------------------------------------------------------------
 
     def summary(self) -> str:
         """One line: sites, gates, dense MACs and the share of them that is gated."""
@@ -170,39 +262,28 @@ class Plan:
             "example": list(self.example),
             "dense_macs": self.ledger.dense,
             "gate_macs": self.ledger.gate_macs,
-            "sites": [asdict(site) for site in self.sites],
+            "sites": [_site_data(site) for site in self.sites],
             "skipped": {rejected.name: rejected.reason for rejected in self.skipped},
             "layers": {layer.name: layer.macs for layer in self.ledger.layers},
             "uncounted": list(self.ledger.uncounted),
         }
 
     def __str__(self) -> str:
-        from rich.console import Console
-
-        text = io.StringIO()
-        Console(file=text, width=140, color_system=None).print(self.__rich__())
-        return text.getvalue()
+        return as_text(self)
 
     def __rich__(self) -> Any:
-        from rich import box
-        from rich.console import Group
-        from rich.table import Table
+        return as_rich(self)
 
-        table = Table("site", "convs", "output", "MACs", "share", "gates", title=self.summary(), box=box.SIMPLE_HEAD)
-        macs = {layer.name: layer.macs for layer in self.ledger.layers}
-        for site in self.sites:
-            spent = sum(macs[self.layer_names[node]] for node in site.convs)
-            gates = ", ".join(gate.describe() for gate in site.gates)
-            share = f"{spent / max(self.ledger.dense, 1):.1%}"
-            output = "x".join(map(str, site.output[1:]))
-            table.add_row(site.name, str(len(site.convs)), output, f"{spent:,}", share, gates)
-            for rejected in site.skipped:
-                table.add_row(f"  {rejected.name}", "", "", "", "", f"no channel gate: {rejected.reason}")
-        skipped = Table("skipped", "why", box=box.SIMPLE_HEAD)
-        for rejected in self.skipped:
-            skipped.add_row(rejected.name, rejected.reason)
-        notes = f"not counted: {', '.join(self.ledger.uncounted) or 'nothing'}"
-        return Group(table, skipped, notes) if self.skipped else Group(table, notes)
+
+def _is_below(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(f"{prefix}.")
+
+
+def _site_data(site: Site) -> dict[str, Any]:
+    data = asdict(replace(site, gates=(), skipped=()))
+    gates = [{**asdict(gate), "kind": gate.kind.word, "group": gate.group} for gate in site.gates]
+    skipped = [{"name": left.name, "reason": left.reason, "kind": left.kind.word} for left in site.skipped]
+    return {**data, "gates": gates, "skipped": skipped}
 
 
 def _mask_shape(kind: GateKind, of: tuple[int, ...]) -> Shape:

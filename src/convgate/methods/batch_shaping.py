@@ -38,7 +38,7 @@ from torch import Tensor
 from convgate.cost import Ledger
 from convgate.errors import InputError
 from convgate.gated.method import Method
-from convgate.gated.plan import GateSpec, MaskSpec, Site
+from convgate.gated.plan import GateSpec, MaskSpec, Site, Ungated
 from convgate.gating import ChannelGroups, ChannelHead, Decisions, Gate, batch_shaping, logistic_straight_through
 from convgate.gating.heads import Init
 from convgate.gating.shaping import NORMALISATIONS
@@ -129,7 +129,7 @@ class BatchShaping(Method):
         gated = {conv for feature in inside for conv in feature.convs}
         others = [c for c, end in zip(branch.convs, branch.ends, strict=True) if c not in gated and end != branch.last]
         targets = [str(trace.node(conv).target) for conv in others]
-        skipped = tuple(Rejected(target, reasons[target]) for target in targets)
+        skipped = tuple(Ungated(target, reasons[target], ChannelGroups) for target in targets)
         return Site(branch.name, branch.convs, trace.shapes[branch.join], gates, masks, skipped)
 
     def gate(self, spec: GateSpec) -> Gate:

@@ -42,7 +42,7 @@ from convgate.cost import Ledger
 from convgate.errors import InputError, PlanError
 from convgate.gated.method import Method
 from convgate.gated.network import GatedNetwork
-from convgate.gated.plan import GateSpec, MaskSpec, Site
+from convgate.gated.plan import GateSpec, MaskSpec, Site, Ungated
 from convgate.gating import (
     ChannelGroups,
     ChannelHead,
@@ -161,10 +161,10 @@ class DualGating(Method):
     ) -> Site:
         gates: list[GateSpec] = []
         masks: list[MaskSpec] = []
-        skipped: list[Rejected] = []
+        skipped: list[Ungated] = []
         spatial = self._spatial_gate(trace, branch) if self.spatial else None
         if spatial and not any(_is_tiled(trace, end, branch, spatial) for end in branch.ends):
-            skipped.append(Rejected(branch.name, "has no convolution at a resolution that tiles could gate"))
+            skipped.append(Ungated(branch.name, "has no convolution at a resolution that tiles could gate", Tiles))
             spatial = None
         if spatial:
             gates.append(spatial)
@@ -176,7 +176,7 @@ class DualGating(Method):
                 masks.append(MaskSpec(gate.name, feature.end))
             elif not feature and end != branch.last:
                 target = str(trace.node(conv).target)
-                skipped.append(Rejected(target, reasons[target]))
+                skipped.append(Ungated(target, reasons[target], ChannelGroups))
             if spatial and end != branch.last and _is_tiled(trace, end, branch, spatial):
                 masks.append(MaskSpec(spatial.name, end, training=self.masks == "equal"))
         if spatial:
