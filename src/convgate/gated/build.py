@@ -28,9 +28,7 @@ __all__ = ["gate", "plan"]
 def plan(model: nn.Module, method: Method, example: Tensor) -> Plan:
     """What `gate` would do to `model`: every site, gated or skipped and why. The model stays unchanged.
 
-    >>> plan = convgate.plan(model, convgate.DualGating(), example)
-    >>> print(plan)
-    >>> net = plan.without("layer4").apply()
+    It can be printed, edited and applied; see `Plan`.
 
     Args:
         model: a CNN; `torch.fx` must be able to trace it.
@@ -56,8 +54,14 @@ def gate(
     Takes and raises what `plan` does, and raises `PlanError` when there is nothing to gate. The new network is in the
     model's mode (training or evaluation) and on its device.
 
-    >>> net = convgate.gate(resnet50(), convgate.DualGating(), torch.zeros(1, 3, 224, 224), exclude="layer4")
-    >>> detector = convgate.gate(fasterrcnn(), convgate.DualGating(), [image], inside="backbone.body")
+    >>> import convgate, torch
+    >>> from convgate.models import create
+    >>> model, example = create("cifar_resnet8"), torch.zeros(1, 3, 16, 16)
+    >>> net = convgate.gate(model, convgate.DualGating(), example, exclude="layer3")
+    >>> [site.name for site in net.plan.sites]
+    ['layer1.0', 'layer2.0']
+
+    A detector's backbone: `convgate.gate(detector, method, [image], inside="backbone.body")`.
 
     Args:
         model: a CNN.

@@ -153,8 +153,12 @@ class Plan:
 
     It can be edited (`select`, `without`) and applied (`apply`); each edit gives a new plan, counted again.
 
-    >>> plan = convgate.plan(model, convgate.DualGating(), example).without("layer4")
-    >>> net = plan.apply()
+    >>> import convgate, torch
+    >>> from convgate.models import create
+    >>> plan = convgate.plan(create("cifar_resnet8"), convgate.DualGating(), torch.zeros(1, 3, 16, 16))
+    >>> net = plan.without("layer3").apply()
+    >>> [site.name for site in net.plan.sites]
+    ['layer1.0', 'layer2.0']
 
     `model` is its class, `spec` what `convgate.models.create` would rebuild it from (None for a model of one's own);
     `example` is the shape of the images [N, C, H, W]; `method` describes the method as plain data; `fingerprint`
@@ -187,7 +191,7 @@ class Plan:
     def select(self, keep: Callable[[Site], bool]) -> "Plan":
         """The plan with the sites for which `keep(site)` is true; the others are listed as left out.
 
-        >>> plan.select(lambda site: site.output[2] > 7)  # leave the smallest maps alone
+        E.g. `plan.select(lambda site: site.output[2] > 7)` leaves sites with small maps alone.
         """
         left = [site for site in self.sites if not keep(site)]
         rejected = [Rejected(site.name, LEFT_OUT) for site in left]
