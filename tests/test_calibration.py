@@ -144,7 +144,7 @@ def test_an_error_inside_leaves_the_gates_as_they_were(small, monkeypatch):
 
     def decide(images):
         calls.append(1)
-        if len(calls) > 2:
+        if len(calls) > 1:
             raise KeyboardInterrupt
         return type(net).decide(net, images)
 
@@ -186,13 +186,13 @@ def test_macs_is_another_name_of_budget(small):
 
 def test_it_says_how_many_answers_stay(make_small, caplog):
     net, x = make_small(n=32)
-    result = calibrate(net, [x], 0.5)
+    result = calibrate(net, [x], 0.3)
     with torch.no_grad():
         opened = net.replay(x, net.open_decisions(len(x))).argmax(1)
         assert result.agreement == pytest.approx((net(x).argmax(1) == opened).double().mean().item())
     assert result.agreement < 0.8
     assert "keeps" in caplog.text
-    assert calibrate(net, [x], 0.5, agreement=False).agreement is None
+    assert calibrate(net, [x], 0.3, agreement=False).agreement is None
 
 
 def test_all_answers_stay_where_nothing_is_closed(make_small, caplog):

@@ -126,11 +126,15 @@ class Search:
                 )
             # One unit too much (of a gate for a whole map, say): without it there is room for more of the others.
             order = torch.cat([order[:few], order[few + 1 :], order[few : few + 1]])
-        # On few images one tile decides over all that is computed behind it, and the cost jumps to and fro.
-        jitter, width = torch.Generator().manual_seed(0), MARGIN
+        # Still a jump (a unit that decides alike for all images): move units against each other, a little, then more.
+        generator, width = torch.Generator().manual_seed(0), MARGIN
         while not self._met():
-            self._probe(high + width * (2 * float(torch.rand((), generator=jitter)) - 1))
-            width = min(width * 1.5, 0.1)
+            moved = [
+                offset + high + width * (2 * torch.rand(offset.shape, generator=generator) - 1).to(offset)
+                for offset in self.before
+            ]
+            self._run(moved, high)
+            width = min(width * 1.5, 1.0)
 
     def _bracket(self) -> tuple[float, float]:
         """Two shifts, one below the budget and one above."""
