@@ -1,10 +1,12 @@
 import copy
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
 from convgate import DualGating, calibrate, gate
+from convgate.calibration import search
 from convgate.errors import BudgetError, InputError
 from convgate.models import create
 
@@ -137,18 +139,17 @@ def test_too_few_passes_leave_the_gates_as_they_were(small):
     assert all(torch.equal(a, b) for a, b in zip(before, offsets(net), strict=True))
 
 
+def _interrupted(measure, passes, *arguments):
+    passes.append(1)
+    if len(passes) > 1:
+        raise KeyboardInterrupt
+    return measure(*arguments)
+
+
 def test_an_error_inside_leaves_the_gates_as_they_were(small, monkeypatch):
     net, x = small
     before = offsets(net)
-    calls = []
-
-    def decide(images):
-        calls.append(1)
-        if len(calls) > 1:
-            raise KeyboardInterrupt
-        return type(net).decide(net, images)
-
-    monkeypatch.setattr(net, "decide", decide)
+    monkeypatch.setattr(search, "measure", partial(_interrupted, search.measure, []))
     with pytest.raises(KeyboardInterrupt):
         calibrate(net, [x], 0.3)
     assert all(torch.equal(a, b) for a, b in zip(before, offsets(net), strict=True))
@@ -184,8 +185,10 @@ def test_macs_is_another_name_of_budget(small):
     assert calibrate(net, [x], macs=0.6).target == calibrate(net, [x], budget=0.6).target == 0.6
 
 
-def test_it_says_how_many_answers_stay(make_small, caplog):
-    net, x = make_small(n=32)
+def test_it_says_how_many_answers_stay(randomise, scatter, caplog):
+    torch.manual_seed(0)
+    x = torch.randn(32, 3, 16, 16)
+    net = scatter(gate(randomise(create("cifar_resnet8", width=16), x), DualGating(), x[:1]))
     result = calibrate(net, [x], 0.3)
     with torch.no_grad():
         opened = net.replay(x, net.open_decisions(len(x))).argmax(1)
