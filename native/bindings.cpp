@@ -27,7 +27,9 @@ const std::map<std::string, convgate::Kind> kinds = {
     {"Multiply", convgate::Kind::multiply}, {"Concat", convgate::Kind::concat},
     {"Slice", convgate::Kind::slice},       {"Decide", convgate::Kind::decide},
     {"Mask", convgate::Kind::mask},         {"Complete", convgate::Kind::complete},
-    {"Pick", convgate::Kind::pick},
+    {"Pick", convgate::Kind::pick},         {"PRelu", convgate::Kind::prelu},
+    {"Arithmetic", convgate::Kind::arithmetic}, {"Constant", convgate::Kind::constant},
+    {"Interpolate", convgate::Kind::interpolate},
 };
 
 const std::map<std::string, convgate::GateKind> gate_kinds = {
@@ -40,7 +42,23 @@ const std::map<std::string, convgate::Activation> activations = {
     {"none", convgate::Activation::none},       {"relu", convgate::Activation::relu},
     {"relu6", convgate::Activation::relu6},     {"hardswish", convgate::Activation::hardswish},
     {"silu", convgate::Activation::silu},       {"sigmoid", convgate::Activation::sigmoid},
-    {"hardsigmoid", convgate::Activation::hardsigmoid},
+    {"hardsigmoid", convgate::Activation::hardsigmoid}, {"leaky_relu", convgate::Activation::leaky_relu},
+    {"elu", convgate::Activation::elu},         {"gelu", convgate::Activation::gelu},
+    {"gelu_tanh", convgate::Activation::gelu_tanh}, {"mish", convgate::Activation::mish},
+    {"tanh", convgate::Activation::tanh},       {"softplus", convgate::Activation::softplus},
+    {"clamp", convgate::Activation::clamp},
+};
+
+const std::map<std::string, convgate::Arithmetic> arithmetics = {
+    {"divide", convgate::Arithmetic::divide},
+    {"maximum", convgate::Arithmetic::maximum},
+    {"minimum", convgate::Arithmetic::minimum},
+};
+
+const std::map<std::string, convgate::Interpolation> interpolations = {
+    {"nearest", convgate::Interpolation::nearest},
+    {"nearest-exact", convgate::Interpolation::nearest_exact},
+    {"bilinear", convgate::Interpolation::bilinear},
 };
 
 template <typename Map>
@@ -82,8 +100,16 @@ convgate::Operation parse(const Fields& f) {
     op.kind = named(kinds, f.get("kind", std::string()));
     op.inputs = f.get("inputs", std::vector<int>());
     op.output = f.get("output", -1);
-    op.activation = named(activations, f.get("activation", std::string("none")));
+    op.activation.kind = named(activations, f.get("activation", std::string("none")));
+    const std::vector<float> parameters = f.get("parameters", std::vector<float>());
+    if (parameters.size() > 3) throw std::invalid_argument("an activation of more than three parameters");
+    float* const to[] = {&op.activation.a, &op.activation.b, &op.activation.c};
+    for (std::size_t i = 0; i < parameters.size(); i++) *to[i] = parameters[i];
     op.weight = f.array(op.kind == convgate::Kind::affine ? "scale" : op.kind == convgate::Kind::decide ? "offset" : "weight");
+    op.arithmetic = named(arithmetics, f.get("arithmetic", std::string("divide")));
+    op.interpolation = named(interpolations, f.get("mode", std::string("nearest")));
+    op.align_corners = f.get("align_corners", false);
+    std::tie(op.scale_y, op.scale_x) = f.get("scales", std::make_pair(0.0, 0.0));
     op.bias = f.array(op.kind == convgate::Kind::affine ? "shift" : "bias");
     op.stride = f.pair("stride");
     op.dilation = f.pair("dilation");

@@ -9,14 +9,28 @@ namespace {
 float activated(float x, Activation activation) {
     switch (activation) {
         case Activation::none: return x;
-        case Activation::relu: return x > 0 ? x : 0;
-        case Activation::relu6: return x > 0 ? (x < 6 ? x : 6) : 0;
+        case Activation::relu: return x < 0 ? 0 : x;
+        case Activation::relu6: return x < 0 ? 0 : (x > 6 ? 6 : x);
         case Activation::hardswish: return x * activated(x + 3, Activation::relu6) / 6;
         case Activation::silu: return x / (1 + std::exp(-x));
         case Activation::sigmoid: return 1 / (1 + std::exp(-x));
         case Activation::hardsigmoid: return activated(x + 3, Activation::relu6) / 6;
+        default: return x;
     }
-    return x;
+}
+
+float function(float x, const Function& f) {
+    switch (f.kind) {
+        case Activation::leaky_relu: return x > 0 ? x : f.a * x;
+        case Activation::elu: return x > 0 ? f.b * x : f.a * f.b * std::expm1(f.c * x);
+        case Activation::gelu: return static_cast<float>(0.5 * x * std::erfc(x * -0.70710678118654752));
+        case Activation::gelu_tanh: return x / (1 + std::exp(-1.5957691f * (x + 0.044715f * x * x * x)));
+        case Activation::mish: return x * std::tanh(x > 20 ? x : std::log1p(std::exp(x)));
+        case Activation::tanh: return std::tanh(x);
+        case Activation::softplus: return x * f.a > f.b ? x : std::log1p(std::exp(x * f.a)) / f.a;
+        case Activation::clamp: return x < f.a ? f.a : (x > f.b ? f.b : x);
+        default: return activated(x, f.kind);
+    }
 }
 
 void product(const Product& a, int p) {
@@ -149,11 +163,14 @@ void windows(const Windows& a) {
         const float* from = a.from + w * a.from_step;
         for (int c = 0; c < a.channels; c++) {
             float result = a.maximum ? from[c] : 0;
+            bool unordered = false;  // a maximum forgets what is not a number
             for (int y = 0; y < a.count_y; y++)
                 for (int x = 0; x < a.count_x; x++) {
                     const float value = from[y * a.step_y + x * a.step_x + c];
                     result = a.maximum ? (value > result ? value : result) : result + value;
+                    unordered |= value != value;
                 }
+            if (a.maximum && unordered) result = NAN;
             a.to[w * a.to_step + c] = a.maximum ? result : result * a.factor;
         }
     }
@@ -168,6 +185,27 @@ void pack_columns(const float* from, std::ptrdiff_t from_stride, const std::int3
 void activate(float* to, const float* a, int n, Activation f) {
     for (int i = 0; i < n; i++) to[i] = activated(a[i], f);
 }
+void apply(float* to, const float* a, int n, const Function& f) {
+    for (int i = 0; i < n; i++) to[i] = function(a[i], f);
+}
+float combined(float x, float y, Arithmetic f) {
+    if (f == Arithmetic::divide) return x / y;
+    if (x != x || y != y) return NAN;
+    return f == Arithmetic::maximum ? (x > y ? x : y) : (x < y ? x : y);
+}
+void arithmetic(float* to, const float* a, int a_step, const float* b, int b_step, int n, Arithmetic f) {
+    for (int i = 0; i < n; i++) to[i] = combined(a[i * a_step], b[i * b_step], f);
+}
+void blend(float* to, const float* const* from, const float* weights, int n) {
+    for (int i = 0; i < n; i++) {
+        float sum = 0;
+        for (int k = 0; k < 4; k++) sum += weights[k] * from[k][i];
+        to[i] = sum;
+    }
+}
+void prelu(float* to, const float* a, const float* slope, int n) {
+    for (int i = 0; i < n; i++) to[i] = a[i] > 0 ? a[i] : slope[i] * a[i];
+}
 void add(float* to, const float* a, const float* b, int n, Activation f) {
     for (int i = 0; i < n; i++) to[i] = activated(a[i] + b[i], f);
 }
@@ -180,7 +218,7 @@ void affine(float* to, const float* a, const float* scale, const float* shift, i
 }  // namespace
 
 const Kernels scalar_kernels = {
-    "scalar", 1, 1, {1}, {{product}}, {columns}, patches, element_weights, {element}, squares, transpose, dot, depthwise, windows, complete, pack_columns, activate, add, multiply, affine,
+    "scalar", 1, 1, {1}, {{product}}, {columns}, patches, element_weights, {element}, squares, transpose, dot, depthwise, windows, complete, pack_columns, activate, apply, arithmetic, blend, prelu, add, multiply, affine,
 };
 
 }  // namespace convgate

@@ -12,11 +12,15 @@ typedef std::int32_t Integers __attribute__((vector_size(lanes * sizeof(float)))
 inline Vector load(const float* p) { return *reinterpret_cast<const Loose*>(p); }
 inline void store(float* p, Vector v) { *reinterpret_cast<Loose*>(p) = v; }
 inline Vector all(float x) { return x - Vector{}; }  // not x + 0, which is not x for -0, and so would be computed
-inline Vector largest(Vector a, Vector b) { return a > b ? a : b; }
-inline Vector smallest(Vector a, Vector b) { return a < b ? a : b; }
+// The first argument where one is not a number: NaN stays NaN.
+inline Vector largest(Vector a, Vector b) { return b > a ? b : a; }
+inline Vector smallest(Vector a, Vector b) { return b < a ? b : a; }
 
-// exp(x) for |x| <= 87: 2^n * p(r), r = x - n ln 2, p a polynomial for |r| <= ln(2) / 2 (Cephes' coefficients).
-inline Vector exponential(Vector x) {
+// exp(x) = 2^n * (q + 1) for |x| <= 87, r = x - n ln 2, q a polynomial for |r| <= ln(2) / 2 (Cephes' coefficients).
+struct Power {
+    Vector q, scale;
+};
+inline Power power(Vector x) {
     x = smallest(largest(x, all(-87.0f)), all(87.0f));
     const Vector scaled = x * 1.44269504f;
     const Integers n = __builtin_convertvector(scaled + (scaled > Vector{} ? all(0.5f) : all(-0.5f)), Integers);
@@ -28,9 +32,12 @@ inline Vector exponential(Vector x) {
     p = p * r + 4.1665795894e-2f;
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
     const Integers bits = (n + 127) << 23;
-    return p * reinterpret_cast<Vector>(bits);
+    return {p * r * r + r, reinterpret_cast<Vector>(bits)};
+}
+inline Vector exponential(Vector x) {
+    const Power p = power(x);
+    return (p.q + 1.0f) * p.scale;
 }
 
 template <Activation activation>
@@ -43,14 +50,16 @@ inline Vector activated(Vector x) {
         case Activation::silu: return x / (exponential(-x) + 1);
         case Activation::sigmoid: return 1 / (exponential(-x) + 1);
         case Activation::hardsigmoid: return smallest(largest(x + 3, Vector{}), all(6)) * (1.0f / 6);
+        default: return x;
     }
-    return x;
 }
 
 template <Activation activation>
 struct Activate {
     Vector operator()(Vector x) const { return activated<activation>(x); }
 };
+
+#include "functions.h"
 
 // f(the activation as a type): the choice is made once per call, not once per vector.
 template <typename Function>
@@ -63,6 +72,7 @@ inline void with(Activation activation, Function f) {
         case Activation::silu: return f(Activate<Activation::silu>());
         case Activation::sigmoid: return f(Activate<Activation::sigmoid>());
         case Activation::hardsigmoid: return f(Activate<Activation::hardsigmoid>());
+        default: return f(Activate<Activation::none>());
     }
 }
 
@@ -375,12 +385,14 @@ inline void windows_of(const Windows& a) {
     for (int w = 0; w < a.windows; w++, from += a.from_step, to += a.to_step)
         sweep(a.channels, [&](int c, auto count) {
             Vector result = take(from + c, count);
+            Integers unordered = result != result;  // a maximum forgets what is not a number
             for (int y = 0; y < a.count_y; y++)
                 for (int x = y == 0; x < a.count_x; x++) {
                     const Vector value = take(from + y * a.step_y + x * a.step_x + c, count);
                     result = maximum ? largest(value, result) : result + value;
+                    if (maximum) unordered |= value != value;
                 }
-            put(to + c, maximum ? result : result * a.factor, count);
+            put(to + c, maximum ? (unordered ? all(__builtin_nanf("")) : result) : result * a.factor, count);
         });
 }
 
@@ -433,6 +445,38 @@ void complete(const Completion& a, int positions) {
 void activate(float* to, const float* a, int n, Activation f) {
     with(f, [&](auto activate) {
         sweep(n, [&](int i, auto count) { put(to + i, activate(take(a + i, count)), count); });
+    });
+}
+void apply(float* to, const float* a, int n, const Function& f) {
+    with_function(f, [&](auto function) {
+        sweep(n, [&](int i, auto count) { put(to + i, function(take(a + i, count)), count); });
+    });
+}
+template <typename Operator>
+inline void combine(float* to, const float* a, int a_step, const float* b, int b_step, int n, Operator f) {
+    sweep(n, [&](int i, auto count) {
+        const Vector x = a_step ? take(a + i, count) : all(*a), y = b_step ? take(b + i, count) : all(*b);
+        put(to + i, f(x, y), count);
+    });
+}
+void arithmetic(float* to, const float* a, int a_step, const float* b, int b_step, int n, Arithmetic f) {
+    const auto with_operator = [&](auto g) { combine(to, a, a_step, b, b_step, n, g); };
+    switch (f) {
+        case Arithmetic::divide: return with_operator([](Vector x, Vector y) { return x / y; });
+        case Arithmetic::maximum: return with_operator([](Vector x, Vector y) { return y != y ? y : largest(x, y); });
+        case Arithmetic::minimum: return with_operator([](Vector x, Vector y) { return y != y ? y : smallest(x, y); });
+    }
+}
+void blend(float* to, const float* const* from, const float* weights, int n) {
+    sweep(n, [&](int i, auto count) {
+        put(to + i, take(from[0] + i, count) * weights[0] + take(from[1] + i, count) * weights[1] +
+                        (take(from[2] + i, count) * weights[2] + take(from[3] + i, count) * weights[3]), count);
+    });
+}
+void prelu(float* to, const float* a, const float* slope, int n) {
+    sweep(n, [&](int i, auto count) {
+        const Vector x = take(a + i, count);
+        put(to + i, x > Vector{} ? x : x * take(slope + i, count), count);
     });
 }
 void add(float* to, const float* a, const float* b, int n, Activation f) {

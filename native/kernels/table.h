@@ -7,7 +7,29 @@
 
 namespace convgate {
 
-enum class Activation : int { none, relu, relu6, hardswish, silu, sigmoid, hardsigmoid };
+// Functions of single elements. Those up to `hardsigmoid` are computed by any kernel on its results; the others, which
+// have parameters or are too large to be part of every kernel, by `apply`, in a pass of their own.
+enum class Activation : int {
+    none, relu, relu6, hardswish, silu, sigmoid, hardsigmoid,
+    leaky_relu, elu, gelu, gelu_tanh, mish, tanh, softplus, clamp
+};
+
+constexpr int activation_count = static_cast<int>(Activation::clamp) + 1;
+constexpr bool in_any_kernel(Activation activation) { return activation <= Activation::hardsigmoid; }
+
+// An activation with its parameters:
+//   leaky_relu  x > 0 ? x : a x
+//   elu         x > 0 ? b x : a b (exp(c x) - 1); alpha, scale and input scale, so that it is CELU and SELU as well
+//   softplus    x a > b ? x : log(1 + exp(a x)) / a
+//   clamp       min(max(x, a), b)
+struct Function {
+    Activation kind = Activation::none;
+    float a = 0, b = 0, c = 0;
+    // What kernels compute on their results; the rest is `apply`'s.
+    Activation inside() const { return in_any_kernel(kind) ? kind : Activation::none; }
+};
+
+enum class Arithmetic : int { divide, maximum, minimum };
 
 constexpr int max_tile = 8;     // positions that a product kernel computes at once
 constexpr int max_vectors = 4;  // vectors of output channels that it computes at once
@@ -193,6 +215,13 @@ struct Kernels {
     void (*pack_columns)(const float* from, std::ptrdiff_t from_stride, const std::int32_t* rows_list, int rows,
                          const std::int32_t* columns, int n, float* to, std::ptrdiff_t to_stride);
     void (*activate)(float* to, const float* a, int n, Activation);
+    void (*apply)(float* to, const float* a, int n, const Function&);
+    // to[i] = a[i * a_step] op b[i * b_step]; steps are 0 or 1.
+    void (*arithmetic)(float* to, const float* a, int a_step, const float* b, int b_step, int n, Arithmetic);
+    // to[i] = sum over k < 4 of weights[k] * from[k][i]
+    void (*blend)(float* to, const float* const* from, const float* weights, int n);
+    // x > 0 ? x : slope[i] x
+    void (*prelu)(float* to, const float* a, const float* slope, int n);
     void (*add)(float* to, const float* a, const float* b, int n, Activation);
     void (*multiply)(float* to, const float* a, const float* b, int n);
     void (*affine)(float* to, const float* a, const float* scale, const float* shift, int n, Activation);

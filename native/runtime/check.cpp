@@ -78,13 +78,20 @@ struct Checker {
             value(v);
             require(written[v], "a value that is read before it is written");
         }
-        require(!op.inputs.empty(), "an operation without inputs");
+        require(op.inputs.empty() == (op.kind == Kind::constant), "an operation without inputs");
+        const auto finite = [](float x) { return x == x; };
+        require(finite(op.activation.a) && finite(op.activation.b) && finite(op.activation.c), "a parameter that is not a number");
         if (op.kind == Kind::decide) {
             decide(op);
             return;
         }
         const Value& out = value(op.output);
         require(!written[op.output], "a value that is written twice");
+        if (op.kind == Kind::constant) {
+            array(op.weight, static_cast<std::size_t>(out.positions()) * out.channels, "a constant of another shape");
+            written[op.output] = true;
+            return;
+        }
         const Value& in = value(op.inputs[0]);
         switch (op.kind) {
             case Kind::conv: conv(op, in, out); break;
@@ -108,15 +115,26 @@ struct Checker {
                 array(op.bias, in.channels, "a shift of the wrong size");
                 break;
             case Kind::add:
-            case Kind::multiply: {
+            case Kind::multiply:
+            case Kind::arithmetic: {
                 require(op.inputs.size() == 2, "an operation that takes two inputs");
-                same(in, out);
                 const Value& second = value(op.inputs[1]);
-                require(second.channels == in.channels, "inputs of different channels");
-                require(second.positions() == 1 || (second.height == in.height && second.width == in.width),
-                        "inputs of different sizes");
+                spread(in.channels, second.channels, out.channels);
+                spread(in.height, second.height, out.height);
+                spread(in.width, second.width, out.width);
                 break;
             }
+            case Kind::prelu:
+                single(op);
+                same(in, out);
+                array(op.weight, in.channels, "slopes of the wrong size");
+                break;
+            case Kind::interpolate:
+                require(op.inputs.size() <= 2, "an interpolation of more than two inputs");
+                require(in.channels == out.channels, "an interpolation that changes channels");
+                for (const double scale : {op.scale_y, op.scale_x})
+                    require(scale == 0 || (scale >= 1e-6 && scale <= 1e6), "a scale out of range");
+                break;
             case Kind::concat: {
                 long long channels = 0;
                 for (int v : op.inputs) {
@@ -144,11 +162,16 @@ struct Checker {
                 require(static_cast<int>(op.channels.size()) == out.channels, "a choice of another number of channels");
                 for (const int c : op.channels) require(c >= 0 && c < in.channels, "a channel that does not exist");
                 break;
+            case Kind::constant:
             case Kind::decide: break;
         }
         written[op.output] = true;
     }
 
+    void spread(int first, int second, int out) const {
+        require((first == out || first == 1) && (second == out || second == 1), "inputs of different shapes");
+        require(first == out || second == out, "an output larger than its inputs");
+    }
     void single(const Operation& op) const { require(op.inputs.size() == 1, "an operation that takes one input"); }
     void same(const Value& a, const Value& b) const {
         require(a.channels == b.channels && a.height == b.height && a.width == b.width, "an output of another shape");

@@ -194,7 +194,7 @@ private:
             args.bias = block.bias;
             args.addends = spec_.addend ? scratch.addends.data() : nullptr;
             args.width = block.width;
-            args.activation = spec_.operation->activation;
+            args.activation = spec_.activation();
             product_in_steps(*spec_.kernels, args, run.taps, taps_, ins, weights, count);
             return;
         }
@@ -220,9 +220,9 @@ private:
                 k.add(row, row, block.bias, outs, Activation::none);
             } else if (spec_.addend) {
                 k.add(row, row, block.bias, outs, Activation::none);
-                k.add(scratch.outputs[i], row, scratch.addends[i], outs, spec_.operation->activation);
+                k.add(scratch.outputs[i], row, scratch.addends[i], outs, spec_.activation());
             } else {
-                k.add(scratch.outputs[i], row, block.bias, outs, spec_.operation->activation);
+                k.add(scratch.outputs[i], row, block.bias, outs, spec_.activation());
             }
         }
         if (spec_.scatters()) scatter(run, rows, first, count, stride, run.out_open->data() + block.out_begin, outs);

@@ -126,7 +126,7 @@ private:
         args.addends = spec_.addend ? scratch.addends.data() : nullptr;
         args.outputs = scratch.outputs.data();
         args.width = block.width;
-        args.activation = spec_.operation->activation;
+        args.activation = spec_.activation();
         spec_.kernels->complete(args, batch.count);
         batch.count = 0;
     }

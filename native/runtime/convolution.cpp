@@ -63,7 +63,7 @@ float* Convolution::keep(Scratch& scratch, const Block& block, int count, int ro
 }
 
 void Convolution::put(const float* row, const float* addend, int width, float* to) const {
-    const Activation activation = spec_.operation->activation;
+    const Activation activation = spec_.activation();
     addend ? spec_.kernels->add(to, row, addend, width, activation) : spec_.kernels->activate(to, row, width, activation);
 }
 
@@ -76,7 +76,7 @@ void Convolution::scatter(const Run& run, float* rows, int first, int count, int
             const float* addend = run.addend.data + static_cast<std::ptrdiff_t>(addend_at_[p]) * run.addend.stride;
             for (int j = 0; j < width; j++) from[j] += addend[columns[j]];
         }
-        spec_.kernels->activate(from, from, width, spec_.operation->activation);
+        spec_.kernels->activate(from, from, width, spec_.activation());
         float* to = run.out.data + static_cast<std::ptrdiff_t>(out_at_[p]) * run.out.stride;
         for (int j = 0; j < width; j++) to[columns[j]] = from[j];
     }
@@ -87,7 +87,7 @@ void Convolution::fill_line(const Run& run, int p, int positions) const {
     float* to = run.out.data + static_cast<std::ptrdiff_t>(out_at_[p]) * run.out.stride;
     if (spec_.addend) {
         const float* addend = run.addend.data + static_cast<std::ptrdiff_t>(addend_at_[p]) * run.addend.stride;
-        spec_.kernels->activate(to, addend, n, spec_.operation->activation);
+        spec_.kernels->activate(to, addend, n, spec_.activation());
     } else {
         std::fill_n(to, n, 0.0f);
     }

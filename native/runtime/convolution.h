@@ -22,6 +22,7 @@ struct ConvolutionSpec {
 
     int in_channels() const { return in->value.channels / operation->groups; }
     int out_channels() const { return out->value.channels / operation->groups; }
+    Activation activation() const { return operation->activation.inside(); }
     bool masks_channels() const { return operation->out_channels >= 0; }
     bool scatters() const { return masks_channels() && !out->compact(); }
     // The taps of a line are next to each other in memory, with all their channels: one run.

@@ -88,7 +88,7 @@ private:
             args.bias = block.bias;
             args.addends = spec_.addend ? scratch.addends.data() : nullptr;
             args.outputs = scratch.outputs.data();
-            args.activation = spec_.operation->activation;
+            args.activation = spec_.activation();
             spec_.kernels->depthwise(args, positions);
         }
     }

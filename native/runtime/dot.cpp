@@ -76,7 +76,7 @@ private:
         args.width = width;
         args.addends = spec_.addend && !aside ? scratch.addends.data() : nullptr;
         args.outputs = scratch.outputs.data();
-        args.activation = aside ? Activation::none : spec_.operation->activation;
+        args.activation = aside ? Activation::none : spec_.activation();
         spec_.kernels->dot(args, positions);
         if (aside) scatter(run, scratch.scattered.data(), first, positions, width, run.out_open->data() + o, width);
     }

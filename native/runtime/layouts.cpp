@@ -142,7 +142,7 @@ struct Planner {
         const Operation& op = program.operations[writer[v]];
         if (op.kind == Kind::pool || op.kind == Kind::pool_to_grid || op.kind == Kind::mask || op.kind == Kind::slice)
             return already(op.inputs[0], activation);
-        return op.activation == activation || (activation == Activation::relu && op.activation == Activation::relu6);
+        return op.activation.kind == activation || (activation == Activation::relu && op.activation.kind == Activation::relu6);
     }
 
     void choose_in_place() {
@@ -150,7 +150,7 @@ struct Planner {
             const Operation& op = program.operations[i];
             if (op.kind != Kind::conv || op.inputs.size() < 2) continue;
             const int addend = op.inputs[1];
-            plan.addend_done[i] = already(addend, op.activation);
+            plan.addend_done[i] = already(addend, op.activation.inside());
             plan.in_place[i] = last_reader(addend) == static_cast<int>(i) && op.inputs[0] != addend && !kept[addend] &&
                                (op.out_channels < 0 || plan.addend_done[i]);
         }

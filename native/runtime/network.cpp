@@ -94,6 +94,7 @@ void Network::build() {
         if (op.in_channels >= 0) spec.in_use = gates_[op.in_channels].spread(in->value.channels);
         if (op.out_channels >= 0) spec.out_use = gates_[op.out_channels].spread(out->value.channels);
         layers_.push_back(make_convolution(spec));
+        add_activation(op, spec.addend ? -1 : spec.positions_use);
     }
     operation_of_.resize(layers_.size(), static_cast<int>(program_.operations.size()) - 1);
 }
@@ -107,6 +108,13 @@ void Network::add_completion(const Operation& op) {
     spec.addend = op.inputs.size() > 2 ? &layouts_[op.inputs[2]] : nullptr;
     spec.threads = pool_.threads();
     layers_.push_back(make_completion(spec, layouts_[op.inputs[1]], gates_[op.gate].gate, needs_));
+    add_activation(op, -1);
+}
+
+// `use`: the spread of the gate outside which all is zero or unread, or -1.
+void Network::add_activation(const Operation& op, int use) {
+    if (in_any_kernel(op.activation.kind)) return;
+    layers_.push_back(make_activation_in_place({&kernels_, &op, {}, &layouts_[op.output], use}, use >= 0));
 }
 
 std::unique_ptr<Layer> Network::make_convolution(ConvolutionSpec spec) {
@@ -147,6 +155,10 @@ void Network::add_simple(const Operation& op) {
     switch (op.kind) {
         case Kind::pool: layers_.push_back(make_pool(spec)); break;
         case Kind::pool_to_grid: layers_.push_back(make_pool_to_grid(spec)); break;
+        case Kind::interpolate: layers_.push_back(make_interpolate(spec)); break;
+        case Kind::add:
+        case Kind::multiply:
+        case Kind::arithmetic: layers_.push_back(make_elementwise(spec)); break;
         case Kind::mask:
             spec.use = gates_[op.gate].gate.spatial() ? gates_[op.gate].positions(out.height, out.width)
                                                     : gates_[op.gate].spread(out.channels);

@@ -43,6 +43,7 @@ private:
         const Details& details;
     };
     void build();
+    void add_activation(const Operation&, int use);
     void add_simple(const Operation&);
     void add_completion(const Operation&);
     std::unique_ptr<Layer> make_convolution(ConvolutionSpec);

@@ -82,7 +82,7 @@ private:
         args.addends = spec_.addend && !aside ? scratch.addends.data() : nullptr;
         args.outputs = scratch.outputs.data();
         args.width = block.kept ? row : block.width;
-        args.activation = aside ? Activation::none : spec_.operation->activation;
+        args.activation = aside ? Activation::none : spec_.activation();
         product_in_steps(*spec_.kernels, args, run.taps, taps_, block.in_channels,
                          {block.weights, weights_.tap_stride(block), block.weight_rows, block.vectors}, count);
         if (!aside) return;

@@ -41,14 +41,20 @@ struct Pair {
     int y = 1, x = 1;
 };
 
-enum class Kind { conv, pool, pool_to_grid, activate, affine, add, multiply, concat, slice, decide, mask, complete, pick };
+enum class Kind {
+    conv, pool, pool_to_grid, activate, affine, add, multiply, concat, slice, decide, mask, complete, pick,
+    prelu, arithmetic, constant, interpolate
+};
+constexpr int kind_count = static_cast<int>(Kind::interpolate) + 1;
+
+enum class Interpolation { nearest, nearest_exact, bilinear };
 
 struct Operation {
     Kind kind;
     std::vector<int> inputs;  // values
     int output;               // a value; a gate for `decide`
-    Activation activation = Activation::none;
-    Array weight, bias;  // conv; affine: scale and shift; decide: the offset, as weight
+    Function activation;
+    Array weight, bias;  // conv; affine: scale and shift; decide: the offset, prelu: the slopes, constant: the data, as weight
     Array scale, shift, open_scale, open_shift;  // complete; the first two: decide
     Pair stride, dilation, kernel;
     int top = 0, left = 0;  // padding (below and to the right it follows from the output's size)
@@ -62,6 +68,10 @@ struct Operation {
     bool gate_is_spatial = false;
     bool strict = false;        // decide
     std::vector<int> channels;  // pick
+    Arithmetic arithmetic = Arithmetic::divide;
+    Interpolation interpolation = Interpolation::nearest;
+    bool align_corners = false;
+    double scale_y = 0, scale_x = 0;  // interpolate: from input to output; or 0: the ratio of the sizes
 };
 
 struct Program {

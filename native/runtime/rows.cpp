@@ -10,11 +10,10 @@ class RowByRow final : public Layer {
 public:
     explicit RowByRow(SimpleSpec spec) : spec_(std::move(spec)) {
         const Operation& op = *spec_.operation;
-        if (op.kind != Kind::affine) return;
         scale_ = Buffer(op.weight.size());
         shift_ = Buffer(op.bias.size());
-        std::copy_n(op.weight.data, op.weight.size(), scale_.data());
-        std::copy_n(op.bias.data, op.bias.size(), shift_.data());
+        std::copy_n(op.weight.data, scale_.size(), scale_.data());
+        std::copy_n(op.bias.data, shift_.size(), shift_.data());
     }
 
     void run(Sample& s, Team& team) const override {
@@ -28,20 +27,17 @@ public:
     }
 
 private:
-    bool is_vector(int i) const { return spec_.in[i]->value.positions() == 1; }
-
     void line(Sample& s, int y, float* to) const {
         const Operation& op = *spec_.operation;
         const Kernels& k = *spec_.kernels;
         const int n = spec_.out->value.channels, width = spec_.out->value.width;
+        if (op.kind == Kind::constant) return constant(y, to);
         const View first = s.view(*spec_.in[0]);
-        const float* from = first.at(y, 0);
-        if (op.kind == Kind::activate) return k.activate(to, from, n * width, op.activation);
-        if ((op.kind == Kind::add || op.kind == Kind::multiply) && !is_vector(1)) {
-            const float* other = s.view(*spec_.in[1]).at(y, 0);
-            return op.kind == Kind::add ? k.add(to, from, other, n * width, op.activation) : k.multiply(to, from, other, n * width);
-        }
-        for (int x = 0; x < width; x++, to += n) position(s, y, x, first.at(y, x), to);
+        if (op.kind == Kind::activate)
+            return in_any_kernel(op.activation.kind) ? k.activate(to, first.at(y, 0), n * width, op.activation.kind)
+                                                     : k.apply(to, first.at(y, 0), n * width, op.activation);
+        for (int x = 0; x < width; x++) position(s, y, x, first.at(y, x), to + static_cast<std::ptrdiff_t>(x) * n);
+        if (!in_any_kernel(op.activation.kind)) k.apply(to, to, n * width, op.activation);
     }
 
     void position(Sample& s, int y, int x, const float* from, float* to) const {
@@ -49,9 +45,8 @@ private:
         const Kernels& k = *spec_.kernels;
         const int n = spec_.out->value.channels;
         switch (op.kind) {
-            case Kind::affine: return k.affine(to, from, scale_.data(), shift_.data(), n, op.activation);
-            case Kind::add: return k.add(to, from, s.view(*spec_.in[1]).at(0, 0), n, op.activation);
-            case Kind::multiply: return k.multiply(to, from, s.view(*spec_.in[1]).at(0, 0), n);
+            case Kind::affine: return k.affine(to, from, scale_.data(), shift_.data(), n, op.activation.inside());
+            case Kind::prelu: return k.prelu(to, from, scale_.data(), n);
             case Kind::concat:
                 for (const Layout* in : spec_.in) to = std::copy_n(s.view(*in).at(y, x), in->value.channels, to);
                 return;
@@ -61,6 +56,14 @@ private:
                 return;
             default: return mask(s, y, x, from, to);
         }
+    }
+
+    // From channels first to channels last.
+    void constant(int y, float* to) const {
+        const Value& value = spec_.out->value;
+        for (int x = 0; x < value.width; x++)
+            for (int c = 0; c < value.channels; c++)
+                *to++ = scale_[(static_cast<std::size_t>(c) * value.height + y) * value.width + x];
     }
 
     // Channels before the first and after the last read as zeros.

@@ -15,8 +15,14 @@ struct SimpleSpec {
 
 std::unique_ptr<Layer> make_pool(const SimpleSpec&);
 std::unique_ptr<Layer> make_pool_to_grid(const SimpleSpec&);
-// activate, affine, add, multiply, concat, slice, pick, mask
+// activate, affine, prelu, concat, slice, pick, mask, constant
 std::unique_ptr<Layer> make_row_by_row(const SimpleSpec&);
+// add, multiply, arithmetic
+std::unique_ptr<Layer> make_elementwise(const SimpleSpec&);
+std::unique_ptr<Layer> make_interpolate(const SimpleSpec&);
+// The activation of a convolution that its kernels have not applied, in place; `gated`: only where its gate of positions
+// (`use`) is open, as all else is zero or unread.
+std::unique_ptr<Layer> make_activation_in_place(const SimpleSpec&, bool gated);
 std::unique_ptr<Layer> make_decide(const SimpleSpec&);
 // The same for an activation gate.
 std::unique_ptr<Layer> make_decide_activations(const SimpleSpec&, const Gate&, Needs&);

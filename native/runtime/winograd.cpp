@@ -294,7 +294,7 @@ private:
         squares.addends = spec_.addend && !block.kept ? scratch.addends.data() : nullptr;
         squares.to = scratch.outputs.data();
         squares.width = block.kept ? row : block.width;
-        squares.activation = block.kept ? Activation::none : spec_.operation->activation;
+        squares.activation = block.kept ? Activation::none : spec_.activation();
         spec_.kernels->squares(squares);
         if (!block.kept) return;
         const float* rows = keep(scratch, block, positions, row);

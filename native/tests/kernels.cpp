@@ -14,6 +14,13 @@ using Floats = Guarded<float>;
 constexpr Activation activations[] = {Activation::none, Activation::relu,    Activation::relu6,      Activation::hardswish,
                                       Activation::silu, Activation::sigmoid, Activation::hardsigmoid};
 
+Function any_function(Random& random, Activation kind) {
+    Function f{kind, random.number(), random.number(), 2 * random.number()};
+    if (kind == Activation::softplus) f.a = random.pick({0.5f, 1.0f, 3.0f}), f.b = random.pick({2.0f, 20.0f});
+    if (kind == Activation::clamp) f.b = f.a + std::abs(f.b);
+    return f;
+}
+
 class KernelTest {
 public:
     KernelTest(const Kernels& table, Random& random) : table(table), random(random) {}
@@ -34,6 +41,9 @@ public:
         windows();
         pack_columns();
         rows();
+        functions();
+        arithmetic();
+        blend();
     }
 
 private:
@@ -438,6 +448,58 @@ private:
         table.pack_columns(from.data(), from_stride, rows_list, rows, columns.data(), n, to.tested.data(), stride);
         scalar_kernels.pack_columns(from.data(), from_stride, rows_list, rows, columns.data(), n, to.expected.data(), stride);
         compare("pack_columns", to, 0, text({n, rows, source_rows, stride, from_stride, gap, +listed}));
+    }
+
+    // To 2e-6 of the result, however small; not a number stays one.
+    void functions() {
+        for (int kind = 0; kind < activation_count; kind++) {
+            const Function function = any_function(random, static_cast<Activation>(kind));
+            const int n = size(70);
+            const Floats a(random, n);
+            a.copy(numbers(random, n));
+            // Where GELUs are small, an exponent's rounding is all that is left of them.
+            const bool gelu = function.kind == Activation::gelu || function.kind == Activation::gelu_tanh;
+            for (int i = 0; i < n; i++) a[i] *= random.pick({1e-6f, 0.01f, 1.0f, 3.0f, gelu ? 3.0f : 20.0f});
+            if (n > 0 && random.chance(0.3)) a[random.from(0, n - 1)] = NAN;
+            const Twice to(random, n);
+            table.apply(to.tested.data(), a.data(), n, function);
+            scalar_kernels.apply(to.expected.data(), a.data(), n, function);
+            for (int i = 0; i < n; i++) {
+                const float x = to.tested[i], y = to.expected[i];
+                require(std::isnan(a[i]) ? std::isnan(x) : std::abs(x - y) <= 2e-6f * std::abs(y) + 1e-30f, table.name,
+                        " apply ", kind, " (", function.a, ' ', function.b, ' ', function.c, "): ", x, " for ", a[i],
+                        ", the scalar kernel's ", y);
+            }
+            require(to.tested.intact(), table.name, " apply ", kind, ": wrote outside its output");
+        }
+    }
+
+    void arithmetic() {
+        for (const Arithmetic function : {Arithmetic::divide, Arithmetic::maximum, Arithmetic::minimum}) {
+            const int n = size(70), a_step = random.from(0, 1), b_step = random.from(0, 1);
+            const Floats a(random, a_step ? n : 1), b(random, b_step ? n : 1);
+            a.copy(numbers(random, a.size()));
+            b.copy(numbers(random, b.size()));
+            for (std::size_t i = 0; i < b.size(); i++) b[i] += b[i] > 0 ? 1 : -1;
+            const Twice to(random, n);
+            table.arithmetic(to.tested.data(), a.data(), a_step, b.data(), b_step, n, function);
+            scalar_kernels.arithmetic(to.expected.data(), a.data(), a_step, b.data(), b_step, n, function);
+            compare("arithmetic", to, 0, text({n, a_step, b_step, static_cast<int>(function)}));
+        }
+    }
+
+    void blend() {
+        const int n = size(70);
+        const Floats maps(random, 4 * n), weights(random, 4), slopes(random, n);
+        for (const Floats* array : {&maps, &weights, &slopes}) array->copy(numbers(random, array->size()));
+        const float* const from[] = {maps.data(), maps.data() + n, maps.data() + 2 * n, maps.data() + 3 * n};
+        const Twice to(random, n), other(random, n);
+        table.blend(to.tested.data(), from, weights.data(), n);
+        scalar_kernels.blend(to.expected.data(), from, weights.data(), n);
+        compare("blend", to, 4, text({n}));
+        table.prelu(other.tested.data(), maps.data(), slopes.data(), n);
+        scalar_kernels.prelu(other.expected.data(), maps.data(), slopes.data(), n);
+        compare("prelu", other, 0, text({n}));
     }
 
     void rows() {

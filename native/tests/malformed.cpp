@@ -34,7 +34,7 @@ public:
                 if (operation().inputs.empty()) return;
                 return number(&operation_with_inputs().inputs.back());
             case 9: return operation().inputs.push_back(random.from(-1, static_cast<int>(program.values.size())));
-            case 10: operation().kind = static_cast<Kind>(random.from(0, 12)); return;
+            case 10: operation().kind = static_cast<Kind>(random.from(0, kind_count - 1)); return;
             case 11: return arrays(operation());
             case 12: {
                 std::vector<int>& channels = operation().channels;

@@ -123,7 +123,9 @@ void compare(const Program& program, const Batch& batch, const Results& results,
 // One line per operation, for a failure's message.
 std::string describe(const Program& program) {
     static const char* const kinds[] = {"conv",     "pool",   "pool_to_grid", "activate", "affine", "add",
-                                        "multiply", "concat", "slice",        "decide",   "mask",   "complete", "pick"};
+                                        "multiply", "concat", "slice",        "decide",   "mask",   "complete", "pick",
+                                        "prelu",    "arithmetic", "constant", "interpolate"};
+    static_assert(std::size(kinds) == kind_count);
     std::ostringstream out;
     for (const Operation& op : program.operations) {
         out << "\n  " << kinds[static_cast<int>(op.kind)];
@@ -134,7 +136,7 @@ std::string describe(const Program& program) {
         if (op.kind != Kind::decide)
             out << '[' << program.values[op.output].channels << ' ' << program.values[op.output].height << 'x'
                 << program.values[op.output].width << ']';
-        out << " act " << static_cast<int>(op.activation);
+        out << " act " << static_cast<int>(op.activation.kind);
         if (op.kind == Kind::conv || op.kind == Kind::pool || op.kind == Kind::complete)
             out << " kernel " << op.kernel.y << 'x' << op.kernel.x << " stride " << op.stride.y << 'x' << op.stride.x
                 << " dilation " << op.dilation.y << 'x' << op.dilation.x << " padding " << op.top << ' ' << op.left << ' '

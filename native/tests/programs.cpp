@@ -18,8 +18,6 @@ Array OwnedProgram::array(Random& random, std::vector<std::size_t> shape, float 
 
 namespace {
 
-constexpr Activation zero_preserving[] = {Activation::none, Activation::relu, Activation::relu6, Activation::hardswish,
-                                          Activation::silu};
 
 class Builder {
 public:
@@ -44,8 +42,20 @@ private:
         if (wide) return random.pick({48, 224, 230, 240});
         return random.pick({1, 2, 3, 4, 6, 8, 12, 15, 16, 17, 24, 31, 32, 33, 48, 64, 66, 70, 130});
     }
-    Activation keeps_zero() { return zero_preserving[random.from(0, 4)]; }
-    Activation any_activation() { return static_cast<Activation>(random.from(0, 6)); }
+    static bool keeps_zero(const Function& f) {
+        if (f.kind == Activation::clamp) return f.a <= 0 && f.b >= 0;
+        return f.kind != Activation::sigmoid && f.kind != Activation::hardsigmoid && f.kind != Activation::softplus;
+    }
+    Function any_activation() {
+        const Activation kind = static_cast<Activation>(random.from(0, activation_count - 1));
+        if (kind == Activation::softplus) return {kind, random.pick({0.5f, 1.0f, 3.0f}), random.pick({2.0f, 20.0f}), 0};
+        if (kind == Activation::clamp) return {kind, random.number(), 1, 0};
+        return {kind, random.number(), random.number(), random.number()};
+    }
+    Function zero_preserving() {
+        for (;;)
+            if (const Function f = any_activation(); keeps_zero(f)) return f;
+    }
 
     // A new value; `closed_by`: channel gates whose closed channels hold zeros in it.
     int value(int channels, int height, int width, std::vector<int> closed_by = {}) {
@@ -76,12 +86,24 @@ private:
         const int a = source();
         const Value in = program.values[a];
         const std::vector<int> zeros = zero[a];
-        switch (random.from(0, 18)) {
+        switch (random.from(0, 24)) {
             default: return convolution(a);
             case 9: case 10: return completion(a);
             case 11: {
                 Operation op = operation(Kind::pick, {a}, value(channels(), in.height, in.width));
                 for (int c = program.values[op.output].channels; c > 0; c--) op.channels.push_back(random.from(0, in.channels - 1));
+                return add(op);
+            }
+            case 12: {
+                Operation op = operation(Kind::prelu, {a}, value(in.channels, in.height, in.width, zeros));
+                op.weight = owned.array(random, {static_cast<std::size_t>(in.channels)}, 1);
+                return add(op);
+            }
+            case 13: {
+                Operation op = operation(Kind::interpolate, {a}, value(in.channels, random.from(1, 15), random.from(1, 15)));
+                op.interpolation = static_cast<Interpolation>(random.from(0, 2));
+                op.align_corners = random.chance(0.5);
+                if (random.chance(0.3)) op.scale_y = random.pick({0.3, 1.0, 2.0}), op.scale_x = random.pick({0.3, 1.0, 2.0});
                 return add(op);
             }
             case 1: return pool(a);
@@ -92,7 +114,7 @@ private:
             case 3: {
                 Operation op = operation(Kind::activate, {a}, value(in.channels, in.height, in.width));
                 op.activation = any_activation();
-                if (static_cast<int>(op.activation) <= 4) zero[op.output] = zeros;
+                if (keeps_zero(op.activation)) zero[op.output] = zeros;
                 return add(op);
             }
             case 4: {
@@ -242,7 +264,7 @@ private:
         const std::size_t ins = in.channels / op.groups, outs = out, ky = op.kernel.y, kx = op.kernel.x;
         op.weight = owned.array(random, {outs, ins, ky, kx}, 2 / std::sqrt(static_cast<float>(ins * ky * kx)));
         if (random.chance(0.8)) op.bias = owned.array(random, {outs}, 1);
-        op.activation = op.positions >= 0 || op.out_channels >= 0 ? keeps_zero() : any_activation();
+        op.activation = op.positions >= 0 || op.out_channels >= 0 ? zero_preserving() : any_activation();
         op.layer = random.chance(0.1) && program.layers > 0 ? random.from(0, program.layers - 1) : program.layers++;
         if (op.inputs.size() == 1 && op.out_channels >= 0) zero[op.output].push_back(op.out_channels);
         add(op);
@@ -355,12 +377,28 @@ private:
                 (other.positions() == 1 || (other.height == in.height && other.width == in.width)))
                 others.push_back(v);
         }
-        const int b = random.pick(others);
-        Operation op =
-            operation(random.chance(0.6) ? Kind::add : Kind::multiply, {a, b}, value(in.channels, in.height, in.width));
+        const int b = random.chance(0.3) ? constant(in) : random.pick(others);
+        Operation op = operation(random.pick({Kind::add, Kind::add, Kind::multiply, Kind::arithmetic}), {a, b},
+                                 value(in.channels, in.height, in.width));
+        if (op.kind != Kind::multiply && random.chance(0.3)) std::swap(op.inputs[0], op.inputs[1]);
+        op.arithmetic = random.pick({Arithmetic::maximum, Arithmetic::minimum});
         if (op.kind == Kind::add) op.activation = any_activation();
         if (op.kind == Kind::multiply) zero[op.output] = zero[a];
         add(op);
+    }
+
+    // Spread over a value of that shape.
+    int constant(const Value& in) {
+        const auto part = [&](int n) { return random.chance(0.5) ? 1 : n; };
+        const int rows = part(in.height);
+        const Operation op = [&] {
+            Operation made = operation(Kind::constant, {}, value(part(in.channels), rows, part(in.width)));
+            made.weight = owned.array(random, {static_cast<std::size_t>(program.values[made.output].positions()) *
+                                               static_cast<std::size_t>(program.values[made.output].channels)}, 1);
+            return made;
+        }();
+        program.operations.push_back(op);
+        return op.output;
     }
 
     void concat(int a) {

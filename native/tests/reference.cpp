@@ -6,7 +6,8 @@
 namespace convgate::testing {
 namespace {
 
-double activated(double x, Activation activation) {
+double activated(double x, const Function& f) {
+    const Activation activation = f.kind;
     const auto clipped = [](double x) { return std::clamp(x, 0.0, 6.0); };
     switch (activation) {
         case Activation::none: return x;
@@ -16,6 +17,14 @@ double activated(double x, Activation activation) {
         case Activation::silu: return x / (1 + std::exp(-x));
         case Activation::sigmoid: return 1 / (1 + std::exp(-x));
         case Activation::hardsigmoid: return clipped(x + 3) / 6;
+        case Activation::leaky_relu: return x > 0 ? x : f.a * x;
+        case Activation::elu: return x > 0 ? f.b * x : double{f.a} * f.b * std::expm1(double{f.c} * x);
+        case Activation::gelu: return x * 0.5 * std::erfc(-x / std::sqrt(2.0));
+        case Activation::gelu_tanh: return x / (1 + std::exp(-2 * std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+        case Activation::mish: return x * std::tanh(x > 30 ? x : std::log1p(std::exp(x)));
+        case Activation::tanh: return std::tanh(x);
+        case Activation::softplus: return x * f.a > f.b ? x : std::log1p(std::exp(x * f.a)) / f.a;
+        case Activation::clamp: return std::min(std::max<double>(x, f.a), double{f.b});
     }
     return x;
 }
@@ -163,11 +172,36 @@ struct Executor {
         });
     }
 
+    static float coordinate(const Operation& op, int i, int in, int out, double scale) {
+        const float ratio = scale > 0 ? static_cast<float>(1 / scale) : static_cast<float>(in) / static_cast<float>(out);
+        if (op.interpolation == Interpolation::nearest) return std::min(std::floor(i * ratio), in - 1.0f);
+        if (op.interpolation == Interpolation::nearest_exact) return std::min(std::floor((i + 0.5f) * ratio), in - 1.0f);
+        if (op.align_corners) return out > 1 ? i * (static_cast<float>(in - 1) / static_cast<float>(out - 1)) : 0;
+        return std::clamp((i + 0.5f) * ratio - 0.5f, 0.0f, in - 1.0f);
+    }
+
+    void interpolate(const Operation& op) {
+        const Value &in = shape(op.inputs[0]), &out = shape(op.output);
+        each(op.output, [&](int c, int y, int x) {
+            const float at_y = coordinate(op, y, in.height, out.height, op.scale_y),
+                        at_x = coordinate(op, x, in.width, out.width, op.scale_x);
+            const int y0 = static_cast<int>(at_y), x0 = static_cast<int>(at_x);
+            const int y1 = std::min(y0 + 1, in.height - 1), x1 = std::min(x0 + 1, in.width - 1);
+            const double below = at_y - y0, right = at_x - x0;
+            const int v = op.inputs[0];
+            return (1 - below) * ((1 - right) * read(v, c, y0, x0) + right * read(v, c, y0, x1)) +
+                   below * ((1 - right) * read(v, c, y1, x0) + right * read(v, c, y1, x1));
+        });
+    }
+
     void operation(const Operation& op) {
-        const int a = op.inputs[0], b = op.inputs.size() > 1 ? op.inputs[1] : a;
-        const auto second = [&](int c, int y, int x) {
-            return shape(b).positions() == 1 ? read(b, c, 0, 0) : read(b, c, y, x);
+        const int a = op.inputs.empty() ? 0 : op.inputs[0], b = op.inputs.size() > 1 ? op.inputs[1] : a;
+        const auto spread = [&](int v, int c, int y, int x) {
+            const Value& from = shape(v);
+            return read(v, from.channels == 1 ? 0 : c, from.height == 1 ? 0 : y, from.width == 1 ? 0 : x);
         };
+        const auto first = [&](int c, int y, int x) { return spread(a, c, y, x); };
+        const auto second = [&](int c, int y, int x) { return spread(b, c, y, x); };
         switch (op.kind) {
             case Kind::conv: return conv(op);
             case Kind::pool: return pool(op);
@@ -181,11 +215,25 @@ struct Executor {
                 });
             case Kind::add:
                 return each(op.output, [&](int c, int y, int x) {
-                    return activated(static_cast<double>(read(a, c, y, x)) + second(c, y, x), op.activation);
+                    return activated(static_cast<double>(first(c, y, x)) + second(c, y, x), op.activation);
                 });
             case Kind::multiply:
                 return each(op.output,
-                            [&](int c, int y, int x) { return static_cast<double>(read(a, c, y, x)) * second(c, y, x); });
+                            [&](int c, int y, int x) { return static_cast<double>(first(c, y, x)) * second(c, y, x); });
+            case Kind::arithmetic:
+                return each(op.output, [&](int c, int y, int x) {
+                    const float p = first(c, y, x), q = second(c, y, x);
+                    if (op.arithmetic == Arithmetic::divide) return p / q;
+                    return op.arithmetic == Arithmetic::maximum ? std::max(p, q) : std::min(p, q);
+                });
+            case Kind::prelu:
+                return each(op.output, [&](int c, int y, int x) {
+                    const float value = read(a, c, y, x);
+                    return value > 0 ? value : value * op.weight.data[c];
+                });
+            case Kind::constant:
+                return each(op.output, [&](int c, int y, int x) { return op.weight.data[at(shape(op.output), c, y, x)]; });
+            case Kind::interpolate: return interpolate(op);
             case Kind::concat:
                 return each(op.output, [&](int c, int y, int x) {
                     for (const int v : op.inputs) {

@@ -8,16 +8,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-
-ACTIVATIONS = {
-    "none": lambda x: x,
-    "relu": F.relu,
-    "relu6": F.relu6,
-    "hardswish": F.hardswish,
-    "silu": F.silu,
-    "sigmoid": torch.sigmoid,
-    "hardsigmoid": F.hardsigmoid,
-}
+from tests.engine.definitions import OPERATIONS, activated
 
 
 @dataclass
@@ -40,18 +31,23 @@ class _Interpreter:
         self.program, self.given = program, given
         self.values = dict(zip(program.inputs, [images], strict=True))
         self.gates = {gate.name: gate for gate in program.gates}
-        self.masks, self.logits = {}, {}
+        self.masks, self.logits, self.batch = {}, {}, len(images)
         self.macs = {layer: torch.zeros(len(images), dtype=torch.int64) for layer in program.layers}
 
     @torch.no_grad()
     def run(self):
         for operation in self.program.operations:
             inputs = [self.values[name] for name in operation.inputs]
-            output = getattr(self, type(operation).__name__.lower())(operation, *inputs)
+            kind = type(operation).__name__
+            if kind in OPERATIONS:
+                value = self.program.value(operation.output)
+                output = OPERATIONS[kind](operation, value, self.array, *inputs)
+            else:
+                output = getattr(self, kind.lower())(operation, *inputs)
             if output is not None:
                 value = self.program.value(operation.output)
                 assert output.shape[1:] == (value.channels, value.height, value.width), operation
-                self.values[operation.output] = output
+                self.values[operation.output] = output.expand(self.batch, -1, -1, -1)
         outputs = [self.values[name] for name in self.program.outputs]
         for i, name in enumerate(self.program.outputs):
             if name in self.program.vectors:
@@ -86,7 +82,7 @@ class _Interpreter:
         pairs = torch.prod(torch.stack(list(by_group)), 0).sum(1)
         self.macs[op.layer] += weight[0, 0].numel() * positions.flatten(1).sum(1).long() * pairs
         y = y * positions * written
-        return ACTIVATIONS[op.activation](y if addend is None else y + addend)
+        return activated(y if addend is None else y + addend, op.activation)
 
     def complete(self, op, x, base, addend=0.0):
         parts = op.parts
@@ -112,7 +108,7 @@ class _Interpreter:
 
         done = norm(base + y, op.open_scale, op.open_shift)
         y = torch.where(open_.bool(), done, norm(base, op.scale, op.shift))
-        return ACTIVATIONS[op.activation](y + addend)
+        return activated(y + addend, op.activation)
 
     def pool(self, op, x):
         size = self.program.value(op.output)
@@ -138,14 +134,14 @@ class _Interpreter:
         return F.adaptive_avg_pool2d(x, (size.height, size.width))
 
     def activate(self, op, x):
-        return ACTIVATIONS[op.activation](x)
+        return activated(x, op.activation)
 
     def affine(self, op, x):
         scale, shift = (self.array(name)[:, None, None] for name in (op.scale, op.shift))
-        return ACTIVATIONS[op.activation](x * scale + shift)
+        return activated(x * scale + shift, op.activation)
 
     def add(self, op, x, y):
-        return ACTIVATIONS[op.activation](x + y)
+        return activated(x + y, op.activation)
 
     def multiply(self, op, x, y):
         return x * y

@@ -6,22 +6,26 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from hypothesis import strategies as st
+from tests.engine.definitions import EXAMPLES, OPERATIONS, activated
 
 from convgate.engine.program import (
-    ACTIVATIONS,
     Activate,
     Add,
     Affine,
+    Arithmetic,
     Complete,
     Concat,
+    Constant,
     Conv,
     Decide,
     Gate,
+    Interpolate,
     Mask,
     Multiply,
     Pick,
     Pool,
     PoolToGrid,
+    PRelu,
     Program,
     Slice,
     Value,
@@ -31,16 +35,7 @@ __all__ = ["Expected", "expected", "images", "masks", "programs"]
 
 # No vector width divides most of these.
 _CHANNELS = (1, 2, 3, 5, 8, 13, 16, 17, 24, 31, 32, 33, 48, 66)
-_KEEP_ZERO = ("none", "relu", "relu6", "hardswish", "silu")
-_FUNCTIONS = {
-    "none": lambda x: x,
-    "relu": F.relu,
-    "relu6": F.relu6,
-    "hardswish": F.hardswish,
-    "silu": F.silu,
-    "sigmoid": torch.sigmoid,
-    "hardsigmoid": F.hardsigmoid,
-}
+_KEEP_ZERO = tuple(activation for activation in EXAMPLES if activation.keeps_zero)
 
 
 @dataclass(frozen=True)
@@ -93,7 +88,7 @@ def expected(program, inputs, decided):
         macs = (positions.flatten(1).sum(1) * pairs).long() * weight[0, 0].numel()
         result.macs[op.layer] = result.macs.get(op.layer, 0) + macs
         y = y * positions * outs
-        return _FUNCTIONS[op.activation](y + values[op.inputs[1]] if len(op.inputs) > 1 else y)
+        return activated(y + values[op.inputs[1]] if len(op.inputs) > 1 else y, op.activation)
 
     def complete(op):
         x, sums = values[op.inputs[0]], values[op.inputs[1]]
@@ -109,7 +104,7 @@ def expected(program, inputs, decided):
         result.macs[op.layer] = result.macs.get(op.layer, 0) + mask.flatten(1).sum(1).long() * weight[0].numel()
         whole = normed(sums + torch.cat(rest, 1), op.open_scale, op.open_shift)
         y = torch.where(mask.bool(), whole, normed(sums, op.scale, op.shift))
-        return _FUNCTIONS[op.activation](y + values[op.inputs[2]] if len(op.inputs) > 2 else y)
+        return activated(y + values[op.inputs[2]] if len(op.inputs) > 2 else y, op.activation)
 
     def normed(x, scale, shift):
         x = x * arrays[scale].view(-1, 1, 1) if scale else x
@@ -154,12 +149,12 @@ def expected(program, inputs, decided):
             case PoolToGrid():
                 y = F.adaptive_avg_pool2d(xs[0], (v.height, v.width))
             case Activate():
-                y = _FUNCTIONS[op.activation](xs[0])
+                y = activated(xs[0], op.activation)
             case Affine():
                 y = xs[0] * arrays[op.scale].view(-1, 1, 1) + arrays[op.shift].view(-1, 1, 1)
-                y = _FUNCTIONS[op.activation](y)
+                y = activated(y, op.activation)
             case Add():
-                y = _FUNCTIONS[op.activation](xs[0] + xs[1])
+                y = activated(xs[0] + xs[1], op.activation)
             case Multiply():
                 y = xs[0] * xs[1]
             case Concat():
@@ -171,6 +166,9 @@ def expected(program, inputs, decided):
             case Decide():
                 result.logits[op.output] = logits(op)
                 continue
+            case _:
+                y = OPERATIONS[type(op).__name__](op, v, arrays.__getitem__, *xs)
+                y = y.expand(batch, -1, -1, -1)
         assert y.shape == (batch, v.channels, v.height, v.width), op
         values[op.output] = y
     return result
@@ -205,6 +203,9 @@ class _Builder:
             self._activate,
             self._affine,
             self._binary,
+            self._arithmetic,
+            self._prelu,
+            self._interpolate,
             self._concat,
             self._slice,
             self._pick_channels,
@@ -342,7 +343,7 @@ class _Builder:
                 padding,
                 dilation,
                 groups,
-                self._pick(_KEEP_ZERO if keep_zero else ACTIVATIONS),
+                self._pick(_KEEP_ZERO if keep_zero else EXAMPLES),
                 positions,
                 ins,
                 outs,
@@ -375,7 +376,7 @@ class _Builder:
         added = (self._pick(self._alike(sums, vectors=False)).name,) if self._flag() else ()
         norms = [self._array(out) if self._flag() else "" for _ in range(4)]
         output = self._like(sums)
-        activation = self._pick(ACTIVATIONS)
+        activation = self._pick(EXAMPLES)
         inputs = (x.name, sums.name, *added)
         how = tuple(geometry.values())
         self._add(Complete(inputs, output.name, rest, sums.name, gate.name, *how, parts, activation, *norms), output)
@@ -406,23 +407,56 @@ class _Builder:
         self._add(PoolToGrid((x.name,), output.name), output)
 
     def _activate(self, x):
-        activation = self._pick(ACTIVATIONS)
+        activation = self._pick(EXAMPLES)
         output = self._like(x, self.closed_by[x.name] if activation in _KEEP_ZERO else ())
         self._add(Activate((x.name,), output.name, activation), output)
 
     def _affine(self, x):
         output = self._like(x)
         arrays = self._array(x.channels), self._array(x.channels)
-        self._add(Affine((x.name,), output.name, *arrays, self._pick(ACTIVATIONS)), output)
+        self._add(Affine((x.name,), output.name, *arrays, self._pick(EXAMPLES)), output)
 
     def _binary(self, x):
-        names = (x.name, self._pick(self._alike(x, vectors=True)).name)
+        names = (x.name, self._spread(x))
         if self._flag():
             output = self._like(x)
-            self._add(Add(names, output.name, self._pick(ACTIVATIONS)), output)
+            self._add(Add(names, output.name, self._pick(EXAMPLES)), output)
         else:
             output = self._like(x, self.closed_by[x.name])
             self._add(Multiply(names, output.name), output)
+
+    def _spread(self, x):
+        """A value that is as large as `x`, or spread over it."""
+        if self._int(0, 2):
+            return self._pick(self._alike(x, vectors=True)).name
+        shape = [self._pick((1, size)) for size in x.shape]
+        value = self._value("c", *shape)
+        self.operations.append(Constant((), value.name, self._array(*shape)))
+        return value.name
+
+    def _arithmetic(self, x):
+        output = self._like(x)
+        self._add(Arithmetic((x.name, self._spread(x)), output.name, self._pick(("maximum", "minimum"))), output)
+
+    def _prelu(self, x):
+        output = self._like(x, self.closed_by[x.name])
+        self._add(PRelu((x.name,), output.name, self._array(x.channels)), output)
+
+    def _interpolate(self, x):
+        mode, like = self._pick(("nearest", "nearest-exact", "bilinear")), self._pick(self.usable)
+        scales, size, inputs = (0.0, 0.0), (0, 0), (x.name,)
+        if self._flag():
+            inputs, shape = (x.name, like.name), (like.height, like.width)
+        elif self._flag():
+            size = shape = (self._int(1, 13), self._int(1, 13))
+        else:
+            scales = (self._pick((1.0, 1.5, 2.0)), self._pick((1.0, 0.7, 2.0)))
+            shape = tuple(int(n * s) for n, s in zip((x.height, x.width), scales, strict=True))
+        if min(shape) < 1 or max(shape) > 16:
+            return
+        output = self._value("v", x.channels, *shape)
+        corners = mode == "bilinear" and self._flag()
+        self._add(Interpolate(inputs, output.name, mode, corners, scales, size), output)
 
     def _concat(self, x):
         fits = [v for v in self.usable if (v.height, v.width) == (x.height, x.width) and v.channels + x.channels < 150]

@@ -279,18 +279,72 @@ NATIVE = {
     "several_outputs": Model(lambda m, x: (m.a(x), m.fc(m.a(x).mean((2, 3)))), a=conv(), fc=nn.Linear(8, 3)),
     "output_read_again": Model(lambda m, x: (lambda y: [y, F.relu(y)])(m.a(x)), a=conv()),
     "dictionary": Model(dictionary, a=conv()),
-}
-
-UNUSUAL = {
+    **{
+        f"module_{name}": Model(lambda m, x: m.b(m.f(m.a(x))), a=conv(), b=conv(), f=function)
+        for name, function in {
+            "leaky": nn.LeakyReLU(0.2, inplace=True),
+            "prelu": nn.PReLU(init=0.3),
+            "prelu_by_channel": nn.PReLU(8, init=0.3),
+            "gelu": nn.GELU(),
+            "gelu_tanh": nn.GELU("tanh"),
+            "mish": nn.Mish(inplace=True),
+            "elu": nn.ELU(0.7),
+            "celu": nn.CELU(0.7),
+            "selu": nn.SELU(),
+            "tanh": nn.Tanh(),
+            "softplus": nn.Softplus(2, 5),
+            "hardtanh": nn.Hardtanh(-0.4, 0.3),
+            "upsample": nn.Upsample(scale_factor=(2, 1.5)),
+            "upsample_exact": nn.Upsample(size=(7, 15), mode="nearest-exact"),
+            "upsample_bilinear": nn.Upsample(scale_factor=1.7, mode="bilinear"),
+            "upsample_corners": nn.UpsamplingBilinear2d(scale_factor=2),
+            "upsample_nearest": nn.UpsamplingNearest2d(size=9),
+        }.items()
+    },
+    "functions_in_place": Model(
+        lambda m, x: m.b(F.leaky_relu_(m.a(x), 0.1)).tanh_().clamp_min_(-0.5) + m.c(x),
+        a=conv(),
+        b=conv(),
+        c=conv(kernel=5),
+    ),
+    "clamped_from_above": Model(lambda m, x: torch.clamp(m.a(x), max=0.25), a=conv()),
+    "resized": Model(
+        lambda m, x: F.interpolate(m.a(x), x.shape[-2:], mode="bilinear", align_corners=False) + m.b(x),
+        a=conv(),
+        b=conv(padding=1),
+    ),
+    "resized_by_recomputed_scale": Model(
+        lambda m, x: F.interpolate(m.a(x), scale_factor=1.25, mode="bilinear", recompute_scale_factor=True), a=conv()
+    ),
+    "resized_by_area": Model(lambda m, x: F.interpolate(m.a(x), size=4, mode="area"), a=conv()),
+    "largest_of_two": Model(
+        lambda m, x: torch.maximum(m.a(x), m.b(x)) - torch.minimum(m.a(x), m.b(x)), a=conv(), b=conv()
+    ),
+    "negative": Model(lambda m, x: m.b(-m.a(x)), a=conv(), b=conv()),
+    "number_divided": Model(lambda m, x: 2 / (m.a(x).sigmoid() + 1), a=conv()),
+    "rows_and_columns": Model(
+        lambda m, x: m.a(x) * m.rows.sigmoid() * m.columns + m.corner,
+        a=conv(),
+        rows=nn.Parameter(torch.rand(8, 10, 1)),
+        columns=nn.Parameter(torch.rand(1, 1, 10)),
+        corner=nn.Parameter(torch.rand(1, 8, 10, 10)),
+    ),
+    "gelu": Model(lambda m, x: m.b(F.gelu(m.a(x))), a=conv(), b=conv()),
+    "upsampled": Model(lambda m, x: m.b(F.interpolate(m.a(x), scale_factor=2)), a=conv(), b=conv()),
+    "leaky": Model(lambda m, x: F.leaky_relu(m.a(x), 0.1), a=conv()),
     "clamped_elsewhere": Model(lambda m, x: m.a(x).clamp(-1, 1), a=conv()),
     "divided_by_itself": Model(lambda m, x: m.a(x) / (m.a(x).sigmoid() + 1), a=conv()),
+    "attend_to_positions": Model(attend_to_positions, a=conv(8, 1, 1)),
     "scale_of_every_position": Model(
         lambda m, x: m.a(x) * m.scale, a=conv(), scale=nn.Parameter(torch.rand(8, 10, 10))
     ),
+    "last_axis_scale": Model(lambda m, x: m.scale * m.a(x), a=conv(), scale=nn.Parameter(torch.rand(10) + 0.5)),
+}
+
+UNUSUAL = {
     "vector_and_map_scale": Model(
         lambda m, x: m.fc(x.mean((2, 3))) * m.scale, fc=nn.Linear(8, 5), scale=nn.Parameter(torch.rand(5, 1))
     ),
-    "last_axis_scale": Model(lambda m, x: m.scale * m.a(x), a=conv(), scale=nn.Parameter(torch.rand(10) + 0.5)),
     "transform_input": Model(transform_input, a=conv(3, 4)),
     "max_over_positions": Model(lambda m, x: m.a(torch.amax(x, (2, 3), keepdim=True)), a=conv(8, 4, 1)),
     "adaptive_max_pool": Model(lambda m, x: F.adaptive_max_pool2d(m.a(x), 1), a=conv()),
@@ -333,18 +387,16 @@ UNUSUAL = {
     "crop": Model(lambda m, x: m.a(x[:, :, 1:, :-2]), a=conv()),
     "crop_by_pad": Model(lambda m, x: m.a(F.pad(x, (-1, -1, -1, -1))), a=conv()),
     "every_second_channel": Model(lambda m, x: m.a(x[:, ::2]), a=conv(4, 4)),
-    "attend_to_positions": Model(attend_to_positions, a=conv(8, 1, 1)),
     "reflected": Model(lambda m, x: m.a(x), a=conv(padding=1, padding_mode="reflect")),
     "divisor": Model(lambda m, x: F.avg_pool2d(x, 2, divisor_override=3), a=conv()),
     "stack_of_samples": Model(lambda m, x: m.a(torch.cat([x, x], 0)), a=conv()),
 }
 
 REFUSED = {
-    "gelu": Model(lambda m, x: m.b(F.gelu(m.a(x))), a=conv(), b=conv()),
+    "cumulated": Model(lambda m, x: m.b(m.a(x).cumsum(1)), a=conv(), b=conv()),
+    "logarithm": Model(lambda m, x: m.b((m.a(x).sigmoid() + 1).log()), a=conv(), b=conv()),
     "transposed": Model(lambda m, x: m.b(m.a(x)), a=nn.ConvTranspose2d(8, 4, 2, 2), b=conv(4, 4)),
     "group_norm": Model(lambda m, x: m.a(m.n(x)), a=conv(), n=nn.GroupNorm(2, 8)),
     "layer_norm": Model(lambda m, x: m.n(m.a(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2), a=conv(), n=nn.LayerNorm(8)),
-    "upsampled": Model(lambda m, x: m.b(F.interpolate(m.a(x), scale_factor=2)), a=conv(), b=conv()),
-    "leaky": Model(lambda m, x: F.leaky_relu(m.a(x), 0.1), a=conv()),
     "softmax": Model(lambda m, x: m.fc(x.mean((2, 3))).softmax(1), fc=nn.Linear(8, 4)),
 }

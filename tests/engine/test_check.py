@@ -9,18 +9,23 @@ from convgate.engine.check import check
 from convgate.engine.engine import Engine
 from convgate.engine.program import (
     Activate,
+    Activation,
     Add,
     Affine,
+    Arithmetic,
     Complete,
     Concat,
+    Constant,
     Conv,
     Decide,
     Gate,
+    Interpolate,
     Mask,
     Multiply,
     Pick,
     Pool,
     PoolToGrid,
+    PRelu,
     Program,
     Slice,
     Value,
@@ -39,10 +44,20 @@ def one_of_each():
         "x": (4, 9, 9), "a": (6, 5, 5), "grid": (6, 2, 2), "tiles": (1, 2, 2), "mean": (6, 1, 1), "units": (3, 1, 1),
         "b": (6, 5, 5), "sum": (6, 5, 5), "d": (6, 5, 5), "e": (6, 5, 5), "f": (6, 5, 5), "g": (6, 5, 5),
         "h": (12, 5, 5), "i": (5, 5, 5), "j": (5, 2, 2), "k": (5, 3, 3), "y": (7, 1, 1), "picked": (4, 5, 5),
-        "whole": (6, 5, 5),
+        "whole": (6, 5, 5), "p": (6, 5, 5), "q": (6, 7, 12), "rows": (6, 7, 1), "r": (6, 7, 12),
     }  # fmt: skip
     operations = (
-        Conv(("x",), "a", "w.a", "b.a", "conv", stride=(2, 2), padding=(1, 1, 1, 1), groups=2, activation="relu"),
+        Conv(
+            ("x",),
+            "a",
+            "w.a",
+            "b.a",
+            "conv",
+            stride=(2, 2),
+            padding=(1, 1, 1, 1),
+            groups=2,
+            activation=Activation("relu"),
+        ),
         PoolToGrid(("a",), "grid"),
         Conv(("grid",), "tiles", "w.tiles", "b.tiles", "gates.s"),
         Decide(("tiles",), "s", "offset.s"),
@@ -50,10 +65,10 @@ def one_of_each():
         Conv(("mean",), "units", "w.units", "", "gates.c"),
         Decide(("units",), "c", "offset.c"),
         Conv(("a",), "b", "w.b", "b.b", "gated", positions="s", out_channels="c", padding=(1, 1, 1, 1)),
-        Conv(("b", "a"), "sum", "w.c", "b.c", "reads", in_channels="c", activation="relu"),
+        Conv(("b", "a"), "sum", "w.c", "b.c", "reads", in_channels="c", activation=Activation("relu")),
         Mask(("sum",), "d", "s"),
-        Affine(("d",), "e", "scale", "shift", "silu"),
-        Add(("e", "mean"), "f", "relu6"),
+        Affine(("d",), "e", "scale", "shift", Activation("silu")),
+        Add(("e", "mean"), "f", Activation("relu6")),
         Multiply(("f", "mean"), "g"),
         Concat(("g", "a"), "h"),
         Slice(("h",), "i", 9),
@@ -62,12 +77,17 @@ def one_of_each():
         Conv(("j",), "y", "w.y", "b.y", "fc"),
         Pick(("h",), "picked", (11, 0, 3, 3)),
         Decide(("a",), "each", "offset.a", "scale", "shift", strict=True),
+        PRelu(("e",), "p", "scale"),
+        Interpolate(("p",), "q", "bilinear", scales=(1.5, 2.5)),
+        Constant((), "rows", "rows"),
+        Arithmetic(("rows", "q"), "r", "maximum"),
         Complete(("picked", "a", "b"), "whole", "w.whole", "part", "each", parts=2, scale="scale", open_shift="shift"),
     )
     arrays = {
         "w.a": array(6, 2, 3, 3), "b.a": array(6), "w.tiles": array(1, 6, 1, 1), "b.tiles": array(1),
         "offset.s": array(1, 2, 2), "w.units": array(3, 6, 1, 1), "offset.c": array(3, 1, 1), "w.b": array(6, 6, 3, 3),
         "b.b": array(6), "w.c": array(6, 6, 1, 1), "b.c": array(6), "scale": array(6), "shift": array(6),
+        "rows": array(6, 7, 1),
         "w.y": array(7, 5, 2, 2), "b.y": array(7), "offset.a": array(3, 1, 1), "w.whole": array(6, 2, 1, 1),
     }  # fmt: skip
     return Program(
@@ -79,7 +99,7 @@ def one_of_each():
         ),
         operations=operations,
         inputs=("x",),
-        outputs=("y", "k", "whole"),
+        outputs=("y", "k", "whole", "r"),
         arrays=arrays,
         layers=("conv", "gated", "reads", "fc", "part", "gates.s", "gates.c"),
         vectors=("y",),
@@ -184,8 +204,11 @@ BROKEN = {
     "bias missing": operation("a", bias="nothing"),
     "three inputs": operation("sum", inputs=("b", "a", "a")),
     "addend of another shape": operation("sum", inputs=("b", "mean")),
-    "unknown activation": operation("a", activation="tanh"),
-    "activation that masks do not allow": operation("b", activation="sigmoid"),
+    "unknown activation": operation("a", activation=Activation("tangent")),
+    "activation without its parameters": operation("a", activation=Activation("leaky_relu")),
+    "activation as a string": operation("a", activation="relu"),
+    "parameter that is not a number": operation("a", activation=Activation("leaky_relu", (float("nan"),))),
+    "activation that masks do not allow": operation("b", activation=Activation("sigmoid")),
     # convolutions in part
     "activation gate as a mask": operation("d", gate="each"),
     "activation gate of other positions": gate("each", shape=(3, 5, 4)),
@@ -218,8 +241,17 @@ BROKEN = {
     "scale of another shape": array("scale", lambda a: a[:5]),
     "affine that changes shape": operation("e", inputs=("x",)),
     "sum of one": operation("f", inputs=("e",)),
+    "too few slopes": operation("p", weight="w.y"),
+    "interpolation of an unknown mode": operation("q", mode="bicubic"),
+    "interpolation to another size": operation("q", size=(5, 5)),
+    "interpolation by a negative scale": operation("q", scales=(1.5, -2.0)),
+    "interpolation by another value's size": operation("q", inputs=("p", "x")),
+    "constant with inputs": operation("rows", inputs=("x",)),
+    "constant of another shape": operation("rows", weight="scale"),
+    "unknown arithmetic": operation("r", arithmetic="modulo"),
+    "inputs without reason": operation("p", inputs=()),
     "sum of different channels": operation("f", inputs=("e", "units")),
-    "sum of different sizes": operation("f", inputs=("mean", "e")),
+    "sum of different sizes": operation("f", inputs=("grid", "e")),
     "product of different sizes": operation("g", inputs=("f", "grid")),
     "parts of different sizes": operation("h", inputs=("g", "grid")),
     "parts of too few channels": operation("h", inputs=("g",)),
@@ -232,8 +264,8 @@ BROKEN = {
 def test_the_program_itself_is_fine_and_runs():
     whole = one_of_each()
     check(whole)
-    y, k, w = Engine(whole, threads=1)(np.ones((2, 4, 9, 9), np.float32))
-    assert (y.shape, k.shape, w.shape) == ((2, 7), (2, 5, 3, 3), (2, 6, 5, 5))
+    y, k, w, r = Engine(whole, threads=1)(np.ones((2, 4, 9, 9), np.float32))
+    assert (y.shape, k.shape, w.shape, r.shape) == ((2, 7), (2, 5, 3, 3), (2, 6, 5, 5), (2, 6, 7, 12))
 
 
 @pytest.mark.parametrize("name", BROKEN)

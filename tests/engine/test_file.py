@@ -150,8 +150,24 @@ def test_gates_of_version_1(engine: convgate.engine.Engine, saved: Path) -> None
             if operation["operation"] == "Decide":
                 for key in ("scale", "shift", "strict"):
                     del operation[key]
+        activations_of_version_2(data, arrays)
 
     assert load_program(rewrite(saved, change)).gates == engine.program.gates
+
+
+def activations_of_version_2(data, arrays) -> None:
+    """They were names."""
+    for operation in data["operations"]:
+        if "activation" in operation:
+            operation["activation"] = operation["activation"]["name"]
+
+
+def test_programs_of_version_2(engine: convgate.engine.Engine, saved: Path) -> None:
+    def change(data, arrays) -> None:
+        data["version"] = 2
+        activations_of_version_2(data, arrays)
+
+    assert load_program(rewrite(saved, change)).operations == engine.program.operations
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.engine.programs import expected, images, masks, programs
 
 from convgate.engine.engine import Engine
-from convgate.engine.program import Conv, Decide, Gate, PoolToGrid, Program, Value
+from convgate.engine.program import Activation, Conv, Decide, Gate, PoolToGrid, Program, Value
 from convgate.engine.runtime import instruction_sets
 from convgate.errors import InputError
 
@@ -86,7 +86,7 @@ def gated(channels=24, size=20, units=8):
     values = [Value("x", 3, size, size), Value("a", channels, size, size), Value("y", channels, size, size)]
     values += [Value("mean", channels, 1, 1), Value("logits", units, 1, 1)]
     operations = (
-        Conv(("x",), "a", "first", "", "a", padding=(1, 1, 1, 1), activation="relu"),
+        Conv(("x",), "a", "first", "", "a", padding=(1, 1, 1, 1), activation=Activation("relu")),
         PoolToGrid(("a",), "mean"),
         Conv(("mean",), "logits", "head", "", "gate"),
         Decide(("logits",), "gate", "offset"),

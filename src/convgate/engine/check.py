@@ -8,21 +8,27 @@ import numpy as np
 
 from convgate.engine.program import (
     ACTIVATIONS,
+    NO_ACTIVATION,
     Activate,
+    Activation,
     Add,
     Affine,
+    Arithmetic,
     Complete,
     Concat,
+    Constant,
     Conv,
     Decide,
     External,
     GateKind,
+    Interpolate,
     Mask,
     Multiply,
     Operation,
     Pick,
     Pool,
     PoolToGrid,
+    PRelu,
     Program,
     Slice,
     Value,
@@ -150,7 +156,7 @@ class _Check:
         if isinstance(operation, External):
             self._external(operation)
             return
-        self.require(bool(operation.inputs), "no inputs")
+        self.require(bool(operation.inputs) != isinstance(operation, Constant), f"{len(operation.inputs)} inputs")
         for name in operation.inputs:
             self.require(name in self.written, f"reads '{name}' before it is written")
         inputs = [self.values[name] for name in operation.inputs]
@@ -159,11 +165,21 @@ class _Check:
             return
         self.require(operation.output in self.values, "writes a value that does not exist")
         self.require(operation.output not in self.written, "writes a value twice")
-        activation = getattr(operation, "activation", "none")
-        self.require(activation in ACTIVATIONS, f"activation {activation!r}; known are {', '.join(ACTIVATIONS)}")
+        self._activation(getattr(operation, "activation", NO_ACTIVATION))
         assert rule is not None
         rule(self, operation, inputs, self.values[operation.output])
         self.written.add(operation.output)
+
+    def _activation(self, activation: Any) -> None:
+        self.require(isinstance(activation, Activation), f"{activation!r} is not an Activation")
+        known = ACTIVATIONS.get(activation.name)
+        self.require(known is not None, f"activation {activation.name!r}; known are {', '.join(ACTIVATIONS)}")
+        given = activation.parameters
+        self.require(
+            len(given) == len(known or ()), f"{activation.name} takes {len(known or ())} parameters, not {given}"
+        )
+        numbers = all(isinstance(n, float | int) and not isinstance(n, bool) and n == n for n in given)
+        self.require(numbers, f"parameters {given} of {activation.name} that are not numbers")
 
     def _array(self, name: str, *shape: int) -> None:
         array = self.program.arrays.get(name)
@@ -228,8 +244,8 @@ class _Check:
         self._gate(op.positions, GateKind.SPATIAL, out)
         self._gate(op.in_channels, GateKind.CHANNEL, x)
         self._gate(op.out_channels, GateKind.CHANNEL, out)
-        keeps_zero = op.activation not in ("sigmoid", "hardsigmoid")
-        self.require(keeps_zero or not (op.positions or op.out_channels), f"{op.activation} of a masked convolution")
+        masked = bool(op.positions or op.out_channels)
+        self.require(op.activation.keeps_zero or not masked, f"{op.activation} of a masked convolution")
 
     def _complete(self, op: Complete, inputs: list[Value], out: Value) -> None:
         self.require(len(inputs) in (2, 3), f"takes 2 or 3 inputs, not {len(inputs)}")
@@ -288,10 +304,39 @@ class _Check:
 
     def _binary(self, op: Operation, inputs: list[Value], out: Value) -> None:
         self._inputs(inputs, 2)
-        self._same(inputs[0], out)
-        vector = inputs[1].height * inputs[1].width == 1 and inputs[1].channels == out.channels
-        if not vector:
-            self._same(inputs[1], out)
+        a, b = inputs
+        for first, second, result in zip(a.shape, b.shape, out.shape, strict=True):
+            spread = {first, second} <= {1, result} and result in (first, second)
+            self.require(spread, f"'{a.name}' {a.shape} and '{b.name}' {b.shape} do not make {out.shape}")
+
+    def _arithmetic(self, op: Arithmetic, inputs: list[Value], out: Value) -> None:
+        kinds = ("divide", "maximum", "minimum")
+        self.require(op.arithmetic in kinds, f"of kind {op.arithmetic!r}; known are {', '.join(kinds)}")
+        self._binary(op, inputs, out)
+
+    def _prelu(self, op: PRelu, inputs: list[Value], out: Value) -> None:
+        self._activate(op, inputs, out)  # type: ignore[arg-type]
+        self._array(op.weight, out.channels)
+
+    def _constant(self, op: Constant, inputs: list[Value], out: Value) -> None:
+        self._array(op.weight, *out.shape)
+
+    def _interpolate(self, op: Interpolate, inputs: list[Value], out: Value) -> None:
+        modes = ("nearest", "nearest-exact", "bilinear")
+        self.require(op.mode in modes, f"of mode {op.mode!r}; known are {', '.join(modes)}")
+        self.require(len(inputs) in (1, 2), f"takes 1 or 2 inputs, not {len(inputs)}")
+        self.require(isinstance(op.align_corners, bool), "align_corners is not true or false")
+        scales = all(isinstance(s, float | int) and (s == 0 or 1e-6 <= s <= 1e6) for s in op.scales)
+        self.require(len(op.scales) == 2 and scales, f"scales {op.scales} out of range")
+        x = inputs[0]
+        self.require(x.channels == out.channels, "changes the number of channels")
+        if len(inputs) == 2:
+            expected: tuple[int, ...] = (inputs[1].height, inputs[1].width)
+        elif tuple(op.size) != (0, 0):
+            expected = tuple(op.size)
+        else:
+            expected = tuple(math.floor(n * s) for n, s in zip((x.height, x.width), op.scales, strict=True))
+        self.require(expected == (out.height, out.width), f"an output of {out.shape[1:]} where {expected} follow")
 
     def _concat(self, op: Concat, inputs: list[Value], out: Value) -> None:
         for value in inputs:
@@ -335,13 +380,17 @@ _RULES: Mapping[type, Callable[..., None]] = {
     Activate: _Check._activate,
     Add: _Check._binary,
     Affine: _Check._affine,
+    Arithmetic: _Check._arithmetic,
     Complete: _Check._complete,
     Concat: _Check._concat,
+    Constant: _Check._constant,
     Conv: _Check._conv,
     Decide: _Check._decide,
     External: lambda *_: None,
+    Interpolate: _Check._interpolate,
     Mask: _Check._mask,
     Multiply: _Check._binary,
+    PRelu: _Check._prelu,
     Pick: _Check._pick,
     Pool: _Check._pool,
     PoolToGrid: _Check._pool_to_grid,

@@ -59,5 +59,5 @@ def _what(program: Program, operation: Operation) -> str:
     stride = getattr(operation, "stride", (1, 1))
     if stride != (1, 1):
         words.append(f"stride {stride[0]}")
-    activation = getattr(operation, "activation", "none")
-    return " ".join(words) + ("" if activation == "none" else f", {activation}")
+    activation = getattr(operation, "activation", None)
+    return " ".join(words) + (f", {activation}" if activation else "")

@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 
 from convgate.engine import program as programs
 from convgate.engine.check import check
-from convgate.engine.program import Gate, GateKind, Operation, Program, Value
+from convgate.engine.program import Activation, Gate, GateKind, Operation, Program, Value
 from convgate.errors import CheckpointError, ProgramError
 from convgate.files import replacing
 
@@ -178,6 +178,10 @@ def _make(kind: type, entry: Any) -> Any:
 
 
 def _typed(value: Any, hint: Any, what: str) -> Any:
+    if hint is Activation:  # before version 3, a name
+        return _make(Activation, {"name": value} if isinstance(value, str) else value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is tuple:
         if not isinstance(value, list):

@@ -19,22 +19,28 @@ import numpy as np
 
 __all__ = [
     "ACTIVATIONS",
+    "NO_ACTIVATION",
     "Activate",
+    "Activation",
     "Add",
     "Affine",
+    "Arithmetic",
     "ArrayName",
     "Complete",
     "Concat",
+    "Constant",
     "Conv",
     "Decide",
     "External",
     "Gate",
     "GateKind",
     "GateName",
+    "Interpolate",
     "LayerName",
     "Mask",
     "Multiply",
     "Operation",
+    "PRelu",
     "Pick",
     "Pool",
     "PoolToGrid",
@@ -50,8 +56,59 @@ __all__ = [
     "references",
 ]
 
-ACTIVATIONS = ("none", "relu", "relu6", "hardswish", "silu", "sigmoid", "hardsigmoid")
-"""Functions of single elements; `none` is the identity."""
+ACTIVATIONS: Mapping[str, tuple[str, ...]] = {
+    "none": (),
+    "relu": (),
+    "relu6": (),
+    "hardswish": (),
+    "silu": (),
+    "sigmoid": (),
+    "hardsigmoid": (),
+    "leaky_relu": ("slope",),
+    "elu": ("alpha", "scale", "input_scale"),
+    "gelu": (),
+    "gelu_tanh": (),
+    "mish": (),
+    "tanh": (),
+    "softplus": ("beta", "threshold"),
+    "clamp": ("low", "high"),
+}
+"""Functions of single elements, with the names of their parameters; `none` is the identity.
+
+`elu` is scale * (x if x > 0 else alpha * (exp(input_scale * x) - 1)), so that it is CELU and SELU, too; `gelu_tanh` is
+GELU's approximation by tanh; `softplus` and `leaky_relu` are as PyTorch has them; `clamp` is min(max(x, low), high),
+where a limit may be infinite.
+"""
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A function of single elements: one of `ACTIVATIONS`, with its parameters in their order.
+
+    >>> Activation("leaky_relu", (0.1,)).keeps_zero
+    True
+    """
+
+    name: str = "none"
+    parameters: tuple[float, ...] = ()
+
+    @property
+    def keeps_zero(self) -> bool:
+        """Whether zero stays zero, so that what a mask zeroed may go through it."""
+        if self.name == "clamp":
+            return self.parameters[0] <= 0 <= self.parameters[1]
+        return self.name not in ("sigmoid", "hardsigmoid", "softplus")
+
+    def __bool__(self) -> bool:
+        return self.name != "none"
+
+    def __str__(self) -> str:
+        named = zip(ACTIVATIONS.get(self.name, ()), self.parameters, strict=False)
+        return self.name + "".join(f" {name} {value:g}" for name, value in named)
+
+
+NO_ACTIVATION = Activation()
+"""The identity."""
 
 ValueName = Annotated[str, "value"]
 """The name of a value."""
@@ -146,7 +203,7 @@ class Conv(Operation):
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
-    activation: str = "none"
+    activation: Activation = NO_ACTIVATION
     positions: GateName = ""
     in_channels: GateName = ""
     out_channels: GateName = ""
@@ -172,7 +229,7 @@ class Complete(Operation):
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     dilation: tuple[int, int] = (1, 1)
     parts: int = 1
-    activation: str = "none"
+    activation: Activation = NO_ACTIVATION
     scale: ArrayName = ""
     shift: ArrayName = ""
     open_scale: ArrayName = ""
@@ -204,7 +261,14 @@ class PoolToGrid(Operation):
 class Activate(Operation):
     """An activation of each element."""
 
-    activation: str
+    activation: Activation
+
+
+@dataclass(frozen=True)
+class PRelu(Operation):
+    """x if x > 0 else slope * x, with a slope for each channel: `weight` names an array [channels]."""
+
+    weight: ArrayName
 
 
 @dataclass(frozen=True)
@@ -213,19 +277,51 @@ class Affine(Operation):
 
     scale: ArrayName
     shift: ArrayName
-    activation: str = "none"
+    activation: Activation = NO_ACTIVATION
 
 
 @dataclass(frozen=True)
 class Add(Operation):
-    """activation(inputs[0] + inputs[1]); the second may be 1x1 and is then added at every position."""
+    """activation(inputs[0] + inputs[1]).
 
-    activation: str = "none"
+    Either may have one channel, one row or one column where the output has several; it is then the same in all of them.
+    """
+
+    activation: Activation = NO_ACTIVATION
 
 
 @dataclass(frozen=True)
 class Multiply(Operation):
-    """inputs[0] * inputs[1]; the second may be 1x1 and then scales the channels at every position."""
+    """inputs[0] * inputs[1], spread as in `Add`."""
+
+
+@dataclass(frozen=True)
+class Arithmetic(Operation):
+    """inputs[0] / inputs[1] (`divide`), or their `maximum` or `minimum`, spread as in `Add`."""
+
+    arithmetic: str
+
+
+@dataclass(frozen=True)
+class Constant(Operation):
+    """The array named `weight`, [channels, height, width]. It has no inputs."""
+
+    weight: ArrayName
+
+
+@dataclass(frozen=True)
+class Interpolate(Operation):
+    """inputs[0] in another size, as PyTorch's `interpolate` with `mode` "nearest", "nearest-exact" or "bilinear".
+
+    The new size is that of inputs[1], of which nothing else is read, if there is one; else `size` (rows, columns), if
+    it is not (0, 0); else each size times its scale in `scales`, rounded down. Scales other than 0 also say where each
+    position reads, unless `align_corners`; else the ratio of the sizes does.
+    """
+
+    mode: str = "nearest"
+    align_corners: bool = False
+    scales: tuple[float, float] = (0.0, 0.0)
+    size: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)

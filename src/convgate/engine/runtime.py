@@ -9,7 +9,17 @@ from typing import Any, Protocol
 import numpy as np
 
 from convgate.engine import _native  # type: ignore[attr-defined]
-from convgate.engine.program import Complete, GateKind, Mask, Operation, Pick, Pool, Program, reference_fields
+from convgate.engine.program import (
+    Activation,
+    Complete,
+    GateKind,
+    Mask,
+    Operation,
+    Pick,
+    Pool,
+    Program,
+    reference_fields,
+)
 from convgate.errors import InputError, ProgramError
 
 __all__ = ["Executor", "NativeNetwork", "Results", "choose_isa", "instruction_sets"]
@@ -160,6 +170,8 @@ class _Numbers:
             if part.name in kinds:
                 look = look_up[kinds[part.name]]
                 entry = look(entry) if isinstance(entry, str) else [look(name) for name in entry]
+            if isinstance(entry, Activation):
+                entry, found["parameters"] = entry.name, list(entry.parameters)
             found[part.name] = entry
         special = self._special.get(type(operation))
         return found | (special(self, operation) if special else {})

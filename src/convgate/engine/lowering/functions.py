@@ -13,76 +13,18 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.ops import stochastic_depth
 
-from convgate.engine.lowering import layers, partial, views
-from convgate.engine.lowering.draft import Context, Expanded, GateSymbol, Symbol, Unsupported
-from convgate.engine.program import Add, Concat, Mask, Multiply
+from convgate.engine.lowering import activations, arithmetic, layers, partial, resampling, views
+from convgate.engine.lowering.draft import Context, GateSymbol, Symbol, Unsupported
+from convgate.engine.program import Concat, Mask
 from convgate.gating import ThresholdHead, average_pool, base_path, complete, mask_channels, mask_positions
 
 __all__ = ["FUNCTIONS", "IN_PLACE", "METHODS", "MODULES"]
 
 Handler = Callable[..., Any]
 
-_CONSTANT = (int, float, torch.Tensor)
-
-
-def _activation(kind: str) -> Handler:
-    return lambda c, x, inplace=False, **_: layers.activate(c.draft, c.name, x, kind)
-
 
 def _same(c: Context, x: Any, *args: Any, **kwargs: Any) -> Any:
     return x
-
-
-def _add(c: Context, x: Any, y: Any, *, alpha: float = 1) -> Symbol:
-    if isinstance(y, _CONSTANT):
-        return layers.affine(c.draft, c.name, x, 1, y * alpha)
-    if isinstance(x, _CONSTANT):
-        return layers.affine(c.draft, c.name, y, alpha, x)
-    return _binary(c, x, y if alpha == 1 else layers.affine(c.draft, c.name, y, alpha), Add)
-
-
-def _subtract(c: Context, x: Any, y: Any, *, alpha: float = 1) -> Symbol:
-    return _add(c, x, y, alpha=-alpha)
-
-
-def _multiply(c: Context, x: Any, y: Any) -> Symbol:
-    if isinstance(x, _CONSTANT):
-        x, y = y, x
-    if isinstance(y, _CONSTANT):
-        return layers.affine(c.draft, c.name, x, y)
-    return _binary(c, x, y, Multiply)
-
-
-def _divide(c: Context, x: Any, y: Any) -> Symbol:
-    if not isinstance(y, _CONSTANT):
-        raise Unsupported("a division by something else than a constant")
-    return layers.affine(c.draft, c.name, x, 1 / y)
-
-
-def _clamp(c: Context, x: Any, low: Any = None, high: Any = None, **named: Any) -> Symbol:
-    low, high = (named.get(name, given) for name, given in (("min", low), ("max", high)))
-    if low != 0 or high not in (6, None):
-        raise Unsupported(f"values clamped to {low} .. {high}")
-    return layers.activate(c.draft, c.name, x, "relu" if high is None else "relu6")
-
-
-def _binary(c: Context, x: Any, y: Any, kind: type[Add] | type[Multiply]) -> Symbol:
-    if isinstance(x, Expanded):
-        x, y = y, x
-    if isinstance(y, Expanded):
-        if not isinstance(x, Symbol) or x.shape != y.over:
-            raise Unsupported(f"{kind.__name__.lower()} of a map that was expanded to {list(y.over)}")
-        y = y.vector
-    a, b = c.draft.value_of(x), c.draft.value_of(y)
-    if a.height * a.width == 1 and b.height * b.width > 1:
-        x, y, a, b = y, x, b, a
-    if a.channels != b.channels or (b.height * b.width > 1 and (a.height, a.width) != (b.height, b.width)):
-        raise Unsupported(f"{kind.__name__.lower()} of shapes {list(x.shape)} and {list(y.shape)}")
-    if len(y.shape) == 1 and len(x.shape) == 3:
-        raise Unsupported("a vector that would be broadcast over positions as PyTorch does not")
-    out = c.draft.new(c.name, x.shape)
-    c.draft.emit(kind((x.value, y.value), out.value))
-    return out
 
 
 def _concat(c: Context, tensors: Any, dim: int = 0, axis: int | None = None) -> Symbol:
@@ -141,19 +83,24 @@ def _dropout(c: Context, x: Any, p: float = 0.5, training: bool = True, inplace:
 
 
 FUNCTIONS: dict[Any, Handler] = {
-    operator.add: _add,
-    operator.iadd: _add,
-    torch.add: _add,
-    operator.sub: _subtract,
-    operator.isub: _subtract,
-    torch.sub: _subtract,
-    operator.mul: _multiply,
-    operator.imul: _multiply,
-    torch.mul: _multiply,
-    operator.truediv: _divide,
-    operator.itruediv: _divide,
-    torch.div: _divide,
-    torch.clamp: _clamp,
+    **activations.FUNCTIONS,
+    operator.add: arithmetic.add,
+    operator.iadd: arithmetic.add,
+    torch.add: arithmetic.add,
+    operator.sub: arithmetic.subtract,
+    operator.isub: arithmetic.subtract,
+    torch.sub: arithmetic.subtract,
+    operator.mul: arithmetic.multiply,
+    operator.imul: arithmetic.multiply,
+    torch.mul: arithmetic.multiply,
+    operator.truediv: arithmetic.divide,
+    operator.itruediv: arithmetic.divide,
+    torch.div: arithmetic.divide,
+    torch.true_divide: arithmetic.divide,
+    operator.neg: arithmetic.negative,
+    torch.neg: arithmetic.negative,
+    torch.maximum: arithmetic.maximum,
+    torch.minimum: arithmetic.minimum,
     torch.cat: _concat,
     torch.concat: _concat,
     torch.chunk: views.chunk,
@@ -170,15 +117,7 @@ FUNCTIONS: dict[Any, Handler] = {
     getattr: views.attribute,
     torch._assert: lambda c, *args: None,
     F.pad: views.pad,
-    F.relu: _activation("relu"),
-    torch.relu: _activation("relu"),
-    F.relu6: _activation("relu6"),
-    F.hardtanh: lambda c, x, min_val=-1.0, max_val=1.0, inplace=False: _clamp(c, x, min_val, max_val),
-    F.silu: _activation("silu"),
-    F.hardswish: _activation("hardswish"),
-    F.hardsigmoid: _activation("hardsigmoid"),
-    F.sigmoid: _activation("sigmoid"),
-    torch.sigmoid: _activation("sigmoid"),
+    F.interpolate: resampling.interpolate,
     F.dropout: _dropout,
     stochastic_depth: lambda c, x, p, mode, training=True: _dropout(c, x, p, training),
     F.conv2d: lambda c, x, weight, bias=None, *a, **k: layers.convolve(c.draft, c.name, x, weight, bias, *a, **k),
@@ -201,14 +140,16 @@ FUNCTIONS: dict[Any, Handler] = {
 """Function -> handler(context, *arguments)."""
 
 METHODS: dict[str, Handler] = {
-    "add": _add,
-    "add_": _add,
-    "clamp": _clamp,
-    "clamp_": _clamp,
-    "div": _divide,
-    "div_": _divide,
-    "mul": _multiply,
-    "mul_": _multiply,
+    **activations.METHODS,
+    "add": arithmetic.add,
+    "add_": arithmetic.add,
+    "div": arithmetic.divide,
+    "div_": arithmetic.divide,
+    "mul": arithmetic.multiply,
+    "mul_": arithmetic.multiply,
+    "maximum": arithmetic.maximum,
+    "minimum": arithmetic.minimum,
+    "neg": arithmetic.negative,
     "chunk": views.chunk,
     "split": views.split,
     "contiguous": _same,
@@ -218,15 +159,11 @@ METHODS: dict[str, Handler] = {
     "flatten": views.flatten,
     "mean": _mean,
     "permute": views.permute,
-    "relu": _activation("relu"),
-    "relu_": _activation("relu"),
     "reshape": views.view,
-    "sigmoid": _activation("sigmoid"),
-    "sigmoid_": _activation("sigmoid"),
     "size": views.size,
     "squeeze": views.squeeze,
-    "sub": _subtract,
-    "sub_": _subtract,
+    "sub": arithmetic.subtract,
+    "sub_": arithmetic.subtract,
     "transpose": views.transpose,
     "unsqueeze": views.unsqueeze,
     "view": views.view,
@@ -255,11 +192,8 @@ def _average_pool_module(c: Context, m: nn.AvgPool2d, x: Symbol) -> Symbol:
     return layers.pool(c.draft, c.name, x, "average", *args)
 
 
-def _activation_module(kind: str) -> Handler:
-    return lambda c, m, x: layers.activate(c.draft, c.name, x, kind)
-
-
 MODULES: dict[type, Handler] = {
+    **activations.MODULES,
     nn.Conv2d: _conv_module,
     nn.Linear: lambda c, m, x: layers.linear(c.draft, c.name, x, m.weight, m.bias),
     nn.BatchNorm2d: _norm_module,
@@ -268,13 +202,9 @@ MODULES: dict[type, Handler] = {
     nn.MaxPool2d: _max_pool_module,
     nn.AvgPool2d: _average_pool_module,
     nn.AdaptiveAvgPool2d: lambda c, m, x: layers.pool_to_grid(c.draft, c.name, x, m.output_size),
-    nn.ReLU: _activation_module("relu"),
-    nn.ReLU6: _activation_module("relu6"),
-    nn.Hardtanh: lambda c, m, x: _clamp(c, x, m.min_val, m.max_val),
-    nn.SiLU: _activation_module("silu"),
-    nn.Hardswish: _activation_module("hardswish"),
-    nn.Hardsigmoid: _activation_module("hardsigmoid"),
-    nn.Sigmoid: _activation_module("sigmoid"),
+    nn.Upsample: resampling.module,
+    nn.UpsamplingNearest2d: resampling.module,
+    nn.UpsamplingBilinear2d: resampling.module,
     nn.Identity: lambda c, m, x: x,
     ThresholdHead: lambda c, m, x: layers.excess(c.draft, c.name, x, m.norm, m.threshold),
     nn.Dropout: lambda c, m, x: x,
@@ -287,7 +217,8 @@ MODULES: dict[type, Handler] = {
 IN_PLACE: frozenset[Any] = frozenset(
     {
         *(operator.iadd, operator.isub, operator.imul, operator.itruediv),
-        *("add_", "sub_", "mul_", "div_", "clamp_", "relu_", "sigmoid_"),
+        *("add_", "sub_", "mul_", "div_"),
+        *activations.IN_PLACE,
     }
 )
 """Functions and methods that overwrite their first argument; others do when they are called with inplace=True."""

@@ -13,13 +13,10 @@ from convgate.cost import LayerCost
 from convgate.engine.lowering.draft import Draft
 from convgate.engine.program import Activate, Add, Affine, Complete, Conv, Decide, GateKind, Mask, Multiply, Operation
 
-__all__ = ["IMAGES", "KEEPS_ZERO", "fuse"]
+__all__ = ["IMAGES", "fuse"]
 
 IMAGES = "images"
 """The name of the network's input."""
-
-KEEPS_ZERO = frozenset({"none", "relu", "relu6", "hardswish", "silu"})
-"""Activations of zero that are zero."""
 
 
 def fuse(draft: Draft, outputs: frozenset[str], ledger: Mapping[str, LayerCost]) -> None:
@@ -98,10 +95,10 @@ def _fused(
         elif (
             isinstance(operation, Activate)
             and isinstance(source, Conv | Complete | Affine | Add)
-            and source.activation == "none"
+            and not source.activation
         ):
             skips = isinstance(source, Conv) and source.layer in ledger and ledger[source.layer].gated
-            if not skips or operation.activation in KEEPS_ZERO:
+            if not skips or operation.activation.keeps_zero:
                 merged = replace(source, output=operation.output, activation=operation.activation)
         elif isinstance(operation, Mask) and isinstance(source, Conv):
             merged = _masked(draft, source, operation, ledger)
@@ -117,10 +114,10 @@ def _fused(
 
 def _fold(draft: Draft, conv: Conv, norm: Affine) -> Conv | None:
     """The norm's scale into the weights, its shift into the bias."""
-    if conv.activation != "none" or len(conv.inputs) > 1:
+    if conv.activation or len(conv.inputs) > 1:
         return None
     scale, shift = (draft.arrays[name].astype(np.float64) for name in (norm.scale, norm.shift))
-    if (conv.positions or conv.out_channels) and (shift.any() or norm.activation not in KEEPS_ZERO):
+    if (conv.positions or conv.out_channels) and (shift.any() or not norm.activation.keeps_zero):
         return None  # what is masked would not stay zero
     bias = draft.arrays[conv.bias].astype(np.float64) if conv.bias else np.zeros_like(shift)
     weight = draft.arrays[conv.weight].astype(np.float64) * scale[:, None, None, None]
@@ -133,7 +130,7 @@ def _fold(draft: Draft, conv: Conv, norm: Affine) -> Conv | None:
 
 def _normalised(draft: Draft, complete: Complete, norm: Affine) -> Complete | None:
     """The norm as what follows the sums, open or not."""
-    if complete.activation != "none" or len(complete.inputs) > 2:
+    if complete.activation or len(complete.inputs) > 2:
         return None
     names: dict[str, Any] = {}
     factor, summand = (draft.arrays[name].astype(np.float64) for name in (norm.scale, norm.shift))
@@ -149,7 +146,7 @@ def _normalised(draft: Draft, complete: Complete, norm: Affine) -> Complete | No
 
 def _thresholded(draft: Draft, norm: Affine, decision: Decide) -> Decide | None:
     """The norm as the decision's own."""
-    if draft.gates[decision.output].kind != GateKind.ACTIVATION or decision.scale or norm.activation != "none":
+    if draft.gates[decision.output].kind != GateKind.ACTIVATION or decision.scale or norm.activation:
         return None
     return replace(decision, inputs=norm.inputs, scale=norm.scale, shift=norm.shift)
 
@@ -157,7 +154,7 @@ def _thresholded(draft: Draft, norm: Affine, decision: Decide) -> Decide | None:
 def _masked(draft: Draft, conv: Conv, mask: Mask, ledger: Mapping[str, LayerCost]) -> Conv | None:
     """The mask as the convolution's own, where the ledger agrees that what it closes is not computed."""
     cost = ledger.get(conv.layer)
-    if cost is None or len(conv.inputs) > 1 or conv.activation not in KEEPS_ZERO:
+    if cost is None or len(conv.inputs) > 1 or not conv.activation.keeps_zero:
         return None
     if draft.gates[mask.gate].kind == GateKind.SPATIAL:
         fits = cost.positions == mask.gate and conv.positions in ("", mask.gate)
@@ -169,11 +166,13 @@ def _masked(draft: Draft, conv: Conv, mask: Mask, ledger: Mapping[str, LayerCost
 def _is_zero(draft: Draft, operation: Operation, gate: str) -> bool:
     """Does the operation write zeros wherever the gate is closed?"""
     if isinstance(operation, Conv):
-        masked = gate in (operation.positions, operation.out_channels) and operation.activation in KEEPS_ZERO
+        masked = gate in (operation.positions, operation.out_channels) and operation.activation.keeps_zero
         needed = operation.inputs[1:] if masked else None
     elif isinstance(operation, Multiply):
         # The first factor has the size of the product; a second of one position is masked at another resolution.
         needed = operation.inputs[:1]
+        if draft.values[operation.inputs[0]].shape != draft.values[operation.output].shape:
+            return False
     else:
         needed = () if isinstance(operation, Mask) and operation.gate == gate else None
     # Looked up only where it matters: through all inputs, the ways back would double with every residual sum.
@@ -187,10 +186,10 @@ def _added(
 ) -> Conv | Complete | None:
     """The other summand as the convolution's last input."""
     own = 1 if isinstance(conv, Conv) else 2
-    if conv.activation != "none" or len(conv.inputs) > own or add.inputs[0] == add.inputs[1]:
+    if conv.activation or len(conv.inputs) > own or add.inputs[0] == add.inputs[1]:
         return None
     out, other = draft.values[add.output], draft.values[add.inputs[1 - place]]
-    if (other.height, other.width) != (out.height, out.width):
+    if other.shape != out.shape or draft.values[conv.output].shape != out.shape:
         return None
     rival = sources[1 - place]
     if isinstance(rival, Conv) and rival.positions and not (isinstance(conv, Conv) and conv.positions):

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convgate.engine.lowering.draft import Draft, Symbol, Unsupported
-from convgate.engine.program import Activate, Add, Affine, Conv, Pick, Pool, PoolToGrid
+from convgate.engine.program import Activate, Activation, Add, Affine, Conv, Pick, Pool, PoolToGrid
 
 __all__ = [
     "activate",
@@ -16,6 +16,7 @@ __all__ = [
     "batch_norm",
     "convolve",
     "excess",
+    "is_per_channel",
     "linear",
     "odd_positions",
     "pool",
@@ -123,8 +124,8 @@ def affine(draft: Draft, hint: str, x: Symbol, factor: Tensor | float, summand: 
     return out
 
 
-def activate(draft: Draft, hint: str, x: Symbol, activation: str) -> Symbol:
-    """One of `convgate.engine.program.ACTIVATIONS`, of a tensor of any shape."""
+def activate(draft: Draft, hint: str, x: Symbol, activation: Activation) -> Symbol:
+    """An activation of a tensor of any shape."""
     value = draft.plain(x)
     out = draft.new(hint, value.shape)
     draft.emit(Activate((x.value,), out.value, activation))
@@ -198,6 +199,14 @@ def pool_to_grid(draft: Draft, hint: str, x: Symbol, size: Any, *, vector: bool 
         out = draft.new(hint, shape)
         draft.emit(PoolToGrid((x.value,), out.value))
     return Symbol(out.value, shape[:1]) if vector else out
+
+
+def is_per_channel(constant: Any, shape: tuple[int, ...]) -> bool:
+    """Whether a constant is the same at every position of tensors [N, *shape]."""
+    try:
+        return _per_channel(constant, shape) is not None
+    except (Unsupported, RuntimeError):
+        return False
 
 
 def _per_channel(constant: Tensor | float, shape: tuple[int, ...]) -> Tensor:

@@ -1,0 +1,99 @@
+// Sums, products and the like of two maps, either of which may be spread over channels, rows or columns; and activations.
+#include <algorithm>
+
+#include "simple.h"
+
+namespace convgate {
+namespace {
+
+class Elementwise final : public Layer {
+public:
+    explicit Elementwise(SimpleSpec spec) : spec_(std::move(spec)) {}
+
+    void run(Sample& s, Team& team) const override {
+        const View out = s.view(*spec_.out), a = s.view(*spec_.in[0]), b = s.view(*spec_.in[1]);
+        out.clear_border();
+        const Value& value = spec_.out->value;
+        const bool whole = a.layout->value.width == value.width && b.layout->value.width == value.width &&
+                           a.layout->value.channels == b.layout->value.channels;
+        const Chunks lines(value.height, 8192 / (value.width * value.channels) + 1, team);
+        team.run(lines.items, [&](int item, int) {
+            for (int y = lines.begin(item); y < lines.end(item); y++)
+                whole ? some(at(a, y, 0), 1, at(b, y, 0), 1, out.at(y, 0), value.width * value.channels)
+                      : by_position(a, b, out, y);
+        });
+    }
+
+private:
+    // Of what has one row or column, that one.
+    static const float* at(const View& view, int y, int x) {
+        const Value& value = view.layout->value;
+        return view.at(value.height == 1 ? 0 : y, value.width == 1 ? 0 : x);
+    }
+
+    void by_position(const View& a, const View& b, const View& out, int y) const {
+        const Value& value = spec_.out->value;
+        const int a_step = a.layout->value.channels == value.channels, b_step = b.layout->value.channels == value.channels;
+        for (int x = 0; x < value.width; x++) some(at(a, y, x), a_step, at(b, y, x), b_step, out.at(y, x), value.channels);
+    }
+
+    void some(const float* a, int a_step, const float* b, int b_step, float* to, int n) const {
+        const Operation& op = *spec_.operation;
+        const Kernels& k = *spec_.kernels;
+        if (op.kind == Kind::arithmetic) return k.arithmetic(to, a, a_step, b, b_step, n, op.arithmetic);
+        const bool sum = op.kind == Kind::add;
+        if (a_step && b_step) {
+            sum ? k.add(to, a, b, n, op.activation.inside()) : k.multiply(to, a, b, n);
+        } else {
+            if (!a_step) std::swap(a, b);
+            if (a_step || b_step) {
+                for (int i = 0; i < n; i++) to[i] = sum ? a[i] + *b : a[i] * *b;
+            } else {
+                std::fill_n(to, n, sum ? *a + *b : *a * *b);
+            }
+            k.activate(to, to, n, op.activation.inside());
+        }
+        if (!in_any_kernel(op.activation.kind)) k.apply(to, to, n, op.activation);
+    }
+
+    SimpleSpec spec_;
+};
+
+class ActivationInPlace final : public Layer {
+public:
+    ActivationInPlace(SimpleSpec spec, bool gated) : spec_(std::move(spec)), gated_(gated) {}
+
+    void run(Sample& s, Team& team) const override {
+        const View out = s.view(*spec_.out);
+        const Value& value = spec_.out->value;
+        const Operation& op = *spec_.operation;
+        if (!gated_) {
+            const Chunks lines(value.height, 4096 / std::max(value.width * out.stride, 1) + 1, team);
+            team.run(lines.items, [&](int item, int) {
+                for (int y = lines.begin(item); y < lines.end(item); y++) some(out.at(y, 0), value.width * out.stride);
+            });
+            return;
+        }
+        const std::vector<std::int32_t>& open = s.gates[op.positions].positions[spec_.use].open;
+        const Chunks parts(static_cast<int>(open.size()), 4096 / std::max(out.stride, 1) + 1, team);
+        team.run(parts.items, [&](int item, int) {
+            for (int i = parts.begin(item); i < parts.end(item); i++)
+                some(out.at(open[i] / value.width, open[i] % value.width), out.stride);
+        });
+    }
+
+private:
+    void some(float* at, int n) const { spec_.kernels->apply(at, at, n, spec_.operation->activation); }
+
+    SimpleSpec spec_;
+    bool gated_;
+};
+
+}  // namespace
+
+std::unique_ptr<Layer> make_elementwise(const SimpleSpec& spec) { return std::make_unique<Elementwise>(spec); }
+std::unique_ptr<Layer> make_activation_in_place(const SimpleSpec& spec, bool gated) {
+    return std::make_unique<ActivationInPlace>(spec, gated);
+}
+
+}  // namespace convgate

@@ -1,0 +1,64 @@
+"""What the operations of a program mean, in PyTorch's words: what the interpreter and the fuzz tests compare with."""
+
+import torch
+import torch.nn.functional as F
+
+from convgate.engine.program import Activation
+
+ACTIVATIONS = {
+    "none": lambda x: x,
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "hardswish": F.hardswish,
+    "silu": F.silu,
+    "sigmoid": torch.sigmoid,
+    "hardsigmoid": F.hardsigmoid,
+    "leaky_relu": F.leaky_relu,
+    "elu": lambda x, alpha, scale, inside: scale * torch.where(x > 0, x, alpha * torch.expm1(inside * x)),
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "mish": F.mish,
+    "tanh": torch.tanh,
+    "softplus": F.softplus,
+    "clamp": torch.clamp,
+}
+
+EXAMPLES = (
+    *(Activation(name) for name in ("none", "relu", "relu6", "hardswish", "silu", "sigmoid", "hardsigmoid")),
+    *(Activation(name) for name in ("gelu", "gelu_tanh", "mish", "tanh")),
+    Activation("leaky_relu", (0.1,)),
+    Activation("elu", (1.7, 1.1, 0.5)),
+    Activation("softplus", (2.0, 5.0)),
+    Activation("clamp", (-0.5, 0.75)),
+    Activation("clamp", (0.25, float("inf"))),
+)
+"""Each activation, with parameters of which none is the default."""
+
+
+def activated(x, activation):
+    return ACTIVATIONS[activation.name](x, *activation.parameters)
+
+
+def prelu(op, value, arrays, x):
+    return F.prelu(x, arrays(op.weight))
+
+
+def arithmetic(op, value, arrays, x, y):
+    return {"divide": torch.div, "maximum": torch.maximum, "minimum": torch.minimum}[op.arithmetic](x, y)
+
+
+def constant(op, value, arrays):
+    return arrays(op.weight)[None]
+
+
+def interpolate(op, value, arrays, x, like=None):
+    how = {"mode": op.mode} | ({"align_corners": op.align_corners} if op.mode == "bilinear" else {})
+    if like is None and any(op.scales):
+        y = F.interpolate(x, scale_factor=op.scales, **how)
+        assert y.shape[2:] == (value.height, value.width)
+        return y
+    return F.interpolate(x, size=(value.height, value.width), **how)
+
+
+OPERATIONS = {"PRelu": prelu, "Arithmetic": arithmetic, "Constant": constant, "Interpolate": interpolate}
+"""Kind of operation -> function(operation, value that it writes, name -> array, inputs [N, C, H, W])."""
