@@ -166,7 +166,7 @@ class _Numbers:
         found: dict[str, Any] = {"kind": type(operation).__name__}
         kinds = reference_fields(type(operation))
         for part in fields(operation):
-            entry = getattr(operation, part.name)
+            entry: Any = getattr(operation, part.name)
             if part.name in kinds:
                 look = look_up[kinds[part.name]]
                 entry = look(entry) if isinstance(entry, str) else [look(name) for name in entry]
