@@ -63,7 +63,7 @@ class Evaluation:
 
 def _kept(decisions: Decisions) -> Decisions:
     masks = {name: d.mask.bool() if isinstance(d.kind, Activations) else d.mask for name, d in decisions.items()}
-    return Decisions((name, Decision(d.kind, masks[name].cpu())) for name, d in decisions.items())
+    return decisions.map(lambda name, d: Decision(d.kind, masks[name].cpu()))
 
 
 @torch.no_grad()

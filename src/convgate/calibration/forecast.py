@@ -11,7 +11,7 @@ from torch import Tensor
 
 from convgate.calibration.measure import Measurement, decide_as
 from convgate.gated import GatedNetwork
-from convgate.gating import Decision, Decisions
+from convgate.gating import Decision
 
 __all__ = ["MARGIN", "REACH", "mixed_shifts", "mixing_order", "needed_shifts"]
 
@@ -42,9 +42,9 @@ def needed_shifts(
     def excess(shifts: Sequence[Tensor]) -> float:
         total = 0.0
         for held in measured.held:
-            masks = Decisions(
-                (name, Decision(d.kind, decide_as(gates[name], _logits(d) + shift)))
-                for (name, d), shift in zip(held.items(), shifts, strict=True)
+            shift = dict(zip(held, shifts, strict=True))
+            masks = held.map(
+                lambda name, d, by=shift: Decision(d.kind, decide_as(gates[name], _logits(d) + by[name]))  # type: ignore[misc]
             )
             cost = network.cost(masks)
             total += float(cost.macs.double().sum()) / cost.dense

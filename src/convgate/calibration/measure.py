@@ -84,10 +84,10 @@ def open_answers(network: GatedNetwork, batches: Iterable[Tensor]) -> Tensor:
     answers = []
     for number, batch in enumerate(batches):
         images = batch.to(device)
+        n = len(images)
         _, decisions = network.decide(images[:1])
-        opened = Decisions(
-            (name, Decision(d.kind, torch.ones_like(d.mask).expand(len(batch), *d.mask.shape[1:])))
-            for name, d in decisions.items()
+        opened = decisions.map(
+            lambda _, d, n=n: Decision(d.kind, torch.ones_like(d.mask).expand(n, *d.mask.shape[1:]))  # type: ignore[misc]
         )
         answer = top1(network.replay(images, opened), number)
         assert answer is not None  # it was one when the gates decided

@@ -1,40 +1,53 @@
 """A gated network: the original model's layers, gates beside them, decisions as outputs."""
 
 import copy
+import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from convgate.cost import Cost, Ledger, node_macs
-from convgate.errors import ConvgateError, InputError, PlanError
+from convgate.cost import Cost, Ledger
+from convgate.errors import ConvgateError, InputError, PlanError, TraceError
 from convgate.gated.gate_set import OURS, GateSet
-from convgate.gated.layout import Layout, lay_out
+from convgate.gated.layout import Layout, lay_out, plan_at
 from convgate.gated.method import Method
 from convgate.gated.model import Root, adopt, as_root, attribute, cleaned, has_attribute, restored
 from convgate.gated.plan import Plan
 from convgate.gating import Decision, Decisions, Gate
+from convgate.models import identify
 from convgate.reading.modes import get_modes, set_modes
-from convgate.reading.trace import Trace, check_images, trace
+from convgate.reading.trace import Trace, check_images, read_again
 
 __all__ = ["GatedNetwork"]
 
 _STATE = "_convgate"
+_REMEMBERED = 16
+# For so many sizes besides the example's, what is executed is kept.
 
 
 @dataclass
 class _State:
     """What a gated network keeps beside its modules.
 
-    `model` is the model that was captured (see `convgate.gated.model`); `layouts` maps a size [C, H, W] to the graphs
-    for images of that size.
+    `model` is the model that was captured (see `convgate.gated.model`), `plan` that for the example's size, and `trace`
+    the reading of the model for that size, None where it has to be read again. `layouts` maps sizes (height, width) to
+    what is executed for them, the one that was used last at the end.
     """
 
     model: nn.Module
     plan: Plan
-    layouts: dict[tuple[int, ...], Layout] = field(default_factory=dict)
+    trace: Trace | None = None
+    layouts: dict[tuple[int, int], Layout] = field(default_factory=dict)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The example's."""
+        height, width = self.plan.example[2:]
+        return height, width
 
 
 class GatedNetwork(nn.Module):
@@ -68,8 +81,8 @@ class GatedNetwork(nn.Module):
             if partial.norm:
                 gates.add_path(partial.base_norm, _renewed(trace, partial.norm))
         self.add_module(OURS, gates)
-        layouts = {plan.example[1:]: lay_out(trace, plan)}
-        vars(self)[_STATE] = _State(cleaned(trace.module), plan, layouts)
+        state = vars(self)[_STATE] = _State(trace.module, plan, trace)
+        state.layouts[state.size] = lay_out(trace, plan)
         self.train(trace.module.training)
         set_modes(self, modes)
 
@@ -128,17 +141,27 @@ class GatedNetwork(nn.Module):
             raise
 
     def _capture_again(self) -> None:
+        """Read the model as it now is, and plan for it. Raises `TraceError` or `PlanError`; then nothing changes."""
         state = self._convgate
-        layout = self._lay_out(state.plan.example[1:])
+        traced = self._read()
+        try:
+            plan = plan_at(state.plan, traced, self.convgate)
+        except PlanError as error:
+            raise PlanError(
+                f"the {state.plan.model} in this gated network cannot be changed like that: {error}. Take the ordinary "
+                "model, net.dense(), change it, and gate it again"
+            ) from error
+        layout = lay_out(traced, plan)
+        state.plan, state.trace = replace(plan, example=state.plan.example, spec=identify(traced.module)), traced
         state.layouts.clear()
-        state.layouts[state.plan.example[1:]] = layout
+        state.layouts[state.size] = layout
 
     def dense(self) -> nn.Module:
         """The ordinary model: of its own class, with the current weights, without gates; a copy.
 
         >>> net.dense().load_state_dict(model.state_dict())
         """
-        return copy.deepcopy(restored(self._convgate.model, self))
+        return cleaned(copy.deepcopy(restored(self._convgate.model, self)))
 
     # -- copies ----------------------------------------------------------------------------------------------------
 
@@ -161,25 +184,24 @@ class GatedNetwork(nn.Module):
     def forward(self, images: Tensor, *, given: Decisions | None = None, return_decisions: bool = False) -> Any:
         """What the model returns for `images` (float [N, C, H, W]); with `return_decisions`, (that, `Decisions`).
 
-        Each gate decides for itself unless its decision is `given`. Raises `InputError` for images of another shape
-        than the plan's, and for decisions of another network or batch.
+        Each gate decides for itself unless its decision is `given`. Images may have any size that the model takes: it
+        is read again for a size that was not seen yet, and sizes that were used last are remembered. Raises
+        `InputError` for images that the model does not take, and for decisions of another network, batch or size.
         """
-        self._check(images)
+        layout = self._layout_for(images)
         if given is not None:
-            self._check_decisions(given, len(images))
-        state = self._convgate
-        layout = self._layout(state.plan.example[1:])
-        held = {name: value.to(images.device) for name, value in layout.constants.items()}
-        root = Root(self, state.model, held)
+            self._check_decisions(given, layout, len(images))
+        root = Root(self, self._convgate.model, {k: v.to(images.device) for k, v in layout.constants.items()})
         run = layout.run[self.training]
         if given is None:
             output, results = run(root, images)
         else:
-            output, results = run(root, images, *(given[spec.name].mask for spec in self.plan.gates))
+            output, results = run(root, images, *(given[spec.name].mask for spec in layout.plan.gates))
         if not return_decisions:
             return output
-        decided = zip(self.plan.gates, results, strict=True)
-        return output, Decisions((spec.name, Decision(spec.kind, *result)) for spec, result in decided)
+        decided = zip(layout.plan.gates, results, strict=True)
+        size = (layout.plan.example[2], layout.plan.example[3])
+        return output, Decisions({spec.name: Decision(spec.kind, *result) for spec, result in decided}, size)
 
     def decide(self, images: Tensor) -> tuple[Any, Decisions]:
         """(what the model returns, what its gates decided) for `images` (float [N, C, H, W])."""
@@ -190,23 +212,26 @@ class GatedNetwork(nn.Module):
 
         Raises `InputError` when the decisions are of another network or batch, or are not 0 and 1.
         """
-        self._check(images)
-        self._check_decisions(decisions, len(images))
+        self._check_decisions(decisions, self._layout_for(images), len(images))
         for name, decision in decisions.items():
             if not bool(((decision.mask == 0) | (decision.mask == 1)).all()):
                 raise InputError(f"the mask of gate '{name}' holds values other than 0 and 1")
         return self(images, given=decisions)
 
-    def open_decisions(self, n: int) -> Decisions:
-        """Decisions that open every gate, for a batch of `n`: the original network."""
-        return self._uniform_decisions(n, 1.0)
-
-    def closed_decisions(self, n: int) -> Decisions:
-        """Decisions that close every gate, for a batch of `n`: the shortcut path alone where branches have spatial
-        gates; elsewhere gated features are zero and the layers behind them compute what they make of zeros.
-        Convolutions that are computed in part give their base path.
+    def open_decisions(self, n: int, size: tuple[int, int] | None = None) -> Decisions:
+        """Decisions that open every gate, for `n` images of `size` (height, width; the example's if None): the original
+        network.
         """
-        return self._uniform_decisions(n, 0.0)
+        return self._uniform_decisions(n, size, 1.0)
+
+    def closed_decisions(self, n: int, size: tuple[int, int] | None = None) -> Decisions:
+        """Decisions that close every gate, for `n` images of `size` (height, width; the example's if None).
+
+        Where branches have gates of tiles that leaves the shortcut path alone; elsewhere gated features are zero and
+        the layers behind them compute what they make of zeros. Convolutions that are computed in part give their base
+        path.
+        """
+        return self._uniform_decisions(n, size, 0.0)
 
     # -- plan and cost ---------------------------------------------------------------------------------------------
 
@@ -217,21 +242,39 @@ class GatedNetwork(nn.Module):
 
     @property
     def ledger(self) -> Ledger:
-        """The MACs of every layer, and which gates they depend on."""
+        """The MACs of every layer, and which gates they depend on, for images of the example's size."""
         return self.plan.ledger
 
     @property
     def graphs(self) -> dict[bool, fx.Graph]:
-        """The captured graphs with gates in them, of evaluation (False) and training (True)."""
-        return dict(self._layout(self.plan.example[1:]).graphs)
+        """The captured graphs with gates in them, of evaluation (False) and training (True), for the example's size."""
+        return self.graphs_at(self._convgate.size)
+
+    def plan_at(self, size: tuple[int, int]) -> Plan:
+        """The plan for images of `size` (height, width): the same gates, with the masks and the MACs of that size."""
+        return self._layout(_checked(size)).plan
+
+    def ledger_at(self, size: tuple[int, int]) -> Ledger:
+        """The MACs of every layer, and which gates they depend on, for images of `size` (height, width).
+
+        >>> net.ledger_at((48, 64)).dense  # doctest: +SKIP
+        """
+        return self.plan_at(size).ledger
+
+    def graphs_at(self, size: tuple[int, int]) -> dict[bool, fx.Graph]:
+        """The captured graphs, of evaluation (False) and training (True), for images of `size` (height, width)."""
+        return dict(self._layout(_checked(size)).graphs)
 
     def cost(self, decisions: Decisions) -> Cost:
-        """The MACs that these decisions cost: per sample, per layer, gates included.
+        """The MACs that these decisions cost for images of their size: per sample, per layer, gates included.
 
         Raises `InputError` for decisions of another network.
         """
-        self._check_decisions(decisions, None)
-        return self.ledger.cost(decisions)
+        if not isinstance(decisions, Decisions):
+            raise InputError(f"decisions are a {type(decisions).__name__}; give the Decisions that decide() returns")
+        layout = self._layout(decisions.size or self._convgate.size)
+        self._check_decisions(decisions, layout, None)
+        return layout.plan.ledger.cost(decisions)
 
     # -- gates -----------------------------------------------------------------------------------------------------
 
@@ -245,10 +288,10 @@ class GatedNetwork(nn.Module):
 
     # -- graphs ----------------------------------------------------------------------------------------------------
 
-    @property
-    def graph_root(self) -> nn.Module:
-        """The module that an interpreter of `graphs` takes for its root: there every name is the model's."""
-        return as_root(self, self._convgate.model, self._layout(self.plan.example[1:]).constants)
+    def graph_root(self, size: tuple[int, int] | None = None) -> nn.Module:
+        """The module that an interpreter of `graphs_at(size)` takes for its root: there every name is the model's."""
+        layout = self._layout(self._convgate.size if size is None else _checked(size))
+        return as_root(self, self._convgate.model, layout.constants)
 
     def get_submodule(self, target: str) -> nn.Module:
         # Not by attributes: a child may have the name of a method.
@@ -258,44 +301,86 @@ class GatedNetwork(nn.Module):
             return super().get_submodule(target)
         return child.get_submodule(rest)
 
-    def _layout(self, size: tuple[int, ...]) -> Layout:
-        state = self._convgate
-        if size not in state.layouts:
-            state.layouts[size] = self._lay_out(size)
-        return state.layouts[size]
+    def _layout_for(self, images: Tensor) -> Layout:
+        """Check the images, and give what is executed for their size."""
+        if torch.jit.is_tracing():
+            # Sizes are constants of a trace, and meant to be.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", torch.jit.TracerWarning)
+                self._check(images)
+                return self._layout((int(images.shape[2]), int(images.shape[3])))
+        self._check(images)
+        if not torch.compiler.is_compiling():
+            return self._layout((images.shape[2], images.shape[3]))
+        # Sizes are constants of a compiled graph, too: len(range()) is how to tell the compiler.
+        height, width = len(range(images.shape[2])), len(range(images.shape[3]))
+        self._prepare(height, width)
+        return self._convgate.layouts[height, width]
 
-    def _lay_out(self, size: tuple[int, ...]) -> Layout:
-        """Capture the model as it now is, and put the gates in. Raises `PlanError` where the plan fits no longer."""
+    @torch.compiler.assume_constant_result
+    def _prepare(self, height: int, width: int) -> bool:
+        """Make the layout for a size. While torch.compile reads the network this is called, not read."""
+        self._layout((height, width))
+        return True
+
+    def _layout(self, size: tuple[int, int]) -> Layout:
         state = self._convgate
-        traced = trace(restored(state.model, self), torch.zeros(1, *size))
-        names = state.plan.layer_names
-        macs = {layer.name: layer.macs for layer in state.plan.ledger.layers}
-        if {names.get(node, node): count for node, count in node_macs(traced).items()} != macs:
-            raise PlanError(
-                f"the {state.plan.model} inside this gated network has changed: its layers or their MACs are no longer "
-                "those of the plan. Take the ordinary model, net.dense(), change it, and gate it again"
-            )
-        return lay_out(traced, state.plan)
+        layout = state.layouts.pop(size, None)
+        if layout is None:
+            layout = self._lay_out(size)
+            used = [known for known in state.layouts if known != state.size]
+            for oldest in used[: max(len(used) - _REMEMBERED + 1, 0)]:
+                del state.layouts[oldest]
+        state.layouts[size] = layout
+        return layout
+
+    def _lay_out(self, size: tuple[int, int]) -> Layout:
+        """Read the model for images of another size, and put the gates in."""
+        state = self._convgate
+        # Where the network is being exported, tensors are fake and operations recorded; reading is not part of that.
+        with unset_fake_temporarily():
+            if state.trace is None:
+                state.trace = self._read()
+            if size == state.size:
+                return lay_out(state.trace, state.plan)
+            try:
+                traced = state.trace.at(*size)
+                return lay_out(traced, plan_at(state.plan, traced, self.convgate))
+            except (TraceError, PlanError) as error:
+                raise InputError(
+                    f"this {state.plan.model} does not take images of {size[0]}x{size[1]} pixels (it was gated for "
+                    f"{state.size[0]}x{state.size[1]}): {error}"
+                ) from error
+
+    def _read(self) -> Trace:
+        """The model as it now is, read for the example's size."""
+        model = restored(self._convgate.model, self)
+        return read_again(model, self._convgate.plan.example)
 
     # -- checks ----------------------------------------------------------------------------------------------------
 
     def _check(self, images: Tensor) -> None:
         check_images(images, "the batch")
-        if images.shape[1:] != torch.Size(self.plan.example[1:]):
+        channels = self.plan.example[1]
+        if images.shape[1] != channels:
             raise InputError(
-                f"the batch has images of shape {list(images.shape[1:])}, and this network was gated for "
-                f"{list(self.plan.example[1:])}: tiles and MACs depend on it. Resize the images, or gate the model "
-                "with an example of this shape"
+                f"the batch has images of shape {list(images.shape[1:])}, and this network was gated for images of "
+                f"{channels} channels; convert the images"
             )
-        dtype = next(self.convgate.buffers()).dtype
+        dtype = self._buffer.dtype
         if images.dtype != dtype and not torch.is_autocast_enabled(images.device.type):
             raise InputError(f"the batch is {images.dtype} and the network {dtype}; convert one, or use torch.autocast")
 
-    def _check_decisions(self, decisions: Decisions, n: int | None) -> None:
+    @property
+    def _buffer(self) -> Tensor:
+        """Some buffer of the gates: on the network's device, of its dtype."""
+        return next(self.convgate.buffers())
+
+    def _check_decisions(self, decisions: Decisions, layout: Layout, n: int | None) -> None:
         """Are these this network's gates, with masks of the right shapes, for `n` samples (any number, if None)?"""
         if not isinstance(decisions, Decisions):
             raise InputError(f"decisions are a {type(decisions).__name__}; give the Decisions that decide() returns")
-        names = [spec.name for spec in self.plan.gates]
+        names = [spec.name for spec in layout.plan.gates]
         if set(decisions) != set(names):
             missing, extra = sorted(set(names) - set(decisions)), sorted(set(decisions) - set(names))
             raise InputError(
@@ -303,21 +388,30 @@ class GatedNetwork(nn.Module):
                 f"{extra or 'none'}); give what decide() of this network returned"
             )
         n = decisions.batch_size if n is None else n
-        for spec in self.plan.gates:
+        for spec in layout.plan.gates:
             shape = list(decisions[spec.name].mask.shape)
             if shape != [n, *spec.shape]:
                 raise InputError(
-                    f"the mask of gate '{spec.name}' has shape {shape}; this network and batch take {[n, *spec.shape]}"
+                    f"the mask of gate '{spec.name}' has shape {shape}; this network and batch take "
+                    f"{[n, *spec.shape]}, for images of {'x'.join(map(str, layout.plan.example[2:]))}. Masks that were "
+                    "made by hand for another size say so: Decisions(.., size=(height, width))"
                 )
 
-    def _uniform_decisions(self, n: int, value: float) -> Decisions:
+    def _uniform_decisions(self, n: int, size: tuple[int, int] | None, value: float) -> Decisions:
         if not isinstance(n, int) or n < 1:
             raise InputError(f"decisions for {n} images; give a batch size, a whole number of at least 1")
-        device = next(self.convgate.buffers()).device
+        plan = self.plan if size is None else self.plan_at(size)
+        device = self._buffer.device
         return Decisions(
-            (spec.name, Decision(spec.kind, torch.full((n, *spec.shape), value, device=device)))
-            for spec in self.plan.gates
+            {spec.name: Decision(spec.kind, torch.full((n, *spec.shape), value, device=device)) for spec in plan.gates},
+            (plan.example[2], plan.example[3]),
         )
+
+
+def _checked(size: Any) -> tuple[int, int]:
+    if isinstance(size, tuple | list) and len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size):
+        return int(size[0]), int(size[1])
+    raise InputError(f"a size of {size!r}; give (height, width) in pixels, two whole numbers of at least 1")
 
 
 def _is_constant(value: Any) -> bool:

@@ -36,12 +36,22 @@ class Decision:
 
 
 class Decisions(Mapping[str, Decision]):
-    """Gate name -> `Decision`, in the order in which the network takes them; batch first."""
+    """Gate name -> `Decision`, in the order in which the network takes them; batch first.
 
-    __slots__ = ("_by_gate",)
+    `size` is the (height, width) of the images that they were made for, on which their cost depends; None stands for
+    the size of the network's example.
+    """
 
-    def __init__(self, by_gate: Mapping[str, Decision] | Iterable[tuple[str, Decision]]) -> None:
+    __slots__ = ("_by_gate", "size")
+    size: tuple[int, int] | None
+
+    def __init__(
+        self,
+        by_gate: Mapping[str, Decision] | Iterable[tuple[str, Decision]],
+        size: tuple[int, int] | None = None,
+    ) -> None:
         self._by_gate = dict(by_gate)
+        self.size = by_gate.size if size is None and isinstance(by_gate, Decisions) else size
 
     def __getitem__(self, gate: str) -> Decision:
         try:
@@ -73,7 +83,11 @@ class Decisions(Mapping[str, Decision]):
 
     def of_kind(self, kind: type[GateKind]) -> "Decisions":
         """The decisions of one kind, e.g. `decisions.of_kind(Tiles)`."""
-        return Decisions((name, d) for name, d in self.items() if isinstance(d.kind, kind))
+        return Decisions(((name, d) for name, d in self.items() if isinstance(d.kind, kind)), self.size)
+
+    def map(self, change: Callable[[str, Decision], Decision]) -> "Decisions":
+        """`change(gate name, decision)` for every gate, for images of the same size."""
+        return Decisions({name: change(name, decision) for name, decision in self.items()}, self.size)
 
     def detach(self) -> "Decisions":
         """The same decisions, cut off from the autograd graph."""
@@ -81,7 +95,7 @@ class Decisions(Mapping[str, Decision]):
 
     def without_logits(self) -> "Decisions":
         """The same masks alone."""
-        return Decisions((name, Decision(d.kind, d.mask)) for name, d in self.items())
+        return self.map(lambda _, d: Decision(d.kind, d.mask))
 
     def to(self, device: torch.device | str) -> "Decisions":
         """The same decisions on another device."""
@@ -93,27 +107,25 @@ class Decisions(Mapping[str, Decision]):
 
     @staticmethod
     def concatenate(parts: Iterable["Decisions"]) -> "Decisions":
-        """One `Decisions` for several batches of the same network, in order. Raises `InputError` for none."""
+        """One `Decisions` for several batches of the same network and size, in order. Raises `InputError` for none."""
         parts = list(parts)
         if not parts:
             raise InputError("no decisions to concatenate; give those of at least one batch")
-        return Decisions(
-            (
-                name,
-                Decision(
-                    first.kind,
-                    torch.cat([p[name].mask for p in parts]),
-                    None if first.logits is None else torch.cat([_logits(p, name) for p in parts]),
-                ),
+        sizes = {part.size for part in parts}
+        if len(sizes) > 1:
+            raise InputError(f"decisions for images of different sizes ({sizes}) cannot be concatenated")
+        joined = {
+            name: Decision(
+                first.kind,
+                torch.cat([p[name].mask for p in parts]),
+                None if first.logits is None else torch.cat([_logits(p, name) for p in parts]),
             )
             for name, first in parts[0].items()
-        )
+        }
+        return Decisions(joined, parts[0].size)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Decisions":
-        return Decisions(
-            (name, Decision(d.kind, change(d.mask), None if d.logits is None else change(d.logits)))
-            for name, d in self.items()
-        )
+        return self.map(lambda _, d: Decision(d.kind, change(d.mask), None if d.logits is None else change(d.logits)))
 
 
 def _logits(decisions: Decisions, gate: str) -> Tensor:

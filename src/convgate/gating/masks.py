@@ -6,7 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["expand_channels", "expand_tiles", "mask_channels", "mask_positions"]
+__all__ = ["expand_channels", "expand_tiles", "is_recorded", "mask_channels", "mask_positions"]
+
+
+def is_recorded() -> bool:
+    """Whether operations are recorded (torch.compile, torch.export, torch.jit.trace) or transformed (torch.func).
+
+    Then plain operations are better than a function with a gradient of its own: compilers fuse them, and not every
+    recorder knows such functions.
+    """
+    return torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active()
 
 
 def expand_tiles(mask: Tensor, size: tuple[int, int]) -> Tensor:
@@ -33,8 +42,7 @@ def expand_channels(mask: Tensor, channels: int, group: int) -> Tensor:
 def mask_positions(x: Tensor, mask: Tensor) -> Tensor:
     """Zero the positions of `x` [N, C, H, W] whose tile is closed in `mask` [N, 1, rows, columns]."""
     (height, width), (rows, columns) = x.shape[2:], mask.shape[2:]
-    # The compiler fuses the plain product better than it does a function with a gradient of its own.
-    if height % rows or width % columns or torch.compiler.is_compiling():
+    if height % rows or width % columns or is_recorded():
         return x * expand_tiles(mask, (height, width)).to(x.dtype)
     return _MaskTiles.apply(x, mask)
 

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from convgate.gating.masks import is_recorded
+
 __all__ = ["average_pool", "spread"]
 
 
@@ -21,7 +23,7 @@ def average_pool(x: Tensor, grid: tuple[int, int]) -> Tensor:
         return x.clone()
     if height % grid[0] or width % grid[1]:
         return F.adaptive_avg_pool2d(x, grid)
-    if torch.compiler.is_compiling():
+    if is_recorded():
         return F.avg_pool2d(x, (height // grid[0], width // grid[1]))
     return _TilePool.apply(x, (height // grid[0], width // grid[1]))
 

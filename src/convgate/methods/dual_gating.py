@@ -256,9 +256,8 @@ class DualGating(Method):
         return 1 - (1 - self.macs) * progress / self.budget_annealing
 
     def _without_noise(self, decisions: Decisions) -> Decisions:
-        return Decisions(
-            (name, Decision(d.kind, d.mask if d.logits is None else self._threshold(d.logits), d.logits))
-            for name, d in decisions.items()
+        return decisions.map(
+            lambda _, d: Decision(d.kind, d.mask if d.logits is None else self._threshold(d.logits), d.logits)
         )
 
     def _threshold(self, logits: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
 """Prepare a model for reading: refuse by name what a graph would lose, and copy the rest."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 from convgate.errors import InputError, TraceError
 from convgate.reading.values import computes_weights
 
-__all__ = ["check_images", "copy_model", "prepare"]
+__all__ = ["check_images", "copy_model", "prepare", "without_hooks"]
 
 
 def prepare(model: nn.Module) -> nn.Module:
@@ -68,6 +70,25 @@ def copy_model(model: nn.Module) -> nn.Module:
             if isinstance(value, Tensor) and value.grad_fn is not None:
                 memo[id(value)] = value.detach().clone()
     return copy.deepcopy(model, memo)
+
+
+@contextmanager
+def without_hooks(module: nn.Module) -> Iterator[None]:
+    """Take the user's hooks off all sub-modules for the block: they must not be called with what stands for tensors."""
+    kept = []
+    for child in module.modules():
+        for hooks in (child._forward_hooks, child._forward_pre_hooks, child._backward_hooks, child._backward_pre_hooks):
+            if hooks:
+                kept.append((hooks, dict(hooks)))
+                for key, hook in kept[-1][1].items():
+                    if not computes_weights(hook):
+                        del hooks[key]
+    try:
+        yield
+    finally:
+        for hooks, before in kept:
+            hooks.clear()
+            hooks.update(before)
 
 
 def check_images(images: Any, what: str) -> None:

@@ -18,10 +18,10 @@ from convgate.errors import InputError
 from convgate.reading.capture import capture
 from convgate.reading.correspondence import correspond
 from convgate.reading.modes import get_modes, set_modes
-from convgate.reading.prepare import check_images, prepare
+from convgate.reading.prepare import check_images, prepare, without_hooks
 from convgate.reading.values import FakeModule
 
-__all__ = ["Trace", "check_images", "trace"]
+__all__ = ["Trace", "check_images", "read_again", "trace"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,13 +126,23 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
     return _read(module, FakeModule(module), tuple(example.shape), like)
 
 
+def read_again(model: nn.Module, shape: tuple[int, ...]) -> Trace:
+    """Read a model that was read before, for images of `shape` [N, C, H, W], without copying its weights.
+
+    Its layers are those of the trace.
+    """
+    parameter = next(model.parameters(), torch.empty(0))
+    return _read(model, FakeModule(model), shape, torch.empty(0, dtype=parameter.dtype, device=parameter.device))
+
+
 def _read(module: nn.Module, fakes: FakeModule, shape: tuple[int, ...], like: Tensor) -> Trace:
     modes = get_modes(module)
     graphs = {}
     try:
-        for training in (True, False):
-            _switch(module, training)
-            graphs[training], values = capture(module, fakes, shape, like)
+        with without_hooks(module):
+            for training in (True, False):
+                _switch(module, training)
+                graphs[training], values = capture(module, fakes, shape, like)
     finally:
         set_modes(module, modes)
     known = {node.name: values[node] for node in graphs[False].nodes if node in values}

@@ -76,7 +76,7 @@ def _lower_gated(network: GatedNetwork, external: bool) -> Lowered:
     # A base path counts on its convolution's line.
     bases = {node.name: str(node.args[1].target) for node in graph.nodes if node.target is base_path}
     names = {**plan.layer_names, **bases}
-    source = Source(network.graph_root, graph, plan.example[1:], names, specs, tuple(_parts(graph)))
+    source = Source(network.graph_root(), graph, plan.example[1:], names, specs, tuple(_parts(graph)))
     with evaluating(network):
         return _lower(source, (*costs, *heads), {**costs, **heads}, costs, external)
 
