@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from convgate.gated import GatedNetwork, Plan, gate, plan
     from convgate.gating import Decision, Decisions
     from convgate.methods import BatchShaping, ChannelGating, Combined, DualGating, GlobalGater, LayerSkipping
+    from convgate.models import create_model, list_models, register_model
 
 __version__ = "0.2.0.dev0"
 
@@ -35,9 +36,12 @@ _HOME = {
     "Plan": "convgate.gated",
     "calibrate": "convgate.calibration",
     "compile": "convgate.engine.compile",
+    "create_model": "convgate.models",
     "gate": "convgate.gated",
+    "list_models": "convgate.models",
     "load": "convgate.checkpoint",
     "plan": "convgate.gated",
+    "register_model": "convgate.models",
     "save": "convgate.checkpoint",
 }
 

@@ -258,7 +258,7 @@ def _rebuild(description: Mapping[str, Any], path: Path) -> nn.Module:
     if recorded["name"] is None:
         raise CheckpointError(
             f"{path} holds a gated {recorded['class']}, a model that cannot be built by name; "
-            "pass it as load(path, model=...)"
+            "pass it as load(path, model=...), or name it on the command line: --architecture package.module:function"
         )
     try:
         # The random weights are about to be replaced, too.

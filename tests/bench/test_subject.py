@@ -109,3 +109,30 @@ def test_a_checkpoint_takes_no_method_and_no_size(tmp_path, small, wrong):
     save(small[0], path)
     with pytest.raises(ConvgateError, match="its own method"):
         prepare(str(path), **wrong)
+
+
+OWN = """
+from torch import nn
+
+def net(width=8):
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 5),
+    )
+"""
+
+
+def test_models_of_users_are_named_by_their_place(tmp_path, monkeypatch):
+    (tmp_path / "users_net.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    options = {"where": "everywhere", "reduction": 1}
+    subject = prepare("users_net.py:net", "DualGating", 0.9, options=options, model_options={"width": 16}, size=16)
+    assert subject.dense[0].out_channels == 16
+    path = tmp_path / "mine.safetensors"
+    save(subject.network, path)
+    with pytest.raises(CheckpointError, match="--architecture"):
+        prepare(str(path))
+    again = prepare(str(path), architecture="users_net.py:net", model_options={"width": 16})
+    assert again.dense_macs == subject.dense_macs
+    with pytest.raises(InputError, match="architecture is for a checkpoint"):
+        prepare("cifar_resnet8", architecture="users_net.py:net")

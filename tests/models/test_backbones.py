@@ -10,10 +10,11 @@ from torch import fx, nn
 
 from convgate.cost import node_macs
 from convgate.errors import InputError
-from convgate.models import OWN, ModelSpec, count_parameters, create, identify, widened
+from convgate.models import ModelSpec, count_parameters, create, identify, registered, widened
 from convgate.reading import Trace, branches, trace
 from convgate.reading.structure import chain_end
 
+OWN = registered()
 SIZES = {"timm/inception_v4": 299}
 
 
@@ -292,7 +293,7 @@ def test_own_models_by_name(name):
     assert spec.name == name
     assert spec.options["num_classes"] == 7
     # What a name fixes is in the model's record of its options, and no option of the name.
-    fixed = OWN[name].keywords
+    fixed = OWN[name].fixed
     assert operator.le(fixed.items(), model.options.items())
     for option, value in fixed.items():
         with pytest.raises(InputError, match=option):
@@ -341,7 +342,7 @@ def test_bad_options_are_named(name, options):
 )
 def test_bad_depths_and_widths_are_named(name, option, value):
     with pytest.raises(InputError, match=option):
-        OWN[name](**{option: value})
+        OWN[name].builder(**{**OWN[name].fixed, option: value})
 
 
 # -- the table in the docs -------------------------------------------------------------------------------------------

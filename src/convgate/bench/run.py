@@ -18,6 +18,8 @@ def bench(
     macs: float | None = None,
     *,
     options: Mapping[str, Any] | None = None,
+    architecture: str | None = None,
+    model_options: Mapping[str, Any] | None = None,
     competitors: Sequence[Competitor] = COMPETITORS,
     threads: int | None = None,
     batch: int = 1,
@@ -36,7 +38,17 @@ def bench(
 
     threads = choose_threads(threads)
     say(f"preparing {model}")
-    subject = prepare(model, method, macs, options=options, batch=batch, size=size, seed=seed)
+    subject = prepare(
+        model,
+        method,
+        macs,
+        options=options,
+        architecture=architecture,
+        model_options=model_options,
+        batch=batch,
+        size=size,
+        seed=seed,
+    )
     result = measure(
         subject, competitors, threads=threads, seconds=seconds, rounds=rounds, seed=seed, say=say, progress=progress
     )

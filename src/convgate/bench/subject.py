@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from convgate.calibration import calibrate
 from convgate.checkpoint import load
 from convgate.errors import BudgetError, InputError
-from convgate.gated import GatedNetwork, gate
+from convgate.gated import GatedNetwork, Method, gate
 from convgate.methods import create as create_method
 from convgate.methods import option_names
-from convgate.models import OWN
-from convgate.models import create as create_model
+from convgate.models import create_model, input_shape
 
 __all__ = ["Subject", "prepare"]
 
@@ -51,6 +50,8 @@ def prepare(
     macs: float | None = None,
     *,
     options: Mapping[str, Any] | None = None,
+    architecture: str | None = None,
+    model_options: Mapping[str, Any] | None = None,
     batch: int = 1,
     size: int | None = None,
     seed: int = 0,
@@ -58,13 +59,16 @@ def prepare(
     """Build or load a network and calibrate its gates on the inputs; the inputs are standard normal.
 
     Args:
-        model: a torchvision name, timm/NAME or a CIFAR backbone, with random weights; or a checkpoint's path.
+        model: a name as `convgate.models.create_model` takes it, with random weights; or a checkpoint's path.
         method: "dual" or a method's name; by default dual gating. A checkpoint has its own.
         macs: the share of the dense MACs to calibrate to. By default 0.5 or, where all gates closed leave more, half
             way from there to the dense MACs (none, if they leave more than all); a checkpoint is left as it was saved.
         options: the method's.
+        architecture: the name of the model that a checkpoint is of, where the file does not hold one.
+        model_options: what the model's builder takes.
         batch: images per input.
-        size: height and width of the images; by default 32 for CIFAR backbones, else 224. A checkpoint has its own.
+        size: height and width of the images; by default the model's (`convgate.models.input_shape`). A checkpoint has
+            its own.
         seed: of weights, gates and images.
 
     Raises:
@@ -81,9 +85,15 @@ def prepare(
         if _is_checkpoint(model):
             if method is not None or options or size is not None:
                 raise InputError(f"{model} is a checkpoint: it has its own method and image size; leave them out")
-            dense, network = _load(model)
+            own = None if architecture is None else create_model(architecture, **model_options or {})
+            network = load(model, own).eval()
+            dense = network.dense().eval()
         else:
-            dense, network = _build(model, method or "dual", options or {}, macs or _MACS, size)
+            if architecture is not None:
+                raise InputError(f"the architecture is for a checkpoint, and {model} is a model's name; leave it out")
+            chosen = _method(method or "dual", options or {}, macs or _MACS)
+            dense = create_model(model, **model_options or {}).eval()
+            network = gate(dense, chosen, torch.zeros(1).expand(1, *input_shape(model, size))).eval()
             macs = _reachable(network) if macs is None else macs
         # Enough images for a mean; all of them are timed in turn, so what is calibrated is what is timed.
         inputs = [torch.randn(batch, *network.plan.example[1:]) for _ in range(math.ceil(_IMAGES / batch))]
@@ -98,26 +108,13 @@ def _is_checkpoint(model: str) -> bool:
     return Path(model).suffix == ".safetensors" or Path(model).is_file()
 
 
-def _load(path: str) -> tuple[nn.Module, GatedNetwork]:
-    network = load(path).eval()
-    return network.dense().eval(), network
-
-
-def _build(
-    model: str, method: str, options: Mapping[str, Any], macs: float, size: int | None
-) -> tuple[nn.Module, GatedNetwork]:
-    if size is None:
-        size = 32 if model in OWN else 224
-    if size < 1:
-        raise InputError(f"size {size}: images are at least 1 pixel wide")
+def _method(method: str, options: Mapping[str, Any], macs: float) -> Method:
     name = _METHODS.get(method, method)
     # What it is calibrated to is also what it would be trained to, if it can be told.
     aim: dict[str, Any] = {"macs": macs} if "macs" in option_names(name) else {}
     # Gates that start whole hardly look at the image; what is timed are masks that do.
     aim |= {"init": "paper"} if "init" in option_names(name) else {}
-    chosen = create_method(name, {**aim, **options})
-    dense = create_model(model).eval()
-    return dense, gate(dense, chosen, torch.zeros(1, 3, size, size)).eval()
+    return create_method(name, {**aim, **options})
 
 
 def _reachable(network: GatedNetwork) -> float | None:

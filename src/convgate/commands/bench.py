@@ -16,14 +16,22 @@ from argparse import ArgumentParser, Namespace
 from functools import partial
 from pathlib import Path
 
-from convgate.commands.console import add_json, add_options, options, show
+from convgate.commands.console import add_json, add_model_options, add_options, options, show
 
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The options of `convgate bench`."""
-    parser.add_argument("model", help="a torchvision name, timm/NAME, a CIFAR backbone, or a checkpoint's path")
+    parser.add_argument(
+        "model",
+        help="a torchvision name, timm/NAME, a CIFAR backbone, your own (package.module:function or "
+        "path/to/file.py:Class), or a checkpoint's path",
+    )
+    parser.add_argument(
+        "--architecture", metavar="MODEL", help="the model that a checkpoint is of, where it is one of your own"
+    )
+    add_model_options(parser)
     parser.add_argument("--method", help="the gating method of a model given by name (default: dual)")
     add_options(parser)
     parser.add_argument(
@@ -31,7 +39,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--threads", type=int, help="threads of each engine (default: one per core)")
     parser.add_argument("--batch", type=int, default=1, help="images per call (default: %(default)s)")
-    parser.add_argument("--size", type=int, help="height and width of the images (default: 32 for CIFAR, else 224)")
+    parser.add_argument("--size", type=int, help="height and width of the images (default: the model's, else 224)")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--seconds", type=float, default=30.0, help="how long to time (default: %(default)s)")
     length.add_argument("--rounds", type=int, help="samples of each engine, instead of a time")
@@ -59,6 +67,8 @@ def run(arguments: Namespace) -> None:
             arguments.method,
             arguments.macs,
             options=options(arguments.option),
+            architecture=arguments.architecture,
+            model_options=options(arguments.model_option),
             competitors=competitors,
             threads=arguments.threads,
             batch=arguments.batch,

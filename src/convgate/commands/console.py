@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-__all__ = ["add_json", "add_options", "news", "options", "show", "show_metrics"]
+__all__ = ["add_json", "add_model_options", "add_options", "news", "options", "show", "show_metrics"]
 
 
 def add_json(parser: ArgumentParser) -> None:
@@ -21,8 +21,22 @@ def add_options(parser: ArgumentParser) -> None:
     )
 
 
+def add_model_options(parser: ArgumentParser) -> None:
+    """The option for those of a model's builder."""
+    parser.add_argument(
+        "--model-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the model's builder, e.g. num_classes=10; may be repeated",
+    )
+
+
 def options(pairs: Sequence[str]) -> dict[str, object]:
-    """What `add_options` collected, values read as YAML. Raises `InputError` for what is no NAME=VALUE."""
+    """What `add_options` or `add_model_options` collected, values read as YAML.
+
+    Raises `InputError` for what is not NAME=VALUE.
+    """
     import yaml
 
     from convgate.errors import InputError
@@ -31,11 +45,11 @@ def options(pairs: Sequence[str]) -> dict[str, object]:
     for pair in pairs:
         name, separator, value = pair.partition("=")
         if not separator:
-            raise InputError(f"--option {pair}: write it as NAME=VALUE")
+            raise InputError(f"option {pair}: write it as NAME=VALUE")
         try:
             found[name] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise InputError(f"--option {pair}: {value} is no YAML value ({error})") from error
+            raise InputError(f"option {pair}: {value} is not a YAML value ({error})") from error
     return found
 
 

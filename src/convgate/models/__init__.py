@@ -3,25 +3,34 @@
 from convgate.models.cifar_mobilenet import CifarMobileNetV1
 from convgate.models.cifar_resnet import CifarResNet
 from convgate.models.cifar_vgg import CifarVGG16
-from convgate.models.create import OWN, ModelSpec, create, identify
+from convgate.models.create import ModelSpec, create, create_model, identify, input_shape, model_input
 from convgate.models.densenet_bc import DenseNetBC
+from convgate.models.names import list_models
 from convgate.models.preact_resnet import PreActResNet
 from convgate.models.pretrained import pretrained
+from convgate.models.registry import ModelInput, Registration, register_model, registered
 from convgate.models.shake_shake import ShakeShake
 from convgate.models.widen import count_parameters, widened
 
 __all__ = [
-    "OWN",
     "CifarMobileNetV1",
     "CifarResNet",
     "CifarVGG16",
     "DenseNetBC",
+    "ModelInput",
     "ModelSpec",
     "PreActResNet",
+    "Registration",
     "ShakeShake",
     "count_parameters",
     "create",
+    "create_model",
     "identify",
+    "input_shape",
+    "list_models",
+    "model_input",
     "pretrained",
+    "register_model",
+    "registered",
     "widened",
 ]

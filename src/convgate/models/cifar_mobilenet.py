@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convgate.models.parts import initialise, require_sizes
+from convgate.models.parts import CIFAR, initialise, require_sizes
+from convgate.models.registry import register_model
 
 __all__ = ["CifarMobileNetV1"]
 
@@ -17,6 +18,7 @@ _PAIRS = ((2, 1), (4, 2), (4, 1), (8, 2), (8, 1), (16, 2), *((16, 1),) * 5, (32,
 """(outputs in multiples of the width, stride) of each depthwise and pointwise pair."""
 
 
+@register_model("cifar_mobilenet_v1", input=CIFAR)
 class CifarMobileNetV1(nn.Module):
     """MobileNetV1. Images float [N, 3, H, W] (H, W at least 8) -> logits [N, num_classes].
 

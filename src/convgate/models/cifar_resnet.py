@@ -16,11 +16,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convgate.errors import InputError
-from convgate.models.parts import SqueezeExcite, initialise, require_sizes
+from convgate.models.parts import CIFAR, SqueezeExcite, initialise, require_sizes
+from convgate.models.registry import register_model
 
 __all__ = ["CifarResNet"]
 
 
+@register_model("cifar_resnet18", input=CIFAR, depth=18, stages=4)
+@register_model("cifar_resnet110", input=CIFAR, depth=110, stages=3)
+@register_model("cifar_resnet56", input=CIFAR, depth=56, stages=3)
+@register_model("cifar_resnet44", input=CIFAR, depth=44, stages=3)
+@register_model("cifar_resnet32", input=CIFAR, depth=32, stages=3)
+@register_model("cifar_resnet20", input=CIFAR, depth=20, stages=3)
+@register_model("cifar_resnet14", input=CIFAR, depth=14, stages=3)
+@register_model("cifar_resnet8", input=CIFAR, depth=8, stages=3)
 class CifarResNet(nn.Module):
     """A CIFAR ResNet. Images float [N, 3, H, W] (H, W at least 4; 32 in the paper) -> logits [N, num_classes].
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convgate.models.parts import initialise, require_sizes
+from convgate.models.parts import CIFAR, initialise, require_sizes
+from convgate.models.registry import register_model
 
 __all__ = ["CifarVGG16"]
 
@@ -18,6 +19,7 @@ _STAGES = ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8))
 """Channels of each convolution in multiples of the width; a pooling after each stage."""
 
 
+@register_model("cifar_vgg16", input=CIFAR)
 class CifarVGG16(nn.Module):
     """VGG-16 with batch norm. Images float [N, 3, H, W] (H, W at least 32) -> logits [N, num_classes].
 

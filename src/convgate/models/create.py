@@ -1,7 +1,10 @@
-"""Models by name: convgate's own, torchvision's, and timm's as `timm/NAME`; and back, from a model to its name."""
+"""Models by name: registered ones, torchvision's, timm's as `timm/NAME`, and users' by the place of their code; and
+back, from a model to its name.
+"""
 
 import inspect
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -10,71 +13,146 @@ import torch
 from torch import nn
 
 from convgate.errors import InputError
-from convgate.models.cifar_mobilenet import CifarMobileNetV1
-from convgate.models.cifar_resnet import CifarResNet
-from convgate.models.cifar_vgg import CifarVGG16
-from convgate.models.densenet_bc import DenseNetBC
-from convgate.models.preact_resnet import PreActResNet
-from convgate.models.shake_shake import ShakeShake
+from convgate.models.names import unknown_model
+from convgate.models.own import is_place, model_builder
+from convgate.models.registry import ModelInput, registered
 
-__all__ = ["OWN", "ModelSpec", "create", "identify"]
+__all__ = ["ModelSpec", "create", "create_model", "identify", "input_shape", "model_input"]
 
-OWN: dict[str, "partial[Any]"] = {
-    **{f"cifar_resnet{depth}": partial(CifarResNet, depth=depth, stages=3) for depth in (8, 14, 20, 32, 44, 56, 110)},
-    "cifar_resnet18": partial(CifarResNet, depth=18, stages=4),
-    **{f"cifar_preact_resnet{depth}": partial(PreActResNet, depth=depth) for depth in (11, 110, 164)},
-    **{
-        f"cifar_densenet_bc{depth}_{growth}": partial(DenseNetBC, depth=depth, growth=growth)
-        for depth, growth in ((100, 12), (250, 24), (190, 40))
-    },
-    **{f"cifar_shake_shake26_2x{width}d": partial(ShakeShake, depth=26, width=width) for width in (32, 64, 96)},
-    "cifar_vgg16": partial(CifarVGG16),
-    "cifar_mobilenet_v1": partial(CifarMobileNetV1),
-}
-"""convgate's own models by name. What a name fixes is no option of it."""
+_log = logging.getLogger(__name__)
 
+_COMMON = (3, 224, 224)
+# Of a model that says nothing of its images: those of ImageNet, as most models take them.
 _FOREIGN_OPTIONS = ("num_classes", "in_chans")
 # Options that reach torchvision or timm: those that a checkpoint may name without anything being fetched or unpickled.
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model as plain data: its name and the options that its builder takes."""
+    """A model as plain data, as a file holds it: its name and the options that its builder takes."""
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def create(self) -> nn.Module:
-        """Build the model, randomly initialised."""
-        return create(self.name, **self.options)
+        """Build the model, randomly initialised. Raises `InputError` as `create_model` does, and for users' code."""
+        if is_place(self.name):
+            raise InputError(f"'{self.name}' names code, which a file must not run; build the model and give it")
+        return create_model(self.name, **self.options)
 
 
-def create(name: str, **options: Any) -> nn.Module:
+def create_model(name: str, **options: Any) -> nn.Module:
     """A randomly initialised model.
 
     Args:
-        name: one of `OWN`, a torchvision classification model, or "timm/NAME".
+        name: a registered name (see `list_models`), a torchvision classification model, "timm/NAME", or the place of
+            your own: "package.module:function" or "path/to/file.py:Class", whose code is run.
         options: what the builder takes; for torchvision and timm `num_classes` (and timm's `in_chans`).
 
     Raises:
-        InputError: an unknown name or option.
+        InputError: an unknown name or option, or code at that place that fails or does not return a model.
+
+    >>> create_model("cifar_resnet20", num_classes=100).fc.out_features
+    100
 
     """
-    if name in OWN:
-        builder: Callable[..., nn.Module] = OWN[name]
-        allowed = [p for p in inspect.signature(OWN[name].func).parameters if p not in OWN[name].keywords]
+    entry = registered().get(name)
+    if entry is not None:
+        builder: Callable[..., nn.Module] = entry.build
+        allowed = [p for p in inspect.signature(entry.builder).parameters if p not in entry.fixed]
+    elif is_place(name):
+        return _build_own(name, options)
     elif name.startswith("timm/"):
         builder, allowed = _timm_builder(name.removeprefix("timm/")), list(_FOREIGN_OPTIONS)
     else:
         builder, allowed = _torchvision_builder(name), ["num_classes"]
     unknown = [option for option in options if option not in allowed]
     if unknown:
-        raise InputError(f"model '{name}' has no option {', '.join(unknown)}; its options are: {', '.join(allowed)}")
+        raise _unknown_options(name, unknown, allowed)
     return builder(**options)
 
 
+create = create_model
+"""The earlier name of `create_model`."""
+
+
+def model_input(name: str) -> ModelInput | None:
+    """The images that a model takes, where its registration, torchvision or timm says so; else None.
+
+    >>> model_input("inception_v3").shape
+    (3, 299, 299)
+    """
+    entry = registered().get(name)
+    if entry is not None:
+        return entry.input
+    if is_place(name):
+        return None
+    if name.startswith("timm/"):
+        import timm
+
+        _timm_builder(name.removeprefix("timm/"))
+        config = timm.get_pretrained_cfg(name.removeprefix("timm/"))
+        return None if config is None else ModelInput(config.input_size, config.mean, config.std)
+    import torchvision
+
+    _torchvision_builder(name)
+    published = next(iter(torchvision.models.get_model_weights(name)), None)
+    if published is None:
+        return None
+    transforms = published.transforms()
+    (side,) = transforms.crop_size
+    return ModelInput((3, side, side), tuple(transforms.mean), tuple(transforms.std))
+
+
+def input_shape(name: str, size: int | None = None) -> tuple[int, int, int]:
+    """The shape [C, H, W] of a model's images, with height and width `size` if it is given.
+
+    Where nothing is known (`model_input`) it is [3, 224, 224], which is logged as a warning. Raises `InputError` for an
+    unknown name and for a size below 1.
+    """
+    if size is not None and size < 1:
+        raise InputError(f"size {size}: images are at least 1 pixel wide")
+    known = model_input(name)
+    if known is None and size is None:
+        _log.warning("%s does not say what images it takes; %s x %s pixels are assumed", name, *_COMMON[1:])
+    channels, height, width = known.shape if known else _COMMON
+    return (channels, height, width) if size is None else (channels, size, size)
+
+
+def _build_own(name: str, options: Mapping[str, Any]) -> nn.Module:
+    builder = model_builder(name)
+    try:
+        signature = inspect.signature(builder)
+    except ValueError:  # a builder in C has none
+        signature = None
+    if signature is not None:
+        kinds = {parameter.kind for parameter in signature.parameters.values()}
+        unknown = [option for option in options if option not in signature.parameters]
+        if unknown and inspect.Parameter.VAR_KEYWORD not in kinds:
+            raise _unknown_options(name, unknown, signature.parameters)
+        try:
+            signature.bind(**options)
+        except TypeError as error:
+            raise InputError(f"model '{name}': {error}; give it as an option") from error
+    try:
+        model = builder(**options)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"model '{name}' cannot be built: {type(error).__name__}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model '{name}' returns a {type(model).__name__}, not a torch.nn.Module")
+    return model
+
+
+def _unknown_options(name: str, unknown: Iterable[str], allowed: Iterable[str]) -> InputError:
+    return InputError(
+        f"model '{name}' has no option {', '.join(unknown)}; its options are: {', '.join(allowed) or 'none'}"
+    )
+
+
 def identify(model: nn.Module) -> ModelSpec | None:
-    """The name and options that `create` would rebuild `model`'s structure from, or None for a model of one's own.
+    """The name and options that `create` would rebuild `model`'s structure from, or None for a model that has no name.
 
     A candidate counts only if its layers print alike and its parameters and buffers have the same names and shapes.
     """
@@ -83,12 +161,13 @@ def identify(model: nn.Module) -> ModelSpec | None:
 
 def _candidates(model: nn.Module) -> list[ModelSpec]:
     home = type(model).__module__
-    if type(model) in {builder.func for builder in OWN.values()}:
-        own: dict[str, Any] = vars(model)["options"]
+    entries = {name: entry for name, entry in registered().items() if entry.builder is type(model)}
+    if entries:
+        own: dict[str, Any] = getattr(model, "options", {})
         return [
-            ModelSpec(name, {key: value for key, value in own.items() if key not in builder.keywords})
-            for name, builder in OWN.items()
-            if builder.func is type(model) and builder.keywords.items() <= own.items()
+            ModelSpec(name, {key: value for key, value in own.items() if key not in entry.fixed})
+            for name, entry in entries.items()
+            if entry.fixed.items() <= own.items()
         ]
     if home.startswith("timm.models."):
         name = (getattr(model, "pretrained_cfg", None) or {}).get("architecture")
@@ -130,12 +209,8 @@ def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
 def _torchvision_builder(name: str) -> Callable[..., nn.Module]:
     import torchvision
 
-    # Classification models only: builders of others may fetch weights of their backbone.
     if name not in torchvision.models.list_models(module=torchvision.models):
-        raise InputError(
-            f"there is no model '{name}': give one of {', '.join(OWN)}, a torchvision classification model "
-            "(resnet18, mobilenet_v2, ..), or timm/NAME"
-        )
+        raise unknown_model(name)
     builder = torchvision.models.get_model_builder(name)
     # Inception's initialisation takes minutes and warns about it, unless a builder that offers the choice is told.
     class_parameters = inspect.signature(_model_class(builder)).parameters
@@ -150,7 +225,7 @@ def _timm_builder(name: str) -> Callable[..., nn.Module]:
     import timm
 
     if not timm.is_model(name):
-        raise InputError(f"timm has no model '{name}'; timm.list_models() lists them")
+        raise unknown_model(f"timm/{name}")
     return partial(timm.create_model, name)
 
 

@@ -13,11 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convgate.errors import InputError
-from convgate.models.parts import initialise, require_sizes
+from convgate.models.parts import CIFAR, initialise, require_sizes
+from convgate.models.registry import register_model
 
 __all__ = ["DenseNetBC"]
 
 
+@register_model("cifar_densenet_bc190_40", input=CIFAR, depth=190, growth=40)
+@register_model("cifar_densenet_bc250_24", input=CIFAR, depth=250, growth=24)
+@register_model("cifar_densenet_bc100_12", input=CIFAR, depth=100, growth=12)
 class DenseNetBC(nn.Module):
     """A DenseNet-BC. Images float [N, 3, H, W] (H, W at least 4) -> logits [N, num_classes].
 

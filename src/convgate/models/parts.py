@@ -4,8 +4,12 @@ import torch
 from torch import Tensor, nn
 
 from convgate.errors import InputError
+from convgate.models.registry import ModelInput
 
-__all__ = ["SqueezeExcite", "initialise", "require_sizes"]
+__all__ = ["CIFAR", "SqueezeExcite", "initialise", "require_sizes"]
+
+CIFAR = ModelInput((3, 32, 32))
+"""CIFAR's images; each data set knows its own mean and standard deviation."""
 
 
 class SqueezeExcite(nn.Module):

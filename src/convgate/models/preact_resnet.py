@@ -15,13 +15,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convgate.errors import InputError
-from convgate.models.parts import SqueezeExcite, initialise, require_sizes
+from convgate.models.parts import CIFAR, SqueezeExcite, initialise, require_sizes
+from convgate.models.registry import register_model
 
 __all__ = ["PreActResNet"]
 
 _EXPANSION = 4
 
 
+@register_model("cifar_preact_resnet164", input=CIFAR, depth=164)
+@register_model("cifar_preact_resnet110", input=CIFAR, depth=110)
+@register_model("cifar_preact_resnet11", input=CIFAR, depth=11)
 class PreActResNet(nn.Module):
     """A pre-activation ResNet. Images float [N, 3, H, W] (H, W at least 4) -> logits [N, num_classes].
 

@@ -5,7 +5,9 @@ from typing import Any
 from torch import nn
 
 from convgate.errors import CheckpointError, InputError
-from convgate.models.create import OWN, create
+from convgate.models.create import create_model
+from convgate.models.own import is_place
+from convgate.models.registry import registered
 
 __all__ = ["pretrained"]
 
@@ -14,23 +16,24 @@ def pretrained(name: str, **options: Any) -> nn.Module:
     """The model `name` with its published weights: torchvision's first ones for ImageNet, or timm's default.
 
     Args:
-        name: as `create` takes it.
-        options: likewise; they must be those of the weights, which have 1000 classes.
+        name: a model of torchvision or timm, as `create_model` takes it.
+        options: the builder's; they must be those of the weights, which have 1000 classes.
 
     Raises:
-        InputError: an unknown name or option, a model of ours, or other classes than the weights have.
-        CheckpointError: nothing is published for this model, or it cannot be fetched.
+        InputError: an unknown name or option, or a model whose weights nobody publishes.
+        CheckpointError: nothing is published for this model, it cannot be fetched, or it does not fit the options.
 
     """
-    import timm
-    import torchvision
-
-    if name in OWN:
-        raise InputError(f"nobody publishes weights of '{name}'; name a file of your own, or train it")
-    create(name, **options)  # refuses what does not exist
+    if name in registered() or is_place(name):
+        raise InputError(f"nobody publishes weights of '{name}'; name a file of weights, or train it")
+    create_model(name, **options)  # refuses what does not exist
     try:
         if name.startswith("timm/"):
+            import timm
+
             return timm.create_model(name.removeprefix("timm/"), pretrained=True, **options)
+        import torchvision
+
         published = list(torchvision.models.get_model_weights(name))
         if not published:
             raise CheckpointError(f"torchvision publishes no weights of '{name}'; name a file of your own")

@@ -22,11 +22,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convgate.errors import InputError
-from convgate.models.parts import initialise, require_sizes
+from convgate.models.parts import CIFAR, initialise, require_sizes
+from convgate.models.registry import register_model
 
 __all__ = ["Shake", "ShakeShake"]
 
 
+@register_model("cifar_shake_shake26_2x96d", input=CIFAR, depth=26, width=96)
+@register_model("cifar_shake_shake26_2x64d", input=CIFAR, depth=26, width=64)
+@register_model("cifar_shake_shake26_2x32d", input=CIFAR, depth=26, width=32)
 class ShakeShake(nn.Module):
     """A Shake-Shake ResNet. Images float [N, 3, H, W], H and W multiples of 4 -> logits [N, num_classes].
 
