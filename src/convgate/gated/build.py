@@ -42,7 +42,7 @@ def plan(model: nn.Module, method: Method, example: Tensor) -> Plan:
 
     """
     _check(model, method)
-    source = _Source(model, method, example, trace(model, example))
+    source = _Source(model, method, example, trace(model, example, block_hooks=True))
     return source.planned()
 
 
@@ -79,7 +79,7 @@ def gate(
     if inside is not None:
         return gate_inside(model, inside, example, lambda part, images: gate(part, method, images, exclude=names))
     _check(model, method)
-    source = _Source(model, method, example, trace(model, example))
+    source = _Source(model, method, example, trace(model, example, block_hooks=True))
     planned = source.planned()
     return source.build(planned.without(*names) if names else planned, source.trace)
 
@@ -170,7 +170,7 @@ class _Source:
 
     def apply(self, plan: Plan) -> GatedNetwork:
         # Traced again: a network takes over the copy that was traced, with the weights of this moment.
-        traced = trace(self.model, self.example)
+        traced = trace(self.model, self.example, block_hooks=True)
         if traced.fingerprint() != plan.fingerprint:
             raise PlanError(f"{plan.model} has changed since it was planned; plan it again")
         return self.build(plan, traced)

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, fx
 
 from convgate.gated.gate_set import GATES, PATHS, TRUNK
+from convgate.gated.hooks import INSERTED
 from convgate.gated.plan import GateSpec, PartialSpec, Plan
 from convgate.gating import Activations, average_pool, base_path
 from convgate.reading.contexts import has_contexts, preserving_contexts
@@ -72,6 +73,10 @@ def insert_gates(
             results[gate.name], masks[gate.name] = _decide(gated, gate, arguments, after)
     output, _ = returned.args[0]
     returned.args = ((output, tuple(results[g.name] for g in gates)),)
+    models = {returned, *copied.values()}
+    for node in gated.nodes:
+        if node not in models:
+            node.meta[INSERTED] = True
     gated.lint()
     return gated
 
@@ -114,6 +119,7 @@ def _mask(graph: fx.Graph, node: fx.Node, mask: fx.Node, gate: GateSpec) -> fx.N
     function, arguments = gate.kind.masking
     with graph.inserting_after(max(node, mask)):
         masked = graph.call_function(function, (node, mask, *arguments))
+    masked.meta |= node.meta  # it belongs to the block that its map belongs to
     node.replace_all_uses_with(masked, delete_user_cb=lambda user: user is not masked)
     return masked
 
@@ -139,6 +145,7 @@ def _complete(
     function, arguments = gate.kind.completing
     with graph.inserting_after(last):
         combined = graph.call_function(function, (node, base, mask, *arguments))
+    combined.meta |= node.meta
     node.replace_all_uses_with(combined, delete_user_cb=lambda user: user is not combined)
     return result
 

@@ -1,15 +1,16 @@
 """A gated network for one input size: its plan, its graphs in both modes, and the functions made of them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from convgate.cost import Ledger, count_macs, node_macs
 from convgate.errors import PlanError
 from convgate.gated.costs import layer_costs, layer_names, uncounted
 from convgate.gated.gate_set import TRUNK, GateSet
+from convgate.gated.hooks import call_hooks, hooked_blocks
 from convgate.gated.insert import compile_forward, insert_gates
 from convgate.gated.model import constants
 from convgate.gated.plan import GateSpec, Plan, Site
@@ -18,6 +19,10 @@ from convgate.reading.structure import features
 from convgate.reading.trace import Trace
 
 __all__ = ["Layout", "lay_out", "plan_at"]
+
+
+_VARIANTS = 8
+# So many sets of hooked blocks are remembered.
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +38,19 @@ class Layout:
     graphs: Mapping[bool, fx.Graph]
     run: Mapping[bool, Callable[..., Any]]
     constants: Mapping[str, Tensor]
+    _hooked: dict[tuple[bool, tuple[str, ...]], Callable[..., Any]] = field(default_factory=dict)
+
+    def function(self, network: nn.Module, *, training: bool) -> Callable[..., Any]:
+        """The function to run in a mode; where blocks of the network have hooks, one that calls them."""
+        blocks = hooked_blocks(network, self.graphs[training])
+        if not blocks:
+            return self.run[training]
+        if (training, blocks) not in self._hooked:
+            if len(self._hooked) >= _VARIANTS:
+                self._hooked.clear()
+            graph = call_hooks(self.graphs[training], blocks)
+            self._hooked[training, blocks] = compile_forward(graph, "with hooks")
+        return self._hooked[training, blocks]
 
 
 def lay_out(trace: Trace, plan: Plan) -> Layout:

@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 from convgate.cost import Cost, Ledger
 from convgate.errors import ConvgateError, InputError, PlanError, TraceError
 from convgate.gated.gate_set import OURS, GateSet
+from convgate.gated.hooks import hooked_blocks
 from convgate.gated.layout import Layout, lay_out, plan_at
 from convgate.gated.method import Method
 from convgate.gated.model import Root, adopt, as_root, attribute, cleaned, has_attribute, restored
@@ -192,7 +193,10 @@ class GatedNetwork(nn.Module):
         if given is not None:
             self._check_decisions(given, layout, len(images))
         root = Root(self, self._convgate.model, {k: v.to(images.device) for k, v in layout.constants.items()})
-        run = layout.run[self.training]
+        if torch.compiler.is_compiling():
+            run = layout.run[self.training]  # _prepare() has seen that there are no hooks
+        else:
+            run = layout.function(self, training=self.training)
         if given is None:
             output, results = run(root, images)
         else:
@@ -320,7 +324,13 @@ class GatedNetwork(nn.Module):
     @torch.compiler.assume_constant_result
     def _prepare(self, height: int, width: int) -> bool:
         """Make the layout for a size. While torch.compile reads the network this is called, not read."""
-        self._layout((height, width))
+        layout = self._layout((height, width))
+        blocks = hooked_blocks(self, layout.graphs[self.training])
+        if blocks:
+            raise InputError(
+                f"{', '.join(map(repr, blocks))}: hooks on blocks are not called while a gated network is compiled or "
+                "exported; remove them before, or register them on layers"
+            )
         return True
 
     def _layout(self, size: tuple[int, int]) -> Layout:

@@ -14,18 +14,21 @@ from convgate.reading.values import computes_weights
 __all__ = ["check_images", "copy_model", "prepare", "without_hooks"]
 
 
-def prepare(model: nn.Module) -> nn.Module:
+def prepare(model: nn.Module, *, block_hooks: bool = False) -> nn.Module:
     """A copy of `model` whose forward can be captured; the model itself stays unchanged.
 
     Raises `InputError` for a wrapper that must be taken off first, and `TraceError` for hooks and replaced methods,
     which a graph does not hold.
     """
-    check_model(model)
+    check_model(model, block_hooks=block_hooks)
     return copy_model(model)
 
 
-def check_model(model: nn.Module) -> None:
-    """Raise unless what `model` computes is what its classes' forward methods say."""
+def check_model(model: nn.Module, *, block_hooks: bool = False) -> None:
+    """Raise unless what `model` computes is what its classes' forward methods say.
+
+    `block_hooks` allows hooks on blocks within the model, for a caller that calls them.
+    """
     if not isinstance(model, nn.Module):
         raise InputError(f"the model is a {type(model).__name__}; give a torch.nn.Module")
     if isinstance(getattr(model, "_orig_mod", None), nn.Module):
@@ -47,7 +50,8 @@ def check_model(model: nn.Module) -> None:
             )
         if any(nn.parameter.is_lazy(p) for p in (*child._parameters.values(), *child._buffers.values())):
             raise TraceError(f"{what} is not initialised; run the model once on a batch of images, then give it")
-        _check_hooks(child, what)
+        if not name or not block_hooks:
+            _check_hooks(child, what)
 
 
 def _check_hooks(module: nn.Module, what: str) -> None:

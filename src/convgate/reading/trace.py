@@ -112,14 +112,15 @@ class Trace:
         return correspond(self.module, self.evaluation, self.training)
 
 
-def trace(model: nn.Module, example: Tensor) -> Trace:
+def trace(model: nn.Module, example: Tensor, *, block_hooks: bool = False) -> Trace:
     """Read `model` for images of the shape of `example` (float [N, C, H, W]). The model is copied and stays unchanged.
 
     Nothing is computed, so that neither time nor memory depends on the size of the images. Raises `InputError` for a
     bad example and `TraceError`, naming the place in the model's code and the remedy, when the model cannot be read.
+    Hooks on blocks, which no graph holds, are refused too, unless the caller calls them itself (`block_hooks`).
     """
     check_images(example, "example")
-    module = prepare(model)
+    module = prepare(model, block_hooks=block_hooks)
     parameter = next(module.parameters(), None)
     like = torch.empty(0, dtype=(parameter if parameter is not None else example).dtype)
     like = like.to((parameter if parameter is not None else example).device)

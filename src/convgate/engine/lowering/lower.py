@@ -16,6 +16,7 @@ from convgate.engine.program import External, Program, references
 from convgate.errors import InputError, LoweringError
 from convgate.gated import GatedNetwork
 from convgate.gated.costs import layer_names
+from convgate.gated.hooks import hooked_blocks
 from convgate.gating import base_path, complete
 from convgate.reading import trace
 from convgate.reading.modes import evaluating
@@ -73,6 +74,10 @@ def _lower_gated(network: GatedNetwork, external: bool) -> Lowered:
             "network itself"
         )
     graph = network.graphs[False]
+    if hooked := hooked_blocks(network, graph):
+        raise LoweringError(
+            f"{', '.join(map(repr, hooked))}: the engine calls no hooks on blocks; remove them before compiling"
+        )
     # A base path counts on its convolution's line.
     bases = {node.name: str(node.args[1].target) for node in graph.nodes if node.target is base_path}
     names = {**plan.layer_names, **bases}
