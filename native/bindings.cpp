@@ -29,7 +29,11 @@ const std::map<std::string, convgate::Kind> kinds = {
     {"Mask", convgate::Kind::mask},         {"Complete", convgate::Kind::complete},
     {"Pick", convgate::Kind::pick},         {"PRelu", convgate::Kind::prelu},
     {"Arithmetic", convgate::Kind::arithmetic}, {"Constant", convgate::Kind::constant},
-    {"Interpolate", convgate::Kind::interpolate},
+    {"Interpolate", convgate::Kind::interpolate}, {"ConvTranspose", convgate::Kind::conv_transpose},
+    {"Pad", convgate::Kind::pad},           {"PixelShuffle", convgate::Kind::pixel_shuffle},
+    {"PixelUnshuffle", convgate::Kind::pixel_unshuffle}, {"Reshape", convgate::Kind::reshape},
+    {"GroupNorm", convgate::Kind::group_norm}, {"LayerNorm", convgate::Kind::layer_norm},
+    {"Softmax", convgate::Kind::softmax},   {"OverChannels", convgate::Kind::over_channels},
 };
 
 const std::map<std::string, convgate::GateKind> gate_kinds = {
@@ -53,6 +57,13 @@ const std::map<std::string, convgate::Arithmetic> arithmetics = {
     {"divide", convgate::Arithmetic::divide},
     {"maximum", convgate::Arithmetic::maximum},
     {"minimum", convgate::Arithmetic::minimum},
+};
+
+const std::map<std::string, convgate::PaddingMode> padding_modes = {
+    {"constant", convgate::PaddingMode::constant},
+    {"reflect", convgate::PaddingMode::reflect},
+    {"replicate", convgate::PaddingMode::replicate},
+    {"circular", convgate::PaddingMode::circular},
 };
 
 const std::map<std::string, convgate::Interpolation> interpolations = {
@@ -105,16 +116,23 @@ convgate::Operation parse(const Fields& f) {
     if (parameters.size() > 3) throw std::invalid_argument("an activation of more than three parameters");
     float* const to[] = {&op.activation.a, &op.activation.b, &op.activation.c};
     for (std::size_t i = 0; i < parameters.size(); i++) *to[i] = parameters[i];
-    op.weight = f.array(op.kind == convgate::Kind::affine ? "scale" : op.kind == convgate::Kind::decide ? "offset" : "weight");
+    const bool scales = op.kind == convgate::Kind::affine || op.kind == convgate::Kind::group_norm ||
+                        op.kind == convgate::Kind::layer_norm;
+    op.weight = f.array(scales ? "scale" : op.kind == convgate::Kind::decide ? "offset" : "weight");
     op.arithmetic = named(arithmetics, f.get("arithmetic", std::string("divide")));
-    op.interpolation = named(interpolations, f.get("mode", std::string("nearest")));
+    if (op.kind == convgate::Kind::interpolate) op.interpolation = named(interpolations, f.get("mode", std::string()));
+    if (op.kind == convgate::Kind::pad) op.padding_mode = named(padding_modes, f.get("mode", std::string()));
+    op.fill = f.get("value", 0.0f);
+    op.epsilon = f.get("epsilon", 0.0f);
+    op.factor = f.get("factor", 1);
     op.align_corners = f.get("align_corners", false);
     std::tie(op.scale_y, op.scale_x) = f.get("scales", std::make_pair(0.0, 0.0));
-    op.bias = f.array(op.kind == convgate::Kind::affine ? "shift" : "bias");
+    op.bias = f.array(scales ? "shift" : "bias");
     op.stride = f.pair("stride");
     op.dilation = f.pair("dilation");
     op.kernel = f.pair("kernel");
-    const bool convolves = op.kind == convgate::Kind::conv || op.kind == convgate::Kind::complete;
+    const bool convolves = op.kind == convgate::Kind::conv || op.kind == convgate::Kind::complete ||
+                           op.kind == convgate::Kind::conv_transpose;
     if (convolves && op.weight.shape.size() == 4)
         op.kernel = {static_cast<int>(op.weight.shape[2]), static_cast<int>(op.weight.shape[3])};
     std::tie(op.top, op.left, op.bottom, op.right) = f.get("padding", std::make_tuple(0, 0, 0, 0));

@@ -34,7 +34,7 @@ inline void sums(const Vector (&v)[4], float* out) {
 #include "transpose_by_element.h"
 
 constexpr Kernels make() {
-    Kernels table{"avx2", lanes, VECTORS, {}, {}, {}, patches, element_weights, {}, squares, transpose, dot, depthwise, windows, complete, pack_columns, activate, apply, arithmetic, blend, prelu, add, multiply, affine};
+    Kernels table{"avx2", lanes, VECTORS, {}, {}, {}, patches, element_weights, {}, squares, transpose, dot, depthwise, windows, complete, pack_columns, activate, apply, arithmetic, blend, deviations, normalize, softmax, reduce, prelu, add, multiply, affine};
     fill<1, 10>(table, std::make_integer_sequence<int, 8>());
     fill<2, 6>(table, std::make_integer_sequence<int, 6>());
     return table;

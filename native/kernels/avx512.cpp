@@ -129,7 +129,7 @@ void transpose(const float* const* rows, std::ptrdiff_t offset, int count, int n
 }
 
 constexpr Kernels make() {
-    Kernels table{"avx512", lanes, VECTORS, {}, {}, {}, patches, element_weights, {}, squares, transpose, dot, depthwise, windows, complete, pack_columns, activate, apply, arithmetic, blend, prelu, add, multiply, affine};
+    Kernels table{"avx512", lanes, VECTORS, {}, {}, {}, patches, element_weights, {}, squares, transpose, dot, depthwise, windows, complete, pack_columns, activate, apply, arithmetic, blend, deviations, normalize, softmax, reduce, prelu, add, multiply, affine};
     fill<1, 14>(table, std::make_integer_sequence<int, 8>());
     fill<2, 12>(table, std::make_integer_sequence<int, 8>());
     fill<3, 8>(table, std::make_integer_sequence<int, 8>());

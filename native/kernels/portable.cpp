@@ -28,7 +28,7 @@ inline void sums(const Vector (&v)[4], float* out) {
 #include "transpose_by_element.h"
 
 constexpr Kernels make() {
-    Kernels table{"portable", lanes, VECTORS, {}, {}, {}, patches, element_weights, {}, squares, transpose, dot, depthwise, windows, complete, pack_columns, activate, apply, arithmetic, blend, prelu, add, multiply, affine};
+    Kernels table{"portable", lanes, VECTORS, {}, {}, {}, patches, element_weights, {}, squares, transpose, dot, depthwise, windows, complete, pack_columns, activate, apply, arithmetic, blend, deviations, normalize, softmax, reduce, prelu, add, multiply, affine};
     fill<1, 8>(table, std::make_integer_sequence<int, 4>());
     fill<2, 4>(table, std::make_integer_sequence<int, 4>());
     return table;

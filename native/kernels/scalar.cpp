@@ -203,6 +203,32 @@ void blend(float* to, const float* const* from, const float* weights, int n) {
         to[i] = sum;
     }
 }
+void deviations(float* to, const float* a, const float* center, int n) {
+    for (int i = 0; i < n; i++) to[i] += (a[i] - center[i]) * (a[i] - center[i]);
+}
+float reduce(const float* a, int n, bool maximum) {
+    float most = a[0], sum = 0;
+    bool unordered = false;
+    for (int i = 0; i < n; i++) {
+        most = a[i] > most ? a[i] : most;
+        unordered |= a[i] != a[i];
+        sum += a[i];
+    }
+    return !maximum ? sum / static_cast<float>(n) : unordered ? NAN : most;
+}
+void normalize(float* to, const float* a, const float* scale, const float* shift, int n, float epsilon) {
+    const float mean = reduce(a, n, false);
+    float squares = 0;
+    for (int i = 0; i < n; i++) squares += (a[i] - mean) * (a[i] - mean);
+    const float factor = 1 / std::sqrt(squares / static_cast<float>(n) + epsilon);
+    for (int i = 0; i < n; i++) to[i] = (a[i] - mean) * factor * scale[i] + shift[i];
+}
+void softmax(float* to, const float* a, int n) {
+    const float most = reduce(a, n, true);
+    float sum = 0;
+    for (int i = 0; i < n; i++) sum += to[i] = std::exp(a[i] - most);
+    for (int i = 0; i < n; i++) to[i] /= sum;
+}
 void prelu(float* to, const float* a, const float* slope, int n) {
     for (int i = 0; i < n; i++) to[i] = a[i] > 0 ? a[i] : slope[i] * a[i];
 }
@@ -218,7 +244,7 @@ void affine(float* to, const float* a, const float* scale, const float* shift, i
 }  // namespace
 
 const Kernels scalar_kernels = {
-    "scalar", 1, 1, {1}, {{product}}, {columns}, patches, element_weights, {element}, squares, transpose, dot, depthwise, windows, complete, pack_columns, activate, apply, arithmetic, blend, prelu, add, multiply, affine,
+    "scalar", 1, 1, {1}, {{product}}, {columns}, patches, element_weights, {element}, squares, transpose, dot, depthwise, windows, complete, pack_columns, activate, apply, arithmetic, blend, deviations, normalize, softmax, reduce, prelu, add, multiply, affine,
 };
 
 }  // namespace convgate

@@ -473,6 +473,64 @@ void blend(float* to, const float* const* from, const float* weights, int n) {
                         (take(from[2] + i, count) * weights[2] + take(from[3] + i, count) * weights[3]), count);
     });
 }
+void deviations(float* to, const float* a, const float* center, int n) {
+    sweep(n, [&](int i, auto count) {
+        const Vector difference = take(a + i, count) - take(center + i, count);
+        put(to + i, take(to + i, count) + difference * difference, count);
+    });
+}
+
+inline float sum_of_lanes(Vector v) {
+    float sum = 0;
+    for (int i = 0; i < lanes; i++) sum += v[i];
+    return sum;
+}
+// The lanes that count, or zeros.
+inline Vector only(Vector v, Whole) { return v; }
+inline Vector only(Vector v, int count) {
+    for (int i = count; i < lanes; i++) v[i] = 0;
+    return v;
+}
+
+void normalize(float* to, const float* a, const float* scale, const float* shift, int n, float epsilon) {
+    Vector sum{}, squares{};
+    sweep(n, [&](int i, auto count) { sum += take(a + i, count); });
+    const float mean = sum_of_lanes(sum) / static_cast<float>(n);
+    sweep(n, [&](int i, auto count) {
+        const Vector difference = only(take(a + i, count) - mean, count);
+        squares += difference * difference;
+    });
+    const float factor = 1.0f / __builtin_sqrtf(sum_of_lanes(squares) / static_cast<float>(n) + epsilon);
+    sweep(n, [&](int i, auto count) {
+        put(to + i, (take(a + i, count) - mean) * factor * take(scale + i, count) + take(shift + i, count), count);
+    });
+}
+
+// NaN if any is.
+float reduce(const float* a, int n, bool maximum) {
+    if (!maximum) {
+        Vector sum{};
+        sweep(n, [&](int i, auto count) { sum += take(a + i, count); });
+        return sum_of_lanes(sum) / static_cast<float>(n);
+    }
+    float most = a[0];
+    for (int i = 1; i < n; i++)
+        if (a[i] > most || a[i] != a[i]) most = a[i];
+        else if (most != most) break;
+    return most;
+}
+
+void softmax(float* to, const float* a, int n) {
+    const float most = reduce(a, n, true);
+    Vector sum{};
+    sweep(n, [&](int i, auto count) {
+        const Vector e = only(exponential(take(a + i, count) - most), count);
+        sum += e;
+        put(to + i, e, count);
+    });
+    const float factor = 1.0f / sum_of_lanes(sum);
+    sweep(n, [&](int i, auto count) { put(to + i, take(to + i, count) * factor, count); });
+}
 void prelu(float* to, const float* a, const float* slope, int n) {
     sweep(n, [&](int i, auto count) {
         const Vector x = take(a + i, count);

@@ -220,6 +220,14 @@ struct Kernels {
     void (*arithmetic)(float* to, const float* a, int a_step, const float* b, int b_step, int n, Arithmetic);
     // to[i] = sum over k < 4 of weights[k] * from[k][i]
     void (*blend)(float* to, const float* const* from, const float* weights, int n);
+    // to[i] += (a[i] - center[i])^2
+    void (*deviations)(float* to, const float* a, const float* center, int n);
+    // (a[i] - mean) / sqrt(variance + epsilon) * scale[i] + shift[i], with the mean and variance of all a[i]
+    void (*normalize)(float* to, const float* a, const float* scale, const float* shift, int n, float epsilon);
+    // exp(a[i]) / sum of exp(a[j])
+    void (*softmax)(float* to, const float* a, int n);
+    // The maximum, or the mean.
+    float (*reduce)(const float* a, int n, bool maximum);
     // x > 0 ? x : slope[i] x
     void (*prelu)(float* to, const float* a, const float* slope, int n);
     void (*add)(float* to, const float* a, const float* b, int n, Activation);

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <stdexcept>
 
 #include "program.h"
@@ -162,10 +163,81 @@ struct Checker {
                 require(static_cast<int>(op.channels.size()) == out.channels, "a choice of another number of channels");
                 for (const int c : op.channels) require(c >= 0 && c < in.channels, "a channel that does not exist");
                 break;
+            case Kind::conv_transpose: transposed(op, in, out); break;
+            case Kind::pad: padding(op, in, out); break;
+            case Kind::pixel_shuffle: shuffle(op, in, out); break;
+            case Kind::pixel_unshuffle: shuffle(op, out, in); break;
+            case Kind::reshape:
+                single(op);
+                require(static_cast<long long>(in.positions()) * in.channels == static_cast<long long>(out.positions()) * out.channels,
+                        "another number of elements");
+                break;
+            case Kind::group_norm:
+            case Kind::layer_norm:
+                single(op);
+                same(in, out);
+                require(op.groups > 0 && in.channels % op.groups == 0, "groups that do not divide channels");
+                require(op.epsilon >= 0 && op.epsilon <= 1e6f, "an epsilon out of range");
+                optional(op.weight, in.channels);
+                optional(op.bias, in.channels);
+                break;
+            case Kind::softmax:
+                single(op);
+                same(in, out);
+                break;
+            case Kind::over_channels:
+                single(op);
+                require(out.channels == 1 && in.height == out.height && in.width == out.width, "an output of another shape");
+                break;
             case Kind::constant:
             case Kind::decide: break;
         }
         written[op.output] = true;
+    }
+
+    void transposed(const Operation& op, const Value& in, const Value& out) const {
+        single(op);
+        divided(op, in, out);
+        const auto small = [&](int x, int least) { require(x >= least && x <= most_items, "a geometry out of range"); };
+        for (const Pair& p : {op.kernel, op.stride, op.dilation}) small(p.y, 1), small(p.x, 1);
+        small(op.top, 0), small(op.left, 0);
+        require(static_cast<long long>(op.kernel.y) * op.kernel.x <= 4096, "a kernel too large");
+        const auto reaches = [&](long long i, long long s, long long k, long long d, long long p, long long o) {
+            require((k - 1) * d <= most_items && (i - 1) * s <= 4LL * most_items, "a geometry out of range");
+            require(o <= (i - 1) * s + (k - 1) * d + 1 + std::max(s, d) - p, "an output larger than its input allows");
+        };
+        reaches(in.height, op.stride.y, op.kernel.y, op.dilation.y, op.top, out.height);
+        reaches(in.width, op.stride.x, op.kernel.x, op.dilation.x, op.left, out.width);
+        const std::vector<std::size_t> shape{static_cast<std::size_t>(in.channels), static_cast<std::size_t>(out.channels / op.groups),
+                                             static_cast<std::size_t>(op.kernel.y), static_cast<std::size_t>(op.kernel.x)};
+        require(op.weight.data && op.weight.shape == shape, "weights of another shape");
+        if (op.bias.data) array(op.bias, out.channels, "a bias of another shape");
+        require(op.layer >= 0 && op.layer < program.layers, "a layer that does not exist");
+    }
+
+    void padding(const Operation& op, const Value& in, const Value& out) const {
+        single(op);
+        require(in.channels == out.channels, "a padding that changes channels");
+        const auto along = [&](long long size, long long before, long long after, long long padded) {
+            require(before >= -most_items && before <= most_items && after >= -most_items && after <= most_items, "a padding out of range");
+            require(size + before + after == padded, "an output of another size");
+            if (op.padding_mode == PaddingMode::constant) return;
+            require(before >= 0 && after >= 0, "a padding that crops");
+            if (op.padding_mode == PaddingMode::reflect) require(before < size && after < size, "a padding wider than its input");
+            if (op.padding_mode == PaddingMode::circular) require(before <= size && after <= size, "a padding wider than its input");
+        };
+        along(in.height, op.top, op.bottom, out.height);
+        along(in.width, op.left, op.right, out.width);
+    }
+
+    // From channels to positions.
+    void shuffle(const Operation& op, const Value& deep, const Value& wide) const {
+        single(op);
+        require(op.factor > 0 && op.factor <= 1024, "a factor out of range");
+        const long long area = static_cast<long long>(op.factor) * op.factor;
+        require(deep.channels == wide.channels * area && static_cast<long long>(deep.height) * op.factor == wide.height &&
+                        static_cast<long long>(deep.width) * op.factor == wide.width,
+                "an output of another shape");
     }
 
     void spread(int first, int second, int out) const {

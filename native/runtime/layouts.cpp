@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "simple.h"
+
 namespace convgate {
 namespace {
 
@@ -86,6 +88,11 @@ struct Planner {
     void choose_borders() {
         for (std::size_t i = 0; i < program.operations.size(); i++) {
             const Operation& op = program.operations[i];
+            if (op.kind == Kind::conv_transpose) {
+                int top, left, bottom, right;
+                reach_of_transposed(op, program.values[op.inputs[0]], program.values[op.output], &top, &left, &bottom, &right);
+                widen(plan.values[op.inputs[0]], top, left, bottom, right);
+            }
             if (op.kind != Kind::conv && op.kind != Kind::complete) continue;
             Layout& in = plan.values[plan.compacted[i] >= 0 ? plan.compacted[i] : op.inputs[0]];
             const Value& out = program.values[op.output];

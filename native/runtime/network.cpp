@@ -155,6 +155,18 @@ void Network::add_simple(const Operation& op) {
     switch (op.kind) {
         case Kind::pool: layers_.push_back(make_pool(spec)); break;
         case Kind::pool_to_grid: layers_.push_back(make_pool_to_grid(spec)); break;
+        case Kind::conv_transpose:
+            layers_.push_back(make_transposed(spec, needs_));
+            add_activation(op, -1);
+            break;
+        case Kind::pad:
+        case Kind::pixel_shuffle:
+        case Kind::pixel_unshuffle:
+        case Kind::reshape: layers_.push_back(make_rearrangement(spec)); break;
+        case Kind::group_norm: layers_.push_back(make_group_norm(spec)); break;
+        case Kind::layer_norm:
+        case Kind::softmax:
+        case Kind::over_channels: layers_.push_back(make_over_channels(spec)); break;
         case Kind::interpolate: layers_.push_back(make_interpolate(spec)); break;
         case Kind::add:
         case Kind::multiply:

@@ -117,7 +117,7 @@ private:
                                 .step_x = stride,
                                 .channels = in.stride,
                                 .to = to,
-                                .maximum = false,
+                                .maximum = spec_.operation->maximum,
                                 .factor = 1.0f / static_cast<float>((y1 - y0) * (x1 - x0))});
     }
 

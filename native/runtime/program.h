@@ -43,10 +43,12 @@ struct Pair {
 
 enum class Kind {
     conv, pool, pool_to_grid, activate, affine, add, multiply, concat, slice, decide, mask, complete, pick,
-    prelu, arithmetic, constant, interpolate
+    prelu, arithmetic, constant, interpolate, conv_transpose, pad, pixel_shuffle, pixel_unshuffle, reshape, group_norm,
+    layer_norm, softmax, over_channels
 };
-constexpr int kind_count = static_cast<int>(Kind::interpolate) + 1;
+constexpr int kind_count = static_cast<int>(Kind::over_channels) + 1;
 
+enum class PaddingMode { constant, reflect, replicate, circular };
 enum class Interpolation { nearest, nearest_exact, bilinear };
 
 struct Operation {
@@ -61,7 +63,7 @@ struct Operation {
     int groups = 1;  // complete: parts
     int positions = -1, in_channels = -1, out_channels = -1;  // gates, or -1
     int layer = -1;
-    bool maximum = false, count_padding = true;
+    bool maximum = false /* pools, over_channels */, count_padding = true;
     int bottom = 0, right = 0;  // padding that counts in an average
     int begin = 0;
     int gate = -1;  // mask, complete
@@ -71,6 +73,10 @@ struct Operation {
     Arithmetic arithmetic = Arithmetic::divide;
     Interpolation interpolation = Interpolation::nearest;
     bool align_corners = false;
+    PaddingMode padding_mode = PaddingMode::constant;
+    float fill = 0;     // pad: the constant
+    float epsilon = 0;  // norms
+    int factor = 1;     // pixel_shuffle, pixel_unshuffle
     double scale_y = 0, scale_x = 0;  // interpolate: from input to output; or 0: the ratio of the sizes
 };
 

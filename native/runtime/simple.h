@@ -19,6 +19,14 @@ std::unique_ptr<Layer> make_pool_to_grid(const SimpleSpec&);
 std::unique_ptr<Layer> make_row_by_row(const SimpleSpec&);
 // add, multiply, arithmetic
 std::unique_ptr<Layer> make_elementwise(const SimpleSpec&);
+std::unique_ptr<Layer> make_transposed(const SimpleSpec&, Needs&);
+// How far past its input's ends a transposed convolution reads.
+void reach_of_transposed(const Operation&, const Value& in, const Value& out, int* top, int* left, int* bottom, int* right);
+// pad, pixel_shuffle, pixel_unshuffle, reshape
+std::unique_ptr<Layer> make_rearrangement(const SimpleSpec&);
+std::unique_ptr<Layer> make_group_norm(const SimpleSpec&);
+// layer_norm, softmax, over_channels
+std::unique_ptr<Layer> make_over_channels(const SimpleSpec&);
 std::unique_ptr<Layer> make_interpolate(const SimpleSpec&);
 // The activation of a convolution that its kernels have not applied, in place; `gated`: only where its gate of positions
 // (`use`) is open, as all else is zero or unread.

@@ -500,6 +500,28 @@ private:
         table.prelu(other.tested.data(), maps.data(), slopes.data(), n);
         scalar_kernels.prelu(other.expected.data(), maps.data(), slopes.data(), n);
         compare("prelu", other, 0, text({n}));
+        over_channels(maps, n);
+    }
+
+    void over_channels(const Floats& maps, int n) {
+        const Twice sums(random, n), normed(random, n), shares(random, n);
+        const float *a = maps.data(), *b = maps.data() + n, *c = maps.data() + 2 * n;
+        table.deviations(sums.tested.data(), a, b, n);
+        scalar_kernels.deviations(sums.expected.data(), a, b, n);
+        compare("deviations", sums, 4, text({n}));
+        if (n == 0) return;
+        table.normalize(normed.tested.data(), a, b, c, n, 0.1f);
+        scalar_kernels.normalize(normed.expected.data(), a, b, c, n, 0.1f);
+        compare("normalize", normed, n, text({n}));
+        table.softmax(shares.tested.data(), a, n);
+        scalar_kernels.softmax(shares.expected.data(), a, n);
+        compare("softmax", shares, 4, text({n}));
+        for (const bool maximum : {false, true}) {
+            const float x = table.reduce(a, n, maximum), y = scalar_kernels.reduce(a, n, maximum);
+            require(std::abs(x - y) <= 1e-6f * static_cast<float>(n), table.name, " reduce: ", x, ", the scalar kernel's ", y);
+        }
+        maps[random.from(0, n - 1)] = NAN;
+        require(std::isnan(table.reduce(a, n, true)), table.name, " reduce: forgets what is not a number");
     }
 
     void rows() {

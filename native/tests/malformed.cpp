@@ -46,7 +46,7 @@ public:
                 number(
                     random.pick<int*>({&op.output, &op.stride.y, &op.stride.x, &op.dilation.y, &op.dilation.x, &op.kernel.y,
                                        &op.kernel.x, &op.top, &op.left, &op.bottom, &op.right, &op.groups, &op.positions,
-                                       &op.in_channels, &op.out_channels, &op.layer, &op.begin, &op.gate}));
+                                       &op.in_channels, &op.out_channels, &op.layer, &op.begin, &op.gate, &op.factor}));
             }
         }
     }
@@ -96,6 +96,12 @@ bool affordable(const Program& program) {
         work += double(out.positions()) * out.channels * op.kernel.y * op.kernel.x *
                 (op.kind == Kind::conv ? in.channels / op.groups : op.kind == Kind::complete ? in.channels : 1);
     }
+    for (const Operation& op : program.operations)
+        if (op.kind == Kind::conv_transpose) {
+            const Value &in = program.values[op.inputs[0]], &out = program.values[op.output];
+            border_y += double(op.kernel.y) * op.dilation.y + op.top + out.height, border_x += double(op.kernel.x) * op.dilation.x + op.left + out.width;
+            work += double(out.positions()) * op.kernel.y * op.kernel.x * in.channels * out.channels / op.groups;
+        }
     for (const Value& v : program.values)
         floats += (v.height + border_y) * (v.width + border_x) * v.channels, work += double(v.positions()) * v.channels;
     for (const Gate& g : program.gates) floats += static_cast<double>(g.size());

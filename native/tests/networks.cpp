@@ -124,7 +124,9 @@ void compare(const Program& program, const Batch& batch, const Results& results,
 std::string describe(const Program& program) {
     static const char* const kinds[] = {"conv",     "pool",   "pool_to_grid", "activate", "affine", "add",
                                         "multiply", "concat", "slice",        "decide",   "mask",   "complete", "pick",
-                                        "prelu",    "arithmetic", "constant", "interpolate"};
+                                        "prelu",    "arithmetic", "constant", "interpolate",
+                                        "conv_transpose", "pad", "pixel_shuffle", "pixel_unshuffle", "reshape",
+                                        "group_norm", "layer_norm", "softmax", "over_channels"};
     static_assert(std::size(kinds) == kind_count);
     std::ostringstream out;
     for (const Operation& op : program.operations) {
@@ -137,11 +139,11 @@ std::string describe(const Program& program) {
             out << '[' << program.values[op.output].channels << ' ' << program.values[op.output].height << 'x'
                 << program.values[op.output].width << ']';
         out << " act " << static_cast<int>(op.activation.kind);
-        if (op.kind == Kind::conv || op.kind == Kind::pool || op.kind == Kind::complete)
+        if (op.kind == Kind::conv || op.kind == Kind::pool || op.kind == Kind::complete || op.kind == Kind::conv_transpose)
             out << " kernel " << op.kernel.y << 'x' << op.kernel.x << " stride " << op.stride.y << 'x' << op.stride.x
                 << " dilation " << op.dilation.y << 'x' << op.dilation.x << " padding " << op.top << ' ' << op.left << ' '
                 << op.bottom << ' ' << op.right;
-        if (op.kind == Kind::conv)
+        if (op.kind == Kind::conv || op.kind == Kind::conv_transpose)
             out << " groups " << op.groups << " gates " << op.positions << ' ' << op.in_channels << ' ' << op.out_channels
                 << " layer " << op.layer;
         if (op.kind == Kind::mask) out << " gate " << op.gate;

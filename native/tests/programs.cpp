@@ -86,7 +86,7 @@ private:
         const int a = source();
         const Value in = program.values[a];
         const std::vector<int> zeros = zero[a];
-        switch (random.from(0, 24)) {
+        switch (random.from(0, 30)) {
             default: return convolution(a);
             case 9: case 10: return completion(a);
             case 11: {
@@ -106,10 +106,16 @@ private:
                 if (random.chance(0.3)) op.scale_y = random.pick({0.3, 1.0, 2.0}), op.scale_x = random.pick({0.3, 1.0, 2.0});
                 return add(op);
             }
+            case 14: case 15: return transposed(a);
+            case 16: return padded(a);
+            case 17: return rearranged(a);
+            case 18: case 19: return over_channels(a);
             case 1: return pool(a);
             case 2: {
-                const int out = value(in.channels, random.from(1, 6), random.from(1, 6), zeros);
-                return add(operation(Kind::pool_to_grid, {a}, out));
+                const int rows = random.from(1, 6);
+                Operation op = operation(Kind::pool_to_grid, {a}, value(in.channels, rows, random.from(1, 6), zeros));
+                op.maximum = random.chance(0.3);
+                return add(op);
             }
             case 3: {
                 Operation op = operation(Kind::activate, {a}, value(in.channels, in.height, in.width));
@@ -399,6 +405,76 @@ private:
         }();
         program.operations.push_back(op);
         return op.output;
+    }
+
+    void transposed(int a) {
+        const Value in = program.values[a];
+        std::vector<int> divisors;
+        for (int g = 1; g <= in.channels; g++)
+            if (in.channels % g == 0) divisors.push_back(g);
+        Operation op = operation(Kind::conv_transpose, {a}, -1);
+        op.groups = random.pick(divisors);
+        const int outs = random.pick({1, 1, 2, 5, 17, 40}), kernel = random.from(1, 4);
+        op.kernel = {kernel, random.chance(0.7) ? kernel : 1};
+        op.stride = {random.from(1, 3), random.from(1, 3)};
+        op.dilation = {random.chance(0.8) ? 1 : 2, random.chance(0.8) ? 1 : 2};
+        op.top = op.bottom = random.from(0, 2), op.left = op.right = random.from(0, 2);
+        const auto extent = [&](int size, int stride, int k, int dilation, int padding) {
+            return (size - 1) * stride - 2 * padding + dilation * (k - 1) + 1 + random.from(0, std::max(stride, dilation) - 1);
+        };
+        const int height = extent(in.height, op.stride.y, op.kernel.y, op.dilation.y, op.top);
+        const int width = extent(in.width, op.stride.x, op.kernel.x, op.dilation.x, op.left);
+        if (height < 1 || width < 1 || height > 30 || width > 30 || outs * op.groups > 200) return;
+        op.output = value(outs * op.groups, height, width);
+        const std::size_t ins = in.channels;
+        op.weight = owned.array(random, {ins, static_cast<std::size_t>(outs), static_cast<std::size_t>(op.kernel.y),
+                                         static_cast<std::size_t>(op.kernel.x)},
+                                1 / std::sqrt(static_cast<float>(in.channels / op.groups)));
+        if (random.chance(0.5)) op.bias = owned.array(random, {static_cast<std::size_t>(outs) * op.groups}, 1);
+        op.activation = any_activation();
+        op.layer = program.layers++;
+        add(op);
+    }
+
+    void padded(int a) {
+        const Value in = program.values[a];
+        Operation op = operation(Kind::pad, {a}, -1);
+        op.padding_mode = static_cast<PaddingMode>(random.from(0, 3));
+        const bool constant = op.padding_mode == PaddingMode::constant;
+        const int most = constant ? 3 : std::min({3, in.height - 1, in.width - 1});
+        for (int* side : {&op.top, &op.left, &op.bottom, &op.right}) *side = random.from(constant ? -1 : 0, most);
+        const int height = in.height + op.top + op.bottom, width = in.width + op.left + op.right;
+        if (height < 1 || width < 1 || height > 20 || width > 20) return;
+        op.output = value(in.channels, height, width);
+        op.fill = random.number();
+        add(op);
+    }
+
+    void rearranged(int a) {
+        const Value in = program.values[a];
+        const int f = random.from(2, 3), area = f * f;
+        if (random.chance(0.4)) return add(operation(Kind::reshape, {a}, value(in.width, in.channels, in.height)));
+        const bool shuffles = in.channels % area == 0 && std::max(in.height, in.width) < 8;
+        if (!shuffles && (in.height % f || in.width % f || in.channels > 20)) return;
+        Operation op = shuffles ? operation(Kind::pixel_shuffle, {a}, value(in.channels / area, in.height * f, in.width * f))
+                                : operation(Kind::pixel_unshuffle, {a}, value(in.channels * area, in.height / f, in.width / f));
+        op.factor = f;
+        add(op);
+    }
+
+    void over_channels(int a) {
+        const Value in = program.values[a];
+        const Kind kind = random.pick({Kind::group_norm, Kind::layer_norm, Kind::softmax, Kind::over_channels});
+        Operation op = operation(kind, {a}, value(kind == Kind::over_channels ? 1 : in.channels, in.height, in.width));
+        op.maximum = random.chance(0.5);
+        if (kind == Kind::group_norm || kind == Kind::layer_norm) {
+            op.epsilon = 0.1f;
+            const std::size_t n = in.channels;
+            if (random.chance(0.5)) op.weight = owned.array(random, {n}, 1);
+            if (random.chance(0.5)) op.bias = owned.array(random, {n}, 1);
+            while (kind == Kind::group_norm && (op.groups = random.from(1, in.channels), in.channels % op.groups)) {}
+        }
+        add(op);
     }
 
     void concat(int a) {

@@ -163,12 +163,12 @@ struct Executor {
         const auto begin = [](int i, int size, int cells) { return i * size / cells; };
         const auto end = [](int i, int size, int cells) { return ((i + 1) * size + cells - 1) / cells; };
         each(op.output, [&](int c, int y, int x) {
-            double sum = 0;
+            double sum = 0, most = -INFINITY;
             int n = 0;
             for (int iy = begin(y, in.height, out.height); iy < end(y, in.height, out.height); iy++)
                 for (int ix = begin(x, in.width, out.width); ix < end(x, in.width, out.width); ix++, n++)
-                    sum += read(op.inputs[0], c, iy, ix);
-            return sum / n;
+                    sum += read(op.inputs[0], c, iy, ix), most = std::max<double>(most, read(op.inputs[0], c, iy, ix));
+            return op.maximum ? most : sum / n;
         });
     }
 
@@ -191,6 +191,58 @@ struct Executor {
             const int v = op.inputs[0];
             return (1 - below) * ((1 - right) * read(v, c, y0, x0) + right * read(v, c, y0, x1)) +
                    below * ((1 - right) * read(v, c, y1, x0) + right * read(v, c, y1, x1));
+        });
+    }
+
+    void transposed(const Operation& op) {
+        const Value &in = shape(op.inputs[0]), &out = shape(op.output);
+        const int ins = in.channels / op.groups, outs = out.channels / op.groups;
+        result.macs[op.layer] += static_cast<long long>(in.positions()) * in.channels * outs * op.kernel.y * op.kernel.x;
+        each(op.output, [&](int o, int y, int x) {
+            double sum = op.bias.data ? op.bias.data[o] : 0;
+            for (int i = o / outs * ins; i < (o / outs + 1) * ins; i++)
+                for (int ky = 0; ky < op.kernel.y; ky++)
+                    for (int kx = 0; kx < op.kernel.x; kx++) {
+                        const int fy = y + op.top - ky * op.dilation.y, fx = x + op.left - kx * op.dilation.x;
+                        if (fy < 0 || fx < 0 || fy % op.stride.y || fx % op.stride.x) continue;
+                        if (fy / op.stride.y >= in.height || fx / op.stride.x >= in.width) continue;
+                        const std::size_t w = (static_cast<std::size_t>(i) * outs + o % outs) * op.kernel.y * op.kernel.x;
+                        sum += static_cast<double>(op.weight.data[w + ky * op.kernel.x + kx]) *
+                               read(op.inputs[0], i, fy / op.stride.y, fx / op.stride.x);
+                    }
+            return activated(sum, op.activation);
+        });
+    }
+
+    static int inside(PaddingMode mode, int at, int size) {
+        if (mode == PaddingMode::replicate) return std::clamp(at, 0, size - 1);
+        if (mode == PaddingMode::circular) return (at + size) % size;
+        if (mode == PaddingMode::reflect) return at < 0 ? -at : at >= size ? 2 * size - 2 - at : at;
+        return at >= 0 && at < size ? at : -1;
+    }
+    void pad(const Operation& op) {
+        const Value& in = shape(op.inputs[0]);
+        each(op.output, [&](int c, int y, int x) {
+            const int iy = inside(op.padding_mode, y - op.top, in.height), ix = inside(op.padding_mode, x - op.left, in.width);
+            return iy < 0 || ix < 0 ? op.fill : read(op.inputs[0], c, iy, ix);
+        });
+    }
+
+    void norm(const Operation& op, int groups, bool over_positions) {
+        const Value& in = shape(op.inputs[0]);
+        const int size = in.channels / groups;
+        each(op.output, [&](int c, int y, int x) {
+            double sum = 0, squares = 0, n = 0;
+            const auto all = [&](auto f) {
+                for (int i = c / size * size; i < (c / size + 1) * size; i++)
+                    for (int iy = over_positions ? 0 : y; iy < (over_positions ? in.height : y + 1); iy++)
+                        for (int ix = over_positions ? 0 : x; ix < (over_positions ? in.width : x + 1); ix++)
+                            f(read(op.inputs[0], i, iy, ix));
+            };
+            all([&](double value) { sum += value, n++; });
+            all([&](double value) { squares += (value - sum / n) * (value - sum / n); });
+            const double y_ = (read(op.inputs[0], c, y, x) - sum / n) / std::sqrt(squares / n + op.epsilon);
+            return normed(y_, op.weight, op.bias, c);
         });
     }
 
@@ -234,6 +286,35 @@ struct Executor {
             case Kind::constant:
                 return each(op.output, [&](int c, int y, int x) { return op.weight.data[at(shape(op.output), c, y, x)]; });
             case Kind::interpolate: return interpolate(op);
+            case Kind::conv_transpose: return transposed(op);
+            case Kind::pad: return pad(op);
+            case Kind::pixel_shuffle:
+                return each(op.output, [&](int c, int y, int x) {
+                    const int f = op.factor;
+                    return read(a, c * f * f + y % f * f + x % f, y / f, x / f);
+                });
+            case Kind::pixel_unshuffle:
+                return each(op.output, [&](int c, int y, int x) {
+                    const int f = op.factor, part = c % (f * f);
+                    return read(a, c / (f * f), y * f + part / f, x * f + part % f);
+                });
+            case Kind::reshape: result.values[op.output] = result.values[a]; return;
+            case Kind::group_norm: return norm(op, op.groups, true);
+            case Kind::layer_norm: return norm(op, 1, false);
+            case Kind::softmax:
+                return each(op.output, [&](int c, int y, int x) {
+                    double most = -INFINITY, sum = 0;
+                    for (int i = 0; i < shape(a).channels; i++) most = std::max<double>(most, read(a, i, y, x));
+                    for (int i = 0; i < shape(a).channels; i++) sum += std::exp(read(a, i, y, x) - most);
+                    return std::exp(read(a, c, y, x) - most) / sum;
+                });
+            case Kind::over_channels:
+                return each(op.output, [&](int, int y, int x) {
+                    double most = -INFINITY, sum = 0;
+                    for (int i = 0; i < shape(a).channels; i++)
+                        most = std::max<double>(most, read(a, i, y, x)), sum += read(a, i, y, x);
+                    return op.maximum ? most : sum / shape(a).channels;
+                });
             case Kind::concat:
                 return each(op.output, [&](int c, int y, int x) {
                     for (const int v : op.inputs) {

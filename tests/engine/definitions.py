@@ -60,5 +60,49 @@ def interpolate(op, value, arrays, x, like=None):
     return F.interpolate(x, size=(value.height, value.width), **how)
 
 
-OPERATIONS = {"PRelu": prelu, "Arithmetic": arithmetic, "Constant": constant, "Interpolate": interpolate}
+def padded(op, value, arrays, x):
+    top, left, bottom, right = op.padding
+    fill = {"value": op.value} if op.mode == "constant" else {}
+    return F.pad(x, (left, right, top, bottom), op.mode, **fill)
+
+
+def normed(op, x, over):
+    y = (x - x.mean(over, keepdim=True)) / (x.var(over, keepdim=True, correction=0) + op.epsilon).sqrt()
+    return y.flatten(1, 2) if y.dim() == 5 else y
+
+
+def scaled(op, arrays, y):
+    y = y * arrays(op.scale)[:, None, None] if op.scale else y
+    return y + arrays(op.shift)[:, None, None] if op.shift else y
+
+
+def group_norm(op, value, arrays, x):
+    return scaled(op, arrays, normed(op, x.unflatten(1, (op.groups, -1)), (2, 3, 4)))
+
+
+def layer_norm(op, value, arrays, x):
+    return scaled(op, arrays, normed(op, x, 1))
+
+
+def transposed(op, arrays, x):
+    bias = arrays(op.bias) if op.bias else None
+    how = op.stride, op.padding, op.output_padding, op.groups, op.dilation
+    return F.conv_transpose2d(x, arrays(op.weight), bias, *how)
+
+
+OPERATIONS = {
+    "PRelu": prelu,
+    "Arithmetic": arithmetic,
+    "Constant": constant,
+    "ConvTranspose": lambda op, value, arrays, x: activated(transposed(op, arrays, x), op.activation),
+    "GroupNorm": group_norm,
+    "Interpolate": interpolate,
+    "LayerNorm": layer_norm,
+    "OverChannels": lambda op, value, arrays, x: (x.amax if op.maximum else x.mean)(1, keepdim=True),
+    "Pad": padded,
+    "PixelShuffle": lambda op, value, arrays, x: F.pixel_shuffle(x, op.factor),
+    "PixelUnshuffle": lambda op, value, arrays, x: F.pixel_unshuffle(x, op.factor),
+    "Reshape": lambda op, value, arrays, x: x.reshape(len(x), *value.shape),
+    "Softmax": lambda op, value, arrays, x: x.softmax(1),
+}
 """Kind of operation -> function(operation, value that it writes, name -> array, inputs [N, C, H, W])."""

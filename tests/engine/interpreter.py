@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from tests.engine.definitions import OPERATIONS, activated
 
+from convgate.engine.program import dense_macs
+
 
 @dataclass
 class Run:
@@ -42,6 +44,8 @@ class _Interpreter:
             if kind in OPERATIONS:
                 value = self.program.value(operation.output)
                 output = OPERATIONS[kind](operation, value, self.array, *inputs)
+                if kind == "ConvTranspose":
+                    self.macs[operation.layer] += dense_macs(self.program, operation)
             else:
                 output = getattr(self, kind.lower())(operation, *inputs)
             if output is not None:
@@ -131,7 +135,8 @@ class _Interpreter:
 
     def pooltogrid(self, op, x):
         size = self.program.value(op.output)
-        return F.adaptive_avg_pool2d(x, (size.height, size.width))
+        pool = F.adaptive_max_pool2d if op.maximum else F.adaptive_avg_pool2d
+        return pool(x, (size.height, size.width))
 
     def activate(self, op, x):
         return activated(x, op.activation)

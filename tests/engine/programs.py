@@ -17,18 +17,28 @@ from convgate.engine.program import (
     Concat,
     Constant,
     Conv,
+    ConvTranspose,
     Decide,
     Gate,
+    GroupNorm,
     Interpolate,
+    LayerNorm,
     Mask,
     Multiply,
+    OverChannels,
+    Pad,
     Pick,
+    PixelShuffle,
+    PixelUnshuffle,
     Pool,
     PoolToGrid,
     PRelu,
     Program,
+    Reshape,
     Slice,
+    Softmax,
     Value,
+    dense_macs,
 )
 
 __all__ = ["Expected", "expected", "images", "masks", "programs"]
@@ -147,7 +157,8 @@ def expected(program, inputs, decided):
             case Pool():
                 y = pool(op)
             case PoolToGrid():
-                y = F.adaptive_avg_pool2d(xs[0], (v.height, v.width))
+                pool_to = F.adaptive_max_pool2d if op.maximum else F.adaptive_avg_pool2d
+                y = pool_to(xs[0], (v.height, v.width))
             case Activate():
                 y = activated(xs[0], op.activation)
             case Affine():
@@ -169,6 +180,9 @@ def expected(program, inputs, decided):
             case _:
                 y = OPERATIONS[type(op).__name__](op, v, arrays.__getitem__, *xs)
                 y = y.expand(batch, -1, -1, -1)
+                if isinstance(op, ConvTranspose):
+                    macs = torch.full((batch,), dense_macs(program, op))
+                    result.macs[op.layer] = result.macs.get(op.layer, 0) + macs
         assert y.shape == (batch, v.channels, v.height, v.width), op
         values[op.output] = y
     return result
@@ -206,6 +220,11 @@ class _Builder:
             self._arithmetic,
             self._prelu,
             self._interpolate,
+            *2 * (self._transposed,),
+            self._padded,
+            self._rearranged,
+            self._normed,
+            self._over_channels,
             self._concat,
             self._slice,
             self._pick_channels,
@@ -404,7 +423,7 @@ class _Builder:
 
     def _pool_to_grid(self, x):
         output = self._value("v", x.channels, self._int(1, 5), self._int(1, 5), self.closed_by[x.name])
-        self._add(PoolToGrid((x.name,), output.name), output)
+        self._add(PoolToGrid((x.name,), output.name, self._flag()), output)
 
     def _activate(self, x):
         activation = self._pick(EXAMPLES)
@@ -457,6 +476,66 @@ class _Builder:
         output = self._value("v", x.channels, *shape)
         corners = mode == "bilinear" and self._flag()
         self._add(Interpolate(inputs, output.name, mode, corners, scales, size), output)
+
+    def _transposed(self, x):
+        groups = self._pick([g for g in range(1, x.channels + 1) if x.channels % g == 0])
+        out = groups * self._pick((1, 1, 2, 5, 17))
+        kernel, stride = self._pick(((1, 1), (2, 2), (3, 3), (4, 4), (3, 5))), self._pick(((1, 1), (2, 2), (3, 1)))
+        dilation = self._pick(((1, 1), (1, 1), (2, 1)))
+        padding = self._pick(((0, 0), (1, 1), (0, 2)))
+        more = tuple(self._int(0, max(s, d) - 1) for s, d in zip(stride, dilation, strict=True))
+        size = [
+            (n - 1) * stride[a] - 2 * padding[a] + dilation[a] * (kernel[a] - 1) + 1 + more[a]
+            for a, n in enumerate((x.height, x.width))
+        ]
+        if min(size) < 1 or max(size) > 30 or out > 150:
+            return
+        output = self._value("v", out, *size)
+        weight = self._array(x.channels, out // groups, *kernel, scale=(x.channels // groups) ** -0.5)
+        bias = self._array(out) if self._flag() else ""
+        self.layers.append(output.name)
+        how = stride, padding, more, dilation, groups, self._pick(EXAMPLES)
+        self._add(ConvTranspose((x.name,), output.name, weight, bias, output.name, *how), output)
+
+    def _padded(self, x):
+        mode = self._pick(("constant", "reflect", "replicate", "circular"))
+        low, high = (-1, 3) if mode == "constant" else (0, min(3, x.height - 1, x.width - 1))
+        top, left, bottom, right = (self._int(low, high) for _ in range(4))
+        size = x.height + top + bottom, x.width + left + right
+        if min(size) < 1 or max(size) > 20:
+            return
+        output = self._value("v", x.channels, *size)
+        value = self._pick((0.0, 0.0, 0.5, -2.0)) if mode == "constant" else 0.0
+        self._add(Pad((x.name,), output.name, (top, left, bottom, right), mode, value), output)
+
+    def _rearranged(self, x):
+        f = self._pick((2, 2, 3))
+        if self._flag():
+            output = self._value("v", x.width, x.channels, x.height)
+            self._add(Reshape((x.name,), output.name), output)
+        elif x.channels % f**2 == 0 and max(x.height, x.width) < 8:
+            output = self._value("v", x.channels // f**2, x.height * f, x.width * f)
+            self._add(PixelShuffle((x.name,), output.name, f), output)
+        elif x.height % f == x.width % f == 0 and x.channels < 20:
+            output = self._value("v", x.channels * f**2, x.height // f, x.width // f)
+            self._add(PixelUnshuffle((x.name,), output.name, f), output)
+
+    def _normed(self, x):
+        output = self._like(x)
+        arrays = [self._array(x.channels) if self._flag() else "" for _ in range(2)]
+        if self._flag():
+            self._add(LayerNorm((x.name,), output.name, *arrays, 0.1), output)
+        else:
+            groups = self._pick([g for g in range(1, x.channels + 1) if x.channels % g == 0])
+            self._add(GroupNorm((x.name,), output.name, *arrays, 0.1, groups), output)
+
+    def _over_channels(self, x):
+        if self._flag():
+            output = self._like(x)
+            self._add(Softmax((x.name,), output.name), output)
+        else:
+            output = self._value("v", 1, x.height, x.width)
+            self._add(OverChannels((x.name,), output.name, self._flag()), output)
 
     def _concat(self, x):
         fits = [v for v in self.usable if (v.height, v.width) == (x.height, x.width) and v.channels + x.channels < 150]

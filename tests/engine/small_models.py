@@ -301,6 +301,53 @@ NATIVE = {
             "upsample_nearest": nn.UpsamplingNearest2d(size=9),
         }.items()
     },
+    "transposed_everything": Model(
+        lambda m, x: m.norm(m.a(x)).relu(),
+        a=nn.ConvTranspose2d(8, 12, (3, 2), (2, 3), (1, 0), (1, 1), groups=4, dilation=(2, 1)),
+        norm=nn.BatchNorm2d(12),
+    ),
+    "transposed_depthwise": Model(
+        lambda m, x: F.conv_transpose2d(x, m.a.weight, None, 2, 1, groups=8), a=nn.ConvTranspose2d(8, 8, 4, groups=8)
+    ),
+    "padding_modes": Model(
+        lambda m, x: m.c(m.b(m.a(x))),
+        a=conv(padding=(2, 1), padding_mode="replicate"),
+        b=conv(padding="same", padding_mode="circular"),
+        c=conv(padding=1, padding_mode="reflect", stride=2),
+    ),
+    "pad_functions": Model(
+        lambda m, x: m.a(F.pad(F.pad(x, (1, 2, 0, 1), mode="reflect"), (0, 1, 1, 0), value=0.5)), a=conv()
+    ),
+    "max_pool_same": Model(
+        lambda m, x: F.max_pool2d(F.pad(m.a(x), (0, 1, 0, 1), value=-float("inf")), 3, 2), a=conv(padding=1)
+    ),
+    "norms": Model(
+        lambda m, x: m.instance(m.a(m.group(x))) + m.one(m.a(x)),
+        a=conv(),
+        group=nn.GroupNorm(4, 8),
+        instance=nn.InstanceNorm2d(8, affine=True),
+        one=nn.GroupNorm(1, 8, affine=False),
+    ),
+    "pixels": Model(
+        lambda m, x: m.b(F.pixel_unshuffle(m.s(m.a(x)), 4)), a=conv(8, 12), s=nn.PixelShuffle(2), b=conv(48, 4, 1)
+    ),
+    "eca": Model(
+        lambda m, x: x * m.a(x.mean((2, 3)).view(x.shape[0], 1, -1)).sigmoid().view(x.shape[0], -1, 1, 1).expand_as(x),
+        a=nn.Conv1d(1, 1, 3, padding=1, bias=False),
+    ),
+    "eca_of_its_authors": Model(
+        lambda m, x: (
+            x * m.a(F.adaptive_avg_pool2d(x, 1).squeeze(-1).transpose(-1, -2)).transpose(-1, -2).unsqueeze(-1).sigmoid()
+        ),
+        a=nn.Conv1d(1, 1, 3, padding=1, bias=False),
+    ),
+    "pooled_both_ways": Model(
+        lambda m, x: m.a(torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)).softmax(1), a=conv(2, 5)
+    ),
+    "by_rows_and_columns": Model(  # coordinate attention
+        lambda m, x: x * m.a(x.mean(3, keepdim=True)).sigmoid() * m.a(x.mean(2, keepdim=True)).sigmoid(),
+        a=conv(8, 8, 1),
+    ),
     "functions_in_place": Model(
         lambda m, x: m.b(F.leaky_relu_(m.a(x), 0.1)).tanh_().clamp_min_(-0.5) + m.c(x),
         a=conv(),
@@ -339,13 +386,9 @@ NATIVE = {
         lambda m, x: m.a(x) * m.scale, a=conv(), scale=nn.Parameter(torch.rand(8, 10, 10))
     ),
     "last_axis_scale": Model(lambda m, x: m.scale * m.a(x), a=conv(), scale=nn.Parameter(torch.rand(10) + 0.5)),
-}
-
-UNUSUAL = {
-    "vector_and_map_scale": Model(
-        lambda m, x: m.fc(x.mean((2, 3))) * m.scale, fc=nn.Linear(8, 5), scale=nn.Parameter(torch.rand(5, 1))
-    ),
-    "transform_input": Model(transform_input, a=conv(3, 4)),
+    "transposed": Model(lambda m, x: m.b(m.a(x)), a=nn.ConvTranspose2d(8, 4, 2, 2), b=conv(4, 4)),
+    "group_norm": Model(lambda m, x: m.a(m.n(x)), a=conv(), n=nn.GroupNorm(2, 8)),
+    "softmax": Model(lambda m, x: m.fc(x.mean((2, 3))).softmax(1), fc=nn.Linear(8, 4)),
     "max_over_positions": Model(lambda m, x: m.a(torch.amax(x, (2, 3), keepdim=True)), a=conv(8, 4, 1)),
     "adaptive_max_pool": Model(lambda m, x: F.adaptive_max_pool2d(m.a(x), 1), a=conv()),
     "pad_average_pool": Model(lambda m, x: F.avg_pool2d(F.pad(m.a(x), (1, 1, 1, 1)), 3, 2), a=conv()),
@@ -353,6 +396,17 @@ UNUSUAL = {
     "pad_uneven_max_pool": Model(lambda m, x: F.max_pool2d(F.pad(m.a(x), (0, 1, 0, 1)), 3, 2), a=conv()),
     "pad_then_activation": Model(lambda m, x: m.b(torch.sigmoid(F.pad(m.a(x), (1, 1, 1, 1)))), a=conv(), b=conv()),
     "pad_output": Model(lambda m, x: F.pad(m.a(x), (1, 1, 2, 2)), a=conv()),
+    "mean_over_channels": Model(lambda m, x: m.a(x.mean(1, keepdim=True)), a=conv(1, 4)),
+    "mean_over_rows": Model(lambda m, x: m.a(x.mean(2, keepdim=True)), a=conv(8, 4, 1)),
+    "crop_by_pad": Model(lambda m, x: m.a(F.pad(x, (-1, -1, -1, -1))), a=conv()),
+    "reflected": Model(lambda m, x: m.a(x), a=conv(padding=1, padding_mode="reflect")),
+}
+
+UNUSUAL = {
+    "vector_and_map_scale": Model(
+        lambda m, x: m.fc(x.mean((2, 3))) * m.scale, fc=nn.Linear(8, 5), scale=nn.Parameter(torch.rand(5, 1))
+    ),
+    "transform_input": Model(transform_input, a=conv(3, 4)),
     "chunk_changed_in_place": Model(chunk_changed_in_place, a=conv()),
     "changed_odd_part": Model(odd_part_changed_in_place, a=conv(), b=conv()),
     "odd_positions_of_an_odd_size": Model(lambda m, x: m.b(m.a(x)[:, :, 1::2, 1::2]), a=conv(kernel=2), b=conv()),
@@ -382,12 +436,8 @@ UNUSUAL = {
         lambda m, x: m.fc(torch.cat([x.flatten(1), m.a(x).flatten(1)], 1)), a=conv(), fc=nn.Linear(1952, 3)
     ),
     "view_by_wrong_size": Model(lambda m, x: m.fc(x.view(-1, 144)).view(x.size(0), -1), fc=nn.Linear(144, 2)),
-    "mean_over_channels": Model(lambda m, x: m.a(x.mean(1, keepdim=True)), a=conv(1, 4)),
-    "mean_over_rows": Model(lambda m, x: m.a(x.mean(2, keepdim=True)), a=conv(8, 4, 1)),
     "crop": Model(lambda m, x: m.a(x[:, :, 1:, :-2]), a=conv()),
-    "crop_by_pad": Model(lambda m, x: m.a(F.pad(x, (-1, -1, -1, -1))), a=conv()),
     "every_second_channel": Model(lambda m, x: m.a(x[:, ::2]), a=conv(4, 4)),
-    "reflected": Model(lambda m, x: m.a(x), a=conv(padding=1, padding_mode="reflect")),
     "divisor": Model(lambda m, x: F.avg_pool2d(x, 2, divisor_override=3), a=conv()),
     "stack_of_samples": Model(lambda m, x: m.a(torch.cat([x, x], 0)), a=conv()),
 }
@@ -395,8 +445,5 @@ UNUSUAL = {
 REFUSED = {
     "cumulated": Model(lambda m, x: m.b(m.a(x).cumsum(1)), a=conv(), b=conv()),
     "logarithm": Model(lambda m, x: m.b((m.a(x).sigmoid() + 1).log()), a=conv(), b=conv()),
-    "transposed": Model(lambda m, x: m.b(m.a(x)), a=nn.ConvTranspose2d(8, 4, 2, 2), b=conv(4, 4)),
-    "group_norm": Model(lambda m, x: m.a(m.n(x)), a=conv(), n=nn.GroupNorm(2, 8)),
     "layer_norm": Model(lambda m, x: m.n(m.a(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2), a=conv(), n=nn.LayerNorm(8)),
-    "softmax": Model(lambda m, x: m.fc(x.mean((2, 3))).softmax(1), fc=nn.Linear(8, 4)),
 }

@@ -18,19 +18,28 @@ from convgate.engine.program import (
     Concat,
     Constant,
     Conv,
+    ConvTranspose,
     Decide,
     External,
     GateKind,
+    GroupNorm,
     Interpolate,
+    LayerNorm,
     Mask,
     Multiply,
     Operation,
+    OverChannels,
+    Pad,
     Pick,
+    PixelShuffle,
+    PixelUnshuffle,
     Pool,
     PoolToGrid,
     PRelu,
     Program,
+    Reshape,
     Slice,
+    Softmax,
     Value,
     decides,
     references,
@@ -314,6 +323,65 @@ class _Check:
         self.require(op.arithmetic in kinds, f"of kind {op.arithmetic!r}; known are {', '.join(kinds)}")
         self._binary(op, inputs, out)
 
+    def _transposed(self, op: ConvTranspose, inputs: list[Value], out: Value) -> None:
+        self._inputs(inputs, 1)
+        x = inputs[0]
+        self._divided(op.groups, x, out)
+        weight = self.program.arrays.get(op.weight)
+        self.require(weight is not None and weight.ndim == 4, f"weights '{op.weight}' are missing or not 4-d")
+        assert weight is not None
+        kernel = weight.shape[2:]
+        self._array(op.weight, x.channels, out.channels // op.groups, *kernel)
+        if op.bias:
+            self._array(op.bias, out.channels)
+        self._window(kernel, op.stride, op.dilation, (*op.padding, *op.padding))
+        for axis, size in enumerate((x.height, x.width)):
+            more, most = op.output_padding[axis], max(op.stride[axis], op.dilation[axis])
+            self.require(isinstance(more, int) and 0 <= more < most, f"an output padding of {more}")
+            reach = (size - 1) * op.stride[axis] - 2 * op.padding[axis] + op.dilation[axis] * (kernel[axis] - 1) + 1
+            self.require(out.shape[axis + 1] == reach + more, f"an output of {out.shape[axis + 1]}, not {reach + more}")
+
+    def _pad(self, op: Pad, inputs: list[Value], out: Value) -> None:
+        self._inputs(inputs, 1)
+        modes = ("constant", "reflect", "replicate", "circular")
+        self.require(op.mode in modes, f"of mode {op.mode!r}; known are {', '.join(modes)}")
+        whole = all(isinstance(n, int) and not isinstance(n, bool) and abs(n) <= MOST_POSITIONS for n in op.padding)
+        self.require(whole and len(op.padding) == 4, f"a padding of {op.padding}")
+        x = inputs[0]
+        top, left, bottom, right = op.padding
+        for size, before, after in ((x.height, top, bottom), (x.width, left, right)):
+            most = {"constant": MOST_POSITIONS, "replicate": MOST_POSITIONS, "reflect": size - 1, "circular": size}
+            fits = max(before, after) <= most[op.mode] and (op.mode == "constant" or min(before, after) >= 0)
+            self.require(fits, f"a {op.mode} padding of {before} and {after} around {size}")
+        expected = x.channels, x.height + top + bottom, x.width + left + right
+        self.require(expected == out.shape, f"an output of {out.shape} where {expected} follow")
+
+    def _shuffle(self, op: PixelShuffle | PixelUnshuffle, inputs: list[Value], out: Value) -> None:
+        self._inputs(inputs, 1)
+        deep, wide = (inputs[0], out) if isinstance(op, PixelShuffle) else (out, inputs[0])
+        self._extents(op.factor)
+        self.require(op.factor <= 1024, f"a factor of {op.factor}")
+        expected = deep.channels, deep.height * op.factor, deep.width * op.factor
+        found = wide.channels * op.factor**2, wide.height, wide.width
+        self.require(expected == found, f"a factor of {op.factor} from {inputs[0].shape} to {out.shape}")
+
+    def _reshape(self, op: Reshape, inputs: list[Value], out: Value) -> None:
+        self._inputs(inputs, 1)
+        self.require(math.prod(inputs[0].shape) == math.prod(out.shape), "has another number of elements")
+
+    def _norm(self, op: GroupNorm | LayerNorm, inputs: list[Value], out: Value) -> None:
+        self._activate(op, inputs, out)  # type: ignore[arg-type]
+        self._optional((op.scale, op.shift), out.channels)
+        number = isinstance(op.epsilon, float | int) and 0 <= op.epsilon <= 1e6
+        self.require(number, f"an epsilon of {op.epsilon!r}")
+        if isinstance(op, GroupNorm):
+            self._divided(op.groups, out, out)
+
+    def _over_channels(self, op: OverChannels, inputs: list[Value], out: Value) -> None:
+        self._inputs(inputs, 1)
+        self.require(isinstance(op.maximum, bool), "maximum is not true or false")
+        self.require(out.shape == (1, *inputs[0].shape[1:]), "is not one channel of the input's size")
+
     def _prelu(self, op: PRelu, inputs: list[Value], out: Value) -> None:
         self._activate(op, inputs, out)  # type: ignore[arg-type]
         self._array(op.weight, out.channels)
@@ -385,14 +453,23 @@ _RULES: Mapping[type, Callable[..., None]] = {
     Concat: _Check._concat,
     Constant: _Check._constant,
     Conv: _Check._conv,
+    ConvTranspose: _Check._transposed,
     Decide: _Check._decide,
     External: lambda *_: None,
+    GroupNorm: _Check._norm,
     Interpolate: _Check._interpolate,
+    LayerNorm: _Check._norm,
     Mask: _Check._mask,
     Multiply: _Check._binary,
+    OverChannels: _Check._over_channels,
     PRelu: _Check._prelu,
+    Pad: _Check._pad,
     Pick: _Check._pick,
+    PixelShuffle: _Check._shuffle,
+    PixelUnshuffle: _Check._shuffle,
     Pool: _Check._pool,
     PoolToGrid: _Check._pool_to_grid,
+    Reshape: _Check._reshape,
     Slice: _Check._slice,
+    Softmax: _Check._activate,
 }

@@ -5,6 +5,7 @@ from typing import Any
 from convgate.engine.program import (
     Complete,
     Conv,
+    ConvTranspose,
     Operation,
     Program,
     dense_macs,
@@ -50,9 +51,9 @@ def _shape(program: Program, operation: Operation) -> str:
 def _what(program: Program, operation: Operation) -> str:
     words = [type(operation).__name__.lower()]
     kernel: Any = getattr(operation, "kernel", None)
-    if isinstance(operation, Conv | Complete):
+    if isinstance(operation, Conv | Complete | ConvTranspose):
         kernel = program.arrays[operation.weight].shape[2:]
-    if isinstance(operation, Conv) and operation.groups > 1:
+    if isinstance(operation, Conv | ConvTranspose) and operation.groups > 1:
         words.append(f"groups {operation.groups}")
     if kernel:
         words.insert(1, f"{kernel[0]}x{kernel[1]}")

@@ -30,22 +30,31 @@ __all__ = [
     "Concat",
     "Constant",
     "Conv",
+    "ConvTranspose",
     "Decide",
     "External",
     "Gate",
     "GateKind",
     "GateName",
+    "GroupNorm",
     "Interpolate",
     "LayerName",
+    "LayerNorm",
     "Mask",
     "Multiply",
     "Operation",
+    "OverChannels",
     "PRelu",
+    "Pad",
     "Pick",
+    "PixelShuffle",
+    "PixelUnshuffle",
     "Pool",
     "PoolToGrid",
     "Program",
+    "Reshape",
     "Slice",
+    "Softmax",
     "Value",
     "ValueName",
     "decides",
@@ -237,6 +246,90 @@ class Complete(Operation):
 
 
 @dataclass(frozen=True)
+class ConvTranspose(Operation):
+    """activation(transposed convolution(inputs[0]) + bias), as `torch.nn.functional.conv_transpose2d`.
+
+    `weight` names an array [in, out / groups, kernel height, kernel width], `bias` one [out] or nothing (""). Every
+    input position meets every element of the kernel; those are its MACs, whatever falls into the padding.
+    """
+
+    weight: ArrayName
+    bias: ArrayName
+    layer: LayerName
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    output_padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    activation: Activation = NO_ACTIVATION
+
+
+@dataclass(frozen=True)
+class Pad(Operation):
+    """inputs[0] with `padding` (top, left, bottom, right) around it, as `torch.nn.functional.pad`.
+
+    By `mode`: "constant" (`value`; negative padding crops), "reflect", "replicate" or "circular".
+    """
+
+    padding: tuple[int, int, int, int]
+    mode: str = "constant"
+    value: float = 0.0
+
+
+@dataclass(frozen=True)
+class PixelShuffle(Operation):
+    """Groups of factor * factor channels as squares of positions: `torch.nn.functional.pixel_shuffle`."""
+
+    factor: int
+
+
+@dataclass(frozen=True)
+class PixelUnshuffle(Operation):
+    """Squares of factor * factor positions as channels: `torch.nn.functional.pixel_unshuffle`."""
+
+    factor: int
+
+
+@dataclass(frozen=True)
+class Reshape(Operation):
+    """The elements of inputs[0], [channels, height, width], in their order, as a map of the output's shape."""
+
+
+@dataclass(frozen=True)
+class GroupNorm(Operation):
+    """Each of `groups` groups of channels, at all positions, less its mean, over its deviation; then scale and shift.
+
+    The deviation is sqrt(variance + epsilon); `scale` and `shift` name arrays [channels], or nothing.
+    """
+
+    scale: ArrayName
+    shift: ArrayName
+    epsilon: float
+    groups: int = 1
+
+
+@dataclass(frozen=True)
+class LayerNorm(Operation):
+    """The channels of each position less their mean, over their deviation; then scale and shift, as in `GroupNorm`."""
+
+    scale: ArrayName
+    shift: ArrayName
+    epsilon: float
+
+
+@dataclass(frozen=True)
+class Softmax(Operation):
+    """exp(x) over the sum of exp(x) of all channels at the same position."""
+
+
+@dataclass(frozen=True)
+class OverChannels(Operation):
+    """The mean, or the `maximum`, of the channels at each position."""
+
+    maximum: bool = False
+
+
+@dataclass(frozen=True)
 class Pool(Operation):
     """Maximum or average (`kind`) over windows; windows end at the padded border, and past it where ceil_mode does.
 
@@ -254,7 +347,12 @@ class Pool(Operation):
 
 @dataclass(frozen=True)
 class PoolToGrid(Operation):
-    """Average over the output's grid of cells: cell i spans floor(i * size / cells) to ceil((i + 1) * size / cells)."""
+    """Average, or `maximum`, over the output's grid of cells.
+
+    Cell i spans floor(i * size / cells) to ceil((i + 1) * size / cells).
+    """
+
+    maximum: bool = False
 
 
 @dataclass(frozen=True)
@@ -431,6 +529,9 @@ def label(operation: Operation) -> str:
 
 def dense_macs(program: "Program", operation: Operation) -> int:
     """The MACs of an operation when every gate is open."""
+    if isinstance(operation, ConvTranspose):
+        read = program.value(operation.inputs[0])
+        return read.height * read.width * int(program.arrays[operation.weight].size)
     if not isinstance(operation, Conv | Complete):
         return 0
     out = program.value(operation.output)

@@ -12,6 +12,7 @@ from convgate.engine import _native  # type: ignore[attr-defined]
 from convgate.engine.program import (
     Activation,
     Complete,
+    ConvTranspose,
     GateKind,
     Mask,
     Operation,
@@ -182,6 +183,9 @@ class _Numbers:
     def _complete(self, operation: Complete) -> dict[str, Any]:
         return {"groups": operation.parts}
 
+    def _transposed(self, operation: ConvTranspose) -> dict[str, Any]:
+        return {"padding": operation.padding * 2}
+
     def _pick(self, operation: Pick) -> dict[str, Any]:
         return {"channels": list(operation.channels)}
 
@@ -194,6 +198,7 @@ class _Numbers:
 
     _special: Mapping[type, Callable[..., dict[str, Any]]] = {
         Complete: _complete,
+        ConvTranspose: _transposed,
         Mask: _mask,
         Pick: _pick,
         Pool: _pool,

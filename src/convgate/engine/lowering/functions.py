@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.ops import stochastic_depth
 
-from convgate.engine.lowering import activations, arithmetic, layers, partial, resampling, views
+from convgate.engine.lowering import activations, arithmetic, layers, norms, partial, resampling, views
 from convgate.engine.lowering.draft import Context, GateSymbol, Symbol, Unsupported
 from convgate.engine.program import Concat, Mask
 from convgate.gating import ThresholdHead, average_pool, base_path, complete, mask_channels, mask_positions
 
-__all__ = ["FUNCTIONS", "IN_PLACE", "METHODS", "MODULES"]
+__all__ = ["FUNCTIONS", "IN_PLACE", "METHODS", "MODULES", "PADS"]
 
 Handler = Callable[..., Any]
 
@@ -36,13 +36,6 @@ def _concat(c: Context, tensors: Any, dim: int = 0, axis: int | None = None) -> 
     out = c.draft.new(c.name, (channels, *tensors[0].shape[1:]))
     c.draft.emit(Concat(tuple(t.value for t in tensors), out.value))
     return out
-
-
-def _mean(c: Context, x: Symbol, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Symbol:
-    axes = dim if isinstance(dim, tuple | list) else () if dim is None else (dim,)
-    if not isinstance(x, Symbol) or len(x.shape) != 3 or {axis % 4 for axis in axes} != {2, 3}:
-        raise Unsupported("a mean over something else than all positions")
-    return layers.pool_to_grid(c.draft, c.name, x, 1, vector=not keepdim)
 
 
 def _masked(c: Context, x: Symbol, mask: Any, group: int = 1) -> Symbol:
@@ -106,7 +99,20 @@ FUNCTIONS: dict[Any, Handler] = {
     torch.chunk: views.chunk,
     torch.split: views.split,
     torch.flatten: views.flatten,
-    torch.mean: _mean,
+    torch.mean: norms.mean,
+    torch.amax: norms.maximum_of,
+    torch.softmax: norms.softmax,
+    F.softmax: lambda c, x, dim=None, _stacklevel=3, dtype=None: norms.softmax(c, x, dim, dtype),
+    F.group_norm: norms.group_norm,
+    F.conv1d: norms.one_dimensional,
+    F.pixel_shuffle: resampling.pixel_shuffle,
+    F.pixel_unshuffle: resampling.pixel_unshuffle,
+    F.conv_transpose2d: lambda c, x, weight, bias=None, *a, **k: layers.convolve_transposed(
+        c.draft, c.name, x, weight, bias, *a, **k
+    ),
+    F.adaptive_max_pool2d: lambda c, x, output_size, return_indices=False: layers.pool_to_grid(
+        c.draft, c.name, x, output_size, maximum=True
+    ),
     torch.squeeze: views.squeeze,
     torch.unsqueeze: views.unsqueeze,
     torch.reshape: views.view,
@@ -157,7 +163,9 @@ METHODS: dict[str, Handler] = {
     "expand": views.expand,
     "expand_as": views.expand_as,
     "flatten": views.flatten,
-    "mean": _mean,
+    "mean": norms.mean,
+    "amax": norms.maximum_of,
+    "softmax": norms.softmax,
     "permute": views.permute,
     "reshape": views.view,
     "size": views.size,
@@ -173,8 +181,17 @@ METHODS: dict[str, Handler] = {
 
 def _conv_module(c: Context, m: nn.Conv2d, x: Symbol) -> Symbol:
     if m.padding_mode != "zeros":
-        raise Unsupported(f"a convolution with padding mode {m.padding_mode!r}")
+        left, right, top, bottom = m._reversed_padding_repeated_twice
+        x = layers.settled(c.draft, c.name, x)
+        x = layers.pad(c.draft, f"{c.name}.padded", x, (top, left, bottom, right), m.padding_mode)
+        return layers.convolve(c.draft, c.name, x, m.weight, m.bias, m.stride, 0, m.dilation, m.groups)
     return layers.convolve(c.draft, c.name, x, m.weight, m.bias, m.stride, m.padding, m.dilation, m.groups)
+
+
+def _line_module(c: Context, m: nn.Conv1d, x: Symbol) -> Symbol:
+    if m.padding_mode != "zeros":
+        raise Unsupported(f"a 1-d convolution with padding mode {m.padding_mode!r}")
+    return norms.one_dimensional(c, x, m.weight, m.bias, m.stride, m.padding, m.dilation, m.groups)
 
 
 def _norm_module(c: Context, m: Any, x: Symbol) -> Symbol:
@@ -195,6 +212,17 @@ def _average_pool_module(c: Context, m: nn.AvgPool2d, x: Symbol) -> Symbol:
 MODULES: dict[type, Handler] = {
     **activations.MODULES,
     nn.Conv2d: _conv_module,
+    nn.ConvTranspose2d: lambda c, m, x: layers.convolve_transposed(
+        c.draft, c.name, x, m.weight, m.bias, m.stride, m.padding, m.output_padding, m.groups, m.dilation
+    ),
+    nn.Conv1d: _line_module,
+    nn.GroupNorm: lambda c, m, x: norms.group_norm(c, x, m.num_groups, m.weight, m.bias, m.eps),
+    nn.InstanceNorm2d: norms.instance_norm,
+    nn.Softmax: lambda c, m, x: norms.softmax(c, x, m.dim),
+    nn.Softmax2d: lambda c, m, x: norms.softmax(c, x, 1),
+    nn.PixelShuffle: lambda c, m, x: resampling.pixel_shuffle(c, x, m.upscale_factor),
+    nn.PixelUnshuffle: lambda c, m, x: resampling.pixel_unshuffle(c, x, m.downscale_factor),
+    nn.AdaptiveMaxPool2d: lambda c, m, x: layers.pool_to_grid(c.draft, c.name, x, m.output_size, maximum=True),
     nn.Linear: lambda c, m, x: layers.linear(c.draft, c.name, x, m.weight, m.bias),
     nn.BatchNorm2d: _norm_module,
     nn.BatchNorm1d: _norm_module,
@@ -213,6 +241,9 @@ MODULES: dict[type, Handler] = {
     nn.Flatten: lambda c, m, x: views.flatten(c, x, m.start_dim, m.end_dim),
 }
 """Module class (exactly that one) -> handler(context, module, *arguments). Other modules are looked into."""
+
+PADS: frozenset[Any] = frozenset({F.pad, F.conv2d, torch.conv2d, nn.Conv2d, nn.Identity})
+"""What takes zeros that are still to be put around a map; others get them written out."""
 
 IN_PLACE: frozenset[Any] = frozenset(
     {

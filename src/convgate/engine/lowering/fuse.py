@@ -11,7 +11,19 @@ import numpy as np
 
 from convgate.cost import LayerCost
 from convgate.engine.lowering.draft import Draft
-from convgate.engine.program import Activate, Add, Affine, Complete, Conv, Decide, GateKind, Mask, Multiply, Operation
+from convgate.engine.program import (
+    Activate,
+    Add,
+    Affine,
+    Complete,
+    Conv,
+    ConvTranspose,
+    Decide,
+    GateKind,
+    Mask,
+    Multiply,
+    Operation,
+)
 
 __all__ = ["IMAGES", "fuse"]
 
@@ -88,13 +100,15 @@ def _fused(
         merged: Operation | None = None
         if isinstance(operation, Affine) and isinstance(source, Conv):
             merged = _fold(draft, source, operation)
+        elif isinstance(operation, Affine) and isinstance(source, ConvTranspose):
+            merged = _fold_transposed(draft, source, operation)
         elif isinstance(operation, Affine) and isinstance(source, Complete):
             merged = _normalised(draft, source, operation)
         elif isinstance(operation, Decide) and isinstance(source, Affine):
             merged = _thresholded(draft, source, operation)
         elif (
             isinstance(operation, Activate)
-            and isinstance(source, Conv | Complete | Affine | Add)
+            and isinstance(source, Conv | Complete | ConvTranspose | Affine | Add)
             and not source.activation
         ):
             skips = isinstance(source, Conv) and source.layer in ledger and ledger[source.layer].gated
@@ -124,6 +138,20 @@ def _fold(draft: Draft, conv: Conv, norm: Affine) -> Conv | None:
     # Under names of their own: a layer that is called twice may have a norm after each call.
     names = f"{norm.output}.weight", f"{norm.output}.bias"
     draft.arrays[names[0]] = weight.astype(np.float32)
+    draft.arrays[names[1]] = (bias * scale + shift).astype(np.float32)
+    return replace(conv, output=norm.output, weight=names[0], bias=names[1], activation=norm.activation)
+
+
+def _fold_transposed(draft: Draft, conv: ConvTranspose, norm: Affine) -> ConvTranspose | None:
+    """As `_fold`; the outputs are the weights' second axis, within their group."""
+    if conv.activation:
+        return None
+    scale, shift = (draft.arrays[name].astype(np.float64) for name in (norm.scale, norm.shift))
+    bias = draft.arrays[conv.bias].astype(np.float64) if conv.bias else np.zeros_like(shift)
+    weight = draft.arrays[conv.weight].astype(np.float64)
+    by_input = np.repeat(scale.reshape(conv.groups, -1), weight.shape[0] // conv.groups, axis=0)
+    names = f"{norm.output}.weight", f"{norm.output}.bias"
+    draft.arrays[names[0]] = (weight * by_input[:, :, None, None]).astype(np.float32)
     draft.arrays[names[1]] = (bias * scale + shift).astype(np.float32)
     return replace(conv, output=norm.output, weight=names[0], bias=names[1], activation=norm.activation)
 

@@ -8,19 +8,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convgate.engine.lowering.draft import Draft, Symbol, Unsupported
-from convgate.engine.program import Activate, Activation, Add, Affine, Conv, Pick, Pool, PoolToGrid
+from convgate.engine.program import Activate, Activation, Add, Affine, Conv, ConvTranspose, Pad, Pick, Pool, PoolToGrid
 
 __all__ = [
     "activate",
     "affine",
     "batch_norm",
     "convolve",
+    "convolve_transposed",
     "excess",
     "is_per_channel",
     "linear",
     "odd_positions",
+    "pad",
     "pool",
     "pool_to_grid",
+    "settled",
     "shuffle",
     "subsample",
 ]
@@ -71,6 +74,49 @@ def convolve(
         )
     )
     return out
+
+
+def convolve_transposed(
+    draft: Draft,
+    hint: str,
+    x: Symbol,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Symbol:
+    """`torch.nn.functional.conv_transpose2d`; `hint` is the layer's name in the ledger."""
+    value = draft.value_of(x)
+    if len(x.shape) != 3 or weight.dim() != 4:
+        raise Unsupported("a transposed convolution of something else than a feature map")
+    step, around, more, spread = _pair(stride), _pair(padding), _pair(output_padding), _pair(dilation)
+    rows, columns = (
+        (size - 1) * step[a] - 2 * around[a] + spread[a] * (weight.shape[2 + a] - 1) + 1 + more[a]
+        for a, size in enumerate((value.height, value.width))
+    )
+    out = draft.new(hint, (weight.shape[1] * groups, rows, columns))
+    arrays = draft.array(f"{hint}.weight", weight), draft.array(f"{hint}.bias", bias) if bias is not None else ""
+    draft.emit(ConvTranspose((x.value,), out.value, *arrays, hint, step, around, more, spread, groups))
+    return out
+
+
+def pad(
+    draft: Draft, hint: str, x: Symbol, padding: tuple[int, int, int, int], mode: str = "constant", value: float = 0
+) -> Symbol:
+    """`torch.nn.functional.pad` with (top, left, bottom, right), written out."""
+    channels, height, width = draft.values[x.value].shape
+    top, left, bottom, right = padding
+    out = draft.new(hint, (channels, height + top + bottom, width + left + right))
+    draft.emit(Pad((x.value,), out.value, padding, mode, float(value)))
+    return out
+
+
+def settled(draft: Draft, hint: str, x: Symbol) -> Symbol:
+    """The symbol with the zeros around it, which its reader would have put there, written out."""
+    return pad(draft, f"{hint}.padded", Symbol(x.value, x.shape), x.padding) if any(x.padding) else x
 
 
 def linear(draft: Draft, hint: str, x: Symbol, weight: Tensor, bias: Tensor | None) -> Symbol:
@@ -188,8 +234,10 @@ def odd_positions(draft: Draft, hint: str, x: Symbol, axis: int) -> Symbol:
     return out
 
 
-def pool_to_grid(draft: Draft, hint: str, x: Symbol, size: Any, *, vector: bool = False) -> Symbol:
-    """`adaptive_avg_pool2d`, or with `vector` the mean over all positions."""
+def pool_to_grid(
+    draft: Draft, hint: str, x: Symbol, size: Any, *, vector: bool = False, maximum: bool = False
+) -> Symbol:
+    """`adaptive_avg_pool2d` or `adaptive_max_pool2d`; with `vector`, of all positions, as a vector."""
     value = draft.value_of(x)
     rows, columns = (size, size) if isinstance(size, int) or size is None else size
     shape = (value.channels, rows or value.height, columns or value.width)
@@ -197,7 +245,7 @@ def pool_to_grid(draft: Draft, hint: str, x: Symbol, size: Any, *, vector: bool 
         out = x
     else:
         out = draft.new(hint, shape)
-        draft.emit(PoolToGrid((x.value,), out.value))
+        draft.emit(PoolToGrid((x.value,), out.value, maximum))
     return Symbol(out.value, shape[:1]) if vector else out
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from convgate.engine.lowering import layers
 from convgate.engine.lowering.draft import Context, Symbol, Unsupported
-from convgate.engine.program import Interpolate
+from convgate.engine.program import Interpolate, PixelShuffle, PixelUnshuffle
 
-__all__ = ["interpolate", "module"]
+__all__ = ["interpolate", "module", "pixel_shuffle", "pixel_unshuffle"]
 
 _MODES = ("nearest", "nearest-exact", "bilinear")
 
@@ -46,3 +46,19 @@ def interpolate(
 def module(c: Context, m: Any, x: Symbol) -> Symbol:
     """`torch.nn.Upsample` and those that are one."""
     return interpolate(c, x, m.size, m.scale_factor, m.mode, m.align_corners, m.recompute_scale_factor)
+
+
+def pixel_shuffle(c: Context, x: Symbol, upscale_factor: int) -> Symbol:
+    """`torch.nn.functional.pixel_shuffle`."""
+    value, f = c.draft.value_of(x), upscale_factor
+    out = c.draft.new(c.name, (value.channels // f**2, value.height * f, value.width * f))
+    c.draft.emit(PixelShuffle((x.value,), out.value, f))
+    return out
+
+
+def pixel_unshuffle(c: Context, x: Symbol, downscale_factor: int) -> Symbol:
+    """`torch.nn.functional.pixel_unshuffle`."""
+    value, f = c.draft.value_of(x), downscale_factor
+    out = c.draft.new(c.name, (value.channels * f**2, value.height // f, value.width // f))
+    c.draft.emit(PixelUnshuffle((x.value,), out.value, f))
+    return out

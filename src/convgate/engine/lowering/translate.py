@@ -11,8 +11,9 @@ from torch import Tensor, fx, nn
 
 from convgate.engine.lowering.draft import Draft, Expanded, GateSymbol, Symbol, Unsupported
 from convgate.engine.lowering.facts import Facts, find_facts
-from convgate.engine.lowering.functions import FUNCTIONS, IN_PLACE, METHODS, MODULES
+from convgate.engine.lowering.functions import FUNCTIONS, IN_PLACE, METHODS, MODULES, PADS
 from convgate.engine.lowering.kinds import NATIVE_KINDS
+from convgate.engine.lowering.layers import settled
 from convgate.engine.outside import Decision, Map, Mask, Of, Outside, Step, frozen
 from convgate.engine.program import Decide, External, Gate, Pool, Slice
 from convgate.gated.gate_set import GATES, TRUNK
@@ -130,6 +131,8 @@ def _return(done: Translation, walker: "_Walker", partner: "_Partner", result: A
         try:
             symbol = walker.symbol(part) if isinstance(part, fx.Node) else part
             walker.readable(symbol)
+            if isinstance(symbol, Symbol):
+                symbol = settled(done.draft, "output", symbol)
             done.draft.value_of(symbol)
             done.outputs.append(_as_one_of(done, symbol))
         except Unsupported as reason:
@@ -466,7 +469,15 @@ class _Walker:
         handlers: Mapping[Any, Any] = METHODS if node.op == "call_method" else FUNCTIONS
         if node.target not in handlers:
             raise Unsupported("no native form")
+        if node.target not in PADS:
+            args, kwargs = self._settled(args), self._settled(kwargs)
         return _apply(handlers[node.target], self, *args, **kwargs)
+
+    def _settled(self, symbols: Any) -> Any:
+        """With the zeros written out that a convolution would put around them itself."""
+        return fx.node.map_aggregate(
+            symbols, lambda s: settled(self.draft, self.name, s) if isinstance(s, Symbol) else s
+        )
 
     def _module(self, module: nn.Module, target: str, args: Any, kwargs: Any) -> Any:
         if module._forward_hooks or module._forward_pre_hooks:
@@ -476,6 +487,8 @@ class _Walker:
         if target == TRUNK:
             self.name = "gates.trunk"  # its line of the ledger
         if type(module) in MODULES and not kwargs:
+            if type(module) not in PADS:
+                args = self._settled(args)
             return _apply(MODULES[type(module)], self, module, *args)
         return self._look_into(module, args, kwargs)
 

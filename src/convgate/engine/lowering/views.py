@@ -76,6 +76,8 @@ def transpose(c: Context, x: Symbol, first: int, second: int) -> Symbol:
 def permute(c: Context, x: Symbol, *order: Any) -> Symbol:
     """`Tensor.permute`, as `transpose`."""
     wanted = _listed(order)
+    if isinstance(x, Symbol) and wanted[0] == 0 and sum(size > 1 for size in x.shape) <= 1 and len(x.shape) < 3:
+        return c.draft.view(x, tuple(x.shape[axis % (1 + len(x.shape)) - 1] for axis in wanted[1:]))
     if rank(c, x) != 5 or [axis % 5 for axis in wanted] != [0, 2, 1, 3, 4]:
         raise Unsupported(f"dimensions in the order {list(wanted)}")
     groups, size, *extent = x.shape
@@ -165,14 +167,17 @@ def item(c: Context, x: Any, index: Any) -> Any:
 
 
 def pad(c: Context, x: Symbol, pad: Any, mode: str = "constant", value: float | None = 0) -> Symbol:
-    """`torch.nn.functional.pad` with zeros."""
-    if not isinstance(x, Symbol) or len(x.shape) != 3 or mode != "constant" or value not in (0, None):
-        raise Unsupported("padding with something else than zeros")
+    """`torch.nn.functional.pad`; zeros are left to the reader, a convolution mostly."""
+    if not isinstance(x, Symbol) or len(x.shape) != 3:
+        raise Unsupported("padding of something else than a map")
     left, right, top, bottom, front, back = [*pad, 0, 0, 0, 0, 0, 0][:6]
     if front or back:
         x = _slice(c, x, -front, x.shape[0] + front + back)
-    if min(left, right, top, bottom) < 0:
-        raise Unsupported("padding that crops")
+    if mode != "constant" or value not in (0, None) or min(left, right, top, bottom) < 0:
+        if front or back:
+            raise Unsupported("padding of channels and positions")
+        x = layers.settled(c.draft, c.name, x)
+        return layers.pad(c.draft, c.name, x, (top, left, bottom, right), mode, value or 0)
     around = tuple(a + b for a, b in zip(x.padding, (top, left, bottom, right), strict=True))
     return Symbol(x.value, x.shape, around) if any(around) else x
 
