@@ -19,6 +19,7 @@ from convgate.gated.network import GatedNetwork
 from convgate.gated.plan import GateSpec, Plan, Site
 from convgate.gated.skipping import layer_gates
 from convgate.models import identify
+from convgate.reading.faithful import check_faithful
 from convgate.reading.structure import Feature, Rejected, describe, features
 from convgate.reading.trace import Trace, trace
 
@@ -179,6 +180,7 @@ class _Source:
         """The network of a plan, which takes over `traced`."""
         if not plan.sites:
             raise PlanError(f"{self.name} finds nothing to gate in {plan.model}:\n{plan}")
+        check_faithful(traced, plan.ledger.dense)
         network = GatedNetwork(traced, plan.detached(), self.method)
         parameter = next(self.model.parameters(), None)
         if parameter is not None:

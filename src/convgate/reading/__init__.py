@@ -1,5 +1,6 @@
 """Read a CNN: its graphs, the shapes in them, and what of it could be gated."""
 
+from convgate.reading.faithful import check_faithful
 from convgate.reading.joins import Join, concatenations, dense_layers, residual_units
 from convgate.reading.structure import Branch, Feature, Rejected, branches, features
 from convgate.reading.trace import Trace, trace
@@ -11,6 +12,7 @@ __all__ = [
     "Rejected",
     "Trace",
     "branches",
+    "check_faithful",
     "concatenations",
     "dense_layers",
     "features",

@@ -379,7 +379,7 @@ class _Tracer(fx.Tracer):
     def _holds_for_any_batch(self, value: Any, kind: str, target: Any, args: Any, kwargs: Any) -> bool:
         """Whether an operation returns the plain `value` for every number of images."""
         numbers: list[bool] = []
-        fx.node.map_arg((args, kwargs), lambda node: numbers.append(not isinstance(self.values[node], Tensor)))
+        fx.node.map_arg((args, kwargs), lambda node: numbers.append(isinstance(self.values[node], int | float)))
         # Numbers of which the code makes others depend on the batch already: those are tried more often.
         batches = (self.batch + 1, *_PROBES) if any(numbers) else (self.batch + 1,)
         return self._agree(value, lambda values: self._evaluated(values, kind, target, args, kwargs), batches)
@@ -498,23 +498,25 @@ class _Attributes:
     """Attributes of a model's modules before its forward runs, to find and undo what it writes."""
 
     def __init__(self, module: nn.Module) -> None:
-        self._before = [(name, child, dict(vars(child))) for name, child in module.named_modules()]
+        self._before = [
+            (name, namespace, dict(namespace))
+            for name, child in module.named_modules()
+            for namespace in (vars(child), child._buffers, child._parameters)
+        ]
 
     def restore(self) -> str:
         """Undo what was written; the attributes among it that a graph would lose, in words."""
         lost = []
-        for name, child, before in self._before:
-            now = vars(child)
-            for key, value in list(now.items()):
-                if key in ("_parameters", "_buffers", "_modules") or value is before.get(key, self):
+        for name, namespace, before in self._before:
+            for key, value in list(namespace.items()):
+                if key.startswith("_tensor_constant") or value is before.get(key, self):
                     continue
-                if _matters(value, before.get(key)) and not key.startswith("_tensor_constant"):
+                if _matters(value, before.get(key)):
                     lost.append(f"'{name}.{key}'" if name else f"'{key}'")
-                if not key.startswith("_tensor_constant"):
-                    if key in before:
-                        now[key] = before[key]
-                    else:
-                        del now[key]
+                if key in before:
+                    namespace[key] = before[key]
+                else:
+                    del namespace[key]
         return ", ".join(lost)
 
 

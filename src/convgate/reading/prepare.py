@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -43,7 +44,7 @@ def check_model(model: nn.Module, *, block_hooks: bool = False) -> None:
             raise TraceError(
                 f"{what} is a torch.jit module, whose Python code is gone; give the model it was made from"
             )
-        if "forward" in vars(child):
+        if "forward" in vars(child) and not _belongs_to_torch(vars(child)["forward"]):
             raise TraceError(
                 f"{what} has a forward of its own that replaces its class's, which reading would lose; write a "
                 "subclass whose forward does the same"
@@ -55,8 +56,9 @@ def check_model(model: nn.Module, *, block_hooks: bool = False) -> None:
 
 
 def _check_hooks(module: nn.Module, what: str) -> None:
-    hooks = (*module._forward_hooks.values(), *module._backward_hooks.values(), *module._backward_pre_hooks.values())
+    hooks = [*module._forward_hooks.values(), *module._backward_hooks.values(), *module._backward_pre_hooks.values()]
     before = [hook for hook in module._forward_pre_hooks.values() if not computes_weights(hook)]
+    hooks, before = ([hook for hook in some if not _belongs_to_torch(hook)] for some in (hooks, before))
     called_whole = not any(True for _ in module.children())  # Its hooks run with it.
     if (hooks or before) and not called_whole:
         raise TraceError(
@@ -73,7 +75,19 @@ def copy_model(model: nn.Module) -> nn.Module:
             # `copy.deepcopy` refuses tensors with a history; a copy of their values will be computed anew anyway.
             if isinstance(value, Tensor) and value.grad_fn is not None:
                 memo[id(value)] = value.detach().clone()
-    return copy.deepcopy(model, memo)
+    copied = copy.deepcopy(model, memo)
+    for module in copied.modules():
+        for hooks in (module._forward_hooks, module._forward_pre_hooks):
+            for key in [key for key, hook in hooks.items() if _belongs_to_torch(hook)]:
+                del hooks[key]
+    return copied
+
+
+def _belongs_to_torch(function: Any) -> bool:
+    """Whether a hook or method is one with which `torch.export` checks the inputs of what it captured."""
+    return (
+        isinstance(function, FunctionType) and function.__module__.startswith(("torch.export", "torch._export"))
+    ) or (getattr(function, "__qualname__", "").startswith("wrap_dunder_call_ctx_manager"))
 
 
 @contextmanager

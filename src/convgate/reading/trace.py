@@ -21,7 +21,7 @@ from convgate.reading.modes import get_modes, set_modes
 from convgate.reading.prepare import check_images, prepare, without_hooks
 from convgate.reading.values import FakeModule
 
-__all__ = ["Trace", "check_images", "read_again", "trace"]
+__all__ = ["Trace", "check_images", "read_again", "switch", "trace"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +36,7 @@ class Trace:
         values: node name of `evaluation` -> what the node returns, with fake tensors (shape, dtype and device, no data)
             for tensors. Their first dimension is the number of images, N or 2 if N is 1.
         shapes: node name of `evaluation` -> the shape of that (absent where it is not a tensor).
+        example_like: an empty tensor of the images' dtype, on their device.
 
     """
 
@@ -46,7 +47,7 @@ class Trace:
     values: Mapping[str, Any] = field(repr=False)
     shapes: Mapping[str, tuple[int, ...]] = field(repr=False)
     _fakes: FakeModule = field(repr=False)
-    _like: Tensor = field(repr=False)
+    example_like: Tensor = field(repr=False)
 
     @cached_property
     def nodes(self) -> Mapping[str, fx.Node]:
@@ -82,7 +83,7 @@ class Trace:
         """
         if height < 1 or width < 1:
             raise InputError(f"images of {height} x {width} pixels; give a height and a width of at least 1")
-        other = _read(self.module, self._fakes, (*self.example[:2], height, width), self._like)
+        other = _read(self.module, self._fakes, (*self.example[:2], height, width), self.example_like)
         pairs = correspond(self.module, self.evaluation, other.evaluation, sizes_differ=True)
         renamed = _rename(other.evaluation, {node: name for name, node in pairs.items()})
         for graph, own in ((other.training, self.training),):
@@ -96,7 +97,7 @@ class Trace:
             values={renamed.get(name, name): value for name, value in other.values.items()},
             shapes={renamed.get(name, name): shape for name, shape in other.shapes.items()},
             _fakes=other._fakes,
-            _like=other._like,
+            example_like=other.example_like,
         )
 
     def fingerprint(self) -> str:
@@ -142,7 +143,7 @@ def _read(module: nn.Module, fakes: FakeModule, shape: tuple[int, ...], like: Te
     try:
         with without_hooks(module):
             for training in (True, False):
-                _switch(module, training)
+                switch(module, training)
                 graphs[training], values = capture(module, fakes, shape, like)
     finally:
         set_modes(module, modes)
@@ -155,11 +156,12 @@ def _read(module: nn.Module, fakes: FakeModule, shape: tuple[int, ...], like: Te
         values=known,
         shapes={name: tuple(value.shape) for name, value in known.items() if isinstance(value, Tensor)},
         _fakes=fakes,
-        _like=like,
+        example_like=like,
     )
 
 
-def _switch(module: nn.Module, training: bool) -> None:
+def switch(module: nn.Module, training: bool) -> None:
+    """Put a module into training or evaluation mode, where it has the two."""
     try:
         module.train(training)
     except NotImplementedError:

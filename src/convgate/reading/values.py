@@ -84,6 +84,7 @@ class Values:
     def __init__(self, module: FakeModule, images: FakeTensor) -> None:
         self._module, self._images = module, images
         self._known: dict[fx.Node, Any] = {}
+        self._last: fx.Node | None = None
 
     def __contains__(self, node: fx.Node) -> bool:
         return node in self._known
@@ -92,20 +93,29 @@ class Values:
         return self._known[node]
 
     def of(self, arguments: Any) -> Any:
-        """`arguments` with every node in them replaced by its value."""
+        """`arguments` with every node in them replaced by its value, in lists and dicts that may be written to."""
+        if isinstance(arguments, fx.Node):
+            return self._known[arguments]
+        if isinstance(arguments, tuple):
+            items = [self.of(item) for item in arguments]
+            return type(arguments)(*items) if hasattr(arguments, "_fields") else tuple(items)
+        if isinstance(arguments, list):
+            return [self.of(item) for item in arguments]
+        if isinstance(arguments, dict):
+            return {key: self.of(item) for key, item in arguments.items()}
         return fx.node.map_arg(arguments, lambda node: self._known[node])
 
     def add(self, node: fx.Node, value: Any) -> None:
         """Note a value that `evaluate` returned."""
         self._known[node] = value
 
-    def catch_up(self, graph: fx.Graph, last: fx.Node | None = None) -> None:
-        """Evaluate every node of `graph` that has no value yet, up to `last`."""
-        for node in graph.nodes:
-            if node not in self._known and node.op != "output":
-                self._known[node] = self.evaluate(node.op, node.target, node.args, node.kwargs)
-            if node is last:
-                break
+    def catch_up(self, graph: fx.Graph) -> None:
+        """Evaluate every node of `graph` that was recorded since this was called last."""
+        node = next(iter(graph.nodes)) if self._last is None else self._last.next
+        while node.op != "root":
+            self._known[node] = self.evaluate(node.op, node.target, node.args, node.kwargs)
+            self._last = node
+            node = node.next
 
     def evaluate(self, op: str, target: Any, args: Any, kwargs: Any) -> Any:
         """What an operation returns; nodes among its arguments stand for their values."""

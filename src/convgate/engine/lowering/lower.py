@@ -19,6 +19,7 @@ from convgate.gated.costs import layer_names
 from convgate.gated.hooks import hooked_blocks
 from convgate.gating import base_path, complete
 from convgate.reading import trace
+from convgate.reading.faithful import check_faithful
 from convgate.reading.modes import evaluating
 
 __all__ = ["Lowered", "lower"]
@@ -54,6 +55,7 @@ def lower(network: nn.Module, example: Tensor | None = None, *, fallback: str | 
     if example is None:
         raise InputError("compiling a network that is not gated takes an example: float images [N, C, H, W]")
     traced = trace(network, example)
+    check_faithful(traced)
     counted = node_macs(traced)
     names = layer_names(traced, counted)
     source = Source(traced.module.eval(), traced.evaluation, traced.example[1:], names)

@@ -1,0 +1,347 @@
+"""Capturing: what Python may ask about tensors, what is kept, and what is refused by name."""
+
+import random
+from collections import OrderedDict
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+from torch.nn.utils import prune
+from torch.utils.checkpoint import checkpoint
+
+from convgate.errors import InputError, TraceError
+from convgate.reading import check_faithful, trace
+from convgate.reading.contexts import has_contexts
+
+X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+class Written(nn.Module):
+    """A convolution, and what `how` makes of its output [N, 16, H, W]."""
+
+    def __init__(self, how):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.next = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)
+        self.register_buffer("kernel", torch.ones(16, 1, 3, 3))
+        self.register_buffer("counter", torch.zeros(()))
+        self.how = how
+
+    def forward(self, x):
+        return self.how(self, self.conv(x))
+
+
+def assertion(m, x):
+    assert x.shape[1] == 3 + 13
+    assert int(x.shape[2]) == 8
+    return x
+
+
+def odd_height(m, x):
+    return x if int(x.size(2)) % 2 else -x
+
+
+def fitted(m, x):
+    y = F.interpolate(F.max_pool2d(x, 2), scale_factor=2)
+    if y.shape != x.shape:
+        y = F.pad(y, (0, x.shape[-1] - y.shape[-1], 0, x.shape[-2] - y.shape[-2]))
+    return x + y
+
+
+def unpacked(m, x):
+    batch, channels, height, width = x.shape
+    return x.view(batch, channels, -1).mean(-1) * (height + width)
+
+
+def flattened(m, x):
+    return x.reshape(x.size(0), -1)
+
+
+def listed(m, x):
+    parts = list(x.chunk(2, 1))
+    parts.append(F.relu(parts[-1]))
+    return torch.cat(parts, 1)
+
+
+def looped(m, x):
+    return sum(part * index for index, part in enumerate(x.split(4, 1)))
+
+
+def starred(m, x):
+    first, *rest = x.split(8, 1)
+    return [*x.unbind(1)][1:3], first + rest[0], len(rest)
+
+
+def zipped(m, x):
+    maps = OrderedDict(a=x, b=m.next(x))
+    return OrderedDict((name, y + z) for (name, y), z in zip(maps.items(), [x, x], strict=True))
+
+
+def made_for_the_batch(m, x):
+    batch = x.shape[0]
+    return x * torch.ones(batch, 1, 1, 1) + torch.zeros((batch, 1, 1, 1), dtype=x.dtype, device=x.device)
+
+
+def positions(m, x):
+    return x + torch.arange(x.shape[-1], device=x.device, dtype=x.dtype)
+
+
+def asked(m, x):
+    return x * (1 if x.is_cuda or x.dim() != 4 or x.dtype == torch.float64 else 2) * torch.finfo(x.dtype).eps
+
+
+def functional(m, x):
+    return F.conv2d(F.conv2d(x, m.kernel, groups=16), m.next.weight)
+
+
+def decided_by_the_batch_as_always(m, x):
+    return x if x.shape[0] > 0 else -x
+
+
+READ = [
+    assertion, odd_height, fitted, unpacked, flattened, listed, looped, starred, zipped, made_for_the_batch, positions,
+    asked, functional, decided_by_the_batch_as_always,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("how", READ)
+def test_python_that_asks_about_shapes_is_read(how):
+    model = Written(how).eval()
+    traced = trace(model, X)
+    check_faithful(traced)
+    graph = fx.GraphModule(traced.module, traced.evaluation)
+    for batch in (1, 5):
+        images = torch.randn(batch, 3, 8, 8)
+        actual, expected = graph(images), model(images)
+        assert type(actual) is type(expected)
+        torch.testing.assert_close(actual, expected)
+
+
+def on_values(m, x):
+    return x if x.sum() > 0 else -x
+
+
+def on_a_number(m, x):
+    return x * float(x.mean())
+
+
+def selected(m, x):
+    return x[x > 0]
+
+
+def on_the_batch(m, x):
+    return x if x.shape[0] % 2 else -x
+
+
+def on_a_batch_of_one(m, x):
+    return x if x.shape[0] == 1 else -x
+
+
+def batch_as_int(m, x):
+    return x.view(int(x.shape[0]), -1)
+
+
+def over_images(m, x):
+    return torch.stack([m.next(image[None]) for image in x])
+
+
+def stored(m, x):
+    m.seen = x
+    return x
+
+
+def counted(m, x):
+    m.counter += 1
+    return x
+
+
+def python_draw(m, x):
+    return x * random.random()
+
+
+def numpy_draw(m, x):
+    return x * float(np.random.rand())
+
+
+def torch_draw(m, x):
+    return x if torch.rand(1) < 0.5 else -x
+
+
+def inference_mode(m, x):
+    with torch.inference_mode():
+        return m.next(x)
+
+
+def checkpointed(m, x):
+    return checkpoint(m.next, x, use_reentrant=False)
+
+
+REFUSED = {
+    on_values: "a decision on values", on_a_number: "a decision on values", selected: "values that are not known",
+    on_the_batch: "batch size", on_a_batch_of_one: "batch size", batch_as_int: "int()", over_images: "batch size",
+    stored: "'seen'", counted: "counter", python_draw: "random", numpy_draw: "random", torch_draw: "values",
+    inference_mode: "no_grad", checkpointed: "checkpoint",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", REFUSED)
+def test_what_a_graph_cannot_carry_is_refused_by_name(how):
+    with pytest.raises(TraceError) as error:
+        trace(Written(how), X)
+    assert REFUSED[how] in str(error.value)
+    if how not in (stored, counted, python_draw, numpy_draw):
+        assert "test_capture.py:" in str(error.value)
+
+
+def frozen(m, x):
+    with torch.no_grad():
+        y = m.next(x)
+    return x + y
+
+
+def half(m, x):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        x = m.next(x)
+    return x
+
+
+def test_a_region_without_gradients_stays_one():
+    traced = trace(Written(frozen), X)
+    assert has_contexts(traced.training)
+    model = fx.GraphModule(traced.module, traced.training)
+    model(X).sum().backward()
+    assert model.next.weight.grad is None
+    with torch.no_grad():
+        model(X)
+        assert not torch.is_grad_enabled()
+    assert torch.is_grad_enabled()
+
+
+def test_a_region_of_autocast_stays_one():
+    model = Written(half).eval()
+    traced = trace(model, X)
+    check_faithful(traced)
+    graph = fx.GraphModule(traced.module, traced.evaluation)
+    assert graph(X).dtype == torch.bfloat16
+    assert torch.equal(graph(X), model(X))
+    assert not torch.is_autocast_enabled("cpu")
+
+
+def test_tensors_are_not_made_and_random_numbers_are_left_alone():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Dropout(), nn.Upsample(scale_factor=2))
+    random.seed(0), np.random.seed(0), torch.manual_seed(0)
+    expected = random.random(), np.random.rand(), torch.rand(1)
+    random.seed(0), np.random.seed(0), torch.manual_seed(0)
+    traced = trace(model, torch.zeros(1, 3, 1, 1))
+    large = traced.at(100_000, 100_000)
+    check_faithful(traced)
+    assert large.shapes["_2"][2:] == (200_000, 200_000)
+    assert (random.random(), np.random.rand(), torch.rand(1)) == expected
+
+
+def test_another_size_has_the_same_names_where_it_does_the_same():
+    traced = trace(Written(fitted), X)
+    even, odd = traced.at(12, 12), traced.at(9, 9)
+    assert even.shapes["conv"] == (2, 16, 12, 12)
+    assert {"conv", "max_pool2d", "interpolate"} <= even.nodes.keys() & odd.nodes.keys()
+    assert set(even.nodes) == set(traced.nodes)
+    assert "pad" in odd.nodes
+    for other in (even, odd):
+        check_faithful(other)
+        assert set(other.values) == set(other.nodes) - {"output"}
+    with pytest.raises(InputError, match="0 x 8"):
+        traced.at(0, 8)
+
+
+class Wrapper(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = Written(assertion)
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+def hooked(path):
+    model = Wrapper()
+    model.get_submodule(path).register_forward_hook(lambda module, inputs, output: output)
+    return model
+
+
+def patched():
+    model = Wrapper()
+    model.inner.forward = lambda x: x
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (lambda: hooked(""), "hook"),
+        (lambda: hooked("inner"), "'inner' has 1 hook"),
+        (patched, "'inner' has a forward"),
+        (lambda: nn.DataParallel(Wrapper()), ".module"),
+        (lambda: torch.compile(Wrapper()), "compiled"),
+        (lambda: torch.jit.trace(Wrapper(), X), "torch.jit"),
+        (lambda: nn.Sequential(nn.LazyConv2d(3, 1)), "not initialised"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_wrappers_hooks_and_replaced_methods_are_refused(model, words):
+    with pytest.raises((TraceError, InputError)) as error:
+        trace(model(), X)
+    assert words in str(error.value)
+
+
+def test_hooks_of_layers_run_with_them():
+    model = Wrapper()
+    seen = []
+    model.inner.conv.register_forward_hook(lambda module, inputs, output: seen.append(type(output)))
+    traced = trace(model, X)
+    assert not seen
+    fx.GraphModule(traced.module, traced.evaluation)(X)
+    assert seen == [torch.Tensor]
+
+
+@pytest.mark.parametrize("how", ["prune", "weight_norm", "spectral_norm"])
+@pytest.mark.filterwarnings("ignore")
+def test_weights_that_hooks_compute_are_read(how):
+    model = Wrapper()
+    wrap = {
+        "prune": lambda m: prune.l1_unstructured(m, "weight", 0.5),
+        "weight_norm": nn.utils.weight_norm,
+        "spectral_norm": nn.utils.spectral_norm,
+    }[how]
+    wrap(model.inner.conv)
+    model(X).sum().backward()
+    check_faithful(trace(model, X))
+
+
+def test_an_exported_program_is_read():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten()).eval()
+    traced = trace(torch.export.export(model, (X,)).module(), X)
+    check_faithful(traced)
+    graph = fx.GraphModule(traced.module, traced.evaluation)
+    torch.testing.assert_close(graph(X), model(X))
+
+
+class Lies(nn.Module):
+    """Computes something else than what is read: the first call is not like the others."""
+
+    calls: ClassVar = [0]
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x):
+        self.calls[0] += 1
+        return self.conv(x) * self.calls[0]
+
+
+def test_a_graph_that_differs_from_its_model_is_an_error():
+    with pytest.raises(TraceError, match="read wrongly"):
+        check_faithful(trace(Lies(), X))
