@@ -1,10 +1,11 @@
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from convgate.errors import CheckpointError
 from convgate.models import create
-from convgate.weights import load_weights, misfit
+from convgate.weights import load_weights, misfit, read_tensors
 
 
 def test_weights_load_under_their_own_and_other_names(tmp_path):
@@ -15,12 +16,79 @@ def test_weights_load_under_their_own_and_other_names(tmp_path):
     assert all(torch.equal(target.state_dict()[key], tensor) for key, tensor in source.state_dict().items())
 
 
-@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}, lambda s: {"model": s}])
-def test_state_dicts_of_torch_save_load_too(wrap, tmp_path):
+def prefixed(prefix):
+    return lambda state: {prefix + key: tensor for key, tensor in state.items()}
+
+
+def zeros(state):
+    return {key: torch.zeros_like(tensor) for key, tensor in state.items()}
+
+
+WRITTEN = {
+    "plain": lambda s: s,
+    "a checkpoint": lambda s: {"state_dict": s, "epoch": 3},
+    "model": lambda s: {"model": s, "optimizer": {"lr": 0.1}},
+    "model_state_dict": lambda s: {"model_state_dict": s},
+    "net": lambda s: {"net": prefixed("module.")(s), "acc": 93.1},
+    "DataParallel": prefixed("module."),
+    "compiled": prefixed("_orig_mod."),
+    "compiled, then parallel": prefixed("module._orig_mod."),
+    "parallel, then compiled": lambda s: {"state_dict": prefixed("_orig_mod.module.")(s)},
+    "averaged": lambda s: {"epoch": 3, "arch": "x", "state_dict": zeros(s), "state_dict_ema": s},
+    "averaged model": lambda s: {"model": zeros(s), "model_ema": {"module": s, "decay": 0.999}},
+    "Lightning": lambda s: {"state_dict": prefixed("model.")(s), "hyper_parameters": {"lr": 0.1}},
+    "AveragedModel": lambda s: {"n_averaged": torch.tensor(3), **prefixed("module.")(s)},
+}
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "resnet.th", "model_best.pth.tar", "weights", "odd.safetensors"])
+@pytest.mark.parametrize("form", WRITTEN)
+def test_checkpoints_of_any_form_and_name_load(form, name, tmp_path):
     source, target = create("cifar_resnet8"), create("cifar_resnet8")
-    torch.save(wrap({f"module.{key}": t for key, t in source.state_dict().items()}), tmp_path / "weights.pth")
-    load_weights(target, tmp_path / "weights.pth", {})
+    torch.save(WRITTEN[form](source.state_dict()), tmp_path / name)
+    load_weights(target, tmp_path / name)
     assert all(torch.equal(target.state_dict()[key], tensor) for key, tensor in source.state_dict().items())
+
+
+def test_old_pickles_and_misnamed_safetensors_are_told_by_their_content(tmp_path):
+    source = create("cifar_resnet8")
+    torch.save(source.state_dict(), tmp_path / "old", _use_new_zipfile_serialization=False)
+    save_file(source.state_dict(), tmp_path / "weights.pth")
+    for name in ("old", "weights.pth"):
+        target = create("cifar_resnet8")
+        load_weights(target, tmp_path / name)
+        assert torch.equal(target.fc.weight, source.fc.weight)
+
+
+def test_a_models_own_child_may_have_a_wrappers_name(tmp_path):
+    model = nn.Sequential()
+    model.add_module("module", nn.Linear(2, 2))
+    torch.save(model.state_dict(), tmp_path / "weights")
+    with torch.no_grad():
+        wanted = model.module.weight.clone()
+        model.module.weight.zero_()
+    load_weights(model, tmp_path / "weights")
+    assert torch.equal(model.module.weight, wanted)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "git lfs pull"),
+        (b"<!DOCTYPE html><html>404", "web page"),
+        (b"weights, honestly", "neither safetensors nor"),
+        (b"PK\x03\x04 and no more", "damaged"),
+        (b"\x80\x02 and no more", "damaged"),
+        (b"\x00\x01\x00\x00\x00\x00\x00\x00{and no more", "damaged"),
+    ],
+)
+def test_other_files_are_told_by_their_content(content, said, tmp_path):
+    (tmp_path / "weights.pth").write_bytes(content)
+    with pytest.raises(CheckpointError, match=said):
+        read_tensors(tmp_path / "weights.pth")
+    with pytest.raises(CheckpointError, match="is a folder"):
+        read_tensors(tmp_path)
 
 
 class Surprise:

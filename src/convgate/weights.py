@@ -1,7 +1,10 @@
 """Weights from files and other code: do they fit, and if not, what is wrong."""
 
+import logging
+import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +12,8 @@ from torch import Tensor, nn
 from convgate.errors import CheckpointError
 
 __all__ = ["load_weights", "misfit", "read_tensors"]
+
+_log = logging.getLogger(__name__)
 
 
 def misfit(
@@ -27,55 +32,166 @@ def misfit(
     return "; ".join(parts) or None
 
 
-def load_weights(model: nn.Module, path: str | Path, rename: Mapping[str, str]) -> None:
+def load_weights(model: nn.Module, path: str | Path, rename: Mapping[str, str] | None = None) -> None:
     """Load a file of weights (see `read_tensors`) into an ungated model, in place.
 
-    `rename` replaces prefixes of the file's keys. Raises `CheckpointError` when the file is missing, damaged, or does
-    not fit.
+    Args:
+        model: the model. Its own keys decide whether a prefix such as "module." is a wrapper's or belongs to it.
+        path: the file.
+        rename: prefixes of the file's keys -> what replaces them, e.g. {"linear.": "fc."}.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, holds something else, or does not fit the model.
+
     """
-    tensors = read_tensors(path)
-    for old, new in rename.items():
-        tensors = {new + key.removeprefix(old) if key.startswith(old) else key: t for key, t in tensors.items()}
-    # Batch norm's counters: nothing depends on them where the momentum is fixed, and some exports leave them out.
-    problem = misfit(model.state_dict(), tensors, optional=lambda key: key.endswith("num_batches_tracked"))
-    if problem:
-        raise CheckpointError(f"{path} does not fit {type(model).__name__} ({problem}); `rename` replaces prefixes")
-    model.load_state_dict(tensors, strict=False)
+    expected = model.state_dict()
+    given = _read(Path(path))
+    unwrapped = _unwrapped(given)
+
+    def optional(key: str) -> bool:
+        # Batch norm's counters: nothing depends on them where the momentum is fixed, and some exports lack them.
+        return key.endswith("num_batches_tracked")
+
+    # What fits is told by the keys: as they are, without wrappers, or without the name of a module that held the model.
+    for tensors in (given, unwrapped, _without_first_name(unwrapped)):
+        renamed = _renamed(tensors, rename or {})
+        if misfit(expected, renamed, optional=optional) is None:
+            model.load_state_dict(renamed, strict=False)
+            return
+    problem = misfit(expected, _renamed(unwrapped, rename or {}), optional=optional)
+    raise CheckpointError(f"{path} does not fit {type(model).__name__} ({problem}); `rename` replaces prefixes")
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, or of a state dict that `torch.save` wrote (.pt, .pth).
+    """The tensors in a file of weights: safetensors, or what `torch.save` wrote. The name of the file does not matter.
 
-    Of the latter nothing but tensors and plain containers is unpickled. A mapping under "state_dict" or "model" in it
-    is taken for the state dict, and "module.", which DataParallel puts before each name, is left out. Raises
-    `CheckpointError` when the file is missing, damaged, or holds something else.
+    Nothing in the file is executed: beside tensors only plain containers are read. A state dict may lie inside a
+    training checkpoint, under one of the usual names; averaged weights (`state_dict_ema`, `model_ema`) come before the
+    others, as in timm, and what was taken is logged. Prefixes that DataParallel ("module.") and `torch.compile`
+    ("_orig_mod.") put before every name are left out.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or holds something else.
+
     """
+    return _unwrapped(_read(Path(path)))
+
+
+_ENTRIES = (
+    "state_dict_ema",
+    "model_ema",
+    "ema_state_dict",
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+    "network",
+    "module",
+)
+# Where training code keeps the state dict in a checkpoint, averaged weights first.
+_WRAPPERS = ("module.", "_orig_mod.")
+_COUNTER = "n_averaged"
+# What `torch.optim.swa_utils.AveragedModel` keeps beside its "module.".
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """The tensors under the names that the file has."""
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder; name the file of weights in it")
+    if not path.is_file():
+        raise CheckpointError(f"there is no weights file {path}")
+    with path.open("rb") as file:
+        start = file.read(64)
+    if start.startswith((b"PK\x03\x04", b"\x80")):  # a zip archive; a pickle, as torch.save wrote before 1.6
+        return _state_dict(_saved(path), path)
+    if start[8:9] == b"{":  # after the length of the header
+        return _safetensors(path)
+    raise CheckpointError(f"{path} is damaged or not a file of weights: {_guess(start)}")
+
+
+def _guess(start: bytes) -> str:
+    if not start:
+        return "it is empty"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer; fetch the file itself with git lfs pull"
+    if start.lstrip()[:1] == b"<":
+        return "it is a web page; the download went wrong"
+    return "it is neither safetensors nor written by torch.save"
+
+
+def _safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"there is no weights file {path}")
     try:
-        return _read_saved(path) if path.suffix in (".pt", ".pth") else load_file(path)
+        return load_file(path)
     except SafetensorError as error:
-        raise CheckpointError(
-            f"{path} is damaged or no safetensors file: {error}. Files of torch.save end in .pt or .pth"
-        ) from error
+        raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from error
 
 
-def _read_saved(path: Path) -> dict[str, Tensor]:
+def _saved(path: Path) -> Any:
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    # A damaged file may raise almost anything; what is not plain data is an UnpicklingError.
-    except Exception as error:
-        raise CheckpointError(f"{path} is damaged, or holds more than tensors: {error}") from error
-    for key in ("state_dict", "model"):
-        if isinstance(saved, Mapping) and isinstance(saved.get(key), Mapping):
-            saved = saved[key]
-    if not isinstance(saved, Mapping) or not all(isinstance(value, Tensor) for value in saved.values()):
-        raise CheckpointError(f"{path} holds no state dict; save model.state_dict()")
-    return {key.removeprefix("module."): value for key, value in saved.items()}
+        # Open, because torch.load goes by the suffix of a path.
+        with path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        told = [line.strip() for line in str(error).splitlines() if "Unsupported" in line or "WeightsUnpickler" in line]
+        raise CheckpointError(
+            f"{path} is damaged, or holds more than tensors and plain data, which could run code. {' '.join(told[:1])} "
+            "Save the state dict alone: torch.save(model.state_dict(), ..); or, if you trust the file, take it out: "
+            "torch.save(torch.load(.., weights_only=False)['state_dict'], ..)"
+        ) from error
+    except Exception as error:  # a damaged file may raise almost anything
+        raise CheckpointError(f"{path} is damaged, or was not written by torch.save: {error}") from error
+
+
+def _state_dict(saved: Any, path: Path) -> dict[str, Tensor]:
+    entry = saved
+    taken: list[str] = []
+    while isinstance(entry, Mapping) and not _is_state_dict(entry):
+        key = next((key for key in _ENTRIES if isinstance(entry.get(key), Mapping)), None)
+        if key is None:
+            break
+        taken.append(key)
+        entry = entry[key]
+    if not isinstance(entry, Mapping) or not _is_state_dict(entry):
+        what = (
+            f"a mapping of {', '.join(map(str, list(entry)[:6]))}"
+            if isinstance(entry, Mapping)
+            else type(entry).__name__
+        )
+        raise CheckpointError(f"{path} holds no state dict but {what}; save model.state_dict()")
+    if taken:
+        _log.info("%s: the weights under %s", path, ".".join(taken))
+    return dict(entry)
+
+
+def _is_state_dict(value: Mapping[Any, Any]) -> bool:
+    return bool(value) and all(isinstance(key, str) and isinstance(item, Tensor) for key, item in value.items())
+
+
+def _unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors without wrappers' prefixes: those that every name begins with."""
+    tensors = dict(tensors)
+    while True:
+        named = {key: tensor for key, tensor in tensors.items() if key != _COUNTER}
+        prefix = next((p for p in _WRAPPERS if named and all(key.startswith(p) for key in named)), None)
+        if prefix is None:
+            return tensors
+        tensors = {key.removeprefix(prefix): tensor for key, tensor in named.items()}
+
+
+def _without_first_name(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors without the first part of their names, where it is one and the same ("model.", as Lightning has)."""
+    first = {key.partition(".")[0] for key in tensors}
+    return {key.partition(".")[2]: tensor for key, tensor in tensors.items()} if len(first) == 1 else dict(tensors)
+
+
+def _renamed(tensors: Mapping[str, Tensor], rename: Mapping[str, str]) -> dict[str, Tensor]:
+    renamed = dict(tensors)
+    for old, new in rename.items():
+        renamed = {new + key.removeprefix(old) if key.startswith(old) else key: t for key, t in renamed.items()}
+    return renamed
 
 
 def _alike(a: Tensor, b: Tensor) -> bool:
