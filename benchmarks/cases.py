@@ -18,7 +18,7 @@ class Case:
     model: str
     macs: float | None
     threads: int = 2
-    method: str = "dual"
+    method: str = "DualGating"
     options: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -56,7 +56,7 @@ def test_round_trip(kind, tmp_path, scatter, randomise, monkeypatch):
     torch.manual_seed(0)
     x = torch.randn(2, 3, size, size)
     model = randomise(make(), x)
-    method = DualGating(macs=0.4, tile=dict.fromkeys((32, 16, 8, 4, 2), 2), group=3, masks="equal", bias=1.0)
+    method = DualGating(budget=0.4, tile=dict.fromkeys((32, 16, 8, 4, 2), 2), group=3, masks="equal", bias=1.0)
     net = scatter(gate(model, method, x))
     path = tmp_path / "folder" / "net.safetensors"
     save(net, path)
@@ -211,7 +211,7 @@ def test_descriptions_of_another_type(saved, description):
     [
         ("tile", "x"),
         ("tile", 2.5),
-        ("macs", "x"),
+        ("budget", "x"),
         ("bias", None),
         ("spatial", 0),
         ("group", 1e9),

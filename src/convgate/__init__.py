@@ -16,7 +16,17 @@ if TYPE_CHECKING:
     from convgate.errors import ConvgateError
     from convgate.gated import GatedNetwork, Plan, gate, plan
     from convgate.gating import Decision, Decisions
-    from convgate.methods import BatchShaping, ChannelGating, Combined, DualGating, GlobalGater, LayerSkipping
+    from convgate.methods import (
+        BatchShaping,
+        ChannelGating,
+        Combined,
+        DualGating,
+        GlobalGater,
+        LayerSkipping,
+        create_method,
+        list_methods,
+        register_method,
+    )
     from convgate.models import create_model, list_models, register_model
 
 __version__ = "0.2.0.dev0"
@@ -36,11 +46,14 @@ _HOME = {
     "Plan": "convgate.gated",
     "calibrate": "convgate.calibration",
     "compile": "convgate.engine.compile",
+    "create_method": "convgate.methods",
     "create_model": "convgate.models",
     "gate": "convgate.gated",
+    "list_methods": "convgate.methods",
     "list_models": "convgate.models",
     "load": "convgate.checkpoint",
     "plan": "convgate.gated",
+    "register_method": "convgate.methods",
     "register_model": "convgate.models",
     "save": "convgate.checkpoint",
 }

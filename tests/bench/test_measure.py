@@ -26,7 +26,7 @@ def installed(*packages):
 
 @pytest.fixture(scope="module")
 def subject():
-    return prepare("cifar_resnet8", "dual", 0.6, size=16)
+    return prepare("cifar_resnet8", "DualGating", 0.6, size=16)
 
 
 def test_ours_and_pytorchs_rows_agree(subject):
@@ -143,7 +143,7 @@ def test_numbers_must_be_positive(subject, wrong):
 
 def test_the_command_prints_json_and_nothing_else(tmp_path, capsys):
     out = tmp_path / "out"
-    arguments = ["bench", "cifar_resnet8", "--method", "dual", "--macs", "0.6", "--size", "16", "--json"]
+    arguments = ["bench", "cifar_resnet8", "--method", "DualGating", "--macs", "0.6", "--size", "16", "--json"]
     assert main([*arguments, "--threads", "1", "--rounds", "2", "--only", LIGHT, "--out", str(out)]) == 0
     data = json.loads(capsys.readouterr().out)
     assert [row["engine"] for row in data["rows"]] == LIGHT.split(",")

@@ -13,7 +13,7 @@ TINY = {"size": 16}
 
 
 def test_a_model_by_name_is_calibrated_on_the_inputs_that_are_timed():
-    subject = prepare("cifar_resnet8", "dual", 0.6, **TINY)
+    subject = prepare("cifar_resnet8", "DualGating", 0.6, **TINY)
     assert subject.method["name"] == "DualGating"
     assert len(subject.inputs) == 8
     assert {x.shape for x in subject.inputs} == {(1, 3, 16, 16)}
@@ -63,7 +63,7 @@ def test_without_a_budget_it_is_one_that_the_gates_can_reach():
 def test_options_reach_the_method():
     options = prepare("cifar_resnet8", options={"spatial": False}, **TINY).method["options"]
     assert options["spatial"] is False
-    assert options["macs"] == 0.5
+    assert options["budget"] == 0.5
 
 
 @pytest.mark.parametrize("macs", [None, 0.4])
@@ -103,7 +103,7 @@ def test_mistakes_are_explained(arguments, named, error):
         prepare(**arguments)
 
 
-@pytest.mark.parametrize("wrong", [{"method": "dual"}, {"size": 16}, {"options": {"tile": 2}}])
+@pytest.mark.parametrize("wrong", [{"method": "DualGating"}, {"size": 16}, {"options": {"tile": 2}}])
 def test_a_checkpoint_takes_no_method_and_no_size(tmp_path, small, wrong):
     path = tmp_path / "network.safetensors"
     save(small[0], path)

@@ -255,7 +255,7 @@ def test_every_gate_learns_in_training(case):
         assert output.aux_logits1.shape == (2, 1000)
         output = output.logits + output.aux_logits1 + output.aux_logits2
     assert output.requires_grad
-    penalty = sum(DualGating(macs=0.1).penalty(decisions, net.ledger, 0.0).values())
+    penalty = sum(DualGating(budget=0.1).penalty(decisions, net.ledger, 0.0).values())
     (penalty + output.square().mean()).backward()
     for name, module in net.gate_modules():
         for key, parameter in module.named_parameters():

@@ -12,7 +12,7 @@ from convgate.models import create
 
 def test_batch_shaping_on_dual_gatings_channel_gates(make_small):
     """The gates are dual gating's; the terms are both methods', the shaping on channel gates alone."""
-    dual, shaping = DualGating(macs=0.4), BatchShaping(l0_start=0.0, l0_end=0.0)
+    dual, shaping = DualGating(budget=0.4), BatchShaping(l0_start=0.0, l0_end=0.0)
     method = Combined(dual, [shaping])
     net, x = make_small(method, n=6)
     plain, _ = make_small(dual, n=6)
@@ -49,7 +49,11 @@ def test_terms_of_the_gates_parameters_are_added_too(make_small):
 def test_terms_of_thresholds_take_gates_that_have_some(make_small):
     net, _ = make_small(DualGating())
     with pytest.raises(InputError, match="no gate with thresholds"):
-        Combined(DualGating(), [ChannelGating()]).regularise(net.gate_modules())
+        ChannelGating().regularise(net.gate_modules())
+    with pytest.raises(InputError, match="about activation gates, and DualGating makes spatial and channel gates"):
+        Combined(DualGating(), [ChannelGating()])
+    with pytest.raises(InputError, match="makes spatial gates"):
+        Combined(DualGating(channel=False), [BatchShaping()])
 
 
 def test_parts_may_be_plain_data():

@@ -113,11 +113,11 @@ def test_where(randomise):
 @pytest.mark.parametrize(
     "options",
     [
-        {"macs": 0},
-        {"macs": -0.5},
-        {"macs": 1.1},
-        {"macs": float("nan")},
-        {"macs": "half"},
+        {"budget": 0},
+        {"budget": -0.5},
+        {"budget": 1.1},
+        {"budget": float("nan")},
+        {"budget": "half"},
         {"tile": 0},
         {"tile": -1},
         {"tile": {8: 0}},
@@ -211,14 +211,14 @@ def test_noise_ends_when_it_is_to_and_the_gates_go_on_learning(make_small):
 
 
 def test_the_budget_falls_evenly_to_what_was_asked_for(make_small):
-    method = DualGating(macs=0.4, budget_annealing=0.5)
+    method = DualGating(budget=0.4, budget_annealing=0.5)
     assert [method.budget_at(progress) for progress in (0.0, 0.25, 0.5, 0.9)] == pytest.approx([1.0, 0.7, 0.4, 0.4])
-    assert DualGating(macs=0.4).budget_at(0.0) == 0.4  # the paper's
+    assert DualGating(budget=0.4).budget_at(0.0) == 0.4  # the paper's
     net, x = make_small(method)
     _, decisions = net.train().decide(x)
     for progress, target in ((0.25, 0.7), (0.75, 0.4)):
         terms, expected = (
             torch.stack(list(m.penalty(decisions, net.ledger, progress).values()))
-            for m in (method, DualGating(macs=target))
+            for m in (method, DualGating(budget=target))
         )
         assert torch.equal(terms, expected)

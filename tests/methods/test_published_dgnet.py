@@ -375,7 +375,7 @@ def test_training_with_noise_is_as_published(pair):
         ending = "conv.bias" if isinstance(theirs, SpatialGate) else "expand.bias"
         mine = dict(ours[name].head.named_parameters())[ending].grad
         other = (theirs.conv if isinstance(theirs, SpatialGate) else theirs.fc2).bias.grad
-        assert (mine - other).abs().max() <= 1e-3 * other.abs().max() + 1e-6, name
+        assert (mine - other).abs().max() <= 1e-3 * other.abs().max() + 2e-6, name
     net.zero_grad()
     published.zero_grad()
 
@@ -406,7 +406,7 @@ class FlatLedger:
 @pytest.mark.parametrize("annealing", [6.0, 5.0])
 def test_loss_terms_are_as_published(progress, annealing):
     target = 0.64
-    terms = DualGating(macs=target, annealing=annealing).penalty(two_kinds(), FlatLedger(), progress)
+    terms = DualGating(budget=target, annealing=annealing).penalty(two_kinds(), FlatLedger(), progress)
     # rloss = 5 (F / F_ori - Td)^2 with F / F_ori = 0.4
     assert terms["budget"].item() == pytest.approx(5 * (0.4 - 0.64) ** 2, rel=1e-5)
     # bloss = sum over kinds of mean relu(p t - rho)^2 + mean relu(rho - (1 - p + p t))^2, t = sqrt(Td) = 0.8
@@ -427,23 +427,23 @@ def test_upper_bound_and_weights():
             "d": Decision(ChannelGroups(4), torch.zeros(2, 4, 1, 1)),
         }
     )
-    terms = DualGating(macs=0.25, budget_weight=2.0, bounds_weight=3.0).penalty(opened, FlatLedger(), 0.0)
+    terms = DualGating(budget=0.25, budget_weight=2.0, bounds_weight=3.0).penalty(opened, FlatLedger(), 0.0)
     # t = 0.5, p = 1: mean of (1 - 0.5)^2 and 0 above, of 0 and (0.5 - 0)^2 below; times 3.
     assert terms["bounds"].item() == pytest.approx(3 * (0.125 + 0.125))
     assert terms["budget"].item() == pytest.approx(2 * 0.15**2, rel=1e-5)
 
 
 def test_noise_free_budget_counts_what_evaluation_would(make_small):
-    net, x = make_small(DualGating(macs=0.3, budget="noise_free"))
+    net, x = make_small(DualGating(budget=0.3, counted="noise_free"))
     net.train()
     _, decisions = net.decide(x)
     free = Decisions((k, Decision(d.kind, (d.logits >= 0).float())) for k, d in decisions.items())
     share = (net.cost(free).macs.float() / net.ledger.dense).mean().item()
     sampled = (net.cost(decisions.detach()).macs.float() / net.ledger.dense).mean().item()
     assert share != pytest.approx(sampled)
-    terms = DualGating(macs=0.3, budget="noise_free").penalty(decisions, net.ledger, 0.0)
+    terms = DualGating(budget=0.3, counted="noise_free").penalty(decisions, net.ledger, 0.0)
     assert terms["budget"].item() == pytest.approx(5 * (share - 0.3) ** 2, rel=1e-4)
-    published = DualGating(macs=0.3).penalty(decisions, net.ledger, 0.0)
+    published = DualGating(budget=0.3).penalty(decisions, net.ledger, 0.0)
     assert published["budget"].item() == pytest.approx(5 * (sampled - 0.3) ** 2, rel=1e-4)
     # At progress 0 the bounds are (rho - sqrt(T))^2 of each gate, averaged by kind, on the same masks as the budget.
     for found, counted in ((terms, free), (published, decisions.detach())):

@@ -20,8 +20,8 @@ def test_a_file_sets_what_it_names_and_leaves_the_rest_at_its_default(recipe_fil
 
 
 def test_overrides_win_over_the_file(recipe_file):
-    recipe = load_recipe(recipe_file, ["--gated.epochs", "5", "--method.options.macs=0.3", "--budget", "0.25"])
-    assert (recipe.gated.epochs, recipe.method.options, recipe.budget) == (5, {"macs": 0.3}, 0.25)
+    recipe = load_recipe(recipe_file, ["--gated.epochs", "5", "--method.options.group=3", "--budget", "0.25"])
+    assert (recipe.gated.epochs, recipe.method.options, recipe.budget) == (5, {"group": 3}, 0.25)
 
 
 def test_a_teacher_in_a_file_and_on_the_command_line(recipe_file, tmp_path):

@@ -4,8 +4,8 @@ from safetensors.torch import load_file
 from convgate.errors import RecipeError
 from convgate.runs.figure import against
 from convgate.runs.record import read_csv, record_of
-from convgate.runs.sweep import budget_overrides, pareto, sweep
-from convgate.recipes.recipe import MethodChoice, load_recipe
+from convgate.runs.sweep import pareto, sweep
+from convgate.recipes.recipe import load_recipe
 
 
 def test_every_budget_is_hit_and_the_dense_network_trained_once(tmp_path, tiny, monkeypatch):
@@ -19,7 +19,7 @@ def test_every_budget_is_hit_and_the_dense_network_trained_once(tmp_path, tiny, 
     assert sum("training the dense network" in line for line in lines) == 1
     first, second = (load_file(home / record.run / "dense.safetensors") for record in records)
     assert all((first[key] == second[key]).all() for key in first)
-    assert load_recipe(home / "swept-0.5" / "recipe.yaml").method.options["macs"] == 0.5
+    assert load_recipe(home / "swept-0.5" / "recipe.yaml").budget == 0.5
     assert read_csv(home / "sweep.csv") == records
     for axis in ("MACs", "latency"):
         drawing = against(records, axis)
@@ -36,16 +36,6 @@ def test_every_budget_is_hit_and_the_dense_network_trained_once(tmp_path, tiny, 
     assert [changes[-1] for changes in started] == ["--budget=0.6"]
     sweep("digits-demo", [*tiny, "--seed=1"], [0.7], home, progress_bar=False)
     assert "--seed=1" in started[-1]  # another recipe is not taken for the one that is there
-
-
-def test_a_budget_reaches_every_option_that_is_one():
-    assert budget_overrides(MethodChoice("ChannelGating", {"target": 0.4}), 0.3) == ["--budget=0.3"]
-    assert budget_overrides(MethodChoice("DualGating"), 0.3) == ["--method.options.macs=0.3", "--budget=0.3"]
-    recipe = load_recipe("cifar10-resnet20-batch-shaping-60")
-    changed = load_recipe("cifar10-resnet20-batch-shaping-60", budget_overrides(recipe.method, 0.4))
-    assert changed.method.options["penalties"][0]["options"]["macs"] == 0.4
-    assert changed.method.options["gates"] == recipe.method.options["gates"]
-    assert changed.budget == 0.4
 
 
 @pytest.mark.parametrize("budgets", [[], [0.5, 0.5], [0.0], [1.5]])

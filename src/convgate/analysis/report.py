@@ -102,7 +102,7 @@ def _render(context: Mapping[str, Any]) -> str:
 def _target(stages: Sequence[StageCurves], plan: Plan) -> float | None:
     """The budget of the last stage that had one, else of the method."""
     targets = [stage.target for stage in stages if stage.target is not None]
-    return targets[-1] if targets else plan.method["options"].get("macs")
+    return targets[-1] if targets else plan.method["options"].get("budget")
 
 
 def _check(

@@ -20,7 +20,6 @@ from convgate.models import create_model, input_shape
 
 __all__ = ["Subject", "prepare"]
 
-_METHODS = {"dual": "DualGating"}
 # Short names of the command line, beside those of the methods.
 _IMAGES = 8
 _MACS = 0.5
@@ -60,7 +59,7 @@ def prepare(
 
     Args:
         model: a name as `convgate.models.create_model` takes it, with random weights; or a checkpoint's path.
-        method: "dual" or a method's name; by default dual gating. A checkpoint has its own.
+        method: a registered method's name; by default DualGating. A checkpoint has its own.
         macs: the share of the dense MACs to calibrate to. By default 0.5 or, where all gates closed leave more, half
             way from there to the dense MACs (none, if they leave more than all); a checkpoint is left as it was saved.
         options: the method's.
@@ -91,7 +90,7 @@ def prepare(
         else:
             if architecture is not None:
                 raise InputError(f"the architecture is for a checkpoint, and {model} is a model's name; leave it out")
-            chosen = _method(method or "dual", options or {}, macs or _MACS)
+            chosen = _method(method or "DualGating", options or {}, macs or _MACS)
             dense = create_model(model, **model_options or {}).eval()
             network = gate(dense, chosen, torch.zeros(1).expand(1, *input_shape(model, size))).eval()
             macs = _reachable(network) if macs is None else macs
@@ -109,12 +108,10 @@ def _is_checkpoint(model: str) -> bool:
 
 
 def _method(method: str, options: Mapping[str, Any], macs: float) -> Method:
-    name = _METHODS.get(method, method)
     # What it is calibrated to is also what it would be trained to, if it can be told.
-    aim: dict[str, Any] = {"macs": macs} if "macs" in option_names(name) else {}
     # Gates that start whole hardly look at the image; what is timed are masks that do.
-    aim |= {"init": "paper"} if "init" in option_names(name) else {}
-    return create_method(name, {**aim, **options})
+    start = {"init": "paper"} if "init" in option_names(method) else {}
+    return create_method(method, {**start, **options}, budget=None if "budget" in options else macs)
 
 
 def _reachable(network: GatedNetwork) -> float | None:

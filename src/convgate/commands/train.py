@@ -9,7 +9,7 @@ rates and annealing shrink with them, and the run's record says what was run. Ru
 cores each: `--hardware.threads 1`.
 
 Examples:
-  convgate train digits-demo --out runs/mine --gated.epochs 20 --method.options.macs 0.4 --budget 0.4
+  convgate train digits-demo --out runs/mine --gated.epochs 20 --budget 0.4
   convgate train cifar10-resnet20-dual-50 --data cifar10.npz --weights resnet20.safetensors --minutes 60
   convgate train mine.yaml --hardware.devices 2
 

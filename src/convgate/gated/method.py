@@ -3,14 +3,16 @@
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
 from convgate.cost import Ledger
 from convgate.errors import InputError
+from convgate.gated.gate_set import GateSet
+from convgate.gated.plain import plain
 from convgate.gated.plan import GateSpec, Site
-from convgate.gating import Decisions, Gate
+from convgate.gating import KINDS, Decisions, Gate, GateKind, LossTerms
 from convgate.reading.structure import Rejected
 from convgate.reading.trace import Trace
 
@@ -23,9 +25,12 @@ __all__ = ["Method"]
 class Method(ABC):
     """A published way of gating. Subclasses are frozen dataclasses whose fields are the method's options.
 
-    The network that a method builds knows nothing of the method's loss or budget: those come from `penalty`, which
-    the training loop adds to the task loss.
+    The network that a method builds knows nothing of the method's loss or budget: those come from `terms`, which the
+    training loop adds to the task loss. `convgate.methods.register_method` makes a method known by its name.
     """
+
+    former_options: ClassVar[frozenset[str]] = frozenset()
+    """Options of earlier versions that the class still takes, so that old files and recipes load."""
 
     @abstractmethod
     def sites(self, trace: Trace) -> tuple[list[Site], list[Rejected]]:
@@ -34,6 +39,42 @@ class Method(ABC):
     @abstractmethod
     def gate(self, spec: GateSpec) -> Gate:
         """A new, initialised gate for one of the planned places."""
+
+    # -- what training adds ----------------------------------------------------------------------------------------
+
+    def terms(self, decisions: Decisions, gates: GateSet, ledger: Ledger, progress: float) -> LossTerms:
+        """All that is added to the task loss, by name: what a training loop calls once a step.
+
+        It is what `penalty` and `regularise` give, which are what a method implements.
+
+        Args:
+            decisions: of one training batch.
+            gates: the network's, `net.convgate`.
+            ledger: the network's, `net.ledger`.
+            progress: the share of the training done, in [0, 1).
+
+        Raises:
+            InputError: a name is given twice, or a term is not a scalar.
+
+        """
+        terms = LossTerms(type(self).__name__)
+        terms.update(self.penalty(decisions, ledger, progress))
+        terms.update(self.regularise(gates.named_gates()))
+        return terms
+
+    def with_budget(self, share: float) -> "Method":
+        """The method that trains to this share of the dense MACs; itself, if its terms know no budget."""
+        return self
+
+    @property
+    def kinds(self) -> tuple[type[GateKind], ...]:
+        """The kinds of gates that it makes."""
+        return KINDS
+
+    @property
+    def penalises(self) -> tuple[type[GateKind], ...]:
+        """The kinds of gates that its terms are about; on a network that has none of these they cannot be used."""
+        return KINDS
 
     @abstractmethod
     def penalty(self, decisions: Decisions, ledger: Ledger, progress: float) -> dict[str, Tensor]:
@@ -71,4 +112,5 @@ class Method(ABC):
     def describe(self) -> dict[str, Any]:
         """Name and options as plain data: {"name": .., "options": {..}}, for checkpoints and reports."""
         assert dataclasses.is_dataclass(self)
-        return {"name": type(self).__name__, "options": dataclasses.asdict(self)}
+        options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {"name": type(self).__name__, "options": plain(options)}

@@ -15,6 +15,7 @@ from convgate.gating.masks import expand_channels, expand_tiles, mask_channels, 
 from convgate.gating.partial import base_path, complete
 from convgate.gating.pooling import average_pool
 from convgate.gating.shaping import batch_shaping
+from convgate.gating.terms import LossTerms
 
 __all__ = [
     "KINDS",
@@ -26,6 +27,7 @@ __all__ = [
     "Gate",
     "GateKind",
     "LinearHead",
+    "LossTerms",
     "SpatialHead",
     "ThresholdHead",
     "Tiles",

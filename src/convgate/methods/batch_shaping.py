@@ -39,17 +39,27 @@ from convgate.cost import Ledger
 from convgate.errors import InputError
 from convgate.gated.method import Method
 from convgate.gated.plan import GateSpec, MaskSpec, Site, Ungated
-from convgate.gating import ChannelGroups, ChannelHead, Decisions, Gate, batch_shaping, logistic_straight_through
+from convgate.gating import (
+    ChannelGroups,
+    ChannelHead,
+    Decisions,
+    Gate,
+    GateKind,
+    batch_shaping,
+    logistic_straight_through,
+)
 from convgate.gating.heads import Init
 from convgate.gating.shaping import NORMALISATIONS
 from convgate.methods.channel_sites import channel_gate, feature_site, inside_branches, outside_branches
 from convgate.methods.options import OptionChecks
+from convgate.methods.registry import register_method
 from convgate.reading.structure import Branch, Feature, Rejected, branches, features
 from convgate.reading.trace import Trace
 
 __all__ = ["BatchShaping"]
 
 
+@register_method
 @dataclass(frozen=True)
 class BatchShaping(Method):
     """Batch-shaped channel gates (ICLR 2020).
@@ -102,6 +112,14 @@ class BatchShaping(Method):
             raise InputError(
                 f"BatchShaping(l0_start={self.l0_start}, l0_end={self.l0_end}): the end is not before the start"
             )
+
+    @property
+    def kinds(self) -> tuple[type[GateKind], ...]:
+        return (ChannelGroups,)
+
+    @property
+    def penalises(self) -> tuple[type[GateKind], ...]:
+        return (ChannelGroups,)
 
     def sites(self, trace: Trace) -> tuple[list[Site], list[Rejected]]:
         found, skipped = branches(trace)

@@ -45,15 +45,17 @@ from convgate.cost import Ledger
 from convgate.errors import InputError, PlanError
 from convgate.gated.method import Method
 from convgate.gated.plan import GateSpec, PartialSpec, Site
-from convgate.gating import Activations, Decisions, Gate, ThresholdHead, smooth_step
+from convgate.gating import Activations, Decisions, Gate, GateKind, ThresholdHead, smooth_step
 from convgate.gating.heads import INITS, Init
 from convgate.methods.options import OptionChecks
+from convgate.methods.registry import register_method
 from convgate.reading.structure import Rejected, branches
 from convgate.reading.trace import Trace
 
 __all__ = ["ChannelGating"]
 
 
+@register_method
 @dataclass(frozen=True)
 class ChannelGating(Method):
     """Channel gating (CGNet, NeurIPS 2019).
@@ -106,6 +108,14 @@ class ChannelGating(Method):
         check.numbers("alpha", above=0.0)
 
     # -- where gates sit -------------------------------------------------------------------------------------------
+
+    @property
+    def kinds(self) -> tuple[type[GateKind], ...]:
+        return (Activations,)
+
+    @property
+    def penalises(self) -> tuple[type[GateKind], ...]:
+        return (Activations,)
 
     def sites(self, trace: Trace) -> tuple[list[Site], list[Rejected]]:
         convs = [node for node in trace.evaluation.nodes if trace.convolution(node)]

@@ -1,7 +1,7 @@
 """One method's gates with other methods' penalties on top, e.g. batch shaping of dual gating's channel gates."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,15 +11,17 @@ from convgate.errors import InputError
 from convgate.gated.method import Method
 from convgate.gated.network import GatedNetwork
 from convgate.gated.plan import GateSpec, Site
-from convgate.gating import Decisions, Gate
+from convgate.gating import Decisions, Gate, GateKind
 from convgate.methods.batch_shaping import BatchShaping
 from convgate.methods.dual_gating import DualGating
+from convgate.methods.registry import create_method, register_method
 from convgate.reading.structure import Rejected
 from convgate.reading.trace import Trace
 
 __all__ = ["Combined"]
 
 
+@register_method
 @dataclass(frozen=True)
 class Combined(Method):
     """Gates, and what they are trained for, from different methods.
@@ -41,11 +43,27 @@ class Combined(Method):
             raise InputError(f"Combined(penalties={self.penalties!r}): penalties is a list of at least one method")
         object.__setattr__(self, "gates", _method(self.gates))
         object.__setattr__(self, "penalties", tuple(_method(given) for given in self.penalties))
+        gates, *penalties = self.parts
+        for penalty in penalties:
+            if not set(penalty.penalises) & set(gates.kinds):
+                raise InputError(
+                    f"Combined(gates={type(gates).__name__}, penalties=[{type(penalty).__name__}]): the terms of "
+                    f"{type(penalty).__name__} are about {_words(penalty.penalises)} gates, and {type(gates).__name__} "
+                    f"makes {_words(gates.kinds)} gates; combine methods that fit"
+                )
 
     @property
     def parts(self) -> tuple[Method, ...]:
         """The method whose gates are used, and the others."""
         return tuple(part for part in (self.gates, *self.penalties) if isinstance(part, Method))
+
+    @property
+    def kinds(self) -> tuple[type[GateKind], ...]:
+        return self.parts[0].kinds
+
+    def with_budget(self, share: float) -> "Combined":
+        gates, *penalties = (part.with_budget(share) for part in self.parts)
+        return replace(self, gates=gates, penalties=tuple(penalties))
 
     def sites(self, trace: Trace) -> tuple[list[Site], list[Rejected]]:
         return self.parts[0].sites(trace)
@@ -82,11 +100,13 @@ def _added(groups: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return terms
 
 
+def _words(kinds: Iterable[type[GateKind]]) -> str:
+    return " and ".join(kind.word for kind in kinds)
+
+
 def _method(given: Any) -> Method:
     if isinstance(given, Method):
         return given
     if isinstance(given, Mapping) and isinstance(given.get("name"), str):
-        from convgate.methods import create  # the registry holds this class, too
-
-        return create(given["name"], given.get("options"))
+        return create_method(given["name"], given.get("options"))
     raise InputError(f"Combined was given {given!r}; give a method, or its name and options: {{name: .., options: ..}}")

@@ -21,7 +21,7 @@ Differences from the paper and its code:
 - The code's annealing counts epochs; here it follows the share of training done, so that a shorter run anneals alike
   (0.02 x 300 epochs = 6 for CIFAR-10, 0.05 x 100 = 5 for ImageNet, 0.05 x 200 = 10 for MobileNetV2).
 - Positions are counted as they are computed, also where a tile does not divide the map.
-- `masks="equal"`, `budget="noise_free"`, `budget_annealing` above 0 and `noise` below 1 are ours; the defaults are the
+- `masks="equal"`, `counted="noise_free"`, `budget_annealing` above 0 and `noise` below 1 are ours; the defaults are the
   paper's.
 - Heads start with a last layer that is nearly zero (AIG's way), so that a trained network is whole at the start. The
   code starts them at random (`init="paper"`): logits of spatial gates then have a standard deviation of 1.6 to 4 and
@@ -30,9 +30,9 @@ Differences from the paper and its code:
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -49,6 +49,7 @@ from convgate.gating import (
     Decision,
     Decisions,
     Gate,
+    GateKind,
     SpatialHead,
     Tiles,
     logistic_straight_through,
@@ -57,18 +58,20 @@ from convgate.gating import (
 from convgate.gating.heads import Init
 from convgate.methods.channel_sites import channel_gate, feature_site, inside_branches, outside_branches
 from convgate.methods.options import OptionChecks
+from convgate.methods.registry import register_method
 from convgate.reading.structure import Branch, Feature, Rejected, branches, features
 from convgate.reading.trace import Trace
 
 __all__ = ["DualGating"]
 
 
+@register_method
 @dataclass(frozen=True)
 class DualGating(Method):
     """Dynamic dual gating (DGNet, ICCV 2021).
 
     Args:
-        macs: the budget that training aims at, as a share of the dense MACs, in (0, 1].
+        budget: what training aims at, as a share of the dense MACs, in (0, 1].
         spatial: use spatial gates.
         channel: use channel gates.
         tile: side of a tile in positions: one number (1 = fine-grained), or a mapping from the height of a branch's
@@ -77,10 +80,10 @@ class DualGating(Method):
         group: how many neighbouring channels share a channel gate (for hardware).
         masks: "paper": in training, only the branch's output is masked by the spatial gate; "equal": training masks
             everything that evaluation masks.
-        budget: "sampled": budget and bounds count the sampled masks (paper); "noise_free": they count the masks that
+        counted: "sampled": budget and bounds count the sampled masks (paper); "noise_free": they count the masks that
             evaluation would use, so that evaluation lands where training aimed.
-        budget_annealing: the share of the training in which the budget falls evenly from 1 to `macs` (0 in the paper):
-            a network that is trained already unlearns less that way.
+        budget_annealing: the share of the training in which the budget falls evenly from 1 to `budget` (0 in the
+            paper): a network that is trained already unlearns less that way.
         where: "branches": residual branches only; "everywhere": also channel gates on features outside of them;
             "auto": "everywhere" in a network that has no residual branch.
         noise: the share of the training in which decisions are sampled (all of it in the paper); in the rest they are
@@ -94,16 +97,19 @@ class DualGating(Method):
         budget_weight: lambda.
         bounds_weight: gamma.
         annealing: how fast the bounds open.
+        macs: the former name of `budget`, whose own former meaning is that of `counted`.
 
     """
 
-    macs: float = 0.5
+    former_options: ClassVar[frozenset[str]] = frozenset({"macs"})
+
+    budget: float = 0.5
     spatial: bool = True
     channel: bool = True
-    tile: int | dict[int, int] | None = None
+    tile: int | Mapping[int, int] | None = None
     group: int = 1
     masks: Literal["paper", "equal"] = "paper"
-    budget: Literal["sampled", "noise_free"] = "sampled"
+    counted: Literal["sampled", "noise_free"] = "sampled"
     budget_annealing: float = 0.0
     where: Literal["auto", "branches", "everywhere"] = "auto"
     noise: float = 1.0
@@ -114,10 +120,12 @@ class DualGating(Method):
     budget_weight: float = 5.0
     bounds_weight: float = 1.0
     annealing: float = 6.0
+    macs: InitVar[float | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, macs: float | None) -> None:
+        self._take_former(macs)
         check = OptionChecks(self)
-        check.share("macs")
+        check.share("budget")
         check.shares("noise", "budget_annealing")
         check.flags("spatial", "channel")
         check.sizes("group", "reduction")
@@ -126,12 +134,29 @@ class DualGating(Method):
         check.numbers("temperature", above=0.0)
         check.numbers("budget_weight", "bounds_weight", least=0.0)
         check.choice("masks", "paper", "equal")
-        check.choice("budget", "sampled", "noise_free")
+        check.choice("counted", "sampled", "noise_free")
         check.choice("where", "auto", "branches", "everywhere")
         if self.tile is not None:
             check.size_or_sizes_by_number("tile")
         if not self.spatial and not self.channel:
             raise InputError("DualGating(spatial=False, channel=False) gates nothing; switch at least one on")
+
+    def _take_former(self, macs: float | None) -> None:
+        """Options as earlier versions named them: `macs` was the budget, and `budget` what it counts."""
+        if self.budget in ("sampled", "noise_free"):
+            object.__setattr__(self, "counted", self.budget)
+            object.__setattr__(self, "budget", 0.5)
+        if macs is not None:
+            if self.budget not in (0.5, macs):
+                raise InputError(f"DualGating(budget={self.budget!r}, macs={macs!r}): give the budget alone")
+            object.__setattr__(self, "budget", macs)
+
+    def with_budget(self, share: float) -> "DualGating":
+        return replace(self, budget=share)
+
+    @property
+    def kinds(self) -> tuple[type[GateKind], ...]:
+        return (*((Tiles,) if self.spatial else ()), *((ChannelGroups,) if self.channel else ()))
 
     # -- where the gates sit ---------------------------------------------------------------------------------------
 
@@ -231,10 +256,10 @@ class DualGating(Method):
     # -- what training adds ----------------------------------------------------------------------------------------
 
     def penalty(self, decisions: Decisions, ledger: Ledger, progress: float) -> dict[str, Tensor]:
-        counted = decisions if self.budget == "sampled" else self._without_noise(decisions)
+        counted = decisions if self.counted == "sampled" else self._without_noise(decisions)
         share = ledger.cost(counted).macs.float().mean() / ledger.dense
-        macs = self.budget_at(progress)
-        target = math.sqrt(macs)
+        budget = self.budget_at(progress)
+        target = math.sqrt(budget)
         p = math.exp(-self.annealing * progress)
         bounds = torch.zeros_like(share)
         for kind in (Tiles, ChannelGroups):
@@ -245,15 +270,15 @@ class DualGating(Method):
                 too_high = F.relu(rho - (1 - p + p * target)).square().mean()
                 bounds = bounds + too_low + too_high
         return {
-            "budget": self.budget_weight * (share - macs).square(),
+            "budget": self.budget_weight * (share - budget).square(),
             "bounds": self.bounds_weight * bounds,
         }
 
     def budget_at(self, progress: float) -> float:
         """The share of the dense MACs that training aims at when the share `progress` of it is done."""
         if progress >= self.budget_annealing:
-            return self.macs
-        return 1 - (1 - self.macs) * progress / self.budget_annealing
+            return self.budget
+        return 1 - (1 - self.budget) * progress / self.budget_annealing
 
     def _without_noise(self, decisions: Decisions) -> Decisions:
         return decisions.map(

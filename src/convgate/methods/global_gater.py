@@ -38,7 +38,7 @@ What the paper leaves open, and differences from it:
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -49,11 +49,13 @@ from convgate.cost import Ledger
 from convgate.errors import CheckpointError, InputError, PlanError
 from convgate.gated import TRUNK, GatedNetwork
 from convgate.gated.method import Method
+from convgate.gated.plain import FrozenMapping
 from convgate.gated.plan import GateSpec, MaskSpec, Site
-from convgate.gating import ChannelGroups, Decisions, Gate, LinearHead, improved_semhash
+from convgate.gating import ChannelGroups, Decisions, Gate, GateKind, LinearHead, improved_semhash
 from convgate.gating.heads import Init
 from convgate.methods.channel_sites import outside_branches
 from convgate.methods.options import OptionChecks
+from convgate.methods.registry import register_method
 from convgate.models import create as create_model
 from convgate.reading.joins import Join, concatenations, dense_layers, residual_units
 from convgate.reading.modes import evaluating
@@ -67,6 +69,7 @@ _SMALL = 64
 # Images up to this height get what the paper uses for CIFAR, larger ones what it uses for ImageNet.
 
 
+@register_method
 @dataclass(frozen=True)
 class GlobalGater(Method):
     """A global gater network (GaterNet, CVPR 2019).
@@ -102,6 +105,8 @@ class GlobalGater(Method):
                 "checkpoint does not hold the code of a module of your own: convgate.load(path, "
                 "method=GlobalGater(gater=...))"
             )
+        if isinstance(self.gater, Mapping):
+            object.__setattr__(self, "gater", FrozenMapping(self.gater))
         if self.bottleneck is not None:
             check.sizes("bottleneck")
         check.flags("norm")
@@ -110,6 +115,10 @@ class GlobalGater(Method):
         check.start()
 
     # -- where the gates sit ---------------------------------------------------------------------------------------
+
+    @property
+    def kinds(self) -> tuple[type[GateKind], ...]:
+        return (ChannelGroups,)
 
     def sites(self, trace: Trace) -> tuple[list[Site], list[Rejected]]:
         joins, skipped = residual_units(trace)
@@ -173,10 +182,10 @@ class GlobalGater(Method):
         load_gater_weights(network, state)
 
     def describe(self) -> dict[str, Any]:
-        options = {field.name: getattr(self, field.name) for field in fields(self)}
+        description = super().describe()
         if isinstance(self.gater, nn.Module):
-            options["gater"] = {"class": type(self.gater).__name__}
-        return {"name": type(self).__name__, "options": options}
+            description["options"]["gater"] = {"class": type(self.gater).__name__}
+        return description
 
 
 class Gater(nn.Module):

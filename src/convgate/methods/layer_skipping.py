@@ -24,6 +24,7 @@ Differences from the paper and its code:
   included.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -34,9 +35,10 @@ from convgate.cost import Ledger
 from convgate.errors import PlanError
 from convgate.gated.method import Method
 from convgate.gated.plan import GateSpec, MaskSpec, Site
-from convgate.gating import ChannelHead, Decisions, Gate, Tiles, logistic_straight_through
+from convgate.gating import ChannelHead, Decisions, Gate, GateKind, Tiles, logistic_straight_through
 from convgate.gating.heads import Init
 from convgate.methods.options import OptionChecks
+from convgate.methods.registry import register_method
 from convgate.reading.structure import Branch, Rejected, branches
 from convgate.reading.trace import Trace
 
@@ -45,6 +47,7 @@ __all__ = ["LayerSkipping"]
 _SUFFIX = ".branch"
 
 
+@register_method
 @dataclass(frozen=True)
 class LayerSkipping(Method):
     """Whole residual branches on or off (ConvNet-AIG, ECCV 2018).
@@ -61,7 +64,7 @@ class LayerSkipping(Method):
     """
 
     target: float = 0.6
-    targets: dict[str, float] = field(default_factory=dict)
+    targets: Mapping[str, float] = field(default_factory=dict)
     target_weight: float = 2.0
     hidden: int = 16
     temperature: float = 1.0
@@ -76,6 +79,10 @@ class LayerSkipping(Method):
         check.numbers("temperature", above=0.0)
         check.sizes("hidden")
         check.start()
+
+    @property
+    def kinds(self) -> tuple[type[GateKind], ...]:
+        return (Tiles,)
 
     def sites(self, trace: Trace) -> tuple[list[Site], list[Rejected]]:
         found, skipped = branches(trace)

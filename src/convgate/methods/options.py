@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from convgate.errors import InputError
+from convgate.gated.plain import FrozenMapping
 from convgate.gating.heads import INITS
 
 __all__ = ["OptionChecks"]
@@ -41,6 +42,7 @@ class OptionChecks:
             for k, v in value.items()
         )
         self._require(valid, option, "a mapping from names to numbers in [0, 1]")
+        object.__setattr__(self._method, option, FrozenMapping(value))
 
     def sizes(self, *options: str, least: int = 1) -> None:
         """Whole numbers of at least `least`."""
@@ -58,7 +60,7 @@ class OptionChecks:
             keys = [str(key) for key in value]
             valid = bool(value) and all(k.isdecimal() for k in keys) and all(_is_size(v) for v in value.values())
             self._require(valid, option, "a mapping from heights to whole numbers of at least 1")
-            object.__setattr__(self._method, option, {int(key): size for key, size in value.items()})
+            object.__setattr__(self._method, option, FrozenMapping({int(key): size for key, size in value.items()}))
         else:
             self._require(_is_size(value), option, "a whole number of at least 1, or a mapping from heights to such")
 

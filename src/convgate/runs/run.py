@@ -78,7 +78,7 @@ def run(
     if recipe.hardware.threads:
         torch.set_num_threads(recipe.hardware.threads)
     splits = load_data(recipe.data.name, **recipe.data.options)
-    method = create_method(recipe.method.name, recipe.method.options)
+    method = create_method(recipe.method.name, recipe.method.options, budget=recipe.budget)
     torch.manual_seed(recipe.seed)
     dense = build_model(recipe.model)
     outputs = check_classifies(dense, splits, "model")

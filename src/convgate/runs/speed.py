@@ -46,7 +46,7 @@ def images_per_second(
         if name == "dense":
             training_steps(build_model(recipe.model), stage, splits, recipe, **steps)
         else:
-            method = create_method(recipe.method.name, recipe.method.options)
+            method = create_method(recipe.method.name, recipe.method.options, budget=recipe.budget)
             network = gate(dense, method, preparation(splits.train)(splits.train.images[:2]))
             held = name == "finish"
             used = None if held else method

@@ -14,7 +14,7 @@ from convgate.runs.folder import RunFolder
 from convgate.recipes.recipe import MethodChoice, load_recipe
 from convgate.runs.start import planned, start
 
-__all__ = ["budget_overrides", "pareto", "sweep"]
+__all__ = ["pareto", "sweep"]
 
 
 def sweep(
@@ -53,7 +53,7 @@ def sweep(
     dense: Path | None = None
     for budget in budgets:
         below = RunFolder(home / f"{home.name}-{budget:g}")  # a name that says what it is in tables of many runs
-        changes = [*overrides, *budget_overrides(load_recipe(source, overrides).method, budget)]
+        changes = [*overrides, f"--budget={budget:g}"]
         say(f"{budget:.1%} of the dense MACs, in {below.path}")
         if dense is not None and not (below / "dense.safetensors").is_file():
             with replacing(below / "dense.safetensors") as temporary:
@@ -67,19 +67,6 @@ def sweep(
     return records
 
 
-def budget_overrides(method: MethodChoice, budget: float) -> list[str]:
-    """What sets a recipe to a budget: calibration, and every option `macs` of its method and of those that it names."""
-    import yaml
-
-    options = _with_macs(method.options, budget)
-    if "macs" in {field.name for field in fields(METHODS[method.name])}:  # type: ignore[arg-type]
-        options["macs"] = budget
-    changes = {name: value for name, value in options.items() if value != method.options.get(name)}
-    texts = {name: yaml.safe_dump(value, default_flow_style=True, width=10**6) for name, value in changes.items()}
-    macs = [f"--method.options.{name}={text.removesuffix('...' + chr(10)).strip()}" for name, text in texts.items()]
-    return [*macs, f"--budget={budget:g}"]
-
-
 def pareto(records: Sequence[Record], cost: Callable[[Record], float | None]) -> list[Record]:
     """The records that no other beats in both accuracy and `cost`, cheapest first; those without a cost left out."""
     chosen: list[Record] = []
@@ -88,14 +75,3 @@ def pareto(records: Sequence[Record], cost: Callable[[Record], float | None]) ->
         if not chosen or record.accuracy > chosen[-1].accuracy:
             chosen.append(record)
     return chosen
-
-
-def _with_macs(options: Mapping[str, Any], budget: float) -> dict[str, Any]:
-    def replaced(key: str, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {k: replaced(k, v) for k, v in value.items()}
-        if isinstance(value, list | tuple):
-            return [replaced("", item) for item in value]
-        return budget if key == "macs" else value
-
-    return {key: replaced(key, value) for key, value in options.items()}
