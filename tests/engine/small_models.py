@@ -145,6 +145,23 @@ def changed_after_expand(m, x):
     return m.a(x) * z
 
 
+class Slopes(nn.Module):
+    """PReLU with slopes that differ."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.weight = nn.Parameter(torch.linspace(-1, 2, channels))
+
+    def forward(self, x):
+        return F.prelu(x, self.weight)
+
+
+def channels_last(m, x):
+    y = x.permute(0, 2, 3, 1)
+    y = m.b(F.gelu(m.a(m.norm(y)))) * m.scale + y / 2
+    return x + y.permute(0, 3, 1, 2)
+
+
 def attend_to_positions(m, x):
     return x * torch.sigmoid(m.a(x))
 
@@ -284,7 +301,8 @@ NATIVE = {
         for name, function in {
             "leaky": nn.LeakyReLU(0.2, inplace=True),
             "prelu": nn.PReLU(init=0.3),
-            "prelu_by_channel": nn.PReLU(8, init=0.3),
+            "prelu_by_channel": Slopes(8),
+            "prelu_module": nn.PReLU(8, init=0.3),
             "gelu": nn.GELU(),
             "gelu_tanh": nn.GELU("tanh"),
             "mish": nn.Mish(inplace=True),
@@ -348,6 +366,10 @@ NATIVE = {
         lambda m, x: x * m.a(x.mean(3, keepdim=True)).sigmoid() * m.a(x.mean(2, keepdim=True)).sigmoid(),
         a=conv(8, 8, 1),
     ),
+    "channels_last": Model(
+        channels_last, norm=nn.LayerNorm(8), a=nn.Linear(8, 12), b=nn.Linear(12, 8), scale=nn.Parameter(torch.rand(8))
+    ),
+    "norm_of_vector": Model(lambda m, x: m.norm(x.mean((2, 3))), norm=nn.LayerNorm(8, eps=0.1)),
     "functions_in_place": Model(
         lambda m, x: m.b(F.leaky_relu_(m.a(x), 0.1)).tanh_().clamp_min_(-0.5) + m.c(x),
         a=conv(),
@@ -400,9 +422,19 @@ NATIVE = {
     "mean_over_rows": Model(lambda m, x: m.a(x.mean(2, keepdim=True)), a=conv(8, 4, 1)),
     "crop_by_pad": Model(lambda m, x: m.a(F.pad(x, (-1, -1, -1, -1))), a=conv()),
     "reflected": Model(lambda m, x: m.a(x), a=conv(padding=1, padding_mode="reflect")),
+    "layer_norm": Model(lambda m, x: m.n(m.a(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2), a=conv(), n=nn.LayerNorm(8)),
 }
 
 UNUSUAL = {
+    "channels_left_last": Model(lambda m, x: m.a(x).permute(0, 2, 3, 1), a=conv()),
+    "channels_last_and_first": Model(
+        lambda m, x: m.a(x).permute(0, 2, 3, 1).relu() + m.b(x), a=conv(8, 10), b=conv(8, 10)
+    ),
+    "channels_last_reversed": Model(lambda m, x: m.a(x).permute(0, 2, 3, 1).permute(0, 2, 3, 1), a=conv(8, 10)),
+    "mean_of_channels_last": Model(lambda m, x: m.a(x).permute(0, 2, 3, 1).mean((1, 2)), a=conv()),
+    "convolved_channels_last": Model(lambda m, x: m.b(m.a(x).permute(0, 2, 3, 1)), a=conv(8, 8), b=conv(10, 4)),
+    "slopes_of_channels_last": Model(lambda m, x: m.b(m.a(x).permute(0, 2, 3, 1)), a=conv(8, 10), b=Slopes(10)),
+    "largest_of_channels_last": Model(lambda m, x: torch.sort(m.a(x).permute(0, 2, 3, 1), 3)[0], a=conv()),
     "vector_and_map_scale": Model(
         lambda m, x: m.fc(x.mean((2, 3))) * m.scale, fc=nn.Linear(8, 5), scale=nn.Parameter(torch.rand(5, 1))
     ),
@@ -445,5 +477,4 @@ UNUSUAL = {
 REFUSED = {
     "cumulated": Model(lambda m, x: m.b(m.a(x).cumsum(1)), a=conv(), b=conv()),
     "logarithm": Model(lambda m, x: m.b((m.a(x).sigmoid() + 1).log()), a=conv(), b=conv()),
-    "layer_norm": Model(lambda m, x: m.n(m.a(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2), a=conv(), n=nn.LayerNorm(8)),
 }

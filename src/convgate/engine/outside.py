@@ -31,7 +31,8 @@ class Of:
 class Map:
     """A value of the program as the tensor [N, *shape] that the network has there.
 
-    `padding` (top, left, bottom, right) are zeros around it; `over` is a shape that it is expanded to; `dtype` is the
+    `padding` (top, left, bottom, right) are zeros around it; `over` is a shape that it is expanded to; its channels
+    may come `last`; `dtype` is the
     tensor's.
     """
 
@@ -39,6 +40,7 @@ class Map:
     shape: tuple[int, ...]
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     over: tuple[int, ...] | None = None
+    last: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,13 +176,16 @@ class Calls:
             shape = part.over or part.shape
             if any(part.padding):
                 shape = (shape[0], shape[1] + top + bottom, shape[2] + left + right)
-            return torch.empty(batch, *shape, device="meta")
+            empty = torch.empty(batch, *shape, device="meta")
+            return empty.permute(0, 2, 3, 1) if part.last else empty
         if part in self._written:
             return self._written[part]
         tensor = torch.from_numpy(self._supply.array(part.value)).reshape(batch, *part.shape)
         if any(part.padding):
             top, left, bottom, right = part.padding
             tensor = nn.functional.pad(tensor, (left, right, top, bottom))
+        if part.last:
+            tensor = tensor.permute(0, 2, 3, 1)
         if part.over is not None:
             tensor = tensor.expand(batch, *part.over)
         if step is not None and step.changes:

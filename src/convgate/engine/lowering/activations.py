@@ -12,7 +12,7 @@ from convgate.engine.lowering import layers
 from convgate.engine.lowering.draft import Context, Symbol, Unsupported
 from convgate.engine.program import Activation, PRelu
 
-__all__ = ["FUNCTIONS", "IN_PLACE", "METHODS", "MODULES", "clamp"]
+__all__ = ["FUNCTIONS", "IN_PLACE", "METHODS", "MODULES", "clamp", "prelu"]
 
 Handler = Callable[..., Any]
 
@@ -53,7 +53,8 @@ def _softplus(c: Context, x: Symbol, beta: float = 1, threshold: float = 20) -> 
     return _emit(c, x, "softplus", beta, threshold)
 
 
-def _prelu(c: Context, x: Symbol, weight: Tensor) -> Symbol:
+def prelu(c: Context, x: Symbol, weight: Tensor) -> Symbol:
+    """`torch.nn.functional.prelu`, with one slope or one for each channel."""
     value = c.draft.value_of(x)
     if weight.numel() == 1:
         return _leaky(c, x, weight.item())
@@ -134,7 +135,6 @@ FUNCTIONS: dict[Any, Handler] = {
     torch.selu_: _selu,
     F.gelu: _gelu,
     F.softplus: _softplus,
-    F.prelu: _prelu,
 }
 """Function -> handler(context, *arguments)."""
 
@@ -147,7 +147,6 @@ METHODS: dict[str, Handler] = {
     "relu": _plain("relu"),
     "sigmoid": _plain("sigmoid"),
     "tanh": _plain("tanh"),
-    "prelu": _prelu,
 }
 """Method name -> handler(context, self, *arguments)."""
 
@@ -172,6 +171,5 @@ MODULES: dict[type, Handler] = {
     nn.SELU: lambda c, m, x: _selu(c, x),
     nn.GELU: lambda c, m, x: _gelu(c, x, m.approximate),
     nn.Softplus: lambda c, m, x: _softplus(c, x, m.beta, m.threshold),
-    nn.PReLU: lambda c, m, x: _prelu(c, x, m.weight),
 }
 """Module class -> handler(context, module, input)."""

@@ -26,11 +26,13 @@ class Symbol:
     `shape` is the tensor's without the batch: (C, H, W), or (C,) for a vector. A view keeps its value, whose elements
     it has in the same order under another shape: (C * H * W,) when it is flattened, (groups, C / groups, H, W) when its
     channels are cut. `padding` (top, left, bottom, right) are zeros still to be put around it by its reader.
+    A map whose channels come `last` in PyTorch, [N, H, W, C], keeps the shape (C, H, W).
     """
 
     value: str
     shape: tuple[int, ...]
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    last: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +121,8 @@ class Draft:
         """The symbol's value, whatever shape the tensor has; raises `Unsupported` where there is none."""
         if not isinstance(symbol, Symbol):
             raise Unsupported(f"an argument that is no feature map ({type(symbol).__name__})")
+        if symbol.last:
+            raise Unsupported("a map whose channels come last")
         if any(symbol.padding):
             raise Unsupported("a padded feature map is read by something else than a convolution")
         return self.values[symbol.value]

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.ops import stochastic_depth
 
-from convgate.engine.lowering import activations, arithmetic, layers, norms, partial, resampling, views
+from convgate.engine.lowering import activations, arithmetic, channels_last, layers, norms, partial, resampling, views
+from convgate.engine.lowering.channels_last import both
 from convgate.engine.lowering.draft import Context, GateSymbol, Symbol, Unsupported
 from convgate.engine.program import Concat, Mask
 from convgate.gating import ThresholdHead, average_pool, base_path, complete, mask_channels, mask_positions
@@ -76,22 +77,22 @@ def _dropout(c: Context, x: Any, p: float = 0.5, training: bool = True, inplace:
 
 
 FUNCTIONS: dict[Any, Handler] = {
-    **activations.FUNCTIONS,
-    operator.add: arithmetic.add,
-    operator.iadd: arithmetic.add,
-    torch.add: arithmetic.add,
-    operator.sub: arithmetic.subtract,
-    operator.isub: arithmetic.subtract,
-    torch.sub: arithmetic.subtract,
-    operator.mul: arithmetic.multiply,
-    operator.imul: arithmetic.multiply,
-    torch.mul: arithmetic.multiply,
-    operator.truediv: arithmetic.divide,
-    operator.itruediv: arithmetic.divide,
-    torch.div: arithmetic.divide,
-    torch.true_divide: arithmetic.divide,
-    operator.neg: arithmetic.negative,
-    torch.neg: arithmetic.negative,
+    **channels_last.by_element(activations.FUNCTIONS),
+    operator.add: both(arithmetic.add),
+    operator.iadd: both(arithmetic.add),
+    torch.add: both(arithmetic.add),
+    operator.sub: both(arithmetic.subtract),
+    operator.isub: both(arithmetic.subtract),
+    torch.sub: both(arithmetic.subtract),
+    operator.mul: both(arithmetic.multiply),
+    operator.imul: both(arithmetic.multiply),
+    torch.mul: both(arithmetic.multiply),
+    operator.truediv: both(arithmetic.divide),
+    operator.itruediv: both(arithmetic.divide),
+    torch.div: both(arithmetic.divide),
+    torch.true_divide: both(arithmetic.divide),
+    operator.neg: both(arithmetic.negative),
+    torch.neg: both(arithmetic.negative),
     torch.maximum: arithmetic.maximum,
     torch.minimum: arithmetic.minimum,
     torch.cat: _concat,
@@ -124,11 +125,13 @@ FUNCTIONS: dict[Any, Handler] = {
     torch._assert: lambda c, *args: None,
     F.pad: views.pad,
     F.interpolate: resampling.interpolate,
+    F.prelu: activations.prelu,
     F.dropout: _dropout,
     stochastic_depth: lambda c, x, p, mode, training=True: _dropout(c, x, p, training),
     F.conv2d: lambda c, x, weight, bias=None, *a, **k: layers.convolve(c.draft, c.name, x, weight, bias, *a, **k),
     torch.conv2d: lambda c, x, weight, bias=None, *a, **k: layers.convolve(c.draft, c.name, x, weight, bias, *a, **k),
-    F.linear: lambda c, x, weight, bias=None: layers.linear(c.draft, c.name, x, weight, bias),
+    F.linear: channels_last.linear,
+    F.layer_norm: channels_last.layer_norm,
     F.batch_norm: _batch_norm,
     F.max_pool2d: lambda c, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False: (
         layers.pool(c.draft, c.name, x, "max", kernel_size, stride, padding, dilation, ceil_mode)
@@ -146,13 +149,13 @@ FUNCTIONS: dict[Any, Handler] = {
 """Function -> handler(context, *arguments)."""
 
 METHODS: dict[str, Handler] = {
-    **activations.METHODS,
-    "add": arithmetic.add,
-    "add_": arithmetic.add,
-    "div": arithmetic.divide,
-    "div_": arithmetic.divide,
-    "mul": arithmetic.multiply,
-    "mul_": arithmetic.multiply,
+    **channels_last.by_element(activations.METHODS),
+    "add": both(arithmetic.add),
+    "add_": both(arithmetic.add),
+    "div": both(arithmetic.divide),
+    "div_": both(arithmetic.divide),
+    "mul": both(arithmetic.multiply),
+    "mul_": both(arithmetic.multiply),
     "maximum": arithmetic.maximum,
     "minimum": arithmetic.minimum,
     "neg": arithmetic.negative,
@@ -165,13 +168,14 @@ METHODS: dict[str, Handler] = {
     "flatten": views.flatten,
     "mean": norms.mean,
     "amax": norms.maximum_of,
+    "prelu": activations.prelu,
     "softmax": norms.softmax,
     "permute": views.permute,
     "reshape": views.view,
     "size": views.size,
     "squeeze": views.squeeze,
-    "sub": arithmetic.subtract,
-    "sub_": arithmetic.subtract,
+    "sub": both(arithmetic.subtract),
+    "sub_": both(arithmetic.subtract),
     "transpose": views.transpose,
     "unsqueeze": views.unsqueeze,
     "view": views.view,
@@ -210,7 +214,7 @@ def _average_pool_module(c: Context, m: nn.AvgPool2d, x: Symbol) -> Symbol:
 
 
 MODULES: dict[type, Handler] = {
-    **activations.MODULES,
+    **channels_last.by_element(activations.MODULES),
     nn.Conv2d: _conv_module,
     nn.ConvTranspose2d: lambda c, m, x: layers.convolve_transposed(
         c.draft, c.name, x, m.weight, m.bias, m.stride, m.padding, m.output_padding, m.groups, m.dilation
@@ -223,13 +227,15 @@ MODULES: dict[type, Handler] = {
     nn.PixelShuffle: lambda c, m, x: resampling.pixel_shuffle(c, x, m.upscale_factor),
     nn.PixelUnshuffle: lambda c, m, x: resampling.pixel_unshuffle(c, x, m.downscale_factor),
     nn.AdaptiveMaxPool2d: lambda c, m, x: layers.pool_to_grid(c.draft, c.name, x, m.output_size, maximum=True),
-    nn.Linear: lambda c, m, x: layers.linear(c.draft, c.name, x, m.weight, m.bias),
+    nn.Linear: lambda c, m, x: channels_last.linear(c, x, m.weight, m.bias),
+    nn.LayerNorm: lambda c, m, x: channels_last.layer_norm(c, x, m.normalized_shape, m.weight, m.bias, m.eps),
     nn.BatchNorm2d: _norm_module,
     nn.BatchNorm1d: _norm_module,
     nn.SyncBatchNorm: _norm_module,
     nn.MaxPool2d: _max_pool_module,
     nn.AvgPool2d: _average_pool_module,
     nn.AdaptiveAvgPool2d: lambda c, m, x: layers.pool_to_grid(c.draft, c.name, x, m.output_size),
+    nn.PReLU: lambda c, m, x: activations.prelu(c, x, m.weight),
     nn.Upsample: resampling.module,
     nn.UpsamplingNearest2d: resampling.module,
     nn.UpsamplingBilinear2d: resampling.module,

@@ -42,7 +42,7 @@ def convolve(
     layer: str = "",
 ) -> Symbol:
     """`torch.nn.functional.conv2d`. `hint` is the layer's name in the ledger, unless that is given."""
-    if not isinstance(x, Symbol) or len(x.shape) != 3:
+    if not isinstance(x, Symbol) or len(x.shape) != 3 or x.last:
         raise Unsupported("a convolution of something else than a feature map")
     if weight.dim() != 4:
         raise Unsupported(f"a {weight.dim() - 2}-d convolution")

@@ -3,7 +3,7 @@
 import copy
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any
 
@@ -164,7 +164,7 @@ def _tensors(result: Any) -> list[Symbol | Expanded]:
 def _replaced(symbols: Any, old: str, new: str) -> Any:
     """The symbols of `old` as symbols of `new`."""
     if isinstance(symbols, Symbol) and symbols.value == old:
-        return Symbol(new, symbols.shape, symbols.padding)
+        return replace(symbols, value=new)
     if isinstance(symbols, Expanded):
         return Expanded(_replaced(symbols.vector, old, new), symbols.over)
     if isinstance(symbols, tuple | list):
@@ -342,7 +342,7 @@ class _Partner:
         if isinstance(known, Expanded):
             return Map(known.value, known.vector.shape, over=known.over)
         if isinstance(known, Symbol):
-            return Map(known.value, known.shape, known.padding)
+            return Map(known.value, known.shape, known.padding, last=known.last)
         if not isinstance(part, fx.Node):
             return known
         if isinstance(known, tuple | list | Mapping) and _tensors(known):

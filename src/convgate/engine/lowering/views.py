@@ -1,6 +1,7 @@
 """Calls that compute nothing: tensors in other shapes, parts of them, what surrounds them, questions about them."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -76,6 +77,10 @@ def transpose(c: Context, x: Symbol, first: int, second: int) -> Symbol:
 def permute(c: Context, x: Symbol, *order: Any) -> Symbol:
     """`Tensor.permute`, as `transpose`."""
     wanted = _listed(order)
+    if isinstance(x, Symbol) and len(x.shape) == 3 and c.draft.values[x.value].shape == x.shape:
+        if [axis % 4 for axis in wanted] != ([0, 3, 1, 2] if x.last else [0, 2, 3, 1]):
+            raise Unsupported(f"dimensions in the order {list(wanted)}")
+        return replace(layers.settled(c.draft, c.name, x), last=not x.last)
     if isinstance(x, Symbol) and wanted[0] == 0 and sum(size > 1 for size in x.shape) <= 1 and len(x.shape) < 3:
         return c.draft.view(x, tuple(x.shape[axis % (1 + len(x.shape)) - 1] for axis in wanted[1:]))
     if rank(c, x) != 5 or [axis % 5 for axis in wanted] != [0, 2, 1, 3, 4]:
@@ -168,7 +173,7 @@ def item(c: Context, x: Any, index: Any) -> Any:
 
 def pad(c: Context, x: Symbol, pad: Any, mode: str = "constant", value: float | None = 0) -> Symbol:
     """`torch.nn.functional.pad`; zeros are left to the reader, a convolution mostly."""
-    if not isinstance(x, Symbol) or len(x.shape) != 3:
+    if not isinstance(x, Symbol) or len(x.shape) != 3 or x.last:
         raise Unsupported("padding of something else than a map")
     left, right, top, bottom, front, back = [*pad, 0, 0, 0, 0, 0, 0][:6]
     if front or back:
@@ -191,6 +196,8 @@ def rank(_: Context, x: Any) -> int:
 
 def size(_: Context, x: Symbol, dim: int | None = None) -> Any:
     """`Tensor.size`, with a batch of 1."""
+    if x.last:
+        raise Unsupported("the size of a map whose channels come last")
     shape = torch.Size((1, *x.shape))
     return shape if dim is None else shape[dim]
 
