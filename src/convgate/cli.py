@@ -4,13 +4,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from convgate.commands import bench, compare, demo, evaluate, plan, recipe, results, sweep, train
+from convgate.commands import bench, compare, demo, evaluate, plan, recipe, report, results, sweep, train
+from convgate.commands.console import log_to_stderr
 from convgate.errors import ConvgateError
 from convgate.extras import missing
 
 __all__ = ["main"]
 
-COMMANDS = (demo, plan, train, evaluate, compare, sweep, results, bench, recipe)
+COMMANDS = (demo, plan, train, evaluate, report, compare, sweep, results, bench, recipe)
 
 _DESCRIPTION = """\
 Convolutional networks that decide, for each image, which channels and regions to compute.
@@ -27,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest and not arguments.takes_overrides:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.overrides = rest
+    log_to_stderr()
     try:
         arguments.run(arguments)
     except (ConvgateError, OSError) as error:
@@ -39,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"convgate {arguments.command}: {explained}", file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the same command continues where this one stopped", file=sys.stderr)  # noqa: T201
+        more = "; the same command continues where this one stopped" if arguments.resumes else ""
+        print(f"interrupted{more}", file=sys.stderr)  # noqa: T201
         return 130
     return 0
 
@@ -48,7 +51,10 @@ def _parser() -> argparse.ArgumentParser:
     from convgate import __version__
 
     parser = argparse.ArgumentParser(
-        prog="convgate", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="convgate",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"convgate {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
@@ -60,8 +66,9 @@ def _parser() -> argparse.ArgumentParser:
             help=summary.rstrip("."),
             description=f"{summary}\n\n{details}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,  # an option that is not known may be a field of a recipe, and is never guessed
         )
-        command.set_defaults(run=module.run, takes_overrides=False)
+        command.set_defaults(run=module.run, takes_overrides=False, resumes=False)
         module.add_arguments(command)
     return parser
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import convgate
-from convgate.analysis import Spending, site_costs
+from convgate.analysis import Spending, census, site_costs
 from convgate.models import create
 
 
@@ -11,7 +11,7 @@ def test_site_costs_account_for_everything_once_in_network_order():
     decisions = network.closed_decisions(2)
     cost = network.cost(decisions)
     means = {name: float(macs.double().mean()) for name, macs in cost.by_layer.items()}
-    costs = site_costs(network.plan, Spending(cost.macs, cost.dense, means, decisions))
+    costs = site_costs(network.plan, Spending(cost.macs, cost.dense, means, census(decisions)))
     assert [c.name for c in costs] == ["layer1.0", "layer2.0", "layer3.0", "all other layers", "gates"]
     assert sum(c.dense for c in costs) == network.ledger.dense
     assert sum(c.gated for c in costs) == pytest.approx(float(cost.macs[0]))

@@ -12,9 +12,8 @@ def test_both_networks_are_timed_on_the_same_images() -> None:
     model = create("cifar_resnet8", width=4).eval()
     network = convgate.gate(model, convgate.DualGating(), example=images).eval()
     measured = latency(model, network, images, seconds=0.1)
-    for name in ("dense", "gated"):
-        row = measured[name]
-        assert 0 < row["p20_ms"] <= row["median_ms"] <= row["p80_ms"]
-        assert row["n"] >= 5
-    assert measured["speedup"] == measured["dense"]["median_ms"] / measured["gated"]["median_ms"]
-    assert measured["isa"] in convgate.engine.instruction_sets()
+    for row in (measured.dense, measured.gated):
+        assert 0 < row.p20_ms <= row.median_ms <= row.p80_ms
+        assert row.n >= 5
+    assert measured.speedup == measured.dense.median_ms / measured.gated.median_ms
+    assert measured.isa in convgate.engine.instruction_sets()

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -75,7 +77,10 @@ def test_plan_prints_json(capsys):
         (["train", "digits-demo", "--minutes", "0"], "more than 0"),
         (["evaluate", "nothing.safetensors"], "recipe"),
         (["evaluate", "nothing.safetensors", "--recipe", "digits-demo"], "nothing.safetensors"),
-        (["compare", "nothing"], "no finished run"),
+        (["compare", "nothing"], "not the folder of a run"),
+        (["train", "digit-demo"], "did you mean digits-demo?"),
+        (["report", "nothing"], "not the folder of a run"),
+        (["evaluate", "nothing", "--save"], "--save"),
         (["sweep", "digits-demo", "--macs", "half"], "--macs half"),
         (["sweep", "digits-demo", "--macs", "0.5,2"], "2.0"),
         (["results", "nothing"], "no folder"),
@@ -87,6 +92,31 @@ def test_mistakes_are_explained_without_a_traceback(arguments, named, capsys):
     assert captured.out == ""
     assert captured.err.startswith(f"convgate {arguments[0]}: ")
     assert named in captured.err
+
+
+@pytest.mark.parametrize("arguments", [["train", "digits-demo", "--epoch", "3"], ["demo", "--fres"]])
+def test_options_are_never_guessed(arguments, capsys):
+    """A beginning of --epochs is not --epochs but a field of the recipe that does not exist."""
+    assert main(arguments) == 2
+    assert arguments[-2 if arguments[0] == "train" else -1].lstrip("-") in capsys.readouterr().err
+
+
+def test_ctrl_c_promises_to_continue_only_where_that_is_so(capsys, monkeypatch):
+    from convgate.commands import plan
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plan, "run", interrupted)
+    assert main(["plan", "resnet18"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_misspelt_recipe_is_answered_without_torch():
+    code = "import sys; from convgate.cli import main; main(['train', 'digit-demo']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "did you mean digits-demo?" in done.stderr
 
 
 def test_unknown_options_of_other_commands_are_refused(capsys):

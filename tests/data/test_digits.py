@@ -1,13 +1,25 @@
+import hashlib
 import sys
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 
 from convgate.data import digits, scan_splits
+from convgate.data.digits import _scans
 from convgate.errors import InputError
+
+EXPECTED = [
+    "8f26b2bd9d135c25",
+    "8ba4f891220f5e4c",
+    "928e03f070bd2c44",
+    "a6911ebcf5c29be6",
+    "88430fc294769e13",
+    "44d2caa2deb10f0f",
+    "1a83674d1b3424f9",
+    "395e6773fee8b019",
+]
 
 
 @cache
@@ -44,7 +56,7 @@ def test_each_split_has_random_numbers_of_its_own():
 
 
 def test_no_scan_is_in_two_splits_and_all_classes_are_in_each():
-    targets = load_digits().target
+    targets = _scans()[1]
     splits = scan_splits(0)
     assert list(splits) == ["train", "validation", "test"]
     assert sorted(np.concatenate(list(splits.values()))) == list(range(1797))
@@ -56,14 +68,14 @@ def test_no_scan_is_in_two_splits_and_all_classes_are_in_each():
 
 def test_images_are_drawn_from_the_scans_of_their_own_split(monkeypatch):
     """With every scan outside a split blank, the split is the same: nothing of it comes from elsewhere."""
-    whole = load_digits()
+    whole_images, whole_digits = _scans()
     for part in ("train", "validation", "test"):
-        masked = whole.images.copy()
+        masked = whole_images.copy()
         others = np.setdiff1d(np.arange(1797), scan_splits(0)[part])
         masked[others] = 0
         module = sys.modules["convgate.data.digits"]  # as an attribute of its package it is the function
         with monkeypatch.context() as patch:
-            patch.setattr(module, "_scans", lambda masked=masked: (masked, whole.target.astype(np.int64)))
+            patch.setattr(module, "_scans", lambda masked=masked: (masked, whole_digits))
             alone = digits(size=32, train=300, validation=40, test=30)
         assert torch.equal(getattr(alone, part).images, getattr(some(), part).images)
         other = "test" if part == "train" else "train"
@@ -73,10 +85,10 @@ def test_images_are_drawn_from_the_scans_of_their_own_split(monkeypatch):
 def test_labels_are_those_of_the_scans():
     """On plain canvases, upright enough, the nearest scan by shape names the digit."""
     part = some(clutter=0.0, size=48).train
-    scans = load_digits()
-    reference = torch.from_numpy(scans.images[scan_splits(0)["train"]]).float().flatten(1)
+    scans, digit = _scans()
+    reference = torch.from_numpy(scans[scan_splits(0)["train"]]).float().flatten(1)
     reference = torch.nn.functional.normalize(reference, dim=1)
-    known = torch.from_numpy(scans.target[scan_splits(0)["train"]])
+    known = torch.from_numpy(digit[scan_splits(0)["train"]])
     right = 0
     for image, label in zip(part.images.float(), part.labels, strict=True):
         ink = (image - image.flatten(1).median(1).values[:, None, None]).abs().sum(0)
@@ -93,7 +105,7 @@ def test_labels_are_those_of_the_scans():
 
 def test_scans_are_used_equally_often():
     labels = some(train=1078 * 2, size=24).train.labels
-    targets = load_digits().target[scan_splits(0)["train"]]
+    targets = _scans()[1][scan_splits(0)["train"]]
     assert len(targets) == 1078
     assert (labels.bincount().numpy() == 2 * np.bincount(targets)).all()
 
@@ -132,3 +144,16 @@ def test_hardly_a_pixel_is_clipped():
 def test_bad_arguments_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         digits(**options)
+
+
+def test_scans_and_splits_are_those_of_scikit_learn():
+    """Hashes of what sklearn.datasets.load_digits and train_test_split(stratify=..) of scikit-learn 1.9.1 gave."""
+    images, digit = _scans()
+    assert images.shape == (1797, 8, 8)
+    told = [hashlib.sha256(values.astype(np.uint8).tobytes()).hexdigest()[:16] for values in (images, digit)]
+    told += [
+        hashlib.sha256(scan_splits(seed)[part].astype(np.int64).tobytes()).hexdigest()[:16]
+        for seed in (0, 3)
+        for part in ("train", "validation", "test")
+    ]
+    assert told == EXPECTED

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from convgate.cli import COMMANDS, _parser
-from convgate.recipes.recipe import shipped_recipes
+from convgate.recipes.library import list_recipes
 
 TEXT = (Path(__file__).parents[2] / "docs" / "experiments.md").read_text()
 
@@ -20,4 +20,4 @@ def test_every_command_is_one():
         assert parsed.command in {module.__name__.rpartition(".")[2] for module in COMMANDS}
         assert parsed.takes_overrides or not rest, line
         if arguments[0] in ("train", "sweep"):
-            assert arguments[1] in shipped_recipes()
+            assert arguments[1] in list_recipes()

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from convgate.data import load as load_data
-from convgate.recipes.recipe import epochs_of, load_recipe, shipped_recipes
+from convgate.recipes.library import list_recipes
+from convgate.recipes.read import load_recipe
 from convgate.recipes.schedule import for_epochs
 from convgate.runs.speed import images_per_second
 
@@ -61,10 +62,10 @@ def in_small(name, images):
     return overrides
 
 
-@pytest.mark.parametrize("name", shipped_recipes())
+@pytest.mark.parametrize("name", list_recipes())
 def test_it_starts(name, images):
     recipe = load_recipe(name, in_small(name, images))
     splits = load_data(recipe.data.name, **recipe.data.options)
     speeds = images_per_second(for_epochs(recipe, 1), splits, warmup=1, timed=1)
-    assert set(speeds) == {stage for stage, epochs in epochs_of(recipe).items() if epochs}
+    assert set(speeds) == {stage for stage, epochs in recipe.epochs.items() if epochs}
     assert all(speed > 0 for speed in speeds.values())

@@ -2,7 +2,10 @@ import pytest
 import yaml
 
 from convgate.errors import RecipeError
-from convgate.recipes.recipe import Distillation, ModelChoice, Recipe, Stage, dump_recipe, load_recipe, shipped_recipes
+from convgate.recipes.library import list_recipes
+from convgate.recipes.read import dump_recipe, load_recipe
+from convgate.recipes.recipe import Distillation, ModelChoice, Recipe
+from convgate.recipes.stages import DenseStage
 
 
 @pytest.fixture
@@ -16,7 +19,7 @@ def test_a_file_sets_what_it_names_and_leaves_the_rest_at_its_default(recipe_fil
     recipe = load_recipe(recipe_file)
     assert (recipe.title, recipe.gated.epochs, recipe.gated.milestones) == ("mine", 3, (0.2, 0.3))
     assert recipe.model.options == {"num_classes": 7}
-    assert recipe.dense == Stage()
+    assert recipe.dense == DenseStage()
 
 
 def test_overrides_win_over_the_file(recipe_file):
@@ -62,7 +65,7 @@ def test_bases_that_are_missing_or_go_in_circles_are_refused(tmp_path):
         load_recipe(one)
 
 
-@pytest.mark.parametrize("name", shipped_recipes())
+@pytest.mark.parametrize("name", list_recipes())
 def test_every_shipped_recipe_loads_and_survives_a_round_trip(name, tmp_path):
     recipe = load_recipe(name)
     copy = tmp_path / "copy.yaml"
@@ -109,6 +112,8 @@ def test_a_bad_override_is_refused(recipe_file, override):
         load_recipe(recipe_file, override)
 
 
-def test_a_missing_recipe_is_refused_with_the_shipped_ones_listed():
-    with pytest.raises(RecipeError, match="digits-demo"):
-        load_recipe("no-such-recipe")
+def test_a_missing_recipe_is_refused_and_the_closest_named():
+    with pytest.raises(RecipeError, match="did you mean digits-demo"):
+        load_recipe("digit-demo")
+    with pytest.raises(RecipeError, match="convgate recipe"):
+        load_recipe("zzz")

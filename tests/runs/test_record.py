@@ -5,9 +5,10 @@ from dataclasses import asdict, replace
 import pytest
 
 from convgate.errors import RecipeError
+from convgate.recipes.read import dump_recipe, load_recipe
+from convgate.recipes.recipe import Distillation, ModelChoice
 from convgate.runs.compare import comparison
 from convgate.runs.record import read_csv, record_of, to_csv
-from convgate.recipes.recipe import Distillation, ModelChoice, dump_recipe, load_recipe
 
 
 def test_a_record_holds_what_the_run_was_and_what_came_out(finished):
@@ -54,12 +55,12 @@ def test_a_table_is_read_as_it_was_written(finished, tmp_path):
     (tmp_path / "runs.csv").write_text(to_csv(records))
     assert read_csv(tmp_path / "runs.csv") == records
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(RecipeError, match=r"other\.csv is no table of runs"):
+    with pytest.raises(RecipeError, match=r"other\.csv is not a table of runs"):
         read_csv(tmp_path / "other.csv")
 
 
 def test_a_folder_without_a_finished_run_is_refused(tmp_path):
-    with pytest.raises(RecipeError, match="no finished run"):
+    with pytest.raises(RecipeError, match="not the folder of a run"):
         record_of(tmp_path)
 
 

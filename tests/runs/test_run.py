@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -15,11 +16,22 @@ from safetensors.torch import load_file, save_file
 
 import convgate
 from convgate.errors import CheckpointError, RecipeError
-from convgate.training import fit as fit_module
+from convgate.recipes.read import dump_recipe, load_recipe
+from convgate.recipes.recipe import ModelChoice
 from convgate.runs.folder import RunFolder
-from convgate.recipes.recipe import ModelChoice, dump_recipe, load_recipe
-from convgate.runs.report import write_run_report
-from convgate.runs.run import run
+from convgate.runs.launch import train
+from convgate.training import fit as fit_module
+
+
+class Lines(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self):
+        super().__init__()
+        self.said: list[str] = []
+
+    def emit(self, record):
+        self.said.append(record.getMessage())
 
 
 def read_rows(folder):
@@ -29,15 +41,18 @@ def read_rows(folder):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, tiny_overrides):
     folder = tmp_path_factory.mktemp("run")
-    lines: list[str] = []
-    done = run(load_recipe("digits-demo", tiny_overrides), folder, say=lines.append, progress_bar=False)
-    return done, lines
+    lines = Lines()
+    logging.getLogger("convgate").addHandler(lines)
+    logging.getLogger("convgate").setLevel(logging.INFO)
+    done = train(load_recipe("digits-demo", tiny_overrides), folder, progress=False)
+    logging.getLogger("convgate").removeHandler(lines)
+    return done, lines.said
 
 
 def test_a_run_leaves_a_network_its_metrics_and_its_curves(finished):
     done, lines = finished
     metrics = json.loads((done.folder / "metrics.json").read_text())
-    assert metrics == json.loads(json.dumps(done.metrics))
+    assert metrics == json.loads(json.dumps(done.metrics.as_data()))
     assert 0 <= metrics["dense"]["accuracy"] <= 1
     assert list(metrics["gated"]["macs_percentiles"]) == ["5", "25", "50", "75", "95"]
     rows = read_rows(done.folder.path)
@@ -51,7 +66,7 @@ def test_the_budget_is_hit_on_the_calibration_images(finished):
     done, lines = finished
     reached = next(line for line in lines if line.startswith("calibrated to"))
     assert float(reached.split()[2].rstrip("%")) / 100 == pytest.approx(0.6, rel=0.005)
-    assert convgate.load(done.folder / "network.safetensors").ledger.dense == done.metrics["dense"]["macs"]
+    assert convgate.load(done.folder / "network.safetensors").ledger.dense == done.metrics.dense.macs
 
 
 def test_starting_a_finished_run_again_trains_nothing_and_ends_in_the_same_metrics(finished, monkeypatch):
@@ -60,13 +75,10 @@ def test_starting_a_finished_run_again_trains_nothing_and_ends_in_the_same_metri
     def no_training(*args, **kwargs):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("convgate.runs.run.fit", no_training)
-    again = run(done.recipe, done.folder.path, progress_bar=False)
-    timed = ("seconds", "latency")
-    assert {k: v for k, v in again.metrics.items() if k not in timed} == {
-        k: v for k, v in done.metrics.items() if k not in timed
-    }
-    assert set(again.metrics["latency"]) == {"dense", "gated", "speedup", "threads", "isa"}
+    monkeypatch.setattr("convgate.runs.training.fit", no_training)
+    again = train(done.recipe, done.folder.path, progress=False)
+    assert replace(again.metrics, seconds={}, latency=None) == replace(done.metrics, seconds={}, latency=None)
+    assert again.metrics.latency.speedup > 0
 
 
 def killed_in_the_second_epoch(stage, recipe, folder, monkeypatch):
@@ -85,7 +97,7 @@ def killed_in_the_second_epoch(stage, recipe, folder, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(fit_module.History, "on_train_epoch_end", die)
         with pytest.raises(KilledError):
-            run(recipe, folder, progress_bar=False)
+            train(recipe, folder, progress=False)
 
 
 def assert_same_weights(whole, resumed):
@@ -98,7 +110,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(finished, tmp_path, monk
 
     killed_in_the_second_epoch("gated", done.recipe, tmp_path, monkeypatch)
     assert not (tmp_path / "gated.safetensors").exists()
-    run(done.recipe, tmp_path, progress_bar=False)
+    train(done.recipe, tmp_path, progress=False)
     assert_same_weights(done.folder.path, tmp_path)
     assert (tmp_path / "gated" / "epochs.csv").read_text() == (done.folder.path / "gated" / "epochs.csv").read_text()
 
@@ -111,7 +123,7 @@ def test_a_finish_trains_what_the_gates_leave_and_resumes_to_the_same_weights(fi
             (tmp_path / part).mkdir(exist_ok=True)
             shutil.copy(done.folder / name, tmp_path / part)
             (tmp_path / part / "recipe.yaml").write_text(dump_recipe(recipe))
-    run(recipe, tmp_path / "whole", progress_bar=False)
+    train(recipe, tmp_path / "whole", progress=False)
     before = load_file(done.folder / "network.safetensors")  # as calibrated after gated training
     after = load_file(tmp_path / "whole" / "finished.safetensors")
     for key, value in before.items():
@@ -122,9 +134,12 @@ def test_a_finish_trains_what_the_gates_leave_and_resumes_to_the_same_weights(fi
     rows = list(csv.DictReader(io.StringIO((tmp_path / "whole" / "finish" / "epochs.csv").read_text())))
     assert float(rows[0]["train_macs_ratio"]) == pytest.approx(0.6, abs=0.1)
     assert "train_budget" not in rows[0]
+    page = (tmp_path / "whole" / "report.html").read_text()
+    assert "Stage: finish" in page
+    assert "2 epochs on 192 images; gates: held" in page
 
     killed_in_the_second_epoch("finish", recipe, tmp_path / "resumed", monkeypatch)
-    run(recipe, tmp_path / "resumed", progress_bar=False)
+    train(recipe, tmp_path / "resumed", progress=False)
     assert_same_weights(tmp_path / "whole", tmp_path / "resumed")
 
 
@@ -135,20 +150,19 @@ def test_a_run_with_a_teacher_resumes_to_the_same_weights(teacher, tmp_path, tin
     recipe = load_recipe(
         "digits-demo", [*tiny_overrides, *method, "--distillation.weight=2", "--distillation.temperature=3", *teacher]
     )
-    done = run(recipe, tmp_path / "whole", progress_bar=False)
+    done = train(recipe, tmp_path / "whole", progress=False)
     rows = read_rows(tmp_path / "whole")
     assert all(float(row["train_distillation"]) > 0 and float(row["train_thresholds"]) > 0 for row in rows)
-    assert done.metrics["gated"]["macs_ratio"] == pytest.approx(0.6, abs=0.05)
-    assert done.metrics["latency"]["speedup"] > 0
+    assert done.metrics.gated.macs_ratio == pytest.approx(0.6, abs=0.05)
+    assert done.metrics.latency.speedup > 0
     state = torch.load(tmp_path / "whole" / "gated" / "last.ckpt", weights_only=True)["state_dict"]
-    assert {key.removeprefix("network.") for key in state} == done.network.state_dict().keys()
-    write_run_report(done, tmp_path / "report.html")
-    page = (tmp_path / "report.html").read_text()
+    assert {key.removeprefix("network.") for key in state} == done.network().state_dict().keys()
+    page = done.folder.report.read_text()
     assert "temperature 3" in page
     assert "Activation gates" in page
 
     killed_in_the_second_epoch("gated", recipe, tmp_path / "resumed", monkeypatch)
-    run(recipe, tmp_path / "resumed", progress_bar=False)
+    train(recipe, tmp_path / "resumed", progress=False)
     assert_same_weights(tmp_path / "whole", tmp_path / "resumed")
 
 
@@ -156,22 +170,22 @@ def test_a_teacher_of_other_classes_is_refused_before_training(tmp_path, tiny_ov
     options = ["--distillation.weight=1", "--distillation.teacher.name=cifar_resnet8"]
     few = [*options, '--distillation.teacher.options={"num_classes": 5}']
     with pytest.raises(RecipeError, match=r"distillation\.teacher\.options\.num_classes to 10"):
-        run(load_recipe("digits-demo", [*tiny_overrides, *few]), tmp_path / "few", progress_bar=False)
+        train(load_recipe("digits-demo", [*tiny_overrides, *few]), tmp_path / "few", progress=False)
     many = [*options, '--distillation.teacher.options={"num_classes": 11}']
     with pytest.raises(RecipeError, match="11 logits"):
-        run(load_recipe("digits-demo", [*tiny_overrides, *many]), tmp_path / "many", progress_bar=False)
+        train(load_recipe("digits-demo", [*tiny_overrides, *many]), tmp_path / "many", progress=False)
 
 
 def test_another_seed_gives_other_weights(finished, tmp_path):
     done, _ = finished
-    other = run(replace(done.recipe, seed=1), tmp_path, progress_bar=False)
-    assert not torch.equal(other.network.get_parameter("conv1.weight"), done.network.get_parameter("conv1.weight"))
+    other = train(replace(done.recipe, seed=1), tmp_path, progress=False)
+    assert not torch.equal(other.network().get_parameter("conv1.weight"), done.network().get_parameter("conv1.weight"))
 
 
 def test_a_folder_with_another_recipe_is_refused(finished):
     done, _ = finished
     with pytest.raises(RecipeError, match="another recipe"):
-        run(replace(done.recipe, seed=1), done.folder.path, progress_bar=False)
+        train(replace(done.recipe, seed=1), done.folder.path, progress=False)
 
 
 def test_only_a_runs_folder_is_deleted(finished, tmp_path):
@@ -196,9 +210,11 @@ def test_given_weights_are_loaded_under_other_names(finished, tmp_path):
     model = ModelChoice("cifar_resnet8", dict(done.recipe.model.options), str(tmp_path / "weights.safetensors"))
     recipe = replace(done.recipe, model=model, dense=replace(done.recipe.dense, epochs=0))
     with pytest.raises(CheckpointError, match=r"fc\.bias.*linear\.bias"):
-        run(recipe, tmp_path / "wrong", progress_bar=False)
-    recipe = replace(recipe, model=replace(model, rename={"linear.": "fc."}), gated=replace(recipe.gated, epochs=0))
-    run(recipe, tmp_path / "right", progress_bar=False)
+        train(recipe, tmp_path / "wrong", progress=False)
+    recipe = replace(
+        recipe, model=replace(model, rename={"linear.": "fc."}), gated=replace(recipe.gated, epochs=0), budget=None
+    )
+    train(recipe, tmp_path / "right", progress=False)
     assert torch.equal(load_file(tmp_path / "right" / "dense.safetensors")["fc.weight"], weights["fc.weight"])
 
 
@@ -206,13 +222,13 @@ def test_a_model_with_too_few_classes_is_refused_before_training(finished, tmp_p
     done, _ = finished
     model = replace(done.recipe.model, options={"num_classes": 5})
     with pytest.raises(RecipeError, match="num_classes to 10"):
-        run(replace(done.recipe, model=model), tmp_path, progress_bar=False)
+        train(replace(done.recipe, model=model), tmp_path, progress=False)
 
 
 def test_the_seconds_are_those_of_the_steps(finished):
     done, _ = finished
-    assert list(done.metrics["seconds"]) == ["dense training", "gated training", "calibration and evaluation"]
-    assert done.metrics["seconds"]["gated training"] > 0
+    assert list(done.metrics.seconds) == ["dense training", "gated training", "calibration and evaluation"]
+    assert done.metrics.seconds["gated training"] > 0
 
 
 def test_two_processes_train_one_network(tmp_path, tiny_overrides):
@@ -235,14 +251,14 @@ def test_a_gater_is_trained_first_then_both_networks(tmp_path, tiny_overrides):
     """GaterNet's way (section 3.3): both pre-trained on the task, then joint. Two recipes."""
     common = [o for o in tiny_overrides if not o.startswith(("--budget", "--gated.epochs", "--calibration"))]
     first = load_recipe("digits-demo", [*common, "--gated.epochs=0", "--budget=null"])
-    run(first, tmp_path / "gater", progress_bar=False)
+    train(first, tmp_path / "gater", progress=False)
     weights = tmp_path / "gater" / "dense.safetensors"
     gater = ["--method.name=GlobalGater", f"--method.weights={weights}", "--gated.epochs=2", "--budget=null"]
     network = replace(load_recipe("digits-demo", [*common, *gater]), model=ModelChoice("cifar_resnet8"))
     network = replace(network, method=replace(network.method, options={"gater": "cifar_resnet8", "dropout": 0.5}))
-    done = run(network, tmp_path / "joint", progress_bar=False)
+    done = train(network, tmp_path / "joint", progress=False)
     trained = load_file(weights)
-    trunk = {k.removeprefix("convgate.trunk.network."): v for k, v in done.network.state_dict().items()}
+    trunk = {k.removeprefix("convgate.trunk.network."): v for k, v in done.network().state_dict().items()}
     moved = [trunk[key] - trained[key] for key in trained if key in trunk and key.endswith("conv1.weight")]
     # It started there and learned on: not far away, and not there any more.
     assert all(0 < change.abs().mean() < 0.05 for change in moved)

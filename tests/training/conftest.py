@@ -7,7 +7,7 @@ import torch
 from convgate.data import Augmentation, ImageSet
 from convgate.gated import gate
 from convgate.models import create
-from convgate.recipes.recipe import Stage
+from convgate.recipes.stages import Stage
 from convgate.training.module import TrainingModule
 
 

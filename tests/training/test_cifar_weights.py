@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from convgate.data import load as load_data
-from convgate.recipes.recipe import load_recipe
+from convgate.recipes.read import load_recipe
 from convgate.runs.measure import on_images
 from convgate.training.parts import build_model
 

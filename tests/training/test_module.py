@@ -6,7 +6,8 @@ from convgate.data import Augmentation
 from convgate.gated import gate
 from convgate.methods import DualGating, GlobalGater
 from convgate.models import create
-from convgate.recipes.recipe import Hardware, Stage
+from convgate.recipes.recipe import Hardware
+from convgate.recipes.stages import Stage
 from convgate.training.fit import lightning_precision
 from convgate.training.module import TrainingModule
 

@@ -4,7 +4,7 @@ import torch
 from convgate.gated import gate
 from convgate.methods import DualGating
 from convgate.models import create
-from convgate.recipes.recipe import Stage
+from convgate.recipes.stages import Stage
 from convgate.training.optimise import learning_rate_factor, make_optimiser
 
 

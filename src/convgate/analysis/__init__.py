@@ -1,15 +1,20 @@
 """What gates learned: evaluation, statistics, cost maps, and the HTML report."""
 
-from convgate.analysis.census import GateCensus, census
+from convgate.analysis.census import Census, GateCensus, census
 from convgate.analysis.cost_maps import cost_maps
 from convgate.analysis.evaluation import Evaluation, Spending, evaluate
+from convgate.analysis.metrics import DenseFigures, GatedFigures, Metrics
 from convgate.analysis.report import write_report
 from convgate.analysis.sites import SiteCost, site_costs
 from convgate.analysis.stages import StageCurves
 
 __all__ = [
+    "Census",
+    "DenseFigures",
     "Evaluation",
     "GateCensus",
+    "GatedFigures",
+    "Metrics",
     "SiteCost",
     "Spending",
     "StageCurves",

@@ -1,4 +1,8 @@
-"""Run a network over a data set once: predictions, and for a gated network what each image cost."""
+"""Run a network over a data set once: predictions, and for a gated network what each image cost.
+
+Nothing that grows with the data is kept but three numbers for each image (the predicted and the true class, the MACs):
+decisions are counted batch by batch. Ask the network again for the decisions of the images that you want to see.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -6,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from convgate.analysis.census import Census, GateCensus
 from convgate.errors import InputError
 from convgate.gated import GatedNetwork
-from convgate.gating import Activations, Decision, Decisions
 from convgate.reading.modes import evaluating
 
 __all__ = ["Evaluation", "Spending", "evaluate"]
@@ -20,15 +24,18 @@ PERCENTILES = (5, 25, 50, 75, 95)
 class Spending:
     """What a gated network spent on each image of a data set.
 
-    `macs` int64 [N], gates included; `dense` the ungated network's MACs per image; `by_layer` the mean MACs of each
-    layer and gate; `decisions` those of all images, on the CPU, without logits. Masks of activation gates, as large as
-    the features of all images, are bool.
+    Attributes:
+        macs: MACs of each image, gates included, int64 [N].
+        dense: the ungated network's MACs per image.
+        by_layer: the mean MACs of each layer and gate.
+        census: gate name -> how its units behaved over the images.
+
     """
 
     macs: Tensor
     dense: int
     by_layer: Mapping[str, float]
-    decisions: Decisions
+    census: Mapping[str, GateCensus]
 
     @property
     def ratio(self) -> float:
@@ -61,11 +68,6 @@ class Evaluation:
         return float(self.correct.double().mean())
 
 
-def _kept(decisions: Decisions) -> Decisions:
-    masks = {name: d.mask.bool() if isinstance(d.kind, Activations) else d.mask for name, d in decisions.items()}
-    return decisions.map(lambda name, d: Decision(d.kind, masks[name].cpu()))
-
-
 @torch.no_grad()
 def evaluate(
     network: nn.Module,
@@ -82,27 +84,38 @@ def evaluate(
 
     """
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    predictions, labels, macs, decisions = [], [], [], []
-    by_layer: dict[str, int] = {}
+    predictions, labels = [], []
+    account = _Account(network) if isinstance(network, GatedNetwork) else None
     with evaluating(network):
         for images, truth in batches:
             x = prepare(images.to(device))
-            if isinstance(network, GatedNetwork):
-                logits, decided = network.decide(x)
-                cost = network.cost(decided)
-                macs.append(cost.macs.cpu())
-                decisions.append(_kept(decided))
-                for name, spent in cost.by_layer.items():
-                    by_layer[name] = by_layer.get(name, 0) + int(spent.sum())
-            else:
-                logits = network(x)
+            logits = network(x) if account is None else account.run(x)
             predictions.append(logits.argmax(1).cpu())
             labels.append(truth.cpu())
     if not labels:
         raise InputError("evaluate() was given no batches; give at least one")
-    spending = None
-    if isinstance(network, GatedNetwork):
-        total = torch.cat(macs)
-        means = {name: spent / len(total) for name, spent in by_layer.items()}
-        spending = Spending(total, network.ledger.dense, means, Decisions.concatenate(decisions))
-    return Evaluation(torch.cat(predictions), torch.cat(labels), spending)
+    return Evaluation(torch.cat(predictions), torch.cat(labels), None if account is None else account.spending())
+
+
+class _Account:
+    """What a gated network spends, added up batch by batch."""
+
+    def __init__(self, network: GatedNetwork) -> None:
+        self.network = network
+        self.macs: list[Tensor] = []
+        self.by_layer: dict[str, int] = {}
+        self.census = Census()
+
+    def run(self, x: Tensor) -> Tensor:
+        logits, decisions = self.network.decide(x)
+        cost = self.network.cost(decisions)
+        self.macs.append(cost.macs.cpu())
+        for name, spent in cost.by_layer.items():
+            self.by_layer[name] = self.by_layer.get(name, 0) + int(spent.sum())
+        self.census.add(decisions)
+        return logits
+
+    def spending(self) -> Spending:
+        macs = torch.cat(self.macs)
+        means = {name: spent / len(macs) for name, spent in self.by_layer.items()}
+        return Spending(macs, self.network.ledger.dense, means, self.census.gates())

@@ -10,6 +10,7 @@ from convgate.analysis.evaluation import Evaluation, Spending
 from convgate.analysis.pictures import image_uri, map_uri
 from convgate.data import ImageSet
 from convgate.gated import GatedNetwork
+from convgate.reading.modes import evaluating
 
 __all__ = ["Exhibit", "Gallery", "gallery"]
 
@@ -46,33 +47,44 @@ def gallery(
     """`mapped` images with cost maps, and `extremes` of the cheapest and of the dearest; fewer of a small set."""
     order = spending.macs.argsort(stable=True)
     chosen = order[torch.linspace(0, len(order) - 1, min(mapped, len(order))).round().long()]
-    height, width = images.images.shape[2:]
-    maps = cost_maps(network, spending.decisions.select(chosen), (height, width))
-    maps = maps / (spending.dense / (height * width))
+    cheapest, dearest = order[:extremes], order.flip(0)[:extremes]
+    shown = images.at(torch.cat([chosen, cheapest, dearest]))
+    height, width = shown.shape[2:]
+    maps = _maps(network, images.prepared(shown[: len(chosen)]), (height, width)) / spending.dense
+    maps *= height * width
     greatest = float(maps.max())
-    return Gallery(
-        mapped=[
-            _exhibit(int(i), gated, spending, images, map_uri(values, greatest))
-            for i, values in zip(chosen, maps, strict=True)
-        ],
-        greatest=greatest,
-        cheapest=[_exhibit(int(i), gated, spending, images) for i in order[:extremes]],
-        dearest=[_exhibit(int(i), gated, spending, images) for i in _last(order, extremes)],
-    )
+    cost_map = [map_uri(values, greatest) for values in maps]
+    exhibits = [
+        _exhibit(int(i), picture, gated, spending, images.classes, cost_map[at] if at < len(chosen) else None)
+        for at, (i, picture) in enumerate(zip(torch.cat([chosen, cheapest, dearest]), shown, strict=True))
+    ]
+    a, b = len(chosen), len(chosen) + len(cheapest)
+    return Gallery(exhibits[:a], greatest, exhibits[a:b], exhibits[b:])
 
 
-def _last(order: Tensor, n: int) -> Tensor:
-    """The last `n`, the very last first."""
-    return order.flip(0)[:n]
+@torch.no_grad()
+def _maps(network: GatedNetwork, x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Cost maps of what the network decides for these images, on the CPU."""
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    with evaluating(network):
+        _, decisions = network.decide(x.to(device))
+    return cost_maps(network, decisions, size).cpu()
 
 
-def _exhibit(i: int, gated: Evaluation, spending: Spending, images: ImageSet, cost_map: str | None = None) -> Exhibit:
+def _exhibit(
+    i: int,
+    picture: Tensor,
+    gated: Evaluation,
+    spending: Spending,
+    classes: tuple[str, ...],
+    cost_map: str | None,
+) -> Exhibit:
     label, prediction = int(gated.labels[i]), int(gated.predictions[i])
     return Exhibit(
-        picture=image_uri(images.images[i]),
-        label=images.classes[label],
+        picture=image_uri(picture),
+        label=classes[label],
         # An output without a class of its own: possible where the model has more outputs than the data has classes.
-        prediction=images.classes[prediction] if prediction < len(images.classes) else f"output {prediction}",
+        prediction=classes[prediction] if prediction < len(classes) else f"output {prediction}",
         right=label == prediction,
         share=int(spending.macs[i]) / spending.dense,
         cost_map=cost_map,

@@ -7,16 +7,16 @@ from typing import Any
 import torch
 
 from convgate.analysis import figures
-from convgate.analysis.census import census
 from convgate.analysis.evaluation import Evaluation, Spending
 from convgate.analysis.gallery import gallery
+from convgate.analysis.metrics import Metrics
 from convgate.analysis.pictures import colour_bar, svg_uri
 from convgate.analysis.sites import site_costs
 from convgate.analysis.stages import StageCurves
 from convgate.data import ImageSet
 from convgate.errors import InputError
 from convgate.files import write_text
-from convgate.gated import GatedNetwork, Plan
+from convgate.gated import GatedNetwork
 from convgate.gating import KINDS
 
 __all__ = ["write_report"]
@@ -29,7 +29,7 @@ def write_report(
     path: str | Path,
     *,
     title: str,
-    summary: Mapping[str, Any],
+    metrics: Metrics,
     stages: Sequence[StageCurves],
     network: GatedNetwork,
     dense: Evaluation,
@@ -42,10 +42,9 @@ def write_report(
     Args:
         path: of the HTML file.
         title: heading of the page.
-        summary: what metrics.json holds: {"dense": {"accuracy": ..}, "gated": {"accuracy": .., "macs_ratio": ..}}, all
-            shares in [0, 1]; other keys are left alone.
+        metrics: the run's figures.
         stages: training curves, in the order of training.
-        network: the gated network; only its plan is read.
+        network: the gated network; it is run on the few images that are shown with cost maps.
         dense: evaluation of the ungated network on `images`.
         gated: evaluation of `network` on `images`.
         images: the test set, in the order of the evaluations.
@@ -55,25 +54,24 @@ def write_report(
         InputError: the parts do not belong together.
 
     """
-    spending = _check(summary, network, dense, gated, images)
-    target = _target(stages, network.plan)
-    counted = census(spending.decisions)
+    spending = _check(metrics, network, dense, gated, images)
+    target = _target(metrics, stages)
     shares = spending.macs.double() / spending.dense
     costs = site_costs(network.plan, spending)
     context = {
         "title": title,
         "n": len(images),
-        "dense_accuracy": float(summary["dense"]["accuracy"]),
-        "gated_accuracy": float(summary["gated"]["accuracy"]),
-        "macs_ratio": float(summary["gated"]["macs_ratio"]),
-        "latency": summary.get("latency"),
+        "dense_accuracy": dense.accuracy,
+        "gated_accuracy": gated.accuracy,
+        "macs_ratio": spending.ratio,
+        "latency": metrics.latency,
         "target": target,
         "least": float(shares.min()),
         "most": float(shares.max()),
         "dense_macs": spending.dense,
         "stages": [(stage.name, panels) for stage in stages if (panels := figures.training_curves(stage))],
         "site_bars": figures.site_bars(costs),
-        "census": [(k.word, d) for k in KINDS if (d := figures.gate_census(counted, k))],
+        "census": [(k.word, d) for k in KINDS if (d := figures.gate_census(spending.census, k))],
         "histogram": figures.cost_histogram(spending, target),
         "difficulty": [] if images.difficulty is None else figures.by_difficulty(images.difficulty.cpu(), dense, gated),
         "gallery": gallery(network, gated, spending, images, mapped=MAPPED, extremes=EXTREMES),
@@ -99,15 +97,13 @@ def _render(context: Mapping[str, Any]) -> str:
     return environment.get_template("report.html.j2").render(context, colour_bar=colour_bar())
 
 
-def _target(stages: Sequence[StageCurves], plan: Plan) -> float | None:
-    """The budget of the last stage that had one, else of the method."""
+def _target(metrics: Metrics, stages: Sequence[StageCurves]) -> float | None:
+    """What was calibrated to, else the target of the last stage that had one."""
     targets = [stage.target for stage in stages if stage.target is not None]
-    return targets[-1] if targets else plan.method["options"].get("budget")
+    return metrics.budget if metrics.budget is not None or not targets else targets[-1]
 
 
-def _check(
-    summary: Mapping[str, Any], network: GatedNetwork, dense: Evaluation, gated: Evaluation, images: ImageSet
-) -> Spending:
+def _check(metrics: Metrics, network: GatedNetwork, dense: Evaluation, gated: Evaluation, images: ImageSet) -> Spending:
     spending = gated.spending
     if spending is None:
         raise InputError("write_report(gated=..) has no spending; give what evaluate() returned for a GatedNetwork")
@@ -117,19 +113,18 @@ def _check(
                 f"write_report({name}=..) is of {len(evaluation.labels)} images and `images` holds {len(images)}, or "
                 "their labels differ; give the image set that was evaluated, in the same order"
             )
-    if set(spending.decisions) != {gate.name for gate in network.plan.gates} or spending.dense != network.ledger.dense:
+    if set(spending.census) != {gate.name for gate in network.plan.gates} or spending.dense != network.ledger.dense:
         raise InputError("write_report(gated=..) is of another network; evaluate the network that is given")
     facts = {
-        ("dense", "accuracy"): dense.accuracy,
-        ("gated", "accuracy"): gated.accuracy,
-        ("gated", "macs_ratio"): spending.ratio,
+        "dense accuracy": (metrics.dense.accuracy, dense.accuracy),
+        "gated accuracy": (metrics.gated.accuracy, gated.accuracy),
+        "share of the dense MACs": (metrics.gated.macs_ratio, spending.ratio),
     }
-    for (part, key), measured in facts.items():
-        stated = summary.get(part, {}).get(key)
-        # Room for a summary that was rounded; more means that it is of another run.
-        if stated is None or not abs(stated - measured) <= 5e-3:
+    for what, (stated, measured) in facts.items():
+        # Room for metrics that were rounded, or measured on another machine; more means that they are of another run.
+        if stated is not None and not abs(stated - measured) <= 5e-3:
             raise InputError(
-                f"write_report(summary=..) says {part}.{key} = {stated}, and the evaluation says {measured:.4f}; give "
-                "the summary of the same run"
+                f"the metrics state a {what} of {stated}, and the evaluation found {measured:.4f}: they are not of the "
+                "same network and images. `convgate evaluate RUN --save` measures a run again"
             )
     return spending

@@ -1,6 +1,7 @@
 """How long an image takes on the engine, dense and gated."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,31 @@ from convgate.engine import Engine
 from convgate.gated import GatedNetwork
 from convgate.timing.interleave import interleave
 
-__all__ = ["latency"]
+__all__ = ["Latency", "Milliseconds", "latency"]
+
+
+@dataclass(frozen=True)
+class Milliseconds:
+    """Milliseconds per image: median, 20 % and 80 % quantile of `n` samples."""
+
+    median_ms: float
+    p20_ms: float
+    p80_ms: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Latency:
+    """One image at a time on the engine: the network before gating, the gated one, the quotient of their medians.
+
+    `threads` of the engine, `isa` the instruction set of its kernels.
+    """
+
+    dense: Milliseconds
+    gated: Milliseconds
+    speedup: float
+    threads: int
+    isa: str
 
 
 def _turns(engine: Engine, images: list[np.ndarray]) -> Callable[[int], Any]:
@@ -19,7 +44,7 @@ def _turns(engine: Engine, images: list[np.ndarray]) -> Callable[[int], Any]:
 
 def latency(
     dense: nn.Module, gated: GatedNetwork, images: Tensor, *, seconds: float = 4.0, threads: int | None = None
-) -> Mapping[str, Any]:
+) -> Latency:
     """Milliseconds per image of both networks on `convgate.engine`, one image at a time, in turns, on the same images.
 
     Args:
@@ -27,10 +52,9 @@ def latency(
         gated: the gated one.
         images: float [N, C, H, W], prepared as in training; each call takes the next one.
         seconds: how long to time.
-        threads: of the engine; None for one per core.
+        threads: threads of the engine; None for one per core.
 
-    Returns `dense` and `gated`, each {"median_ms", "p20_ms", "p80_ms", "n"}, with `speedup`, the quotient of the
-    medians, `threads` and `isa`. Raises what `convgate.compile` raises for an operation that has no native form.
+    Raises what `convgate.compile` raises for an operation that has no native form.
 
     """
     from convgate.engine.compile import compile as to_engine
@@ -41,9 +65,10 @@ def latency(
     }
     single = [np.ascontiguousarray(image.numpy(force=True)[None]) for image in images]
     samples = interleave({name: _turns(engine, single) for name, engine in engines.items()}, seconds=seconds)
-    result: dict[str, Any] = {}
-    for name, sample in samples.items():
-        p20, median, p80 = np.quantile(sample.milliseconds, [0.2, 0.5, 0.8])
-        result[name] = {"median_ms": median, "p20_ms": p20, "p80_ms": p80, "n": len(sample.milliseconds)}
-    result["speedup"] = result["dense"]["median_ms"] / result["gated"]["median_ms"]
-    return result | {"threads": engines["gated"].threads, "isa": engines["gated"].isa}
+    quantiles = {name: np.quantile(sample.milliseconds, [0.5, 0.2, 0.8]) for name, sample in samples.items()}
+    timed = {
+        name: Milliseconds(float(median), float(p20), float(p80), len(samples[name].milliseconds))
+        for name, (median, p20, p80) in quantiles.items()
+    }
+    speedup = timed["dense"].median_ms / timed["gated"].median_ms
+    return Latency(timed["dense"], timed["gated"], speedup, engines["gated"].threads, engines["gated"].isa)

@@ -1,12 +1,26 @@
 """What commands have in common: where they print, and how they show results."""
 
 import json
+import logging
+import os
+import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["add_json", "add_model_options", "add_options", "news", "options", "show", "show_metrics"]
+if TYPE_CHECKING:
+    from convgate.analysis import Metrics
+
+__all__ = [
+    "add_json",
+    "add_model_options",
+    "add_options",
+    "is_watched",
+    "log_to_stderr",
+    "options",
+    "show",
+    "show_metrics",
+]
 
 
 def add_json(parser: ArgumentParser) -> None:
@@ -15,7 +29,7 @@ def add_json(parser: ArgumentParser) -> None:
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """The option for those of a method."""
+    """The option that sets options of a method."""
     parser.add_argument(
         "--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the method; may be repeated"
     )
@@ -53,16 +67,33 @@ def options(pairs: Sequence[str]) -> dict[str, object]:
     return found
 
 
-def news() -> tuple[Callable[[str], None], bool]:
-    """(what prints a line of progress, whether a person is watching): to stderr; stdout holds the result alone."""
-    from rich.console import Console
+def log_to_stderr() -> None:
+    """Show on stderr what convgate logs: stdout holds the result alone. Only in the first of several processes."""
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        return
+    log = logging.getLogger("convgate")
+    log.setLevel(logging.INFO)
+    for handler in [h for h in log.handlers if isinstance(h, _Lines)]:
+        log.removeHandler(handler)
+    log.addHandler(_Lines())
 
-    console = Console(stderr=True, highlight=False)
-    return partial(console.print, markup=False, soft_wrap=True), console.is_terminal
+
+class _Lines(logging.Handler):
+    """Prints each record as a line, without breaking it; rich knows how to write beside a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from rich.console import Console
+
+        Console(stderr=True, highlight=False).print(record.getMessage(), markup=False, soft_wrap=True)
+
+
+def is_watched() -> bool:
+    """Whether a person watches what is printed to stderr."""
+    return sys.stderr.isatty()
 
 
 def show(result: Any) -> None:
-    """Print a result to stdout: a rich renderable or text as it is, a mapping as JSON."""
+    """Print a result to stdout: a text or a rich renderable, or a mapping as JSON."""
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -76,22 +107,23 @@ def show(result: Any) -> None:
         console.print(result)
 
 
-def show_metrics(metrics: Mapping[str, Any]) -> None:
+def show_metrics(metrics: "Metrics") -> None:
     """Print a run's metrics as a table."""
     from rich import box
     from rich.table import Table
 
-    dense, gated = metrics["dense"], metrics["gated"]
+    dense, gated = metrics.dense, metrics.gated
     table = Table("", "test accuracy", "MACs per image", "share of dense", box=box.SIMPLE_HEAD)
-    accuracy = "not known" if dense["accuracy"] is None else f"{dense['accuracy']:.2%}"
-    table.add_row("dense", accuracy, f"{dense['macs']:,}", "100.0%")
-    spent = round(dense["macs"] * gated["macs_ratio"])
-    table.add_row("gated", f"{gated['accuracy']:.2%}", f"{spent:,}", f"{gated['macs_ratio']:.1%}")
+    accuracy = "not known" if dense.accuracy is None else f"{dense.accuracy:.2%}"
+    table.add_row("dense", accuracy, f"{dense.macs:,}", "100.0%")
+    table.add_row(
+        "gated", f"{gated.accuracy:.2%}", f"{round(dense.macs * gated.macs_ratio):,}", f"{gated.macs_ratio:.1%}"
+    )
     show(table)
-    spread = ", ".join(f"p{p} {share:.1%}" for p, share in gated["macs_percentiles"].items())
-    if latency := metrics.get("latency"):
+    spread = ", ".join(f"p{p} {share:.1%}" for p, share in gated.macs_percentiles.items())
+    if (latency := metrics.latency) is not None:
         show(
-            f"on the engine, one image at a time: {latency['dense']['median_ms']:.3f} ms dense, "
-            f"{latency['gated']['median_ms']:.3f} ms gated, {latency['speedup']:.2f} times as fast"
+            f"on the engine, one image at a time: {latency.dense.median_ms:.3f} ms dense, "
+            f"{latency.gated.median_ms:.3f} ms gated, {latency.speedup:.2f} times as fast"
         )
-    show(f"MACs per image, gated: {spread} of dense ({metrics['test_images']:,} test images)")
+    show(f"MACs per image, gated: {spread} of dense ({metrics.test_images:,} test images)")

@@ -1,4 +1,4 @@
-"""List the shipped recipes, or show one.
+"""List the recipes, or show one.
 
 A recipe is a YAML file that says all that a training run depends on. Copy one, change it, and give it to
 `convgate train`.
@@ -26,7 +26,11 @@ def run(arguments: Namespace) -> None:
     """Print the recipe, or the list, or the fields."""
     import sys
 
-    from convgate.recipes.recipe import dump_recipe, load_recipe, recipe_parser, shipped_recipes
+    from convgate.recipes.library import find_recipe, list_recipes
+
+    if arguments.name:
+        find_recipe(arguments.name)  # a misspelt name is answered before torch is imported
+    from convgate.recipes.read import dump_recipe, load_recipe, recipe_parser
 
     if arguments.fields:
         sys.stdout.write(recipe_parser().format_help())
@@ -37,6 +41,6 @@ def run(arguments: Namespace) -> None:
         from rich.table import Table
 
         table = Table("recipe", "what it is", box=box.SIMPLE_HEAD)
-        for name in shipped_recipes():
+        for name in list_recipes():
             table.add_row(name, load_recipe(name).title)
         show(table)

@@ -12,8 +12,8 @@ Examples:
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from convgate.commands.console import news, show
-from convgate.commands.train import add_training, shortcuts
+from convgate.commands.console import is_watched, show
+from convgate.commands.train import add_training, request_of
 
 __all__ = ["add_arguments", "run"]
 
@@ -34,17 +34,7 @@ def run(arguments: Namespace) -> None:
     from convgate.runs.sweep import sweep
 
     folder = arguments.out or Path("runs") / f"sweep-{Path(arguments.recipe).stem}"
-    say, is_terminal = news()
-    records = sweep(
-        arguments.recipe,
-        [*shortcuts(arguments), *arguments.overrides],
-        _shares(arguments.macs),
-        folder,
-        epochs=arguments.epochs,
-        minutes=arguments.minutes,
-        say=say,
-        progress_bar=is_terminal,
-    )
+    records = sweep(request_of(arguments), _shares(arguments.macs), folder, progress=is_watched())
     written = [folder / "sweep.csv"]
     for axis in ("MACs", "latency"):
         drawing = against(records, axis)

@@ -17,10 +17,14 @@ Examples:
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from convgate.commands.console import add_json, news, show, show_metrics
+from convgate.commands.console import add_json, is_watched, show, show_metrics
 
-__all__ = ["add_arguments", "add_training", "run", "shortcuts"]
+if TYPE_CHECKING:
+    from convgate.recipes.request import Request
+
+__all__ = ["add_arguments", "add_training", "request_of", "run"]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -47,7 +51,7 @@ def add_training(parser: ArgumentParser, usage: str, folder: str) -> None:
         "--minutes", type=float, help="how long to train on this machine, at most; a few steps are timed to find out"
     )
     add_json(parser)
-    parser.set_defaults(takes_overrides=True)
+    parser.set_defaults(takes_overrides=True, resumes=True)
     parser.usage = (
         f"convgate {usage} [--out FOLDER] [--data PATH] [--weights FILE] [--epochs N | --minutes M] [--json] "
         "[--FIELD VALUE ...]"
@@ -56,30 +60,28 @@ def add_training(parser: ArgumentParser, usage: str, folder: str) -> None:
 
 def run(arguments: Namespace) -> None:
     """Carry out the recipe and print its metrics."""
-    from convgate.runs.start import start
+    from convgate.runs.launch import train
 
+    request = request_of(arguments)
     folder = arguments.out or Path("runs") / Path(arguments.recipe).stem
-    say, is_terminal = news()
-    finished = start(
-        arguments.recipe,
-        [*shortcuts(arguments), *arguments.overrides],
-        folder,
-        epochs=arguments.epochs,
-        minutes=arguments.minutes,
-        say=say,
-        progress_bar=is_terminal,
-    )
+    finished = train(request, folder, progress=is_watched())
     if finished is None:
         return
     if arguments.json:
-        show(finished.metrics)
+        show(finished.finished.as_data())
     else:
-        show_metrics(finished.metrics)
-        show(f"written to {folder}")
+        show_metrics(finished.finished)
+        show(f"written to {folder}; the page: {finished.folder.report}")
 
 
-def shortcuts(arguments: Namespace) -> list[str]:
-    """The overrides that `--data` and `--weights` are short for."""
+def request_of(arguments: Namespace) -> "Request":
+    """What the command line asks for. `--data` and `--weights` are short for overrides."""
+    from convgate.recipes.library import find_recipe
+
+    find_recipe(arguments.recipe)  # a misspelt name is answered before torch is imported
+    from convgate.recipes.request import Request
+
     data = [f"--data.options.root={arguments.data}"] if arguments.data else []
     weights = [f"--model.weights={arguments.weights}", "--dense.epochs=0"] if arguments.weights else []
-    return data + weights
+    overrides = (*data, *weights, *arguments.overrides)
+    return Request(arguments.recipe, overrides, arguments.epochs, arguments.minutes)

@@ -1,20 +1,24 @@
-"""Batches of an in-memory set: shuffled, resumable, shared between processes.
+"""Batches of a set of images: shuffled, resumable, shared between processes, read ahead where reading takes time.
 
-torch's own DataLoader is as fast here, but its DistributedSampler repeats images when evaluating, it draws from the
-global random state each epoch, and it takes the orders of (seed 0, epoch 1) and (seed 1, epoch 0) to be the same.
+torch's own samplers do not do for this: DistributedSampler repeats images when evaluating, draws from the global random
+state each epoch, and takes the orders of (seed 0, epoch 1) and (seed 1, epoch 0) to be the same. What reads ahead is
+torch's DataLoader.
 """
 
+import os
 from collections.abc import Iterator
+from itertools import islice
 from types import SimpleNamespace
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from convgate.data.images import ImageSet
 from convgate.errors import InputError
 
-__all__ = ["Batches"]
+__all__ = ["Batches", "usable_cores"]
 
 
 class Batches:
@@ -28,16 +32,19 @@ class Batches:
     than ranks). Not shuffled (evaluation), every image comes exactly once, so the shares may differ by one image: do
     not synchronise ranks per batch there, only at the end.
 
-    Lightning calls `set_epoch` by itself, through `batch_sampler`; a loop of your own has to call it before each epoch.
+    A set with a `stream` is read by it where `shuffle` is set: as many full batches, in an order of the stream's.
+
+    Lightning calls `set_epoch` by itself, through `batch_sampler`; in your own loop, call it before each epoch.
 
     Args:
         images: the set to draw from.
         batch_size: images per batch and rank; the last batch may be smaller.
-        seed: of the shuffling; zero or greater, the same on every rank.
+        seed: seed of the shuffling; zero or greater, the same on every rank.
         shuffle: draw a new order each epoch.
         rank: this process, in [0, world_size).
         world_size: the number of processes.
         drop_last: leave out a last batch that is not full.
+        workers: how many processes read ahead; None: one per usable core, and none for images in memory.
 
     """
 
@@ -51,10 +58,12 @@ class Batches:
         rank: int = 0,
         world_size: int = 1,
         drop_last: bool = False,
+        workers: int | None = None,
     ) -> None:
         _check_at_least("batch_size", batch_size, 1)
         _check_at_least("world_size", world_size, 1)
         _check_at_least("seed", seed, 0)
+        _check_at_least("workers", 0 if workers is None else workers, 0)
         if not 0 <= rank < world_size:
             raise InputError(f"rank is {rank}, world_size {world_size}: rank must lie in [0, {world_size}).")
         self.images = images
@@ -64,6 +73,7 @@ class Batches:
         self.rank = rank
         self.world_size = world_size
         self.drop_last = drop_last
+        self.workers = 0 if images.in_memory else usable_cores() if workers is None else workers
         self.epoch = 0
         if not len(self):
             raise InputError(
@@ -88,10 +98,25 @@ class Batches:
         return full if self.drop_last or not left else full + 1
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        # A generator: the order is drawn at the first batch. Lightning makes the iterator of a resumed run's first
-        # epoch before it calls set_epoch.
-        for indices in self._indices().to(self.images.images.device).split(self.batch_size)[: len(self)]:
-            yield self.images.images[indices], self.images.labels[indices]
+        # A generator: the order is drawn, and reading ahead begins, at the first batch. Lightning makes the iterator of
+        # a resumed run's first epoch before it calls set_epoch.
+        if self.shuffle and self.images.stream is not None:
+            how = {"seed": self.seed, "epoch": self.epoch, "rank": self.rank, "world_size": self.world_size}
+            endless = self.images.stream.batches(self.batch_size, workers=self.workers, **how)
+            yield from islice(endless, len(self))
+            return
+        chosen = list(self._indices().split(self.batch_size)[: len(self)])
+        if not self.workers:
+            for indices in chosen:
+                yield _read(self.images, indices)
+            return
+        yield from DataLoader(
+            _ByBatch(self.images),
+            batch_size=None,
+            sampler=chosen,
+            num_workers=min(self.workers, len(chosen)),
+            generator=torch.Generator(),  # or the global random state would be drawn from
+        )
 
     def _share(self) -> int:
         """Images of this rank."""
@@ -105,6 +130,25 @@ class Batches:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(n)
         padded = np.resize(order, self._share() * self.world_size)
         return torch.from_numpy(padded[self.rank :: self.world_size].copy())
+
+
+class _ByBatch(Dataset[tuple[Tensor, Tensor]]):
+    """What a DataLoader's processes read: a batch for each tensor of indices."""
+
+    def __init__(self, images: ImageSet) -> None:
+        self.images = images
+
+    def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        return _read(self.images, indices)
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _read(images: ImageSet, indices: Tensor) -> tuple[Tensor, Tensor]:
+    return images.at(indices), images.labels[indices.to(images.labels.device)]
 
 
 def _check_at_least(name: str, value: int, least: int) -> None:

@@ -4,7 +4,8 @@ Most of an image is background, so a spatial gate has something to skip; and the
 recorded, so an input-dependent gate has something to learn.
 """
 
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from convgate.data.images import ImageSet, Splits
 from convgate.data.sprites import bars, fragments, glyphs, place, spots
+from convgate.data.stratify import stratified_split
 from convgate.errors import InputError
 
 __all__ = ["digits", "scan_splits"]
@@ -32,7 +34,7 @@ def digits(
     seed: int = 0,
     clutter: float = 1.0,
 ) -> Splits:
-    """scikit-learn's handwritten digits, scaled, turned and placed at random on colour canvases.
+    """Handwritten digits, scaled, turned and placed at random on colour canvases.
 
     The three splits share no scan, neither as a digit nor as clutter. Each image has a difficulty, uniform in
     [0, clutter]: it governs how many shapes there are and how like the digit, the contrast, the noise, and how far
@@ -41,10 +43,10 @@ def digits(
 
     Args:
         size: height and width in pixels, 24 or more.
-        train: number of images; likewise `validation` and `test`.
-        validation: number of images.
-        test: number of images.
-        seed: of everything random, 0 or more.
+        train: number of training images.
+        validation: number of validation images.
+        test: number of test images.
+        seed: seed of everything random, 0 or more.
         clutter: the greatest difficulty, from 0 (plain digits) to 1.
 
     """
@@ -66,24 +68,20 @@ def digits(
 
 
 def scan_splits(seed: int) -> dict[str, np.ndarray]:
-    """Which of scikit-learn's 1797 scans each split draws from: 60, 20 and 20 %, each class likewise."""
-    from sklearn.model_selection import train_test_split
-
-    targets = _scans()[1]
-    # An integer, for scikit-learn takes no Generator; spawn keys keep it apart from the streams of the images.
+    """Which of the 1797 scans each split draws from: 60, 20 and 20 %, and so of each class."""
+    digit = _scans()[1]
+    # Apart from the streams of the images, which are spawned.
     state = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    split = partial(train_test_split, random_state=state)
-    train, rest = split(np.arange(len(targets)), test_size=0.4, stratify=targets)
-    validation, test = split(rest, test_size=0.5, stratify=targets[rest])
-    return {"train": train, "validation": validation, "test": test}
+    train, rest = stratified_split(digit, 0.4, state)
+    validation, test = stratified_split(digit[rest], 0.5, state)
+    return {"train": train, "validation": rest[validation], "test": rest[test]}
 
 
+@cache
 def _scans() -> tuple[np.ndarray, np.ndarray]:
-    """Scans [1797, 8, 8] of values 0..16, and their digits int64 [1797]."""
-    from sklearn.datasets import load_digits
-
-    found = load_digits()
-    return found.images, found.target.astype(np.int64)
+    """Scans [1797, 8, 8] of values 0..16, and their digits int64 [1797]; source and licence: digits.txt."""
+    with np.load(Path(__file__).with_name("digits.npz")) as file:
+        return file["images"].astype(np.float64), file["digits"].astype(np.int64)
 
 
 def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -1,9 +1,9 @@
-"""Image files that are decoded when they are asked for, in the place of a tensor of images in memory."""
+"""Image files that are decoded when they are asked for; see `convgate.data.images.Images`."""
 
+import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,63 +11,56 @@ from torch import Tensor
 
 from convgate.errors import DataError
 
-__all__ = ["ImageFiles"]
-
-_THREADS = 8
-# Pillow decodes and resizes without Python's lock.
+__all__ = ["ImageFiles", "decode"]
 
 
 class ImageFiles:
-    """Colour images in files, as squares of one size: what an `ImageSet` asks of its tensor, uint8 [N, 3, side, side].
+    """Colour images in files, as squares of one size: uint8 [N, 3, side, side].
 
-    Indexing with a slice or integers [M] decodes those images: the shorter side is resized to `side`, and the square in
-    the middle is taken. Raises `DataError` for a file that is no image.
+    Indexing with integers [M] decodes those images one after the other: the shorter side is resized to `side`, and the
+    square in the middle is taken. `Batches` reads ahead in several processes. Raises `DataError` for a file that is not
+    an image.
 
     Args:
-        paths: of the files.
-        side: of the squares.
+        paths: the files.
+        side: height and width of the squares, in pixels.
 
     """
 
-    dtype, device, ndim = torch.uint8, torch.device("cpu"), 4
-
     def __init__(self, paths: Sequence[Path], side: int) -> None:
-        self.paths = tuple(paths)
+        # One array, not a million objects: processes that read ahead share its memory.
+        self._names = np.array([os.fsencode(path) for path in paths], dtype=np.bytes_)
         self.side = side
-
-    def __len__(self) -> int:
-        return len(self.paths)
 
     @property
     def shape(self) -> torch.Size:
         """[N, 3, side, side]."""
         return torch.Size((len(self), 3, self.side, self.side))
 
-    def is_contiguous(self) -> bool:
-        """Whatever is decoded is."""
-        return True
+    def __len__(self) -> int:
+        return len(self._names)
 
-    def select(self, indices: Tensor) -> "ImageFiles":
-        """The files at integer `indices` [M], not decoded."""
-        return ImageFiles([self.paths[i] for i in indices.tolist()], self.side)
+    def path(self, index: int) -> Path:
+        """The file of one image."""
+        return Path(os.fsdecode(self._names[index]))
 
-    def __getitem__(self, index: Any) -> Tensor:
-        chosen = range(len(self))[index] if isinstance(index, slice) else torch.as_tensor(index).tolist()
-        with ThreadPoolExecutor(_THREADS) as pool:
-            return torch.stack(list(pool.map(lambda i: _decode(self.paths[i], self.side), chosen)))
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        chosen = [self.path(i) for i in torch.as_tensor(indices).tolist()]
+        return torch.stack([decode(path, self.side, str(path)) for path in chosen])
 
 
-def _decode(path: Path, side: int) -> Tensor:
+def decode(source: Path | bytes, side: int, name: str) -> Tensor:
+    """An image file, or its content, as uint8 [3, side, side]. Raises `DataError`, with `name`, for anything else."""
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path) as image:
+        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
             image.draft("RGB", (side, side))  # JPEG: decode at a half or a quarter where that is large enough
             scale = side / min(image.size)
             size = tuple(max(side, round(length * scale)) for length in image.size)
             small = image.convert("RGB").resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)  # type: ignore[arg-type]
     except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise DataError(f"{path} cannot be read as an image: {error}") from error
+        raise DataError(f"{name} cannot be read as an image: {error}") from error
     left, top = (small.width - side) // 2, (small.height - side) // 2
     pixels = np.asarray(small.crop((left, top, left + side, top + side)))
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())

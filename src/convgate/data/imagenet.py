@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, cast
 
 import torch
-from torch import Tensor
 
 from convgate.data.files import ImageFiles
 from convgate.data.images import ImageSet, Splits, split_off
@@ -54,9 +52,9 @@ def imagenet(
 
     def whole(files: dict[str, list[Path]]) -> ImageSet:
         labels = [number for number, name in enumerate(classes) for _ in files[name]]
-        images: Any = ImageFiles([file for name in classes for file in files[name]], round(size * 8 / 7))
+        images = ImageFiles([file for name in classes for file in files[name]], round(size * 8 / 7))
         labelled = torch.tensor(labels, dtype=torch.int64)
-        return ImageSet(cast(Tensor, images), labelled, classes, tuple(mean), tuple(std), view=size)
+        return ImageSet(images, labelled, classes, tuple(mean), tuple(std), view=size)
 
     rest, held_out = split_off(whole(train), validation, seed)
     return Splits("imagenet", rest, held_out, whole(test))

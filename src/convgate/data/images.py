@@ -1,40 +1,71 @@
-"""Labelled images held in memory, and the three parts of a data set."""
+"""Labelled images, in memory or in files, and the three parts of a data set."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from convgate.data.files import ImageFiles
+from convgate.data.augment import normalise
 from convgate.errors import DataError, InputError
 
-__all__ = ["ImageSet", "Splits", "split_off"]
+__all__ = ["ImageSet", "Images", "Splits", "Stream", "split_off"]
+
+
+class Images(Protocol):
+    """Images of one size, by number: a tensor uint8 [N, C, H, W], or files that are decoded when they are asked for."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """[N, C, H, W]."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, indices: Tensor, /) -> Tensor:
+        """The images at integer `indices` [M]: uint8 [M, C, H, W]."""
+        ...
+
+
+class Stream(Protocol):
+    """Reads shuffled training images in the order that is fastest, where that is not one by one by number."""
+
+    def batches(
+        self, batch_size: int, *, seed: int, epoch: int, rank: int, world_size: int, workers: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Endless full batches of this process in an epoch: images uint8 [B, C, H, W], labels int64 [B].
+
+        Their order depends on the arguments alone.
+        """
+        ...
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images with their labels, in memory. Raises `DataError` when the parts do not fit together.
+    """Images with their labels. Raises `DataError` when the parts do not fit together.
 
     Attributes:
-        images: uint8 [N, C, H, W], contiguous, N >= 1; an `ImageFiles` may stand for a tensor.
+        images: N >= 1 images, see `Images`; a tensor must be contiguous.
         labels: int64 [N], each in [0, len(classes)).
         classes: the name of each class.
-        mean: per channel, of pixel values scaled to [0, 1].
-        std: likewise; finite and above zero.
+        mean: mean of each channel, of pixel values scaled to [0, 1].
+        std: standard deviation of each channel; finite and above zero.
         difficulty: float32 [N], greater is harder; None where it is not known.
         view: side of the square in the middle of an image that a network sees in evaluation; None for all of it.
+        stream: reads the same images in another order for training; None to read them by number.
 
     """
 
-    images: Tensor
+    images: Images
     labels: Tensor
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     difficulty: Tensor | None = None
     view: int | None = None
+    stream: Stream | None = None
 
     def __post_init__(self) -> None:
         _check_images(self.images)
@@ -61,6 +92,23 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether reading an image costs next to nothing."""
+        return isinstance(self.images, Tensor)
+
+    def at(self, indices: Tensor | Sequence[int]) -> Tensor:
+        """The images at integer `indices` [M]: uint8 [M, C, H, W]."""
+        return self.images[self._positions(indices)]
+
+    def prepared(self, batch: Tensor) -> Tensor:
+        """A batch of this set, uint8 [B, C, H, W], as the input of a network in evaluation: cropped and normalised."""
+        return normalise(self.seen(batch), self.mean, self.std)
+
+    def example(self, n: int = 2) -> Tensor:
+        """The first `n` images (fewer, if there are fewer) as the input of a network."""
+        return self.prepared(self.at(range(min(n, len(self)))))
+
     def seen(self, batch: Tensor) -> Tensor:
         """What a network sees in evaluation of a batch [B, C, H, W] of this set: the square in the middle, or all."""
         if self.view is None:
@@ -70,7 +118,18 @@ class ImageSet:
 
     def subset(self, indices: Tensor | Sequence[int]) -> "ImageSet":
         """The images at integer `indices` [M], M >= 1, in that order."""
-        chosen = torch.as_tensor(indices, device=self.images.device)
+        chosen = self._positions(indices)
+        return replace(
+            self,
+            images=self.images[chosen] if isinstance(self.images, Tensor) else _Selected.of(self.images, chosen),
+            labels=self.labels[chosen],
+            difficulty=None if self.difficulty is None else self.difficulty[chosen],
+            stream=None,
+        )
+
+    def _positions(self, indices: Tensor | Sequence[int]) -> Tensor:
+        device = self.images.device if isinstance(self.images, Tensor) else self.labels.device
+        chosen = torch.as_tensor(indices, device=device)
         if chosen.ndim != 1 or not len(chosen) or chosen.dtype not in (torch.int64, torch.int32):
             raise InputError(
                 f"indices are {chosen.dtype} of shape {tuple(chosen.shape)}: give a list or a one-dimensional tensor "
@@ -80,12 +139,7 @@ class ImageSet:
             raise InputError(
                 f"indices run from {int(chosen.min())} to {int(chosen.max())}: they must lie in [0, {len(self)})."
             )
-        return replace(
-            self,
-            images=self.images.select(chosen) if isinstance(self.images, ImageFiles) else self.images[chosen],
-            labels=self.labels[chosen],
-            difficulty=None if self.difficulty is None else self.difficulty[chosen],
-        )
+        return chosen
 
     def shuffled(self, seed: int) -> "ImageSet":
         """All the images in an order drawn from `seed`."""
@@ -109,6 +163,11 @@ class Splits:
     train: ImageSet
     validation: ImageSet
     test: ImageSet
+
+    @property
+    def parts(self) -> tuple[ImageSet, ImageSet, ImageSet]:
+        """The three, in this order."""
+        return self.train, self.validation, self.test
 
     def __post_init__(self) -> None:
         for part in ("validation", "test"):
@@ -135,13 +194,37 @@ def _order(n: int, seed: int) -> Tensor:
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
 
 
-def _check_images(images: Tensor) -> None:
-    if images.dtype != torch.uint8 or images.ndim != 4 or 0 in images.shape:
+@dataclass(frozen=True, eq=False)
+class _Selected:
+    """Some of the images of a set that is not in memory, by number; nothing is read before it is asked for."""
+
+    whole: Images
+    numbers: Tensor
+
+    @staticmethod
+    def of(images: Images, chosen: Tensor) -> "_Selected":
+        if isinstance(images, _Selected):
+            return _Selected(images.whole, images.numbers[chosen])
+        return _Selected(images, chosen)
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((len(self), *self.whole.shape[1:]))
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        return self.whole[self.numbers[indices]]
+
+
+def _check_images(images: Images) -> None:
+    if len(images.shape) != 4 or 0 in images.shape or (isinstance(images, Tensor) and images.dtype != torch.uint8):
         raise DataError(
-            f"images are {images.dtype} of shape {tuple(images.shape)}: they must be torch.uint8 of shape [N, C, H, W] "
-            "with no side zero."
+            f"images are {getattr(images, 'dtype', type(images).__name__)} of shape {tuple(images.shape)}: they must "
+            "be torch.uint8 of shape [N, C, H, W] with no side zero."
         )
-    if not images.is_contiguous():
+    if isinstance(images, Tensor) and not images.is_contiguous():
         raise DataError(f"images have strides {images.stride()}: pass images.contiguous().")
 
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from convgate.errors import RecipeError
-from convgate.recipes.recipe import Recipe, epochs_of
+from convgate.recipes.recipe import Recipe
+from convgate.recipes.stages import Gates
 
 __all__ = ["for_epochs", "for_minutes", "with_epochs"]
 
@@ -25,10 +26,11 @@ def for_epochs(recipe: Recipe, epochs: int) -> Recipe:
     """
     if epochs < 1:
         raise RecipeError(f"{epochs} epochs are no training; give at least 1")
-    main = next((name for name in ("gated", "dense", "finish") if epochs_of(recipe)[name]), None)
-    if main is None:
+    trained = [stage for stage in recipe.stages if stage.epochs]
+    if not trained:
         raise RecipeError("the recipe trains for no epochs at all, so there is nothing to scale")
-    return _scaled(recipe, epochs / epochs_of(recipe)[main])
+    main = next((stage for stage in trained if stage.gates is Gates.TRAIN), trained[0])
+    return _scaled(recipe, epochs / main.epochs)
 
 
 def for_minutes(recipe: Recipe, minutes: float, images: int, images_per_s: Callable[[], Mapping[str, float]]) -> Recipe:
@@ -45,7 +47,7 @@ def for_minutes(recipe: Recipe, minutes: float, images: int, images_per_s: Calla
     """
     if not minutes > 0:
         raise RecipeError(f"{minutes} minutes are no time to train in; give more than 0")
-    epochs = {name: n for name, n in epochs_of(recipe).items() if n}
+    epochs = {name: n for name, n in recipe.epochs.items() if n}
     if not epochs:
         raise RecipeError("the recipe trains for no epochs at all, so there is nothing to scale")
     speeds = images_per_s()
@@ -57,4 +59,4 @@ def _scaled(recipe: Recipe, factor: float) -> Recipe:
     def scaled(epochs: int) -> int:
         return max(1, int(epochs * factor + 1e-6)) if epochs else 0
 
-    return with_epochs(recipe, {name: scaled(epochs) for name, epochs in epochs_of(recipe).items()})
+    return with_epochs(recipe, {name: scaled(epochs) for name, epochs in recipe.epochs.items()})

@@ -6,31 +6,29 @@ $DATA stands for where the images are, $WEIGHTS for the folder of weights.
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from convgate.errors import RecipeError
+from convgate.recipes.identity import placeless, settings_of
+from convgate.recipes.library import list_recipes
+from convgate.recipes.read import load_recipe
 from convgate.runs.origin import Origin
-from convgate.recipes.recipe import Recipe, load_recipe, shipped_recipes
 
-__all__ = ["again", "as_started", "settings_of"]
+__all__ = ["again", "as_started"]
 
-_DATA, _WEIGHTS = "$DATA", "$WEIGHTS/"
-
-
-def settings_of(recipe: Recipe) -> dict[str, Any]:
-    """All that a recipe sets, as plain data that names no place of this machine."""
-    settings: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
-    return _portable(settings)
+_PLACES = ("$DATA", "$WEIGHTS/")
+_FREE = ("options", "rename")
+# Fields whose keys are not fields of the recipe.
 
 
 def again(name: str, settings: Mapping[str, Any]) -> str | None:
-    """The shipped recipe of that name, with what its file sets otherwise than `settings`, from `settings_of`.
+    """The shipped recipe of that name, with overrides for every field that differs from `settings`.
 
-    None if there is no such recipe, or if what is shipped today cannot be changed to those settings.
+    `settings` come from `convgate.recipes.identity.settings_of`. None if there is no such recipe, or if what is shipped
+    today cannot be changed to those settings.
     """
-    if name not in shipped_recipes():
+    if name not in list_recipes():
         return None
     now = settings_of(load_recipe(name))
     changes = {f"--{key}": _text(value) for key, value in _changes(now, settings)}
@@ -38,15 +36,14 @@ def again(name: str, settings: Mapping[str, Any]) -> str | None:
         reached = settings_of(load_recipe(name, [f"{key}={value}" for key, value in changes.items()]))
     except RecipeError:
         return None
-    # Top-level fields that are younger than the run have no say.
-    return _line(name, changes) if {key: reached.get(key) for key in settings} == dict(settings) else None
+    return _line(name, changes) if _agree(reached, settings) else None
 
 
 def as_started(origin: Origin) -> str:
     """What was asked for, with the epochs that were run."""
-    changes = {key: _text(_placeless(key, value)) for key, value in _pairs(origin.overrides).items()}
+    changes = {key: _text(placeless(key, value)) for key, value in _pairs(origin.overrides).items()}
     changes |= {f"--{name}.epochs": str(n) for name, n in origin.run.items() if origin.full.get(name) != n}
-    return _line(origin.recipe if origin.recipe in shipped_recipes() else Path(origin.recipe).name, changes)
+    return _line(origin.recipe if origin.recipe in list_recipes() else Path(origin.recipe).name, changes)
 
 
 def _line(recipe: str, changes: Mapping[str, str]) -> str:
@@ -57,14 +54,25 @@ def _line(recipe: str, changes: Mapping[str, str]) -> str:
 def _changes(now: Mapping[str, Any], then: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """The fields whose values differ or are places, nested with dots.
 
-    A mapping comes as a whole if it lost a key, or has keys with dots.
+    A mapping of options comes as a whole if it lost a key, or has keys with dots.
     """
     for key, value in then.items():
         there, path = now.get(key), f"{prefix}{key}"
-        if isinstance(value, Mapping) and value and set(there or {}) <= set(value) and "." not in "".join(value):
+        free = key in _FREE and (not set(there or {}) <= set(value or {}) or "." in "".join(value or {}))
+        if isinstance(value, Mapping) and value and not free:
             yield from _changes(there or {}, value, f"{path}.")
         elif value != there or key not in now or _is_place(value):
             yield path, value
+
+
+def _agree(now: Mapping[str, Any], then: Mapping[str, Any]) -> bool:
+    """Whether all fields of `then` are the same now; fields that are younger than it have no say."""
+    return all(
+        _agree(now[key], value)
+        if isinstance(value, Mapping) and isinstance(now.get(key), Mapping) and key not in _FREE
+        else now.get(key) == value
+        for key, value in then.items()
+    )
 
 
 def _text(value: Any) -> str:
@@ -76,11 +84,11 @@ def _quoted(text: str) -> str:
 
 
 def _is_place(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith((_DATA, _WEIGHTS))
+    return isinstance(value, str) and value.startswith(_PLACES)
 
 
 def _pairs(overrides: Sequence[str]) -> dict[str, str]:
-    """--FIELD=VALUE and --FIELD VALUE alike; the last one of a field counts."""
+    """Fields and values, written --FIELD=VALUE or --FIELD VALUE; the last one of a field counts."""
     pairs, waiting = {}, None
     for part in overrides:
         if waiting is not None:
@@ -91,19 +99,3 @@ def _pairs(overrides: Sequence[str]) -> dict[str, str]:
         else:
             waiting = part
     return pairs
-
-
-def _portable(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: _portable(value) if isinstance(value, Mapping) else _placeless(key, value) for key, value in values.items()
-    }
-
-
-def _placeless(key: str, value: Any) -> Any:
-    """A field's value; a path with $DATA or $WEIGHTS in it. `key` may have dots."""
-    field = key.rpartition(".")[2].lstrip("-")
-    if field == "root" and value is not None:
-        return _DATA
-    if field == "weights" and value not in (None, "null", "", "pretrained"):
-        return f"{_WEIGHTS}{Path(value).name}"
-    return value

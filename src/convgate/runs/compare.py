@@ -3,16 +3,22 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from convgate.runs.record import Record
+from convgate.runs.record import Record, record_of
+from convgate.runs.run import Run
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["comparison"]
+__all__ = ["compare", "comparison"]
+
+
+def compare(*runs: Run) -> list[Record]:
+    """The records of finished runs, to be compared. Raises `RecipeError` for one that is not finished."""
+    return [record_of(run) for run in runs]
 
 
 def comparison(records: Sequence[Record]) -> "Table":
-    """The runs side by side, in the order given."""
+    """A rich table of the runs side by side, in the order given."""
     from rich import box
     from rich.table import Table
 

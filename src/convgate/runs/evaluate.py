@@ -1,112 +1,122 @@
-"""Evaluate what a run left behind, or a checkpoint by itself, on a recipe's test images."""
+"""Evaluate what a run left behind, or a gated network's file, on a recipe's test images."""
 
-import json
-from collections.abc import Callable, Mapping
+import logging
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import nn
 
 from convgate import checkpoint
+from convgate.analysis import Metrics
 from convgate.data import Splits
 from convgate.data import load as load_data
 from convgate.errors import CheckpointError, RecipeError
 from convgate.files import write_text
 from convgate.gated import GatedNetwork
+from convgate.recipes.read import load_recipe
+from convgate.recipes.recipe import Hardware
+from convgate.runs.measure import on_images, time_on_engine
+from convgate.runs.run import Run
 from convgate.training.fit import evaluation_device
-from convgate.runs.folder import RunFolder
-from convgate.runs.measure import figures, on_images, time_on_engine, where
 from convgate.training.parts import check_classifies
-from convgate.recipes.recipe import Recipe, load_recipe
-from convgate.weights import load_weights
+from convgate.training.undisturbed import undisturbed
 
-__all__ = ["evaluate_run"]
+__all__ = ["evaluate_file", "evaluate_run"]
+
+_LOG = logging.getLogger(__name__)
 
 
 def evaluate_run(
-    source: str | Path,
+    run: Run | str | Path,
     *,
     data: str | Path | None = None,
-    recipe: str | Path | None = None,
     threads: int | None = None,
     seconds: float = 4.0,
     save: bool = False,
-    say: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
+) -> Metrics:
     """Accuracy on all test images, share of the dense MACs with its spread, latency dense and gated on the engine.
 
+    Threads and random states of the process stay as they are.
+
     Args:
-        source: a run's folder, or a gated network's file.
+        run: a run, or its folder.
         data: where the images are, if not where the recipe says.
-        recipe: which images, and how they are normalised; by default that of the folder that the file is in.
-        threads: of the engine and of PyTorch; by default the recipe's.
-        seconds: how long to time.
-        save: put the figures into the run's metrics.json.
-        say: takes one line of news at a time.
+        threads: threads of the engine and of PyTorch; None for the recipe's.
+        seconds: how long to time; 0 for not at all.
+        save: put the figures into the run's metrics.json; what was not measured this time stays in it.
 
     Raises:
-        RecipeError: no recipe is given or found.
-        CheckpointError: there is no such network, or its file is damaged.
+        RecipeError: there is no such run; to save, it must be finished.
+        CheckpointError: its network is missing or damaged.
 
     """
-    path = Path(source)
-    folder = RunFolder(path if path.is_dir() else path.parent)
-    chosen = _recipe(folder, recipe, data)
-    threads = threads or chosen.hardware.threads
-    if threads:
-        torch.set_num_threads(threads)
-    network = checkpoint.load(folder / "network.safetensors" if path.is_dir() else path)
-    splits = load_data(chosen.data.name, **chosen.data.options)
-    check_classifies(network, splits, "model")
-    device = evaluation_device(chosen.hardware)
-    dense = _dense(network, folder)
-    say(f"evaluating on {len(splits.test):,} test images")
-    dense_evaluation = None if dense is None else on_images(dense.to(device), splits.test)
-    measured = figures(dense_evaluation, on_images(network.to(device), splits.test)) | where()
-    measured |= _timed(dense, network, splits, threads, seconds, say)
-    if save:
-        _update(folder, measured)
+    if not isinstance(run, Run):
+        _check_folder(Path(run))
+        run = Run.load(run, data)
+    before = run.finished if save else None
+    hardware = replace(run.recipe.hardware, threads=threads or run.recipe.hardware.threads)
+    measured = _measured(run.network(), run.dense_network(), run.splits(), hardware, seconds)
+    if before is not None:
+        measured = before.updated(measured)
+        write_text(run.folder.metrics, measured.to_json())
     return measured
 
 
-def _recipe(folder: RunFolder, given: str | Path | None, data: str | Path | None) -> Recipe:
-    source = folder / "recipe.yaml" if given is None else given
-    if given is None and not (folder / "recipe.yaml").is_file():
+def evaluate_file(
+    path: str | Path,
+    *,
+    recipe: str | Path | None = None,
+    data: str | Path | None = None,
+    threads: int | None = None,
+    seconds: float = 4.0,
+) -> Metrics:
+    """The same of a gated network's file; of its dense network only the MACs are known.
+
+    Args:
+        path: what `convgate.save` wrote.
+        recipe: which images, and how they are normalised; None for that of the folder that the file is in.
+        data: where the images are, if not where the recipe says.
+        threads: threads of the engine and of PyTorch; None for the recipe's.
+        seconds: how long to time; 0 for not at all.
+
+    Raises:
+        RecipeError: no recipe is given or found.
+        CheckpointError: the file is missing or damaged.
+
+    """
+    path = Path(path)
+    beside = path.parent / "recipe.yaml"
+    if recipe is None and not beside.is_file():
         raise RecipeError(
-            f"{folder.path} is not the folder of a run (it has no recipe.yaml), so nothing says which images the "
-            "network is for; name a recipe"
+            f"{path} is not in the folder of a run (there is no {beside}), so nothing says which images the network is "
+            "for; name a recipe"
         )
-    return load_recipe(source, [f"--data.options.root={data}"] if data is not None else [])
+    overrides = [f"--data.options.root={data}"] if data is not None else []
+    chosen = load_recipe(beside if recipe is None else recipe, overrides)
+    network = checkpoint.load(path)
+    hardware = replace(chosen.hardware, threads=threads or chosen.hardware.threads)
+    return _measured(network, None, load_data(chosen.data.name, **chosen.data.options), hardware, seconds)
 
 
-def _dense(network: GatedNetwork, folder: RunFolder) -> nn.Module | None:
-    """The dense network of a run; None where its file is not there."""
-    path, spec = folder / "dense.safetensors", network.plan.spec
-    if spec is None or not path.is_file():
-        return None
-    model = spec.create()
-    load_weights(model, path, {})
-    return model.eval()
+def _measured(
+    network: GatedNetwork, dense: nn.Module | None, splits: Splits, hardware: Hardware, seconds: float
+) -> Metrics:
+    device = evaluation_device(hardware)
+    with undisturbed(hardware.threads):
+        check_classifies(network, splits, "model")
+        _LOG.info("evaluating on %s test images", f"{len(splits.test):,}")
+        before = None if dense is None else on_images(dense.to(device), splits.test, workers=hardware.workers)
+        measured = Metrics.of(before, on_images(network.to(device), splits.test, workers=hardware.workers))
+        spec = network.plan.spec
+        timed = dense or (spec.create().eval() if spec else None)  # the time does not depend on the weights
+        if timed is None or seconds <= 0:
+            return measured
+        latency = time_on_engine(timed.cpu(), network.cpu(), splits.test, hardware.threads, seconds)
+        return replace(measured, latency=latency)
 
 
-def _timed(
-    dense: nn.Module | None,
-    network: GatedNetwork,
-    splits: Splits,
-    threads: int | None,
-    seconds: float,
-    say: Callable[[str], None],
-) -> dict[str, Any]:
-    spec = network.plan.spec
-    model = dense or (spec.create().eval() if spec else None)  # how long it takes does not depend on the weights
-    if model is None or seconds <= 0:
-        return {}
-    return time_on_engine(model.cpu(), network.cpu(), splits.test, threads, say, seconds)
-
-
-def _update(folder: RunFolder, measured: Mapping[str, Any]) -> None:
-    path = folder / "metrics.json"
-    if not path.is_file():
-        raise CheckpointError(f"{path} is not there: only a finished run has figures to replace; leave out --save")
-    write_text(path, json.dumps(json.loads(path.read_text(encoding="utf-8")) | measured, indent=2) + "\n")
+def _check_folder(path: Path) -> None:
+    if path.is_file():
+        raise RecipeError(f"{path} is a file, not the folder of a run; evaluate_file evaluates it")
+    if not path.is_dir():
+        raise CheckpointError(f"there is no run {path}")

@@ -1,83 +1,143 @@
-"""The folder of a run: whose it is, and how long its steps took."""
+"""The folder of a run: where its files are, whose it is, and how long its steps took."""
 
 import json
+import logging
 import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from convgate.errors import RecipeError
 from convgate.files import write_text
+from convgate.recipes.identity import differences, is_free
+from convgate.recipes.read import dump_recipe, load_recipe
+from convgate.recipes.recipe import Recipe
+from convgate.recipes.stages import DenseStage, FinishStage, GatedStage, Stage
 from convgate.runs.origin import Origin
-from convgate.recipes.recipe import Recipe, dump_recipe
 
 __all__ = ["RunFolder"]
 
-_RECIPE, _ORIGIN, _TIMING = "recipe.yaml", "origin.json", "timing.json"
-_FOLDERS = ("dense", "gated", "finish")
-_FILES = (
-    _ORIGIN,
-    _TIMING,
-    "dense.safetensors",
-    "gated.safetensors",
-    "finished.safetensors",
-    "network.safetensors",
-    "metrics.json",
-    "report.html",
-    _RECIPE,
-)
+_LOG = logging.getLogger(__name__)
+
+_AFTER = {DenseStage: "dense.safetensors", GatedStage: "gated.safetensors", FinishStage: "finished.safetensors"}
 
 
 class RunFolder:
-    """Where one recipe's run keeps its files; `path / name` for each of them."""
+    """Where one recipe's run keeps its files.
+
+    Attributes:
+        recipe: all fields of the run's recipe.
+        origin: where the recipe comes from, see `Origin`.
+        timing: how long each step took.
+        network: the calibrated network, see `convgate.load`.
+        metrics: the figures of the finished run.
+        report: the page of pictures.
+
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self.recipe = self.path / "recipe.yaml"
+        self.origin = self.path / "origin.json"
+        self.timing = self.path / "timing.json"
+        self.network = self.path / "network.safetensors"
+        self.metrics = self.path / "metrics.json"
+        self.report = self.path / "report.html"
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
 
+    def after(self, stage: Stage | type[Stage]) -> Path:
+        """The network as a stage left it: dense a state dict, later ones see `convgate.load`."""
+        return self.path / _AFTER[stage if isinstance(stage, type) else type(stage)]
+
+    def during(self, stage: Stage | type[Stage]) -> Path:
+        """The folder of a stage's checkpoint and epochs."""
+        return self.path / stage.name
+
+    def epochs(self, stage: Stage | type[Stage]) -> Path:
+        """The table of a stage's epochs."""
+        return self.during(stage) / "epochs.csv"
+
+    # -- whose it is -----------------------------------------------------------------------------------------------
+
+    def check(self, recipe: Recipe) -> None:
+        """Raise `RecipeError` if there is a run here that this recipe does not continue.
+
+        A recipe continues a run if it differs in nothing that changes the result; see `convgate.recipes.identity`.
+        """
+        if not self.recipe.is_file():
+            return
+        bound = {k: v for k, v in self._differences(recipe).items() if not is_free(k, *v)}
+        if bound:
+            raise RecipeError(
+                f"{self.path} holds a run of another recipe ({_told(bound)}). Choose another folder, or delete that one"
+            )
+
     def holds_other_run(self, recipe: Recipe) -> bool:
-        """Is there a run of another recipe?"""
-        path = self / _RECIPE
-        return path.is_file() and path.read_text(encoding="utf-8") != dump_recipe(recipe)
+        """Whether there is a run here that this recipe does not continue."""
+        try:
+            self.check(recipe)
+        except RecipeError:
+            return True
+        return False
 
     def claim(self, recipe: Recipe, origin: Origin | None = None) -> None:
         """Make the folder this recipe's, and note where it comes from. Raises `RecipeError` if it is another's."""
-        if self.holds_other_run(recipe):
-            raise RecipeError(
-                f"{self.path} holds a run of another recipe ({self / _RECIPE} differs from the one given); choose "
-                "another folder, or delete that one"
-            )
-        if origin is not None and not (self / _ORIGIN).is_file():
-            write_text(self / _ORIGIN, json.dumps(asdict(origin), indent=2) + "\n")
-        if not (self / _RECIPE).is_file():
-            write_text(self / _RECIPE, dump_recipe(recipe))
+        self.check(recipe)
+        if origin is not None and not self.origin.is_file():
+            write_text(self.origin, json.dumps(asdict(origin), indent=2) + "\n")
+        changed = self._differences(recipe) if self.recipe.is_file() else {}
+        if changed:
+            _LOG.info("continuing the run in %s with other settings (%s)", self.path, _told(changed))
+        if changed or not self.recipe.is_file():
+            write_text(self.recipe, dump_recipe(recipe))
 
-    def origin(self) -> Origin | None:
+    def _differences(self, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
+        return differences(load_recipe(self.recipe), recipe)
+
+    def read_origin(self) -> Origin | None:
         """Where the run that is here comes from, if that was noted."""
-        path = self / _ORIGIN
-        return Origin.from_data(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+        if not self.origin.is_file():
+            return None
+        return Origin.from_data(json.loads(self.origin.read_text(encoding="utf-8")))
+
+    # -- what is left of it ----------------------------------------------------------------------------------------
+
+    def has_begun(self) -> bool:
+        """Whether there is anything of training here that a later run would continue from."""
+        return any(self.after(kind).exists() or self.during(kind).exists() for kind in _AFTER)
 
     def discard(self) -> None:
-        """Delete what a run wrote, and nothing else; does nothing in the later ones of several processes.
+        """Delete what a run wrote, and nothing else; the folder, too, if it is then empty.
 
-        Raises `RecipeError` for a folder that holds something, but no run.
+        Does nothing in the later ones of several processes. Raises `RecipeError` for a folder that holds something, but
+        no run.
         """
         if os.environ.get("LOCAL_RANK", "0") != "0" or not self.path.exists():
             return
-        if not (self / _RECIPE).is_file() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise RecipeError(f"{self.path} is not the folder of a run (it has no {_RECIPE}); nothing was deleted")
-        for name in _FOLDERS:
-            shutil.rmtree(self / name, ignore_errors=True)
-        for name in _FILES:
-            (self / name).unlink(missing_ok=True)
+        if not self.recipe.is_file() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise RecipeError(f"{self.path} is not the folder of a run (it has no recipe.yaml); nothing was deleted")
+        for kind in _AFTER:
+            shutil.rmtree(self.during(kind), ignore_errors=True)
+            self.after(kind).unlink(missing_ok=True)
+        for path in (self.origin, self.timing, self.network, self.metrics, self.report, self.recipe):
+            path.unlink(missing_ok=True)
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
+
+    # -- how long it took ------------------------------------------------------------------------------------------
 
     def add_seconds(self, step: str, seconds: float) -> None:
-        """Note that a step took so long; a step that was interrupted counts what its last part took."""
-        write_text(self / _TIMING, json.dumps({**self.seconds(), step: round(seconds, 1)}) + "\n")
+        """Note that a step took so long; of a step that was interrupted, its last part counts."""
+        write_text(self.timing, json.dumps({**self.seconds(), step: round(seconds, 1)}) + "\n")
 
     def seconds(self) -> dict[str, float]:
         """Step -> how long it took."""
-        path = self / _TIMING
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return json.loads(self.timing.read_text(encoding="utf-8")) if self.timing.is_file() else {}
+
+
+def _told(changes: dict[str, tuple[Any, Any]]) -> str:
+    shown = [f"{field}: {old} there, {new} now" for field, (old, new) in changes.items()]
+    return "; ".join(shown[:4]) + (f"; and {len(shown) - 4} more" if len(shown) > 4 else "")

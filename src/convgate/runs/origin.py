@@ -1,16 +1,17 @@
 """Where a run comes from: the recipe's name, what was changed on the command line, how the schedule was cut, the code.
 
-It is written when a run starts and stays as it was: a run that was continued is told from its recipe.yaml, not from it.
+Written once, when the run starts, and never updated. What a continued run is, its recipe.yaml says.
 """
 
 import datetime
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from convgate.recipes.recipe import Recipe, epochs_of
+from convgate.recipes.recipe import Recipe
+from convgate.recipes.request import Request
 
 __all__ = ["Origin", "commit"]
 
@@ -41,18 +42,18 @@ class Origin:
     started: str = ""
 
     @staticmethod
-    def now(
-        recipe: str,
-        overrides: Sequence[str],
-        full: Recipe,
-        run: Recipe,
-        minutes: float | None = None,
-        images_per_s: Mapping[str, float] | None = None,
-    ) -> "Origin":
-        """That of a run of the recipe `run`, which starts now; `full` is the recipe without changes."""
-        started = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
-        epochs = epochs_of(full), epochs_of(run)
-        return Origin(recipe, tuple(overrides), *epochs, minutes, dict(images_per_s or {}), commit(), started)
+    def now(request: Request, recipe: Recipe, images_per_s: Mapping[str, float] | None = None) -> "Origin":
+        """That of a run which starts now: `recipe` is what the request has become."""
+        return Origin(
+            recipe=str(request.source),
+            overrides=request.overrides,
+            full=request.as_written.epochs,
+            run=recipe.epochs,
+            minutes=request.minutes,
+            images_per_s=dict(images_per_s or {}),
+            commit=commit(),
+            started=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S"),
+        )
 
     @staticmethod
     def from_data(data: Mapping[str, Any]) -> "Origin":

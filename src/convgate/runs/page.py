@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convgate.errors import RecipeError
+from convgate.files import write_text
 from convgate.runs.compare import milliseconds
 from convgate.runs.figure import against
 from convgate.runs.record import Record, read_csv, record_of, to_csv
-from convgate.files import write_text
 
 __all__ = ["Published", "add", "read_published", "write_page"]
 
@@ -157,7 +157,8 @@ def _commands(records: Sequence[Record]) -> str:
         parts.append(
             f"### {r.run}\n\n```\n{r.again or '(not noted)'}\n```\n\n"
             f"Commit {(r.commit or 'not noted').rstrip('+')}{changed}; started {r.started or '?'} UTC{limit}; "
-            f"{r.seconds / 60:.0f} minutes (of a stage that was interrupted: its last part); {r.machine}; torch {r.torch}; {r.test_images:,} test images.\n"
+            f"{r.seconds / 60:.0f} minutes (of a stage that was interrupted: its last part); {r.machine}; "
+            f"torch {r.torch}; {r.test_images:,} test images.\n"
         )
     return "\n".join(parts)
 

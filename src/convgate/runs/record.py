@@ -6,13 +6,14 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from convgate.errors import RecipeError
-from convgate.runs.command import again, as_started, settings_of
 from convgate.methods import METHODS
-from convgate.runs.folder import RunFolder
-from convgate.recipes.recipe import Distillation, Recipe, epochs_of, load_recipe
+from convgate.recipes.identity import settings_of
+from convgate.recipes.recipe import Distillation, Recipe
+from convgate.runs.command import again, as_started
+from convgate.runs.run import Run
 
 __all__ = ["Record", "read_csv", "record_of", "to_csv"]
 
@@ -28,27 +29,27 @@ class Record:
         method: the method's name.
         teacher: whose predictions were distilled: "dense network", its own, or the name of another; "": no teacher.
         data: the data set's name.
-        seed: of everything random.
+        seed: seed of everything random.
         budget: what was calibrated to.
-        accuracy: of the gated network on the test images.
-        dense_accuracy: of the network before gating.
-        macs_share: mean over the test images.
-        macs_p5: percentile over the test images.
-        macs_p95: likewise.
-        dense_macs: of the ungated network, per image.
-        test_images: how many.
-        epochs: run, by stage: "gated 30, finish 7".
-        full_epochs: of the recipe as it is shipped, likewise.
+        accuracy: accuracy of the gated network on the test images.
+        dense_accuracy: accuracy of the network before gating.
+        macs_share: share of the dense MACs, mean over the test images.
+        macs_p5: 5th percentile of the share over the test images.
+        macs_p95: 95th percentile of the share over the test images.
+        dense_macs: MACs of the ungated network, per image.
+        test_images: how many test images there are.
+        epochs: epochs that were run, by stage: "gated 30, finish 7".
+        full_epochs: epochs of the recipe as it is shipped, by stage.
         minutes: what training was cut to, if it was.
-        seconds: all steps together.
-        latency_dense_ms: median for one image on the engine.
-        latency_gated_ms: likewise.
-        latency_threads: of the engine.
-        commit: of convgate when the run started.
+        seconds: time of all steps together.
+        latency_dense_ms: median for one image on the engine, before gating.
+        latency_gated_ms: median for one image on the engine, gated.
+        latency_threads: threads of the engine.
+        commit: commit of convgate when the run started.
         started: date and time, UTC.
-        machine: where it ended.
-        torch: the version.
-        command: how it was asked for, see `experiments.command`.
+        machine: the machine on which it ended.
+        torch: version of torch.
+        command: how it was asked for, see `runs.command`.
         settings: all that its recipe set, in JSON.
 
     """
@@ -88,17 +89,12 @@ class Record:
         return again(self.recipe, json.loads(self.settings)) or self.command
 
 
-def record_of(path: str | Path) -> Record:
-    """The record of the run in a folder. Raises `RecipeError` if there is no finished run."""
-    folder = RunFolder(path)
-    metrics_path = folder / "metrics.json"
-    if not metrics_path.is_file() or not (folder / "recipe.yaml").is_file():
-        raise RecipeError(f"{folder.path} holds no finished run (no metrics.json); let `convgate train` finish it")
-    metrics = json.loads(metrics_path.read_text(encoding="utf-8"))
-    recipe, origin = load_recipe(folder / "recipe.yaml"), folder.origin()
-    gated, latency = metrics["gated"], metrics.get("latency")
+def record_of(run: Run | str | Path) -> Record:
+    """The record of a finished run, or of the one in a folder. Raises `RecipeError` if there is none."""
+    run = run if isinstance(run, Run) else Run.load(run)
+    recipe, origin, metrics, latency = run.recipe, run.origin, run.finished, run.finished.latency
     return Record(
-        run=folder.path.resolve().name,
+        run=run.name,
         recipe=Path(origin.recipe).stem if origin else "",
         network=recipe.model.name,
         method=_method(recipe),
@@ -106,24 +102,24 @@ def record_of(path: str | Path) -> Record:
         data=recipe.data.name,
         seed=recipe.seed,
         budget=recipe.budget,
-        accuracy=gated["accuracy"],
-        dense_accuracy=metrics["dense"]["accuracy"],
-        macs_share=gated["macs_ratio"],
-        macs_p5=gated["macs_percentiles"]["5"],
-        macs_p95=gated["macs_percentiles"]["95"],
-        dense_macs=metrics["dense"]["macs"],
-        test_images=metrics["test_images"],
-        epochs=_epochs(epochs_of(recipe)),
+        accuracy=metrics.gated.accuracy,
+        dense_accuracy=metrics.dense.accuracy,
+        macs_share=metrics.gated.macs_ratio,
+        macs_p5=metrics.gated.macs_percentiles["5"],
+        macs_p95=metrics.gated.macs_percentiles["95"],
+        dense_macs=metrics.dense.macs,
+        test_images=metrics.test_images,
+        epochs=_epochs(recipe.epochs),
         full_epochs=_epochs(origin.full) if origin else "",
         minutes=origin.minutes if origin else None,
-        seconds=round(sum(metrics["seconds"].values()), 1),
-        latency_dense_ms=latency and round(latency["dense"]["median_ms"], 4),
-        latency_gated_ms=latency and round(latency["gated"]["median_ms"], 4),
-        latency_threads=latency and latency["threads"],
+        seconds=round(sum(metrics.seconds.values()), 1),
+        latency_dense_ms=round(latency.dense.median_ms, 4) if latency else None,
+        latency_gated_ms=round(latency.gated.median_ms, 4) if latency else None,
+        latency_threads=latency.threads if latency else None,
         commit=origin.commit if origin else None,
         started=origin.started if origin else None,
-        machine=metrics["machine"],
-        torch=metrics["versions"]["torch"],
+        machine=metrics.machine,
+        torch=metrics.versions["torch"],
         command=as_started(origin) if origin else None,
         settings=json.dumps(settings_of(recipe)),
     )
@@ -142,17 +138,20 @@ def read_csv(path: str | Path) -> list[Record]:
     """The records in a table that `to_csv` wrote. Raises `RecipeError` for another table."""
     with Path(path).open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    kinds = {field.name: getattr(field.type, "__name__", str(field.type)) for field in fields(Record)}
+    kinds = get_type_hints(Record)
     try:
         return [Record(**{name: _parsed(row[name], kind) for name, kind in kinds.items()}) for row in rows]
     except (KeyError, ValueError) as error:
-        raise RecipeError(f"{path} is no table of runs ({error!r}); `convgate results --add RUN` writes one") from error
+        raise RecipeError(
+            f"{path} is not a table of runs ({error!r}); `convgate results --add RUN` writes one"
+        ) from error
 
 
-def _parsed(text: str, kind: str) -> Any:
-    if not text and "None" in kind:
+def _parsed(text: str, kind: Any) -> Any:
+    """A cell's text as a value of `int`, `float`, `str`, or one of them or None."""
+    if not text and type(None) in get_args(kind):
         return None
-    return int(text) if kind.startswith("int") else float(text) if kind.startswith("float") else text
+    return (get_args(kind) or (kind,))[0](text)
 
 
 def _method(recipe: Recipe) -> str:

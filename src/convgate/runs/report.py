@@ -1,76 +1,124 @@
-"""The page of pictures for a finished run."""
+"""The page of pictures of a finished run."""
 
-import csv
+import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from convgate.analysis import StageCurves, write_report
-from convgate.recipes.recipe import Recipe
+from convgate.analysis import Evaluation, StageCurves, write_report
+from convgate.bench.latency import Latency
+from convgate.data import Splits
+from convgate.errors import CheckpointError
+from convgate.gated import GatedNetwork
+from convgate.recipes.recipe import Distillation
+from convgate.recipes.stages import Gates, Stage
+from convgate.runs.measure import on_images
 from convgate.runs.run import Run
+from convgate.training.fit import evaluation_device
+from convgate.training.undisturbed import undisturbed
 
-__all__ = ["write_run_report"]
+__all__ = ["Evaluations", "report", "write_report_of"]
+
+_LOG = logging.getLogger(__name__)
+
+Evaluations = tuple[Evaluation, Evaluation]
+"""Of the dense network and of the gated one, on the test images."""
 
 
-def write_run_report(run: Run, path: str | Path) -> None:
-    """Write the HTML page that shows what `run` did and what its gates learned, see `analysis.write_report`."""
-    curves = [
-        StageCurves(name, _rows(run.folder.path / name / "epochs.csv"), target)
-        for name, target in (("dense", None), ("gated", run.recipe.budget))
-        if (run.folder.path / name / "epochs.csv").is_file()
-    ]
+def report(run: Run, path: str | Path | None = None) -> Path:
+    """Write the HTML page that shows what a finished run did and what its gates learned; returns where.
+
+    The networks are evaluated again for it, so the images must be there.
+
+    Args:
+        run: a finished run.
+        path: where to write; None for report.html in the run's folder.
+
+    Raises:
+        RecipeError: the run is not finished.
+        CheckpointError: a network of the run is missing.
+        DataError: the images are not at the place that the recipe names.
+
+    """
+    assert run.finished
+    device, workers = evaluation_device(run.recipe.hardware), run.recipe.hardware.workers
+    network, dense, splits = run.network().to(device), run.dense_network(), run.splits()
+    if dense is None:
+        raise CheckpointError(f"{run.folder.path} lacks the dense network's weights; let `convgate train` finish it")
+    _LOG.info("evaluating both networks on %s test images", f"{len(splits.test):,}")
+    with undisturbed(run.recipe.hardware.threads):
+        evaluations = (
+            on_images(dense.to(device), splits.test, workers=workers),
+            on_images(network, splits.test, workers=workers),
+        )
+        return write_report_of(run, network, evaluations, splits, path)
+
+
+def write_report_of(
+    run: Run, network: GatedNetwork, evaluations: Evaluations, splits: Splits, path: str | Path | None = None
+) -> Path:
+    """Write the page of a run whose networks were evaluated just now."""
+    target = Path(path) if path is not None else run.folder.report
+    dense, gated = evaluations
     write_report(
-        path,
+        target,
         title=run.recipe.title,
-        summary=run.metrics,
-        stages=curves,
-        network=run.network,
-        dense=run.dense,
-        gated=run.gated,
-        images=run.splits.test,
-        notes=_notes(run),
+        metrics=run.finished,
+        stages=_curves(run),
+        network=network,
+        dense=dense,
+        gated=gated,
+        images=splits.test,
+        notes=_notes(run, splits),
     )
+    return target
 
 
-def _rows(path: Path) -> list[dict[str, float]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+def _curves(run: Run) -> list[StageCurves]:
+    trained = [(stage, rows) for stage in run.recipe.stages if (rows := run.epochs(stage))]
+    return [
+        StageCurves(stage.name, rows, None if stage.gates is Gates.NONE else run.recipe.budget)
+        for stage, rows in trained
+    ]
 
 
-def _latency(latency: Mapping[str, Any] | None) -> str:
+def _notes(run: Run, splits: Splits) -> Mapping[str, str]:
+    recipe, metrics = run.recipe, run.finished
+    options = ", ".join(f"{name}={value}" for name, value in recipe.method.options.items())
+    return {
+        "Model": f"{recipe.model.name}, {metrics.dense.macs:,} MACs per image",
+        "Weights": recipe.model.weights or "trained from scratch",
+        "Method": f"{recipe.method.name}({options})",
+        **{f"{stage.name.capitalize()} training": _trained(stage, splits) for stage in recipe.stages},
+        "Distillation": _distillation(recipe.distillation),
+        "Calibration": f"to {recipe.budget:.0%} on training images" if recipe.budget else "none",
+        "Test images": f"{metrics.test_images:,}, used for nothing but this evaluation",
+        "Latency": _latency(metrics.latency),
+        "Seed": str(recipe.seed),
+        "Machine": metrics.machine,
+        "Versions": ", ".join(f"{name} {version}" for name, version in metrics.versions.items()),
+        "Wall time": ", ".join(f"{step} {seconds:.0f} s" for step, seconds in metrics.seconds.items()),
+    }
+
+
+def _trained(stage: Stage, splits: Splits) -> str:
+    if not stage.epochs:
+        return "none"
+    return f"{stage.epochs} epochs on {len(splits.train):,} images; gates: {stage.gates.value}"
+
+
+def _latency(latency: Latency | None) -> str:
     if latency is None:
-        return "not measured: the engine has no native form for an operation of this model"
-    dense, gated = latency["dense"], latency["gated"]
+        return "not measured"
+    dense, gated = latency.dense, latency.gated
     return (
-        f"{gated['median_ms']:.3f} ms gated (20 % to 80 %: {gated['p20_ms']:.3f} to {gated['p80_ms']:.3f}), "
-        f"{dense['median_ms']:.3f} ms dense ({dense['p20_ms']:.3f} to {dense['p80_ms']:.3f}), one image at a time, on "
-        f"{latency['threads']} thread(s) of convgate's engine ({latency['isa']}): "
-        f"{latency['speedup']:.2f} times as fast"
+        f"{gated.median_ms:.3f} ms gated (20 % to 80 %: {gated.p20_ms:.3f} to {gated.p80_ms:.3f}), "
+        f"{dense.median_ms:.3f} ms dense ({dense.p20_ms:.3f} to {dense.p80_ms:.3f}), one image at a time, on "
+        f"{latency.threads} thread(s) of convgate's engine ({latency.isa}): {latency.speedup:.2f} times as fast"
     )
 
 
-def _distillation(recipe: Recipe) -> str:
-    chosen = recipe.distillation
+def _distillation(chosen: Distillation) -> str:
     if not chosen.weight:
         return "none"
     teacher = chosen.teacher.name if chosen.teacher else "the dense network"
     return f"from {teacher}, weight {chosen.weight:g}, temperature {chosen.temperature:g}"
-
-
-def _notes(run: Run) -> Mapping[str, str]:
-    recipe, metrics = run.recipe, run.metrics
-    options = ", ".join(f"{name}={value}" for name, value in recipe.method.options.items())
-    return {
-        "Model": f"{recipe.model.name}, {metrics['dense']['macs']:,} MACs per image",
-        "Method": f"{recipe.method.name}({options})",
-        "Dense training": f"{recipe.dense.epochs} epochs on {len(run.splits.train):,} images",
-        "Gated training": f"{recipe.gated.epochs} more epochs, from the dense weights",
-        "Distillation": _distillation(recipe),
-        "Calibration": f"to {recipe.budget:.0%} on training images" if recipe.budget else "none",
-        "Test images": f"{len(run.splits.test):,}, used for nothing but this evaluation",
-        "Latency": _latency(metrics.get("latency")),
-        "Seed": str(recipe.seed),
-        "Machine": metrics["machine"],
-        "Versions": ", ".join(f"{name} {version}" for name, version in metrics["versions"].items()),
-        "Wall time": ", ".join(f"{step} {seconds:.0f} s" for step, seconds in metrics["seconds"].items()),
-    }

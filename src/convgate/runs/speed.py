@@ -1,7 +1,7 @@
 """How fast a recipe trains on this machine, from a few steps of each of its stages."""
 
+import logging
 import time
-from collections.abc import Callable
 from typing import Any
 
 import lightning as L
@@ -10,12 +10,14 @@ import torch
 from convgate.data import Splits
 from convgate.errors import RecipeError
 from convgate.gated import gate
-from convgate.methods import create as create_method
+from convgate.recipes.recipe import Recipe
+from convgate.recipes.stages import Gates
 from convgate.training.fit import training_steps
-from convgate.training.parts import build_model, build_teacher, check_classifies, preparation, teaching
-from convgate.recipes.recipe import Recipe, epochs_of
+from convgate.training.parts import build_method, build_model, build_teacher, check_classifies, teaching
 
 __all__ = ["images_per_second"]
+
+_LOG = logging.getLogger(__name__)
 
 
 def images_per_second(
@@ -24,7 +26,6 @@ def images_per_second(
     *,
     warmup: int = 4,
     timed: int = 12,
-    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, float]:
     """Stage -> images per second in training, for the stages that the recipe has. Nothing is left of the steps done.
 
@@ -32,26 +33,26 @@ def images_per_second(
 
     Raises `RecipeError` for recipes of several processes.
     """
-    if recipe.hardware.devices * recipe.hardware.nodes > 1:
+    if recipe.processes > 1:
         raise RecipeError("the speed of several processes is not measured; give a number of epochs instead of minutes")
     dense = build_model(recipe.model)
     outputs = check_classifies(dense, splits, "model")
     teacher = teaching(recipe, build_teacher(recipe, splits, outputs) or dense)
     speeds = {}
-    for name in (name for name, epochs in epochs_of(recipe).items() if epochs):
-        stage = getattr(recipe, name)
-        say(f"measuring how fast the {name} stage trains")
+    for stage in recipe.stages:
+        if not stage.epochs:
+            continue
+        _LOG.info("measuring how fast the %s stage trains", stage.name)
         clock = _Clock(warmup)
         steps: dict[str, Any] = {"limit": warmup + timed, "callbacks": [clock]}
-        if name == "dense":
+        if stage.gates is Gates.NONE:
             training_steps(build_model(recipe.model), stage, splits, recipe, **steps)
         else:
-            method = create_method(recipe.method.name, recipe.method.options, budget=recipe.budget)
-            network = gate(dense, method, preparation(splits.train)(splits.train.images[:2]))
-            held = name == "finish"
-            used = None if held else method
-            training_steps(network, stage, splits, recipe, method=used, teacher=teacher, hold_gates=held, **steps)
-        speeds[name] = stage.batch_size / clock.seconds_per_step
+            method = build_method(recipe)
+            network = gate(dense, method, splits.train.example())
+            used = method if stage.gates is Gates.TRAIN else None
+            training_steps(network, stage, splits, recipe, method=used, teacher=teacher, **steps)
+        speeds[stage.name] = stage.batch_size / clock.seconds_per_step
     return speeds
 
 

@@ -1,49 +1,36 @@
 """One recipe at several budgets: accuracy against MACs and against latency."""
 
+import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from convgate.errors import RecipeError
-from convgate.runs.record import Record, record_of, to_csv
 from convgate.files import replacing, write_text
-from convgate.methods import METHODS
+from convgate.recipes.request import Request
+from convgate.recipes.stages import DenseStage
 from convgate.runs.folder import RunFolder
-from convgate.recipes.recipe import MethodChoice, load_recipe
-from convgate.runs.start import planned, start
+from convgate.runs.launch import train, would_continue
+from convgate.runs.record import Record, record_of, to_csv
 
 __all__ = ["pareto", "sweep"]
 
+_LOG = logging.getLogger(__name__)
 
-def sweep(
-    source: str | Path,
-    overrides: Sequence[str],
-    budgets: Sequence[float],
-    folder: str | Path,
-    *,
-    epochs: int | None = None,
-    minutes: float | None = None,
-    say: Callable[[str], None] = lambda line: None,
-    progress_bar: bool = True,
-) -> list[Record]:
-    """Carry out the recipe once for each budget, each run in a folder of its own below `folder`; writes sweep.csv.
 
-    A run that is finished is not done again, one that was interrupted is continued. The dense network is trained once.
+def sweep(request: Request, budgets: Sequence[float], folder: str | Path, *, progress: bool = True) -> list[Record]:
+    """Carry out a request once for each budget, each run in its own folder below `folder`; writes sweep.csv.
+
+    A run that is finished is not repeated, one that was interrupted is continued. The dense network is trained once.
 
     Args:
-        source: a recipe's path or name.
-        overrides: as `load_recipe` takes them.
+        request: the recipe, its changes and its length.
         budgets: shares of the dense MACs.
-        folder: where.
-        epochs: as `training.start` takes it.
-        minutes: likewise, of each run.
-        say: takes one line of news at a time.
-        progress_bar: show Lightning's.
+        folder: where the runs' folders are.
+        progress: show progress bars.
 
     Raises:
-        RecipeError: no budgets, or a budget that is no share.
+        RecipeError: no budgets, or a budget that is not a share.
 
     """
     home = Path(folder)
@@ -53,15 +40,15 @@ def sweep(
     dense: Path | None = None
     for budget in budgets:
         below = RunFolder(home / f"{home.name}-{budget:g}")  # a name that says what it is in tables of many runs
-        changes = [*overrides, f"--budget={budget:g}"]
-        say(f"{budget:.1%} of the dense MACs, in {below.path}")
-        if dense is not None and not (below / "dense.safetensors").is_file():
-            with replacing(below / "dense.safetensors") as temporary:
+        asked = request.changed([f"--budget={budget:g}"])
+        _LOG.info("%.1f%% of the dense MACs, in %s", 100 * budget, below.path)
+        weights = below.after(DenseStage)
+        if dense is not None and not weights.is_file():
+            with replacing(weights) as temporary:
                 shutil.copyfile(dense, temporary)
-        recipe = planned(source, changes, below.path, epochs=epochs, minutes=minutes)
-        if not (below / "metrics.json").is_file() or recipe is None or below.holds_other_run(recipe):
-            start(source, changes, below.path, epochs=epochs, minutes=minutes, say=say, progress_bar=progress_bar)
-        dense = below / "dense.safetensors"
+        if not below.metrics.is_file() or not would_continue(asked, below.path):
+            train(asked, below.path, progress=progress)
+        dense = weights
         records.append(record_of(below.path))
         write_text(home / "sweep.csv", to_csv(records))
     return records

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,17 @@ from convgate.files import write_text
 
 __all__ = ["History"]
 
+_LOG = logging.getLogger(__name__)
+
 
 class History(L.Callback):
-    """Keeps one row of metrics per epoch, writes them to `path`, and reports each through `say`.
+    """Keeps one row of metrics per epoch, writes them to `path`, and logs each.
 
-    The rows are part of Lightning's checkpoint, so a resumed run continues them.
+    Unlike those of Lightning's CSVLogger, the rows are part of the checkpoint, so a resumed run continues them.
     """
 
-    def __init__(self, path: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.say = say
         self.rows: list[dict[str, float]] = []
 
     def state_dict(self) -> dict[str, Any]:
@@ -35,7 +36,7 @@ class History(L.Callback):
         self.rows.append({"epoch": float(trainer.current_epoch + 1), **metrics})
         if trainer.is_global_zero:
             write_text(self.path, _to_csv(self.rows))
-            self.say(_line(self.rows[-1], trainer.max_epochs or 0))
+            _LOG.info(_line(self.rows[-1], trainer.max_epochs or 0))
 
 
 def _to_csv(rows: list[dict[str, float]]) -> str:

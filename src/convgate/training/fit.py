@@ -3,8 +3,9 @@
 import logging
 import signal
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,26 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
-from convgate.data import Batches, Splits
+from convgate.data import Batches, ImageSet, Splits
 from convgate.errors import RecipeError
 from convgate.methods import Method
-from convgate.recipes.recipe import Hardware, Recipe, Stage
+from convgate.recipes.recipe import Hardware, Recipe
+from convgate.recipes.stages import Gates, Stage
 from convgate.training.callbacks import History
 from convgate.training.distil import Teacher
 from convgate.training.module import TrainingModule
 
-__all__ = ["evaluation_device", "fit", "lightning_precision", "training_steps"]
+__all__ = [
+    "evaluation_batch",
+    "evaluation_device",
+    "fit",
+    "is_first_process",
+    "lightning_precision",
+    "training_steps",
+]
 
 _CHECKPOINT = "last.ckpt"
 
@@ -37,20 +47,19 @@ def fit(
     *,
     method: Method | None = None,
     teacher: Teacher | None = None,
-    hold_gates: bool = False,
-    say: Callable[[str], None] = lambda line: None,
-    progress_bar: bool = True,
-) -> L.Trainer:
-    """Train `network` in place for one stage; `folder` gets checkpoint, epochs.csv and TensorBoard logs.
+    progress: bool = True,
+) -> None:
+    """Train `network` in place for one stage of `recipe`.
 
-    Continues from the checkpoint in `folder` if there is one; see `TrainingModule` for the other arguments. Returns
-    Lightning's trainer, whose `is_global_zero` tells the one process that should go on to write results.
+    `folder` gets a checkpoint, epochs.csv and, where TensorBoard is installed, its logs. Continues from the checkpoint
+    in `folder` if there is one. With several processes, all of them return; `is_first_process` tells which one should
+    write results.
     """
     hardware = recipe.hardware
-    module = _module(network, stage, splits, recipe, method, teacher, hold_gates)
+    module = _module(network, stage, splits, recipe, method, teacher)
     keep = ModelCheckpoint(folder, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
-    callbacks: list[Callback] = [keep, History(folder / "epochs.csv", say)]
-    if progress_bar:
+    callbacks: list[Callback] = [keep, History(folder / "epochs.csv")]
+    if progress:
         callbacks.append(_ProgressBar(leave=False, console_kwargs={"stderr": True}))
     with _quiet(), _explained():
         trainer = _trainer(
@@ -59,9 +68,9 @@ def fit(
             max_epochs=stage.epochs,
             devices=hardware.devices,
             num_nodes=hardware.nodes,
-            strategy="ddp" if hardware.devices * hardware.nodes > 1 else "auto",
-            logger=TensorBoardLogger(folder, name=None, version="tensorboard"),
-            enable_progress_bar=progress_bar,
+            strategy="ddp" if recipe.processes > 1 else "auto",
+            logger=TensorBoardLogger(folder, name=None, version="tensorboard") if find_spec("tensorboard") else False,
+            enable_progress_bar=progress,
             num_sanity_val_steps=0,
             log_every_n_steps=50,
         )
@@ -74,12 +83,33 @@ def fit(
             rank=rank,
             world_size=world_size,
             drop_last=True,
+            workers=hardware.workers,
         )
-        validation = Batches(splits.validation, max(stage.batch_size, 256), rank=rank, world_size=world_size)
+        validation = Batches(
+            splits.validation,
+            evaluation_batch(splits.validation, stage.batch_size),
+            rank=rank,
+            world_size=world_size,
+            workers=hardware.workers,
+        )
         checkpoint = folder / _CHECKPOINT
         resume = str(checkpoint) if checkpoint.is_file() else None
         trainer.fit(module, train, validation, ckpt_path=resume, weights_only=True)
-    return trainer
+
+
+def is_first_process() -> bool:
+    """Whether this is the one process, of several that train together, that writes results."""
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
+
+
+def evaluation_batch(images: ImageSet, trained_with: int = 0) -> int:
+    """How many images to evaluate at once: at least what was trained with, 256 unless they are large.
+
+    Without gradients, 256 images of 64 pixels take no more memory than a training step; and a method that decides for
+    every value of every feature keeps masks as large as all features.
+    """
+    height, width = images.images.shape[2:] if images.view is None else (images.view, images.view)
+    return max(trained_with, min(256, max(1, 2**20 // (height * width))))
 
 
 def training_steps(
@@ -92,10 +122,9 @@ def training_steps(
     callbacks: list[Callback],
     method: Method | None = None,
     teacher: Teacher | None = None,
-    hold_gates: bool = False,
 ) -> None:
     """Train `network` in place for `limit` steps of a stage, in one process, and leave no files; see `fit`."""
-    module = _module(network, stage, splits, recipe, method, teacher, hold_gates)
+    module = _module(network, stage, splits, recipe, method, teacher)
     with _quiet(), _explained():
         trainer = _trainer(
             recipe,
@@ -107,7 +136,15 @@ def training_steps(
             enable_checkpointing=False,
             enable_progress_bar=False,
         )
-        trainer.fit(module, Batches(splits.train, stage.batch_size, seed=recipe.seed, shuffle=True, drop_last=True))
+        batches = Batches(
+            splits.train,
+            stage.batch_size,
+            seed=recipe.seed,
+            shuffle=True,
+            drop_last=True,
+            workers=recipe.hardware.workers,
+        )
+        trainer.fit(module, batches)
 
 
 def _module(
@@ -117,7 +154,6 @@ def _module(
     recipe: Recipe,
     method: Method | None,
     teacher: Teacher | None,
-    hold_gates: bool,
 ) -> TrainingModule:
     """The module that trains the network, which is brought into the form that the recipe's hardware asks for."""
     hardware = recipe.hardware
@@ -134,7 +170,7 @@ def _module(
         seed=recipe.seed,
         method=method,
         teacher=teacher,
-        hold_gates=hold_gates,
+        hold_gates=stage.gates is Gates.HOLD,
         channels_last=hardware.channels_last,
     )
 

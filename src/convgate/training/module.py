@@ -14,11 +14,14 @@ from torch import Tensor, nn
 from convgate.data import Augmentation, ImageSet, normalise
 from convgate.gated import GatedNetwork
 from convgate.methods import Method
-from convgate.recipes.recipe import Stage
+from convgate.recipes.stages import Stage
 from convgate.training.distil import Teacher
 from convgate.training.optimise import learning_rate_factor, make_optimiser
 
 __all__ = ["TrainingModule"]
+
+_OURS = ("cross_entropy", "distillation", "loss", "macs_ratio")
+# What is logged beside the method's terms.
 
 
 class TrainingModule(L.LightningModule):
@@ -28,14 +31,14 @@ class TrainingModule(L.LightningModule):
     was interrupted and resumed ends in the same weights as one that was not.
 
     Args:
-        network: what is trained; with a `method`, a `GatedNetwork`.
+        network: the network to train; with a `method`, a `GatedNetwork`.
         stage: optimiser, schedule, length.
-        images: the training set, for its channel statistics, and for what of an image a network sees.
-        augmentation: of training batches.
-        seed: see above.
-        method: whose penalty is added to the cross-entropy.
-        teacher: whose predictions the network learns to match, too.
-        hold_gates: the gates stay as they are, and decide as in evaluation.
+        images: the training set; supplies mean, std and the evaluation crop.
+        augmentation: augmentation of training batches.
+        seed: seed of everything random.
+        method: the method whose loss terms are added to the cross-entropy.
+        teacher: a teacher whose predictions the network learns to match, too.
+        hold_gates: keep the gates as they are, deciding as in evaluation.
         channels_last: keep images as NHWC in memory.
 
     """
@@ -77,12 +80,13 @@ class TrainingModule(L.LightningModule):
         generator = torch.Generator().manual_seed(seed)
         x = self._prepare(self.augmentation(images, generator, self.images.view))
         logits, terms = self._forward(x, index)
+        parts = {f"method_{name}" if name in _OURS else name: term for name, term in terms.items()}
         if self.teacher is not None:
-            terms["distillation"] = self.teacher.term(x, logits)
-        terms["cross_entropy"] = F.cross_entropy(logits.float(), labels, label_smoothing=self.stage.label_smoothing)
-        loss = torch.stack([term for name, term in terms.items() if name != "macs_ratio"]).sum()
-        for name, term in {**terms, "loss": loss}.items():
-            self.sums[name] = self.sums.get(name, 0.0) + term.detach()
+            parts["distillation"] = self.teacher.term(x, logits)
+        parts["cross_entropy"] = F.cross_entropy(logits.float(), labels, label_smoothing=self.stage.label_smoothing)
+        loss = torch.stack([*parts.values()]).sum()
+        for name, part in {**parts, "loss": loss}.items():
+            self._note(name, part)
         self.steps += 1
         return loss
 
@@ -130,16 +134,19 @@ class TrainingModule(L.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _forward(self, x: Tensor, index: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits, and the penalty's terms together with the share of the dense MACs that was spent."""
+        """Logits and the method's loss terms; notes the share of the dense MACs that was spent."""
         if not isinstance(self.network, GatedNetwork):
             return self.network(x), {}
         logits, decisions = self.network.decide(x)
-        terms: dict[str, Tensor] = {}
-        if self.method is not None:
-            terms |= self.method.penalty(decisions, self.network.ledger, self.progress(index))
-            terms |= self.method.regularise(self.network.gate_modules())
-        terms["macs_ratio"] = self.network.cost(decisions.detach()).ratio.mean()
-        return logits, terms
+        self._note("macs_ratio", self.network.cost(decisions.detach()).ratio.mean())
+        if self.method is None:
+            return logits, {}
+        terms = self.method.terms(decisions, self.network.convgate, self.network.ledger, self.progress(index))
+        return logits, dict(terms)
+
+    def _note(self, name: str, value: Tensor) -> None:
+        """Add to the sum that the epoch's mean is logged from."""
+        self.sums[name] = self.sums.get(name, 0.0) + value.detach()
 
     def _prepare(self, images: Tensor) -> Tensor:
         return normalise(images, self.images.mean, self.images.std, memory_format=self.memory_format)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from convgate.gated import GatedNetwork
-from convgate.recipes.recipe import Stage
+from convgate.recipes.stages import Stage
 
 __all__ = ["learning_rate_factor", "make_optimiser"]
 

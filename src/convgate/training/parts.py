@@ -1,12 +1,12 @@
 """What a recipe names, built: the model, the teacher, how images are prepared."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
-from convgate.data import ImageSet, Splits, normalise
+from convgate.data import Splits
 from convgate.errors import RecipeError
+from convgate.methods import Method
+from convgate.methods import create as create_method
 from convgate.models import create as create_model
 from convgate.models import pretrained
 from convgate.reading.modes import evaluating
@@ -14,17 +14,22 @@ from convgate.recipes.recipe import ModelChoice, Recipe
 from convgate.training.distil import Teacher
 from convgate.weights import load_weights
 
-__all__ = ["build_model", "build_teacher", "check_classifies", "preparation", "teaching"]
+__all__ = ["build_method", "build_model", "build_teacher", "check_classifies", "teaching"]
 
 
-def build_model(choice: ModelChoice) -> nn.Module:
-    """The model, with its weights if there are some."""
-    if choice.weights == "pretrained":
+def build_model(choice: ModelChoice, *, weights: bool = True) -> nn.Module:
+    """The model, with the weights that the recipe names unless `weights` is False."""
+    if weights and choice.weights == "pretrained":
         return pretrained(choice.name, **choice.options)
     model = create_model(choice.name, **choice.options)
-    if choice.weights:
+    if weights and choice.weights:
         load_weights(model, choice.weights, choice.rename)
     return model
+
+
+def build_method(recipe: Recipe) -> Method:
+    """The recipe's method, with the recipe's budget."""
+    return create_method(recipe.method.name, recipe.method.options, budget=recipe.budget)
 
 
 def build_teacher(recipe: Recipe, splits: Splits, outputs: int) -> nn.Module | None:
@@ -38,7 +43,7 @@ def build_teacher(recipe: Recipe, splits: Splits, outputs: int) -> nn.Module | N
     if given != outputs:
         raise RecipeError(
             f"distillation.teacher returns {given} logits for each image and the model {outputs}; set their "
-            "options.num_classes alike"
+            "options.num_classes to the same number"
         )
     return teacher
 
@@ -52,7 +57,7 @@ def teaching(recipe: Recipe, teacher: nn.Module) -> Teacher | None:
 def check_classifies(model: nn.Module, splits: Splits, field: str) -> int:
     """How many logits the model of the recipe's `field` returns, after a check that there is one for each class."""
     with torch.no_grad(), evaluating(model):
-        logits = model(preparation(splits.train)(splits.train.images[:2]))
+        logits = model(splits.train.example())
     classes = len(splits.train.classes)
     if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < classes:
         given = list(logits.shape[1:]) if isinstance(logits, Tensor) else type(logits).__name__
@@ -61,8 +66,3 @@ def check_classifies(model: nn.Module, splits: Splits, field: str) -> int:
             f"{field}.options.num_classes to {classes}"
         )
     return logits.shape[1]
-
-
-def preparation(images: ImageSet) -> Callable[[Tensor], Tensor]:
-    """What turns a batch of this set, uint8, into a network's input in evaluation."""
-    return lambda batch: normalise(images.seen(batch), images.mean, images.std)

@@ -1,0 +1,64 @@
+"""What of a recipe changes a run's result, and what does not: where its files are, on what it is run, what it is
+called.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from convgate.recipes.recipe import Recipe
+
+__all__ = ["differences", "is_free", "placeless", "settings_of"]
+
+_DATA, _WEIGHTS = "$DATA", "$WEIGHTS/"
+_FREE = ("title", "hardware")
+# Fields that may change between the two halves of a run that was interrupted.
+
+
+def settings_of(recipe: Recipe) -> dict[str, Any]:
+    """All that a recipe sets, as plain data in which $DATA and $WEIGHTS stand for places of this machine."""
+    settings: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    return _portable(settings)
+
+
+def differences(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
+    """The fields, nested with dots, whose values differ: field -> (old, new)."""
+    before, after = (dict(_leaves(json.loads(json.dumps(asdict(r))))) for r in (old, new))
+    keys = dict.fromkeys((*before, *after))
+    return {
+        k: (before.get(k), after.get(k)) for k in keys if before.get(k) != after.get(k) or (k in before) != (k in after)
+    }
+
+
+def is_free(field: str, old: Any, new: Any) -> bool:
+    """Whether this difference leaves the result of a run what it is: titles, hardware, and places of the same files.
+
+    Sums are rounded differently on other hardware; a run may be continued there all the same.
+    """
+    return field.partition(".")[0] in _FREE or (placeless(field, old) == placeless(field, new) and old is not None)
+
+
+def placeless(field: str, value: Any) -> Any:
+    """A field's value; of a path, only what is the same on every machine. `field` may have dots."""
+    name = field.rpartition(".")[2].lstrip("-")
+    if name == "root" and value is not None:
+        return _DATA
+    if name == "weights" and value not in (None, "null", "", "pretrained"):
+        return f"{_WEIGHTS}{Path(value).name}"
+    return value
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _portable(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _portable(value) if isinstance(value, Mapping) else placeless(key, value) for key, value in values.items()
+    }

@@ -1,0 +1,83 @@
+"""Train: carry out what was asked for, or finish what an interrupted run left."""
+
+import logging
+from pathlib import Path
+
+from convgate.data import load as load_data
+from convgate.recipes.recipe import Recipe
+from convgate.recipes.request import Request
+from convgate.recipes.schedule import for_minutes, with_epochs
+from convgate.runs.folder import RunFolder
+from convgate.runs.origin import Origin
+from convgate.runs.run import Run
+from convgate.runs.speed import images_per_second
+from convgate.runs.training import TrainingRun
+from convgate.training.undisturbed import undisturbed
+
+__all__ = ["train", "would_continue"]
+
+_LOG = logging.getLogger(__name__)
+
+
+def train(request: Request | Recipe | str, folder: str | Path, *, progress: bool = True) -> Run | None:
+    """Carry out a recipe in `folder`; a run that was interrupted is continued, to the same weights.
+
+    Args:
+        request: a recipe, a recipe's name or path, or either with changes; of a `Request` the folder keeps a note.
+        folder: where; made if need be, and gone again if the run fails before it has trained. See
+            `TrainingRun.carry_out` for what it holds in the end.
+        progress: show progress bars.
+
+    Returns:
+        The finished run; None in all but the first of several processes.
+
+    Raises:
+        RecipeError: no such recipe, or the folder holds a run of another one.
+        ConvgateError: whatever the data, the model or the method refuse.
+
+    """
+    if isinstance(request, Recipe):
+        return TrainingRun(request, folder, progress=progress).carry_out()
+    request = request if isinstance(request, Request) else Request(request)
+    recipe, speeds = _recipe_of(request, RunFolder(folder))
+    full = request.as_written.epochs
+    epochs = [f"{name} {n} of {full[name]}" for name, n in recipe.epochs.items() if n]
+    _LOG.info("epochs, of the recipe's: %s", ", ".join(epochs) or "none")
+    return TrainingRun(recipe, folder, progress=progress).carry_out(Origin.now(request, recipe, speeds))
+
+
+def would_continue(request: Request, folder: str | Path) -> bool:
+    """Whether `train` would take a run in the folder for this request's."""
+    home = RunFolder(folder)
+    begun = _begun(request, home)
+    return home.recipe.is_file() and begun is not None and not home.holds_other_run(begun)
+
+
+def _begun(request: Request, home: RunFolder) -> Recipe | None:
+    """The recipe of a request; one with a time in minutes has its epochs from the run that is there, if it is its."""
+    if request.minutes is None:
+        return request.recipe
+    origin = home.read_origin()
+    if origin is None or origin.minutes != request.minutes:
+        return None
+    return with_epochs(request.recipe, origin.run)
+
+
+def _recipe_of(request: Request, home: RunFolder) -> tuple[Recipe, dict[str, float]]:
+    """The recipe to carry out, and the speeds that were measured to find its epochs."""
+    begun = _begun(request, home)
+    if begun is not None:
+        return begun, {}
+    assert request.minutes is not None
+    recipe, speeds = request.recipe, {}
+    splits = load_data(recipe.data.name, **recipe.data.options)
+
+    def measure() -> dict[str, float]:
+        with undisturbed(recipe.hardware.threads):
+            speeds.update(images_per_second(recipe, splits))
+        _LOG.info("%s", ", ".join(f"{name}: {speed:.0f} images/s" for name, speed in speeds.items()))
+        return speeds
+
+    # A validation image is seen without a backward pass, which is about a third of the work.
+    images = len(splits.train) + len(splits.validation) // 3
+    return for_minutes(recipe, request.minutes, images, measure), speeds

@@ -1,0 +1,232 @@
+"""The training of a run: dense training, gating, gated training, calibration, finish, evaluation.
+
+Each training stage leaves a file behind when it is complete, and is skipped if the file is there: a run that was
+interrupted is continued by starting it again. Calibration and evaluation take seconds and are done each time.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from convgate import checkpoint
+from convgate.analysis import Metrics
+from convgate.calibration import calibrate
+from convgate.data import Batches
+from convgate.data import load as load_data
+from convgate.errors import BudgetError
+from convgate.extras import missing
+from convgate.files import replacing, write_text
+from convgate.gated import GatedNetwork, gate
+from convgate.recipes.recipe import Recipe
+from convgate.recipes.stages import Gates, Stage
+from convgate.runs.folder import RunFolder
+from convgate.runs.measure import on_images, time_on_engine
+from convgate.runs.origin import Origin
+from convgate.runs.report import Evaluations, write_report_of
+from convgate.runs.run import Run
+from convgate.training.fit import evaluation_batch, evaluation_device, fit, is_first_process
+from convgate.training.parts import build_method, build_model, build_teacher, check_classifies, teaching
+from convgate.training.undisturbed import undisturbed
+from convgate.weights import read_tensors
+
+__all__ = ["TrainingRun"]
+
+_LOG = logging.getLogger(__name__)
+
+
+class TrainingRun:
+    """A recipe that is being carried out in a folder.
+
+    Making one loads the images, builds the networks and checks what can be checked before training; nothing is written.
+
+    Args:
+        recipe: what to do.
+        folder: where; made if need be. One that holds another recipe's run is refused.
+        progress: show Lightning's progress bars.
+
+    Raises:
+        RecipeError: the folder holds a run of another recipe.
+        ConvgateError: whatever the data, the model or the method refuse.
+
+    """
+
+    def __init__(self, recipe: Recipe, folder: str | Path, *, progress: bool = True) -> None:
+        self.recipe = recipe
+        self.folder = RunFolder(folder)
+        self.progress = progress
+        self.folder.check(recipe)
+        self.splits = load_data(recipe.data.name, **recipe.data.options)
+        self.method = build_method(recipe)
+        with undisturbed(recipe.hardware.threads):
+            torch.manual_seed(recipe.seed)
+            self.dense = build_model(recipe.model)
+            outputs = check_classifies(self.dense, self.splits, "model")
+            self.teacher = build_teacher(recipe, self.splits, outputs) or self.dense
+            self._check_gating()
+
+    def carry_out(self, origin: Origin | None = None) -> Run | None:
+        """Do what is not done yet; returns the finished run, or None in all but the first of several processes.
+
+        Writes recipe.yaml, origin.json (if `origin` is given), dense.safetensors (state dict), gated.safetensors
+        (trained), finished.safetensors (if the recipe has a finish), network.safetensors (calibrated; see
+        `convgate.load`), metrics.json, report.html, and per stage a folder with epochs.csv, a checkpoint and logs.
+        """
+        is_new = not self.folder.path.exists()
+        self.folder.claim(self.recipe, origin)
+        try:
+            with undisturbed(self.recipe.hardware.threads):
+                return self._carry_out()
+        except Exception:
+            if is_new and is_first_process() and not self.folder.has_begun():
+                self.folder.discard()  # a run that failed before it trained leaves nothing
+            raise
+
+    def _carry_out(self) -> Run | None:
+        network: nn.Module = self.dense
+        for stage in self.recipe.stages:
+            network = self._after(stage, network)
+        if not is_first_process():
+            return None
+        assert isinstance(network, GatedNetwork)
+        started = time.monotonic()
+        device = evaluation_device(self.recipe.hardware)
+        dense, network = self.dense.to(device), network.to(device)
+        self._calibrate(network)
+        checkpoint.save(network, self.folder.network)
+        evaluations = self._evaluate(dense, network)
+        self.folder.add_seconds("calibration and evaluation", time.monotonic() - started)
+        metrics = replace(
+            Metrics.of(*evaluations),
+            budget=self.recipe.budget,
+            seed=self.recipe.seed,
+            seconds=self.folder.seconds(),
+            latency=time_on_engine(dense, network, self.splits.test, self.recipe.hardware.threads),
+        )
+        write_text(self.folder.metrics, metrics.to_json())
+        run = Run.load(self.folder.path)
+        self._report(run, network, evaluations)
+        return run
+
+    def _report(self, run: Run, network: GatedNetwork, evaluations: Evaluations) -> None:
+        try:
+            write_report_of(run, network, evaluations, self.splits)
+        except ModuleNotFoundError as error:
+            if missing(error) is None:
+                raise
+            _LOG.info("no report.html: %s", missing(error))
+
+    # -- stages ----------------------------------------------------------------------------------------------------
+
+    def _after(self, stage: Stage, network: nn.Module) -> nn.Module:
+        """The network as it is when the stage is complete: trained now, or loaded if an earlier run trained it."""
+        path = self.folder.after(stage)
+        if stage.gates is Gates.HOLD and not stage.epochs:
+            return network
+        if path.is_file():
+            return self._loaded(stage, path)
+        started = time.monotonic()
+        network = self._before(stage, network)
+        if stage.epochs:
+            _LOG.info("%s training for %d epochs; gates: %s", stage.name, stage.epochs, stage.gates.value)
+            fit(
+                network,
+                stage,
+                self.splits,
+                self.recipe,
+                self.folder.during(stage),
+                method=self.method if stage.gates is Gates.TRAIN else None,
+                teacher=None if stage.gates is Gates.NONE else teaching(self.recipe, self.teacher),
+                progress=self.progress,
+            )
+        if is_first_process():
+            self._save(network, path)
+            self.folder.add_seconds(f"{stage.name} training", time.monotonic() - started)
+            network = self._loaded(stage, path)
+        elif stage.gates is Gates.NONE:
+            self._as_loaded(network)
+        return network
+
+    def _before(self, stage: Stage, network: nn.Module) -> nn.Module:
+        """What a stage begins with, made from what the stage before it left."""
+        if stage.gates is Gates.TRAIN:
+            return self._gated()
+        if stage.gates is Gates.HOLD and is_first_process():  # the others get its gates when training begins
+            assert isinstance(network, GatedNetwork)
+            self._calibrate(network.to(evaluation_device(self.recipe.hardware)))
+        return network
+
+    def _gated(self) -> GatedNetwork:
+        torch.manual_seed(self.recipe.seed + 1)
+        network = gate(self.dense, self.method, self.splits.train.example())
+        if self.recipe.method.weights:
+            self.method.load_pretrained(network, read_tensors(self.recipe.method.weights))
+        _LOG.info("%s", network.plan.summary())
+        return network
+
+    def _check_gating(self) -> None:
+        """Find out before training whether the model can be gated, and the budget reached."""
+        if self.folder.network.is_file():
+            return
+        with torch.random.fork_rng(devices=[]):
+            network = gate(build_model(self.recipe.model, weights=False), self.method, self.splits.train.example())
+        least = float(network.cost(network.closed_decisions(1)).ratio)
+        if self.recipe.budget is not None and self.recipe.budget < least:
+            raise BudgetError(
+                f"budget {self.recipe.budget} cannot be reached: with every gate closed {least:.4f} of the dense MACs "
+                "are spent, on layers that have no gate and on the gates themselves. Ask for more, or gate more"
+            )
+
+    def _save(self, network: nn.Module, path: Path) -> None:
+        from safetensors.torch import save_file
+
+        if isinstance(network, GatedNetwork):
+            checkpoint.save(network, path)
+            return
+        with replacing(path) as temporary:
+            save_file({key: value.cpu().contiguous() for key, value in network.state_dict().items()}, temporary)
+
+    def _loaded(self, stage: Stage, path: Path) -> nn.Module:
+        """A stage's network as a later run would load it, so that an interrupted one ends in the same weights."""
+        from safetensors.torch import load_file
+
+        if stage.gates is not Gates.NONE:
+            return checkpoint.load(path, self.dense, self.method)
+        self.dense.load_state_dict(load_file(path))
+        return self._as_loaded(self.dense)
+
+    def _as_loaded(self, network: nn.Module) -> nn.Module:
+        # In another memory format sums are rounded differently.
+        return network.to(memory_format=torch.contiguous_format)
+
+    # -- what comes after training ---------------------------------------------------------------------------------
+
+    def _calibrate(self, network: GatedNetwork) -> None:
+        if self.recipe.budget is None:
+            return
+        _LOG.info("calibrating to %.1f%% of the dense MACs", 100 * self.recipe.budget)
+        done = calibrate(network, _CalibrationImages(self), self.recipe.budget)
+        _LOG.info("calibrated to %.3f%% on %d images in %d passes", 100 * done.reached, done.images, done.passes)
+
+    def _evaluate(self, dense: nn.Module, network: GatedNetwork) -> Evaluations:
+        _LOG.info("evaluating the dense network on %s test images", f"{len(self.splits.test):,}")
+        workers = self.recipe.hardware.workers
+        before = on_images(dense, self.splits.test, workers=workers)
+        _LOG.info("evaluating the gated network")
+        return before, on_images(network, self.splits.test, workers=workers)
+
+
+class _CalibrationImages:
+    """Batches of training images as the network takes them, read anew each time they are gone through."""
+
+    def __init__(self, work: TrainingRun) -> None:
+        recipe, train = work.recipe, work.splits.train
+        self.images = train.take(min(recipe.calibration_images, len(train)), recipe.seed)
+        self.batches = Batches(self.images, evaluation_batch(self.images), workers=recipe.hardware.workers)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self.images.prepared(batch) for batch, _ in self.batches)

@@ -1,0 +1,62 @@
+"""Evaluating runs and files, and what it leaves behind in the process and on disk."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from convgate.errors import CheckpointError, RecipeError
+from convgate.runs import Run, evaluate_file, evaluate_run
+
+
+def test_a_run_is_evaluated_as_training_did_and_only_what_was_measured_is_replaced(finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "copy")
+    run = Run.load(folder)
+    measured = evaluate_run(run, seconds=0, save=True)
+    assert measured == Run.load(folder).metrics
+    assert measured == run.metrics  # latency, budget, seed and seconds stay
+
+
+def test_threads_and_random_numbers_are_the_callers(finished):
+    torch.set_num_threads(2)
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    evaluate_run(finished, threads=1, seconds=0)
+    assert torch.get_num_threads() == 2
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.set_num_threads(1)
+
+
+def test_a_file_of_a_run_is_evaluated_by_its_recipe_and_never_saved(finished):
+    before = (finished / "metrics.json").read_text()
+    measured = evaluate_file(finished / "gated.safetensors", seconds=0)  # not calibrated
+    assert measured.gated.macs_ratio != Run.load(finished).metrics.gated.macs_ratio
+    assert measured.dense.accuracy is None
+    assert (finished / "metrics.json").read_text() == before
+    with pytest.raises(RecipeError, match="is a file"):
+        evaluate_run(finished / "gated.safetensors", save=True)
+
+
+def test_what_is_missing_is_named(finished, tmp_path):
+    with pytest.raises(CheckpointError, match="no run"):
+        evaluate_run(tmp_path / "nothing")
+    with pytest.raises(RecipeError, match=r"no recipe\.yaml"):
+        evaluate_run(tmp_path)
+    shutil.copy(finished / "network.safetensors", tmp_path)
+    with pytest.raises(RecipeError, match="name a recipe"):
+        evaluate_file(tmp_path / "network.safetensors")
+    shutil.copy(finished / "recipe.yaml", tmp_path)
+    with pytest.raises(RecipeError, match="no finished run"):
+        evaluate_run(tmp_path, save=True)
+
+
+def test_metrics_that_are_damaged_are_refused(finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "copy")
+    for text in ("{", "[]", '{"dense": 1}', "null"):
+        (folder / "metrics.json").write_text(text)
+        with pytest.raises(CheckpointError, match=r"metrics\.json"):
+            Run.load(folder)
+    metrics = Run.load(finished).metrics
+    assert type(metrics).from_json(metrics.to_json()) == metrics
+    assert type(metrics).from_json(replace(metrics, latency=None).to_json()).latency is None
