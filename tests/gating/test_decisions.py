@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+import convgate
 from convgate import Decision, Decisions
 from convgate.errors import InputError
 from convgate.gating import Activations, ChannelGroups, Tiles
@@ -77,3 +78,28 @@ def test_without_logits_detach_density_and_kind():
 
 def test_get_of_an_unknown_gate_gives_the_default():
     assert decisions().get("x") is None
+
+
+def test_decisions_go_to_numpy_and_come_back():
+    d = decisions()
+    arrays = d.numpy()
+    again = Decisions.from_numpy(arrays, KIND)
+    assert all(torch.equal(again[name].mask, d[name].mask) and again[name].kind == d[name].kind for name in d)
+    with pytest.raises(InputError, match="the network's are"):
+        Decisions.from_numpy({"x": arrays["b.spatial"]}, KIND)
+    with pytest.raises(KeyError, match="the gates are: b"):
+        d["x"]
+    assert "x" not in d
+    assert d.get("x") is None
+
+
+@torch.no_grad()
+def test_an_engine_and_its_network_take_each_others_decisions(make_small):
+    net, x = make_small()
+    engine = convgate.compile(net, threads=1)
+    run = engine.run(x.numpy())
+    torch.testing.assert_close(net.replay(x, run.decisions), torch.from_numpy(run.outputs[0]), rtol=1e-4, atol=1e-4)
+    with torch.enable_grad():
+        _, decided = net.decide(x)
+    for given in (decided, run.decisions):
+        assert engine.run(x.numpy(), given=given).macs.tolist() == run.macs.tolist()

@@ -12,7 +12,6 @@ from convgate.bench.competitors import Built, Competitor
 from convgate.bench.result import Result, Row
 from convgate.bench.subject import Subject
 from convgate.errors import InputError
-from convgate.gating import Decision
 from convgate.timing.interleave import interleave
 from convgate.timing.machine import machine
 
@@ -126,8 +125,7 @@ def _with_decisions_of(built: Built, subject: Subject) -> tuple[list[np.ndarray]
         run = built.engine.run(x)
         masks = {name: torch.from_numpy(run.decisions[name].mask).float() for name in own}
         flipped += sum(int((masks[name] != decision.mask).sum()) for name, decision in own.items())
-        taken = own.map(lambda name, d, masks=masks: Decision(d.kind, masks[name]))  # type: ignore[misc]
-        outputs.append(subject.network.replay(images, taken).numpy())
+        outputs.append(subject.network.replay(images, run.decisions).numpy())
     return outputs, flipped
 
 

@@ -179,12 +179,14 @@ class Engine:
         self, given: Mapping[str, npt.ArrayLike], shapes: Mapping[str, tuple[int, ...]]
     ) -> dict[str, np.ndarray]:
         masks = {}
-        for name, mask in given.items():
+        # Those of a network (`Decisions`) or of another run come with more than their masks.
+        arrays = given.numpy() if hasattr(given, "numpy") else given
+        for name, mask in arrays.items():
             if name not in shapes:
                 raise InputError(
                     f"a mask was given for '{name}'; this network's gates are: {', '.join(shapes) or 'none'}"
                 )
-            array = np.asarray(mask)
+            array = np.asarray(mask.mask if isinstance(mask, GateDecision) else mask)
             if array.shape != shapes[name] or not bool(((array == 0) | (array == 1)).all()):
                 raise InputError(
                     f"the mask given for gate '{name}' has shape {list(array.shape)}; it takes zeros and ones of shape "

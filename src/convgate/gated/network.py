@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -211,12 +211,17 @@ class GatedNetwork(nn.Module):
         """(what the model returns, what its gates decided) for `images` (float [N, C, H, W])."""
         return self(images, return_decisions=True)
 
-    def replay(self, images: Tensor, decisions: Decisions) -> Any:
+    def replay(self, images: Tensor, decisions: Decisions | Mapping[str, Any]) -> Any:
         """What the model returns for `images` when these decisions are taken, whatever its gates would say.
 
-        Raises `InputError` when the decisions are of another network or batch, or are not 0 and 1.
+        They may also be those of an engine, `engine.run(x).decisions`, or arrays by gate. Raises `InputError` when they
+        are of another network or batch, or are not 0 and 1.
         """
-        self._check_decisions(decisions, self._layout_for(images), len(images))
+        layout = self._layout_for(images)
+        if isinstance(decisions, Mapping) and not isinstance(decisions, Decisions):
+            kinds = {spec.name: spec.kind for spec in layout.plan.gates}
+            decisions = Decisions.from_numpy(decisions, kinds, (images.shape[2], images.shape[3])).to(images.device)
+        self._check_decisions(decisions, layout, len(images))
         for name, decision in decisions.items():
             if not bool(((decision.mask == 0) | (decision.mask == 1)).all()):
                 raise InputError(f"the mask of gate '{name}' holds values other than 0 and 1")

@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from convgate.errors import InputError
 from convgate.gating.kinds import GateKind
 
-__all__ = ["Decision", "Decisions"]
+__all__ = ["Decision", "Decisions", "UnknownGateError"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,12 @@ class Decision:
         return mask.flatten(1).mean(1)
 
 
+class UnknownGateError(InputError, KeyError):
+    """No gate of that name was decided."""
+
+    __str__ = Exception.__str__  # KeyError's shows the message in quotation marks
+
+
 class Decisions(Mapping[str, Decision]):
     """Gate name -> `Decision`, in the order in which the network takes them; batch first.
 
@@ -57,14 +64,9 @@ class Decisions(Mapping[str, Decision]):
         try:
             return self._by_gate[gate]
         except KeyError:
-            raise InputError(f"no decision of a gate '{gate}'; the gates are: {', '.join(self._by_gate)}") from None
-
-    def get(self, key: str, default: Any = None) -> Any:
-        # Mapping.get expects a KeyError of a missing key.
-        return self._by_gate.get(key, default)
-
-    def __contains__(self, gate: object) -> bool:
-        return gate in self._by_gate
+            raise UnknownGateError(
+                f"no decision of a gate '{gate}'; the gates are: {', '.join(self._by_gate)}"
+            ) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_gate)
@@ -104,6 +106,36 @@ class Decisions(Mapping[str, Decision]):
     def select(self, samples: slice | Tensor) -> "Decisions":
         """The decisions for some samples of the batch."""
         return self._map(lambda t: t[samples])
+
+    def numpy(self) -> dict[str, np.ndarray]:
+        """Gate name -> mask as uint8 [N, units, rows, columns], as the engine takes it: `engine.run(x, given=..)`."""
+        return {name: d.mask.detach().cpu().numpy().astype(np.uint8) for name, d in self.items()}
+
+    @classmethod
+    def from_numpy(
+        cls, masks: Mapping[str, Any], kinds: Mapping[str, GateKind], size: tuple[int, int] | None = None
+    ) -> "Decisions":
+        """Decisions from arrays, e.g. those of an engine: `Decisions.from_numpy(run.decisions, kinds)`.
+
+        Args:
+            masks: by gate, arrays [N, units, rows, columns] of 0 and 1, or what holds such an array as its `mask`.
+            kinds: the gates' kinds, in the network's order; `{spec.name: spec.kind for spec in net.plan.gates}`.
+            size: see the class.
+
+        Raises:
+            InputError: the masks are of other gates.
+
+        """
+        if masks.keys() != kinds.keys():
+            raise InputError(
+                f"masks were given for the gates {', '.join(masks) or 'none'}, and the network's are "
+                f"{', '.join(kinds) or 'none'}"
+            )
+        arrays = {name: np.asarray(getattr(mask, "mask", mask)) for name, mask in masks.items()}
+        return cls(
+            ((name, Decision(kind, torch.from_numpy(arrays[name].astype(np.float32)))) for name, kind in kinds.items()),
+            size,
+        )
 
     @staticmethod
     def concatenate(parts: Iterable["Decisions"]) -> "Decisions":
