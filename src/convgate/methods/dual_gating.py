@@ -202,7 +202,10 @@ class DualGating(Method):
             elif not feature and end != branch.last:
                 target = str(trace.node(conv).target)
                 skipped.append(Ungated(target, reasons[target], ChannelGroups))
-            if spatial and end != branch.last and _is_tiled(trace, end, branch, spatial):
+            if spatial and end in branch.pooled:
+                needs = f"is computed at every position: {branch.pooled[end]} needs all of them for its statistics"
+                skipped.append(Ungated(str(trace.node(conv).target), needs, Tiles))
+            elif spatial and end != branch.last and _is_tiled(trace, end, branch, spatial):
                 masks.append(MaskSpec(spatial.name, end, training=self.masks == "equal"))
         if spatial:
             masks.append(MaskSpec(spatial.name, branch.last))

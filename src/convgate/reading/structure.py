@@ -4,7 +4,9 @@ Both are found by structure alone: by what is forked, convolved and joined again
 """
 
 import operator
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any
 
@@ -12,11 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from convgate.reading.norms import is_fixed_norm, pools_positions, returns_its_input
+from convgate.reading.residual import Sum, constants, find_sum
 from convgate.reading.trace import Trace
 
 __all__ = ["Branch", "Feature", "Rejected", "branches", "features"]
 
-_ADD = (operator.add, operator.iadd, torch.add)
 _MULTIPLY = (operator.mul, operator.imul, torch.mul)
 _ACTIVATION_MODULES = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish,
@@ -26,7 +29,6 @@ _ACTIVATION_FUNCTIONS = (
     F.relu, F.relu6, torch.relu, F.leaky_relu, F.elu, F.gelu, F.silu, F.mish, F.hardswish, F.hardsigmoid, F.sigmoid,
     F.tanh, torch.sigmoid, torch.tanh, F.relu_, torch.relu_, torch.sigmoid_, torch.tanh_,
 )  # fmt: skip
-_NEUTRAL_MODULES = (nn.Identity, nn.Dropout, nn.Dropout2d)
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ class Branch:
     """A residual branch: fork -> convolutions -> last, added to a shortcut from the same fork.
 
     Node names of the evaluation graph; `convs` in order, `ends` the end of conv(+norm)(+activation) of each;
-    `height` and `width` are the output resolution.
+    `height` and `width` are the output resolution. `pooled` maps an end to the norm behind it, within the branch, whose
+    statistics are taken over positions: what that norm reads must be computed at every position.
     """
 
     name: str
@@ -69,37 +72,50 @@ class Branch:
     ends: tuple[str, ...]
     height: int
     width: int
+    pooled: Mapping[str, str] = field(default_factory=dict)
 
 
 def branches(trace: Trace) -> tuple[list[Branch], list[Rejected]]:
     """All residual branches of a model, innermost where they nest, and the additions that are none."""
-    dominators = _immediate_dominators(trace.evaluation)
+    fixed = constants(trace)
+    dominators = _immediate_dominators(trace.evaluation, fixed)
+    order = {node: index for index, node in enumerate(trace.evaluation.nodes)}
     found: list[tuple[Branch, set[fx.Node]]] = []
     rejected: list[Rejected] = []
     for join in trace.evaluation.nodes:
-        operands = [a for a in join.args if isinstance(a, fx.Node)] if _operation(join) in _ADD else []
-        if len(operands) != 2 or len(trace.shapes.get(join.name, ())) != 4:
+        added = find_sum(trace, join, fixed)
+        if added is None:
             continue
-        fork = _common_dominator(operands[0], operands[1], dominators)
-        regions = [_between(fork, operand) for operand in operands]
-        convs = [[n for n in trace.evaluation.nodes if n in r and trace.convolution(n)] for r in regions]
+        fork = _common_dominator(added.operands[0], added.operands[1], dominators)
+        regions = [_between(fork, operand, fixed) for operand in added.operands]
+        convs = [sorted((n for n in r if trace.convolution(n)), key=order.__getitem__) for r in regions]
         if not convs[0] and not convs[1]:
             continue
         side = 0 if len(convs[0]) > len(convs[1]) else 1
-        last, region, inside = operands[side], regions[side], convs[side]
+        last, region, inside = added.operands[side], regions[side], convs[side]
         name = _common_prefix([str(n.target) for n in inside]) or join.name
-        reason = _obstacle(trace, fork, join, last, region, regions[1 - side], len(convs[0]) == len(convs[1]))
+        reason = _obstacle(trace, fork, added, last, region, regions[1 - side], len(convs[0]) == len(convs[1]))
         if reason:
             rejected.append(Rejected(name, reason))
             continue
         height, width = trace.shapes[join.name][2:]
-        ends = tuple(chain_end(trace, conv).name for conv in inside)
-        convs_in_order = tuple(conv.name for conv in inside)
-        branch = Branch(name, fork.name, join.name, last.name, convs_in_order, ends, height, width)
+        ends = tuple(chain_end(trace, conv) for conv in inside)
+        branch = Branch(
+            name=name,
+            fork=fork.name,
+            join=join.name,
+            last=last.name,
+            convs=tuple(conv.name for conv in inside),
+            ends=tuple(end.name for end in ends),
+            height=height,
+            width=width,
+            pooled=_pooled(trace, region, ends, order),
+        )
         found.append((branch, region))
+    joins = {trace.node(branch.join): branch.name for branch, _ in found}
     innermost = []
     for branch, region in found:
-        nested = [b.name for b, _ in found if b is not branch and trace.node(b.join) in region]
+        nested = [joins[node] for node in sorted(region & joins.keys(), key=order.__getitem__)]
         if nested:
             rejected.append(Rejected(branch.name, f"holds other residual branches ({', '.join(nested)})"))
         else:
@@ -107,11 +123,29 @@ def branches(trace: Trace) -> tuple[list[Branch], list[Rejected]]:
     return _distinctly_named(innermost), rejected
 
 
+def _pooled(trace: Trace, region: set[fx.Node], ends: tuple[fx.Node, ...], order: dict[fx.Node, int]) -> dict[str, str]:
+    """End of a convolution -> the norm behind it in the branch that pools positions, where there is one."""
+    behind: dict[fx.Node, str] = {}
+    for node in sorted(region, key=order.__getitem__, reverse=True):
+        norms = [behind[user] for user in node.users if user in behind]
+        if pools_positions(trace, node):
+            norms = [describe(trace, node)]
+        if norms:
+            behind[node] = norms[0]
+    found = {}
+    for end in ends:
+        norms = [behind[user] for user in end.users if user in behind and user in region]
+        if norms:
+            found[end.name] = norms[0]
+    return found
+
+
 def features(trace: Trace) -> tuple[list[Feature], list[Rejected]]:
     """All intermediate features of a model whose channels can be gated, and the convolutions that make none."""
     found: dict[str, Feature] = {}
     rejected: list[Rejected] = []
-    calls = [str(n.target) for n in trace.evaluation.nodes if n.op == "call_module"]
+    calls = Counter(str(n.target) for n in trace.evaluation.nodes if n.op == "call_module")
+    read_by: dict[str, Feature] = {}
     for conv in trace.evaluation.nodes:
         layer = trace.convolution(conv)
         if layer is None:
@@ -119,11 +153,11 @@ def features(trace: Trace) -> tuple[list[Feature], list[Rejected]]:
         name = str(conv.target)
         end = chain_end(trace, conv)
         readers, obstacle = _readers(trace, end)
-        source = next((f for f in found.values() if conv.name in f.readers), None)
+        source = read_by.get(conv.name)
         if _is_pooled(trace, conv):
             obstacle = "works on a map that was pooled to 1x1"
-        if calls.count(name) > 1:
-            obstacle = f"is called {calls.count(name)} times; its calls share weights"
+        if calls[name] > 1:
+            obstacle = f"is called {calls[name]} times; its calls share weights"
         if obstacle:
             rejected.append(Rejected(name, obstacle))
             continue
@@ -132,6 +166,8 @@ def features(trace: Trace) -> tuple[list[Feature], list[Rejected]]:
             del found[source.name]
             convs = (*source.convs, conv.name)
         found[name] = Feature(name, convs, end.name, tuple(r.name for r in readers), layer.out_channels)
+        for reader in readers:
+            read_by.setdefault(reader.name, found[name])
     # A depthwise convolution computes channel c from channel c: gating its input alone would save little, and the
     # feature after it would still be needed in full.
     kept = []
@@ -176,9 +212,7 @@ def _is_pointwise(trace: Trace, node: fx.Node, source: fx.Node) -> bool:
     layer = trace.layer(node)
     if layer is None:
         return _operation(node) in (*_ACTIVATION_FUNCTIONS, F.dropout, F.dropout2d)
-    if isinstance(layer, _ACTIVATION_MODULES + _NEUTRAL_MODULES + (nn.modules.batchnorm._BatchNorm,)):
-        return True
-    return type(layer).__name__ in ("DropPath", "StochasticDepth")
+    return isinstance(layer, _ACTIVATION_MODULES) or is_fixed_norm(layer) or returns_its_input(trace, node)
 
 
 def _readers(trace: Trace, end: fx.Node) -> tuple[list[fx.Node], str | None]:
@@ -242,7 +276,7 @@ def _is_depthwise(layer: nn.Conv2d | None) -> bool:
 def _obstacle(
     trace: Trace,
     fork: fx.Node,
-    join: fx.Node,
+    join: Sum,
     last: fx.Node,
     region: set[fx.Node],
     other: set[fx.Node],
@@ -254,21 +288,21 @@ def _obstacle(
         return "branch and shortcut share layers"
     if len(trace.shapes.get(fork.name, ())) != 4:
         return f"branch and shortcut come from {describe(trace, fork)}, which is no feature map"
-    if trace.shapes.get(last.name) != trace.shapes[join.name]:
+    if trace.shapes.get(last.name) != trace.shapes[join.node.name]:
         return "the addition broadcasts the branch"
     for node in region:
         for user in node.users:
-            if user not in region and not (node is last and user is join):
+            if user not in region and not (node is last and user is join.entry):
                 return f"{describe(trace, node)} is also read outside the branch, by {describe(trace, user)}"
     return None
 
 
-def _immediate_dominators(graph: fx.Graph) -> dict[fx.Node, fx.Node]:
+def _immediate_dominators(graph: fx.Graph, fixed: set[fx.Node]) -> dict[fx.Node, fx.Node]:
     """Node -> the last node that every path from the images to it passes; fx keeps nodes in topological order."""
     root = next(iter(graph.nodes))
     immediate = {root: root}
     for node in graph.nodes:
-        inputs = [i for i in node.all_input_nodes if i.op != "get_attr"]
+        inputs = [i for i in node.all_input_nodes if i not in fixed]
         if node is root or not inputs:
             immediate.setdefault(node, root)
             continue
@@ -288,13 +322,13 @@ def _common_dominator(a: fx.Node, b: fx.Node, immediate: dict[fx.Node, fx.Node])
     return a
 
 
-def _between(fork: fx.Node, last: fx.Node) -> set[fx.Node]:
-    """The nodes on the way from `fork` (left out) to `last` (included)."""
+def _between(fork: fx.Node, last: fx.Node, fixed: set[fx.Node]) -> set[fx.Node]:
+    """The nodes on the way from `fork` (left out) to `last` (included); constants belong to no way."""
     region: set[fx.Node] = set()
     pending = [last]
     while pending:
         node = pending.pop()
-        if node is not fork and node not in region:
+        if node is not fork and node not in region and node not in fixed:
             region.add(node)
             pending.extend(node.all_input_nodes)
     return region
