@@ -138,7 +138,9 @@ class TrainingModule(L.LightningModule):
         if not isinstance(self.network, GatedNetwork):
             return self.network(x), {}
         logits, decisions = self.network.decide(x)
-        self._note("macs_ratio", self.network.cost(decisions.detach()).ratio.mean())
+        with torch.no_grad():
+            # Not detached: whether masks hold fractions would have to be asked, and the answer waits for the device.
+            self._note("macs_ratio", self.network.cost(decisions).ratio.mean())
         if self.method is None:
             return logits, {}
         terms = self.method.terms(decisions, self.network.convgate, self.network.ledger, self.progress(index))
