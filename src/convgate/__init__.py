@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from convgate.calibration import calibrate
     from convgate.checkpoint import load, save
     from convgate.cost import Cost
+    from convgate.data import register_dataset
     from convgate.engine.compile import compile  # noqa: A004
     from convgate.errors import ConvgateError
     from convgate.gated import GatedNetwork, Plan, gate, plan
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         register_method,
     )
     from convgate.models import create_model, list_models, register_model
+    from convgate.recipes import list_recipes, register_recipe
 
 __version__ = "0.2.0.dev0"
 
@@ -51,10 +53,13 @@ _HOME = {
     "gate": "convgate.gated",
     "list_methods": "convgate.methods",
     "list_models": "convgate.models",
+    "list_recipes": "convgate.recipes",
     "load": "convgate.checkpoint",
     "plan": "convgate.gated",
+    "register_dataset": "convgate.data",
     "register_method": "convgate.methods",
     "register_model": "convgate.models",
+    "register_recipe": "convgate.recipes",
     "save": "convgate.checkpoint",
 }
 

@@ -4,7 +4,7 @@ import sys
 import pytest
 import torch
 
-from convgate.data import digits, load
+from convgate.data import digits, list_datasets, load, register_dataset
 from convgate.errors import DataError, InputError
 
 
@@ -20,8 +20,22 @@ def test_load_reaches_cifar(name, tmp_path):
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(DataError, match="'mnist': choose from digits, cifar10, cifar100"):
+    with pytest.raises(DataError, match=r"'mnist'.*digits, cifar10, cifar100"):
         load("mnist")
+
+
+def test_the_closest_name_is_offered():
+    with pytest.raises(DataError, match=r"did you mean cifar10\?"):
+        load("cifar-10")
+
+
+def test_a_name_is_one_functions():
+    def digits():
+        return None
+
+    with pytest.raises(InputError, match="two data sets are called 'digits'"):
+        register_dataset(digits)
+    assert list_datasets("digit*") == ["digits"]
 
 
 def test_options_that_do_not_fit_are_refused():

@@ -7,7 +7,7 @@ from convgate.data.digits import digits, scan_splits
 from convgate.data.files import ImageFiles
 from convgate.data.imagenet import imagenet
 from convgate.data.images import ImageSet, Splits, split_off
-from convgate.data.registry import load
+from convgate.data.registry import list_datasets, load, register_dataset
 
 __all__ = [
     "Augmentation",
@@ -19,8 +19,10 @@ __all__ = [
     "cifar100",
     "digits",
     "imagenet",
+    "list_datasets",
     "load",
     "normalise",
+    "register_dataset",
     "scan_splits",
     "split_off",
 ]

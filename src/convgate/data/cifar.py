@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from convgate.data.images import ImageSet, Splits, split_off
+from convgate.data.images import ImageSet, Splits, hold_out
 from convgate.errors import DataError
 
 __all__ = ["cifar10", "cifar100"]
@@ -21,7 +21,7 @@ Part = tuple[np.ndarray, np.ndarray]
 
 def cifar10(
     root: str | PathLike[str],
-    validation: int = 5000,
+    validation: int | None = None,
     seed: int = 0,
     download: bool = False,
     mean: Sequence[float] | None = None,
@@ -35,7 +35,7 @@ def cifar10(
             the class names `classes`;
             a folder with `train/<class>/*.png` and `test/<class>/*.png`;
             a folder in which torchvision's CIFAR10 finds, or with `download` puts, its files.
-        validation: how many training images are held out, at random; from 1 to one less than all of them.
+        validation: how many training images are held out, at random; None for a tenth, 5000 at most.
         seed: of that choice.
         download: fetch the files into `root` if they are not there.
         mean: per channel, of pixel values scaled to [0, 1], to normalise with: what given weights were trained with;
@@ -53,7 +53,7 @@ def cifar10(
 
 def cifar100(
     root: str | PathLike[str],
-    validation: int = 5000,
+    validation: int | None = None,
     seed: int = 0,
     download: bool = False,
     mean: Sequence[float] | None = None,
@@ -70,7 +70,7 @@ def _load(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     root: str | PathLike[str],
-    validation: int,
+    validation: int | None,
     seed: int,
     download: bool,
 ) -> Splits:
@@ -97,7 +97,7 @@ def _load(
         pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
         return ImageSet(pixels, torch.from_numpy(labels.reshape(-1).astype(np.int64)), classes, mean, std)
 
-    rest, held_out = split_off(whole("train", *train), validation, seed)
+    rest, held_out = hold_out(whole("train", *train), validation, 5000, seed)
     return Splits(kind.lower(), rest, held_out, whole("test", *test))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from convgate.data.files import ImageFiles
-from convgate.data.images import ImageSet, Splits, split_off
+from convgate.data.images import ImageSet, Splits, hold_out
 from convgate.errors import DataError, InputError
 
 __all__ = ["imagenet"]
@@ -18,7 +18,7 @@ _KINDS = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
 def imagenet(
     root: str | PathLike[str],
     size: int = 224,
-    validation: int = 10_000,
+    validation: int | None = None,
     seed: int = 0,
     mean: Sequence[float] = (0.485, 0.456, 0.406),
     std: Sequence[float] = (0.229, 0.224, 0.225),
@@ -31,7 +31,8 @@ def imagenet(
     Args:
         root: the folder.
         size: height and width that the network sees.
-        validation: how many training images are held out, at random; `root/val` is the test set.
+        validation: how many training images are held out, at random; None for a tenth, 10,000 at most. `root/val` is
+            the test set.
         seed: of that choice.
         mean: per channel, of pixel values scaled to [0, 1].
         std: likewise.
@@ -56,7 +57,7 @@ def imagenet(
         labelled = torch.tensor(labels, dtype=torch.int64)
         return ImageSet(images, labelled, classes, tuple(mean), tuple(std), view=size)
 
-    rest, held_out = split_off(whole(train), validation, seed)
+    rest, held_out = hold_out(whole(train), validation, 10_000, seed)
     return Splits("imagenet", rest, held_out, whole(test))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from convgate.data.augment import normalise
 from convgate.errors import DataError, InputError
 
-__all__ = ["ImageSet", "Images", "Splits", "Stream", "split_off"]
+__all__ = ["ImageSet", "Images", "Splits", "Stream", "hold_out", "split_off"]
 
 
 class Images(Protocol):
@@ -188,6 +188,28 @@ def split_off(images: ImageSet, n: int, seed: int) -> tuple[ImageSet, ImageSet]:
         )
     order = _order(len(images), seed)
     return images.subset(order[n:]), images.subset(order[:n])
+
+
+def hold_out(images: ImageSet, validation: int | None, most: int, seed: int) -> tuple[ImageSet, ImageSet]:
+    """Split at random into `(rest, validation images)`.
+
+    Args:
+        images: all training images.
+        validation: how many are held out; None for a tenth of them, `most` at most.
+        most: see `validation`.
+        seed: seed of the choice.
+
+    Raises:
+        InputError: one of the two parts would be empty.
+
+    """
+    n = max(1, min(most, len(images) // 10)) if validation is None else validation
+    if not 1 <= n < len(images):
+        raise InputError(
+            f"the option validation is {n}, and there are {len(images)} training images: give a number in "
+            f"[1, {len(images) - 1}] (data.options.validation in a recipe), for neither part may be empty."
+        )
+    return split_off(images, n, seed)
 
 
 def _order(n: int, seed: int) -> Tensor:
