@@ -21,7 +21,7 @@ FLOORS = (
     ("bench",),
     ("recipes",),
     ("analysis",),
-    ("training",),
+    ("training", "finetuning"),
     ("runs",),
     ("commands",),
     ("cli",),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from convgate.data import register_dataset
     from convgate.engine.compile import compile  # noqa: A004
     from convgate.errors import ConvgateError
+    from convgate.finetuning import Budget, distillation, finetune, train_gates
     from convgate.gated import GatedNetwork, Plan, gate, plan
     from convgate.gating import Decision, Decisions
     from convgate.methods import (
@@ -35,6 +36,7 @@ __version__ = "0.2.0.dev0"
 
 _HOME = {
     "BatchShaping": "convgate.methods",
+    "Budget": "convgate.finetuning",
     "ChannelGating": "convgate.methods",
     "Combined": "convgate.methods",
     "ConvgateError": "convgate.errors",
@@ -50,6 +52,8 @@ _HOME = {
     "compile": "convgate.engine.compile",
     "create_method": "convgate.methods",
     "create_model": "convgate.models",
+    "distillation": "convgate.finetuning",
+    "finetune": "convgate.finetuning",
     "gate": "convgate.gated",
     "list_methods": "convgate.methods",
     "list_models": "convgate.models",
@@ -61,6 +65,7 @@ _HOME = {
     "register_model": "convgate.models",
     "register_recipe": "convgate.recipes",
     "save": "convgate.checkpoint",
+    "train_gates": "convgate.finetuning",
 }
 
 __all__ = sorted(_HOME)

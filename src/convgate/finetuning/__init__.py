@@ -1,0 +1,8 @@
+"""Making a trained network cheaper with few images and little time, labelled or not, without losing what it answers."""
+
+from convgate.finetuning.budget import Budget
+from convgate.finetuning.distillation import distillation
+from convgate.finetuning.finetune import Finetuned, finetune
+from convgate.finetuning.parameters import parameter_groups, train_gates
+
+__all__ = ["Budget", "Finetuned", "distillation", "finetune", "parameter_groups", "train_gates"]

@@ -1,0 +1,435 @@
+"""`finetune`: from a trained network, some images and some minutes to a cheaper network with the same answers."""
+
+import copy
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convgate.calibration import calibrate
+from convgate.checkpoint import save
+from convgate.errors import BudgetError, ConvgateError, InputError
+from convgate.files import replacing, write_text
+from convgate.finetuning.anneal import set_noise
+from convgate.finetuning.budget import Budget
+from convgate.finetuning.distillation import distillation
+from convgate.finetuning.judge import Judgement, curve, judge, kept_at
+from convgate.finetuning.parameters import parameter_groups, train_gates
+from convgate.gated import GatedNetwork
+from convgate.reading.trace import check_images
+
+__all__ = ["Finetuned", "Settings", "finetune"]
+
+_TRAINING = 0.9
+# Of the minutes; the rest is for calibrating and judging at the end.
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What finetuning does, beside its budget and its time. Shares of time are shares of the whole.
+
+    Args:
+        lr: of the network's weights (AdamW, a cosine to 0).
+        gate_lr: of the gates; None for what lets a logit travel 8 units while the budget comes down.
+        weight_decay: of matrices and kernels; gates do not decay.
+        temperature: of the distillation.
+        label_weight: of the cross-entropy, where labels are given; 0 leaves them to the report.
+        ramp: while the budget comes down from 1.
+        noise: while sampling noise fades from `noise_from` to nothing.
+        noise_from: the noise at the start; 1 is DGNet's.
+        gate_temperature: of the sigmoid whose gradient passes through a gate.
+        finish: the last part, after calibration: gates are held and decide as in evaluation, weights learn on.
+        clip: the largest norm of a step's gradient.
+
+    """
+
+    lr: float = 1e-4
+    gate_lr: float | None = None
+    weight_decay: float = 0.0
+    temperature: float = 1.0
+    label_weight: float = 0.0
+    ramp: float = 0.4
+    noise: float = 0.7
+    noise_from: float = 0.5
+    gate_temperature: float = 1.0
+    finish: float = 0.2
+    clip: float = 5.0
+
+
+@dataclass
+class Finetuned:
+    """What finetuning came to.
+
+    `before` and `after` were measured on images that were not trained on, where the batches could be divided; `kept`
+    maps 0.99, 0.98 and 0.95 to the smallest share of the MACs at which that many answers stay (None: at none tried).
+    """
+
+    network: GatedNetwork
+    budget: float
+    before: Judgement
+    after: Judgement
+    curve: list[Judgement]
+    kept: dict[float, float | None]
+    steps: int
+    seconds: float
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def as_data(self) -> dict[str, Any]:
+        """Everything but the network, as plain data."""
+        return {
+            "budget": self.budget,
+            "before": dataclasses.asdict(self.before),
+            "after": dataclasses.asdict(self.after),
+            "curve": [dataclasses.asdict(point) for point in self.curve],
+            "kept": {str(key): value for key, value in self.kept.items()},
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "history": self.history,
+        }
+
+
+def finetune(
+    network: GatedNetwork,
+    batches: Iterable[Any],
+    *,
+    budget: float,
+    minutes: float | None = 30.0,
+    steps: int | None = None,
+    teacher: nn.Module | None = None,
+    labels: bool = False,
+    held_out: Sequence[Any] | None = None,
+    calibrated_on: Sequence[Any] | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    keep: float = 0.5,
+    settings: Settings | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Finetuned:
+    """Train a gated network to spend `budget` of the dense MACs and to answer as its teacher does. In place.
+
+    The teacher is the dense network, so no labels are needed. The budget is a constraint (`Budget`): it comes down
+    from 1 and is held, whatever the size of the loss. Then the gates are calibrated and held, and the weights learn on
+    under exactly the masks of evaluation. Calibrated once more, the network lies within 0.5 % of its budget.
+
+    Args:
+        network: a gated network; with `DualGating(masks="equal")` training masks what evaluation masks.
+        batches: images [N, C, H, W] as the network takes them, or (images, labels): a list, or a loader that can be
+            read again and again.
+        budget: share of the dense MACs, gates included, in (0, 1].
+        minutes: how long to train; the number of steps follows from the speed, measured all along.
+        steps: how many steps to train instead, whatever they take. Such a run that is killed and resumed ends in the
+            same weights, bit for bit.
+        teacher: images -> logits; by default the network as it was before it had gates.
+        labels: the second entry of a batch is its labels (int64 [N]): accuracy is reported, too.
+        held_out: batches to judge by, not trained on; by default the first eighth of the batches of a list is set
+            aside, and of a loader the first batches are used (and trained on).
+        calibrated_on: batches to calibrate on; by default the training batches, as many as hold 512 images.
+        out: folder for net.safetensors, net.cgm (where the engine has a form for all of it), report.html, result.json
+            and, while training, state.pt, from which a run that was killed goes on.
+        seed: of noise, and of loaders' order (the global generator is seeded before each epoch).
+        keep: raise where fewer answers than this share stay.
+        settings: learning rates, schedules and the like.
+        say: is told how it goes, a line at a time.
+
+    Raises:
+        BudgetError: the budget was not reached, or too few answers stayed; what there is has been written to `out`.
+        InputError: arguments of the wrong kind, or batches without images.
+
+    """
+    if not isinstance(network, GatedNetwork):
+        raise InputError(f"finetune() takes a GatedNetwork, not a {type(network).__name__}; make one with gate()")
+    settings = settings or Settings()
+    if (minutes is None) == (steps is None) and steps is None:
+        raise InputError("finetune(minutes=None, steps=None): say how long to train")
+    device = next(network.parameters()).device
+    teacher = network.dense() if teacher is None else copy.deepcopy(teacher)
+    teacher = teacher.eval().requires_grad_(False).to(device)
+    data = _Batches(batches, held_out, calibrated_on, labels, device)
+    run = _Run(network, teacher, data, Budget(budget, ramp=settings.ramp), settings, minutes, steps, seed, out, say)
+    return run.all(keep)
+
+
+class _Batches:
+    """Training batches for ever, in epochs; and what is judged by and calibrated on."""
+
+    def __init__(
+        self,
+        batches: Iterable[Any],
+        held_out: Sequence[Any] | None,
+        calibrated_on: Sequence[Any] | None,
+        labels: bool,
+        device: torch.device,
+    ) -> None:
+        if isinstance(batches, Iterator):
+            raise InputError("finetune() was given an iterator, which can be read only once; give a list or a loader")
+        self.labels, self.device = labels, device
+        if held_out is None and isinstance(batches, list | tuple) and len(batches) >= 2:
+            aside = max(1, len(batches) // 8)
+            held_out, batches = batches[:aside], batches[aside:]
+        self.training = batches
+        self.held_out = list(self._some(batches, 256)) if held_out is None else [self.split(b) for b in held_out]
+        some = self._some(batches, 512) if calibrated_on is None else map(self.split, calibrated_on)
+        self.calibrated_on = [x for x, _ in some]
+        if not self.held_out or not self.calibrated_on:
+            raise InputError("finetune() was given no images; give at least one batch")
+
+    def split(self, batch: Any) -> tuple[Tensor, Tensor | None]:
+        """(images, labels or None), on the network's device."""
+        images = batch[0] if isinstance(batch, tuple | list) and batch else batch
+        check_images(images, "a batch for finetune()")
+        known = batch[1] if self.labels and isinstance(batch, tuple | list) and len(batch) > 1 else None
+        return images.to(self.device), None if known is None else known.to(self.device)
+
+    def epochs(self, seed: int, epoch: int, skip: int) -> Iterator[tuple[int, int, Tensor, Tensor | None]]:
+        """(epoch, number in the epoch, images, labels), from the batch `skip` of `epoch` on, without end."""
+        while True:
+            number, batches = 0, iter(self.training)
+            while True:
+                # Whatever a loader draws depends on the place in training alone, so that a resumed run sees the same.
+                torch.manual_seed((seed * 1_000_003 + epoch) * 1_000_003 + number)
+                batch = next(batches, None)
+                if batch is None:
+                    break
+                if number >= skip:
+                    yield epoch, number, *self.split(batch)
+                number += 1
+            if number == 0:
+                raise InputError("finetune() was given no images; give at least one batch")
+            epoch, skip = epoch + 1, 0
+
+    def _some(self, batches: Iterable[Any], images: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        for batch in batches:
+            x, labels = self.split(batch)
+            yield x, labels
+            images -= len(x)
+            if images <= 0:
+                return
+
+
+class _Run:
+    """The stages, and what a checkpoint holds of them."""
+
+    def __init__(
+        self,
+        network: GatedNetwork,
+        teacher: nn.Module,
+        data: _Batches,
+        budget: Budget,
+        settings: Settings,
+        minutes: float | None,
+        steps: int | None,
+        seed: int,
+        out: str | Path | None,
+        say: Callable[[str], None],
+    ) -> None:
+        self.network, self.teacher, self.data, self.budget, self.settings = network, teacher, data, budget, settings
+        self.seconds, self.steps, self.seed, self.say = minutes and 60 * minutes * _TRAINING, steps, seed, say
+        self.out = None if out is None else Path(out)
+        self.autocast = device_computes_in_bfloat16(data.device)
+        self.progress, self.step, self.epoch, self.batch, self.elapsed = 0.0, 0, 0, 0, 0.0
+        self.calibrated = False
+        self.history: list[dict[str, float]] = []
+        self.before: Judgement | None = None
+
+    def all(self, keep: float) -> Finetuned:
+        """Train, calibrate, judge, write."""
+        network = self.network
+        if self.data.device.type == "cpu":
+            network.to(memory_format=torch.channels_last)
+            self.teacher.to(memory_format=torch.channels_last)
+        self.optimiser = torch.optim.AdamW(parameter_groups(network, lr=self.settings.lr), betas=(0.9, 0.99))
+        self._resume()
+        if self.before is None:
+            self.before = judge(network, self.teacher, self.data.held_out)
+            self.say(f"before: {self.before}")
+        estimators = [gate.estimator for _, gate in network.gate_modules()]
+        try:
+            self._train()
+            reached = calibrate(network, self.data.calibrated_on, self.budget.share, agreement=False)
+        finally:
+            for (_, gate), estimator in zip(network.gate_modules(), estimators, strict=True):
+                gate.estimator = estimator
+        network.requires_grad_(True).eval()
+        after = judge(network, self.teacher, self.data.held_out)
+        points = curve(network, self.teacher, self.data.calibrated_on, self.data.held_out, self.budget.share)
+        result = Finetuned(
+            network,
+            self.budget.share,
+            self.before,
+            after,
+            points,
+            kept_at(points),
+            self.step,
+            self.elapsed,
+            self.history,
+        )
+        self.say(f"after {self.elapsed / 60:.1f} min, {self.step} steps: {after}")
+        if self.out is not None:
+            self._write(result)
+        if after.agreement < keep:
+            raise BudgetError(
+                f"at {reached.reached:.1%} of the dense MACs only {after.agreement:.1%} of the answers stay (keep="
+                f"{keep}); train longer, on more images, or for a larger budget"
+            )
+        return result
+
+    # -- training --------------------------------------------------------------------------------------------------
+
+    def _train(self) -> None:
+        settings, network = self.settings, self.network
+        train_gates(network)
+        if self.calibrated:
+            self._hold()
+        begun, spoken, saved = time.monotonic() - self.elapsed, time.monotonic(), time.monotonic()
+        pace = _Pace(self.seconds, self.steps)
+        for epoch, number, images, labels in self.data.epochs(self.seed, self.epoch, self.batch):
+            if self.progress >= 1:
+                break
+            if not self.calibrated and self.progress >= 1 - settings.finish:
+                calibrate(network, self.data.calibrated_on, self.budget.share, agreement=False)
+                self._hold()
+                self.calibrated = True
+            terms = self._step(images, labels)
+            self.step, self.epoch, self.batch = self.step + 1, epoch, number + 1
+            now = time.monotonic()
+            self.elapsed = now - begun
+            self.progress = pace.progress(self.progress, self.step, self.elapsed)
+            if now - spoken > 20 or self.step == 1 or self.progress >= 1:
+                spoken = now
+                self.history.append({"step": self.step, "progress": self.progress, **terms})
+                self.say(
+                    f"{self.progress:4.0%} {self.elapsed / 60:5.1f} min: loss {terms['loss']:.3f}, "
+                    f"{terms['share']:.1%} of the MACs (due {self.budget.target:.1%}), "
+                    f"{terms['agreement']:.0%} of the batch's answers"
+                )
+            if self.out is not None and (
+                now - saved > 60 or (self.steps is not None and self.step % max(min(50, self.steps // 4), 1) == 0)
+            ):
+                saved = now
+                self._save()
+
+    def _step(self, images: Tensor, labels: Tensor | None) -> dict[str, float]:
+        settings, network = self.settings, self.network
+        torch.manual_seed(self.seed * 7_368_787 + self.step)
+        gate_lr = settings.gate_lr or min(max(8 / max(settings.ramp * self._expected_steps(), 1), 1e-3), 3e-2)
+        rate = min(self.progress / 0.03, 1.0) * (1 + math.cos(math.pi * self.progress)) / 2 + 1e-3
+        # The gates keep their rate until they are held, or they could not follow the budget.
+        for group, lr in zip(self.optimiser.param_groups, (settings.lr * rate,) * 2 + (gate_lr,), strict=True):
+            group["lr"] = lr
+        if not self.calibrated:
+            fade = max(1 - self.progress / settings.noise, 0.0) if settings.noise else 0.0
+            set_noise(network, settings.noise_from * fade, settings.gate_temperature)
+        if images.device.type == "cpu":
+            images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
+            with torch.no_grad():
+                theirs = self.teacher(images)
+            logits, decisions = network.decide(images)
+        loss = distillation(logits, theirs, temperature=settings.temperature)
+        if labels is not None and settings.label_weight:
+            loss = loss + settings.label_weight * F.cross_entropy(logits.float(), labels)
+        if self.calibrated:
+            total, share = loss, float(network.cost(decisions.detach()).ratio.float().mean())
+        else:
+            total = loss + self.budget.term(network, decisions, loss, self.progress)
+            assert self.budget.spent is not None
+            share = self.budget.spent
+        self.optimiser.zero_grad()
+        total.backward()
+        nn.utils.clip_grad_norm_([p for p in network.parameters() if p.grad is not None], settings.clip)
+        self.optimiser.step()
+        agreed = float((logits.argmax(1) == theirs.argmax(1)).float().mean())
+        return {"loss": float(loss.detach()), "share": share, "weight": self.budget.weight, "agreement": agreed}
+
+    def _hold(self) -> None:
+        """Gates decide as in evaluation and learn no more."""
+        for _, gate in self.network.gate_modules():
+            gate.eval()
+        if self.network.convgate.trunk is not None:
+            self.network.convgate.trunk.eval()
+        for parameter in self.network.gate_parameters():
+            parameter.requires_grad_(False)
+            parameter.grad = None
+
+    def _expected_steps(self) -> float:
+        if self.steps is not None:
+            return self.steps
+        return self.step / self.progress if self.progress > 0 else 1000.0
+
+    # -- files -----------------------------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        assert self.out is not None
+        state = {
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "budget": self.budget.state_dict(),
+            "share": self.budget.share,
+            "history": self.history,
+            "before": None if self.before is None else dataclasses.asdict(self.before),
+            **{key: getattr(self, key) for key in ("progress", "step", "epoch", "batch", "elapsed", "calibrated")},
+        }
+        with replacing(self.out / "state.pt") as temporary:
+            torch.save(state, temporary)
+
+    def _resume(self) -> None:
+        path = None if self.out is None else self.out / "state.pt"
+        if path is None or not path.is_file():
+            return
+        state = torch.load(path, weights_only=True, map_location=self.data.device)
+        if state["share"] != self.budget.share:
+            raise InputError(
+                f"{path} is of a run for {state['share']} of the dense MACs, and this one is for {self.budget.share}; "
+                "give another folder, or delete that file"
+            )
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.budget.load_state_dict(state["budget"])
+        self.history = state["history"]
+        self.before = state["before"] and Judgement(**state["before"])
+        for key in ("progress", "step", "epoch", "batch", "elapsed", "calibrated"):
+            setattr(self, key, state[key])
+        self.say(f"going on from step {self.step}, {self.progress:.0%}")
+
+    def _write(self, result: Finetuned) -> None:
+        from convgate.engine.compile import compile as compile_engine
+        from convgate.finetuning.report import report
+
+        assert self.out is not None
+        save(result.network, self.out / "net.safetensors")
+        try:
+            compile_engine(result.network).save(self.out / "net.cgm")
+        except ConvgateError as error:
+            self.say(f"no net.cgm: {error}")
+        write_text(self.out / "result.json", json.dumps(result.as_data(), indent=1))
+        write_text(self.out / "report.html", report(result))
+        (self.out / "state.pt").unlink(missing_ok=True)
+
+
+class _Pace:
+    """Progress in [0, 1]: by steps where their number is given, else by time, never falling and never jumping."""
+
+    def __init__(self, seconds: float | None, steps: int | None) -> None:
+        self.seconds, self.steps = seconds, steps
+
+    def progress(self, before: float, step: int, elapsed: float) -> float:
+        if self.steps is not None:
+            return min(step / self.steps, 1.0)
+        assert self.seconds is not None
+        return min(max(elapsed / self.seconds, before), 1.0)
+
+
+def device_computes_in_bfloat16(device: torch.device) -> bool:
+    """Does the device compute in bfloat16 natively? There autocast makes training faster."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

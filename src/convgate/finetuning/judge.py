@@ -1,0 +1,107 @@
+"""What a gated network spends and keeps: share of the MACs, agreement with its teacher, accuracy with labels."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convgate.calibration import calibrate
+from convgate.errors import BudgetError
+from convgate.gated import GatedNetwork
+from convgate.reading.modes import evaluating
+
+__all__ = ["Judgement", "curve", "judge", "kept_at"]
+
+_STAYING = (0.99, 0.98, 0.95)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Shares of the dense MACs and of the images; `kl` is KL(teacher || network) in nats, the mean."""
+
+    share: float
+    agreement: float
+    kl: float
+    accuracy: float | None
+    teacher_accuracy: float | None
+    images: int
+
+    def __str__(self) -> str:
+        text = f"{self.share:.1%} of the MACs, {self.agreement:.1%} of the answers, KL {self.kl:.3f}"
+        if self.accuracy is not None:
+            text += f", accuracy {self.accuracy:.1%} (dense {self.teacher_accuracy:.1%})"
+        return text
+
+
+@torch.no_grad()
+def judge(network: GatedNetwork, teacher: nn.Module, batches: Iterable[tuple[Tensor, Tensor | None]]) -> Judgement:
+    """Run both networks, in evaluation mode, over batches of (images, labels or None)."""
+    share = agreed = kl = right = teacher_right = 0.0
+    images = labelled = 0
+    with evaluating(network), evaluating(teacher):
+        for x, labels in batches:
+            logits, decisions = network.decide(x)
+            theirs = teacher(x)
+            share += float(network.cost(decisions).ratio.double().sum())
+            agreed += float((logits.argmax(1) == theirs.argmax(1)).sum())
+            kl += float(F.kl_div(logits.log_softmax(1), theirs.log_softmax(1), reduction="sum", log_target=True))
+            images += len(x)
+            if labels is not None:
+                labelled += len(x)
+                right += float((logits.argmax(1) == labels).sum())
+                teacher_right += float((theirs.argmax(1) == labels).sum())
+    return Judgement(
+        share / images,
+        agreed / images,
+        kl / images,
+        right / labelled if labelled else None,
+        teacher_right / labelled if labelled else None,
+        images,
+    )
+
+
+def curve(
+    network: GatedNetwork,
+    teacher: nn.Module,
+    calibrated_on: Sequence[Tensor],
+    judged_on: Sequence[tuple[Tensor, Tensor | None]],
+    budget: float,
+    points: int = 5,
+) -> list[Judgement]:
+    """What is kept at several budgets from `budget` up to 1, by calibration alone; the gates end as they were."""
+    gates = [gate for _, gate in network.gate_modules()]
+    before = [gate.offset.clone() for gate in gates]
+    found = []
+    try:
+        for step in range(points):
+            try:
+                calibrate(
+                    network, calibrated_on, budget + (1 - budget) * step / points, tolerance=0.02, agreement=False
+                )
+            except BudgetError:
+                continue
+            found.append(judge(network, teacher, judged_on))
+    finally:
+        with torch.no_grad():
+            for gate, offset in zip(gates, before, strict=True):
+                gate.offset.copy_(offset)
+    return found
+
+
+def kept_at(points: Sequence[Judgement]) -> dict[float, float | None]:
+    """The smallest share of the MACs at which 99, 98 and 95 % of the answers stay, between points evenly; else None."""
+    ordered = sorted(points, key=lambda p: p.share)
+    found: dict[float, float | None] = {}
+    for wanted in _STAYING:
+        found[wanted] = None
+        for number, point in enumerate(ordered):
+            if point.agreement >= wanted:
+                found[wanted] = point.share
+                if number and ordered[number - 1].agreement < wanted:
+                    low = ordered[number - 1]
+                    weight = (wanted - low.agreement) / (point.agreement - low.agreement)
+                    found[wanted] = low.share + weight * (point.share - low.share)
+                break
+    return found

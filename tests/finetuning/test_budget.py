@@ -1,0 +1,72 @@
+"""A budget is approached and held whatever the size of the loss; a plain loop of one's own reaches it."""
+
+import pytest
+import torch
+
+from convgate import DualGating, calibrate, gate
+from convgate.errors import InputError
+from convgate.finetuning import Budget, distillation, parameter_groups, train_gates
+from convgate.models import create
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+def test_a_plain_loop_reaches_its_budget(scale, randomise):
+    """The loop of docs/make-my-network-faster.md."""
+    torch.manual_seed(0)
+    images = torch.randn(8, 3, 16, 16)
+    model = randomise(create("cifar_resnet8", width=8), images)
+    net = gate(model, DualGating(masks="equal"), images[:1])
+    train_gates(net)
+    budget, steps = Budget(0.8), 100
+    optimiser = torch.optim.AdamW(parameter_groups(net, lr=1e-4, gate_lr=0.08))
+    for step in range(steps):
+        with torch.no_grad():
+            answers = model(images)
+        logits, decisions = net.decide(images)
+        loss = scale * distillation(logits, answers)
+        (loss + budget.term(net, decisions, loss, progress=step / steps)).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    assert budget.target == 0.8
+    assert budget.spent == pytest.approx(0.8, abs=0.08)
+    assert calibrate(net, [images], 0.8).reached == pytest.approx(0.8, rel=5e-3)
+
+
+def test_the_target_comes_down_from_one():
+    budget = Budget(0.6, ramp=0.5)
+    targets = [budget.target_at(p / 10) for p in range(11)]
+    assert targets[0] == 1.0
+    assert targets[5:] == [0.6] * 6
+    assert targets == sorted(targets, reverse=True)
+
+
+@pytest.mark.parametrize("options", [{"share": 0}, {"share": 1.2}, {"share": 0.5, "ramp": 1.0}], ids=str)
+def test_bad_budgets(options):
+    with pytest.raises(InputError, match="Budget"):
+        Budget(**options)
+
+
+def test_a_loss_that_is_no_number_is_said(make_small):
+    net, x = make_small()
+    with pytest.raises(InputError, match="loss is nan"):
+        Budget(0.5).term(net, net.decide(x)[1], torch.tensor(float("nan")), 0.0)
+
+
+def test_distillation_is_hintons():
+    student, teacher = torch.randn(4, 5), torch.randn(4, 5)
+    p, q = (teacher / 2).softmax(1), (student / 2).softmax(1)
+    expected = 4 * (p * (p / q).log()).sum(1).mean()
+    torch.testing.assert_close(distillation(student, teacher, temperature=2.0), expected)
+    with pytest.raises(InputError, match="same classes"):
+        distillation(student, teacher[:, :3])
+
+
+def test_train_gates_holds_the_networks_norms_and_trains_the_gates(make_small):
+    net, _ = make_small()
+    train_gates(net, rest=False)
+    assert not net.bn1.training
+    assert all(gate.training for _, gate in net.gate_modules())
+    assert all(p.requires_grad for p in net.gate_parameters())
+    assert not net.conv1.weight.requires_grad
+    train_gates(net)
+    assert net.conv1.weight.requires_grad

@@ -1,0 +1,96 @@
+"""Finetuning reaches its budget, resumes exactly, judges what it says it judges, and fails loudly."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from convgate import DualGating, gate, load
+from convgate.errors import BudgetError, InputError
+from convgate.finetuning import finetune
+from convgate.models import create
+
+
+def tiny(randomise, width=4, n=48):
+    torch.manual_seed(0)
+    images = torch.randn(n, 3, 16, 16)
+    model = randomise(create("cifar_resnet8", width=width), images)
+    return model, gate(model, DualGating(masks="equal"), images[:1]), list(images.split(8))
+
+
+def test_it_reaches_its_budget_and_writes_what_it_made(randomise, tmp_path):
+    model, net, batches = tiny(randomise)
+    said = []
+    result = finetune(net, batches, budget=0.8, steps=16, out=tmp_path, keep=0.0, say=said.append)
+    assert result.network is net
+    assert not net.training
+    assert result.before.agreement == 1.0
+    trained = batches[1:]
+    with torch.no_grad():
+        shares = torch.cat([net.cost(net.decide(x)[1]).ratio for x in trained])
+        agreed = (net(batches[0]).argmax(1) == model(batches[0]).argmax(1)).float().mean()
+    assert shares.mean().item() == pytest.approx(0.8, rel=5e-3)
+    assert result.after.agreement == pytest.approx(agreed.item())
+    assert result.after.images == 8
+    with torch.no_grad():
+        torch.testing.assert_close(load(tmp_path / "net.safetensors")(batches[0]), net(batches[0]))
+    assert json.loads((tmp_path / "result.json").read_text())["steps"] == 16
+    assert "of the answers" in (tmp_path / "report.html").read_text()
+    assert (tmp_path / "net.cgm").is_file()
+    assert not (tmp_path / "state.pt").exists()
+    assert any("before" in line for line in said)
+
+
+def test_a_run_that_was_killed_ends_in_the_same_weights(randomise, tmp_path, monkeypatch):
+    _, whole, batches = tiny(randomise)
+    finetune(whole, batches, budget=0.8, steps=12, out=tmp_path / "whole", keep=0.0)
+    _, net, _ = tiny(randomise)
+    step, steps = type(torch.optim.AdamW([nn.Parameter(torch.zeros(1))])).step, []
+
+    def dying(self, *arguments):
+        steps.append(1)
+        if len(steps) > 7:
+            raise KeyboardInterrupt
+        return step(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", dying)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(net, batches, budget=0.8, steps=12, out=tmp_path / "killed", keep=0.0)
+    _, again, _ = tiny(randomise)
+    said = []
+    finetune(again, batches, budget=0.8, steps=12, out=tmp_path / "killed", keep=0.0, say=said.append)
+    assert said[0].startswith("going on from step 6")
+    for key, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[key]), key
+
+
+def test_lost_answers_are_an_error(randomise, tmp_path):
+    _, net, batches = tiny(randomise)
+    with pytest.raises(BudgetError, match="answers stay"):
+        finetune(net, batches, budget=0.6, steps=2, out=tmp_path, keep=1.01)
+    assert (tmp_path / "net.safetensors").is_file()
+
+
+def test_with_labels_accuracy_is_reported(randomise):
+    model, net, batches = tiny(randomise, n=24)
+    with torch.no_grad():
+        labelled = [(x, model(x).argmax(1)) for x in batches]
+    result = finetune(net, labelled, budget=0.9, steps=2, labels=True, keep=0.0)
+    assert result.before.accuracy == result.before.teacher_accuracy == 1.0
+
+
+@pytest.mark.parametrize(
+    ("batches", "options", "said"),
+    [
+        ([], {}, "no images"),
+        (iter([torch.zeros(2, 3, 16, 16)]), {}, "iterator"),
+        ([torch.zeros(2, 3, 16, 16)], {"minutes": None}, "how long"),
+        ([torch.zeros(2, 3, 16, 16)], {"budget": 1.5}, "budget"),
+    ],
+)
+def test_what_it_cannot_take_is_said(randomise, batches, options, said):
+    _, net, _ = tiny(randomise, n=8)
+    with pytest.raises(InputError, match=said):
+        finetune(net, batches, **{"budget": 0.8, **options})
