@@ -18,6 +18,7 @@ from convgate.cost.formulas import flop_formulas
 from convgate.errors import TraceError
 from convgate.reading.modes import evaluating
 from convgate.reading.trace import Trace
+from convgate.reading.values import writable
 
 __all__ = ["count_macs", "node_macs"]
 
@@ -89,6 +90,10 @@ class _Counted(fx.Interpreter):
         super().__init__(module, graph=graph)
         self.macs: dict[str, int] = {}
         self._counter = counter
+
+    def fetch_args_kwargs_from_env(self, n: fx.Node) -> tuple[Any, Any]:
+        args, kwargs = super().fetch_args_kwargs_from_env(n)
+        return writable(args), writable(kwargs)
 
     def run_node(self, n: fx.Node) -> Any:
         before = self._counter.get_total_flops()

@@ -26,7 +26,7 @@ from torch._subclasses.fake_tensor import (
 
 from convgate.reading.randomness import preserving_random_state
 
-__all__ = ["FakeModule", "Values"]
+__all__ = ["FakeModule", "Values", "writable"]
 
 _NEEDS_DATA = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
 
@@ -155,3 +155,12 @@ def _is_fake(value: Any) -> bool:
 
 def _is_real(value: Any) -> bool:
     return isinstance(value, Tensor) and not isinstance(value, FakeTensor)
+
+
+def writable(arguments: Any) -> Any:
+    """A node's arguments in plain lists and dicts, as the model passed them: some layers write into them."""
+    if isinstance(arguments, list):
+        return [writable(item) for item in arguments]
+    if isinstance(arguments, dict):
+        return {key: writable(item) for key, item in arguments.items()}
+    return tuple(writable(item) for item in arguments) if type(arguments) is tuple else arguments
