@@ -99,6 +99,8 @@ class _Check:
             self.require(gate.kind in _KINDS, f"of kind {gate.kind!r}; known are {', '.join(_KINDS)}")
             self.require(len(gate.shape) == 3, f"of shape {gate.shape}; units, rows, columns")
             self._extents(*gate.shape, gate.group)
+            self._extents(*(side + 1 for side in gate.sides))
+            self.require(not gate.on or gate.on in self.values, f"is on '{gate.on}', which does not exist")
             units, rows, columns = gate.shape
             self.require(rows * columns <= MOST_POSITIONS and units * rows * columns <= _MOST_ELEMENTS, "too large")
             self.require(gate.kind != GateKind.SPATIAL or units == 1, "a spatial gate is for all channels")
@@ -232,7 +234,9 @@ class _Check:
         units = math.ceil(logits.channels / gate.group) if by_activation else logits.channels
         fits = (units, logits.height, logits.width) == gate.shape
         self.require(fits, f"logits of another shape than {gate.shape}")
-        self._array(op.offset, *gate.offset_shape)
+        offset = self.program.arrays.get(op.offset)
+        everywhere = gate.kind == GateKind.SPATIAL and offset is not None and offset.shape == (1, 1, 1)
+        self._array(op.offset, *((1, 1, 1) if everywhere else gate.offset_shape))
         self.require(by_activation or not (op.scale or op.shift), "scales or shifts the logits of no activation gate")
         self._optional((op.scale, op.shift), logits.channels)
         self.decided.add(op.output)
@@ -301,6 +305,8 @@ class _Check:
     def _pool_to_grid(self, op: PoolToGrid, inputs: list[Value], out: Value) -> None:
         self._inputs(inputs, 1)
         self.require(inputs[0].channels == out.channels, "changes the number of channels")
+        self.require(not op.mask or op.mask in self.gates, f"gate '{op.mask}' does not exist")
+        self._extents(*(cells + 1 for cells in op.grid))
 
     def _activate(self, op: Activate, inputs: list[Value], out: Value) -> None:
         self._inputs(inputs, 1)

@@ -1,11 +1,15 @@
 """`convgate.compile`: from a network to an engine."""
 
+from dataclasses import replace
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from convgate.engine.engine import Engine
 from convgate.engine.hybrid import Together
 from convgate.engine.lowering import lower
+from convgate.engine.lowering.settle import settle
 
 __all__ = ["compile"]
 
@@ -36,5 +40,7 @@ def compile(  # noqa: A001 -- the name that users look for, as torch.compile
     with torch.no_grad():
         lowered = lower(network, example, fallback=fallback)
     if any(lowered.program.externals()):
-        return Engine(lowered.program, threads=threads, isa=isa, executor=Together(lowered.outside))
-    return Engine(lowered.program, threads=threads, isa=isa)
+        program = replace(lowered.program, fixed="PyTorch computes a part of it")
+        return Engine(program, threads=threads, isa=isa, executor=Together(lowered.outside))
+    assert lowered.at is not None
+    return Engine(lowered.program, threads=threads, isa=isa, settle=partial(settle, again=lowered.at))

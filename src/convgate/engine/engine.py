@@ -1,5 +1,7 @@
 """An engine: a program made ready to run on this machine's cores."""
 
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -13,12 +15,16 @@ from convgate.engine.describe import describe
 from convgate.engine.explain import Explanation, explain
 from convgate.engine.file import load_program, save_program
 from convgate.engine.outputs import arrange, as_outputs
-from convgate.engine.program import GateKind, Program, label
+from convgate.engine.program import GateKind, Program
 from convgate.engine.runtime import Executor, NativeNetwork, Results, choose_isa, instruction_sets
+from convgate.engine.sizes import at
 from convgate.engine.threads import choose_threads
 from convgate.errors import InputError
 
 __all__ = ["Engine", "GateDecision", "Run", "load"]
+
+_KEPT = 4
+"""Sizes of images for which an engine stays ready."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +58,9 @@ class Run:
 class Engine:
     """Runs a program. Made by `convgate.compile` or `convgate.engine.load`.
 
+    It takes images of the size that it was compiled for, and of any other that the network takes, unless something in
+    the network fixes the size (`Engine.program.fixed`); it stays ready for the four sizes used last.
+
     Calls from several Python threads are safe; those of one engine wait for each other, those of several run side by
     side. The interpreter lock is released while an engine runs.
 
@@ -62,6 +71,7 @@ class Engine:
         isa: which kernels ("avx512", "avx2", "portable", "scalar"); by default CONVGATE_ISA, or the best.
         executor: what makes a program ready to run, from the program, a number of threads and an instruction set;
             another than the native runtime where PyTorch computes a part (see `convgate.compile`).
+        settle: finds out whether a program is for any size; called once, when that first matters.
 
     Raises:
         ProgramError: the program does not hold together.
@@ -76,13 +86,16 @@ class Engine:
         threads: int | None = None,
         isa: str | None = None,
         executor: Callable[[Program, int, str], Executor] = NativeNetwork,
+        settle: Callable[[Program], Program] | None = None,
     ) -> None:
         check(program)
         self.program = program
         self.isa = choose_isa(isa)
         self.threads = choose_threads(threads)
         self._make = executor
-        self._executor = executor(program, self.threads, self.isa)
+        self._prepared: OrderedDict[tuple[int, int], tuple[Program, Executor]] = OrderedDict()
+        self._lock, self._settle = threading.RLock(), settle
+        self._executor = self._at(*_size(program))[1]
 
     def __repr__(self) -> str:
         count = len(self.program.operations)
@@ -93,7 +106,9 @@ class Engine:
 
         Raises `InputError` for arrays of another shape or type, and for values that are not finite.
         """
-        return arrange(self._outputs(self._executor.run(self._inputs(images), {})), self.program.returns)
+        inputs = self._inputs(images)
+        _, executor = self._at(*inputs[0].shape[2:])
+        return arrange(self._outputs(executor.run(inputs, {})), self.program.returns)
 
     def run(self, *images: npt.ArrayLike, given: Mapping[str, npt.ArrayLike] | None = None) -> Run:
         """The outputs with the decisions and the executed MACs; gates in `given` (masks of 0 and 1) do not decide.
@@ -101,9 +116,9 @@ class Engine:
         Raises `InputError` as a call does, and for masks of another shape or of unknown gates.
         """
         inputs = self._inputs(images)
-        shapes = self._gate_shapes(len(inputs[0]))
-        masks = self._masks(given or {}, shapes)
-        results = self._executor.run(inputs, masks, details=True)
+        program, executor = self._at(*inputs[0].shape[2:])
+        masks = self._masks(given or {}, {gate.name: (len(inputs[0]), *gate.shape) for gate in program.gates})
+        results = executor.run(inputs, masks, details=True)
         decisions = {}
         for gate in self.program.gates:
             logits = None if gate.name in masks else results.logits.get(gate.name)
@@ -115,9 +130,11 @@ class Engine:
 
     def profile(self, *images: npt.ArrayLike) -> dict[str, float]:
         """Milliseconds per sample that each operation took, by what it writes, in order of execution."""
-        seconds = self._executor.run(self._inputs(images), {}, times=True).seconds
+        inputs = self._inputs(images)
+        _, executor = self._at(*inputs[0].shape[2:])
+        seconds = executor.run(inputs, {}, times=True).seconds
         assert seconds is not None
-        return dict(zip(map(label, self.program.operations), 1e3 * seconds.mean(0), strict=True))
+        return dict(zip(executor.labels, 1e3 * seconds.mean(0), strict=True))
 
     def describe(self) -> str:
         """The program as a table: what each operation is, reads and writes, its gates and its MACs."""
@@ -133,16 +150,37 @@ class Engine:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the program to a .cgm file, complete or not at all. It runs on every instruction set."""
-        save_program(self.program, path)
+        save_program(self._settled(), path)
 
     @property
     def activation_bytes(self) -> int:
-        """Memory for the feature maps of one sample."""
+        """Memory for the feature maps of one sample, of the size that the engine was compiled for."""
         return self._executor.bytes
+
+    def _at(self, height: int, width: int) -> tuple[Program, Executor]:
+        """The program for images of that size, ready to run; those of the sizes used last are kept."""
+        size = (height, width)
+        with self._lock:
+            if size not in self._prepared:
+                program = self.program
+                if size != _size(program):
+                    program = at(self._settled(), height, width)
+                self._prepared[size] = program, self._make(program, self.threads, self.isa)
+            self._prepared.move_to_end(size)
+            for old in list(self._prepared)[:-_KEPT]:
+                del self._prepared[old]
+            return self._prepared[size]
+
+    def _settled(self) -> Program:
+        """The program, of which it is known by now whether it is for any size."""
+        with self._lock:
+            if self._settle is not None:
+                self.program, self._settle = self._settle(self.program), None
+            return self.program
 
     def __getstate__(self) -> dict[str, Any]:
         # An engine is its program: what was made ready for this machine is made again where it is unpickled.
-        return {"program": self.program, "threads": self.threads, "isa": self.isa, "executor": self._make}
+        return {"program": self._settled(), "threads": self.threads, "isa": self.isa, "executor": self._make}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         isa = state["isa"] if state["isa"] in instruction_sets() else None
@@ -159,11 +197,10 @@ class Engine:
         arrays = []
         for array, value in zip(images, expected, strict=True):
             converted = np.asarray(array)
-            wanted = value.shape
-            if converted.ndim != 4 or converted.shape[1:] != wanted or len(converted) == 0:
+            if converted.ndim != 4 or converted.shape[1] != value.channels or 0 in converted.shape:
                 raise InputError(
                     f"the engine was given an input of shape {list(converted.shape)}; it was compiled for "
-                    f"[N, {', '.join(map(str, wanted))}], N >= 1"
+                    f"[N, {', '.join(map(str, value.shape))}], N >= 1"
                 )
             if converted.dtype != np.float32:
                 raise InputError(
@@ -195,8 +232,10 @@ class Engine:
             masks[name] = np.ascontiguousarray(array, dtype=np.uint8)
         return masks
 
-    def _gate_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
-        return {gate.name: (batch, *gate.shape) for gate in self.program.gates}
+
+def _size(program: Program) -> tuple[int, int]:
+    first = program.value(program.inputs[0])
+    return first.height, first.width
 
 
 def load(path: str | PathLike[str], *, threads: int | None = None, isa: str | None = None) -> Engine:

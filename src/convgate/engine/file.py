@@ -59,6 +59,7 @@ def save_program(program: Program, path: str | PathLike[str]) -> None:
             "operations": [{"operation": type(op).__name__, **asdict(op)} for op in program.operations],
             **{key: list(getattr(program, key)) for key in _NAMES},
             "returns": program.returns,
+            "fixed": program.fixed,
         }
     )
     arrays = {name: np.ascontiguousarray(array) for name, array in program.arrays.items()}
@@ -113,6 +114,9 @@ def _digest(text: str, arrays: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
+_OLD = "the file is of an earlier version; compile the network again"
+# Before version 3 programs did not say how sizes follow from each other.
+
 _NAMES = ("inputs", "outputs", "layers", "vectors")
 
 
@@ -124,6 +128,7 @@ def _program(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Progr
         arrays=arrays,
         **{key: _typed(_listed(data, key), tuple[str, ...], key) for key in _NAMES},
         returns=_returns(data.get("returns")),
+        fixed=_typed(data.get("fixed", _OLD), str, "fixed"),
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from convgate.cost import LayerCost
 from convgate.engine.outside import Calls, Outside
-from convgate.engine.program import Decide, External, Gate, Operation, Program, Value, decides, reads
+from convgate.engine.program import Decide, External, Gate, Operation, Program, Value, decides, label, reads
 from convgate.engine.runtime import NativeNetwork, Results
 from convgate.gating import Decision as Decided
 from convgate.gating import Decisions
@@ -41,6 +41,11 @@ class Hybrid:
         order = [operation.target for operation in program.operations if isinstance(operation, External)]
         last = outside.last_readers(order)
         self._forget = {name: [step for step, at in last.items() if at == name] for name in order}
+
+    @property
+    def labels(self) -> list[str]:
+        """See `Executor`."""
+        return [label(operation) for operation in self.program.operations]
 
     @property
     def bytes(self) -> int:
@@ -89,7 +94,7 @@ class _Call:
         self.masks: dict[str, np.ndarray] = {}
         self.logits: dict[str, np.ndarray] = {}
         self.gates = {gate.name: gate for gate in program.gates}
-        self.numbers = {id(operation): number for number, operation in enumerate(program.operations)}
+        self.numbers = {label(operation): number for number, operation in enumerate(program.operations)}
         self.macs = np.zeros((self.batch, len(program.layers)), np.int64)
         self.seconds = np.zeros((self.batch, len(program.operations)))
         masks = {name: torch.from_numpy(mask.astype(np.float32)) for name, mask in given.items()}
@@ -117,8 +122,8 @@ class _Call:
         self.macs += results.macs
         if results.seconds is not None:
             for number, operation in enumerate(part.operations):
-                if id(operation) in self.numbers:
-                    self.seconds[:, self.numbers[id(operation)]] = results.seconds[:, number]
+                if label(operation) in self.numbers:
+                    self.seconds[:, self.numbers[label(operation)]] = results.seconds[:, number]
 
     def external(self, operation: External) -> None:
         start = time.perf_counter()
@@ -132,7 +137,7 @@ class _Call:
             shape = (self.batch, *self.program.value(operation.output).shape)
             array = _array(result, np.float32).reshape(shape)
             self.known[operation.output] = array.copy() if operation.target in self.outside.copied else array
-        self.seconds[:, self.numbers[id(operation)]] = (time.perf_counter() - start) / self.batch
+        self.seconds[:, self.numbers[label(operation)]] = (time.perf_counter() - start) / self.batch
 
     def results(self) -> Results:
         kinds = self.outside.kinds

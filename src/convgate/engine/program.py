@@ -41,6 +41,7 @@ __all__ = [
     "LayerName",
     "LayerNorm",
     "Mask",
+    "MaskName",
     "Multiply",
     "Operation",
     "OverChannels",
@@ -128,6 +129,9 @@ ArrayName = Annotated[str, "array"]
 GateName = Annotated[str, "gate"]
 """The name of a gate, or "" for none."""
 
+MaskName = Annotated[str, "mask"]
+"""The name of a gate of which only the mask's size is meant, or "" for none."""
+
 LayerName = Annotated[str, "layer"]
 """A line of the ledger."""
 
@@ -166,12 +170,17 @@ class Gate:
     - `channel`, [units, 1, 1]: per unit of channels. Unit i holds the `group` channels from i * group on, the last may
       be smaller.
     - `activation`, [units, height, width] of the value: per unit of channels at each position.
+
+    Where the mask's size follows that of a map, `on` names it: of an activation gate, the mask is as large; a tile of a
+    spatial gate is `sides` (height, width) positions large, or the whole map where these are 0.
     """
 
     name: str
     kind: GateKind
     shape: tuple[int, int, int]
     group: int = 1
+    sides: tuple[int, int] = (0, 0)
+    on: str = ""
 
     @property
     def offset_shape(self) -> tuple[int, int, int]:
@@ -334,7 +343,7 @@ class Pool(Operation):
     """Maximum or average (`kind`) over windows; windows end at the padded border, and past it where ceil_mode does.
 
     An average divides by the number of elements in the window: with those of the padding if `count_padding`, else
-    without; those past the padded border never count.
+    without; those past the padded border never count. `ceil` says that ceil_mode does.
     """
 
     kind: str
@@ -343,16 +352,21 @@ class Pool(Operation):
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
     count_padding: bool = True
+    ceil: bool = False
 
 
 @dataclass(frozen=True)
 class PoolToGrid(Operation):
     """Average, or `maximum`, over the output's grid of cells.
 
-    Cell i spans floor(i * size / cells) to ceil((i + 1) * size / cells).
+    Cell i spans floor(i * size / cells) to ceil((i + 1) * size / cells). `grid` is
+    its number of rows and columns, 0 for as many as the input has; where `mask` is named, they are those of that gate's
+    mask.
     """
 
     maximum: bool = False
+    grid: tuple[int, int] = (0, 0)
+    mask: MaskName = ""
 
 
 @dataclass(frozen=True)
@@ -477,11 +491,11 @@ class External(Operation):
     decides: tuple[GateName, ...] = ()
 
 
-_NAMES = ("value", "array", "gate", "layer")
+_NAMES = ("value", "array", "gate", "mask", "layer")
 
 
 def reference_fields(kind: type[Operation]) -> Mapping[str, str]:
-    """Field -> what it names ("value", "array", "gate" or "layer"), of those fields that name anything.
+    """Field -> what it names ("value", "array", "gate", "mask" or "layer"), of those fields that name anything.
 
     >>> reference_fields(Mask)
     {'inputs': 'value', 'output': 'value', 'gate': 'gate'}
@@ -552,6 +566,8 @@ class Program:
     `layers` names the lines of the ledger, in its order; `vectors` those 1x1 outputs that callers get as [N, channels].
     `foreign` names nodes whose results PyTorch returns; they are numbered after `outputs`. `returns` is how callers get
     all of these: the number of an output, None, a tuple or a dict of such; where it is None, one array or a tuple.
+    The sizes are those for images of one size; `convgate.engine.sizes.at` derives those for another. `fixed` says why
+    that cannot be done, if so.
     """
 
     values: tuple[Value, ...]
@@ -564,10 +580,15 @@ class Program:
     vectors: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
     returns: Any = None
+    fixed: str = ""
 
     def value(self, name: str) -> Value:
         """The value of that name; raises KeyError where there is none."""
         return self._by_name[name]
+
+    def has(self, name: str) -> bool:
+        """Whether there is a value of that name."""
+        return name in self._by_name
 
     def externals(self) -> Iterator[External]:
         """The operations that the native runtime has no form for."""

@@ -9,16 +9,19 @@ from typing import Any, Protocol
 import numpy as np
 
 from convgate.engine import _native  # type: ignore[attr-defined]
+from convgate.engine.pools import share_pools
 from convgate.engine.program import (
     Activation,
     Complete,
     ConvTranspose,
+    Decide,
     GateKind,
     Mask,
     Operation,
     Pick,
     Pool,
     Program,
+    label,
     reference_fields,
 )
 from convgate.errors import InputError, ProgramError
@@ -62,7 +65,12 @@ class Results:
 
 
 class Executor(Protocol):
-    """What runs a program: the native runtime alone, or with PyTorch."""
+    """What runs a program at one size: the native runtime alone, or with PyTorch."""
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the operations that are run, in the order of `Results.seconds`."""
+        ...
 
     @property
     def bytes(self) -> int:
@@ -84,6 +92,7 @@ class NativeNetwork:
     """A program, ready to run. The arrays are copied into the layouts that the kernels want."""
 
     def __init__(self, program: Program, threads: int, isa: str) -> None:
+        program = share_pools(program)
         numbers = _Numbers(program)
         operations = [numbers.operation(operation) for operation in program.operations]
         _log.info("%d operations with %s kernels on %d thread(s)", len(operations), isa, threads)
@@ -96,6 +105,11 @@ class NativeNetwork:
             raise ProgramError(f"the program does not hold together: {error}") from None
         except RuntimeError as error:
             raise InputError(f"no engine with {threads} threads can be started here ({error}); give fewer") from None
+
+    @property
+    def labels(self) -> list[str]:
+        """See `Executor`."""
+        return [label(operation) for operation in self.program.operations]
 
     @property
     def bytes(self) -> int:
@@ -162,6 +176,7 @@ class _Numbers:
             "value": self.values.__getitem__,
             "gate": self.gates.__getitem__,
             "layer": self.layers.__getitem__,
+            "mask": lambda name: -1,  # its size is that of the output
             "array": self._array,
         }
         found: dict[str, Any] = {"kind": type(operation).__name__}
@@ -186,6 +201,11 @@ class _Numbers:
     def _transposed(self, operation: ConvTranspose) -> dict[str, Any]:
         return {"padding": operation.padding * 2}
 
+    def _decide(self, operation: Decide) -> dict[str, Any]:
+        gate = self.program.gates[self.gates[operation.output]]
+        offset = self.program.arrays[operation.offset]
+        return {"offset": np.ascontiguousarray(np.broadcast_to(offset, gate.offset_shape), dtype=np.float32)}
+
     def _pick(self, operation: Pick) -> dict[str, Any]:
         return {"channels": list(operation.channels)}
 
@@ -199,6 +219,7 @@ class _Numbers:
     _special: Mapping[type, Callable[..., dict[str, Any]]] = {
         Complete: _complete,
         ConvTranspose: _transposed,
+        Decide: _decide,
         Mask: _mask,
         Pick: _pick,
         Pool: _pool,

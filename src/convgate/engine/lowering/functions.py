@@ -16,7 +16,7 @@ from torchvision.ops import stochastic_depth
 from convgate.engine.lowering import activations, arithmetic, channels_last, layers, norms, partial, resampling, views
 from convgate.engine.lowering.channels_last import both
 from convgate.engine.lowering.draft import Context, GateSymbol, Symbol, Unsupported
-from convgate.engine.program import Concat, Mask
+from convgate.engine.program import Concat, Mask, PoolToGrid
 from convgate.gating import ThresholdHead, average_pool, base_path, complete, mask_channels, mask_positions
 
 __all__ = ["FUNCTIONS", "IN_PLACE", "METHODS", "MODULES", "PADS"]
@@ -37,6 +37,15 @@ def _concat(c: Context, tensors: Any, dim: int = 0, axis: int | None = None) -> 
     out = c.draft.new(c.name, (channels, *tensors[0].shape[1:]))
     c.draft.emit(Concat(tuple(t.value for t in tensors), out.value))
     return out
+
+
+def _gate_pool(c: Context, x: Symbol, grid: Any) -> Symbol:
+    """A gate's view of a map; what is pooled from a finer grid here is pooled from the map in a program."""
+    writers = {op.output: op for op in c.draft.operations if isinstance(op, PoolToGrid)}
+    if x.value in writers:
+        map_ = c.draft.values[writers[x.value].inputs[0]]
+        x = Symbol(map_.name, map_.shape)
+    return layers.pool_to_grid(c.draft, c.name, x, grid)
 
 
 def _masked(c: Context, x: Symbol, mask: Any, group: int = 1) -> Symbol:
@@ -142,7 +151,7 @@ FUNCTIONS: dict[Any, Handler] = {
     F.adaptive_avg_pool2d: lambda c, x, output_size: layers.pool_to_grid(c.draft, c.name, x, output_size),
     base_path: lambda c, x, *how: partial.base_path(c.draft, c.name, x, *how),
     complete: _completed,
-    average_pool: lambda c, x, grid: layers.pool_to_grid(c.draft, c.name, x, grid),
+    average_pool: _gate_pool,
     mask_positions: _masked,
     mask_channels: _masked,
 }

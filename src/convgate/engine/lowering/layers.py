@@ -209,7 +209,7 @@ def pool(
     like = torch.empty(1, 1, value.height, value.width, device="meta")
     shape = F.max_pool2d(like, kernel, step, padded, dilated, ceil_mode).shape[2:]
     out = draft.new(hint, (value.channels, *shape))
-    draft.emit(Pool((x.value,), out.value, kind, kernel, step, padded, dilated, count_include_pad))
+    draft.emit(Pool((x.value,), out.value, kind, kernel, step, padded, dilated, count_include_pad, ceil_mode))
     return out
 
 
@@ -241,11 +241,12 @@ def pool_to_grid(
     value = draft.value_of(x)
     rows, columns = (size, size) if isinstance(size, int) or size is None else size
     shape = (value.channels, rows or value.height, columns or value.width)
-    if shape == value.shape:  # cells of one position
+    if (rows, columns) == (None, None):
         out = x
     else:
+        # Also where cells are of one position: for larger images they are not.
         out = draft.new(hint, shape)
-        draft.emit(PoolToGrid((x.value,), out.value, maximum))
+        draft.emit(PoolToGrid((x.value,), out.value, maximum, (rows or 0, columns or 0)))
     return Symbol(out.value, shape[:1]) if vector else out
 
 

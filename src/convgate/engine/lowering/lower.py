@@ -1,7 +1,7 @@
 """From a network to a program: translate its evaluation graph node by node, then fuse."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, fx, nn
@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 from convgate.cost import LayerCost, node_macs
 from convgate.engine.lowering.draft import Draft, Symbol
 from convgate.engine.lowering.fuse import IMAGES, fuse
+from convgate.engine.lowering.gates import place_gates
 from convgate.engine.lowering.kinds import NATIVE_KINDS, native_kind
 from convgate.engine.lowering.translate import Source, translate
 from convgate.engine.outside import Outside
@@ -18,7 +19,7 @@ from convgate.gated import GatedNetwork
 from convgate.gated.costs import layer_names
 from convgate.gated.hooks import hooked_blocks
 from convgate.gating import base_path, complete
-from convgate.reading import trace
+from convgate.reading import Trace, trace
 from convgate.reading.faithful import check_faithful
 from convgate.reading.modes import evaluating
 
@@ -27,10 +28,14 @@ __all__ = ["Lowered", "lower"]
 
 @dataclass(frozen=True, eq=False)
 class Lowered:
-    """A program, and the steps behind its `External` operations."""
+    """A program, and the steps behind its `External` operations.
+
+    `at` lowers the same network for images of another height and width.
+    """
 
     program: Program
     outside: Outside = field(default_factory=Outside)
+    at: "Callable[[int, int], Lowered] | None" = None
 
 
 def lower(network: nn.Module, example: Tensor | None = None, *, fallback: str | None = None) -> Lowered:
@@ -56,15 +61,21 @@ def lower(network: nn.Module, example: Tensor | None = None, *, fallback: str | 
         raise InputError("compiling a network that is not gated takes an example: float images [N, C, H, W]")
     traced = trace(network, example)
     check_faithful(traced)
+    return _lower_trace(traced, fallback is not None)
+
+
+def _lower_trace(traced: Trace, external: bool) -> Lowered:
     counted = node_macs(traced)
     names = layer_names(traced, counted)
     source = Source(traced.module.eval(), traced.evaluation, traced.example[1:], names)
     macs = {name: counted[node] for node, name in names.items()}
-    return _lower(source, tuple(names.values()), macs, {}, fallback is not None)
+    lowered = _lower(source, tuple(names.values()), macs, {}, external)
+    return replace(lowered, at=lambda height, width: _lower_trace(traced.at(height, width), external))
 
 
-def _lower_gated(network: GatedNetwork, external: bool) -> Lowered:
-    plan = network.plan
+def _lower_gated(network: GatedNetwork, external: bool, size: tuple[int, int] | None = None) -> Lowered:
+    height, width = size or network.plan.example[2:]
+    plan = network.plan_at((height, width))
     costs = {layer.name: layer for layer in plan.ledger.layers}
     heads = {f"gates.{gate}": macs for gate, macs in plan.ledger.gates.items()}
     specs = {gate.name: gate for gate in plan.gates}
@@ -75,7 +86,7 @@ def _lower_gated(network: GatedNetwork, external: bool) -> Lowered:
             f"{plan.method['name']} has gates of {', '.join(unknown)}, which it has no native form for; run the "
             "network itself"
         )
-    graph = network.graphs[False]
+    graph = network.graphs_at((height, width))[False]
     if hooked := hooked_blocks(network, graph):
         raise LoweringError(
             f"{', '.join(map(repr, hooked))}: the engine calls no hooks on blocks; remove them before compiling"
@@ -83,9 +94,11 @@ def _lower_gated(network: GatedNetwork, external: bool) -> Lowered:
     # A base path counts on its convolution's line.
     bases = {node.name: str(node.args[1].target) for node in graph.nodes if node.target is base_path}
     names = {**plan.layer_names, **bases}
-    source = Source(network.graph_root(), graph, plan.example[1:], names, specs, tuple(_parts(graph)))
+    root = network.graph_root((height, width))
+    source = Source(root, graph, (plan.example[1], height, width), names, specs, tuple(_parts(graph)))
     with evaluating(network):
-        return _lower(source, (*costs, *heads), {**costs, **heads}, costs, external)
+        lowered = _lower(source, (*costs, *heads), {**costs, **heads}, costs, external)
+    return replace(lowered, at=lambda height, width: _lower_gated(network, external, (height, width)))
 
 
 def _parts(graph: fx.Graph) -> Iterator[frozenset[str]]:
@@ -120,6 +133,7 @@ def _lower(
     _drop_unread(draft, done.outputs)
     seen = {name for op in draft.operations if isinstance(op, External) for name in references(op, "value")}
     fuse(draft, frozenset(o.value for o in done.outputs if isinstance(o, Symbol)) | seen, costs)
+    place_gates(draft, source.gate_specs)
     native = {layer for operation in draft.operations for layer in references(operation, "layer")}
     outside.costs = {layer: macs[layer] for layer in layers if layer not in native} if outside.reasons else {}
     return Lowered(draft.program((done.images.value,), done.outputs, done.returns, layers), outside)

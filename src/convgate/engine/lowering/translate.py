@@ -16,6 +16,7 @@ from convgate.engine.lowering.kinds import NATIVE_KINDS
 from convgate.engine.lowering.layers import settled
 from convgate.engine.outside import Decision, Map, Mask, Of, Outside, Step, frozen
 from convgate.engine.program import Decide, External, Gate, Pool, Slice
+from convgate.engine.program import GateKind as NativeKind
 from convgate.gated.gate_set import GATES, TRUNK
 from convgate.gated.insert import mask_of
 from convgate.gating import Gate as GateModule
@@ -112,6 +113,8 @@ def _return(done: Translation, walker: "_Walker", partner: "_Partner", result: A
     """What the network returns: its tensors by number, in the structure that it gives them."""
 
     def arranged(part: Any) -> Any:
+        if isinstance(part, fx.Node) and isinstance(part.target, type) and issubclass(part.target, _CONTAINERS):
+            part = part.target(*part.args, **part.kwargs)  # as the model makes it, of nodes
         if isinstance(part, fx.Node):
             known = walker.known[part]
             if not isinstance(known, Held) and not isinstance(known, Symbol | Expanded | GateSymbol):
@@ -152,6 +155,9 @@ def _as_one_of(done: Translation, symbol: Symbol) -> Symbol:
         done.draft.emit(Slice((symbol.value,), copied.value, 0))
         return copied
     return symbol
+
+
+_CONTAINERS = (dict, tuple, list)
 
 
 def _tensors(result: Any) -> list[Symbol | Expanded]:
@@ -466,6 +472,8 @@ class _Walker:
             return None
         if not _has_symbols((args, kwargs)):
             return _evaluate(node, args, kwargs)
+        if isinstance(node.target, type) and issubclass(node.target, _CONTAINERS):
+            return _evaluate(node, args, kwargs)
         handlers: Mapping[Any, Any] = METHODS if node.op == "call_method" else FUNCTIONS
         if node.target not in handlers:
             raise Unsupported("no native form")
@@ -521,7 +529,8 @@ class _Walker:
         logits = self._module(gate.head, f"{self.name}.head", (pooled,), {})
         decided = Gate(name, NATIVE_KINDS[type(spec.kind)], spec.shape, spec.group)
         self.draft.gates[name] = decided
-        shape = decided.offset_shape
+        everywhere = decided.kind == NativeKind.SPATIAL and tuple(gate.offset.shape) == (1, 1, 1)
+        shape = (1, 1, 1) if everywhere else decided.offset_shape
         if any(own not in (1, all_) for own, all_ in zip(gate.offset.shape, shape, strict=True)):
             raise Unsupported(f"an offset of shape {list(gate.offset.shape)}")
         offset = self.draft.array(f"{self.name}.offset", gate.offset.expand(shape))
