@@ -310,7 +310,7 @@ def test_gates_are_decided_with_their_offsets(make_small):
     program = lower(network).program
     offsets = {op.output: program.arrays[op.offset] for op in program.operations if isinstance(op, Decide)}
     assert [gate.name for gate in program.gates] == [spec.name for spec in network.plan.gates]
-    shapes = {spec.name: spec.shape for spec in network.plan.gates}
+    shapes = {spec.name: spec.offset_shape for spec in network.plan.gates}
     for name, module in network.gate_modules():
         assert offsets[name].shape == shapes[name]
         assert (offsets[name] == module.offset.numpy()).all()

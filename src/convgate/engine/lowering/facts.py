@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["Facts", "find_facts"]
+__all__ = ["Facts", "find_facts", "without_logs"]
 
 _BATCH = 13
 """An unlikely number, so that no other dimension is taken for the batch."""
@@ -46,7 +46,7 @@ def find_facts(root: nn.Module, graph: fx.Graph, image: tuple[int, ...]) -> Fact
     with torch.no_grad():
         for batch in (_BATCH, 1):
             try:
-                with _quiet(), FakeTensorMode(allow_non_fake_inputs=True):
+                with without_logs(), FakeTensorMode(allow_non_fake_inputs=True):
                     return read(batch)
             except Exception:  # noqa: BLE001 -- whatever the model's code raises without data, or at this batch
                 continue
@@ -57,7 +57,7 @@ def find_facts(root: nn.Module, graph: fx.Graph, image: tuple[int, ...]) -> Fact
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def without_logs() -> Iterator[None]:
     """PyTorch logs what fails without data; here it is tried in another way then."""
     logger = logging.getLogger("torch._subclasses.fake_tensor")
     disabled, logger.disabled = logger.disabled, True

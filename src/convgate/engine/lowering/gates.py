@@ -52,6 +52,6 @@ def _mark_pool(draft: Draft, gate: str) -> None:
         if isinstance(operation, PoolToGrid):
             value = draft.values[operation.output]
             if (value.height, value.width) == draft.gates[gate].shape[1:]:
-                draft.update(writers[name], mask=gate)
+                draft.update(writers[name], mask=gate, grid=(0, 0))
         elif not isinstance(operation, Complete):
             todo += operation.inputs

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from convgate.engine.lowering.facts import without_logs
 from convgate.engine.program import Interpolate, Program, label
 from convgate.engine.sizes import at
 from convgate.errors import ConvgateError
@@ -26,14 +27,16 @@ def settle(program: Program, again: Callable[[int, int], Any]) -> Program:
     own = program.value(program.inputs[0])
     height, width = own.height + _MORE[0], own.width + _MORE[1]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), without_logs():
             other: Program = again(height, width).program
         if len(other.operations) == len(program.operations):
             program = _like(program, other)
             other = replace(other, operations=_same_names(program, other))
         mine = at(program, height, width)
     except ConvgateError as error:
-        return replace(program, fixed=f"tried with {height} x {width}: {str(error).splitlines()[0]}")
+        return replace(
+            program, fixed=f"tried with {height} x {width}: {str(error).splitlines()[0].partition('. Give ')[0]}"
+        )
     return replace(program, fixed=_difference(mine, other))
 
 

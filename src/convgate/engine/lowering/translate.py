@@ -114,7 +114,8 @@ def _return(done: Translation, walker: "_Walker", partner: "_Partner", result: A
 
     def arranged(part: Any) -> Any:
         if isinstance(part, fx.Node) and isinstance(part.target, type) and issubclass(part.target, _CONTAINERS):
-            part = part.target(*part.args, **part.kwargs)  # as the model makes it, of nodes
+            make: Any = part.target  # as the model makes it, of nodes
+            part = make(*part.args, **part.kwargs)
         if isinstance(part, fx.Node):
             known = walker.known[part]
             if not isinstance(known, Held) and not isinstance(known, Symbol | Expanded | GateSymbol):
