@@ -112,3 +112,18 @@ def test_every_line_stands_in_the_plan(batch):
         "head": 32,
     }
     assert macs.keys() <= listed
+
+
+def test_what_runs_uncounted_is_named_and_arithmetic_with_sizes_is_not():
+    class Sizes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = network(Block())
+
+        def forward(self, x):
+            n, c, h, w = x.shape
+            return self.body(x.reshape(n, c, h * w).view(n, c, h, w))
+
+    plan = convgate.plan(Sizes().eval(), convgate.DualGating(), EXAMPLE)
+    kinds = {kind.split(" x")[0] for kind in plan.ledger.uncounted}
+    assert {"BatchNorm2d", "relu", "add", "reshape", "view", "AdaptiveAvgPool2d", "Flatten"} == kinds

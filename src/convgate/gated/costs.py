@@ -64,11 +64,13 @@ def accountable(
 
 
 def uncounted(trace: Trace, macs: Mapping[str, int]) -> tuple[str, ...]:
-    """Kinds of operations that run but cost no counted MACs, with how often: 'BatchNorm2d x20'."""
+    """Kinds of operations on tensors that run but cost no counted MACs, with how often: 'BatchNorm2d x20'."""
     kinds = Counter(
         describe(trace, node).split(" ")[0]
         for node in trace.evaluation.nodes
-        if node.op in ("call_module", "call_function", "call_method") and node.name not in macs
+        # Functions without a shape compute sizes and the like.
+        if node.op == "call_module" or (node.op in ("call_function", "call_method") and node.name in trace.shapes)
+        if node.name not in macs
     )
     return tuple(f"{kind} x{count}" for kind, count in kinds.most_common())
 
