@@ -65,7 +65,7 @@ def test_plan_prints_json(capsys):
         (["plan", "cifar_resnet20", "--method", "Magic"], "Magic"),
         (["plan", "cifar_resnet20", "--option", "tiel=2"], "tiel"),
         (["plan", "cifar_resnet20", "--option", "tile"], "NAME=VALUE"),
-        (["plan", "cifar_resnet20", "--option", "macs=2"], "macs=2"),
+        (["plan", "cifar_resnet20", "--option", "budget=2"], "budget=2"),
         (["plan", "cifar_resnet20", "--size", "0"], "size 0"),
         (["plan", "cifar_resnet20", "--option", "tile={"], "tile={"),
         (["train", "nothing.yaml"], "nothing.yaml"),

@@ -28,13 +28,14 @@ def run(arguments: Namespace) -> None:
     """Train, print the table, write the pictures."""
     from dataclasses import asdict
 
+    request = request_of(arguments)
     from convgate.files import write_text
     from convgate.runs.compare import comparison
     from convgate.runs.figure import against
     from convgate.runs.sweep import sweep
 
     folder = arguments.out or Path("runs") / f"sweep-{Path(arguments.recipe).stem}"
-    records = sweep(request_of(arguments), _shares(arguments.macs), folder, progress=is_watched())
+    records = sweep(request, _shares(arguments.macs), folder, progress=is_watched())
     written = [folder / "sweep.csv"]
     for axis in ("MACs", "latency"):
         drawing = against(records, axis)

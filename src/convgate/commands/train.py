@@ -60,9 +60,9 @@ def add_training(parser: ArgumentParser, usage: str, folder: str) -> None:
 
 def run(arguments: Namespace) -> None:
     """Carry out the recipe and print its metrics."""
+    request = request_of(arguments)
     from convgate.runs.launch import train
 
-    request = request_of(arguments)
     folder = arguments.out or Path("runs") / Path(arguments.recipe).stem
     finished = train(request, folder, progress=is_watched())
     if finished is None:
