@@ -145,6 +145,19 @@ def changed_after_expand(m, x):
     return m.a(x) * z
 
 
+class Same(nn.Conv2d):
+    """A convolution that asks how large its input is to pad it, as TensorFlow does."""
+
+    def forward(self, x):
+        more = [
+            max((-(-n // s) - 1) * s + k - n, 0)
+            for n, s, k in zip(x.shape[2:], self.stride, self.kernel_size, strict=True)
+        ]
+        if any(n > 0 for n in more):
+            x = F.pad(x, (more[1] // 2, more[1] - more[1] // 2, more[0] // 2, more[0] - more[0] // 2))
+        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
 class Slopes(nn.Module):
     """PReLU with slopes that differ."""
 
@@ -370,6 +383,7 @@ NATIVE = {
         channels_last, norm=nn.LayerNorm(8), a=nn.Linear(8, 12), b=nn.Linear(12, 8), scale=nn.Parameter(torch.rand(8))
     ),
     "norm_of_vector": Model(lambda m, x: m.norm(x.mean((2, 3))), norm=nn.LayerNorm(8, eps=0.1)),
+    "same_as_tensorflow": Model(lambda m, x: m.b(m.a(x).relu()), a=Same(8, 8, 3, 2), b=Same(8, 8, 5, 2, groups=8)),
     "functions_in_place": Model(
         lambda m, x: m.b(F.leaky_relu_(m.a(x), 0.1)).tanh_().clamp_min_(-0.5) + m.c(x),
         a=conv(),

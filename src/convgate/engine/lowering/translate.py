@@ -21,6 +21,7 @@ from convgate.gated.gate_set import GATES, TRUNK
 from convgate.gated.insert import mask_of
 from convgate.gating import Gate as GateModule
 from convgate.reading.contexts import CONTEXTS, enter_autocast
+from convgate.reading.trace import read_again
 
 __all__ = ["Source", "Translation", "translate"]
 
@@ -503,10 +504,7 @@ class _Walker:
 
     def _look_into(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         """A module that is not known by its class: what its forward does, step by step, under this call's name."""
-        try:
-            graph = fx.Tracer().trace(module)
-        except Exception as error:  # noqa: BLE001 -- whatever its code raises: it has no native form
-            raise Unsupported(f"no native form, and it cannot be looked into ({error})") from None
+        graph = _looked_into(module, args)
         inner = _Walker(module, self.draft, {}, {})
         inner.outer, inner.stale = self, self.stale
         inputs = [node for node in graph.nodes if node.op == "placeholder"]
@@ -537,6 +535,21 @@ class _Walker:
         offset = self.draft.array(f"{self.name}.offset", gate.offset.expand(shape))
         self.draft.emit(Decide((logits.value,), name, offset, strict=gate.closed_at_zero))
         return GateSymbol(name)
+
+
+def _looked_into(module: nn.Module, args: Any) -> fx.Graph:
+    """A module's own graph; where its code asks for its input's size, that for this size."""
+    try:
+        return fx.Tracer().trace(module)
+    except Exception as error:  # noqa: BLE001 -- whatever its code raises
+        reason = error
+    try:
+        (x,) = args
+        if isinstance(x, Symbol) and len(x.shape) == 3 and not x.last and not any(x.padding):
+            return read_again(module, (1, *x.shape)).evaluation
+    except Exception as error:  # noqa: BLE001 -- whatever its code raises
+        reason = error
+    raise Unsupported(f"no native form, and it cannot be looked into ({reason})")
 
 
 def _apply(handler: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
