@@ -23,7 +23,7 @@ def two_channels(method, threshold=(0.0,)):
     model[0].weight.data = torch.tensor([1.0, 2.0]).view(2, 1, 1, 1)
     model[1].weight.data = torch.tensor([3.0, 10.0]).view(1, 2, 1, 1).repeat(n, 1, 1, 1)
     net = gate(model.eval(), method, torch.zeros(1, 1, 2, 2))
-    head = net.gates.get_submodule("1.activation").head
+    head = net.convgate.gates.get_submodule("1.activation").head
     head.threshold.data = torch.tensor(threshold)
     head.norm.eps = 0.0  # so that the case can be worked out in round numbers
     return net, head
@@ -73,14 +73,16 @@ def test_neighbouring_outputs_share_the_mean_of_their_excesses():
 
 
 def test_the_papers_form_by_hand():
-    model = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.Conv2d(2, 1, 1, bias=False), nn.BatchNorm2d(1, eps=0.0))
+    model = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.Conv2d(2, 1, 1, bias=False), nn.BatchNorm2d(1, eps=1e-12))
     model[0].weight.data = torch.tensor([1.0, 2.0]).view(2, 1, 1, 1)
     model[1].weight.data = torch.tensor([3.0, 10.0]).view(1, 2, 1, 1)
     model[2].weight.data.fill_(5.0)
     model[2].bias.data.fill_(1.0)
     model[2].running_var.fill_(4.0)
-    net = gate(model.eval(), ChannelGating(partitions=2, groups=False, form="paper"), torch.zeros(1, 1, 2, 2))
-    own = net.gates.get_submodule("1.activation").base_norm
+    net = gate(
+        model.eval(), ChannelGating(partitions=2, groups=False, form="paper", init="paper"), torch.zeros(1, 1, 2, 2)
+    )
+    own = net.convgate.paths.get_submodule("1.base_norm")
     # Its own statistics, the scale and shift that it was gated with.
     assert (own.weight.item(), own.bias.item(), own.running_var.item()) == (5.0, 1.0, 1.0)
     own.running_mean.fill_(1.0)
@@ -218,7 +220,7 @@ def test_all_closed_is_the_base_path_alone(case):
         if method.form == "paper":
             name = net.plan.layer_names[partial.conv]
             norm = modules[re.sub(r"conv(\d)$", r"bn\1", name).replace("downsample.0", "downsample.1")]
-            norm.load_state_dict(net.gates.get_submodule(partial.gate).base_norm.state_dict())
+            norm.load_state_dict(net.convgate.paths.get_submodule(partial.base_norm).state_dict())
     y = model(x)
     model.load_state_dict(before)
     assert (y - model(x)).abs().max() > 1e-2 * y.abs().max()
