@@ -114,7 +114,7 @@ def enter(block: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[tuple[Tensor, .
     """Call the forward pre-hooks of `block`; (its inputs, what backward hooks need when it is left)."""
     for number, hook in list(block._forward_pre_hooks.items()):
         if number in block._forward_pre_hooks_with_kwargs:
-            changed: Any = hook(block, inputs, {})  # type: ignore[call-arg]
+            changed: Any = hook(block, inputs, {})
             changed = None if changed is None else changed[0]
         else:
             changed = hook(block, inputs)
@@ -133,7 +133,7 @@ def leave(block: nn.Module, entered: tuple[tuple[Tensor, ...], BackwardHook | No
     inputs, backward = entered
     for number, hook in list(block._forward_hooks.items()):
         if number in block._forward_hooks_with_kwargs:
-            changed = hook(block, inputs, {}, output)  # type: ignore[call-arg]
+            changed = hook(block, inputs, {}, output)
         else:
             changed = hook(block, inputs, output)
         output = output if changed is None else changed

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch._subclasses.fake_tensor import unset_fake_temporarily
+from torch.utils._python_dispatch import _disable_current_modes
 
 from convgate.cost import Cost, Ledger
 from convgate.errors import ConvgateError, InputError, PlanError, TraceError
@@ -323,6 +323,11 @@ class GatedNetwork(nn.Module):
             return self._layout((images.shape[2], images.shape[3]))
         # Sizes are constants of a compiled graph, too: len(range()) is how to tell the compiler.
         height, width = len(range(images.shape[2])), len(range(images.shape[3]))
+        if torch.compiler.is_exporting() and (height, width) not in self._convgate.layouts:
+            raise InputError(
+                f"this network has not seen images of {height}x{width} pixels; run it once on such images before it is "
+                "exported"
+            )
         self._prepare(height, width)
         return self._convgate.layouts[height, width]
 
@@ -353,7 +358,7 @@ class GatedNetwork(nn.Module):
         """Read the model for images of another size, and put the gates in."""
         state = self._convgate
         # Where the network is being exported, tensors are fake and operations recorded; reading is not part of that.
-        with unset_fake_temporarily():
+        with _disable_current_modes():
             if state.trace is None:
                 state.trace = self._read()
             if size == state.size:

@@ -1,12 +1,13 @@
 """From decisions to feature maps: masks spread over tiles and channel groups, and multiplied in."""
 
+import warnings
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["expand_channels", "expand_tiles", "is_recorded", "mask_channels", "mask_positions"]
+__all__ = ["expand_channels", "expand_tiles", "is_recorded", "map_size", "mask_channels", "mask_positions"]
 
 
 def is_recorded() -> bool:
@@ -18,12 +19,22 @@ def is_recorded() -> bool:
     return torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active()
 
 
+def map_size(x: Tensor) -> tuple[int, int]:
+    """Height and width of a map [N, C, H, W] as numbers, also while torch.jit.trace records what is done with them."""
+    if not torch.jit.is_tracing():
+        return x.shape[2], x.shape[3]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        return int(x.shape[2]), int(x.shape[3])
+
+
 def expand_tiles(mask: Tensor, size: tuple[int, int]) -> Tensor:
     """Spread a tile mask [N, 1, rows, columns] over positions [N, 1, *size], nearest neighbour."""
     for dim, extent in ((2, size[0]), (3, size[1])):
-        tiles = mask.shape[dim]
+        rows, columns = map_size(mask)
+        tiles = rows if dim == 2 else columns
         if extent % tiles:
-            stretched = (extent, mask.shape[3]) if dim == 2 else (mask.shape[2], extent)
+            stretched = (extent, columns) if dim == 2 else (rows, extent)
             mask = F.interpolate(mask, size=stretched, mode="nearest")
         elif extent != tiles:
             # Interpolating even tiles is off by a position for some sizes (82 by 2 is one): its factor is rounded.
@@ -41,7 +52,7 @@ def expand_channels(mask: Tensor, channels: int, group: int) -> Tensor:
 
 def mask_positions(x: Tensor, mask: Tensor) -> Tensor:
     """Zero the positions of `x` [N, C, H, W] whose tile is closed in `mask` [N, 1, rows, columns]."""
-    (height, width), (rows, columns) = x.shape[2:], mask.shape[2:]
+    (height, width), (rows, columns) = map_size(x), map_size(mask)
     if height % rows or width % columns or is_recorded():
         return x * expand_tiles(mask, (height, width)).to(x.dtype)
     return _MaskTiles.apply(x, mask)

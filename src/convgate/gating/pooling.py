@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convgate.gating.masks import is_recorded
+from convgate.gating.masks import is_recorded, map_size
 
 __all__ = ["average_pool", "spread"]
 
 
 def average_pool(x: Tensor, grid: tuple[int, int]) -> Tensor:
     """Mean over tiles: [N, C, H, W] -> [N, C, *grid]; where tiles are uneven, as `adaptive_avg_pool2d`."""
-    height, width = x.shape[2:]
+    height, width = map_size(x)
     if (height, width) == grid:
         # A copy: the model may overwrite its feature in place, and the head's gradient needs what it read.
         return x.clone()
