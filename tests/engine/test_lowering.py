@@ -387,7 +387,7 @@ def test_a_gate_is_closed_where_its_rule_says_so():
         open_ = not closed
         for _, module in network.gate_modules():
             module.closed_at_zero = closed
-            module.offset.zero_()  # gates start open
+            module.head.threshold.zero_()  # gates start open
         run = interpret(lower(network).program, x)
         assert run.masks["1.activation"].bool().all() == open_
         assert torch.equal(run.masks["1.activation"], network.decide(x)[1]["1.activation"].mask)
