@@ -2,6 +2,7 @@
 
     python benchmarks/models.py draw --seed 2026 --count 160   # which architectures, methods and seeds: written once
     python benchmarks/models.py run                            # continues where it stopped
+    python benchmarks/models.py run --part 0/2 & python benchmarks/models.py run --part 1/2   # two side by side
     python benchmarks/models.py run --again wrong,crash        # those of these outcomes anew
     python benchmarks/models.py page                           # docs/models.md, from the record
 
@@ -350,10 +351,11 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{PAGE}")
     else:
         draw, results = read()
+        part, parts = map(int, given.part.split("/"))
         again = set(filter(None, given.again.split(",")))
         todo = [
             entry
-            for entry in draw["models"]
+            for entry in draw["models"][part::parts]
             if given.only in entry["name"]
             and (entry["name"] not in results or results[entry["name"]]["outcome"] in again)
         ]

@@ -29,11 +29,10 @@ def list_models(filter: str = "*") -> list[str]:  # noqa: A002 - as timm and tor
 def unknown_model(name: str) -> InputError:
     """The error for a name that no model has, with the closest names that there are."""
     close = get_close_matches(name, list_models(), 3, 0.7)
-    suggestion = f"; did you mean {' or '.join(close)}?" if close else ""
+    suggestion = f"did you mean {' or '.join(close)}?" if close else "convgate.list_models() lists them."
     return InputError(
-        f"there is no model '{name}'{suggestion or '; convgate.models.list_models() lists them'}. Give the name of a "
-        "registered or a torchvision classification model, timm/NAME, or the place of your own: "
-        "package.module:function or path/to/file.py:Class"
+        f"there is no model '{name}'; {suggestion} Give the name of a registered or a torchvision "
+        "classification model, timm/NAME, or the place of your own: package.module:function or path/to/file.py:Class"
     )
 
 
