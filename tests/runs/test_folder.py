@@ -72,7 +72,7 @@ def test_a_recipe_from_before_a_field_was_added_is_continued(tmp_path):
         (["--data.options.size=3"], ConvgateError),
         (["--model.name=cifar_resnet1"], ConvgateError),
         (["--budget=0.001"], BudgetError),
-        (["--hardware.accelerator=tpu"], RecipeError),
+        (["--hardware.accelerator=mps"], RecipeError),
     ],
 )
 def test_a_run_that_fails_before_it_trains_leaves_no_folder(tmp_path, tiny_overrides, overrides, error):

@@ -4,6 +4,7 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from convgate import checkpoint
@@ -90,16 +91,21 @@ class Run:
         """The gated network, calibrated, on the CPU. Raises `CheckpointError` if the run did not come so far."""
         if not self.folder.network.is_file():
             raise CheckpointError(f"{self.folder.network} is not there; let `convgate train` finish the run")
-        return checkpoint.load(self.folder.network, build_model(self.recipe.model, weights=False))
+        return checkpoint.load(self.folder.network, self._model())
 
     def dense_network(self) -> nn.Module | None:
         """The network before gating, in evaluation mode; None where its weights are not there."""
         path = self.folder.after(DenseStage)
         if not path.is_file():
             return None
-        model = build_model(self.recipe.model, weights=False)
+        model = self._model()
         load_weights(model, path, {})
         return model.eval()
+
+    def _model(self) -> nn.Module:
+        """The model with weights that are about to be replaced, so the caller's random state stays."""
+        with torch.random.fork_rng(devices=[]):
+            return build_model(self.recipe.model, weights=False)
 
     def splits(self) -> Splits:
         """The images. Raises `DataError` where they are not at the place that the recipe names."""
