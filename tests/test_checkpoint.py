@@ -212,7 +212,7 @@ def test_descriptions_of_another_type(saved, description):
         ("tile", "x"),
         ("tile", 2.5),
         ("budget", "x"),
-        ("bias", None),
+        ("bias", "x"),
         ("spatial", 0),
         ("group", 1e9),
         ("reduction", "a"),
