@@ -21,6 +21,7 @@ line for the draw and one for each run; an architecture's last line counts.
 """
 
 import argparse
+import copy
 import json
 import multiprocessing
 import random
@@ -46,7 +47,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import convgate
 from convgate import ConvgateError
 from convgate.cost.formulas import flop_formulas
-from convgate.models import create
+from convgate.models import create_model, model_input
 
 RECORD = RESULTS / "models.jsonl"
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
@@ -102,9 +103,9 @@ def suitable(names: list[str], count: int) -> list[str]:
             break
         try:
             with torch.device("meta"):
-                model = create(name)
+                model = create_model(name)
         except NotImplementedError:  # a builder that computes with tensors
-            model = create(name)
+            model = create_model(name)
         if is_convolutional(model) and sum(p.numel() for p in model.parameters()) <= MOST_PARAMETERS:
             found.append(name)
     return found
@@ -121,7 +122,7 @@ class WrongError(Exception):
 def examine(name: str, method: str, seed: int) -> Iterator[dict[str, Any]]:
     """Facts about one architecture, piece by piece, so that what was found before a failure is kept."""
     torch.manual_seed(seed)
-    model = create(name).eval()
+    model = create_model(name).eval()
     images = images_for(model, name)
     yield {"parameters": sum(p.numel() for p in model.parameters()), "input": list(images.shape[1:])}
     network = convgate.gate(model, METHODS[method](), images).eval()
@@ -164,15 +165,15 @@ def examine(name: str, method: str, seed: int) -> Iterator[dict[str, Any]]:
 
 
 def images_for(model: nn.Module, name: str) -> torch.Tensor:
-    """Random images, small where the model takes small ones."""
-    settings = getattr(model, "pretrained_cfg", None) or {}
-    channels, side, _ = settings.get("input_size", (3, 224, 224))
-    for tried in (SIDE, 160, side):
-        if tried != side and settings.get("fixed_input_size"):
-            continue
+    """Random images, small where the model takes small ones, in training, too."""
+    known = model_input(name)
+    channels, side, _ = known.shape if known else (3, 224, 224)
+    fixed = (getattr(model, "pretrained_cfg", None) or {}).get("fixed_input_size")
+    trained = copy.deepcopy(model).train()
+    for tried in (side,) if fixed else (SIDE, 160, side):
         images = torch.randn(BATCH, channels, tried, tried)
         try:
-            model(images)
+            model(images), trained(images)
         except (RuntimeError, AssertionError, ValueError):
             continue
         return images
@@ -334,6 +335,9 @@ def main(arguments: list[str] | None = None) -> None:
         "--again", default="", metavar="OUTCOMES", help="also those with these outcomes, e.g. wrong,crash"
     )
     running.add_argument("--only", default="", metavar="TEXT", help="only architectures whose names hold this text")
+    running.add_argument(
+        "--part", default="0/1", metavar="I/N", help="every N-th from the I-th on, to run side by side"
+    )
     running.add_argument(
         "--seconds", type=float, default=180, help="of processor time, for each (default: %(default)s)"
     )

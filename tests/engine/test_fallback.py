@@ -135,12 +135,41 @@ class Circular(nn.Module):
         return F.relu(x + self.b(F.gelu(self.norm(self.a(x)))).clone())
 
 
-@pytest.mark.parametrize("method", [DualGating(), ChannelGating(), ChannelGating(form="paper")], ids=str)
+class Response(nn.Module):
+    """A layer without a native form, as ConvNeXt V2 has between its convolutions."""
+
+    def forward(self, x):
+        return x * x.norm(dim=(2, 3), keepdim=True)
+
+
+class Behind(nn.Module):
+    """Convolutions directly behind what PyTorch computes."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.a, self.b = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
+        self.response = Response()
+
+    def forward(self, x):
+        x = self.stem(x)
+        return x + self.b(self.response(F.gelu(self.a(x))))
+
+
+@pytest.mark.parametrize(
+    ("model", "method"),
+    [
+        (Circular, DualGating(init="paper")),
+        (Circular, ChannelGating(init="paper")),
+        (Circular, ChannelGating(form="paper", init="paper")),
+        (Behind, ChannelGating(init="paper")),
+    ],
+    ids=str,
+)
 @torch.no_grad()
-def test_macs_are_the_ledgers_where_pytorch_computes(method):
+def test_macs_are_the_ledgers_where_pytorch_computes(model, method):
     torch.manual_seed(0)
     images = torch.randn(3, 3, 8, 8)
-    network = convgate.gate(Circular().eval(), method, images).eval()
+    network = convgate.gate(model().eval(), method, images).eval()
     for _, gate in network.gate_modules():
         gate.offset.normal_(0, 0.5)
     output, decisions = network.decide(images)

@@ -105,15 +105,11 @@ def _parts(graph: fx.Graph) -> Iterator[frozenset[str]]:
     """The nodes of each convolution that is computed in part: they have a native form together or not at all."""
     for node in graph.nodes:
         if node.target is complete:
-            full, base = (_before_norm(summand) for summand in node.args[:2])
+            full, base = node.args[:2]
+            # A norm may stand behind each of the two.
+            base = base if base.target is base_path else base.all_input_nodes[0]
+            full = full if full.target == base.args[1].target else full.all_input_nodes[0]
             yield frozenset({node.name, full.name, base.name})
-
-
-def _before_norm(node: fx.Node) -> fx.Node:
-    """The convolution, or base path, whose norm this is; or the node itself."""
-    above = node.all_input_nodes[0]
-    normalises = above.target is base_path or above.op == "call_module"
-    return above if node.op == "call_module" and len(node.all_input_nodes) == 1 and normalises else node
 
 
 def _lower(
