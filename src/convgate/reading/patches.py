@@ -1,0 +1,135 @@
+"""What only Python sees while a model is captured: regions (`with` blocks), and functions that refuse proxies."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Protocol
+from unittest import mock
+
+import torch
+from torch import fx
+from torch.overrides import TorchFunctionMode
+
+from convgate.reading.contexts import enter_autocast, leave_autocast, set_grad
+from convgate.reading.proxies import Proxy, holds_proxy
+
+__all__ = ["Recorder", "recording"]
+
+_RANDOM = (torch.rand, torch.randn, torch.randint, torch.randperm, torch.rand_like, torch.randn_like, torch.bernoulli)
+_SIZED = ("zeros", "ones", "empty", "rand", "randn")
+"""Functions of torch that take sizes one by one, and then refuse a proxy as the first before anybody can see it."""
+
+
+class Recorder(Protocol):
+    """Where operations are recorded."""
+
+    @property
+    def evaluating(self) -> bool:
+        """Whether an operation is being computed on fake tensors, which must not be recorded."""
+
+    def create_proxy(self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Record an operation; what the model's code sees of its result."""
+
+    def mark(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Record the beginning or the end of a region; the proxy of what `function` will return."""
+
+    def refuse(self, what: str) -> Any:
+        """Raise the error that the model's code does `what`."""
+
+
+@contextmanager
+def recording(recorder: Recorder) -> Iterator[None]:
+    """Patch PyTorch for the block, so that regions and tensors made from nothing are recorded by `recorder`."""
+    with ExitStack() as stack:
+        for name in _SIZED:
+            stack.enter_context(mock.patch.object(torch, name, _sized(recorder, getattr(torch, name))))
+        stack.enter_context(mock.patch.object(torch, "finfo", _valued(torch.finfo)))
+        stack.enter_context(mock.patch.object(torch.autocast, "__enter__", _autocast(recorder)))
+        stack.enter_context(mock.patch.object(torch.autocast, "__exit__", _leave_autocast(recorder)))
+        stack.enter_context(mock.patch.object(torch.inference_mode, "__enter__", _inference_mode(recorder)))
+        stack.enter_context(_Factories(recorder))
+        yield
+
+
+class _Factories(TorchFunctionMode):
+    """Sees calls of torch that have no proxy to see them: tensors made from nothing, and the gradient mode."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+        self._regions: list[tuple[Any, bool]] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if self._recorder.evaluating:
+            return func(*args, **kwargs)
+        if func is torch._C._set_grad_enabled:
+            return self._set_grad(*args)
+        if func in _RANDOM or (not types and holds_proxy((args, kwargs))):
+            return self._recorder.create_proxy("call_function", func, args, kwargs)
+        return func(*args, **kwargs)
+
+    def _set_grad(self, enabled: bool) -> None:
+        before = torch.is_grad_enabled()
+        if self._regions and self._regions[-1][1] == enabled:
+            begun, _ = self._regions.pop()
+            self._recorder.mark(set_grad, enabled, begun)
+        else:
+            self._regions.append((self._recorder.mark(set_grad, enabled), before))
+        torch._C._set_grad_enabled(enabled)
+
+
+def _sized(recorder: Recorder, function: Callable[..., Any]) -> Callable[..., Any]:
+    def factory(*size: Any, **kwargs: Any) -> Any:
+        if not recorder.evaluating and size and isinstance(size[0], fx.Proxy):
+            return recorder.create_proxy("call_function", function, (size,), kwargs)
+        return function(*size, **kwargs)
+
+    return factory
+
+
+def _valued(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, given the value of a proxy (a dtype) in its place."""
+
+    def called(argument: Any) -> Any:
+        if isinstance(argument, Proxy):
+            argument = argument.tracer.values[argument.node]
+        return function(argument)
+
+    return called
+
+
+def _autocast(recorder: Recorder) -> Callable[..., Any]:
+    enter = torch.autocast.__enter__
+
+    def begin(region: Any) -> Any:
+        if not recorder.evaluating:
+            how = region.device, region.fast_dtype, region._enabled, region._cache_enabled
+            region._convgate_begun = recorder.mark(enter_autocast, *how)
+        return enter(region)
+
+    return begin
+
+
+def _leave_autocast(recorder: Recorder) -> Callable[..., Any]:
+    leave = torch.autocast.__exit__
+
+    def end(region: Any, *error: Any) -> Any:
+        begun = region.__dict__.pop("_convgate_begun", None)
+        if begun is not None and error[0] is None:
+            recorder.mark(leave_autocast, begun)
+        return leave(region, *error)
+
+    return end
+
+
+def _inference_mode(recorder: Recorder) -> Callable[..., Any]:
+    enter = torch.inference_mode.__enter__
+
+    def begin(region: Any) -> Any:
+        if not recorder.evaluating:
+            recorder.refuse("runs under torch.inference_mode(); use torch.no_grad(), which a graph can carry")
+        return enter(region)
+
+    return begin
