@@ -97,13 +97,29 @@ def functional(m, x):
     return F.conv2d(F.conv2d(x, m.kernel, groups=16), m.next.weight)
 
 
+def coordinates(m, x):
+    rows = torch.linspace(-1, 1, x.shape[2]).view(1, 1, -1, 1).expand(x.shape[0], 1, -1, x.shape[3])
+    return torch.cat([x, rows, rows.new_zeros(x.shape[0], 1, *x.shape[2:]), torch.zeros(x.shape)], 1)
+
+
+def batch_as_int(m, x):
+    batch = int(x.shape[0])
+    rows = torch.linspace(-1, 1, 8).view(1, 1, 8, 1).expand(batch, 1, 8, 8).clone()
+    x = torch.cat([x, rows, torch.zeros(batch, 1, 8, 8), x.new_ones(size=(len(x), 1, 8, 8))], 1)
+    return x.view(batch * 2, -1).view(batch, -1) * torch.arange(batch)[:, None] / float(x.size(0)) + (batch + 3)
+
+
+def batch_in_numpy(m, x):
+    return x.reshape(int(np.prod(x.shape[:2])), -1).sum(1).split([x.shape[1]] * 1 + [len(x) * 16 - 16])
+
+
 def decided_by_the_batch_as_always(m, x):
     return x if x.shape[0] > 0 else -x
 
 
 READ = [
     assertion, odd_height, fitted, unpacked, flattened, listed, looped, starred, zipped, made_for_the_batch, positions,
-    asked, functional, decided_by_the_batch_as_always,
+    asked, functional, coordinates, batch_as_int, batch_in_numpy, decided_by_the_batch_as_always,
 ]  # fmt: skip
 
 
@@ -140,8 +156,12 @@ def on_a_batch_of_one(m, x):
     return x if x.shape[0] == 1 else -x
 
 
-def batch_as_int(m, x):
-    return x.view(int(x.shape[0]), -1)
+def on_the_batch_as_int(m, x):
+    return x if int(x.shape[0]) == 1 else -x
+
+
+def by_half_the_batch(m, x):
+    return x[: int(x.shape[0]) // 2]
 
 
 def over_images(m, x):
@@ -181,7 +201,8 @@ def checkpointed(m, x):
 
 REFUSED = {
     on_values: "a decision on values", on_a_number: "a decision on values", selected: "values that are not known",
-    on_the_batch: "batch size", on_a_batch_of_one: "batch size", batch_as_int: "int()", over_images: "batch size",
+    on_the_batch: "batch size", on_a_batch_of_one: "batch size", on_the_batch_as_int: "batch size",
+    by_half_the_batch: "batch size", over_images: "batch size",
     stored: "'seen'", counted: "counter", python_draw: "random", numpy_draw: "random", torch_draw: "values",
     inference_mode: "no_grad", checkpointed: "checkpoint",
 }  # fmt: skip

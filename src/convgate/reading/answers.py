@@ -11,9 +11,9 @@ from torch import Tensor, fx
 
 from convgate.reading.values import FakeModule, Values
 
-__all__ = ["Answers"]
+__all__ = ["PROBES", "Answers"]
 
-_PROBES = (1, 64)
+PROBES = (1, 64)
 """Further batch sizes at which a decision on the batch size is tried before it is taken."""
 
 
@@ -24,15 +24,21 @@ class Answers:
         batch: the number of images, at least 2: norms refuse a batch of one map of 1x1 in training.
         values: of each node recorded so far, for that many images.
         evaluating: whether an operation is being computed on fake tensors, which must not be recorded.
+        fixed: whether answers hold for `batch` images alone, since the code has been told that number.
 
     """
 
-    def __init__(self, fakes: FakeModule, shape: tuple[int, ...], like: Tensor) -> None:
+    def __init__(self, fakes: FakeModule, shape: tuple[int, ...], like: Tensor, batch: int | None = None) -> None:
         self._fakes, self._shape, self._like = fakes, shape, like
-        self.batch = max(shape[0], 2)
+        self.batch = batch or max(shape[0], 2)
         self.values = self._at(self.batch)
         self._others: dict[int, Values | None] = {}
         self.evaluating = False
+        self.fixed = False
+
+    def for_batch(self, batch: int) -> "Answers":
+        """Answers for another number of images, about the same model."""
+        return Answers(self._fakes, self._shape, self._like, batch)
 
     def _at(self, batch: int) -> Values:
         return Values(self._fakes, self._fakes.tensor((batch, *self._shape[1:]), self._like))
@@ -55,9 +61,11 @@ class Answers:
     def agree(self, answer: Any, graph: fx.Graph, again: Callable[[Values], Any], *, often: bool) -> bool:
         """Whether `again` gives the same answer at other batch sizes; those that the model does not take are left out.
 
-        `often` tries one image and 64, too.
+        `often` tries one image and 64, too. From when answers are `fixed`, all are taken to be the same.
         """
-        for batch in (self.batch + 1, *(_PROBES if often else ())):
+        if self.fixed:
+            return True
+        for batch in (self.batch + 1, *(PROBES if often else ())):
             if batch not in self._others:
                 self._others[batch] = self._at(batch)
             values = self._others[batch]

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from convgate.errors import TraceError
-from convgate.reading.answers import Answers
+from convgate.reading.answers import PROBES, Answers
 from convgate.reading.attributes import Attributes
+from convgate.reading.batches import generalise
 from convgate.reading.dead_code import eliminate_dead_code
 from convgate.reading.patches import recording
 from convgate.reading.randomness import preserving_random_state, random_state, who_drew
@@ -39,13 +40,30 @@ def capture(module: nn.Module, fakes: FakeModule, shape: tuple[int, ...], like: 
     """
     before = random_state()
     with preserving_random_state(), fakes.in_mode_of(module):
-        result = _capture(Tracer(Answers(fakes, shape, like)), module)
+        result = _capture_for_any_batch(Answers(fakes, shape, like), module)
         if who_drew(before) is None:
             return result
     # Found only now, which costs nothing where nobody draws; so it is captured again to see where.
     with preserving_random_state(), fakes.in_mode_of(module):
         _capture(Tracer(Answers(fakes, shape, like), watching=True), module)
     raise drawn(type(module).__name__, "a generator of random numbers")
+
+
+def _capture_for_any_batch(answers: Answers, module: nn.Module) -> tuple[fx.Graph, Values]:
+    tracer = Tracer(answers)
+    graph, values = _capture(tracer, module)
+    if tracer.told_batch is None:
+        return graph, values
+    others = []
+    for batch in (answers.batch + 1, *PROBES):
+        try:
+            others.append((batch, _capture(Tracer(answers.for_batch(batch)), module)[0]))
+        except TraceError:  # The model does not take this many.
+            continue
+    others = [(batch, other) for batch, other in others if batch != answers.batch]
+    if len(others) < 2 or not generalise(graph, values, answers.batch, others):
+        raise tracer.told_batch
+    return graph, values
 
 
 def _capture(tracer: Tracer, module: nn.Module) -> tuple[fx.Graph, Values]:

@@ -2,21 +2,24 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import wraps
 from typing import Any, Protocol
 from unittest import mock
 
 import torch
-from torch import fx
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from convgate.reading.contexts import enter_autocast, leave_autocast, set_grad
-from convgate.reading.proxies import Proxy, holds_proxy
+from convgate.reading.proxies import Proxy, Shape, holds_proxy
 
 __all__ = ["Recorder", "recording"]
 
 _RANDOM = (torch.rand, torch.randn, torch.randint, torch.randperm, torch.rand_like, torch.randn_like, torch.bernoulli)
 _SIZED = ("zeros", "ones", "empty", "rand", "randn")
 """Functions of torch that take sizes one by one, and then refuse a proxy as the first before anybody can see it."""
+_SIZED_METHODS = ("expand", "repeat", "reshape", "view", "new_zeros", "new_ones", "new_empty")
+"""Methods of tensors that do."""
 
 
 class Recorder(Protocol):
@@ -25,6 +28,10 @@ class Recorder(Protocol):
     @property
     def evaluating(self) -> bool:
         """Whether an operation is being computed on fake tensors, which must not be recorded."""
+
+    @property
+    def batch_is_fixed(self) -> bool:
+        """Whether what follows is recorded for one number of images."""
 
     def create_proxy(self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Record an operation; what the model's code sees of its result."""
@@ -42,6 +49,8 @@ def recording(recorder: Recorder) -> Iterator[None]:
     with ExitStack() as stack:
         for name in _SIZED:
             stack.enter_context(mock.patch.object(torch, name, _sized(recorder, getattr(torch, name))))
+        for name in _SIZED_METHODS:
+            stack.enter_context(mock.patch.object(Tensor, name, _sized_method(recorder, getattr(Tensor, name))))
         stack.enter_context(mock.patch.object(torch, "finfo", _valued(torch.finfo)))
         stack.enter_context(mock.patch.object(torch.autocast, "__enter__", _autocast(recorder)))
         stack.enter_context(mock.patch.object(torch.autocast, "__exit__", _leave_autocast(recorder)))
@@ -66,9 +75,20 @@ class _Factories(TorchFunctionMode):
             return func(*args, **kwargs)
         if func is torch._C._set_grad_enabled:
             return self._set_grad(*args)
+        args, kwargs = _with_plain_tuples(args), _with_plain_tuples(kwargs)
         if func in _RANDOM or (not types and holds_proxy((args, kwargs))):
-            return self._recorder.create_proxy("call_function", func, args, kwargs)
-        return func(*args, **kwargs)
+            return self._record(func, args, kwargs)
+        output = func(*args, **kwargs)
+        if self._recorder.batch_is_fixed and not types and isinstance(output, Tensor) and func.__name__ != "__get__":
+            # Its size may be that of the batch: not a constant, then.
+            return self._record(func, args, kwargs)
+        return output
+
+    def _record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        name = func.__name__
+        if getattr(Tensor, name, None) is func:
+            return self._recorder.create_proxy("call_method", name, args, kwargs)
+        return self._recorder.create_proxy("call_function", func, args, kwargs)
 
     def _set_grad(self, enabled: bool) -> None:
         before = torch.is_grad_enabled()
@@ -80,13 +100,33 @@ class _Factories(TorchFunctionMode):
         torch._C._set_grad_enabled(enabled)
 
 
+def _with_plain_tuples(values: Any) -> Any:
+    """`values` with tuples in place of shapes, in which `torch.fx` would not look for proxies."""
+    if isinstance(values, Shape):
+        return tuple(values)
+    if type(values) in (tuple, list):
+        return type(values)(_with_plain_tuples(value) for value in values)
+    return {key: _with_plain_tuples(value) for key, value in values.items()} if type(values) is dict else values
+
+
 def _sized(recorder: Recorder, function: Callable[..., Any]) -> Callable[..., Any]:
     def factory(*size: Any, **kwargs: Any) -> Any:
-        if not recorder.evaluating and size and isinstance(size[0], fx.Proxy):
+        if not recorder.evaluating and size and holds_proxy(size):
+            size = tuple(size[0]) if isinstance(size[0], tuple | list) else size
             return recorder.create_proxy("call_function", function, (size,), kwargs)
         return function(*size, **kwargs)
 
     return factory
+
+
+def _sized_method(recorder: Recorder, method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def called(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if not recorder.evaluating and holds_proxy((args, kwargs)):
+            return recorder.create_proxy("call_method", method.__name__, (tensor, *args), kwargs)
+        return method(tensor, *args, **kwargs)
+
+    return called
 
 
 def _valued(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -65,6 +65,10 @@ def is_plain(value: Any) -> bool:
 
 def holds_proxy(values: Any) -> bool:
     """Whether there is a proxy in nested tuples, lists and dicts."""
-    found: list[Any] = []
-    fx.node.map_aggregate(values, lambda value: found.append(value) if isinstance(value, fx.Proxy) else None)
-    return bool(found)
+    if isinstance(values, dict):
+        return any(holds_proxy(value) for value in values.values())
+    if isinstance(values, tuple | list):
+        return any(holds_proxy(value) for value in values)
+    if isinstance(values, slice):
+        return holds_proxy((values.start, values.stop, values.step))
+    return isinstance(values, fx.Proxy)

@@ -23,7 +23,11 @@ COUNTED_MODULES = (nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear, nn.Multihead
 
 
 class Tracer(fx.Tracer):
-    """Leaves: what torch.nn defines, every convolution or linear layer, and modules with neither inside.
+    """Records for the number of images of `answers`, and for any number as far as it can.
+
+    `told_batch` is the error of the place where the code was told the number of images, or None.
+
+    Leaves: what torch.nn defines, every convolution or linear layer, and modules with neither inside.
 
     The last rule keeps norm-activation layers, drop path and the like whole, so that what they do with
     `self.training` is decided when they run, not when they are captured.
@@ -34,6 +38,7 @@ class Tracer(fx.Tracer):
     def __init__(self, answers: Answers, *, watching: bool = False) -> None:
         super().__init__()
         self._answers, self._watching = answers, watching
+        self.told_batch: TraceError | None = None
 
     @property
     def values(self) -> Values:
@@ -44,6 +49,11 @@ class Tracer(fx.Tracer):
     def evaluating(self) -> bool:
         """Whether an operation is being computed on fake tensors, which must not be recorded."""
         return self._answers.evaluating
+
+    @property
+    def batch_is_fixed(self) -> bool:
+        """Whether what follows is recorded for one number of images."""
+        return self._answers.fixed
 
     # -- capturing -------------------------------------------------------------------------------------------------
 
@@ -174,17 +184,23 @@ class Tracer(fx.Tracer):
         return self.create_proxy("call_function", getattr, (proxy, name), {})
 
     def ask(self, proxy: Proxy, what: str, convert: Callable[[Any], Any]) -> Any:
-        """Answer a question of Python (`len`, `bool`, `int`, `float`) if the answer is the same for every batch."""
+        """Answer a question of Python (`len`, `int`, `float`, and `bool` if it is the same for every batch).
+
+        A number that depends on the batch is told, and from then on the graph is one for this number of images; see
+        `convgate.reading.batches`.
+        """
         value = self.values[proxy.node]
         if isinstance(value, Tensor) and convert is not len:
             self._refuse(proxy, f"asks a tensor for {what}: a decision on values that are not known yet")
         answer = convert(value)
         if not self._answers.agree(answer, self.graph, lambda values: convert(values[proxy.node]), often=True):
-            self._refuse(
-                proxy,
-                f"asks for {what}, which depends on the batch size. Write it with x.shape[0] or x.size(0) as it is "
-                "(without int() or a loop over images)",
-            )
+            what = f"asks for {what}, which depends on the batch size, and a graph is for any"
+            if convert is bool:
+                self._refuse(proxy, f"{what}. Write it without a decision on x.shape[0]")
+            # Whether the code makes of it what a graph can carry is seen when all is recorded.
+            remedy = "Write it with x.shape[0] as it is, without a loop over images or a decision on their number"
+            self.told_batch = refused(self, f"{what}. {remedy}", tensors=False)
+            self._answers.fixed = True
         return answer
 
     def _present(self, node: fx.Node, value: Any) -> Any:
