@@ -84,3 +84,20 @@ def test_a_file_that_is_no_image_is_named(tmp_path):
 def test_a_size_of_nothing_is_refused(root):
     with pytest.raises(InputError, match="at least 8"):
         imagenet(root, size=0)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resumed_epoch_reads_the_same_batches_however_many_processes_read(root, workers):
+    train = imagenet(root, size=56, validation=3).train
+
+    def epoch(number, workers):
+        batches = Batches(train, 2, seed=3, shuffle=True, workers=workers)
+        batches.set_epoch(number)
+        return list(batches)
+
+    straight = Batches(train, 2, seed=3, shuffle=True, workers=0)
+    list(straight)
+    straight.set_epoch(1)
+    for (images, labels), (again, same_labels) in zip(straight, epoch(1, workers), strict=True):
+        assert torch.equal(images, again)
+        assert torch.equal(labels, same_labels)

@@ -1,4 +1,4 @@
-"""Images in: the embedded digits, CIFAR, folders, arrays; batch loaders and whole-batch augmentation."""
+"""Images in: the embedded digits, CIFAR, folders, tar shards, arrays; batch loaders and whole-batch augmentation."""
 
 from convgate.data.augment import Augmentation, normalise
 from convgate.data.batches import Batches
@@ -8,6 +8,7 @@ from convgate.data.files import ImageFiles
 from convgate.data.imagenet import imagenet
 from convgate.data.images import ImageSet, Splits, split_off
 from convgate.data.registry import list_datasets, load, register_dataset
+from convgate.data.shards import shards
 
 __all__ = [
     "Augmentation",
@@ -24,5 +25,6 @@ __all__ = [
     "normalise",
     "register_dataset",
     "scan_splits",
+    "shards",
     "split_off",
 ]

@@ -32,7 +32,8 @@ class Batches:
     than ranks). Not shuffled (evaluation), every image comes exactly once, so the shares may differ by one image: do
     not synchronise ranks per batch there, only at the end.
 
-    A set with a `stream` is read by it where `shuffle` is set: as many full batches, in an order of the stream's.
+    A set with a `stream` is read by it where `shuffle` is set: full batches, in an order of the stream's, and as
+    many as hold the images of an epoch.
 
     Lightning calls `set_epoch` by itself, through `batch_sampler`; in your own loop, call it before each epoch.
 
@@ -121,6 +122,8 @@ class Batches:
     def _share(self) -> int:
         """Images of this rank."""
         n = len(self.images)
+        if self.shuffle and self.images.stream is not None:
+            n = self.images.stream.epoch or n
         return -(-n // self.world_size) if self.shuffle else len(range(self.rank, n, self.world_size))
 
     def _indices(self) -> Tensor:

@@ -32,6 +32,11 @@ class Images(Protocol):
 class Stream(Protocol):
     """Reads shuffled training images in the order that is fastest, where that is not one by one by number."""
 
+    @property
+    def epoch(self) -> int | None:
+        """Images that an epoch reads, on all processes together; None for as many as the set has."""
+        ...
+
     def batches(
         self, batch_size: int, *, seed: int, epoch: int, rank: int, world_size: int, workers: int
     ) -> Iterator[tuple[Tensor, Tensor]]:

@@ -9,6 +9,7 @@ from convgate.data.cifar import cifar10, cifar100
 from convgate.data.digits import digits
 from convgate.data.imagenet import imagenet
 from convgate.data.images import Splits
+from convgate.data.shards import shards
 from convgate.errors import DataError, InputError, did_you_mean
 
 __all__ = ["list_datasets", "load", "register_dataset"]
@@ -42,7 +43,7 @@ def register_dataset(loader: AnyLoader) -> AnyLoader:
     return loader
 
 
-for _loader in (digits, cifar10, cifar100, imagenet):
+for _loader in (digits, cifar10, cifar100, imagenet, shards):
     register_dataset(_loader)
 
 
