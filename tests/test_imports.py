@@ -9,7 +9,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "convgate"
 
 FLOORS = (
     ("errors",),
-    ("files", "drawing", "extras"),
+    ("files", "drawing", "extras", "suggestions"),
     ("gating", "models", "data", "weights"),
     ("reading",),
     ("cost",),

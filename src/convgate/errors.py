@@ -4,9 +4,6 @@ Each message says what was given, what is allowed, where, and what to do about i
 every mistake that a user can make; anything else that escapes is a bug of ours.
 """
 
-from collections.abc import Iterable
-from difflib import get_close_matches
-
 __all__ = [
     "BudgetError",
     "CheckpointError",
@@ -19,7 +16,6 @@ __all__ = [
     "ProgramError",
     "RecipeError",
     "TraceError",
-    "did_you_mean",
 ]
 
 
@@ -65,13 +61,3 @@ class RecipeError(ConvgateError):
 
 class DataError(ConvgateError):
     """A data set is missing, incomplete or malformed."""
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The part of an error message that names the closest of the known names: "; did you mean x?", or ".".
-
-    >>> did_you_mean("digit-demo", ["digits-demo", "mine"])
-    '; did you mean digits-demo?'
-    """
-    closest = get_close_matches(name, list(known), n=1)
-    return f"; did you mean {closest[0]}?" if closest else "."

@@ -71,6 +71,73 @@ class Branching(nn.Module):
         return self.a(F.pad(x, (0, x.shape[3] // 8, 0, 0)))
 
 
+class Odd(nn.Module):
+    """Does something else at an odd height, which nothing at even heights shows."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        return self.a(x) if x.shape[2] % 2 == 0 else self.b(x)
+
+
+class Refusing(nn.Module):
+    """Refuses odd heights."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        if x.shape[2] % 2:
+            raise ValueError("the height is odd")
+        return self.a(x)
+
+
+class Rounded(nn.Module):
+    """A map brought to another's size, while an earlier one has that size too, at even sizes."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 4, 2, 2), nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1)
+
+    def forward(self, x):
+        a, b = self.a(x), self.b(x)
+        return F.interpolate(self.c(b), size=b.shape[-2:]), a
+
+
+class Halves(nn.Module):
+    """Joins maps that have the same size at even sizes only, and takes no others."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 2, 2), nn.Conv2d(3, 4, 3, 2, 1)
+
+    def forward(self, x):
+        return torch.cat([self.a(x), self.b(x)], 1)
+
+
+@torch.no_grad()
+def test_a_map_of_another_maps_size_at_odd_sizes():
+    model = Rounded().eval()
+    engine = convgate.compile(model, torch.zeros(1, 3, 16, 16), threads=1)
+    for size in ((18, 20), (21, 31)):
+        images = torch.randn(1, 3, *size)
+        for found, right in zip(engine(images.numpy()), model(images), strict=True):
+            np.testing.assert_allclose(found, right.numpy(), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_network_of_even_sizes():
+    model = Halves().eval()
+    engine = convgate.compile(model, torch.zeros(1, 3, 16, 16), threads=1)
+    images = torch.randn(1, 3, 18, 20)
+    np.testing.assert_allclose(engine(images.numpy()), model(images).numpy(), rtol=1e-4, atol=1e-5)
+    with pytest.raises(InputError, match="does not take that size"):
+        engine(np.zeros((1, 3, 17, 20), np.float32))
+
+
 @torch.no_grad()
 def test_a_map_of_another_maps_size():
     model = Pyramid().eval()
@@ -80,12 +147,12 @@ def test_a_map_of_another_maps_size():
         np.testing.assert_allclose(engine(images.numpy())["out"], model(images)["out"].numpy(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("model", [Flat(), Branching()], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize("model", [Flat(), Branching(), Odd(), Refusing()], ids=lambda m: type(m).__name__)
 def test_what_fixes_the_size_is_named(model, tmp_path):
     engine = convgate.compile(model.eval(), torch.zeros(1, 3, 16, 16), threads=1)
     engine.save(tmp_path / "model.cgm")
     for one in (engine, load(tmp_path / "model.cgm", threads=1), pickle.loads(pickle.dumps(engine))):
-        with pytest.raises(InputError, match=r"compiled for 16 x 16: it runs at one size \(.*(last|pad|a)"):
+        with pytest.raises(InputError, match=r"compiled for 16 x 16: it runs at one size \(.*(last|pad|a|odd)"):
             one(np.zeros((1, 3, 24, 24), np.float32))
         one(np.zeros((1, 3, 16, 16), np.float32))
 

@@ -10,7 +10,8 @@ from convgate.data.digits import digits
 from convgate.data.imagenet import imagenet
 from convgate.data.images import Splits
 from convgate.data.shards import shards
-from convgate.errors import DataError, InputError, did_you_mean
+from convgate.errors import DataError, InputError
+from convgate.suggestions import did_you_mean
 
 __all__ = ["list_datasets", "load", "register_dataset"]
 

@@ -100,13 +100,14 @@ def _pool(
     """Grid -> the node, inserted after `place`, that pools `node` (an output of that shape) to it.
 
     A coarse grid is pooled from a finer one where both are even, so that the feature is read once for all its gates.
+    The order of the nodes is the same for every size.
     """
     pooled: dict[tuple[int, int], fx.Node] = {}
     for grid in sorted(grids, reverse=True):
         finer = [fine for fine in pooled if _divides(fine, shape[2:]) and _divides(grid, fine)]
         source = pooled[finer[-1]] if finer else node
-        with graph.inserting_after(place if source is node else source):
-            pooled[grid] = graph.call_function(average_pool, (source, grid))
+        with graph.inserting_after(place):
+            pooled[grid] = place = graph.call_function(average_pool, (source, grid))
     return pooled
 
 

@@ -7,7 +7,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
 
-from convgate.errors import RecipeError, did_you_mean
+from convgate.errors import RecipeError
+from convgate.suggestions import did_you_mean
 
 __all__ = ["find_recipe", "list_recipes", "register_recipe"]
 

@@ -1,59 +1,104 @@
-"""Is a program for images of any size? Told by lowering its network at a second size, and comparing."""
+"""Is a program for images of any size? Told by lowering its network at two further sizes, and comparing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from convgate.engine.lowering.facts import without_logs
-from convgate.engine.program import Interpolate, Program, label
+from convgate.engine.program import Interpolate, Operation, Program, label
 from convgate.engine.sizes import at
-from convgate.errors import ConvgateError
+from convgate.errors import ConvgateError, InputError, TraceError
 
 __all__ = ["settle"]
 
-_MORE = (32, 64)
-"""How many rows and columns the second size has more: a multiple of what networks reduce maps by."""
+_MORE = ((32, 64), (33, 65))
+"""How many rows and columns the further sizes have more.
+
+First a multiple of what networks reduce maps by, which most networks take; then the other parity, at which halved maps
+are rounded and code such as `if height % 2` goes the other way.
+"""
 
 
 def settle(program: Program, again: Callable[[int, int], Any]) -> Program:
     """The program with `fixed` saying what in it is for one size only, if anything is.
 
     `again` lowers the network for another height and width. Sizes that Python code made numbers of (of an
-    interpolation, of paddings, of views) are seen by the difference. Where an interpolation's is at both sizes that of
-    another map, it is said so, and the program is for any size.
+    interpolation, of paddings, of views) are seen by the difference. Where an interpolation's is at all sizes that of
+    another map, it is said so, and the program is for any size. A network need not take the second of the further
+    sizes, if the program does not take it either.
     """
     own = program.value(program.inputs[0])
-    height, width = own.height + _MORE[0], own.width + _MORE[1]
+    others: list[Program] = []
+    refused: tuple[int, int, ConvgateError] | None = None
+    for rows, columns in _MORE:
+        height, width = own.height + rows, own.width + columns
+        try:
+            with torch.no_grad(), without_logs():
+                others.append(again(height, width).program)
+        except ConvgateError as error:
+            if not others or not isinstance(error, TraceError | InputError):
+                return replace(program, fixed=_tried(height, width, error))
+            refused = height, width, error
+    program = _like(program, [other for other in others if len(other.operations) == len(program.operations)])
+    fixed = next(filter(None, (_unlike(program, other) for other in others)), "")
+    if refused and not fixed and _takes(program, *refused[:2]):
+        fixed = _tried(*refused)
+    return replace(program, fixed=fixed)
+
+
+def _takes(program: Program, height: int, width: int) -> bool:
     try:
-        with torch.no_grad(), without_logs():
-            other: Program = again(height, width).program
-        if len(other.operations) == len(program.operations):
-            program = _like(program, other)
-            other = replace(other, operations=_same_names(program, other))
-        mine = at(program, height, width)
+        at(program, height, width)
+    except InputError:
+        return False
+    return True
+
+
+def _unlike(program: Program, other: Program) -> str:
+    """What differs first between a program brought to another size, and one made for that size; "" if nothing does."""
+    images = other.value(other.inputs[0])
+    try:
+        mine = at(program, images.height, images.width)
     except ConvgateError as error:
-        return replace(
-            program, fixed=f"tried with {height} x {width}: {str(error).splitlines()[0].partition('. Give ')[0]}"
-        )
-    return replace(program, fixed=_difference(mine, other))
+        return _tried(images.height, images.width, error)
+    if len(other.operations) == len(program.operations):
+        other = replace(other, operations=_same_names(program, other))
+    return _difference(mine, other)
 
 
-def _like(program: Program, other: Program) -> Program:
-    """Interpolations to fixed sizes as interpolations to the size of another value, where one has it at both sizes."""
+def _tried(height: int, width: int, error: ConvgateError) -> str:
+    return f"tried with {height} x {width}: {str(error).splitlines()[0].partition('. Give ')[0]}"
+
+
+def _like(program: Program, others: Sequence[Program]) -> Program:
+    """Interpolations to fixed sizes as interpolations to the size of another value, where one has it at all sizes."""
     operations = list(program.operations)
-    for number, (a, b) in enumerate(zip(program.operations, other.operations, strict=True)):
-        if isinstance(a, Interpolate) and isinstance(b, Interpolate) and a.size != b.size and len(a.inputs) == 1:
-            written = {*program.inputs, *(operation.output for operation in program.operations[:number])}
+    written = set(program.inputs)
+    for number, a in enumerate(program.operations):
+        there = [b for b in (other.operations[number] for other in others) if isinstance(b, Interpolate)]
+        if (
+            isinstance(a, Interpolate)
+            and len(a.inputs) == 1
+            and len(there) == len(others)
+            and any(b.size != a.size for b in there)
+        ):
+            sizes: list[tuple[Program, Operation]] = [(program, a), *zip(others, there, strict=True)]
             for value in program.values:
-                there = other.has(value.name)
-                if value.name in written and there and (value.height, value.width) == a.size:
-                    twin = other.value(value.name)
-                    if (twin.height, twin.width) == b.size:
-                        operations[number] = replace(a, inputs=(*a.inputs, value.name), size=(0, 0))
-                        break
+                if value.name in written and all(_has_size(one, value.name, b) for one, b in sizes):
+                    operations[number] = replace(a, inputs=(*a.inputs, value.name), size=(0, 0))
+                    break
+        written.add(a.output)
     return replace(program, operations=tuple(operations))
+
+
+def _has_size(program: Program, name: str, interpolation: Operation) -> bool:
+    """Whether a value of the program has the size that an interpolation writes."""
+    if not program.has(name):
+        return False
+    value, written = program.value(name), program.value(interpolation.output)
+    return (value.height, value.width) == (written.height, written.width)
 
 
 def _same_names(program: Program, other: Program) -> tuple[Any, ...]:
