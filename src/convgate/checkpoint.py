@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from convgate.errors import CheckpointError, ConvgateError
 from convgate.files import replacing
-from convgate.gated import GATES, OURS, PATHS, TRUNK, GatedNetwork, gate
+from convgate.gated import GATES, OURS, PATHS, TRUNK, GatedNetwork, gate, place_in
 from convgate.methods import Method, create
 from convgate.models import ModelSpec
 from convgate.weights import misfit
@@ -52,6 +52,7 @@ def save(network: GatedNetwork, path: str | Path) -> None:
         raise CheckpointError(f"save() takes a GatedNetwork, not a {type(network).__name__}; make one with gate()")
     plan = network.plan
     tensors, extra = _parted(network.state_dict())
+    tensors = {_moved(key, place_in(network), OURS): value for key, value in tensors.items()}
     description = {
         "version": _VERSION,
         "torch": str(torch.__version__),
@@ -106,6 +107,12 @@ def load(path: str | Path, model: nn.Module | None = None, method: Method | None
     _require_same(description, network, path)
     _fill(network, tensors, description["extra"], path)
     return network
+
+
+def _moved(key: str, old: str, new: str) -> str:
+    """The key with its first part `new` where it is `old`: files call the gates `OURS`, whatever the network does."""
+    first, dot, rest = key.partition(".")
+    return f"{new}.{rest}" if dot and first == old else key
 
 
 def _parted(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -270,6 +277,8 @@ def _rebuild(description: Mapping[str, Any], path: Path) -> nn.Module:
 
 def _fill(network: GatedNetwork, tensors: Mapping[str, Tensor], extra: Mapping[str, Any], path: Path) -> None:
     expected, own_extra = _parted(network.state_dict(keep_vars=True))
+    place = place_in(network)
+    tensors = {_moved(key, OURS, place): tensor for key, tensor in tensors.items()}
     tensors = {key: _one_offset(key, tensor, expected, path) for key, tensor in tensors.items()}
     problem = misfit(expected, tensors)
     if problem is None and extra.keys() != own_extra.keys():
@@ -287,7 +296,7 @@ def _fill(network: GatedNetwork, tensors: Mapping[str, Tensor], extra: Mapping[s
 def _one_offset(key: str, tensor: Tensor, expected: Mapping[str, Tensor], path: Path) -> Tensor:
     """The offset of a gate of tiles: one for all tiles, where version 1 had one for each."""
     ours = expected.get(key)
-    if ours is None or not key.startswith(f"{OURS}.") or not key.endswith(".offset"):
+    if ours is None or not key.endswith(".offset"):
         return tensor
     if tensor.dim() != 3 or tensor.shape[0] != ours.shape[0] or tensor.shape == ours.shape or not tensor.numel():
         return tensor

@@ -100,6 +100,15 @@ def test_root_parameters_and_buffers_may_have_any_name(x):
     assert net._parameters["cost"].grad is not None
 
 
+def test_a_model_with_gates_of_its_own_keeps_them(x, tmp_path):
+    net = gated(Plain("gates"), x)
+    assert any(name.startswith("convgate.gates.") for name in net.state_dict())
+    assert any(name.startswith("gates.") for name in net.dense().state_dict())
+    save(net, tmp_path / "net.safetensors")
+    again = load(tmp_path / "net.safetensors", model=Plain("gates")).eval()
+    assert torch.equal(again(x), net.eval()(x))
+
+
 def test_the_one_name_of_ours_is_refused(x):
     with pytest.raises(PlanError, match="'convgate'"):
         gated(Plain("convgate"), x)
@@ -118,9 +127,9 @@ def test_names_of_the_model_are_kept_and_ours_lie_under_one_child(method, x):
         lambda m: list(m.state_dict()),
     ):
         ours, theirs = list_names(net), list_names(model)
-        assert [name for name in ours if name.split(".")[0] != "convgate"] == theirs
-        assert any(name.startswith("convgate.") for name in ours)
-    parts = {k.split(".")[1] for k in net.state_dict() if k.startswith("convgate.")}
+        assert [name for name in ours if name.split(".")[0] != "gates"] == theirs
+        assert any(name.startswith("gates.") for name in ours)
+    parts = {k.split(".")[1] for k in net.state_dict() if k.startswith("gates.")}
     assert parts == ({"gates"} if isinstance(method, DualGating) else {"gates", "trunk"})
 
 

@@ -301,7 +301,7 @@ def test_gates_are_on_the_models_device_and_mode():
 
 def test_gate_parameters_are_those_under_gates(small):
     net, _ = small
-    expected = {id(p) for name, p in net.named_parameters() if name.startswith("convgate.gates.")}
+    expected = {id(p) for name, p in net.named_parameters() if name.startswith("gates.gates.")}
     assert {id(p) for p in net.gate_parameters()} == expected
     assert expected
 

@@ -15,7 +15,7 @@ def published_names(network):
     """Our state dict under the authors' names, written down block by block."""
     state = {}
     for key, tensor in network.state_dict().items():
-        parts = key.removeprefix("convgate.").split(".")
+        parts = key.removeprefix("gates.").split(".")
         if parts[0] != "gates":
             state[key] = tensor
         elif "spatial" in parts:

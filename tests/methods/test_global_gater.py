@@ -105,7 +105,7 @@ def test_the_penalty_is_the_mean_gate_and_reaches_the_gater_alone(make_small):
     torch.testing.assert_close(term, 0.3 * total)
     term.backward()
     for name, parameter in net.named_parameters():
-        if name.startswith("convgate."):
+        if name.startswith("gates."):
             assert parameter.grad is not None, name
         else:
             assert parameter.grad is None, f"the backbone's {name} learns from the penalty"

@@ -146,7 +146,7 @@ def test_same_outputs_gradients_and_statistics_in_training(options, lively):
     convs = published_convs(theirs)
     for name, m in convs.items():
         assert torch.equal(decisions[f"{name}.activation"].mask, m.decided)
-        head = ours.get_submodule(f"convgate.gates.{name}.activation").head
+        head = ours.get_submodule(f"gates.gates.{name}.activation").head
         assert m.threshold.grad.abs().sum() > 0
         torch.testing.assert_close(head.threshold.grad, m.threshold.grad.flatten())
         torch.testing.assert_close(head.norm.running_mean, m.bn.running_mean)

@@ -127,7 +127,7 @@ def test_a_finish_trains_what_the_gates_leave_and_resumes_to_the_same_weights(fi
     before = load_file(done.folder / "network.safetensors")  # as calibrated after gated training
     after = load_file(tmp_path / "whole" / "finished.safetensors")
     for key, value in before.items():
-        held = key.startswith("convgate.")
+        held = key.startswith("gates.")
         assert torch.equal(value, after[key]) == held, key
     metrics = json.loads((tmp_path / "whole" / "metrics.json").read_text())
     assert metrics["gated"]["macs_ratio"] == pytest.approx(0.6, abs=0.05)
@@ -258,7 +258,7 @@ def test_a_gater_is_trained_first_then_both_networks(tmp_path, tiny_overrides):
     network = replace(network, method=replace(network.method, options={"gater": "cifar_resnet8", "dropout": 0.5}))
     done = train(network, tmp_path / "joint", progress=False)
     trained = load_file(weights)
-    trunk = {k.removeprefix("convgate.trunk.network."): v for k, v in done.network().state_dict().items()}
+    trunk = {k.removeprefix("gates.trunk.network."): v for k, v in done.network().state_dict().items()}
     moved = [trunk[key] - trained[key] for key in trained if key in trunk and key.endswith("conv1.weight")]
     # It started there and learned on: not far away, and not there any more.
     assert all(0 < change.abs().mean() < 0.05 for change in moved)

@@ -50,7 +50,7 @@ def test_held_gates_decide_as_in_evaluation_and_learn_nothing(images):
     module.training_step((images.images, images.labels), 0).backward()
     assert {"macs_ratio", "cross_entropy", "loss"} == set(module.sums)
     for name, parameter in network.named_parameters():
-        assert (parameter.grad is None) == name.startswith("convgate."), name
+        assert (parameter.grad is None) == name.startswith("gates."), name
 
 
 def test_the_methods_schedule_is_kept(images, monkeypatch, make_module):

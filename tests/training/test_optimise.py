@@ -15,7 +15,7 @@ def test_gates_are_not_decayed_and_every_parameter_is_optimised_once():
     decay = {id(p): group["weight_decay"] for group in optimiser.param_groups for p in group["params"]}
     assert sum(len(group["params"]) for group in optimiser.param_groups) == len(list(network.parameters()))
     for name, parameter in network.named_parameters():
-        assert decay[id(parameter)] == (0.0 if name.startswith("convgate.gates.") else 1e-3), name
+        assert decay[id(parameter)] == (0.0 if name.startswith("gates.gates.") else 1e-3), name
 
 
 def test_gates_learn_at_a_rate_of_their_own_all_along_the_schedule():

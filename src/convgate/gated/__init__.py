@@ -1,7 +1,7 @@
 """A gated network: the plan of its gates, the method behind them, and the network that decides."""
 
 from convgate.gated.build import gate, plan
-from convgate.gated.gate_set import GATES, OURS, PATHS, TRUNK, GateSet
+from convgate.gated.gate_set import GATES, OURS, PATHS, TRUNK, GateSet, place_in
 from convgate.gated.method import Method
 from convgate.gated.network import GatedNetwork
 from convgate.gated.plan import GateSpec, MaskSpec, PartialSpec, Plan, Site, Ungated
@@ -24,5 +24,6 @@ __all__ = [
     "Ungated",
     "gate",
     "layer_gates",
+    "place_in",
     "plan",
 ]

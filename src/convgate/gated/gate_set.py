@@ -1,24 +1,27 @@
 """What convgate adds to a model: one module that holds the gates, what they share, and the norms of base paths."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 from torch import nn
 
 from convgate.gating import Gate
 
-__all__ = ["GATES", "OURS", "PATHS", "TRUNK", "GateSet"]
+__all__ = ["GATES", "OURS", "PATHS", "TRUNK", "GateSet", "free_name", "place_in"]
 
 OURS = "convgate"
-"""The one name that a gated network adds to its model's: the child that holds a `GateSet`."""
+"""What graphs and files call a network's `GateSet`; also the attribute that holds it."""
+
+_NAMES = ("gates", OURS)
+# The child that holds it has the first of these names that the model does not use.
 
 GATES = f"{OURS}.gates"
-"""Where a gated network keeps its gates, by name."""
+"""Where a graph finds the gates, by name."""
 
 PATHS = f"{OURS}.paths"
-"""Where it keeps the batch norms of base paths, by convolution."""
+"""Where it finds the batch norms of base paths, by convolution."""
 
 TRUNK = f"{OURS}.trunk"
-"""Where it keeps the sub-network that its gates share; also what a gate reads that reads it (see `Method.trunk`)."""
+"""Where it finds the sub-network that the gates share; also what a gate reads that reads it (see `Method.trunk`)."""
 
 
 class GateSet(nn.Module):
@@ -54,6 +57,22 @@ class GateSet(nn.Module):
         yield from self.gates.parameters()
         if self.trunk is not None:
             yield from self.trunk.parameters()
+
+
+def free_name(members: Container[str]) -> str:
+    """What the child that holds the `GateSet` is called, in a network whose model has these members.
+
+    >>> free_name({"conv1", "fc"})
+    'gates'
+    >>> free_name({"conv1", "gates"})
+    'convgate'
+    """
+    return next(name for name in _NAMES if name not in members)
+
+
+def place_in(network: nn.Module) -> str:
+    """The child of a gated network that holds its `GateSet`: the first part of its keys in the state dict."""
+    return next(name for name, child in network._modules.items() if isinstance(child, GateSet))
 
 
 def _nest(root: nn.Module, path: str, leaf: nn.Module) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from torch.utils.hooks import BackwardHook
 
 from convgate.errors import InputError
-from convgate.gated.gate_set import OURS
+from convgate.gated.gate_set import place_in
 
 __all__ = ["call_hooks", "hooked_blocks"]
 
@@ -30,7 +30,7 @@ def hooked_blocks(network: nn.Module, graph: fx.Graph) -> tuple[str, ...]:
     return tuple(
         name
         for name, module in network.named_modules(remove_duplicate=False)
-        if name and _has_hooks(module) and not f"{name}.".startswith((f"{OURS}.", *called))
+        if name and _has_hooks(module) and not f"{name}.".startswith((f"{place_in(network)}.", *called))
     )
 
 

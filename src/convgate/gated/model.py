@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from convgate.errors import InputError, PlanError
-from convgate.gated.gate_set import OURS
+from convgate.gated.gate_set import OURS, GateSet
 
 __all__ = [
     "HiddenAttributeError",
@@ -40,7 +40,7 @@ def adopt(network: nn.Module, model: nn.Module) -> None:
     """Make the children, parameters and buffers of `model` those of `network`, under the same names."""
     for members in (model._modules, model._parameters, model._buffers):
         if OURS in members:
-            raise PlanError(f"the model has a member '{OURS}', the one name that a gated network adds; rename it")
+            raise PlanError(f"the model has a member '{OURS}', as gated networks have; rename it")
     network._modules = dict(model._modules)
     network._parameters = dict(model._parameters)
     network._buffers = dict(model._buffers)
@@ -50,7 +50,7 @@ def adopt(network: nn.Module, model: nn.Module) -> None:
 def restored(model: nn.Module, network: nn.Module) -> nn.Module:
     """`model`, after it has been given the current children, parameters, buffers and mode of `network`."""
     vars(model).update(
-        _modules={name: child for name, child in network._modules.items() if name != OURS},
+        _modules={name: child for name, child in network._modules.items() if not isinstance(child, GateSet)},
         _parameters=dict(network._parameters),
         _buffers=dict(network._buffers),
         _non_persistent_buffers_set=set(network._non_persistent_buffers_set),
@@ -109,6 +109,8 @@ class Root:
 
     def __getattr__(self, name: str) -> Any:
         network = self._convgate_network
+        if name == OURS:
+            return network.convgate
         for members in (network._modules, network._parameters, network._buffers, self._convgate_constants):
             if name in members:
                 return members[name]
@@ -122,7 +124,8 @@ def as_root(network: nn.Module, model: nn.Module, constants: Mapping[str, Tensor
     root = nn.Module()
     plain = {name: value for name, value in vars(model).items() if isinstance(value, Tensor)}
     vars(root).update(plain | dict(constants), training=network.training)
-    root._modules, root._parameters, root._buffers = network._modules, network._parameters, network._buffers
+    root._parameters, root._buffers = network._parameters, network._buffers
+    root._modules = {**network._modules, OURS: network.convgate}
     return root
 
 

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from convgate.cost import Cost, Ledger
 from convgate.errors import ConvgateError, InputError, PlanError, TraceError
-from convgate.gated.gate_set import OURS, GateSet
+from convgate.gated.gate_set import OURS, GateSet, free_name, place_in
 from convgate.gated.hooks import hooked_blocks
 from convgate.gated.layout import Layout, lay_out, plan_at
 from convgate.gated.method import Method
@@ -54,9 +54,10 @@ class _State:
 class GatedNetwork(nn.Module):
     """A CNN whose gates decide, for each image, what is computed. Made by `convgate.gate`.
 
-    Children, parameters and buffers of the model keep their names and state-dict keys; all that is added lies in one
-    child, `convgate` (a `GateSet`). Plain attributes of the model can be read, and set: the model is then captured
-    again. Its methods cannot be called, since they would bypass the gates; `dense()` gives the ordinary model back.
+    Children, parameters and buffers of the model keep their names and state-dict keys. All that is added lies in one
+    child, a `GateSet`, named `gates` (`convgate` where the model has a member `gates`), and in the attribute `convgate`
+    in any case. Plain attributes of the model can be read, and set: the model is then captured again. Its methods
+    cannot be called, since they would bypass the gates; `dense()` gives the ordinary model back.
     Nothing is left on modules by a call: `decide` returns the decisions, and every other method takes them as an
     argument.
 
@@ -64,11 +65,9 @@ class GatedNetwork(nn.Module):
         plan: which sites are gated, and how.
         ledger: the MACs of every layer, and which gates they depend on.
         graphs: the captured graphs with gates in them, of evaluation (False) and training (True).
-        convgate: the gates by name, and the trunk that they share, if the method has one.
 
     """
 
-    convgate: GateSet
     _convgate: _State
 
     def __init__(self, trace: Trace, plan: Plan, method: Method) -> None:
@@ -81,11 +80,19 @@ class GatedNetwork(nn.Module):
         for partial in plan.partials:
             if partial.norm:
                 gates.add_path(partial.base_norm, _renewed(trace, partial.norm))
-        self.add_module(OURS, gates)
+        # Not by `add_module`, which refuses names of attributes.
+        self._modules[free_name({*self._modules, *self._parameters, *self._buffers})] = gates
         state = vars(self)[_STATE] = _State(trace.module, plan, trace)
         state.layouts[state.size] = lay_out(trace, plan)
         self.train(trace.module.training)
         set_modes(self, modes)
+
+    @property
+    def convgate(self) -> GateSet:
+        """The gates by name, the trunk that they share, if the method has one, and the norms of base paths."""
+        gates = self._modules[place_in(self)]
+        assert isinstance(gates, GateSet)
+        return gates
 
     # -- the model's attributes ------------------------------------------------------------------------------------
 
@@ -100,8 +107,8 @@ class GatedNetwork(nn.Module):
     def __setattr__(self, name: str, value: Any) -> None:
         if _STATE not in vars(self) or name in vars(self):
             super().__setattr__(name, value)
-        elif name == OURS:
-            raise InputError(f"'{OURS}' holds the gates of this network; gate the model again to have other ones")
+        elif name in (OURS, place_in(self)):
+            raise InputError(f"'{name}' holds the gates of this network; gate the model again to have other ones")
         elif name in self._modules or name in self._parameters or name in self._buffers:
             self._replace(name, value)
         elif has_attribute(self._convgate.model, name) and not hasattr(type(self), name):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from convgate.errors import CheckpointError
-from convgate.gated import GATES, GatedNetwork, PartialSpec
+from convgate.gated import GatedNetwork, PartialSpec, place_in
 from convgate.gating.partial import base_weights, shuffled_order
 from convgate.weights import misfit
 
@@ -55,7 +55,9 @@ def load_cgnet_weights(
         if conv and part == "mask":
             masks[conv] = tensor
         elif conv and part in _OURS:
-            translated[f"{GATES}.{convs[conv].gate}.{_OURS[part]}"] = tensor.flatten() if tensor.dim() == 4 else tensor
+            translated[f"{place_in(network)}.gates.{convs[conv].gate}.{_OURS[part]}"] = (
+                tensor.flatten() if tensor.dim() == 4 else tensor
+            )
         else:
             translated[key] = tensor
     problem = misfit(

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from convgate.errors import CheckpointError
-from convgate.gated import GATES, GatedNetwork, GateSpec
+from convgate.gated import GatedNetwork, GateSpec, place_in
 from convgate.gating import ChannelGroups, Tiles
 from convgate.weights import misfit
 
@@ -26,13 +26,13 @@ def load_dgnet_weights(network: GatedNetwork, state: Mapping[str, Tensor]) -> No
 
     Keys may carry the "module." prefix of DataParallel. Raises `CheckpointError` when the keys or shapes do not fit.
     """
-    gates = network.plan.gates
+    gates, place = network.plan.gates, f"{place_in(network)}.gates"
     expected = network.state_dict()
     translated = {}
     for key, tensor in state.items():
-        ours = _translate(key.removeprefix("module."), gates)
+        ours = _translate(key.removeprefix("module."), gates, place)
         # Their fully connected layers are 1x1 convolutions.
-        linear = ours.startswith(f"{GATES}.") and tensor.dim() == 4 and ours in expected and expected[ours].dim() == 2
+        linear = ours.startswith(f"{place}.") and tensor.dim() == 4 and ours in expected and expected[ours].dim() == 2
         translated[ours] = tensor.flatten(1) if linear else tensor
     problem = misfit(expected, translated, optional=lambda key: key.endswith(".offset"))
     if problem:
@@ -43,7 +43,7 @@ def load_dgnet_weights(network: GatedNetwork, state: Mapping[str, Tensor]) -> No
     network.load_state_dict(translated, strict=False)
 
 
-def _translate(key: str, gates: Sequence[GateSpec]) -> str:
+def _translate(key: str, gates: Sequence[GateSpec], place: str) -> str:
     match = _GATE.fullmatch(key)
     if match is None:
         return key
@@ -53,4 +53,4 @@ def _translate(key: str, gates: Sequence[GateSpec]) -> str:
         wanted = [spec for spec in inside if isinstance(spec.kind, Tiles)]
     else:
         wanted = [spec for spec in inside if isinstance(spec.kind, ChannelGroups)][int(kind[1:] or 1) - 1 :]
-    return f"{GATES}.{wanted[0].name}.head.{_LAYERS[match['layer']]}.{match['tensor']}" if wanted else key
+    return f"{place}.{wanted[0].name}.head.{_LAYERS[match['layer']]}.{match['tensor']}" if wanted else key
