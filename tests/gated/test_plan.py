@@ -282,3 +282,36 @@ def test_a_gates_mask_follows_the_map_and_its_offset_does_not():
     larger = spec.at({spec.on: (1, 16, 20, 33)})
     assert larger.shape == (1, 7, 11)
     assert larger.offset_shape == spec.offset_shape == (1, 1, 1)
+
+
+# -- how the gates start -----------------------------------------------------------------------------------------------
+
+
+STARTS = {
+    "whole": (DualGating(), "gates start open (logit 5.0)"),
+    "bias": (LayerSkipping(bias=-1.0), "gates start closed (logit -1.0)"),
+    "paper": (DualGating(init="paper"), "gates start with logits about 2.0, which differ from image to image"),
+    "thresholds": (
+        ChannelGating(threshold=-3.0),
+        "gates start with logits about 3.0, which differ from image to image",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_the_plan_says_how_its_gates_start(model, name):
+    method, said = STARTS[name]
+    assert str(plan(model, method, X)).splitlines()[-1] == said
+
+
+def test_the_plan_says_nothing_of_heads_that_do_not_tell(model):
+    @dataclass(frozen=True)
+    class Silent(DualGating):
+        def gate(self, spec):
+            gate = super().gate(spec)
+            if isinstance(spec.kind, Tiles):
+                del gate.head.start
+            return gate
+
+    assert str(plan(model, Silent(), X)).splitlines()[-1] == "channel gates start open (logit 5.0)"
+    assert "gates start" not in str(plan(model, Silent(channel=False), X))

@@ -199,6 +199,18 @@ def test_pretrained_weights_with_and_without_the_output_layer():
 def test_weights_for_a_network_without_a_gater_are_refused(small):
     with pytest.raises(InputError, match="DualGating, which has no gater"):
         load_gater_weights(small[0], {})
+    with pytest.raises(InputError, match="these gates have no gater"):
+        GlobalGater().load_pretrained(small[0].convgate, {})
+
+
+def test_what_changes_in_training_is_given_the_gates_or_their_network():
+    method = GlobalGater(gater="cifar_resnet8", dropout=0.2)
+    net = gate(create("cifar_resnet8"), method, torch.zeros(2, 3, 16, 16))
+    for given, progress in ((net.convgate, 0.5), (net, 0.25)):
+        method.schedule(given, progress)
+        assert float(net.convgate.trunk.dropout) == pytest.approx(0.2 * progress)
+    with pytest.raises(InputError, match=r"Linear has no gates; .* net\.convgate"):
+        method.schedule(nn.Linear(1, 1), 0.5)
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,8 @@ def test_what_a_norms_statistics_need_is_computed_and_counted(norm):
     planned = plan(model, DualGating(tile=2, channel=False), X)
     assert "statistics" in str(planned)
     assert not any(layer.gated for layer in planned.ledger.layers)
+    assert planned.idle == tuple(spec.name for spec in planned.gates)
+    assert f"gates that save nothing here: {', '.join(planned.idle)}" in str(planned)
     net = gate(model, DualGating(tile=2, channel=False), X).eval()
     seen = []
     net.get_submodule("1.n2").register_forward_hook(lambda module, inputs, output: seen.append(output))
@@ -136,3 +138,31 @@ def test_planning_grows_with_the_number_of_blocks_and_not_faster():
     found, rejected = branches(trace(model, torch.zeros(1, 3, 8, 8)))
     assert len(found) == 60
     assert not rejected
+
+
+class Normalised(nn.Module):
+    def __init__(self, norm):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 16, 3, 1, 1), norm
+        self.register_buffer("mean", torch.zeros(16))
+        self.register_buffer("var", torch.ones(16))
+
+    def forward(self, x):
+        return self.norm(self, self.conv(x))
+
+
+FUNCTIONS = {
+    "layer": (True, lambda m, x: torch.layer_norm(x, [16, 8, 8])),
+    "rms": (True, lambda m, x: nn.functional.rms_norm(x, [16, 8, 8])),
+    "batch without": (True, lambda m, x: nn.functional.batch_norm(x, None, None, training=True)),
+    "batch training": (True, lambda m, x: nn.functional.batch_norm(x, m.mean, m.var, None, None, True)),
+    "batch": (False, lambda m, x: nn.functional.batch_norm(x, m.mean, m.var)),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_norms_that_are_functions_pool_positions_as_layers_do(name):
+    pools, function = FUNCTIONS[name]
+    traced = trace(Normalised(function).eval(), X)
+    norms = [n for n in traced.evaluation.nodes if n.op == "call_function" and "norm" in str(n.target)]
+    assert [pools_positions(traced, node) for node in norms] == [pools]

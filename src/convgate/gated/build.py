@@ -18,6 +18,7 @@ from convgate.gated.method import Method
 from convgate.gated.network import GatedNetwork
 from convgate.gated.plan import GateSpec, Plan, Site
 from convgate.gated.skipping import layer_gates
+from convgate.gating.heads import Start
 from convgate.models import identify
 from convgate.reading.faithful import check_faithful
 from convgate.reading.structure import Feature, Rejected, describe, features
@@ -166,6 +167,7 @@ class _Source:
             ledger=Ledger(layers, gates, uncounted(traced, self.macs)),
             layer_names=names,
             fingerprint=traced.fingerprint(),
+            starts={spec.name: start for site in kept for spec in site.gates if (start := _start(heads[spec.name]))},
             source=self,
         )
 
@@ -218,6 +220,11 @@ def unlisted(
 
 def _article(what: str) -> str:
     return f"{'an' if what[:1].lower() in 'aeiou' else 'a'} {what}"
+
+
+def _start(head: nn.Module) -> Start | None:
+    start = getattr(head, "start", None)
+    return start if isinstance(start, Start) else None
 
 
 def _head_macs(spec: GateSpec, head: nn.Module) -> int:

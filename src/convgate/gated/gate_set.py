@@ -4,6 +4,7 @@ from collections.abc import Container, Iterator, Sequence
 
 from torch import nn
 
+from convgate.errors import InputError
 from convgate.gating import Gate
 
 __all__ = ["GATES", "OURS", "PATHS", "TRUNK", "GateSet", "free_name", "place_in"]
@@ -36,6 +37,17 @@ class GateSet(nn.Module):
         self.gates = nn.Module()
         self.trunk = trunk
         self.paths = nn.Module()
+
+    @classmethod
+    def of(cls, given: nn.Module) -> "GateSet":
+        """The gates that are given, or those of the gated network that is: training loops may hand over either.
+
+        Raises `InputError` for anything else.
+        """
+        found = given if isinstance(given, cls) else given._modules.get(OURS) if isinstance(given, nn.Module) else None
+        if not isinstance(found, cls):
+            raise InputError(f"{type(given).__name__} has no gates; give a gated network's, net.convgate")
+        return found
 
     def add_gate(self, name: str, gate: Gate) -> None:
         """Put a gate in its place."""

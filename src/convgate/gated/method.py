@@ -3,7 +3,7 @@
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -15,9 +15,6 @@ from convgate.gated.plan import GateSpec, Site
 from convgate.gating import KINDS, Decisions, Gate, GateKind, LossTerms
 from convgate.reading.structure import Rejected
 from convgate.reading.trace import Trace
-
-if TYPE_CHECKING:
-    from convgate.gated.network import GatedNetwork
 
 __all__ = ["Method"]
 
@@ -86,7 +83,7 @@ class Method(ABC):
     def regularise(self, gates: Iterable[tuple[str, Gate]]) -> dict[str, Tensor]:
         """Further terms, each a scalar, that depend on the gates' parameters alone: none, unless a method has some.
 
-        `gates` are what `GatedNetwork.gate_modules` yields.
+        `gates` are what `GateSet.named_gates` yields.
         """
         return {}
 
@@ -98,12 +95,15 @@ class Method(ABC):
         """
         return None
 
-    def schedule(self, network: "GatedNetwork", progress: float) -> None:
-        """Set what of the gates changes in the course of training; called before each epoch. Most have nothing."""
+    def schedule(self, gates: GateSet, progress: float) -> None:
+        """Set what of the gates changes in the course of training; called before each epoch. Most have nothing.
+
+        `gates` are the network's, `net.convgate`; `progress` is the share of the training done, in [0, 1).
+        """
         return
 
-    def load_pretrained(self, network: "GatedNetwork", state: Mapping[str, Tensor]) -> None:
-        """Load weights of a part of the method that was trained on its own, in place.
+    def load_pretrained(self, gates: GateSet, state: Mapping[str, Tensor]) -> None:
+        """Load weights of a part of the method that was trained on its own, in place, into `net.convgate`.
 
         Raises `InputError` where there is no such part, `CheckpointError` where the weights do not fit.
         """

@@ -11,6 +11,7 @@ from torch import nn
 from convgate.cost import Ledger
 from convgate.errors import PlanError
 from convgate.gated.table import as_rich, as_text
+from convgate.gating.heads import Start
 from convgate.gating.kinds import Activations, ChannelGroups, GateKind, Shape
 from convgate.models import ModelSpec
 from convgate.reading.structure import Rejected
@@ -162,7 +163,7 @@ class Plan:
 
     `model` is its class, `spec` what `convgate.models.create` would rebuild it from (None for a model of one's own);
     `example` is the shape of the images [N, C, H, W]; `method` describes the method as plain data; `fingerprint`
-    identifies the traced graphs.
+    identifies the traced graphs; `starts` says of each gate whose head tells it how it starts.
     """
 
     model: str
@@ -174,6 +175,7 @@ class Plan:
     ledger: Ledger
     layer_names: Mapping[str, str] = field(repr=False)
     fingerprint: str = field(repr=False)
+    starts: Mapping[str, Start] = field(default_factory=dict, repr=False)
     source: Source | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -185,6 +187,12 @@ class Plan:
     def partials(self) -> tuple[PartialSpec, ...]:
         """All convolutions that are computed in part, in the order of the sites."""
         return tuple(partial for site in self.sites for partial in site.partials)
+
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """The gates that save nothing, e.g. because what they close is needed for a norm's statistics."""
+        saving = {name for layer in self.ledger.layers for name in layer.gates}
+        return tuple(gate.name for gate in self.gates if gate.name not in saving)
 
     # -- editing and applying --------------------------------------------------------------------------------------
 
@@ -269,6 +277,7 @@ class Plan:
             "sites": [_site_data(site) for site in self.sites],
             "skipped": {rejected.name: rejected.reason for rejected in self.skipped},
             "layers": {layer.name: layer.macs for layer in self.ledger.layers},
+            "idle": list(self.idle),
             "uncounted": list(self.ledger.uncounted),
         }
 

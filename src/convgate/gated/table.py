@@ -51,7 +51,27 @@ def _sites(plan: "Plan") -> list[tuple[str, ...]]:
 
 
 def _notes(plan: "Plan") -> list[str]:
-    return [f"not counted: {', '.join(plan.ledger.uncounted) or 'nothing'}"]
+    notes = [f"not counted: {', '.join(plan.ledger.uncounted) or 'nothing'}"]
+    if plan.idle:
+        notes.append(f"gates that save nothing here: {', '.join(plan.idle)}")
+    return notes + _starts(plan)
+
+
+def _starts(plan: "Plan") -> list[str]:
+    """How the gates start: one line if all start alike, else one for each kind and start."""
+    kinds: dict[str, list[str]] = {}
+    for gate in plan.gates:
+        start = plan.starts.get(gate.name)
+        if start is None:
+            continue
+        if start.spread:
+            how = f"with logits about {start.logit:.1f}, which differ from image to image"
+        else:
+            how = f"{'open' if start.logit >= 0 else 'closed'} (logit {start.logit:.1f})"
+        kinds.setdefault(how, []).append(gate.kind.word)
+    if len(kinds) == 1 and len(plan.starts) == len(plan.gates):
+        return [f"gates start {how}" for how in kinds]
+    return [f"{' and '.join(dict.fromkeys(words))} gates start {how}" for how, words in kinds.items()]
 
 
 def _columns(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:

@@ -6,6 +6,7 @@ start it, with logits that are spread widely by the features, so that a trained 
 """
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from convgate.errors import InputError
 
-__all__ = ["INITS", "ChannelHead", "Init", "LinearHead", "SpatialHead", "ThresholdHead"]
+__all__ = ["INITS", "ChannelHead", "Init", "LinearHead", "SpatialHead", "Start", "ThresholdHead"]
 
 Init = Literal["whole", "paper"]
 INITS = ("whole", "paper")
@@ -22,6 +23,14 @@ INITS = ("whole", "paper")
 _NEARLY_ZERO = 1e-3
 # Standard deviation of the logits of a head that starts whole, on inputs of root mean square 1. Not 0: ties between
 # units could not be told apart by calibration, and the layer before the last would get no gradient in the first step.
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a head starts, for people who read a plan: its mean `logit`, and whether images are `spread` around it."""
+
+    logit: float
+    spread: bool
 
 
 class SpatialHead(nn.Module):
@@ -34,6 +43,7 @@ class SpatialHead(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, 1, kernel_size, padding=kernel_size // 2)
         _initialise_last(self.conv, bias, init)
+        self.start = Start(bias, spread=init != "whole")
 
     def macs(self, grid: tuple[int, int]) -> int:
         """Multiply-accumulates per sample, for a feature of `grid` tiles."""
@@ -67,6 +77,7 @@ class ChannelHead(nn.Module):
         self.expand = nn.Linear(hidden, groups)
         _initialise(self.reduce)
         _initialise_last(self.expand, bias, init)
+        self.start = Start(bias, spread=init != "whole")
 
     def macs(self, grid: tuple[int, int]) -> int:
         """Multiply-accumulates per sample; the feature has one position."""
@@ -95,6 +106,7 @@ class LinearHead(nn.Module):
             _initialise_last(self.linear, bias, init)
         else:
             nn.init.constant_(self.linear.bias, bias)
+        self.start = Start(bias, spread=init != "whole")
 
     def macs(self, grid: tuple[int, int]) -> int:
         """Multiply-accumulates per sample; the feature has one position."""
@@ -116,6 +128,7 @@ class ThresholdHead(nn.Module):
         self.group = group
         self.norm = nn.BatchNorm2d(channels, affine=False)
         self.threshold = nn.Parameter(torch.full((channels,), float(threshold)))
+        self.start = Start(-threshold, spread=True)
 
     def macs(self, grid: tuple[int, int]) -> int:
         """Multiply-accumulates per sample: none, comparing is not counted (nor is normalising, here as elsewhere)."""

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from convgate.cost import Ledger
 from convgate.errors import InputError
+from convgate.gated.gate_set import GateSet
 from convgate.gated.method import Method
-from convgate.gated.network import GatedNetwork
 from convgate.gated.plan import GateSpec, Site
 from convgate.gating import Decisions, Gate, GateKind
 from convgate.methods.batch_shaping import BatchShaping
@@ -74,11 +74,11 @@ class Combined(Method):
     def trunk(self, example: tuple[int, ...]) -> nn.Module | None:
         return self.parts[0].trunk(example)
 
-    def schedule(self, network: GatedNetwork, progress: float) -> None:
-        self.parts[0].schedule(network, progress)
+    def schedule(self, gates: GateSet, progress: float) -> None:
+        self.parts[0].schedule(gates, progress)
 
-    def load_pretrained(self, network: GatedNetwork, state: Mapping[str, Tensor]) -> None:
-        self.parts[0].load_pretrained(network, state)
+    def load_pretrained(self, gates: GateSet, state: Mapping[str, Tensor]) -> None:
+        self.parts[0].load_pretrained(gates, state)
 
     def penalty(self, decisions: Decisions, ledger: Ledger, progress: float) -> dict[str, Tensor]:
         return _added(part.penalty(decisions, ledger, progress) for part in self.parts)

@@ -40,8 +40,8 @@ from torch import Tensor, nn
 
 from convgate.cost import Ledger
 from convgate.errors import InputError, PlanError
+from convgate.gated.gate_set import GateSet
 from convgate.gated.method import Method
-from convgate.gated.network import GatedNetwork
 from convgate.gated.plan import GateSpec, MaskSpec, Site, Ungated
 from convgate.gating import (
     ChannelGroups,
@@ -251,9 +251,9 @@ class DualGating(Method):
                 raise InputError(f"DualGating has gates of tiles and of groups of channels, not {kind!r}")
         return Gate(spec.offset_shape, head, estimator)
 
-    def schedule(self, network: GatedNetwork, progress: float) -> None:
+    def schedule(self, gates: GateSet, progress: float) -> None:
         sample = partial(logistic_straight_through, temperature=self.temperature)
-        for _, gate in network.gate_modules():
+        for _, gate in GateSet.of(gates).named_gates():
             gate.estimator = sample if progress < self.noise else self._threshold
 
     # -- what training adds ----------------------------------------------------------------------------------------

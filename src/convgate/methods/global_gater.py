@@ -47,7 +47,7 @@ from torch import Tensor, nn
 
 from convgate.cost import Ledger
 from convgate.errors import CheckpointError, InputError, PlanError
-from convgate.gated import TRUNK, GatedNetwork
+from convgate.gated import TRUNK, GatedNetwork, GateSet
 from convgate.gated.method import Method
 from convgate.gated.plain import FrozenMapping
 from convgate.gated.plan import GateSpec, MaskSpec, Site
@@ -174,12 +174,11 @@ class GlobalGater(Method):
         gates = torch.cat([decision.mask.flatten(1) for decision in decisions.values()], 1)
         return {"sparsity": self.sparsity_weight * gates.mean()}
 
-    def schedule(self, network: GatedNetwork, progress: float) -> None:
-        assert isinstance(network.convgate.trunk, Gater)
-        network.convgate.trunk.dropout.fill_(self.dropout * progress)
+    def schedule(self, gates: GateSet, progress: float) -> None:
+        _gater(gates).dropout.fill_(self.dropout * progress)
 
-    def load_pretrained(self, network: GatedNetwork, state: Mapping[str, Tensor]) -> None:
-        load_gater_weights(network, state)
+    def load_pretrained(self, gates: GateSet, state: Mapping[str, Tensor]) -> None:
+        _load(_gater(gates), state)
 
     def describe(self) -> dict[str, Any]:
         description = super().describe()
@@ -224,15 +223,25 @@ class Gater(nn.Module):
         return features, (torch.rand(len(images), device=images.device) < 0.5, self.dropout)
 
 
+def _gater(gates: nn.Module) -> Gater:
+    trunk = GateSet.of(gates).trunk
+    if not isinstance(trunk, Gater):
+        raise InputError("these gates have no gater; give those of a network that was gated with GlobalGater")
+    return trunk
+
+
 def load_gater_weights(network: GatedNetwork, state: Mapping[str, Tensor]) -> None:
     """Load a gater that was trained on the task alone into a network gated with `GlobalGater`, in place.
 
     `state` is the state dict of the gater's network; its output layer is left out. Raises `CheckpointError` when the
     keys or shapes do not fit.
     """
-    trunk = network.convgate.trunk
-    if not isinstance(trunk, Gater):
+    if not isinstance(network.convgate.trunk, Gater):
         raise InputError(f"the network was gated with {network.plan.method['name']}, which has no gater")
+    _load(network.convgate.trunk, state)
+
+
+def _load(trunk: Gater, state: Mapping[str, Tensor]) -> None:
     expected = trunk.network.state_dict()
     used = {key: tensor for key, tensor in state.items() if key in expected}
     left_over = sorted({key.rpartition(".")[0] for key in state.keys() - expected.keys()})

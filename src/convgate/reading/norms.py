@@ -1,8 +1,9 @@
 """Normalisation layers and layers that return their input: what a mask may be moved across.
 
 A norm *pools positions* when its statistics are taken over the positions of a map (GroupNorm, InstanceNorm, LayerNorm
-over maps, batch norm without running statistics). A zeroed tile then changes every other position, so that what such a
-norm reads must be computed in full. Batch norm in evaluation, frozen batch norm and LayerNorm over channels do not.
+and RMSNorm over maps, batch norm without running statistics). A zeroed tile then changes every other position, so that
+what such a norm reads must be computed in full. Batch norm in evaluation, frozen batch norm and LayerNorm over channels
+do not.
 """
 
 import sys
@@ -29,12 +30,15 @@ def pools_positions(trace: Trace, node: fx.Node) -> bool:
     """Whether a node is a norm whose statistics are taken over the positions of a map [N, C, H, W]."""
     layer = trace.layer(node)
     if layer is None:
-        if node.target is F.layer_norm:
+        if node.target in (F.layer_norm, torch.layer_norm, F.rms_norm, torch.rms_norm):
             return len(node.args[1] if len(node.args) > 1 else node.kwargs["normalized_shape"]) > 1  # type: ignore[arg-type]
+        if node.target is F.batch_norm:
+            mean = node.args[1] if len(node.args) > 1 else node.kwargs.get("running_mean")
+            return mean is None or (node.args[5] if len(node.args) > 5 else node.kwargs.get("training", False)) is True
         return node.target in (F.group_norm, torch.group_norm, F.instance_norm, torch.instance_norm)
     if isinstance(layer, nn.modules.instancenorm._InstanceNorm | nn.modules.batchnorm._BatchNorm):
         return not layer.track_running_stats or layer.running_mean is None
-    if isinstance(layer, nn.LayerNorm):
+    if isinstance(layer, nn.LayerNorm | nn.RMSNorm):
         return len(layer.normalized_shape) > 1
     return isinstance(layer, (nn.GroupNorm, *_types(("timm.layers", "GlobalResponseNorm"))))
 

@@ -164,7 +164,7 @@ class TrainingRun:
         torch.manual_seed(self.recipe.seed + 1)
         network = gate(self.dense, self.method, self.splits.train.example())
         if self.recipe.method.weights:
-            self.method.load_pretrained(network, read_tensors(self.recipe.method.weights))
+            self.method.load_pretrained(network.convgate, read_tensors(self.recipe.method.weights))
         _LOG.info("%s", network.plan.summary())
         return network
 

@@ -95,7 +95,7 @@ class TrainingModule(L.LightningModule):
         for part in self.held:
             part.eval()
         if self.method is not None and isinstance(self.network, GatedNetwork):
-            self.method.schedule(self.network, self.progress())
+            self.method.schedule(self.network.convgate, self.progress())
 
     def progress(self, step: int = 0) -> float:
         """The share of the stage that is done before this step of the epoch, in [0, 1)."""

@@ -104,7 +104,7 @@ class GatingLoss:
         watched = network.training and torch.is_grad_enabled()
         self._unwrap = watched and not kwargs.get("return_decisions", False)
         if watched:
-            self.method.schedule(network, self.progress)
+            self.method.schedule(network.convgate, self.progress)
             kwargs = {**kwargs, "return_decisions": True}
         return args, kwargs
 
