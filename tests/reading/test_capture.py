@@ -304,14 +304,12 @@ def patched():
         (lambda: hooked(""), "hook"),
         (lambda: hooked("inner"), "'inner' has 1 hook"),
         (patched, "'inner' has a forward"),
-        (lambda: nn.DataParallel(Wrapper()), ".module"),
-        (lambda: torch.compile(Wrapper()), "compiled"),
         (lambda: torch.jit.trace(Wrapper(), X), "torch.jit"),
         (lambda: nn.Sequential(nn.LazyConv2d(3, 1)), "not initialised"),
     ],
 )
 @pytest.mark.filterwarnings("ignore")
-def test_wrappers_hooks_and_replaced_methods_are_refused(model, words):
+def test_hooks_and_replaced_methods_are_refused(model, words):
     with pytest.raises((TraceError, InputError)) as error:
         trace(model(), X)
     assert words in str(error.value)

@@ -23,6 +23,7 @@ from convgate.models import identify
 from convgate.reading.faithful import check_faithful
 from convgate.reading.structure import Feature, Rejected, describe, features
 from convgate.reading.trace import Trace, trace
+from convgate.reading.wrappers import unwrapped
 
 __all__ = ["gate", "plan"]
 
@@ -43,7 +44,7 @@ def plan(model: nn.Module, method: Method, example: Tensor) -> Plan:
         InputError: an argument of the wrong kind, or an example that is not a batch of images.
 
     """
-    _check(model, method)
+    model = _checked(model, method)
     source = _Source(model, method, example, trace(model, example, block_hooks=True))
     return source.planned()
 
@@ -80,22 +81,23 @@ def gate(
     names = [exclude] if isinstance(exclude, str) else list(exclude)
     if inside is not None:
         return gate_inside(model, inside, example, lambda part, images: gate(part, method, images, exclude=names))
-    _check(model, method)
+    model = _checked(model, method)
     source = _Source(model, method, example, trace(model, example, block_hooks=True))
     planned = source.planned()
     return source.build(planned.without(*names) if names else planned, source.trace)
 
 
-def _check(model: nn.Module, method: Method) -> None:
+def _checked(model: nn.Module, method: Method) -> nn.Module:
+    """The model without wrappers, if it and the method can be used."""
     if not isinstance(model, nn.Module):
         raise InputError(f"the model is a {type(model).__name__}; give a torch.nn.Module")
+    model = unwrapped(model)
     if isinstance(model, GatedNetwork):
         raise InputError("the model is gated already; give the one that it was made from")
-    if isinstance(getattr(model, "_orig_mod", None), nn.Module):
-        raise InputError("the model is compiled; gate the one it was compiled from, then compile the gated network")
     if not isinstance(method, Method):
         given = getattr(method, "__name__", type(method).__name__)
         raise InputError(f"the method is {given}; give an instance of a method, e.g. convgate.DualGating()")
+    return model
 
 
 @dataclass(eq=False)

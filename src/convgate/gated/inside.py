@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from convgate.errors import InputError
 from convgate.reading.modes import evaluating
+from convgate.reading.wrappers import unwrapped
 
 __all__ = ["gate_inside"]
 
@@ -22,6 +23,7 @@ def gate_inside(model: nn.Module, name: str, example: Any, gate: Callable[[nn.Mo
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"the model is a {type(model).__name__}; give a torch.nn.Module")
+    model = unwrapped(model)
     known = dict(model.named_modules())
     if name not in known or not name:
         close = difflib.get_close_matches(name, known, 3)

@@ -7,6 +7,7 @@ random images, in evaluation and in training with the same random draws, and mus
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from functools import partial
 from typing import Any
 
@@ -83,10 +84,10 @@ def _compare(trace: Trace, training: bool) -> None:
     )
     if actual is None:
         raise TraceError(f"{name} was read wrongly: its graph does not run in {mode}. {remedy}")
-    (a, shape_a), (b, shape_b) = pytree.tree_flatten(expected), pytree.tree_flatten(actual)
+    shape_a, shape_b = pytree.tree_structure(expected), pytree.tree_structure(actual)
     if shape_a != shape_b:
         raise TraceError(f"{name} returns {shape_a} in {mode}, and its graph {shape_b}. {remedy}")
-    worst = max((_distance(x, y) for x, y in zip(a, b, strict=True)), default=0.0)
+    worst = _largest_distance(expected, actual)
     if worst > _TOLERANCE:
         raise TraceError(f"{name} was read wrongly: in {mode} its graph's output differs by {worst:.1e}. {remedy}")
 
@@ -101,6 +102,20 @@ def _outcome(module: nn.Module, run: Callable[[], Any]) -> Any:
             return run()
         except Exception:  # noqa: BLE001 -- whatever the model's code raises
             return None
+
+
+def _largest_distance(a: Any, b: Any) -> float:
+    """The largest distance of two outputs' parts; infinite where they are arranged otherwise."""
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return _distance(a, b)
+    (parts_a, shape_a), (parts_b, shape_b) = pytree.tree_flatten(a), pytree.tree_flatten(b)
+    if shape_a != shape_b or type(a) is not type(b):
+        return float("inf")
+    if not shape_a.is_leaf():
+        return max((_largest_distance(x, y) for x, y in zip(parts_a, parts_b, strict=True)), default=0.0)
+    if is_dataclass(a):  # a leaf of the tree, with tensors inside that == would compare
+        return max((_largest_distance(getattr(a, f.name), getattr(b, f.name)) for f in fields(a)), default=0.0)
+    return _distance(a, b)
 
 
 def _distance(a: Any, b: Any) -> float:

@@ -11,16 +11,18 @@ from torch import Tensor, nn
 
 from convgate.errors import InputError, TraceError
 from convgate.reading.values import computes_weights
+from convgate.reading.wrappers import unwrapped
 
 __all__ = ["check_images", "copy_model", "prepare", "without_hooks"]
 
 
 def prepare(model: nn.Module, *, block_hooks: bool = False) -> nn.Module:
-    """A copy of `model` whose forward can be captured; the model itself stays unchanged.
+    """A copy of `model`, without wrappers, whose forward can be captured; the model itself stays unchanged.
 
-    Raises `InputError` for a wrapper that must be taken off first, and `TraceError` for hooks and replaced methods,
-    which a graph does not hold.
+    Raises `TraceError` for hooks and replaced methods, which a graph does not hold.
     """
+    if isinstance(model, nn.Module):
+        model = unwrapped(model)
     check_model(model, block_hooks=block_hooks)
     return copy_model(model)
 
@@ -32,12 +34,6 @@ def check_model(model: nn.Module, *, block_hooks: bool = False) -> None:
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"the model is a {type(model).__name__}; give a torch.nn.Module")
-    if isinstance(getattr(model, "_orig_mod", None), nn.Module):
-        raise InputError("the model is compiled; gate the one it was compiled from, then compile the gated network")
-    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        raise InputError(
-            f"the model is wrapped in {type(model).__name__}; give its .module, and wrap the gated network"
-        )
     for name, child in model.named_modules():
         what = f"{type(child).__name__} '{name}'" if name else f"the model ({type(child).__name__})"
         if isinstance(child, torch.jit.ScriptModule):

@@ -22,6 +22,7 @@ from convgate.gating import base_path, complete
 from convgate.reading import Trace, trace
 from convgate.reading.faithful import check_faithful
 from convgate.reading.modes import evaluating
+from convgate.reading.wrappers import unwrapped
 
 __all__ = ["Lowered", "lower"]
 
@@ -55,6 +56,7 @@ def lower(network: nn.Module, example: Tensor | None = None, *, fallback: str | 
         raise InputError(f"fallback={fallback!r}: give 'torch', or nothing to have unknown operations refused")
     if not isinstance(network, nn.Module):
         raise InputError(f"the network is a {type(network).__name__}; give a torch.nn.Module")
+    network = unwrapped(network)
     if isinstance(network, GatedNetwork):
         return _lower_gated(network, fallback is not None)
     if example is None:
