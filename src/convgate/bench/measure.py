@@ -1,5 +1,6 @@
 """The comparison: build every engine, check its outputs, time all of them in turns."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +18,8 @@ from convgate.timing.machine import machine
 
 __all__ = ["measure"]
 
+_LOG = logging.getLogger(__name__)
+
 _TOLERANCE = 1e-3
 # Relative; float32 engines come within 1e-5 of each other, and one that is far off computes something else.
 
@@ -29,7 +32,6 @@ def measure(
     seconds: float = 30.0,
     rounds: int | None = None,
     seed: int = 0,
-    say: Callable[[str], None] = lambda text: None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Result:
     """Time a subject in each of the competitors.
@@ -44,7 +46,6 @@ def measure(
         seconds: how long to time, all engines together; building and checking come on top.
         rounds: how many samples of each, instead.
         seed: of the order of the turns.
-        say: is told what is being built.
         progress: is told the share of the timing that is done.
 
     Raises:
@@ -57,7 +58,7 @@ def measure(
         expected = {"dense": _outputs(subject, gated=False), "gated": _outputs(subject, gated=True)}
         rows, calls = {}, {}
         for competitor in competitors:
-            say(f"building {competitor.label}")
+            _LOG.info("building %s", competitor.label)
             row = Row(competitor.name, competitor.label, competitor.kind, competitor.precision, competitor.reference)
             try:
                 built = competitor.build(subject, threads)
@@ -69,7 +70,7 @@ def measure(
             rows[competitor.name] = row
             if not row.failed:
                 calls[competitor.name] = _on_inputs(built, subject)
-        say(f"timing {len(calls)} engines")
+        _LOG.info("timing %d engines", len(calls))
         samples = interleave(calls, seconds=seconds, rounds=rounds, seed=seed, progress=progress)
     for name, own in samples.items():
         timed = {"failed": _one_line(own.failed)} if own.failed else rows[name].timed(own.milliseconds)

@@ -1,5 +1,6 @@
 """The whole of `convgate bench`, for use from Python."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,8 @@ from convgate.bench.result import Result
 from convgate.bench.subject import prepare
 
 __all__ = ["bench"]
+
+_LOG = logging.getLogger(__name__)
 
 
 def bench(
@@ -27,7 +30,6 @@ def bench(
     seconds: float = 30.0,
     rounds: int | None = None,
     seed: int = 0,
-    say: Callable[[str], None] = lambda text: None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Result:
     """Time a network, dense and gated, in several engines.
@@ -37,7 +39,7 @@ def bench(
     from convgate.engine.threads import choose_threads
 
     threads = choose_threads(threads)
-    say(f"preparing {model}")
+    _LOG.info("preparing %s", model)
     subject = prepare(
         model,
         method,
@@ -50,7 +52,7 @@ def bench(
         seed=seed,
     )
     result = measure(
-        subject, competitors, threads=threads, seconds=seconds, rounds=rounds, seed=seed, say=say, progress=progress
+        subject, competitors, threads=threads, seconds=seconds, rounds=rounds, seed=seed, progress=progress
     )
     settings = {
         "model": model,

@@ -13,7 +13,6 @@ Examples:
 """
 
 from argparse import ArgumentParser, Namespace
-from functools import partial
 from pathlib import Path
 
 from convgate.commands.console import add_json, add_model_options, add_options, options, show
@@ -76,7 +75,6 @@ def run(arguments: Namespace) -> None:
             seconds=arguments.seconds,
             rounds=arguments.rounds,
             seed=arguments.seed,
-            say=partial(console.print, markup=False, soft_wrap=True),
             progress=lambda share: bar.update(task, completed=share),
         )
     paths = write(result, arguments.out)
