@@ -35,13 +35,33 @@ def result(rows=ROWS):
     return Result(rows, 1000, 400.0, MACHINE, {"model": "a/b", "batch": 1, "method": {"name": "Shut"}})
 
 
-def test_the_speed_up_is_over_the_faster_reference_and_the_realised_share_what_the_macs_promise():
+def test_the_realised_share_is_of_the_gain_over_our_own_dense_engine():
     found = result()
     assert found.macs_ratio == pytest.approx(0.4)
+    assert found.own_dense.engine == "engine-dense"
+    assert found.realised == pytest.approx((8 / 6 - 1) / (1000 / 400 - 1))
+    assert found.speedup_over(found.rows[0]) == pytest.approx(20 / 6)
+
+
+def test_gates_that_save_no_time_realise_nothing():
+    slow = [replace(r, median_ms=8.0) if r.engine == "engine-gated" else r for r in ROWS]
+    assert result(tuple(slow)).realised == 0.0
+    slower = [replace(r, median_ms=9.0) if r.engine == "engine-gated" else r for r in ROWS]
+    assert result(tuple(slower)).realised < 0
+
+
+def test_the_speed_up_is_over_the_faster_reference():
+    found = result()
     assert found.best_dense.engine == "openvino"  # not the faster one at lower precision, nor our own
     assert found.speedup == pytest.approx(9 / 6)
-    assert found.realised == pytest.approx((9 / 6) / (1000 / 400))
-    assert found.speedup_over(found.rows[0]) == pytest.approx(20 / 6)
+
+
+@pytest.mark.parametrize(("p80", "inconclusive"), [(7.0, False), (7.2, True), (9.0, True)])
+def test_timings_that_overlap_are_inconclusive(p80, inconclusive):
+    rows = tuple(replace(r, p80_ms=p80) if r.engine == "engine-gated" else r for r in ROWS)  # p20 of dense is 7.2
+    found = result(rows)
+    assert found.inconclusive == found.as_data()["inconclusive"] == inconclusive
+    assert ("inconclusive" in sentences(found)) == inconclusive
 
 
 def test_without_the_references_pytorch_is_the_best_dense():
@@ -54,16 +74,23 @@ def test_gates_that_cost_more_than_they_save_are_said_to():
     text = sentences(replace(result(), gated_macs=1480.0))
     assert "1,480 of 1,000 per image, 148.0%: more than the dense network's" in text
     assert "fewer" not in text
+    assert "the MACs promise no gain" in text
+    assert replace(result(), gated_macs=1480.0).realised is None
 
 
-@pytest.mark.parametrize("missing", ["engine-gated", "dense"])
-def test_what_was_not_measured_is_none(missing):
+@pytest.mark.parametrize(
+    ("missing", "realised", "speedup"),
+    [("engine-gated", False, False), ("engine-dense", False, True), ("dense", False, False)],
+)
+def test_what_was_not_measured_is_none(missing, realised, speedup):
     found = result(tuple(r for r in ROWS if missing not in (r.engine, r.kind)))
     data = found.as_data()
-    assert data["speedup_over_best_dense"] is None
-    assert data["realised"] is None
+    assert (data["speedup_over_best_dense"] is not None) == speedup
+    assert (data["realised"] is not None) == realised
     json.dumps(data, allow_nan=False)
-    assert "no speed-up" in sentences(found)
+    assert ("no speed-up over others" in sentences(found)) != speedup
+    assert ("no gain to tell" in sentences(found)) != realised
+    assert found.inconclusive is False
 
 
 def test_rows_that_failed_or_lost_stay():
@@ -77,8 +104,11 @@ def test_rows_that_failed_or_lost_stay():
 
 def test_engines_that_are_faster_than_the_best_dense_are_named():
     text = sentences(result())
-    assert "1.50 times as fast as the best dense float32 engine (Openvino)" in text
-    assert "60%" in text
+    assert (
+        "22% of the promised gain: gated, the engine is 1.33 times as fast as dense, and the MACs promise 2.50" in text
+    )
+    assert "1.50 times as fast as the best dense float32 engine of others (Openvino)" in text
+    assert text.index("promised gain") < text.index("of others")
     assert "faster still than that: Openvino-Default, Engine-Dense" in text
     assert "onnx absent" in text
 

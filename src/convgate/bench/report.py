@@ -50,23 +50,40 @@ def sentences(result: Result) -> str:
     cut = f"{1 / ratio:.2f} times fewer" if ratio < 1 else "more than the dense network's; no engine could gain"
     lines = [
         f"MACs: {result.gated_macs:,.0f} of {result.dense_macs:,} per image, {ratio:.1%}: {cut}",
-        _verdict(result),
+        _gain(result),
+        _against_others(result),
         f"{machine['processor']}, {machine['cores']} core(s), {machine['instruction_set']}, "
         f"{machine['threads']} thread(s), batch {result.settings.get('batch', 1)}; {versions}",
     ]
     return "\n".join(lines)
 
 
-def _verdict(result: Result) -> str:
+def _gain(result: Result) -> str:
+    """What gating brings in convgate's own engine: the share of the promised gain first."""
+    dense, gated = result.own_dense, result.gated
+    if dense is None or gated is None:
+        return "no gain to tell: it takes the engine's dense and gated rows"
+    faster = result.speedup_over(dense)
+    ours = f"gated, the engine is {faster:.2f} times as fast as dense"
+    if result.realised is None:
+        text = f"{ours}, and the MACs promise no gain"
+    else:
+        text = f"{result.realised:.0%} of the promised gain: {ours}, and the MACs promise {result.promised:.2f} times"
+    if result.inconclusive:
+        text += (
+            f"; inconclusive: p20 to p80 of dense ({dense.p20_ms:.3f} - {dense.p80_ms:.3f} ms) and gated "
+            f"({gated.p20_ms:.3f} - {gated.p80_ms:.3f} ms) overlap; time for longer, or on a quiet machine"
+        )
+    return text
+
+
+def _against_others(result: Result) -> str:
     best = result.best_dense
-    if best is None or result.speedup is None or result.realised is None:
-        return "no speed-up to tell: it takes the gated engine and a dense float32 engine of others"
-    text = (
-        f"{result.speedup:.2f} times as fast as the best dense float32 engine ({best.label}): "
-        f"{result.realised:.0%} of what the MACs promise"
-    )
-    faster = [r for r in result.rows if r.median_ms and r.kind == "dense" and r.median_ms < (best.median_ms or 0.0)]
-    return text + (f"; faster still than that: {', '.join(r.label for r in faster)}" if faster else "")
+    if best is None or best.median_ms is None or result.gated is None or result.speedup is None:
+        return "no speed-up over others to tell: it takes the gated engine and a dense float32 engine of others"
+    text = f"{result.speedup:.2f} times as fast as the best dense float32 engine of others ({best.label})"
+    faster = [r.label for r in result.rows if r.median_ms and r.kind == "dense" and r.median_ms < best.median_ms]
+    return text + (f"; faster still than that: {', '.join(faster)}" if faster else "")
 
 
 def figure(result: Result) -> Drawing:

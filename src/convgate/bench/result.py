@@ -68,17 +68,40 @@ class Result:
     @property
     def gated(self) -> Row | None:
         """The gated network in convgate's engine, if it was measured."""
-        return next((r for r in self.rows if r.engine == "engine-gated" and r.median_ms), None)
+        return self._measured("engine-gated")
+
+    @property
+    def own_dense(self) -> Row | None:
+        """The dense network in convgate's engine, if it was measured."""
+        return self._measured("engine-dense")
+
+    @property
+    def promised(self) -> float | None:
+        """How many times faster the gated network would be if time followed the MACs; None where they save nothing."""
+        return 1 / self.macs_ratio if self.macs_ratio < 1 else None
+
+    @property
+    def realised(self) -> float | None:
+        """The share of the promised gain that gating brings: (own dense / gated - 1) / (dense MACs / gated MACs - 1).
+
+        The times are medians of convgate's own engine, so that kernels which are faster than others' do not count as a
+        gain of the gates. 1: time follows the MACs; 0: gates save no time; negative: they cost time. None where either
+        row was not measured, or where the MACs promise nothing.
+        """
+        if self.own_dense is None or self.promised is None:
+            return None
+        faster = self.speedup_over(self.own_dense)
+        return None if faster is None else (faster - 1) / (self.promised - 1)
+
+    @property
+    def inconclusive(self) -> bool:
+        """Whether the timings of own dense and gated overlap from p20 to p80, so that `realised` may be noise."""
+        return self.own_dense is not None and self.gated is not None and _overlap(self.own_dense, self.gated)
 
     @property
     def speedup(self) -> float | None:
         """How many times faster the gated network in convgate's engine is than the best dense engine; medians."""
         return self.speedup_over(self.best_dense) if self.best_dense else None
-
-    @property
-    def realised(self) -> float | None:
-        """The speed-up as a share of what the saved MACs promise, which is 1 / `macs_ratio`."""
-        return None if self.speedup is None else self.speedup * self.macs_ratio
 
     def speedup_over(self, row: Row) -> float | None:
         """How many times faster the gated network in convgate's engine is than `row`; medians."""
@@ -96,9 +119,11 @@ class Result:
             "gated_macs": round(self.gated_macs),
             "macs_ratio": self.macs_ratio,
             "mac_reduction": 1 / self.macs_ratio,
+            "realised": self.realised,
+            "inconclusive": self.inconclusive,
+            "speedup_over_own_dense": self.speedup_over(self.own_dense) if self.own_dense else None,
             "best_dense": best.engine if best else None,
             "speedup_over_best_dense": self.speedup,
-            "realised": self.realised,
             "machine": dict(self.machine),
         }
 
@@ -114,6 +139,9 @@ class Result:
         writer.writeheader()
         writer.writerows(lines)
         return text.getvalue()
+
+    def _measured(self, engine: str) -> Row | None:
+        return next((row for row in self.rows if row.engine == engine and row.median_ms), None)
 
     def _row(self, row: Row) -> dict[str, Any]:
         return {
@@ -132,3 +160,8 @@ class Result:
             "note": row.note,
             "failed": row.failed or None,
         }
+
+
+def _overlap(a: Row, b: Row) -> bool:
+    """Whether the ranges from p20 to p80 of two rows have anything in common."""
+    return (a.p20_ms or 0.0) <= (b.p80_ms or 0.0) and (b.p20_ms or 0.0) <= (a.p80_ms or 0.0)
