@@ -2,9 +2,8 @@
 
 The files are generated: of ImageNet's usual 500x375 pixels, but smoother than photographs, so they have fewer bytes and
 decode sooner. They lie in a temporary folder, so the operating system serves them from memory: what is timed is
-opening,
-decoding, resizing and handing over between processes, not the disk. Training is a dual-gated ResNet-18 at 224 pixels on
-images in memory, as convgate trains it.
+opening, decoding, resizing and handing over between processes, not the disk. Training is a dual-gated ResNet-18 at 224
+pixels on images in memory, as convgate trains it.
 
     python benchmarks/reading_throughput.py [--images 256] [--batch 16] [--steps 4]
 """
