@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 from torch.utils.flop_counter import FlopCounterMode
 
 from convgate.cost import count_macs, node_macs
@@ -180,3 +181,10 @@ def test_attention_as_its_two_products(heads, depth, queries, keys):
 
     shapes = {"q": (heads, queries, depth), "k": (heads, keys, depth)}
     assert count_macs(Call(fused, **shapes), (1, 1, 1)) == count_macs(Call(two_products, **shapes), (1, 1, 1))
+
+
+@pytest.mark.parametrize("parametrization", [spectral_norm, weight_norm])
+def test_computing_a_parametrized_weight_is_not_counted(parametrization):
+    model = nn.Sequential(parametrization(nn.Conv2d(3, 8, 3, padding=1)), nn.ReLU())
+    assert node_macs(trace(model, torch.zeros(2, 3, 4, 4))) == {"_0": 3456}
+    assert count_macs(model, (3, 4, 4)) == 3456

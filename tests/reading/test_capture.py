@@ -347,6 +347,58 @@ def test_an_exported_program_is_read():
     torch.testing.assert_close(graph(X), model(X))
 
 
+def checked_type(m, x):
+    if not isinstance(x, torch.Tensor) or isinstance(x, list | tuple) or not torch.is_tensor(x):
+        raise TypeError("give a tensor")
+    return x.relu()
+
+
+def coordinates(m, x):
+    batch, _, height, width = x.shape
+    rows = torch.linspace(-1, 1, height).view(1, 1, height, 1).expand(batch, 1, height, width)
+    columns = torch.arange(width).view(1, 1, 1, width).repeat(batch, 1, height, 1)
+    return torch.cat((x, rows, columns, rows.new_zeros(batch, 1, height, width)), 1)
+
+
+@pytest.mark.parametrize("how", [checked_type, coordinates])
+def test_checks_of_types_and_tensors_that_forward_makes_are_read(how):
+    model = Written(how).eval()
+    traced = trace(model, X)
+    graph = fx.GraphModule(traced.module, traced.evaluation)
+    for images in (X, torch.cat((X, X, X))):
+        torch.testing.assert_close(graph(images), model(images))
+
+
+def test_writing_into_a_part_of_a_tensor_is_refused_by_name():
+    def written(m, x):
+        x[:, 0] = 0
+        return x
+
+    with pytest.raises(TraceError, match=r"test_capture.py:\d+ assigns to a part of a tensor"):
+        trace(Written(written), X)
+
+
+class Reversed(torch.autograd.Function):
+    """The identity, whose gradient is reversed."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return -gradient
+
+
+def test_a_function_with_a_gradient_of_its_own_keeps_it():
+    model = Written(lambda m, x: Reversed.apply(x))
+    traced = trace(model, X)
+    graph = fx.GraphModule(traced.module, traced.training)
+    graph(X).sum().backward()
+    model(X).sum().backward()
+    torch.testing.assert_close(traced.module.conv.weight.grad, model.conv.weight.grad)
+
+
 class Lies(nn.Module):
     """Computes something else than what is read: the first call is not like the others."""
 

@@ -2,7 +2,8 @@
 
 The graph runs on fake tensors, which have shapes and no values, under PyTorch's FLOP counter and our formulas for what
 that counter misses. Its batch is one image: what a network computes once per batch (a weight made of two factors) is
-counted once per image, whatever the example's batch.
+counted once per image, whatever the example's batch. Weights that `torch.nn.utils.parametrize` computes from others are
+computed before: they are the same for every image, and inference computes them once.
 """
 
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.utils import parametrize
 from torch.utils.flop_counter import FlopCounterMode
 
 from convgate.cost.formulas import flop_formulas
@@ -43,7 +45,7 @@ def node_macs(trace: Trace, image: tuple[int, ...] | None = None) -> dict[str, i
     {'_0': 3456, '_2': 1280}
 
     """
-    with evaluating(trace.module), _counting() as counter:
+    with evaluating(trace.module), _counting(trace.module) as counter:
         run = _Counted(trace.module, trace.evaluation, counter)
         run.run(_image(trace.module, trace.example[1:] if image is None else image))
     return run.macs
@@ -56,14 +58,14 @@ def count_macs(module: nn.Module, image: tuple[int, ...]) -> int:
     3456
 
     """
-    with evaluating(module), _counting() as counter:
+    with evaluating(module), _counting(module) as counter:
         module(_image(module, image))
     return counter.get_total_flops() // 2
 
 
 @contextmanager
-def _counting() -> Iterator[FlopCounterMode]:
-    """Fake tensors, no gradients, and a counter of all FLOPs."""
+def _counting(module: nn.Module) -> Iterator[FlopCounterMode]:
+    """Fake tensors, no gradients, the module's parametrized weights computed, and a counter of all FLOPs."""
     # The fused kernels that nn.MultiheadAttention takes in evaluation hide their matrix products from the counter.
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -71,11 +73,21 @@ def _counting() -> Iterator[FlopCounterMode]:
         with (
             torch.no_grad(),
             FakeTensorMode(allow_non_fake_inputs=True),
-            FlopCounterMode(display=False, custom_mapping=flop_formulas()) as counter,
+            parametrize.cached(),
         ):
-            yield counter
+            _compute_parametrized(module)
+            with FlopCounterMode(display=False, custom_mapping=flop_formulas()) as counter:
+                yield counter
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
+
+
+def _compute_parametrized(module: nn.Module) -> None:
+    """Compute all weights that are computed from others, for `parametrize.cached` to keep."""
+    for child in module.modules():
+        if parametrize.is_parametrized(child):
+            for name in child.parametrizations:  # type: ignore[union-attr]
+                getattr(child, name)
 
 
 def _image(module: nn.Module, shape: tuple[int, ...]) -> Tensor:

@@ -69,7 +69,7 @@ def _capture_for_any_batch(answers: Answers, module: nn.Module) -> tuple[fx.Grap
 def _capture(tracer: Tracer, module: nn.Module) -> tuple[fx.Graph, Values]:
     written = Attributes(module)
     try:
-        with warnings.catch_warnings(), torch.enable_grad(), recording(tracer):
+        with warnings.catch_warnings(), torch.enable_grad(), recording(tracer, module):
             warnings.filterwarnings("ignore", message="Was not able to add assertion")
             graph = tracer.trace(module)
     except TraceError:

@@ -1,13 +1,14 @@
 """What only Python sees while a model is captured: regions (`with` blocks), and functions that refuse proxies."""
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Protocol
 from unittest import mock
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from convgate.reading.contexts import enter_autocast, leave_autocast, set_grad
@@ -18,7 +19,7 @@ __all__ = ["Recorder", "recording"]
 _RANDOM = (torch.rand, torch.randn, torch.randint, torch.randperm, torch.rand_like, torch.randn_like, torch.bernoulli)
 _SIZED = ("zeros", "ones", "empty", "rand", "randn")
 """Functions of torch that take sizes one by one, and then refuse a proxy as the first before anybody can see it."""
-_SIZED_METHODS = ("expand", "repeat", "reshape", "view", "new_zeros", "new_ones", "new_empty")
+_SIZED_METHODS = ("expand", "repeat", "tile", "reshape", "view", "new_zeros", "new_ones", "new_empty")
 """Methods of tensors that do."""
 
 
@@ -44,9 +45,16 @@ class Recorder(Protocol):
 
 
 @contextmanager
-def recording(recorder: Recorder) -> Iterator[None]:
-    """Patch PyTorch for the block, so that regions and tensors made from nothing are recorded by `recorder`."""
+def recording(recorder: Recorder, module: nn.Module) -> Iterator[None]:
+    """Patch PyTorch for the block, so that regions and tensors made from nothing are recorded by `recorder`.
+
+    In the files of `module`'s code, `isinstance` takes a proxy for what it stands for.
+    """
     with ExitStack() as stack:
+        for scope in _scopes(module):
+            stack.enter_context(mock.patch.dict(scope, isinstance=_is_instance))
+        stack.enter_context(mock.patch.object(torch, "is_tensor", partial(_is_instance, kind=Tensor)))
+        stack.enter_context(mock.patch.object(torch.autograd.Function, "apply", _own_gradient(recorder)))
         for name in _SIZED:
             stack.enter_context(mock.patch.object(torch, name, _sized(recorder, getattr(torch, name))))
         for name in _SIZED_METHODS:
@@ -127,6 +135,41 @@ def _sized_method(recorder: Recorder, method: Callable[..., Any]) -> Callable[..
         return method(tensor, *args, **kwargs)
 
     return called
+
+
+def _scopes(module: nn.Module) -> list[dict[str, Any]]:
+    """The global names of the code that is read, but for PyTorch's own and ours."""
+    functions = [inspect.unwrap(type(child).forward) for child in module.modules()]
+    scopes = {id(f.__globals__): f.__globals__ for f in functions if inspect.isfunction(f)}
+    ours = ("torch.", "convgate.")
+    return [scope for scope in scopes.values() if not str(scope.get("__name__")).startswith(ours)]
+
+
+def _is_instance(value: Any, kind: Any) -> bool:
+    """`isinstance` for the model's code: a proxy is what it stands for.
+
+    A proxy cannot say so itself, through `__class__`: PyTorch's C++ would believe it and read a tensor's memory.
+    """
+    if type(value) is Proxy and not isinstance(value, kind):
+        value = value.tracer.values[value.node]
+    return isinstance(value, kind)
+
+
+def _own_gradient(recorder: Recorder) -> Any:
+    """`Function.apply` that is recorded as one operation: a graph of its forward would lose its backward."""
+    original = inspect.getattr_static(torch.autograd.Function, "apply")
+
+    def apply(kind: Any, *args: Any, **kwargs: Any) -> Any:
+        if recorder.evaluating or not holds_proxy((args, kwargs)) or kind.__module__.startswith("torch."):
+            return original.__get__(None, kind)(*args, **kwargs)
+
+        def applied(*inputs: Any, **named: Any) -> Any:
+            return kind.apply(*inputs, **named)
+
+        applied.__name__, applied.__module__ = kind.__name__, kind.__module__
+        return recorder.create_proxy("call_function", applied, args, kwargs)
+
+    return classmethod(apply)
 
 
 def _valued(function: Callable[..., Any]) -> Callable[..., Any]:

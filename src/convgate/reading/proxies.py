@@ -39,6 +39,9 @@ class Proxy(fx.Proxy):
     def __contains__(self, item: Any) -> bool:
         return any(bool(item == own) for own in self)
 
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.tracer.refuse("assigns to a part of a tensor, which a graph cannot carry; use torch.where or torch.cat")
+
     def keys(self) -> Any:
         return self.tracer.attribute(self, "keys")()
 
