@@ -73,6 +73,7 @@ def test_a_recipe_from_before_a_field_was_added_is_continued(tmp_path):
         (["--model.name=cifar_resnet1"], ConvgateError),
         (["--budget=0.001"], BudgetError),
         (["--hardware.accelerator=mps"], RecipeError),
+        (["--hardware.accelerator=tpu"], RecipeError),
     ],
 )
 def test_a_run_that_fails_before_it_trains_leaves_no_folder(tmp_path, tiny_overrides, overrides, error):

@@ -8,9 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from convgate.methods import METHODS
 from convgate.recipes.recipe import Recipe
 
-__all__ = ["differences", "is_free", "placeless", "settings_of"]
+__all__ = ["differences", "is_free", "placeless", "settings_of", "with_start"]
 
 _DATA, _WEIGHTS = "$DATA", "$WEIGHTS/"
 _FREE = ("title", "hardware")
@@ -18,9 +19,43 @@ _FREE = ("title", "hardware")
 
 
 def settings_of(recipe: Recipe) -> dict[str, Any]:
-    """All that a recipe sets, as plain data in which $DATA and $WEIGHTS stand for places of this machine."""
+    """All that a recipe sets, as plain data in which $DATA and $WEIGHTS stand for places of this machine.
+
+    Where its methods' gates start (the option `init`) is stated even if the recipe leaves it open; see `with_start`.
+    """
     settings: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
-    return _portable(settings)
+    return with_start(_portable(settings), None)
+
+
+def with_start(settings: Mapping[str, Any], init: str | None) -> dict[str, Any]:
+    """The settings with `init` among the options of every method that has this option and was not given it.
+
+    Its default was "paper" once and is "whole" now, so records of runs state it: one that does not is of the former
+    days, and was trained with "paper".
+
+    Args:
+        settings: a recipe as plain data.
+        init: what the option was where it was left open; None: what it is today.
+
+    >>> with_start({"method": {"name": "DualGating", "options": {"tile": 2}}}, "paper")["method"]["options"]
+    {'tile': 2, 'init': 'paper'}
+    """
+    return {**settings, "method": _started(settings["method"], init)}
+
+
+def _started(value: Any, init: str | None) -> Any:
+    """A method's name and options, and those of the methods among its options, with `init`."""
+    if isinstance(value, list):
+        return [_started(item, init) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    value = {key: _started(item, init) for key, item in value.items()}
+    name = value.get("name")
+    options = getattr(METHODS.get(name), "__dataclass_fields__", {}) if isinstance(name, str) else {}
+    if "init" in options:
+        value["options"] = {**(value.get("options") or {})}
+        value["options"].setdefault("init", init or options["init"].default)
+    return value
 
 
 def differences(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:

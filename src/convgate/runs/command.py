@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from convgate.errors import RecipeError
-from convgate.recipes.identity import placeless, settings_of
+from convgate.recipes.identity import placeless, settings_of, with_start
 from convgate.recipes.library import list_recipes
 from convgate.recipes.read import load_recipe
 from convgate.runs.origin import Origin
@@ -25,11 +25,12 @@ _FREE = ("options", "rename")
 def again(name: str, settings: Mapping[str, Any]) -> str | None:
     """The shipped recipe of that name, with overrides for every field that differs from `settings`.
 
-    `settings` come from `convgate.recipes.identity.settings_of`. None if there is no such recipe, or if what is shipped
-    today cannot be changed to those settings.
+    `settings` come from `convgate.recipes.identity.settings_of`, of this version or an earlier one. None if there is no
+    such recipe, or if what is shipped today cannot be changed to those settings.
     """
     if name not in list_recipes():
         return None
+    settings = with_start(settings, "paper")
     now = settings_of(load_recipe(name))
     changes = {f"--{key}": _text(value) for key, value in _changes(now, settings)}
     try:
@@ -54,12 +55,14 @@ def _line(recipe: str, changes: Mapping[str, str]) -> str:
 def _changes(now: Mapping[str, Any], then: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """The fields whose values differ or are places, nested with dots.
 
-    A mapping of options comes as a whole if it lost a key, or has keys with dots.
+    A mapping of options comes as a whole if it lost a key, or has keys with dots; one that is itself an option always
+    does, since an override reaches no deeper.
     """
+    within = prefix.rstrip(".").rpartition(".")[2] in _FREE
     for key, value in then.items():
         there, path = now.get(key), f"{prefix}{key}"
         free = key in _FREE and (not set(there or {}) <= set(value or {}) or "." in "".join(value or {}))
-        if isinstance(value, Mapping) and value and not free:
+        if isinstance(value, Mapping) and value and not free and not within:
             yield from _changes(there or {}, value, f"{path}.")
         elif value != there or key not in now or _is_place(value):
             yield path, value

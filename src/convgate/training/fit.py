@@ -176,14 +176,21 @@ def _module(
 
 
 def _trainer(recipe: Recipe, callbacks: list[Callback], **how: Any) -> L.Trainer:
-    return L.Trainer(
-        accelerator=recipe.hardware.accelerator,
-        precision=lightning_precision(recipe.hardware),
-        callbacks=callbacks,
-        use_distributed_sampler=False,
-        enable_model_summary=False,
-        **how,
-    )
+    accelerator = recipe.hardware.accelerator
+    try:
+        return L.Trainer(
+            accelerator=accelerator,
+            precision=lightning_precision(recipe.hardware),
+            callbacks=callbacks,
+            use_distributed_sampler=False,
+            enable_model_summary=False,
+            **how,
+        )
+    except ModuleNotFoundError as error:
+        raise RecipeError(
+            f"hardware: the accelerator {accelerator!r} needs a package that is not installed ({error}); install it or "
+            "leave the choice to accelerator=auto"
+        ) from error
 
 
 def lightning_precision(hardware: Hardware) -> Any:
