@@ -44,7 +44,7 @@ class GateSet(nn.Module):
 
         Raises `InputError` for anything else.
         """
-        found = given if isinstance(given, cls) else given._modules.get(OURS) if isinstance(given, nn.Module) else None
+        found = given if isinstance(given, cls) else getattr(given, OURS, None)
         if not isinstance(found, cls):
             raise InputError(f"{type(given).__name__} has no gates; give a gated network's, net.convgate")
         return found
