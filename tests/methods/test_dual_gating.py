@@ -191,7 +191,7 @@ def test_one_pixel_branches_are_masked_like_all_others():
 def test_unknown_methods_and_options_are_named():
     with pytest.raises(InputError, match=r"'Nothing'.*DualGating"):
         create_method("Nothing")
-    with pytest.raises(InputError, match=r"'density'.*macs"):
+    with pytest.raises(InputError, match=r"'density'.*options are: budget"):
         create_method("DualGating", {"density": 1})
 
 
