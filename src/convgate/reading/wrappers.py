@@ -40,8 +40,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 def _inside(model: nn.Module) -> nn.Module | None:
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return model.module
-    compiled = vars(model).get("_modules", {}).get("_orig_mod") if isinstance(model, nn.Module) else None
-    return compiled if isinstance(compiled, nn.Module) else None
+    return dict(model.named_children()).get("_orig_mod")
 
 
 def _hooks(wrapper: nn.Module) -> int:
