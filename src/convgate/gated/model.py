@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from convgate.errors import InputError, PlanError
-from convgate.gated.gate_set import OURS, GateSet
+from convgate.gated.gate_set import OURS, GateSet, place_in
 
 __all__ = [
     "HiddenAttributeError",
@@ -125,7 +125,7 @@ def as_root(network: nn.Module, model: nn.Module, constants: Mapping[str, Tensor
     plain = {name: value for name, value in vars(model).items() if isinstance(value, Tensor)}
     vars(root).update(plain | dict(constants), training=network.training)
     root._parameters, root._buffers = network._parameters, network._buffers
-    root._modules = {**network._modules, OURS: network.convgate}
+    root._modules = {**network._modules, OURS: network._modules[place_in(network)]}
     return root
 
 
