@@ -44,7 +44,7 @@ wheel-test: $(VENV)/.installed
 	cd build/wheel && venv/bin/python ../../tests/install/run_cgm.py .
 
 # Files written under the oldest torch that is supported load under the newest, and the other way round.
-OLDEST_TORCH ?= torch==2.13.* torchvision==0.28.*
+OLDEST_TORCH ?= torch==2.13.*
 torch-test: $(VENV)/.installed
 	test -f $(VENV)-oldest/.installed || { $(PYTHON) -m venv --clear $(VENV)-oldest && \
 		$(VENV)-oldest/bin/pip install --quiet --disable-pip-version-check $(OLDEST_TORCH) numpy safetensors rich && \

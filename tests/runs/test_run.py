@@ -127,7 +127,7 @@ def test_a_finish_trains_what_the_gates_leave_and_resumes_to_the_same_weights(fi
     before = load_file(done.folder / "network.safetensors")  # as calibrated after gated training
     after = load_file(tmp_path / "whole" / "finished.safetensors")
     for key, value in before.items():
-        held = key.startswith("gates.")
+        held = key.startswith("convgate.")
         assert torch.equal(value, after[key]) == held, key
     metrics = json.loads((tmp_path / "whole" / "metrics.json").read_text())
     assert metrics["gated"]["macs_ratio"] == pytest.approx(0.6, abs=0.05)
