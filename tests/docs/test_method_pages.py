@@ -29,7 +29,7 @@ def test_the_weights_of_the_authors_of_cgnet_are_loaded_as_shown(tmp_path):
         exec(compile(code, "channel-gating.md", "exec"), scope)
     net, state = scope["net"], {}
     for key, value in net.state_dict().items():
-        gate = re.fullmatch(r"gates\.(.+)\.activation\.(?:head\.)?(.+)", key)
+        gate = re.fullmatch(r"gates\.gates\.(.+)\.activation\.(?:head\.)?(.+)", key)
         if gate is None:
             state[key.replace("fc.", "linear.")] = value + 1
         elif gate[2] == "threshold":

@@ -22,7 +22,7 @@ def stratified_split(labels: np.ndarray, test_share: float, seed: int) -> tuple[
         the whole, to less than one item.
 
     >>> train, test = stratified_split(np.array([0, 0, 0, 0, 1, 1, 1, 1]), 0.5, seed=0)
-    >>> sorted(test // 4)
+    >>> sorted((test // 4).tolist())
     [0, 0, 1, 1]
 
     """

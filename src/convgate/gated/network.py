@@ -167,7 +167,11 @@ class GatedNetwork(nn.Module):
     def dense(self) -> nn.Module:
         """The ordinary model: of its own class, with the current weights, without gates; a copy.
 
+        >>> import torch, convgate
+        >>> model = convgate.create_model("cifar_resnet8")
+        >>> net = convgate.gate(model, convgate.DualGating(), torch.zeros(2, 3, 16, 16))
         >>> net.dense().load_state_dict(model.state_dict())
+        <All keys matched successfully>
         """
         return cleaned(copy.deepcopy(restored(self._convgate.model, self)))
 
