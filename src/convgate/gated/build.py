@@ -1,12 +1,11 @@
 """The two verbs: plan what a method would gate in a model, and gate it."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from convgate.cost import Ledger, count_macs, node_macs
@@ -20,6 +19,7 @@ from convgate.gated.plan import GateSpec, Plan, Site
 from convgate.gated.skipping import layer_gates
 from convgate.gating.heads import Start
 from convgate.models import identify
+from convgate.models.create import on_meta
 from convgate.reading.faithful import check_faithful
 from convgate.reading.structure import Feature, Rejected, describe, features
 from convgate.reading.trace import Trace, trace
@@ -144,13 +144,13 @@ class _Source:
 
     def plan(self, sites: Sequence[Site], skipped: Sequence[Rejected]) -> Plan:
         traced, method = self.trace, self.method
-        trunk = _on_meta(lambda: method.trunk(traced.example))
+        trunk = on_meta(lambda: method.trunk(traced.example))
         check_sites(self.name, sites, traced, has_trunk=trunk is not None)
         heads = {}
         for site in sites:
             for spec in site.gates:
                 with self._naming(f"gate() of '{spec.name}', site '{site.name}',"):
-                    gate = _on_meta(lambda spec=spec: method.gate(spec))  # type: ignore[misc]
+                    gate = on_meta(lambda spec=spec: method.gate(spec))  # type: ignore[misc]
                 check_gate(self.name, site.name, spec, gate)
                 heads[spec.name] = gate.head
         names = layer_names(traced, self.macs)
@@ -190,16 +190,6 @@ class _Source:
         if parameter is not None:
             network.convgate.to(parameter.device, parameter.dtype)
         return network
-
-
-def _on_meta(build: Callable[[], Any]) -> Any:
-    """What `build` makes, without weights where it can; to read off costs. Leaves the caller's random state alone."""
-    try:
-        with torch.device("meta"):
-            return build()
-    except NotImplementedError:  # some weights are initialised by functions that need values
-        with torch.random.fork_rng(devices=[]):
-            return build()
 
 
 def unlisted(

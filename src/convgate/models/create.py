@@ -17,7 +17,7 @@ from convgate.models.names import unknown_model
 from convgate.models.own import is_place, model_builder
 from convgate.models.registry import ModelInput, registered
 
-__all__ = ["ModelSpec", "create", "create_model", "identify", "input_shape", "model_input"]
+__all__ = ["ModelSpec", "create", "create_model", "identify", "input_shape", "model_input", "on_meta"]
 
 _log = logging.getLogger(__name__)
 
@@ -192,14 +192,19 @@ def _alike(spec: ModelSpec, model: nn.Module) -> bool:
 
 def _build_quickly(spec: ModelSpec) -> nn.Module | None:
     try:
-        with torch.device("meta"):
-            return spec.create()
+        return on_meta(spec.create)
     except InputError:
         return None
-    except NotImplementedError:
-        # A builder that computes with tensors (RegNet) needs real ones; the caller's random numbers stay his.
+
+
+def on_meta(build: Callable[[], Any]) -> Any:
+    """What `build` makes, without weights where it can; to read shapes off. Leaves the caller's random state alone."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except NotImplementedError:  # some builders compute with tensors (RegNet), and need real ones
         with torch.random.fork_rng(devices=[]):
-            return spec.create()
+            return build()
 
 
 def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
