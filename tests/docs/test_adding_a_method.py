@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from convgate import gate
+from convgate.methods import METHODS
 from convgate.models import create
 
 TEXT = (Path(__file__).parents[2] / "docs" / "adding-a-method.md").read_text()
@@ -22,7 +23,8 @@ def scope(tmp_path_factory):
         torch.manual_seed(0)
         for code in re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL):
             exec(compile(code, "adding-a-method.md", "exec"), found)
-    return found
+    yield found
+    METHODS.pop("BrightnessGating")
 
 
 def test_it_gates_calibrates_and_counts(scope):

@@ -77,7 +77,6 @@ def _changed(d, change):
         (lambda d: _changed(d, lambda m: m[:, :, :1]), "shape"),
         (lambda d: _changed(d, lambda m: m * 0.5), "0 and 1"),
         (lambda d: _changed(d, lambda m: m * float("nan")), "0 and 1"),
-        (lambda d: {k: v.mask for k, v in d.items()}, None),
         (lambda d: None, None),
     ],
 )

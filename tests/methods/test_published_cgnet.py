@@ -81,7 +81,7 @@ def published(model, method):
 
 def both(options, randomise, *, dtype=torch.float32):
     """(their network with lively statistics and thresholds, ours with their weights, images)."""
-    method = ChannelGating(convs="first", **options)
+    method = ChannelGating(convs="first", init="paper", threshold=0.0, **options)
     torch.manual_seed(0)
     x = torch.randn(3, 3, 20, 20)
     model = randomise(create("cifar_resnet14", width=8, shortcut="A"), x)

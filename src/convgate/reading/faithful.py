@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from convgate.errors import ConvgateError, TraceError
 from convgate.reading.modes import get_modes, set_modes
+from convgate.reading.prepare import without_hooks
 from convgate.reading.randomness import preserving_random_state
 from convgate.reading.trace import Trace, switch
 
@@ -34,7 +35,8 @@ def check_faithful(trace: Trace, macs: int | None = None) -> None:
 
     Runs one image in evaluation and two in training, of the example's size, or of a smaller one for a model of more
     than 5 GMACs. Outputs must agree to 1e-5 of their largest value. The statistics of batch norms, the modes and the
-    generators of random numbers stay unchanged. What cannot run (on the meta device, or in training) is not compared.
+    generators of random numbers stay unchanged; hooks are not called, since no graph holds them. What cannot run (on
+    the meta device, or in training) is not compared.
 
     Args:
         trace: the model as `convgate.reading.trace` read it.
@@ -44,7 +46,7 @@ def check_faithful(trace: Trace, macs: int | None = None) -> None:
     if trace.example_like.is_meta or any(p.is_meta for p in trace.module.parameters()):
         return
     trace = _smaller(trace, macs or 0)
-    with preserving_random_state(), _untouched(trace.module), torch.no_grad():
+    with preserving_random_state(), _untouched(trace.module), without_hooks(trace.module), torch.no_grad():
         for training in (False, True):
             switch(trace.module, training)
             _compare(trace, training)

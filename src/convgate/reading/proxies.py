@@ -53,6 +53,7 @@ class Shape(tuple):
     """A tensor's shape: like `torch.Size`, but the batch size in it may be a proxy."""
 
     def numel(self) -> Any:
+        """How many elements a tensor of this shape has."""
         product: Any = 1
         for length in self:
             product = product * length

@@ -176,6 +176,7 @@ class Tracer(fx.Tracer):
     # -- what the model's code sees --------------------------------------------------------------------------------
 
     def attribute(self, proxy: Proxy, name: str) -> Any:
+        """What `proxy.name` is in the graph: a method to call, or a value that is read when the graph runs."""
         found = getattr(self.values[proxy.node], name)  # AttributeError where the tensor has none
         if name in ("requires_grad", "grad", "grad_fn", "is_leaf"):
             self._refuse(proxy, f"asks for '{name}' of a tensor, which depends on how the network will be run")
