@@ -8,12 +8,14 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from convgate import DualGating, GlobalGater, gate, load, save
 from convgate.errors import CheckpointError
 from convgate.models import create
+from convgate.preparation import Preparation
 
 
 def _own():
@@ -373,3 +375,27 @@ def test_offsets_of_version_1_that_were_set_by_hand_are_refused(tmp_path):
     rewrite(path, tensors=lambda t: t["gates.layer1.0.spatial.offset"].view(-1)[0].add_(1))
     with pytest.raises(CheckpointError, match="offset for each tile"):
         load(path)
+
+
+def test_how_images_are_prepared_travels(tmp_path):
+    network = gate(create("cifar_resnet8", width=4), DualGating(), torch.zeros(1, 3, 16, 16))
+    assert network.preparation is None
+    network.preparation = Preparation((16, 16), 18, classes=tuple("abcdefghij"))
+    assert copy.deepcopy(network).preparation == pickle.loads(pickle.dumps(network)).preparation == network.preparation
+    assert network.dense()(torch.zeros(1, 3, 16, 16)).shape == (1, 10)
+    path = tmp_path / "net.safetensors"
+    save(network, path)
+    assert load(path).preparation == network.preparation
+    description = json.loads(_metadata(path)["convgate"])
+    description["preparation"]["size"] = [10**9, 1]
+    save_file(load_file(path), path, metadata={"convgate": json.dumps(description)})
+    with pytest.raises(CheckpointError, match="preparation"):
+        load(path)
+    network.preparation = "as always"
+    with pytest.raises(CheckpointError, match=r"convgate\.Preparation"):
+        save(network, path)
+
+
+def _metadata(path):
+    with safe_open(path, framework="pt") as file:
+        return file.metadata()

@@ -10,6 +10,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "convgate"
 FLOORS = (
     ("errors",),
     ("files", "drawing", "extras", "suggestions"),
+    ("preparation",),
     ("gating", "models", "data", "weights"),
     ("reading",),
     ("cost",),

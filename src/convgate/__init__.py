@@ -29,7 +29,8 @@ if TYPE_CHECKING:
         list_methods,
         register_method,
     )
-    from convgate.models import create_model, list_models, register_model
+    from convgate.models import create_model, list_models, preparation_of, register_model
+    from convgate.preparation import Preparation
     from convgate.recipes import list_recipes, register_recipe
 
 __version__ = "0.2.0.dev0"
@@ -48,6 +49,7 @@ _HOME = {
     "GlobalGater": "convgate.methods",
     "LayerSkipping": "convgate.methods",
     "Plan": "convgate.gated",
+    "Preparation": "convgate.preparation",
     "calibrate": "convgate.calibration",
     "compile": "convgate.engine.compile",
     "create_method": "convgate.methods",
@@ -60,6 +62,7 @@ _HOME = {
     "list_recipes": "convgate.recipes",
     "load": "convgate.checkpoint",
     "plan": "convgate.gated",
+    "preparation_of": "convgate.models",
     "register_dataset": "convgate.data",
     "register_method": "convgate.methods",
     "register_model": "convgate.models",

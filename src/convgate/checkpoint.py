@@ -22,6 +22,7 @@ from convgate.files import replacing
 from convgate.gated import GATES, OURS, PATHS, TRUNK, GatedNetwork, gate, place_in
 from convgate.methods import Method, create
 from convgate.models import ModelSpec
+from convgate.preparation import Preparation
 from convgate.weights import misfit
 
 __all__ = ["load", "save"]
@@ -39,8 +40,9 @@ _log = logging.getLogger(__name__)
 def save(network: GatedNetwork, path: str | Path) -> None:
     """Write a gated network to `path`, complete or not at all.
 
-    Extra state of modules (`get_extra_state`) is saved where it is a tensor or plain data. Tied weights are written
-    once per name, and are tied again in the model that is built on loading.
+    `network.preparation` is saved with it, if it is set. Extra state of modules (`get_extra_state`) is saved where it
+    is a tensor or plain data. Tied weights are written once per name, and are tied again in the model that is built on
+    loading.
 
     Raises:
         CheckpointError: not a gated network, or options of its method or extra state that are not plain data.
@@ -68,6 +70,12 @@ def save(network: GatedNetwork, path: str | Path) -> None:
         "layers": {layer.name: layer.macs for layer in plan.ledger.layers},
         "extra": extra,
     }
+    if network.preparation is not None:
+        if not isinstance(network.preparation, Preparation):
+            raise CheckpointError(
+                f"network.preparation is a {type(network.preparation).__name__}; set a convgate.Preparation, or None"
+            )
+        description["preparation"] = network.preparation.as_data()
     for what in ("model", "method", "extra"):
         _require_plain(what, description[what])
     # A copy each: safetensors refuses tensors that share memory, as tied weights do.
@@ -106,6 +114,7 @@ def load(path: str | Path, model: nn.Module | None = None, method: Method | None
         raise CheckpointError(f"{path} describes a network that cannot be gated: {error}") from error
     _require_same(description, network, path)
     _fill(network, tensors, description["extra"], path)
+    network.preparation = description.get("preparation")
     return network
 
 
@@ -220,6 +229,8 @@ def _check(description: Any) -> dict[str, Any]:
     for name, macs in (description["layers"] or {}).items():
         if not _is_count(macs):
             raise ValueError(f"the MACs of layer '{name}' are {macs!r}")
+    if "preparation" in description:
+        description["preparation"] = Preparation.from_data(description["preparation"])
     if not isinstance(description.setdefault("torch", "of an unknown version"), str):
         raise ValueError("the version of torch is not text")
     return description

@@ -1,7 +1,7 @@
 """Optional dependencies: which extra of the package brings which library.
 
-`pip install convgate` brings NumPy and safetensors, which is all that running a .cgm file needs. Everything else is an
-extra; where its library is missing, `missing` says which extra to install.
+`pip install convgate` brings NumPy and safetensors, which is all that running a .cgm file needs; reading image files
+takes Pillow. Everything else is an extra, too; where its library is missing, `missing` says which extra to install.
 """
 
 from convgate.errors import MissingDependencyError
@@ -9,6 +9,7 @@ from convgate.errors import MissingDependencyError
 __all__ = ["EXTRAS", "missing"]
 
 EXTRAS = {
+    "images": ("PIL",),
     "torch": ("torch", "torchvision", "rich"),
     "train": ("lightning", "jsonargparse", "yaml", "webdataset"),
     "report": ("matplotlib", "jinja2", "PIL"),

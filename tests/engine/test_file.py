@@ -17,7 +17,7 @@ from torch import nn
 
 import convgate
 import convgate.engine
-from convgate.engine.file import VERSION, _digest, load_program
+from convgate.engine.file import VERSION, _digest, _read, load_program
 from convgate.errors import CheckpointError, ConvgateError
 from convgate.models import create
 
@@ -296,3 +296,40 @@ def test_files_of_others(tmp_path: Path) -> None:
     save_file({"a": np.zeros(3, np.float32)}, tmp_path / "arrays.cgm")
     with pytest.raises(CheckpointError, match="arrays, but no program"):
         convgate.engine.load(tmp_path / "arrays.cgm")
+
+
+def _prepared(classes: int) -> convgate.engine.Engine:
+    network = convgate.gate(create("cifar_resnet8", width=4), METHODS["dual"], example=torch.zeros(1, 3, 16, 16)).eval()
+    network.preparation = convgate.Preparation((16, 16), 18, classes=tuple(map(str, range(classes))))
+    return convgate.compile(network)
+
+
+def test_how_images_are_prepared_travels(tmp_path: Path, saved: Path) -> None:
+    engine = _prepared(10)
+    path = tmp_path / "prepared.cgm"
+    engine.save(path)
+    again = convgate.engine.load(path)
+    assert again.preparation == engine.preparation is not None
+    assert again.preparation.read([np.zeros((20, 30, 3), np.uint8)]).shape == (1, 3, 16, 16)
+    assert convgate.engine.load(saved).preparation is None
+
+
+def test_a_preparation_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(ConvgateError, match="more or fewer classes"):
+        _prepared(9)
+
+
+@pytest.mark.parametrize(
+    "preparation", [None, {}, [], {"size": [1, 1]}, {"size": [16, 16], "resize": 10**9, "interpolation": "bilinear"}]
+)
+def test_a_damaged_preparation_is_refused(tmp_path: Path, preparation: object) -> None:
+    path = tmp_path / "prepared.cgm"
+    _prepared(10).save(path)
+    text, _, arrays = _read(path)
+    data = json.loads(text)
+    if isinstance(preparation, dict) and len(preparation) > 1:
+        preparation = data["preparation"] | preparation
+    text = json.dumps(data | {"preparation": preparation})
+    save_file(arrays, path, metadata={"convgate.program": text, "digest": _digest(text, arrays)})
+    with pytest.raises(CheckpointError, match="preparation"):
+        convgate.engine.load(path)

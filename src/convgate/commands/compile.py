@@ -1,6 +1,7 @@
 """Write a gated network as a .cgm file, which runs without PyTorch.
 
 The network is a checkpoint (net.safetensors), or the folder that `convgate finetune` or `convgate train` wrote.
+How images are prepared and what the classes are called goes with it, if the checkpoint knows.
 
 Examples:
   convgate compile mine/ -o net.cgm
@@ -29,6 +30,7 @@ def run(arguments: Namespace) -> None:
     from convgate.checkpoint import load
     from convgate.engine.compile import compile as compile_engine
     from convgate.errors import InputError
+    from convgate.gated import gate_weights
 
     source = arguments.source
     if source.is_dir():
@@ -36,7 +38,13 @@ def run(arguments: Namespace) -> None:
         if not found:
             raise InputError(f"{source} holds none of {', '.join(_NAMES)}; name a gated network's file")
         source = found[0]
-    engine = compile_engine(load(source))
+    network = load(source)
+    engine = compile_engine(network)
     engine.save(arguments.output)
-    size = arguments.output.stat().st_size / 2**20
-    show(f"{arguments.output}: {size:.1f} MB, runs with convgate.engine.load({str(arguments.output)!r})")
+    size = arguments.output.stat().st_size / 1e6
+    show(
+        f"{arguments.output}: {size:.1f} MB; {gate_weights(network)}. It runs with "
+        f"convgate.engine.load({str(arguments.output)!r})"
+    )
+    if engine.preparation is None:
+        show("it does not say how images are prepared; set network.preparation before compiling, for convgate predict")

@@ -82,8 +82,11 @@ class _Lines(logging.Handler):
     """Prints each record as a line, without breaking it; rich knows how to write beside a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        from rich.console import Console
-
+        try:
+            from rich.console import Console
+        except ModuleNotFoundError:  # where .cgm files are run, there may be nothing but NumPy
+            sys.stderr.write(f"{record.getMessage()}\n")
+            return
         Console(stderr=True, highlight=False).print(record.getMessage(), markup=False, soft_wrap=True)
 
 
@@ -93,18 +96,17 @@ def is_watched() -> bool:
 
 
 def show(result: Any) -> None:
-    """Print a result to stdout: a text or a rich renderable, or a mapping as JSON."""
+    """Print a result to stdout: a text or a rich renderable, or a mapping as JSON. Texts and JSON need no rich."""
+    if isinstance(result, Mapping | str):
+        sys.stdout.write(result if isinstance(result, str) else json.dumps(result, indent=2))
+        sys.stdout.write("\n")
+        return
     from rich.console import Console
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 140  # a file or a pipe has no width of its own
-    if isinstance(result, Mapping):
-        console.out(json.dumps(result, indent=2))
-    elif isinstance(result, str):
-        console.print(result, markup=False, soft_wrap=True)
-    else:
-        console.print(result)
+    console.print(result)
 
 
 def show_metrics(metrics: "Metrics") -> None:

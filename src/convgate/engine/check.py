@@ -79,12 +79,29 @@ class _Check:
         if not condition:
             raise ProgramError(f"{self.place}: {what}")
 
+    def preparation(self) -> None:
+        """Images are prepared as the network takes them, and its classes are as many as its outputs."""
+        preparation = self.program.preparation
+        if preparation is None:
+            return
+        taken = self.values.get(self.program.inputs[0])
+        self.require(
+            taken is not None and taken.channels == len(preparation.mean), "images are prepared with other channels"
+        )
+        classes, vectors = len(preparation.classes), self.program.vectors
+        if classes and len(self.program.outputs) == 1 and len(vectors) == 1:
+            given = self.values.get(vectors[0])
+            self.require(
+                given is not None and given.channels == classes, "there are more or fewer classes than outputs"
+            )
+
     def run(self) -> None:
         program = self.program
         self.require(len(self.values) == len(program.values), "two values have the same name")
         self.require(len(self.gates) == len(program.gates), "two gates have the same name")
         self.require(len(set(program.layers)) == len(program.layers), "two layers have the same name")
         self.require(bool(program.inputs) and bool(program.outputs or program.foreign), "no inputs or no outputs")
+        self.preparation()
         for value in program.values:
             self.place = f"value '{value.name}'"
             self._extents(value.channels, value.height, value.width)

@@ -10,6 +10,8 @@ from convgate.engine.engine import Engine
 from convgate.engine.hybrid import Together
 from convgate.engine.lowering import lower
 from convgate.engine.lowering.settle import settle
+from convgate.gated import GatedNetwork
+from convgate.reading.wrappers import unwrapped
 
 __all__ = ["compile"]
 
@@ -23,6 +25,8 @@ def compile(  # noqa: A001 -- the name that users look for, as torch.compile
     fallback: str | None = None,
 ) -> Engine:
     """An engine that computes what `network` does in evaluation, skipping what its gates close.
+
+    How images are prepared (`network.preparation`) goes with it.
 
     Args:
         network: a gated network, or any CNN that `torch.fx` can trace.
@@ -39,8 +43,11 @@ def compile(  # noqa: A001 -- the name that users look for, as torch.compile
     """
     with torch.no_grad():
         lowered = lower(network, example, fallback=fallback)
-    if any(lowered.program.externals()):
-        program = replace(lowered.program, fixed="PyTorch computes a part of it")
+    inner = unwrapped(network)
+    preparation = inner.preparation if isinstance(inner, GatedNetwork) else None
+    program = replace(lowered.program, preparation=preparation)
+    if any(program.externals()):
+        program = replace(program, fixed="PyTorch computes a part of it")
         return Engine(program, threads=threads, isa=isa, executor=Together(lowered.outside))
     assert lowered.at is not None
-    return Engine(lowered.program, threads=threads, isa=isa, settle=partial(settle, again=lowered.at))
+    return Engine(program, threads=threads, isa=isa, settle=partial(settle, again=lowered.at))

@@ -20,6 +20,7 @@ from convgate.engine.runtime import Executor, NativeNetwork, Results, choose_isa
 from convgate.engine.sizes import at
 from convgate.engine.threads import choose_threads
 from convgate.errors import InputError
+from convgate.preparation import Preparation
 
 __all__ = ["Engine", "GateDecision", "Run", "load"]
 
@@ -127,6 +128,16 @@ class Engine:
         by_layer = {layer: results.macs[:, number] for number, layer in enumerate(self.program.layers)}
         outputs = as_outputs(self._outputs(results), self.program.returns)
         return Run(outputs, decisions, results.macs.sum(1), by_layer)
+
+    @property
+    def preparation(self) -> Preparation | None:
+        """How images are prepared for this network, and what its classes are called; None where it does not say.
+
+        >>> images = engine.preparation.read(["cat.jpg"])  # doctest: +SKIP
+        >>> engine.preparation.top(engine(images)[0], 3)  # doctest: +SKIP
+        [('tabby', 0.71), ('tiger cat', 0.2), ('Egyptian cat', 0.05)]
+        """
+        return self.program.preparation
 
     def profile(self, *images: npt.ArrayLike) -> dict[str, float]:
         """Milliseconds per sample that each operation took, by what it writes, in order of execution."""

@@ -1,7 +1,7 @@
 """Programs as .cgm files: a safetensors container of the arrays, whose metadata holds the program as JSON.
 
 A digest over both is checked on loading, so that damage is noticed whatever byte it hits. Nothing in a file is
-executed.
+executed. How images are prepared is a part of the program, if it is known; files without it are read, too.
 """
 
 import hashlib
@@ -24,6 +24,7 @@ from convgate.engine.check import check
 from convgate.engine.program import Activation, Gate, GateKind, Operation, Program, Value
 from convgate.errors import CheckpointError, ProgramError
 from convgate.files import replacing
+from convgate.preparation import Preparation
 
 __all__ = ["VERSION", "load_program", "save_program"]
 
@@ -60,6 +61,7 @@ def save_program(program: Program, path: str | PathLike[str]) -> None:
             **{key: list(getattr(program, key)) for key in _NAMES},
             "returns": program.returns,
             "fixed": program.fixed,
+            **({"preparation": program.preparation.as_data()} if program.preparation else {}),
         }
     )
     arrays = {name: np.ascontiguousarray(array) for name, array in program.arrays.items()}
@@ -129,6 +131,7 @@ def _program(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Progr
         **{key: _typed(_listed(data, key), tuple[str, ...], key) for key in _NAMES},
         returns=_returns(data.get("returns")),
         fixed=_typed(data.get("fixed", _OLD), str, "fixed"),
+        preparation=Preparation.from_data(data["preparation"]) if "preparation" in data else None,
     )
 
 

@@ -17,6 +17,8 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from convgate.preparation import Preparation
+
 __all__ = [
     "ACTIVATIONS",
     "NO_ACTIVATION",
@@ -567,7 +569,7 @@ class Program:
     `foreign` names nodes whose results PyTorch returns; they are numbered after `outputs`. `returns` is how callers get
     all of these: the number of an output, None, a tuple or a dict of such; where it is None, one array or a tuple.
     The sizes are those for images of one size; `convgate.engine.sizes.at` derives those for another. `fixed` says why
-    that cannot be done, if so.
+    that cannot be done, if so. `preparation` says how images are prepared and what the classes are called, where known.
     """
 
     values: tuple[Value, ...]
@@ -581,6 +583,7 @@ class Program:
     foreign: tuple[str, ...] = ()
     returns: Any = None
     fixed: str = ""
+    preparation: Preparation | None = None
 
     def value(self, name: str) -> Value:
         """The value of that name; raises KeyError where there is none."""

@@ -6,6 +6,7 @@ from convgate.gated.method import Method
 from convgate.gated.network import GatedNetwork
 from convgate.gated.plan import GateSpec, MaskSpec, PartialSpec, Plan, Site, Ungated
 from convgate.gated.skipping import LayerGates, layer_gates
+from convgate.gated.weights import GateWeights, gate_weights
 
 __all__ = [
     "GATES",
@@ -14,6 +15,7 @@ __all__ = [
     "TRUNK",
     "GateSet",
     "GateSpec",
+    "GateWeights",
     "GatedNetwork",
     "LayerGates",
     "MaskSpec",
@@ -23,6 +25,7 @@ __all__ = [
     "Site",
     "Ungated",
     "gate",
+    "gate_weights",
     "layer_gates",
     "place_in",
     "plan",

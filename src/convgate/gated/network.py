@@ -20,6 +20,7 @@ from convgate.gated.model import Root, adopt, as_root, attribute, cleaned, has_a
 from convgate.gated.plan import Plan
 from convgate.gating import Decision, Decisions, Gate
 from convgate.models import identify
+from convgate.preparation import Preparation
 from convgate.reading.modes import get_modes, set_modes
 from convgate.reading.trace import Trace, check_images, read_again
 
@@ -65,10 +66,13 @@ class GatedNetwork(nn.Module):
         plan: which sites are gated, and how.
         ledger: the MACs of every layer, and which gates they depend on.
         graphs: the captured graphs with gates in them, of evaluation (False) and training (True).
+        preparation: how images are prepared for the network and what its classes are called, or None. It may be set;
+            checkpoints and the engine's files carry it.
 
     """
 
     _convgate: _State
+    preparation: Preparation | None = None
 
     def __init__(self, trace: Trace, plan: Plan, method: Method) -> None:
         super().__init__()
@@ -86,6 +90,7 @@ class GatedNetwork(nn.Module):
         state.layouts[state.size] = lay_out(trace, plan)
         self.train(trace.module.training)
         set_modes(self, modes)
+        vars(self)["preparation"] = None
 
     @property
     def convgate(self) -> GateSet:

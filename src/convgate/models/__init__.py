@@ -7,6 +7,7 @@ from convgate.models.create import ModelSpec, create, create_model, identify, in
 from convgate.models.densenet_bc import DenseNetBC
 from convgate.models.names import list_models
 from convgate.models.preact_resnet import PreActResNet
+from convgate.models.preparation import preparation_of, prepared_at, synsets
 from convgate.models.pretrained import pretrained
 from convgate.models.registry import ModelInput, Registration, register_model, registered
 from convgate.models.shake_shake import ShakeShake
@@ -29,8 +30,11 @@ __all__ = [
     "input_shape",
     "list_models",
     "model_input",
+    "preparation_of",
+    "prepared_at",
     "pretrained",
     "register_model",
     "registered",
+    "synsets",
     "widened",
 ]

@@ -1,0 +1,124 @@
+"""Any folders of images, by class or not: which files there are, and which labels they have."""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from convgate.data.vocabulary import outputs_of
+from convgate.errors import DataError
+from convgate.preparation.files import images_in
+
+__all__ = ["Listing", "label", "list_images", "read_classes"]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Files of images, in alphabetical order; `labels` are outputs of a network, one per file, or None.
+
+    `how` says in words where the labels come from.
+    """
+
+    paths: tuple[Path, ...]
+    labels: tuple[int, ...] | None = None
+    how: str = "no labels"
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def list_images(folders: Sequence[str | PathLike[str]]) -> tuple[Path, ...]:
+    """All image files in folders and below, by their suffix; hidden ones are left out.
+
+    Raises `DataError` for a folder that is not there or holds no image.
+    """
+    found = [path for folder in folders for path in images_in(folder)]
+    return tuple(dict.fromkeys(found))
+
+
+def label(
+    folders: Sequence[str | PathLike[str]],
+    labels: str,
+    outputs: int,
+    classes: Sequence[str] = (),
+    codes: Sequence[str] = (),
+) -> Listing:
+    """The images in folders with their labels.
+
+    Args:
+        folders: see `list_images`.
+        labels: "none"; "folders": an image's class is the name of the folder that it lies in; "auto": "folders" where
+            every image lies in a folder of its class, below those given, else "none"; or the path of a CSV file with a
+            head line, whose columns `file` and `label` (or `class`) name an image and its class.
+        outputs: of the network.
+        classes: their names, see `outputs_of`.
+        codes: likewise.
+
+    Raises:
+        DataError: labels that fit no output, images without a label, or a file that cannot be read.
+
+    """
+    paths = list_images(folders)
+    if labels == "none":
+        return Listing(paths)
+    if labels in ("auto", "folders"):
+        roots = {Path(folder).expanduser() for folder in folders}
+        flat = [path for path in paths if path.parent in roots]
+        if labels == "auto" and flat:
+            return Listing(paths)
+        if flat:
+            raise DataError(f"{flat[0]} does not lie in a folder of its class; sort the images, or use --labels none")
+        names, how = [path.parent.name for path in paths], "the folders that the images lie in"
+    else:
+        names, how = _listed(Path(labels), paths), labels
+    numbers = outputs_of(names, outputs, classes, codes, place=how)
+    return Listing(paths, tuple(numbers[name] for name in names), how)
+
+
+def _listed(table: Path, paths: Sequence[Path]) -> list[str]:
+    """The names of the images' classes, as a CSV file has them."""
+    if not table.is_file():
+        raise DataError(
+            f"--labels {table}: there is no such file; give a CSV file (columns file, label), folders, or none"
+        )
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table} cannot be read as CSV: {error}") from error
+    columns = list(rows[0]) if rows else []
+    column = next((name for name in ("label", "class") if name in columns), None)
+    if "file" not in columns or column is None:
+        raise DataError(
+            f"{table} has the columns {', '.join(columns) or 'of nothing'}; it needs file, and label or class"
+        )
+    known = {str(row["file"]): str(row[column]) for row in rows if row["file"] and row[column]}
+    by_stem = {Path(name).stem: value for name, value in known.items()}
+    names = [known.get(path.name) or known.get(path.as_posix()) or by_stem.get(path.stem) for path in paths]
+    missing = [str(path) for path, name in zip(paths, names, strict=True) if name is None]
+    if missing:
+        raise DataError(
+            f"{table} has no label for {len(missing)} of {len(paths)} images ({missing[0]}, ..); add them, or use "
+            "--labels none"
+        )
+    return [name for name in names if name is not None]
+
+
+def read_classes(path: str | PathLike[str]) -> tuple[str, ...]:
+    """Names of a network's outputs, in their order: a text file with one a line, or a JSON list.
+
+    Raises `DataError` for a file that is missing or holds something else.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        names = json.loads(text) if path.suffix == ".json" else text.splitlines()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as a list of classes: {error}") from error
+    while names and isinstance(names, list) and names[-1] == "":
+        names.pop()
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name.strip() for name in names):
+        raise DataError(f"{path} is not a list of classes: it needs one name per output, in their order, none empty")
+    return tuple(name.strip() for name in names)

@@ -1,0 +1,77 @@
+"""`convgate compile` and `convgate predict`: from a checkpoint to names of what is in photographs, without PyTorch."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import convgate
+from convgate.cli import main
+from convgate.models import create
+
+NAMES = tuple(f"class {letter}" for letter in "abcdefghij")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("predict")
+    network = convgate.gate(create("cifar_resnet8", width=4), convgate.DualGating(), torch.zeros(1, 3, 16, 16)).eval()
+    convgate.save(network, folder / "bare.safetensors")
+    network.preparation = convgate.Preparation((16, 16), 18, classes=NAMES)
+    convgate.save(network, folder / "net.safetensors")
+    (folder / "photos").mkdir()
+    for number in range(2):
+        pixels = np.random.default_rng(number).integers(0, 256, (30, 40, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / "photos" / f"{number}.png")
+    assert main(["compile", str(folder), "-o", str(folder / "net.cgm")]) == 0
+    return folder
+
+
+def test_photographs_are_named(folder, capsys):
+    assert main(["predict", str(folder / "net.cgm"), str(folder / "photos"), "--top", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.count("class ") for line in lines] == [2, 2]
+    assert main(["predict", str(folder / "net.cgm"), str(folder / "photos" / "0.png"), "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    network = convgate.load(folder / "net.safetensors")
+    images = torch.from_numpy(network.preparation.read([folder / "photos" / "0.png"]))
+    with torch.no_grad():
+        assert found["top"][0]["class"] == NAMES[int(network(images).argmax())]
+    assert len(found["top"]) == 5
+
+
+def test_compiling_says_what_gates_add_and_whether_photographs_can_be_read(folder, capsys, tmp_path):
+    assert main(["compile", str(folder / "net.safetensors"), "-o", str(tmp_path / "a.cgm")]) == 0
+    text = capsys.readouterr().out
+    assert "gates add" in text
+    assert "prepared" not in text
+    assert main(["compile", str(folder / "bare.safetensors"), "-o", str(tmp_path / "b.cgm")]) == 0
+    assert "does not say how images are prepared" in capsys.readouterr().out
+    assert main(["predict", str(tmp_path / "b.cgm"), str(folder / "photos")]) == 2
+    assert "network.preparation" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("photo", "says"), [("nothing.png", "no file"), ("net.cgm", "cannot be read as an image"), ("empty", "no images")]
+)
+def test_what_cannot_be_read_is_named(folder, photo, says, capsys):
+    (folder / "empty").mkdir(exist_ok=True)
+    assert main(["predict", str(folder / "net.cgm"), str(folder / photo)]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_it_needs_numpy_and_pillow_alone(folder):
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'torchvision', 'rich', 'timm', 'yaml', 'lightning'): sys.modules[name] = None\n"
+        "from convgate.cli import main\n"
+        f"sys.exit(main(['predict', {str(folder / 'net.cgm')!r}, {str(folder / 'photos')!r}, '--top', '1']))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (run.returncode, run.stdout.count("class ")) == (0, 2), run.stderr
+    assert "Traceback" not in run.stderr
