@@ -188,3 +188,14 @@ def test_computing_a_parametrized_weight_is_not_counted(parametrization):
     model = nn.Sequential(parametrization(nn.Conv2d(3, 8, 3, padding=1)), nn.ReLU())
     assert node_macs(trace(model, torch.zeros(2, 3, 4, 4))) == {"_0": 3456}
     assert count_macs(model, (3, 4, 4)) == 3456
+
+
+@pytest.mark.parametrize("hooked", [nn.utils.spectral_norm, nn.utils.weight_norm])
+@pytest.mark.filterwarnings("ignore")
+def test_computing_a_weight_in_a_hook_is_not_counted(hooked):
+    model = nn.Sequential(hooked(nn.Conv2d(3, 8, 3, padding=1)), nn.ReLU())
+    traced = trace(model, torch.zeros(2, 3, 4, 4))
+    before = traced.module[0].weight
+    assert node_macs(traced) == {"_0": 3456}
+    assert traced.module[0].weight is before
+    assert traced.module[0]._forward_pre_hooks

@@ -397,3 +397,25 @@ def test_every_refusal_is_a_convgate_error(small):
     net, _ = small
     with pytest.raises(ConvgateError):
         net("images")
+
+
+def test_what_the_model_keeps_frozen_stays_frozen(make_small):
+    model = make_small()[0].dense()
+
+    class Frozen(type(model)):
+        def train(self, mode=True):
+            super().train(mode)
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+            return self
+
+    model.__class__ = Frozen
+    net = gate(model, DualGating(), torch.zeros(2, 3, 16, 16))
+    assert net.train() is net
+    assert net.training
+    assert net.convgate.training
+    norms = [m for name, m in net.named_modules() if isinstance(m, nn.BatchNorm2d) and not name.startswith("gates")]
+    assert [norm.training for norm in norms] == [False] * len(norms) != []
+    assert not net.eval().training
+    assert not net.convgate.training

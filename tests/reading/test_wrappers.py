@@ -47,6 +47,27 @@ def test_a_wrapper_is_taken_off_and_logged(how, caplog):
     assert unwrapped(wrapped) is model
 
 
+@pytest.mark.parametrize("how", ["parallel", "distributed", "compiled"])
+@torch.no_grad()
+def test_a_wrapper_within_the_model_is_read_through(how):
+    model = create("cifar_resnet8").eval()
+    plain = convgate.plan(model, convgate.DualGating(), X)
+    model.layer2 = WRAPPERS[how](model.layer2)
+    net = convgate.gate(model, convgate.DualGating(), X).eval()
+    assert len(net.plan.gates) == len(plain.gates)
+    assert net.state_dict().keys() > model.state_dict().keys()
+    model.layer2 = unwrapped(model.layer2)
+    torch.testing.assert_close(net.replay(X, net.open_decisions(2)), model(X))
+
+
+def test_a_hook_on_a_wrapper_within_the_model_is_refused():
+    model = create("cifar_resnet8")
+    model.layer2 = nn.DataParallel(model.layer2)
+    model.layer2.register_forward_hook(lambda *_: None)
+    with pytest.raises(TraceError, match="'layer2' has 1 hook"):
+        convgate.gate(model, convgate.DualGating(), X)
+
+
 def test_engines_take_wrapped_networks():
     model = create("cifar_resnet8").eval()
     net = convgate.gate(model, convgate.DualGating(), X).eval()

@@ -2,8 +2,8 @@
 
 The graph runs on fake tensors, which have shapes and no values, under PyTorch's FLOP counter and our formulas for what
 that counter misses. Its batch is one image: what a network computes once per batch (a weight made of two factors) is
-counted once per image, whatever the example's batch. Weights that `torch.nn.utils.parametrize` computes from others are
-computed before: they are the same for every image, and inference computes them once.
+counted once per image, whatever the example's batch. Weights that `torch.nn.utils` computes from others (`parametrize`,
+`spectral_norm`) are computed before: they are the same for every image, and inference computes them once.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from convgate.cost.formulas import flop_formulas
 from convgate.errors import TraceError
 from convgate.reading.modes import evaluating
 from convgate.reading.trace import Trace
-from convgate.reading.values import writable
+from convgate.reading.values import computes_weights, writable
 
 __all__ = ["count_macs", "node_macs"]
 
@@ -65,7 +65,7 @@ def count_macs(module: nn.Module, image: tuple[int, ...]) -> int:
 
 @contextmanager
 def _counting(module: nn.Module) -> Iterator[FlopCounterMode]:
-    """Fake tensors, no gradients, the module's parametrized weights computed, and a counter of all FLOPs."""
+    """Fake tensors, no gradients, weights that are made of others computed, and a counter of all FLOPs."""
     # The fused kernels that nn.MultiheadAttention takes in evaluation hide their matrix products from the counter.
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -74,6 +74,7 @@ def _counting(module: nn.Module) -> Iterator[FlopCounterMode]:
             torch.no_grad(),
             FakeTensorMode(allow_non_fake_inputs=True),
             parametrize.cached(),
+            _weights_of_hooks(module),
         ):
             _compute_parametrized(module)
             with FlopCounterMode(display=False, custom_mapping=flop_formulas()) as counter:
@@ -88,6 +89,27 @@ def _compute_parametrized(module: nn.Module) -> None:
         if parametrize.is_parametrized(child):
             for name in child.parametrizations:  # type: ignore[union-attr]
                 getattr(child, name)
+
+
+@contextmanager
+def _weights_of_hooks(module: nn.Module) -> Iterator[None]:
+    """Weights that hooks of `torch.nn.utils` compute before each call are computed at once, for the block."""
+    kept = []
+    for child in module.modules():
+        hooks = dict(child._forward_pre_hooks)
+        computing = [key for key, hook in hooks.items() if computes_weights(hook)]
+        if computing:
+            kept.append((child, hooks, dict(vars(child))))
+        for key in computing:
+            hooks[key](child, ())
+            del child._forward_pre_hooks[key]
+    try:
+        yield
+    finally:
+        for child, hooks, attributes in kept:
+            child._forward_pre_hooks.clear()
+            child._forward_pre_hooks.update(hooks)
+            vars(child).update(attributes)  # The weights, which were fake tensors for the block.
 
 
 def _image(module: nn.Module, shape: tuple[int, ...]) -> Tensor:

@@ -196,6 +196,17 @@ class GatedNetwork(nn.Module):
         vars(clone)[_STATE].layouts.update(state.layouts)
         return clone
 
+    # -- modes -----------------------------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> "GatedNetwork":
+        """Training or evaluation mode, as the model's own `train` sets it: what it keeps frozen stays frozen."""
+        super().train(mode)
+        if _STATE in vars(self) and type(self._convgate.model).train is not nn.Module.train:
+            model = restored(self._convgate.model, self)
+            model.train(mode)
+            self.training = model.training
+        return self
+
     # -- running ---------------------------------------------------------------------------------------------------
 
     def forward(self, images: Tensor, *, given: Decisions | None = None, return_decisions: bool = False) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from convgate.errors import TraceError
 from convgate.reading.answers import PROBES, Answers
-from convgate.reading.attributes import Attributes
+from convgate.reading.attributes import Attributes, write_buffers
 from convgate.reading.batches import generalise
 from convgate.reading.dead_code import eliminate_dead_code
 from convgate.reading.patches import recording
@@ -78,10 +78,11 @@ def _capture(tracer: Tracer, module: nn.Module) -> tuple[fx.Graph, Values]:
         raise unreadable(module, tracer, error) from error
     finally:
         changed = written.restore()
-    if changed:
+    if lost := changed.others + write_buffers(module, graph, tracer.values, changed.tensors):
         raise TraceError(
-            f"the forward of {type(module).__name__} writes {changed}, which a graph cannot carry: the gated network "
-            "would not write it. Return the value, or write it from outside of forward"
+            f"the forward of {type(module).__name__} writes {', '.join(map(repr, lost))}, which a graph cannot carry: "
+            "the gated network would not write it. Return the value, or write it from outside of forward; in training "
+            "(if self.training: ..) forward may also write buffers that keep their shape and dtype"
         )
     eliminate_dead_code(module, graph)
     return graph, tracer.values

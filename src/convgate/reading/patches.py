@@ -1,6 +1,7 @@
 """What only Python sees while a model is captured: regions (`with` blocks), and functions that refuse proxies."""
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial, wraps
@@ -53,6 +54,10 @@ def recording(recorder: Recorder, module: nn.Module) -> Iterator[None]:
     with ExitStack() as stack:
         for scope in _scopes(module):
             stack.enter_context(mock.patch.dict(scope, isinstance=_is_instance))
+        if (einops := sys.modules.get("einops.einops")) is not None:
+            # It keeps shapes that it was given, and with them proxies, for good.
+            for name in [name for name in vars(einops) if hasattr(einops, f"{name}_uncached")]:
+                stack.enter_context(mock.patch.object(einops, name, getattr(einops, f"{name}_uncached")))
         stack.enter_context(mock.patch.object(torch, "is_tensor", partial(_is_instance, kind=Tensor)))
         stack.enter_context(mock.patch.object(torch.autograd.Function, "apply", _own_gradient(recorder)))
         for name in _SIZED:
@@ -138,9 +143,11 @@ def _sized_method(recorder: Recorder, method: Callable[..., Any]) -> Callable[..
 
 
 def _scopes(module: nn.Module) -> list[dict[str, Any]]:
-    """The global names of the code that is read, but for PyTorch's own and ours."""
+    """The global names of the code that is read, but for PyTorch's own and ours; and those of einops."""
     functions = [inspect.unwrap(type(child).forward) for child in module.modules()]
     scopes = {id(f.__globals__): f.__globals__ for f in functions if inspect.isfunction(f)}
+    if (einops := sys.modules.get("einops._backends")) is not None:
+        scopes[id(vars(einops))] = vars(einops)
     ours = ("torch.", "convgate.")
     return [scope for scope in scopes.values() if not str(scope.get("__name__")).startswith(ours)]
 

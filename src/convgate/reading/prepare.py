@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from convgate.errors import InputError, TraceError
 from convgate.reading.values import computes_weights
-from convgate.reading.wrappers import unwrapped
+from convgate.reading.wrappers import check_wrapper, inside, unwrapped
 
 __all__ = ["check_images", "copy_model", "prepare", "without_hooks"]
 
@@ -40,7 +40,9 @@ def check_model(model: nn.Module, *, block_hooks: bool = False) -> None:
             raise TraceError(
                 f"{what} is a torch.jit module, whose Python code is gone; give the model it was made from"
             )
-        if "forward" in vars(child) and not _belongs_to_torch(vars(child)["forward"]):
+        if inside(child) is not None:
+            check_wrapper(child, f"'{name}'")
+        elif "forward" in vars(child) and not _belongs_to_torch(vars(child)["forward"]):
             raise TraceError(
                 f"{what} has a forward of its own that replaces its class's, which reading would lose; write a "
                 "subclass whose forward does the same"

@@ -52,6 +52,12 @@ class Proxy(fx.Proxy):
 class Shape(tuple):
     """A tensor's shape: like `torch.Size`, but the batch size in it may be a proxy."""
 
+    def __getitem__(self, index: Any) -> Any:
+        part = super().__getitem__(index)
+        if not isinstance(index, slice):
+            return part
+        return Shape(part) if holds_proxy(part) else torch.Size(part)
+
     def numel(self) -> Any:
         """How many elements a tensor of this shape has."""
         product: Any = 1

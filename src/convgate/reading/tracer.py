@@ -2,8 +2,9 @@
 
 import inspect
 import operator
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any, NoReturn
 
 import torch
@@ -16,6 +17,7 @@ from convgate.reading.proxies import Proxy, Shape, holds_proxy, is_plain
 from convgate.reading.randomness import random_state, who_drew
 from convgate.reading.refusals import data_dependent, drawn, fails, refused, within_checkpoint
 from convgate.reading.values import Values
+from convgate.reading.wrappers import inside
 
 __all__ = ["COUNTED_MODULES", "Tracer"]
 
@@ -76,9 +78,15 @@ class Tracer(fx.Tracer):
                 "wrap it in a module whose forward takes the images alone"
             )
         name = "images" if images.kind is kinds.VAR_POSITIONAL else images.name
+        # A value of that name, e.g. a parameter's, would hide the network in the code that is made of the graph.
+        self.graph._graph_namespace.create_name("self", None)
         node = fx.Tracer.create_node(self, "placeholder", name, (), {})
         self.values.add(node, self._answers.evaluate("placeholder", name, (), {}))
-        return root_fn, [self.root, self.proxy(node)]
+
+        def forward(*inputs: Any) -> Any:
+            return self._returned(root_fn(*inputs))
+
+        return forward, [self.root, self.proxy(node)]
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if isinstance(m, COUNTED_MODULES) or super().is_leaf_module(m, module_qualified_name):
@@ -92,6 +100,8 @@ class Tracer(fx.Tracer):
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if self.evaluating:
             return forward(*args, **kwargs)
+        if (wrapped := inside(m)) is not None:
+            return wrapped(*args, **kwargs)  # Its layers keep their names.
         if within_checkpoint(fx.Tracer.trace.__code__):
             self.refuse(
                 f"runs {type(m).__name__} '{self.path_of_module(m)}' under torch.utils.checkpoint, which a graph would "
@@ -124,7 +134,10 @@ class Tracer(fx.Tracer):
             self.tensor_attrs[a] = known
         if isinstance(a, Shape):
             return tuple(self.create_arg(length) for length in a)
-        if isinstance(a, OrderedDict):
+        if is_dataclass(a) and not isinstance(a, type):
+            parts = {field.name: self.create_arg(getattr(a, field.name)) for field in fields(a) if field.init}
+            return self.create_node("call_function", type(a), (), parts)
+        if isinstance(a, dict) and type(a) not in (dict, defaultdict):
             return self.create_node("call_function", type(a), (super().create_arg(dict(a)),), {})
         return super().create_arg(a)
 
@@ -136,6 +149,15 @@ class Tracer(fx.Tracer):
             if known.dtype == tensor.dtype and known.shape == tensor.shape and torch.equal(known, tensor):
                 return name
         return None
+
+    def _returned(self, output: Any) -> Any:
+        """What the model returns, with shapes in it as `torch.Size`, which elsewhere a tuple may stand for."""
+        if isinstance(output, Shape | torch.Size):
+            lengths = tuple(self.create_arg(length) for length in output)
+            return self.proxy(self.create_node("call_function", torch.Size, (lengths,), {}))
+        if type(output) in (tuple, list):
+            return type(output)(self._returned(part) for part in output)
+        return {key: self._returned(part) for key, part in output.items()} if type(output) is dict else output
 
     def create_node(self, kind: str, target: Any, args: Any, kwargs: Any, *others: Any, **named: Any) -> fx.Node:
         """Record a node that is an argument: a parameter, or a container of a special type."""

@@ -26,7 +26,7 @@ from torch._subclasses.fake_tensor import (
 
 from convgate.reading.randomness import preserving_random_state
 
-__all__ = ["FakeModule", "Values", "writable"]
+__all__ = ["FakeModule", "Values", "computes_weights", "writable"]
 
 _NEEDS_DATA = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
 
@@ -44,6 +44,8 @@ class FakeModule:
         with FakeCopyMode(self.mode):
             self.fake = copy.deepcopy(module)
         for child in self.fake.modules():
+            if isinstance(child, nn.SyncBatchNorm):  # refuses to train on a CPU; its output has the same shape
+                child.__class__ = nn.BatchNorm2d  # type: ignore[assignment]
             child._forward_hooks.clear()
             child._backward_hooks.clear()
             child._backward_pre_hooks.clear()

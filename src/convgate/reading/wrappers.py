@@ -6,7 +6,7 @@ from torch import nn
 
 from convgate.errors import TraceError
 
-__all__ = ["unwrapped"]
+__all__ = ["check_wrapper", "inside", "unwrapped"]
 
 _log = logging.getLogger(__name__)
 
@@ -23,21 +23,28 @@ def unwrapped(model: nn.Module) -> nn.Module:
     Identity()
 
     """
-    while (inner := _inside(model)) is not None:
+    while (inner := inside(model)) is not None:
+        check_wrapper(model, "the model")
         name = _name(model)
-        if _hooks(model):
-            raise TraceError(
-                f"the {name} around the model has {_hooks(model)} hook(s), which would be lost with it; remove them, "
-                "or give the model inside"
-            )
-        if getattr(model, "mixed_precision", None) is not None:
-            raise TraceError(f"the {name} around the model computes in mixed precision; give its .module")
         _log.info("read without the %s around it: its parameters have the names of the %s inside", name, _name(inner))
         model = inner
     return model
 
 
-def _inside(model: nn.Module) -> nn.Module | None:
+def check_wrapper(wrapper: nn.Module, what: str) -> None:
+    """Raise `TraceError` for a wrapper around `what` that changes what it computes."""
+    name = _name(wrapper)
+    if _hooks(wrapper):
+        raise TraceError(
+            f"the {name} around {what} has {_hooks(wrapper)} hook(s), which would be lost with it; remove them, "
+            f"or take the {name} off"
+        )
+    if getattr(wrapper, "mixed_precision", None) is not None:
+        raise TraceError(f"the {name} around {what} computes in mixed precision; give its .module")
+
+
+def inside(model: nn.Module) -> nn.Module | None:
+    """The module inside a wrapper that runs it elsewhere or faster; None for a module that is no such wrapper."""
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return model.module
     return dict(model.named_children()).get("_orig_mod")

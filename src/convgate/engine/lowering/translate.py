@@ -3,11 +3,11 @@
 import copy
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
-from torch import Tensor, fx, nn
+from torch import Size, Tensor, fx, nn
 
 from convgate.engine.lowering.draft import Draft, Expanded, GateSymbol, Symbol, Unsupported
 from convgate.engine.lowering.facts import Facts, find_facts
@@ -114,8 +114,12 @@ def _return(done: Translation, walker: "_Walker", partner: "_Partner", result: A
     """What the network returns: its tensors by number, in the structure that it gives them."""
 
     def arranged(part: Any) -> Any:
+        if isinstance(part, fx.Node) and _is_record(part.target):
+            # By field, as files and callers without its class can have it; `transformers` leaves fields of None out.
+            sparse = issubclass(part.target, Mapping)  # type: ignore[arg-type]
+            return {key: arranged(value) for key, value in part.kwargs.items() if value is not None or not sparse}
         if isinstance(part, fx.Node) and isinstance(part.target, type) and issubclass(part.target, _CONTAINERS):
-            make: Any = part.target  # as the model makes it, of nodes
+            make: Any = tuple if part.target is Size else part.target  # as the model makes it, of nodes
             part = make(*part.args, **part.kwargs)
         if isinstance(part, fx.Node):
             known = walker.known[part]
@@ -160,6 +164,11 @@ def _as_one_of(done: Translation, symbol: Symbol) -> Symbol:
 
 
 _CONTAINERS = (dict, tuple, list)
+
+
+def _is_record(target: Any) -> bool:
+    """Whether a node makes an instance of a dataclass, of keyword arguments."""
+    return isinstance(target, type) and is_dataclass(target)
 
 
 def _tensors(result: Any) -> list[Symbol | Expanded]:
@@ -474,6 +483,8 @@ class _Walker:
             return None
         if not _has_symbols((args, kwargs)):
             return _evaluate(node, args, kwargs)
+        if _is_record(node.target):
+            return dict(kwargs)
         if isinstance(node.target, type) and issubclass(node.target, _CONTAINERS):
             return _evaluate(node, args, kwargs)
         handlers: Mapping[Any, Any] = METHODS if node.op == "call_method" else FUNCTIONS
