@@ -18,6 +18,7 @@ FLOORS = (
     ("methods",),
     ("checkpoint", "calibration"),
     ("engine",),
+    ("hardware",),
     ("timing",),
     ("bench",),
     ("recipes",),

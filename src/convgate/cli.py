@@ -4,7 +4,20 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from convgate.commands import bench, compare, demo, evaluate, plan, predict, recipe, report, results, sweep, train
+from convgate.commands import (
+    bench,
+    compare,
+    demo,
+    evaluate,
+    hardware,
+    plan,
+    predict,
+    recipe,
+    report,
+    results,
+    sweep,
+    train,
+)
 from convgate.commands import compile as compile_
 from convgate.commands.console import log_to_stderr
 from convgate.errors import ConvgateError
@@ -12,7 +25,7 @@ from convgate.extras import missing
 
 __all__ = ["main"]
 
-COMMANDS = (demo, plan, train, evaluate, report, compare, sweep, compile_, predict, results, bench, recipe)
+COMMANDS = (demo, plan, train, evaluate, report, compare, sweep, compile_, predict, hardware, results, bench, recipe)
 
 _DESCRIPTION = """\
 Convolutional networks that decide, for each image, which channels and regions to compute.

@@ -11,6 +11,7 @@ __all__ = ["EXTRAS", "missing"]
 EXTRAS = {
     "images": ("PIL",),
     "torch": ("torch", "torchvision", "rich"),
+    "hardware": ("yaml",),
     "train": ("lightning", "jsonargparse", "yaml", "webdataset"),
     "report": ("matplotlib", "jinja2", "PIL"),
     "timm": ("timm",),

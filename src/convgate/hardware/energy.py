@@ -1,0 +1,86 @@
+"""Energy: actions times a table of picojoules per action, each table with its source."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from convgate.errors import InputError
+
+__all__ = ["ACTIONS", "EnergyTable", "energy_table", "list_energy_tables"]
+
+ACTIONS: Mapping[str, str] = {
+    "mac": "multiply-accumulates",
+    "register": "words that processing elements hand on: an input and a sum for each of their MACs",
+    "input_buffer_read": "words of maps sent into the array",
+    "input_buffer_write": "words of maps written into the input or map buffer",
+    "weight_buffer_read": "words of weights sent into the array",
+    "weight_buffer_write": "words of weights written into their buffer",
+    "sum_buffer_read": "sums that are added to, or sent on",
+    "sum_buffer_write": "sums that leave the array",
+    "dram_read": "bytes from memory, by whole bursts",
+    "dram_write": "bytes to memory, by whole bursts",
+}
+"""What is counted, and in which unit."""
+
+
+@dataclass(frozen=True)
+class EnergyTable:
+    """Picojoules per action; `source` says where each figure comes from. Actions without one are not in the sum."""
+
+    name: str
+    source: str
+    picojoules: Mapping[str, float]
+
+    def energy(self, actions: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Picojoules by action, of those that the table has: float64, as the counts are shaped.
+
+        >>> table = EnergyTable("mine", "a guess", {"mac": 0.3})
+        >>> table.energy({"mac": np.array([10])})
+        {'mac': array([3.])}
+        """
+        return {name: counts * self.picojoules[name] for name, counts in actions.items() if name in self.picojoules}
+
+
+def list_energy_tables() -> tuple[str, ...]:
+    """The tables that come with convgate.
+
+    >>> list_energy_tables()
+    ('timeloop-45nm',)
+    """
+    folder = files("convgate.hardware") / "tables"
+    return tuple(sorted(path.name[:-5] for path in folder.iterdir() if path.name.endswith(".yaml")))
+
+
+def energy_table(name: str | Path) -> EnergyTable:
+    """A table by name, or from a YAML file with `name`, `source` and `picojoules` by action.
+
+    Raises `InputError` for an unknown name and for a file that is not such a table.
+    """
+    import yaml
+
+    if str(name) in list_energy_tables():
+        text = (files("convgate.hardware") / "tables" / f"{name}.yaml").read_text(encoding="utf-8")
+    elif Path(name).suffix in (".yaml", ".yml") and Path(name).is_file():
+        text = Path(name).read_text(encoding="utf-8")
+    else:
+        raise InputError(
+            f"there is no energy table {str(name)!r}: known are {', '.join(list_energy_tables())}; or give a YAML file"
+        )
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{name} is not YAML: {error}") from error
+    if not isinstance(data, Mapping) or set(data) != {"name", "source", "picojoules"}:
+        raise InputError(f"{name}: an energy table has a name, its source and picojoules, and nothing else")
+    figures = data["picojoules"]
+    wrong = not isinstance(figures, Mapping) or [
+        key
+        for key, value in figures.items()
+        if key not in ACTIONS or isinstance(value, bool) or not isinstance(value, int | float) or value < 0
+    ]
+    if wrong:
+        raise InputError(f"{name}: picojoules are numbers, at least 0, for some of {', '.join(ACTIONS)}")
+    return EnergyTable(str(data["name"]), str(data["source"]), dict(figures))

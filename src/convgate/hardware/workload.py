@@ -1,0 +1,350 @@
+"""A workload: what an accelerator has to do for a program, step by step, before anything is decided.
+
+An array step is a matrix product on the systolic array (a convolution, or a base path with its completion); a vector
+step is everything else that takes time. Where a step's size depends on decisions, it names the gates.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from convgate.engine.program import (
+    Activate,
+    Complete,
+    Concat,
+    Constant,
+    Conv,
+    ConvTranspose,
+    Decide,
+    Gate,
+    GateKind,
+    GroupNorm,
+    Interpolate,
+    LayerNorm,
+    Mask,
+    Operation,
+    Pick,
+    PixelShuffle,
+    PixelUnshuffle,
+    Pool,
+    PoolToGrid,
+    PRelu,
+    Program,
+    Reshape,
+    Slice,
+    Value,
+    decides,
+    label,
+    reads,
+)
+from convgate.errors import InputError
+
+__all__ = ["ArrayStep", "Completion", "Step", "VectorStep", "Workload"]
+
+_VIEWS = (Concat, Constant, Pick, PixelShuffle, PixelUnshuffle, Reshape, Slice)
+"""Operations that are another way of addressing what is stored already."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What all steps have.
+
+    `layer` is the line of the ledger on which its MACs are counted, or "". A step of a `head` serves nothing but
+    decisions. `reads` names the stored maps that it reads, `writes` the one that it writes; `after` the gates that must
+    be decided before it begins.
+    """
+
+    name: str
+    layer: str
+    head: bool
+    reads: tuple[str, ...]
+    writes: str
+    after: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class VectorStep(Step):
+    """Work on single elements: `elements` of them, operands counted. `pooled` averages can be summed on the way in."""
+
+    elements: int
+    pooled: bool = False
+
+
+@dataclass(frozen=True)
+class Completion:
+    """How partial sums are completed, by an activation gate: of `parts` chunks, or 1 if all outputs have the same base.
+
+    `base` and `rest` are the input channels that one output reads in its base path and in its completion; `base` is 0
+    where the partial sums come from elsewhere.
+    """
+
+    gate: Gate
+    parts: int
+    base: int
+    rest: int
+
+
+@dataclass(frozen=True)
+class ArrayStep(Step):
+    """A matrix product: at `out` (height, width) positions, `taps` times for `in_channels` and `out_channels`.
+
+    In `groups`; `in_channels` and `out_channels` are those of all groups. `source` is the size of the map that is read,
+    `added` the map that is added to the product, and `in_place` says that what it adds may stay where it is stored:
+    closed positions and channels then cost nothing. The gates' fields name gates, "" for none; `read_positions` is the
+    spatial gate that closed positions of the input already. `of_images` says that it reads the images themselves.
+    """
+
+    out: tuple[int, int]
+    source: tuple[int, int]
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    dilation: tuple[int, int]
+    groups: int
+    in_channels: int
+    out_channels: int
+    positions: str = ""
+    inputs: str = ""
+    outputs: str = ""
+    read_positions: str = ""
+    completion: Completion | None = None
+    added: str = ""
+    in_place: bool = False
+    transposed: bool = False
+    of_images: bool = False
+
+    @property
+    def taps(self) -> int:
+        """Elements of the kernel."""
+        return self.kernel[0] * self.kernel[1]
+
+    @property
+    def area(self) -> int:
+        """Positions of the product."""
+        return self.out[0] * self.out[1]
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether each group is one channel wide."""
+        return self.groups > 1 and self.in_channels == self.out_channels == self.groups
+
+
+@dataclass(frozen=True, eq=False)
+class Workload:
+    """The steps of a program, in order.
+
+    `maps` are the stored maps, `images` and `results` those of them that come from and go to memory in any case;
+    `logits` names, by gate, the map that it is decided on.
+    """
+
+    steps: tuple[Step, ...]
+    gates: Mapping[str, Gate]
+    maps: Mapping[str, Value]
+    images: tuple[str, ...]
+    results: tuple[str, ...]
+    logits: Mapping[str, str]
+
+    @classmethod
+    def of(cls, program: Program) -> "Workload":
+        """The workload of a program at its size.
+
+        Raises `InputError` for a program of which PyTorch computes a part.
+        """
+        if any(program.externals()):
+            raise InputError(
+                "PyTorch computes a part of this network; an accelerator can be simulated for .cgm programs"
+            )
+        return _Reading(program).workload()
+
+    def dense(self) -> "Workload":
+        """The same network without gates: no heads, nothing skipped, every sum formed at once."""
+        steps = []
+        for step in self.steps:
+            if step.head:
+                continue
+            bare = replace(step, after=())
+            if isinstance(bare, ArrayStep):
+                bare = replace(bare, positions="", inputs="", outputs="", read_positions="", in_place=False)
+                if (how := bare.completion) is not None:
+                    # Where the base path is elsewhere, so is its share of the dense convolution.
+                    bare = replace(bare, completion=None, groups=1, in_channels=how.base + how.rest)
+            steps.append(bare)
+        return replace(self, steps=tuple(steps), gates={}, logits={})
+
+    def array_steps(self) -> Iterator[ArrayStep]:
+        """The steps on the array."""
+        return (step for step in self.steps if isinstance(step, ArrayStep))
+
+
+class _Reading:
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.writers = {op.output: op for op in program.operations if not isinstance(op, Decide)}
+        self.gates = {gate.name: gate for gate in program.gates}
+        self.heads = _heads(program)
+        self.bases = {
+            op.inputs[1]: op for op in program.operations if isinstance(op, Complete) and self._is_base(op.inputs[1])
+        }
+
+    def _is_base(self, name: str) -> bool:
+        """Whether partial sums are a plain convolution's, read by nothing but their completion and decisions."""
+        readers = [op for op in self.program.operations if name in op.inputs]
+        base = self.writers.get(name)
+        return (
+            isinstance(base, Conv)
+            and len(base.inputs) == 1
+            and not base.activation
+            and not (base.positions or base.in_channels or base.out_channels)
+            and all(isinstance(op, Complete | Decide) for op in readers)
+            and sum(isinstance(op, Complete) for op in readers) == 1
+            and name not in self.program.outputs
+        )
+
+    def workload(self) -> Workload:
+        steps = [step for op in self.program.operations for step in self._steps(op)]
+        stored = {name for step in steps for name in (*step.reads, step.writes)}
+        results = [root for name in self.program.outputs for root in self._roots(name)]
+        return Workload(
+            tuple(steps),
+            self.gates,
+            {name: self.program.value(name) for name in stored},
+            tuple(name for name in self.program.inputs if name in stored),
+            tuple(dict.fromkeys(name for name in results if name in stored)),
+            {op.output: self._roots(op.inputs[0])[0] for op in self.program.operations if isinstance(op, Decide)},
+        )
+
+    def _steps(self, op: Operation) -> list[Step]:
+        if isinstance(op, (Decide, *_VIEWS)):
+            return []
+        if isinstance(op, Conv):
+            return [] if op.output in self.bases else [self._conv(op)]
+        if isinstance(op, Complete):
+            return [self._complete(op)]
+        if isinstance(op, ConvTranspose):
+            return [self._transposed(op)]
+        return [self._vector(op)]
+
+    def _common(
+        self, op: Operation, inputs: Iterable[str]
+    ) -> tuple[str, str, bool, tuple[str, ...], str, tuple[str, ...]]:
+        roots = dict.fromkeys(root for name in inputs for root in self._roots(name))
+        layer = getattr(op, "layer", "")
+        return label(op), layer, op.output in self.heads, tuple(roots), op.output, reads(op, "gate")
+
+    def _roots(self, name: str) -> tuple[str, ...]:
+        """The stored maps that a value is a view of: itself, if it is stored."""
+        op = self.writers.get(name)
+        if not isinstance(op, _VIEWS):
+            return (name,)
+        return tuple(root for inner in op.inputs for root in self._roots(inner))
+
+    def _vector(self, op: Operation) -> VectorStep:
+        out = math.prod(self.program.value(op.output).shape)
+        ins = [math.prod(self.program.value(name).shape) for name in op.inputs]
+        elements = max(out, *ins)
+        if isinstance(op, Pool):
+            elements = out * math.prod(op.kernel)
+        if isinstance(op, GroupNorm | LayerNorm):
+            elements *= 2  # statistics, then the norm
+        inputs = op.inputs[:1] if isinstance(op, Interpolate) else op.inputs  # of a second one, only the size matters
+        return VectorStep(*self._common(op, inputs), elements=elements, pooled=isinstance(op, PoolToGrid))
+
+    def _conv(self, op: Conv) -> ArrayStep:
+        x, out = self.program.value(op.inputs[0]), self.program.value(op.output)
+        # A depthwise convolution whose two sides share a gate reads exactly the channels that it writes.
+        inputs = "" if op.in_channels == op.out_channels else op.in_channels
+        return ArrayStep(
+            *self._common(op, op.inputs),
+            out=(out.height, out.width),
+            source=(x.height, x.width),
+            kernel=self.program.arrays[op.weight].shape[2:],
+            stride=op.stride,
+            padding=op.padding,
+            dilation=op.dilation,
+            groups=op.groups,
+            in_channels=x.channels,
+            out_channels=out.channels,
+            positions=op.positions,
+            inputs=inputs,
+            outputs=op.out_channels,
+            read_positions=self._closed_positions(op.inputs[0]),
+            added=self._roots(op.inputs[1])[0] if len(op.inputs) == 2 else "",
+            in_place=len(op.inputs) == 2 and self._in_place(op, op.inputs[1]),
+            of_images=op.inputs[0] in self.program.inputs,
+        )
+
+    def _complete(self, op: Complete) -> ArrayStep:
+        x, out = self.program.value(op.inputs[0]), self.program.value(op.output)
+        kernel = self.program.arrays[op.weight].shape
+        base = self.writers.get(op.inputs[1]) if op.inputs[1] in self.bases else None
+        own = self.program.arrays[base.weight].shape[1] if isinstance(base, Conv) else 0
+        sources = [op.inputs[0], *(base.inputs if base else op.inputs[1:2]), *op.inputs[2:]]
+        name, layer, head, roots, writes, after = self._common(op, sources)
+        return ArrayStep(
+            name,
+            layer,
+            head,
+            roots,
+            writes,
+            tuple(gate for gate in after if gate != op.gate),
+            out=(out.height, out.width),
+            source=(x.height, x.width),
+            kernel=kernel[2:],
+            stride=op.stride,
+            padding=op.padding,
+            dilation=op.dilation,
+            groups=1,
+            in_channels=own + kernel[1],
+            out_channels=out.channels,
+            read_positions=self._closed_positions(op.inputs[0]),
+            completion=Completion(self.gates[op.gate], op.parts, own, kernel[1]),
+            added=self._roots(op.inputs[2])[0] if len(op.inputs) == 3 else "",
+            of_images=op.inputs[0] in self.program.inputs,
+        )
+
+    def _transposed(self, op: ConvTranspose) -> ArrayStep:
+        x, out = self.program.value(op.inputs[0]), self.program.value(op.output)
+        return ArrayStep(
+            *self._common(op, op.inputs),
+            out=(x.height, x.width),
+            source=(x.height, x.width),
+            kernel=self.program.arrays[op.weight].shape[2:],
+            stride=(1, 1),
+            padding=(0, 0, 0, 0),
+            dilation=(1, 1),
+            groups=op.groups,
+            in_channels=x.channels,
+            out_channels=out.channels,
+            transposed=True,
+            of_images=op.inputs[0] in self.program.inputs,
+        )
+
+    def _closed_positions(self, name: str) -> str:
+        """The spatial gate whose closed positions are zero in a value, "" if there is none."""
+        op = self.writers.get(name)
+        if isinstance(op, Conv) and len(op.inputs) == 1:
+            return op.positions
+        if isinstance(op, Mask) and self.gates[op.gate].kind == GateKind.SPATIAL:
+            return op.gate
+        if isinstance(op, PRelu) or (isinstance(op, Activate) and op.activation.keeps_zero):
+            return self._closed_positions(op.inputs[0])
+        return ""
+
+    def _in_place(self, op: Conv, added: str) -> bool:
+        """Whether what is added is read for the last time, and the activation would not change it by itself."""
+        order = list(self.program.operations)
+        later = order[order.index(op) + 1 :]
+        last = not any(added in other.inputs for other in later) and added not in self.program.outputs
+        writer = self.writers.get(added)
+        done = getattr(writer, "activation", None)
+        same = not op.activation or (op.activation.name == "relu" and done is not None and done == op.activation)
+        return last and same and (added,) == self._roots(added)
+
+
+def _heads(program: Program) -> set[str]:
+    """The values that serve nothing but decisions."""
+    wanted = set(program.outputs)
+    for op in reversed(program.operations):
+        if op.output in wanted:
+            wanted |= set(op.inputs)
+    return {op.output for op in program.operations if not decides(op) and op.output not in wanted}

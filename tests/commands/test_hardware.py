@@ -1,0 +1,57 @@
+"""`convgate hardware`, from recorded decisions to what a machine makes of them."""
+
+import json
+
+import numpy as np
+import pytest
+from tests.hardware.programs import engine_of, images_of
+
+from convgate.cli import main
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """(program, trace) of a small network and random images."""
+    folder = tmp_path_factory.mktemp("hardware")
+    engine, _ = engine_of("dual")
+    engine.save(folder / "net.cgm")
+    np.save(folder / "images.npy", images_of(engine.program, 5))
+    command = ["hardware", "record", str(folder / "net.cgm"), "--file", str(folder / "images.npy"), "--images", "4"]
+    assert main([*command, "--out", str(folder / "net.cgt")]) == 0
+    return str(folder / "net.cgm"), str(folder / "net.cgt")
+
+
+def test_simulate_prints_what_was_found_and_what_is_assumed(recorded, capsys):
+    assert main(["hardware", "simulate", *recorded, "--layers"]) == 0
+    text = capsys.readouterr().out
+    assert "4 images on dgnet-ultra96" in text
+    assert "speed-up:" in text
+    assert "gate heads" in text
+    assert "assumed: frequency_mhz 200" in text
+    assert "layer3.0.conv2" in text
+
+
+def test_simulate_prints_json_and_takes_fields(recorded, capsys):
+    assert main(["hardware", "simulate", *recorded, "--set", "columns=32", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["images"] == 4
+    assert data["gated"]["cycles"] == pytest.approx(sum(data["gated"]["cycles_by_cause"].values()))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (["record", "{0}", "--out", "x.cgt"], "without images"),
+        (["record", "{0}", "--file", "{0}", "--out", "x.cgt"], "not a .npy"),
+        (["record", "{0}", "--images", "0", "--out", "x.cgt"], "at least 1"),
+        (["simulate", "{1}", "{1}"], "no .cgm file"),
+        (["simulate", "{0}", "{0}"], "not a trace"),
+        (["simulate", "{0}", "{1}", "--accelerator", "nonsense"], "known are"),
+        (["simulate", "{0}", "{1}", "--set", "nonsense=3"], "no field nonsense"),
+    ],
+)
+def test_mistakes_are_explained(recorded, arguments, match, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["hardware", *(part.format(*recorded) for part in arguments)]) == 2
+    assert match in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
