@@ -47,6 +47,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import convgate
 from convgate import ConvgateError
 from convgate.cost.formulas import flop_formulas
+from convgate.errors import PlanError
+from convgate.methods import Method
 from convgate.models import create_model, model_input
 
 RECORD = RESULTS / "models.jsonl"
@@ -125,7 +127,7 @@ def examine(name: str, method: str, seed: int) -> Iterator[dict[str, Any]]:
     model = create_model(name).eval()
     images = images_for(model, name)
     yield {"parameters": sum(p.numel() for p in model.parameters()), "input": list(images.shape[1:])}
-    network = convgate.gate(model, METHODS[method](), images).eval()
+    network = gated(model, METHODS[method](), images).eval()
     layers = network.ledger.layers
     yield {
         "macs": network.ledger.dense,
@@ -162,6 +164,16 @@ def examine(name: str, method: str, seed: int) -> Iterator[dict[str, Any]]:
     absent = [layer.name for layer in layers if layer.name not in listed]
     if absent:
         raise WrongError(f"{len(absent)} lines of the ledger are not in the plan: {', '.join(absent[:3])}")
+
+
+def gated(model: nn.Module, method: Method, images: torch.Tensor) -> convgate.GatedNetwork:
+    """The gated model. The error, where there is nothing to gate, says why on its first line."""
+    try:
+        return convgate.gate(model, method, images)
+    except PlanError as error:
+        first = convgate.plan(model, method, images).skipped[0]
+        what = str(error).splitlines()[0].rstrip(":")
+        raise PlanError(f"{what}: {first.name} {first.reason}, ..") from error
 
 
 def images_for(model: nn.Module, name: str) -> torch.Tensor:

@@ -181,13 +181,22 @@ class Tracer(fx.Tracer):
         That is a proxy for a tensor; a tuple, list or dict of proxies where it returns one; and a plain number (nothing
         is recorded then) where it asks for a size that does not depend on the batch.
         """
+        written = args[0] if args and isinstance(args[0], Proxy) else None
+        before = self._version(written)
         args, kwargs = self.create_arg(args), self.create_arg(kwargs)
         value = self._evaluated(kind, target, args, kwargs)
         if is_plain(value) and self._answers.is_for_any_batch(value, self.graph, kind, target, args, kwargs):
             return value
         node = fx.Tracer.create_node(self, kind, target, args, kwargs, name, type_expr)
         self.values.add(node, value)
+        if written is not None and value is self.values[written.node] and self._version(written) != before:
+            written.node = node  # What reads this tensor later, after `x.mul_(2)`, reads what was written.
         return self._present(node, value)
+
+    def _version(self, proxy: Proxy | None) -> int | None:
+        """How often the tensor of a proxy was written in place."""
+        value = None if proxy is None else self.values[proxy.node]
+        return value._version if isinstance(value, Tensor) else None
 
     def mark(self, function: Callable[..., Any], *args: Any) -> Any:
         """Record the beginning or the end of a region; the proxy of what `function` will return."""
