@@ -10,7 +10,7 @@ from torch import nn
 
 import convgate
 from convgate import ChannelGating, DualGating, LayerSkipping, gate, plan
-from convgate.errors import InputError, PlanError
+from convgate.errors import PlanError
 from convgate.gated import MaskSpec, PartialSpec
 from convgate.gating import Activations, ChannelGroups, Gate, LinearHead, SpatialHead, Tiles
 from convgate.models import create
@@ -97,38 +97,6 @@ def test_unknown_names_and_parts_of_sites_are_refused(model):
         full.without("layer1", "layer2", "layer3").apply()
     with pytest.raises(PlanError, match="gated already"):
         full.apply().plan.without("layer1")
-
-
-class Detector(nn.Module):
-    """Takes a list of images, as torchvision's detectors do."""
-
-    def __init__(self):
-        super().__init__()
-        self.backbone = nn.ModuleDict({"body": create("cifar_resnet8", width=4)})
-
-    def forward(self, images):
-        return {"scores": [self.backbone["body"](torch.stack(list(images))).softmax(1)]}
-
-
-@torch.no_grad()
-def test_a_sub_module_is_gated_where_it_stands():
-    torch.manual_seed(0)
-    model = Detector().eval()
-    images = list(X)
-    whole = gate(model, DualGating(), images, inside="backbone.body", exclude="layer1")
-    net = whole.backbone["body"]
-    assert isinstance(whole, Detector)
-    assert isinstance(net, convgate.GatedNetwork)
-    assert [site.name for site in net.plan.sites] == ["layer2.0", "layer3.0"]
-    torch.testing.assert_close(net.replay(X, net.open_decisions(2)), model.backbone["body"](X))
-    assert whole(images)["scores"][0].shape == (2, 10)
-    assert isinstance(model.backbone["body"], type(create("cifar_resnet8")))
-    with pytest.raises(InputError, match=r"did you mean 'backbone\.body'"):
-        gate(model, DualGating(), images, inside="backbone.bodi")
-    with pytest.raises(InputError, match=r"called with \(Tensor \[2, 16\]\)"):
-        gate(model, DualGating(), images, inside="backbone.body.fc")
-    with pytest.raises(InputError, match="fails on the example"):
-        gate(model, DualGating(), 3, inside="backbone.body")
 
 
 # -- what is checked ---------------------------------------------------------------------------------------------------

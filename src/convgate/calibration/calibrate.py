@@ -12,7 +12,7 @@ from convgate.calibration.images import Images
 from convgate.calibration.measure import open_answers
 from convgate.calibration.search import Search
 from convgate.errors import BudgetError, InputError
-from convgate.gated import GatedNetwork
+from convgate.gated import GatedModel, GatedNetwork
 from convgate.reading.modes import evaluating
 
 __all__ = ["Calibration", "calibrate"]
@@ -42,7 +42,7 @@ class Calibration:
 
 
 def calibrate(
-    network: GatedNetwork,
+    network: GatedNetwork | GatedModel,
     batches: Iterable[Any],
     budget: float = 0.5,
     *,
@@ -62,7 +62,8 @@ def calibrate(
 
     Args:
         network: the gated network.
-        batches: images [N, C, H, W] as the network takes them, or tuples that begin with them. A list or a loader is
+        batches: images [N, C, H, W] as the network takes them, or tuples that begin with them; for a detector, lists of
+            images [C, H, W] of any sizes, or tuples that begin with such lists. A list or a loader is
             read again in each pass, so memory does not grow with the number of images; what an iterator yields is kept.
         budget: target share of the dense MACs, gates included, in (0, 1].
         macs: another name of `budget`.
@@ -78,7 +79,7 @@ def calibrate(
 
     """
     budget = budget if macs is None else macs
-    if not isinstance(network, GatedNetwork):
+    if not isinstance(network, GatedNetwork | GatedModel):
         raise InputError(f"calibrate() takes a GatedNetwork, not a {type(network).__name__}; make one with gate()")
     if not isinstance(budget, Real) or not 0 < budget <= 1:
         raise InputError(f"calibrate(budget={budget!r}): the budget is a share of the dense MACs, in (0, 1]")
@@ -87,7 +88,7 @@ def calibrate(
             f"calibrate(max_passes={max_passes}, tolerance={tolerance}): give at least 1 pass and a tolerance of at "
             "least 0"
         )
-    images = Images(batches)
+    images = Images(batches, lists=isinstance(network, GatedModel))
     _check_reachable(network, float(budget))
     progress = _Progress(float(budget), shown=on_pass is None and sys.stderr.isatty())
     search = Search(
@@ -152,7 +153,7 @@ class _Progress:
             sys.stderr.flush()
 
 
-def _check_reachable(network: GatedNetwork, budget: float) -> None:
+def _check_reachable(network: GatedNetwork | GatedModel, budget: float) -> None:
     least = float(network.cost(network.closed_decisions(1)).ratio)
     if budget < least:
         raise BudgetError(

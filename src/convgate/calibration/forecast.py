@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from convgate.calibration.measure import Measurement, decide_as
-from convgate.gated import GatedNetwork
+from convgate.gated import GatedModel, GatedNetwork
 from convgate.gating import Decision
 
 __all__ = ["MARGIN", "REACH", "mixed_shifts", "mixing_order", "needed_shifts"]
@@ -22,7 +22,7 @@ MARGIN = 1e-3
 
 
 def needed_shifts(
-    network: GatedNetwork, measured: Measurement, budget: float, precision: float
+    network: GatedNetwork | GatedModel, measured: Measurement, budget: float, precision: float
 ) -> tuple[list[Tensor], float]:
     """What to add to the gates' offsets, one tensor for each gate, and the shift that it is for most units.
 

@@ -17,31 +17,31 @@ class Images:
 
     A list or a loader is read again in each pass. An iterator can be read only once, so what it yields is kept.
 
+    Args:
+        batches: images [N, C, H, W], or tuples that begin with them.
+        lists: whether a batch is a list of images [C, H, W] of any sizes, as detectors take them, or a tuple that
+            begins with one.
+
     Raises:
         InputError: what was given does not hold batches of images, or holds none.
 
     """
 
-    def __init__(self, batches: Iterable[Any]) -> None:
+    def __init__(self, batches: Iterable[Any], *, lists: bool = False) -> None:
         if not isinstance(batches, Iterable) or isinstance(batches, str | Mapping):
             raise InputError(
                 f"calibrate() was given a {type(batches).__name__}; give a list or loader of image batches"
             )
         self._batches = list(batches) if isinstance(batches, Iterator) else batches
-        self._checked = 0
+        self._checked, self._lists = 0, lists
 
-    def read(self, limit: int | None = None) -> Iterator[Tensor]:
+    def read(self, limit: int | None = None) -> Iterator[Any]:
         """The batches, or as many of the first as hold at least `limit` images; each checked when first read."""
         images = 0
         for number, batch in enumerate(self._batches):
-            first = batch[0] if isinstance(batch, tuple | list) and batch else batch
+            first = self._images(batch)
             if number >= self._checked:
-                check_images(first, f"batch {number} for calibrate()")
-                if not bool(torch.isfinite(first).all()):
-                    raise InputError(
-                        f"batch {number} for calibrate() holds values that are not finite (NaN or infinity); check "
-                        "the images"
-                    )
+                self._check(first, number)
                 self._checked = number + 1
             yield first
             images += len(first)
@@ -49,3 +49,22 @@ class Images:
                 return
         if images == 0:
             raise InputError("calibrate() was given no images; give at least one batch")
+
+    def _images(self, batch: Any) -> Any:
+        if not isinstance(batch, tuple | list) or not batch:
+            return batch
+        if self._lists and all(isinstance(image, Tensor) and image.dim() == 3 for image in batch):
+            return batch
+        return batch[0]
+
+    def _check(self, images: Any, number: int) -> None:
+        what = f"batch {number} for calibrate()"
+        if self._lists:
+            if not isinstance(images, tuple | list) or not images:
+                raise InputError(f"{what} is a {type(images).__name__}; give a list of images [C, H, W]")
+            for index, image in enumerate(images):
+                check_images(image[None] if isinstance(image, Tensor) else image, f"image {index} of {what}")
+        else:
+            check_images(images, what)
+        if not all(bool(torch.isfinite(image).all()) for image in images):
+            raise InputError(f"{what} holds values that are not finite (NaN or infinity); check the images")

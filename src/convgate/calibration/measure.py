@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from convgate.errors import InputError
-from convgate.gated import GatedNetwork
+from convgate.gated import GatedModel, GatedNetwork
 from convgate.gating import Decision, Decisions, Gate
 
 __all__ = ["Measurement", "decide_as", "measure", "open_answers", "top1"]
@@ -37,7 +38,7 @@ class Measurement:
 
 @torch.no_grad()
 def measure(
-    network: GatedNetwork, batches: Iterable[Tensor], on_batch: Callable[[int], None] = lambda images: None
+    network: GatedNetwork | GatedModel, batches: Iterable[Any], on_batch: Callable[[int], None] = lambda images: None
 ) -> Measurement:
     """Run the network, in evaluation mode, on the batches.
 
@@ -49,7 +50,7 @@ def measure(
     spent, held_spent, held_images, held_bytes = 0.0, 0.0, 0, 0
     answers: list[Tensor | None] = []
     for number, batch in enumerate(batches):
-        output, decisions = network.decide(batch.to(device))
+        output, decisions = network.decide(_moved(batch, device))
         cost = network.cost(decisions)
         ratios = float(cost.macs.double().sum()) / cost.dense
         spent += ratios
@@ -78,7 +79,7 @@ def measure(
 
 
 @torch.no_grad()
-def open_answers(network: GatedNetwork, batches: Iterable[Tensor]) -> Tensor:
+def open_answers(network: GatedNetwork | GatedModel, batches: Iterable[Tensor]) -> Tensor:
     """The classes that the network answers with every gate open, int64 [images]."""
     device = next(network.gate_modules())[1].offset.device
     answers = []
@@ -112,6 +113,10 @@ def top1(output: object, batch: int) -> Tensor | None:
 def decide_as(gate: Gate, logits: Tensor) -> Tensor:
     """What `gate` decides in evaluation for these logits, offset included."""
     return (logits > 0 if gate.closed_at_zero else logits >= 0).to(logits.dtype)
+
+
+def _moved(batch: Any, device: torch.device) -> Any:
+    return batch.to(device) if isinstance(batch, Tensor) else [image.to(device) for image in batch]
 
 
 def _nearest(logits: Tensor, mask: Tensor) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from convgate.calibration.forecast import MARGIN, REACH, mixed_shifts, mixing_or
 from convgate.calibration.images import Images
 from convgate.calibration.measure import Measurement, measure
 from convgate.errors import BudgetError
-from convgate.gated import GatedNetwork
+from convgate.gated import GatedModel, GatedNetwork
 
 __all__ = ["Search"]
 
@@ -36,7 +36,7 @@ class Search:
 
     def __init__(
         self,
-        network: GatedNetwork,
+        network: GatedNetwork | GatedModel,
         images: Images,
         budget: float,
         tolerance: float,

@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from convgate.engine.engine import Engine
 from convgate.engine.hybrid import Together
@@ -18,7 +19,7 @@ __all__ = ["compile"]
 
 def compile(  # noqa: A001 -- the name that users look for, as torch.compile
     network: nn.Module,
-    example: Tensor | None = None,
+    example: Any = None,
     *,
     threads: int | None = None,
     isa: str | None = None,
@@ -29,8 +30,11 @@ def compile(  # noqa: A001 -- the name that users look for, as torch.compile
     How images are prepared (`network.preparation`) goes with it.
 
     Args:
-        network: a gated network, or any CNN that `torch.fx` can trace.
-        example: float images [N, C, H, W] as the network takes them; only for a network that is not gated.
+        network: a gated network, or any CNN that `torch.fx` can trace. Of a model with Python around its convolutions
+            (a detector, see `convgate.gate`) the convolutional part is compiled: `engine(x)` takes images as the model
+            prepares them and returns what each sub-module of the part does; `model.run_on(engine, images)` is the
+            model with this engine in the part's place.
+        example: float images [N, C, H, W], or whatever else the network takes; only for a network that is not gated.
         threads: how many cores; by default CONVGATE_THREADS, or all that this process may use.
         isa: which kernels, see `convgate.engine.instruction_sets`; by default CONVGATE_ISA, or the best.
         fallback: "torch" lets PyTorch compute nodes that have no native form, whatever they are; such an engine cannot

@@ -1,6 +1,8 @@
 """A gated network: the plan of its gates, the method behind them, and the network that decides."""
 
+from convgate.gated.around import GatedModel
 from convgate.gated.build import gate, plan
+from convgate.gated.find_part import find_part
 from convgate.gated.gate_set import GATES, OURS, PATHS, TRUNK, GateSet, place_in
 from convgate.gated.method import Method
 from convgate.gated.network import GatedNetwork
@@ -16,6 +18,7 @@ __all__ = [
     "GateSet",
     "GateSpec",
     "GateWeights",
+    "GatedModel",
     "GatedNetwork",
     "LayerGates",
     "MaskSpec",
@@ -24,6 +27,7 @@ __all__ = [
     "Plan",
     "Site",
     "Ungated",
+    "find_part",
     "gate",
     "gate_weights",
     "layer_gates",

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from convgate.cost import Ledger, count_macs, node_macs
 from convgate.errors import ConvgateError, InputError, PlanError
+from convgate.gated.around import GatedModel, around
 from convgate.gated.check import check_gate, check_sites
 from convgate.gated.costs import accountable, layer_costs, layer_names, uncounted
-from convgate.gated.inside import gate_inside
+from convgate.gated.find_part import find_part
 from convgate.gated.method import Method
 from convgate.gated.network import GatedNetwork
 from convgate.gated.plan import GateSpec, Plan, Site
@@ -28,7 +29,7 @@ from convgate.reading.wrappers import unwrapped
 __all__ = ["gate", "plan"]
 
 
-def plan(model: nn.Module, method: Method, example: Tensor) -> Plan:
+def plan(model: nn.Module, method: Method, example: Any, *, inside: str | Sequence[str] = ()) -> Plan:
     """What `gate` would do to `model`: every site, gated or skipped and why. The model stays unchanged.
 
     It can be printed, edited and applied; see `Plan`.
@@ -36,7 +37,8 @@ def plan(model: nn.Module, method: Method, example: Tensor) -> Plan:
     Args:
         model: a CNN; `torch.fx` must be able to trace it.
         method: e.g. `convgate.DualGating()`.
-        example: float images [N, C, H, W] as the model takes them.
+        example: float images [N, C, H, W] as the model takes them; or whatever else it takes, see `gate`.
+        inside: see `gate`.
 
     Raises:
         TraceError: the model cannot be traced or does not take the example.
@@ -44,15 +46,18 @@ def plan(model: nn.Module, method: Method, example: Tensor) -> Plan:
         InputError: an argument of the wrong kind, or an example that is not a batch of images.
 
     """
-    model = _checked(model, method)
-    source = _Source(model, method, example, trace(model, example, block_hooks=True))
-    return source.planned()
+    return _source(model, method, example, inside).planned()
 
 
 def gate(
-    model: nn.Module, method: Method, example: Any, *, exclude: str | Iterable[str] = (), inside: str | None = None
+    model: nn.Module,
+    method: Method,
+    example: Any,
+    *,
+    exclude: str | Iterable[str] = (),
+    inside: str | Sequence[str] = (),
 ) -> Any:
-    """A gated copy of `model`: same weights, same state-dict keys, and all that is added under `convgate.`.
+    """A gated copy of `model`: same weights, same state-dict keys, and all that is added under `gates.`.
 
     Takes and raises what `plan` does, and raises `PlanError` when there is nothing to gate. The new network is in the
     model's mode (training or evaluation) and on its device.
@@ -64,27 +69,36 @@ def gate(
     >>> [site.name for site in net.plan.sites]
     ['layer1.0', 'layer2.0']
 
-    A detector's backbone: `convgate.gate(detector, method, [image], inside="backbone.body")`.
+    A detector, which takes a list of images: `convgate.gate(detector, method, [image])`. It is run on the example to
+    find its convolutional part (the backbone, and heads that are given what the backbone returns), which is gated; the
+    Python around it stays. `net(images, targets)` and `net(images)` are the detector's own.
 
     Args:
         model: a CNN.
         method: e.g. `convgate.DualGating()`.
-        example: float images [N, C, H, W] as the model takes them; with `inside`, whatever the model takes.
+        example: float images [N, C, H, W] as the model takes them; or, for a model that has such a part, whatever it
+            takes as its one argument.
         exclude: sites to leave alone, by name or by what they lie below; see `Plan.without`.
-        inside: the name of a sub-module. It alone is gated, for what it is given when the model runs on the example,
-            which must be one batch of images; returned is a copy of the model with the gated network in its place.
+        inside: the name or names of the sub-modules that make up the part, to choose another than the one that is
+            found: "backbone.body".
 
     Returns:
-        A `GatedNetwork`; with `inside`, a module of the model's class.
+        A `GatedNetwork`; for a model with a part, a `GatedModel`, which is also of the model's class.
 
     """
     names = [exclude] if isinstance(exclude, str) else list(exclude)
-    if inside is not None:
-        return gate_inside(model, inside, example, lambda part, images: gate(part, method, images, exclude=names))
-    model = _checked(model, method)
-    source = _Source(model, method, example, trace(model, example, block_hooks=True))
+    source = _source(model, method, example, inside)
     planned = source.planned()
     return source.build(planned.without(*names) if names else planned, source.trace)
+
+
+def _source(model: nn.Module, method: Method, example: Any, inside: str | Sequence[str]) -> "_Source":
+    model = _checked(model, method)
+    named = (inside,) if isinstance(inside, str) else tuple(inside)
+    if isinstance(example, Tensor) and not named:
+        return _Source(model, method, example, trace(model, example, block_hooks=True))
+    found = find_part(model, example, named)
+    return _Source(found.part, method, found.images, found.trace, model)
 
 
 def _checked(model: nn.Module, method: Method) -> nn.Module:
@@ -92,7 +106,7 @@ def _checked(model: nn.Module, method: Method) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise InputError(f"the model is a {type(model).__name__}; give a torch.nn.Module")
     model = unwrapped(model)
-    if isinstance(model, GatedNetwork):
+    if isinstance(model, GatedNetwork | GatedModel):
         raise InputError("the model is gated already; give the one that it was made from")
     if not isinstance(method, Method):
         given = getattr(method, "__name__", type(method).__name__)
@@ -102,12 +116,18 @@ def _checked(model: nn.Module, method: Method) -> nn.Module:
 
 @dataclass(eq=False)
 class _Source:
-    """What a plan was made from; see `convgate.gated.plan.Source`."""
+    """What a plan was made from; see `convgate.gated.plan.Source`. `whole` is the model that `model` is a part of."""
 
     model: nn.Module
     method: Method
     example: Tensor
     trace: Trace
+    whole: nn.Module | None = None
+
+    @property
+    def title(self) -> str:
+        """The model's class."""
+        return type(self.model if self.whole is None else self.whole).__name__
 
     @property
     def name(self) -> str:
@@ -133,7 +153,7 @@ class _Source:
             raise
         except Exception as error:
             raise PlanError(
-                f"{self.name}: {what} fails for this {type(self.model).__name__} with {type(error).__name__}: {error}"
+                f"{self.name}: {what} fails for this {self.title} with {type(error).__name__}: {error}"
             ) from error
 
     def planned(self) -> Plan:
@@ -160,8 +180,8 @@ class _Source:
         layers = layer_costs(traced, self.macs, names, layer_gates(traced, kept, self.features))
         rejected = [*skipped, *unaccountable]
         return Plan(
-            model=type(self.model).__name__,
-            spec=identify(self.model),
+            model=self.title,
+            spec=identify(self.model if self.whole is None else self.whole),
             method=method.describe(),
             example=traced.example,
             sites=tuple(kept),
@@ -173,15 +193,15 @@ class _Source:
             source=self,
         )
 
-    def apply(self, plan: Plan) -> GatedNetwork:
+    def apply(self, plan: Plan) -> nn.Module:
         # Traced again: a network takes over the copy that was traced, with the weights of this moment.
         traced = trace(self.model, self.example, block_hooks=True)
         if traced.fingerprint() != plan.fingerprint:
             raise PlanError(f"{plan.model} has changed since it was planned; plan it again")
         return self.build(plan, traced)
 
-    def build(self, plan: Plan, traced: Trace) -> GatedNetwork:
-        """The network of a plan, which takes over `traced`."""
+    def build(self, plan: Plan, traced: Trace) -> nn.Module:
+        """The network of a plan, which takes over `traced`, in the model that it is a part of."""
         if not plan.sites:
             raise PlanError(f"{self.name} finds nothing to gate in {plan.model}:\n{plan}")
         check_faithful(traced, plan.ledger.dense)
@@ -189,7 +209,7 @@ class _Source:
         parameter = next(self.model.parameters(), None)
         if parameter is not None:
             network.convgate.to(parameter.device, parameter.dtype)
-        return network
+        return network if self.whole is None else around(self.whole, network)
 
 
 def unlisted(

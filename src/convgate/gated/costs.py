@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from convgate.cost import LayerCost
 from convgate.gated.plan import Site
 from convgate.gated.skipping import LayerGates, layer_gates
+from convgate.reading.part import Part
 from convgate.reading.structure import Feature, Rejected, describe
 from convgate.reading.trace import Trace
 
@@ -64,7 +65,10 @@ def accountable(
 
 
 def uncounted(trace: Trace, macs: Mapping[str, int]) -> tuple[str, ...]:
-    """Kinds of operations on tensors that run but cost no counted MACs, with how often: 'BatchNorm2d x20'."""
+    """Kinds of operations on tensors that run but cost no counted MACs, with how often: 'BatchNorm2d x20'.
+
+    Of a part of a model also the sub-modules with weights that run outside of it, by name.
+    """
     kinds = Counter(
         describe(trace, node).split(" ")[0]
         for node in trace.evaluation.nodes
@@ -72,7 +76,8 @@ def uncounted(trace: Trace, macs: Mapping[str, int]) -> tuple[str, ...]:
         if node.op == "call_module" or (node.op in ("call_function", "call_method") and node.name in trace.shapes)
         if node.name not in macs
     )
-    return tuple(f"{kind} x{count}" for kind, count in kinds.most_common())
+    outside = trace.module.outside if isinstance(trace.module, Part) else ()
+    return (*outside, *(f"{kind} x{count}" for kind, count in kinds.most_common()))
 
 
 def _layer_cost(trace: Trace, node: str, name: str, macs: int, gates: LayerGates | None) -> LayerCost:

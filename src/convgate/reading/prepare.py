@@ -1,7 +1,7 @@
 """Prepare a model for reading: refuse by name what a graph would lose, and copy the rest."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FunctionType
 from typing import Any
@@ -65,20 +65,23 @@ def _check_hooks(module: nn.Module, what: str) -> None:
         )
 
 
-def copy_model(model: nn.Module) -> nn.Module:
-    """A deep copy, also where a layer's weight was computed from others (`prune`, `weight_norm`, `spectral_norm`)."""
-    memo: dict[int, Any] = {}
+def copy_model(model: nn.Module, copied: Mapping[int, Any] | None = None) -> nn.Module:
+    """A deep copy, also where a layer's weight was computed from others (`prune`, `weight_norm`, `spectral_norm`).
+
+    `copied` maps the `id` of objects to what takes their place in the copy.
+    """
+    memo: dict[int, Any] = dict(copied or {})
     for module in model.modules():
         for value in vars(module).values():
             # `copy.deepcopy` refuses tensors with a history; a copy of their values will be computed anew anyway.
             if isinstance(value, Tensor) and value.grad_fn is not None:
                 memo[id(value)] = value.detach().clone()
-    copied = copy.deepcopy(model, memo)
-    for module in copied.modules():
+    whole = copy.deepcopy(model, memo)
+    for module in whole.modules():
         for hooks in (module._forward_hooks, module._forward_pre_hooks):
             for key in [key for key, hook in hooks.items() if _belongs_to_torch(hook)]:
                 del hooks[key]
-    return copied
+    return whole
 
 
 def _belongs_to_torch(function: Any) -> bool:

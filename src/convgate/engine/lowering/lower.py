@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -15,7 +16,7 @@ from convgate.engine.lowering.translate import Source, translate
 from convgate.engine.outside import Outside
 from convgate.engine.program import External, Program, references
 from convgate.errors import InputError, LoweringError
-from convgate.gated import GatedNetwork
+from convgate.gated import GatedModel, GatedNetwork, find_part
 from convgate.gated.costs import layer_names
 from convgate.gated.hooks import hooked_blocks
 from convgate.gating import base_path, complete
@@ -39,12 +40,13 @@ class Lowered:
     at: "Callable[[int, int], Lowered] | None" = None
 
 
-def lower(network: nn.Module, example: Tensor | None = None, *, fallback: str | None = None) -> Lowered:
+def lower(network: nn.Module, example: Any = None, *, fallback: str | None = None) -> Lowered:
     """The program that computes what `network` does in evaluation.
 
     Args:
         network: a gated network, or any CNN that can be traced (then with an example).
-        example: float images [N, C, H, W]; of a gated network it is known.
+        example: float images [N, C, H, W], or whatever else a model with a convolutional part takes (see
+            `convgate.gate`); of a gated network it is known.
         fallback: "torch" lets PyTorch compute what has no native form; None makes that an error.
 
     Raises:
@@ -57,11 +59,13 @@ def lower(network: nn.Module, example: Tensor | None = None, *, fallback: str | 
     if not isinstance(network, nn.Module):
         raise InputError(f"the network is a {type(network).__name__}; give a torch.nn.Module")
     network = unwrapped(network)
+    if isinstance(network, GatedModel):
+        network = network.network
     if isinstance(network, GatedNetwork):
         return _lower_gated(network, fallback is not None)
     if example is None:
         raise InputError("compiling a network that is not gated takes an example: float images [N, C, H, W]")
-    traced = trace(network, example)
+    traced = trace(network, example) if isinstance(example, Tensor) else find_part(network, example).trace
     check_faithful(traced)
     return _lower_trace(traced, fallback is not None)
 
