@@ -1,6 +1,5 @@
 """The command line: `convgate COMMAND`. Each command is a module in `convgate.commands`."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 
@@ -20,6 +19,7 @@ from convgate.commands import (
 )
 from convgate.commands import compile as compile_
 from convgate.commands.console import log_to_stderr
+from convgate.commands.parser import Parser
 from convgate.errors import ConvgateError
 from convgate.extras import missing
 
@@ -36,12 +36,23 @@ shows what it learned. Everything here can also be done from Python; see the REA
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0, or 2 for a mistake that the message explains."""
-    parser = _parser()
-    arguments, rest = parser.parse_known_args(argv)
+    """Run the command line.
+
+    Args:
+        argv: the arguments, without the program's name; None for those of the process.
+
+    Returns:
+        The exit status: 0; 2 for a mistake that the message on stderr explains; 130 after Ctrl-C.
+
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    parser, commands = _parsers()
+    parser.check_command(given, list(commands))
+    arguments, rest = parser.parse_known_args(given)
+    command = commands[arguments.command]
     if rest and not arguments.takes_overrides:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    arguments.overrides = rest
+        command.refuse(rest)
+    arguments.overrides, arguments.options = rest, command.options
     log_to_stderr()
     try:
         arguments.run(arguments)
@@ -61,30 +72,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parsers() -> tuple[Parser, dict[str, Parser]]:
+    """The parser of the command line, and those of the commands by name."""
     from convgate import __version__
 
-    parser = argparse.ArgumentParser(
-        prog="convgate",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser(prog="convgate", description=_DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"convgate {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
+    adding = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
+    commands = {}
     for module in COMMANDS:
         name = module.__name__.rpartition(".")[2]
         summary, _, details = (module.__doc__ or "").partition("\n\n")
-        command = commands.add_parser(
-            name,
-            help=summary.rstrip("."),
-            description=f"{summary}\n\n{details}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,  # an option that is not known may be a field of a recipe, and is never guessed
-        )
+        command = adding.add_parser(name, help=summary.rstrip("."), description=f"{summary}\n\n{details}")
         command.set_defaults(run=module.run, takes_overrides=False, resumes=False)
         module.add_arguments(command)
-    return parser
+        commands[name] = command
+    return parser, commands
 
 
 if __name__ == "__main__":

@@ -2,12 +2,10 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import pytest
 
-from convgate.cli import COMMANDS, main
+from convgate.cli import COMMANDS, _parsers, main
 from convgate.methods import METHODS
 
 NAMES = [module.__name__.rpartition(".")[2] for module in COMMANDS]
@@ -75,13 +73,14 @@ def test_plan_prints_json(capsys):
         (["recipe", "nothing"], "nothing"),
         (["train", "digits-demo", "--epochs", "0"], "at least 1"),
         (["train", "digits-demo", "--minutes", "0"], "more than 0"),
-        (["evaluate", "nothing.safetensors"], "recipe"),
+        (["evaluate", "nothing.safetensors"], "no file and no folder nothing.safetensors"),
         (["evaluate", "nothing.safetensors", "--recipe", "digits-demo"], "nothing.safetensors"),
-        (["compare", "nothing"], "not the folder of a run"),
+        (["compare", "nothing"], "no folder nothing"),
+        (["compare", "."], "not the folder of a run"),
         (["train", "digit-demo"], "did you mean digits-demo?"),
-        (["report", "nothing"], "not the folder of a run"),
-        (["evaluate", "nothing", "--save"], "--save"),
-        (["sweep", "digits-demo", "--macs", "half"], "--macs half"),
+        (["report", "."], "not the folder of a run"),
+        (["evaluate", "pyproject.toml", "--save"], "--save"),
+        (["sweep", "digits-demo", "--budgets", "half"], "--budgets half"),
         (["sweep", "digits-demo", "--macs", "0.5,2"], "2.0"),
         (["results", "nothing"], "no folder"),
     ],
@@ -112,11 +111,45 @@ def test_ctrl_c_promises_to_continue_only_where_that_is_so(capsys, monkeypatch):
     assert capsys.readouterr().err == "interrupted\n"
 
 
-def test_a_misspelt_recipe_is_answered_without_torch():
-    code = "import sys; from convgate.cli import main; main(['train', 'digit-demo']); sys.exit('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0
-    assert "did you mean digits-demo?" in done.stderr
+def test_every_command_prints_json_and_nothing_is_guessed():
+    _, commands = _parsers()
+    for name, parser in commands.items():
+        assert "--json" in parser.options, name
+        assert not parser.allow_abbrev, name
+
+
+def test_options_of_one_name_have_one_meaning():
+    """What several commands share is described in the same words, with the same default."""
+    shared = {"--method", "--option", "--model-option", "--size", "--data", "--json"}
+    seen = {}
+    for name, parser in _parsers()[1].items():
+        for action in parser._actions:
+            for option in shared & {*action.option_strings}:
+                if option == "--data" and name in ("train", "sweep"):
+                    continue  # short for a field of the recipe
+                described = action.help, action.default
+                assert seen.setdefault(option, described) == described, f"{name} {option}"
+
+
+def test_a_method_has_other_spellings(capsys):
+    assert main(["plan", "cifar_resnet8", "--method", "dual"]) == 0
+    assert "CifarResNet x DualGating" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "cifar10-resnet20-dual-50", "--data", "nowhere"],
+        ["train", "digits-demo", "--model.weights", "nothing.pth", "--data.options.train=64"],
+        ["sweep", "cifar10-resnet20-dual-50", "--budgets", "0.3,0.5", "--data", "nowhere"],
+        ["bench", "cifar_resnet8", "--option", "tiel=3"],
+    ],
+)
+def test_a_command_that_fails_leaves_nothing_behind(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_unknown_options_of_other_commands_are_refused(capsys):
@@ -132,7 +165,13 @@ def test_recipes_are_listed_shown_and_described(capsys):
     assert main(["recipe", "digits-demo"]) == 0
     assert "cifar_resnet14" in capsys.readouterr().out
     assert main(["recipe", "--fields"]) == 0
-    assert "--gated.epochs" in capsys.readouterr().out
+    fields = capsys.readouterr().out
+    assert "--gated.epochs" in fields
+    assert len(fields.split("options:")[0].splitlines()) < 5
+    assert main(["recipe", "--json"]) == 0
+    assert "digits-demo" in json.loads(capsys.readouterr().out)["recipes"]
+    assert main(["recipe", "digits-demo", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["model"]["name"] == "cifar_resnet14"
 
 
 def test_the_demo_in_small(tmp_path, capsys):

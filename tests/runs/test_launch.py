@@ -29,7 +29,7 @@ def test_a_time_is_turned_into_epochs_once(tmp_path, tiny_overrides, monkeypatch
     def no_measuring(*args, **kwargs):
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("convgate.runs.launch.images_per_second", no_measuring)
+    monkeypatch.setattr("convgate.runs.speed.images_per_second", no_measuring)
     again = train(request, tmp_path, progress=False)
     assert again.recipe == done.recipe
     assert again.origin == origin

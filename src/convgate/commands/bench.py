@@ -6,7 +6,7 @@ and its gates are calibrated to the budget; a checkpoint is timed as it was save
 listed with the reason. Needs, for the others' rows: pip install 'convgate[bench]'.
 
 Examples:
-  convgate bench resnet18 --macs 0.43 --threads 2
+  convgate bench resnet18 --budget 0.43 --threads 2
   convgate bench runs/demo/network.safetensors --seconds 10
   convgate bench cifar_resnet20 --only onnxruntime,openvino,engine-gated --json
 
@@ -15,30 +15,27 @@ Examples:
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from convgate.commands.console import add_json, add_model_options, add_options, options, show
+from convgate.commands.console import MODEL, add_json, add_network_options, options, show
 
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The options of `convgate bench`."""
-    parser.add_argument(
-        "model",
-        help="a torchvision name, timm/NAME, a CIFAR backbone, your own (package.module:function or "
-        "path/to/file.py:Class), or a checkpoint's path",
-    )
+    parser.add_argument("model", help=f"{MODEL}; or a checkpoint's path")
     parser.add_argument(
         "--architecture", metavar="MODEL", help="the model that a checkpoint is of, where it is one of your own"
     )
-    add_model_options(parser)
-    parser.add_argument("--method", help="the gating method of a model given by name (default: dual)")
-    add_options(parser)
+    add_network_options(parser)
     parser.add_argument(
-        "--macs", type=float, help="calibrate to this share of the dense MACs (default: 0.5 if it is in reach)"
+        "--budget",
+        "--macs",
+        type=float,
+        metavar="SHARE",
+        help="calibrate to this share of the dense MACs (default: 0.5 if in reach; a checkpoint stays as it is)",
     )
     parser.add_argument("--threads", type=int, help="threads of each engine (default: one per core)")
     parser.add_argument("--batch", type=int, default=1, help="images per call (default: %(default)s)")
-    parser.add_argument("--size", type=int, help="height and width of the images (default: the model's, else 224)")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--seconds", type=float, default=30.0, help="how long to time (default: %(default)s)")
     length.add_argument("--rounds", type=int, help="samples of each engine, instead of a time")
@@ -50,6 +47,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> None:
     """Time, print, and write CSV, JSON and a figure."""
+    _check_names(arguments)
     from rich.console import Console
     from rich.progress import Progress
 
@@ -64,7 +62,7 @@ def run(arguments: Namespace) -> None:
         result = bench(
             arguments.model,
             arguments.method,
-            arguments.macs,
+            arguments.budget,
             options=options(arguments.option),
             architecture=arguments.architecture,
             model_options=options(arguments.model_option),
@@ -84,3 +82,18 @@ def run(arguments: Namespace) -> None:
     show(table(result))
     show(sentences(result))
     show(f"written to {', '.join(str(path) for path in paths)}")
+
+
+def _check_names(arguments: Namespace) -> None:
+    """Answer misspelt names before torch is imported."""
+    from convgate.commands.names import check_method, check_model
+    from convgate.errors import CheckpointError
+
+    path = Path(arguments.model)
+    if path.suffix == ".safetensors" and not path.is_file():
+        raise CheckpointError(f"there is no file {path}")
+    model = arguments.architecture if path.is_file() else arguments.model
+    if model is not None:
+        check_model(model)
+    if arguments.method is not None:
+        check_method(arguments.method)

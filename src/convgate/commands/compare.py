@@ -11,7 +11,7 @@ Examples:
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from convgate.commands.console import show
+from convgate.commands.console import add_json, check_run, show
 
 __all__ = ["add_arguments", "run"]
 
@@ -20,12 +20,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     """The options of `convgate compare`."""
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of finished runs")
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else, to stdout")
+    add_json(form)
     form.add_argument("--csv", action="store_true", help="print the result as CSV, and nothing else, to stdout")
 
 
 def run(arguments: Namespace) -> None:
     """Print the table."""
+    for folder in arguments.runs:
+        check_run(folder)
     import sys
     from dataclasses import asdict
 

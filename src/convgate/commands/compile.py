@@ -12,7 +12,7 @@ Examples:
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from convgate.commands.console import show
+from convgate.commands.console import add_json, show
 
 __all__ = ["add_arguments", "run"]
 
@@ -23,28 +23,40 @@ def add_arguments(parser: ArgumentParser) -> None:
     """The options of `convgate compile`."""
     parser.add_argument("source", type=Path, help="a gated network's file, or the folder that it lies in")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .cgm file to write")
+    add_json(parser)
 
 
 def run(arguments: Namespace) -> None:
     """Compile and write."""
+    source = _network_file(arguments.source)
     from convgate.checkpoint import load
     from convgate.engine.compile import compile as compile_engine
-    from convgate.errors import InputError
     from convgate.gated import gate_weights
 
-    source = arguments.source
-    if source.is_dir():
-        found = [source / name for name in _NAMES if (source / name).is_file()]
-        if not found:
-            raise InputError(f"{source} holds none of {', '.join(_NAMES)}; name a gated network's file")
-        source = found[0]
     network = load(source)
     engine = compile_engine(network)
     engine.save(arguments.output)
-    size = arguments.output.stat().st_size / 1e6
+    size = arguments.output.stat().st_size
+    if arguments.json:
+        show({"file": str(arguments.output), "bytes": size, "prepares_images": engine.preparation is not None})
+        return
     show(
-        f"{arguments.output}: {size:.1f} MB; {gate_weights(network)}. It runs with "
+        f"{arguments.output}: {size / 1e6:.1f} MB; {gate_weights(network)}. It runs with "
         f"convgate.engine.load({str(arguments.output)!r})"
     )
     if engine.preparation is None:
         show("it does not say how images are prepared; set network.preparation before compiling, for convgate predict")
+
+
+def _network_file(source: Path) -> Path:
+    """The gated network's file: `source`, or the one that lies in it. Raises `InputError` if there is none."""
+    from convgate.errors import InputError
+
+    if source.is_file():
+        return source
+    if not source.is_dir():
+        raise InputError(f"there is no file and no folder {source}; give a gated network's file or its folder")
+    found = next((source / name for name in _NAMES if (source / name).is_file()), None)
+    if found is None:
+        raise InputError(f"the folder {source} has none of {', '.join(_NAMES)}; give a gated network's file")
+    return found

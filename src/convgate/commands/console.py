@@ -4,17 +4,21 @@ import json
 import logging
 import os
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, _ActionsContainer
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from convgate.analysis import Metrics
 
 __all__ = [
+    "DEFAULT_METHOD",
+    "MODEL",
+    "add_data",
     "add_json",
-    "add_model_options",
-    "add_options",
+    "add_network_options",
+    "check_run",
     "is_watched",
     "log_to_stderr",
     "options",
@@ -23,20 +27,22 @@ __all__ = [
 ]
 
 
-def add_json(parser: ArgumentParser) -> None:
+MODEL = """\
+a torchvision name, timm/NAME, a CIFAR backbone (cifar_resnet20, ..), or your own: package.module:function or \
+path/to/file.py:Class"""
+"""What a model may be named by, for the help."""
+
+DEFAULT_METHOD = "DualGating"
+"""The method of commands that are not told one."""
+
+
+def add_json(parser: _ActionsContainer) -> None:
     """The option for programs that read the result."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else, to stdout")
 
 
-def add_options(parser: ArgumentParser) -> None:
-    """The option that sets options of a method."""
-    parser.add_argument(
-        "--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the method; may be repeated"
-    )
-
-
-def add_model_options(parser: ArgumentParser) -> None:
-    """The option for those of a model's builder."""
+def add_network_options(parser: ArgumentParser) -> None:
+    """The options that say how a model given by name is built, gated and fed."""
     parser.add_argument(
         "--model-option",
         action="append",
@@ -44,10 +50,30 @@ def add_model_options(parser: ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="an option of the model's builder, e.g. num_classes=10; may be repeated",
     )
+    parser.add_argument("--method", help=f"the gating method, e.g. ChannelGating (default: {DEFAULT_METHOD})")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the method; may be repeated"
+    )
+    parser.add_argument("--size", type=int, help="height and width of the images (default: the model's, else 224)")
+
+
+def add_data(parser: ArgumentParser) -> None:
+    """The option that says where a recipe's images are."""
+    parser.add_argument("--data", metavar="PATH", help="where the images are (default: where the recipe says)")
+
+
+def check_run(folder: Path) -> None:
+    """Raise `RecipeError`, before torch is imported, for a folder that does not hold a run."""
+    from convgate.errors import RecipeError
+
+    if not folder.is_dir():
+        raise RecipeError(f"there is no folder {folder}; give the folder of a run")
+    if not (folder / "recipe.yaml").is_file():
+        raise RecipeError(f"{folder} is not the folder of a run: it has no recipe.yaml")
 
 
 def options(pairs: Sequence[str]) -> dict[str, object]:
-    """What `add_options` or `add_model_options` collected, values read as YAML.
+    """What `--option` or `--model-option` collected, values read as YAML.
 
     Raises `InputError` for what is not NAME=VALUE.
     """

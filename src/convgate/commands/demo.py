@@ -28,11 +28,15 @@ def run(arguments: Namespace) -> None:
     """Run the demo and print where its page is."""
     import logging
 
+    from convgate.recipes.read import check_overrides
     from convgate.recipes.request import Request
+
+    check_overrides(arguments.overrides, also=arguments.options)
+    request = Request("digits-demo", tuple(arguments.overrides))
+    request.recipe  # noqa: B018 - what is wrong with it is said before torch is imported
     from convgate.runs.folder import RunFolder
     from convgate.runs.launch import train
 
-    request = Request("digits-demo", tuple(arguments.overrides))
     folder = RunFolder(arguments.out)
     # The default folder is the demo's own; in another one, a run of other settings is somebody's.
     if arguments.fresh or (arguments.out == _DEFAULT and folder.holds_other_run(request.recipe)):

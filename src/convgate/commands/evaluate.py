@@ -13,7 +13,7 @@ Examples:
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from convgate.commands.console import add_json, show, show_metrics
+from convgate.commands.console import add_data, add_json, check_run, show, show_metrics
 
 __all__ = ["add_arguments", "run"]
 
@@ -21,7 +21,7 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: ArgumentParser) -> None:
     """The options of `convgate evaluate`."""
     parser.add_argument("source", type=Path, help="a run's folder, or a gated network's file")
-    parser.add_argument("--data", metavar="PATH", help="where the images are (default: where the recipe says)")
+    add_data(parser)
     parser.add_argument("--recipe", help="which images, and how they are normalised (default: the run's recipe)")
     parser.add_argument("--threads", type=int, help="threads of the engine and of PyTorch (default: the recipe's)")
     parser.add_argument(
@@ -35,22 +35,37 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> None:
     """Evaluate and print."""
-    from convgate.errors import InputError
+    _check(arguments)
     from convgate.runs.evaluate import evaluate_file, evaluate_run
 
     how = {"data": arguments.data, "threads": arguments.threads, "seconds": arguments.seconds}
     if arguments.source.is_dir():
-        if arguments.recipe:
-            raise InputError(
-                f"--recipe {arguments.recipe}: the run in {arguments.source} has its own recipe. Leave --recipe out or "
-                f"name the network's file ({arguments.source / 'network.safetensors'})"
-            )
         measured = evaluate_run(arguments.source, save=arguments.save, **how)
-    elif arguments.save:
-        raise InputError(
-            f"--save puts the figures of a run's network into the run, and {arguments.source} is not the folder of a "
-            "run. Name the folder, or leave --save out"
-        )
     else:
         measured = evaluate_file(arguments.source, recipe=arguments.recipe, **how)
     show(measured.as_data()) if arguments.json else show_metrics(measured)
+
+
+def _check(arguments: Namespace) -> None:
+    """Answer what can be told without torch: paths, the recipe's name, options that exclude each other."""
+    from convgate.errors import InputError
+    from convgate.recipes.library import find_recipe
+
+    source = arguments.source
+    if not source.exists():
+        raise InputError(f"there is no file and no folder {source}; give a run's folder or a gated network's file")
+    if source.is_dir():
+        check_run(source)
+        if arguments.recipe:
+            raise InputError(
+                f"--recipe {arguments.recipe}: the run in {source} has its own recipe. Leave --recipe out or name the "
+                f"network's file ({source / 'network.safetensors'})"
+            )
+        return
+    if arguments.save:
+        raise InputError(
+            f"--save puts the figures of a run's network into the run, and {source} is not the folder of a run. Name "
+            "the folder, or leave --save out"
+        )
+    if arguments.recipe:
+        find_recipe(arguments.recipe)

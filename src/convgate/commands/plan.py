@@ -13,34 +13,32 @@ Examples:
 
 from argparse import ArgumentParser, Namespace
 
-from convgate.commands.console import add_json, add_model_options, add_options, options, show
+from convgate.commands.console import DEFAULT_METHOD, MODEL, add_json, add_network_options, options, show
 
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The options of `convgate plan`."""
-    parser.add_argument(
-        "model",
-        help="a torchvision name, timm/NAME, a CIFAR backbone (cifar_resnet20, ..), or your own: "
-        "package.module:function or path/to/file.py:Class",
-    )
-    add_model_options(parser)
-    parser.add_argument("--method", default="DualGating", help="the gating method (default: %(default)s)")
-    add_options(parser)
-    parser.add_argument("--size", type=int, help="height and width of the images (default: the model's, else 224)")
+    parser.add_argument("model", help=MODEL)
+    add_network_options(parser)
     add_json(parser)
 
 
 def run(arguments: Namespace) -> None:
     """Print the plan."""
+    from convgate.commands.names import check_method, check_model
+
+    chosen = arguments.method or DEFAULT_METHOD
+    check_model(arguments.model)
+    check_method(chosen)
     import torch
 
     from convgate.gated import plan
-    from convgate.methods import create as create_method
+    from convgate.methods import create_method
     from convgate.models import create_model, input_shape
 
-    method = create_method(arguments.method, options(arguments.option))
+    method = create_method(chosen, options(arguments.option))
     model = create_model(arguments.model, **options(arguments.model_option))
     example = torch.zeros(1).expand(1, *input_shape(arguments.model, arguments.size))
     planned = plan(model, method, example)

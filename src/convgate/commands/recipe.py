@@ -11,7 +11,7 @@ Examples:
 
 from argparse import ArgumentParser, Namespace
 
-from convgate.commands.console import show
+from convgate.commands.console import add_json, show
 
 __all__ = ["add_arguments", "run"]
 
@@ -20,27 +20,31 @@ def add_arguments(parser: ArgumentParser) -> None:
     """The options of `convgate recipe`."""
     parser.add_argument("name", nargs="?", help="the recipe to show (default: list them)")
     parser.add_argument("--fields", action="store_true", help="describe every field that a recipe can have")
+    add_json(parser)
 
 
 def run(arguments: Namespace) -> None:
     """Print the recipe, or the list, or the fields."""
     import sys
+    from dataclasses import asdict
 
-    from convgate.recipes.library import find_recipe, list_recipes
-
-    if arguments.name:
-        find_recipe(arguments.name)  # a misspelt name is answered before torch is imported
-    from convgate.recipes.read import dump_recipe, load_recipe, recipe_parser
+    from convgate.recipes.library import list_recipes
+    from convgate.recipes.read import describe_fields, dump_recipe, load_recipe
 
     if arguments.fields:
-        sys.stdout.write(recipe_parser().format_help())
+        sys.stdout.write(describe_fields())
     elif arguments.name:
-        sys.stdout.write(dump_recipe(load_recipe(arguments.name)))
+        recipe = load_recipe(arguments.name)
+        show(asdict(recipe)) if arguments.json else sys.stdout.write(dump_recipe(recipe))
     else:
+        titles = {name: load_recipe(name).title for name in list_recipes()}
+        if arguments.json:
+            show({"recipes": titles})
+            return
         from rich import box
         from rich.table import Table
 
         table = Table("recipe", "what it is", box=box.SIMPLE_HEAD)
-        for name in list_recipes():
-            table.add_row(name, load_recipe(name).title)
+        for name, title in titles.items():
+            table.add_row(name, title)
         show(table)

@@ -12,7 +12,7 @@ Examples:
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from convgate.commands.console import show
+from convgate.commands.console import add_data, add_json, check_run, show
 
 __all__ = ["add_arguments", "run"]
 
@@ -20,13 +20,16 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: ArgumentParser) -> None:
     """The options of `convgate report`."""
     parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a finished run")
-    parser.add_argument("--data", metavar="PATH", help="where the images are (default: where the recipe says)")
+    add_data(parser)
     parser.add_argument("--out", type=Path, help="file to write (default: report.html in the run's folder)")
+    add_json(parser)
 
 
 def run(arguments: Namespace) -> None:
     """Write the page and print where it is."""
+    check_run(arguments.folder)
     from convgate.runs.report import report
     from convgate.runs.run import Run
 
-    show(f"the page: {report(Run.load(arguments.folder, arguments.data), arguments.out)}")
+    page = report(Run.load(arguments.folder, arguments.data), arguments.out)
+    show({"page": str(page)} if arguments.json else f"the page: {page}")

@@ -12,7 +12,7 @@ Examples:
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from convgate.commands.console import show
+from convgate.commands.console import add_json, check_run, show
 
 __all__ = ["add_arguments", "run"]
 
@@ -23,12 +23,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--add", type=Path, nargs="+", default=[], metavar="RUN", help="folders of finished runs to note"
     )
+    add_json(parser)
 
 
 def run(arguments: Namespace) -> None:
     """Note runs, write the page."""
+    for folder in arguments.add:
+        check_run(folder)
     from convgate.runs.page import add, write_page
 
-    written = add(arguments.add, arguments.folder)
-    written.append(write_page(arguments.folder))
-    show(f"written: {', '.join(str(path) for path in written)}")
+    paths = [str(path) for path in (*add(arguments.add, arguments.folder), write_page(arguments.folder))]
+    show({"written": paths} if arguments.json else f"written: {', '.join(paths)}")

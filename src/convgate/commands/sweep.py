@@ -4,8 +4,8 @@ Writes each run's folder, sweep.csv, and pictures of accuracy against MACs and a
 points are joined that no other beats. Finished runs are not repeated: the same command continues what was interrupted.
 
 Examples:
-  convgate sweep digits-demo --macs 0.3,0.4,0.5,0.6
-  convgate sweep cifar10-resnet20-dual-50 --macs 0.3,0.5 --data cifar10.npz --weights resnet20.safetensors --minutes 60
+  convgate sweep digits-demo --budgets 0.3,0.4,0.5,0.6
+  convgate sweep cifar10-resnet20-dual-50 --budgets 0.3,0.5 --data cifar10.npz --weights w.safetensors --minutes 60
 
 """
 
@@ -20,14 +20,21 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The options of `convgate sweep`."""
-    parser.add_argument("--macs", required=True, metavar="SHARES", help="shares of the dense MACs, separated by commas")
-    add_training(parser, "sweep RECIPE --macs SHARES", "folder of the runs (default: runs/sweep-RECIPE)")
+    parser.add_argument(
+        "--budgets",
+        "--macs",
+        required=True,
+        metavar="SHARES",
+        help="the budgets: shares of the dense MACs, separated by commas",
+    )
+    add_training(parser, "sweep RECIPE --budgets SHARES", "folder of the runs (default: runs/sweep-RECIPE)")
 
 
 def run(arguments: Namespace) -> None:
     """Train, print the table, write the pictures."""
     from dataclasses import asdict
 
+    shares = _shares(arguments.budgets)
     request = request_of(arguments)
     from convgate.files import write_text
     from convgate.runs.compare import comparison
@@ -35,7 +42,7 @@ def run(arguments: Namespace) -> None:
     from convgate.runs.sweep import sweep
 
     folder = arguments.out or Path("runs") / f"sweep-{Path(arguments.recipe).stem}"
-    records = sweep(request, _shares(arguments.macs), folder, progress=is_watched())
+    records = sweep(request, shares, folder, progress=is_watched())
     written = [folder / "sweep.csv"]
     for axis in ("MACs", "latency"):
         drawing = against(records, axis)
@@ -55,4 +62,4 @@ def _shares(text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise InputError(f"--macs {text}: write shares of the dense MACs as 0.3,0.5") from None
+        raise InputError(f"--budgets {text}: write shares of the dense MACs as 0.3,0.5") from None

@@ -75,13 +75,15 @@ def run(arguments: Namespace) -> None:
 
 
 def request_of(arguments: Namespace) -> "Request":
-    """What the command line asks for. `--data` and `--weights` are short for overrides."""
-    from convgate.recipes.library import find_recipe
-
-    find_recipe(arguments.recipe)  # a misspelt name is answered before torch is imported
+    """What the command line asks for, checked without torch. `--data` and `--weights` are short for overrides."""
+    from convgate.commands.names import check_method, check_model
+    from convgate.recipes.read import check_overrides
     from convgate.recipes.request import Request
 
+    check_overrides(arguments.overrides, also=arguments.options)
     data = [f"--data.options.root={arguments.data}"] if arguments.data else []
     weights = [f"--model.weights={arguments.weights}", "--dense.epochs=0"] if arguments.weights else []
-    overrides = (*data, *weights, *arguments.overrides)
-    return Request(arguments.recipe, overrides, arguments.epochs, arguments.minutes)
+    request = Request(arguments.recipe, (*data, *weights, *arguments.overrides), arguments.epochs, arguments.minutes)
+    check_model(request.recipe.model.name)
+    check_method(request.recipe.method.name)
+    return request

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from convgate.data.augment import normalise
+from convgate.data.normalise import normalise
 from convgate.errors import DataError, InputError
 
 __all__ = ["ImageSet", "Images", "Splits", "Stream", "hold_out", "split_off"]

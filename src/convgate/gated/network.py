@@ -358,7 +358,6 @@ class GatedNetwork(nn.Module):
         self._prepare(height, width)
         return self._convgate.layouts[height, width]
 
-    @torch.compiler.assume_constant_result
     def _prepare(self, height: int, width: int) -> bool:
         """Make the layout for a size. While torch.compile reads the network this is called, not read."""
         layout = self._layout((height, width))
@@ -369,6 +368,9 @@ class GatedNetwork(nn.Module):
                 "exported; remove them before, or register them on layers"
             )
         return True
+
+    # What torch.compiler.assume_constant_result sets; calling that here would import the compiler, which takes seconds.
+    _prepare._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
     def _layout(self, size: tuple[int, int]) -> Layout:
         state = self._convgate

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 from convgate.errors import InputError
 from convgate.gated.method import Method
+from convgate.suggestions import did_you_mean, same_name
 
-__all__ = ["METHODS", "create_method", "list_methods", "option_names", "register_method"]
+__all__ = ["METHODS", "create_method", "list_methods", "method_class", "option_names", "register_method"]
 
 METHODS: dict[str, type[Method]] = {}
 """Name of the class -> class."""
@@ -55,26 +56,47 @@ def list_methods(pattern: str = "*") -> list[str]:
 def create_method(name: str, options: Mapping[str, Any] | None = None, *, budget: float | None = None) -> Method:
     """The method of that name with these options, trained to `budget` (a share of the dense MACs) if one is given.
 
-    Raises `InputError` for an unknown name or option, and for a value that an option does not take.
+    Args:
+        name: a registered name, see `method_class`.
+        options: values of the method's fields; those that are left out keep their defaults.
+        budget: a share of the dense MACs, in (0, 1].
+
+    Raises:
+        InputError: an unknown name or option, or a value that an option does not take.
 
     >>> create_method("DualGating", {"channel": False}, budget=0.4).budget
     0.4
     """
-    known = option_names(name)
+    chosen = method_class(name)
+    known, former = option_names(name), chosen.former_options
     options = dict(options or {})
-    former = METHODS[name].former_options
     unknown = [key for key in options if key not in known and key not in former]
     if unknown:
-        raise InputError(f"{name} has no option {', '.join(map(repr, unknown))}; its options are: {', '.join(known)}")
-    method = METHODS[name](**options)
+        raise InputError(
+            f"{chosen.__name__} has no option {', '.join(map(repr, unknown))}{did_you_mean(unknown[0], known)} Its "
+            f"options are: {', '.join(known)}"
+        )
+    method = chosen(**options)
     return method if budget is None else method.with_budget(budget)
 
 
-def option_names(name: str) -> list[str]:
-    """The options of the method of that name. Raises `InputError` for an unknown one."""
-    if name not in METHODS:
+def method_class(name: str) -> type[Method]:
+    """The method of that name. Case, "-", "_" and a last "Gating" do not matter: "dual" is DualGating.
+
+    Raises `InputError` for an unknown name.
+
+    >>> method_class("dual").__name__
+    'DualGating'
+    """
+    found = name if name in METHODS else same_name(name, METHODS)
+    if found is None:
         raise InputError(
-            f"there is no method '{name}'; the methods are: {', '.join(METHODS)}. One of another package is known once "
-            "that package is imported"
+            f"there is no method '{name}'{did_you_mean(name, METHODS)} The methods are: {', '.join(METHODS)}. One of "
+            "another package is known once that package is imported"
         )
-    return [field.name for field in dataclasses.fields(METHODS[name])]  # type: ignore[arg-type]
+    return METHODS[found]
+
+
+def option_names(name: str) -> list[str]:
+    """The names of the options of a method, in the order of its fields. Raises `InputError` for an unknown method."""
+    return [field.name for field in dataclasses.fields(method_class(name))]  # type: ignore[arg-type]

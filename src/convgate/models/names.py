@@ -1,10 +1,10 @@
 """The names of all models, and what to say of a name that is unknown."""
 
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from convgate.errors import InputError
 from convgate.models.registry import registered
+from convgate.suggestions import did_you_mean
 
 __all__ = ["list_models", "unknown_model"]
 
@@ -28,11 +28,10 @@ def list_models(filter: str = "*") -> list[str]:  # noqa: A002 - as timm and tor
 
 def unknown_model(name: str) -> InputError:
     """The error for a name that no model has, with the closest names that there are."""
-    close = get_close_matches(name, list_models(), 3, 0.7)
-    suggestion = f"did you mean {' or '.join(close)}?" if close else "convgate.list_models() lists them."
     return InputError(
-        f"there is no model '{name}'; {suggestion} Give the name of a registered or a torchvision "
-        "classification model, timm/NAME, or the place of your own: package.module:function or path/to/file.py:Class"
+        f"there is no model '{name}'{did_you_mean(name, list_models(), 3)} convgate.list_models() lists them. Give "
+        "the name of a registered or a torchvision classification model, timm/NAME, or the place of your own: "
+        "package.module:function or path/to/file.py:Class"
     )
 
 

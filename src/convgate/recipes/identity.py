@@ -10,6 +10,7 @@ from typing import Any
 
 from convgate.methods import METHODS
 from convgate.recipes.recipe import Recipe
+from convgate.suggestions import same_name
 
 __all__ = ["differences", "is_free", "placeless", "settings_of", "with_start"]
 
@@ -51,7 +52,8 @@ def _started(value: Any, init: str | None) -> Any:
         return value
     value = {key: _started(item, init) for key, item in value.items()}
     name = value.get("name")
-    options = getattr(METHODS.get(name), "__dataclass_fields__", {}) if isinstance(name, str) else {}
+    method = METHODS.get(same_name(name, METHODS) or "") if isinstance(name, str) else None
+    options = getattr(method, "__dataclass_fields__", {})
     if "init" in options:
         value["options"] = {**(value.get("options") or {})}
         value["options"].setdefault("init", init or options["init"].default)

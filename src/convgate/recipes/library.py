@@ -63,7 +63,7 @@ def find_recipe(source: str | Path) -> Mapping[str, Any] | Path:
         return _REGISTERED[name]()
     if name in _shipped():
         return _shipped()[name]
-    meant = did_you_mean(name, list_recipes())
+    meant = did_you_mean(name, list_recipes(), 3)
     raise RecipeError(f"there is no recipe file and no recipe named '{name}'{meant} `convgate recipe` lists them")
 
 

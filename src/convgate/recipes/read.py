@@ -13,11 +13,21 @@ from typing import TYPE_CHECKING, Any
 from convgate.errors import ConvgateError, RecipeError
 from convgate.recipes.library import find_recipe
 from convgate.recipes.recipe import Recipe
+from convgate.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     import jsonargparse
 
-__all__ = ["dump_recipe", "fields_of", "load_recipe", "parse_recipe", "recipe_parser"]
+__all__ = [
+    "check_overrides",
+    "describe_fields",
+    "dump_recipe",
+    "field_names",
+    "fields_of",
+    "load_recipe",
+    "parse_recipe",
+    "recipe_parser",
+]
 
 
 def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -43,6 +53,41 @@ def fields_of(source: str | Path) -> dict[str, Any]:
     return _read(found) if isinstance(found, Path) else _over_bases(found, Path.cwd(), f"recipe '{source}'", ())
 
 
+def field_names() -> tuple[str, ...]:
+    """The fields of a recipe, nested ones with dots.
+
+    >>> "gated.epochs" in field_names()
+    True
+    """
+    options = (option for action in recipe_parser()._actions for option in action.option_strings)
+    fields = {option.removeprefix("--") for option in options if option.startswith("--")}
+    return tuple(sorted(field for field in fields if not field.endswith("help")))
+
+
+def check_overrides(overrides: Sequence[str], also: Sequence[str] = ()) -> None:
+    """Raise `RecipeError` for an override of a field that recipes do not have; it names the closest there is.
+
+    Args:
+        overrides: as on the command line, e.g. ["--gated.epochs", "3", "--budget=0.4"].
+        also: options that may have been meant beside the fields, e.g. ["--out"].
+
+    """
+    fields = field_names()
+    # A field that holds data of any kind, such as data.options, has parts of any name.
+    free = {field for field in fields if not any(other.startswith(f"{field}.") for other in fields)}
+    for override in overrides:
+        name = override.partition("=")[0].removeprefix("--").removesuffix("+")
+        above = (name[:end] for end, letter in enumerate(name) if letter == ".")
+        if override.startswith("--") and name not in fields and not any(part in free for part in above):
+            meant = did_you_mean(f"--{name}", [*also, *(f"--{field}" for field in fields)])
+            raise RecipeError(f"recipes have no field '{name}'{meant} `convgate recipe --fields` describes the fields")
+
+
+def describe_fields() -> str:
+    """Every field of a recipe with its type, default and meaning, one or two lines each."""
+    return str(recipe_parser().format_help())
+
+
 def parse_recipe(fields: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "given") -> Recipe:
     """The recipe that plain data describe, with overrides; `source` is named in errors."""
     import jsonargparse
@@ -62,7 +107,8 @@ def recipe_parser() -> "jsonargparse.ArgumentParser":
     """The parser behind recipes; its help lists every field."""
     import jsonargparse
 
-    parser = jsonargparse.ArgumentParser(prog="convgate train RECIPE", exit_on_error=False, allow_abbrev=False)
+    parser = jsonargparse.ArgumentParser(prog="convgate train", exit_on_error=False, allow_abbrev=False)
+    parser.usage = "convgate train RECIPE [--FIELD VALUE ...]"
     parser.add_class_arguments(Recipe)
     return parser
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from convgate.data import Augmentation
+from convgate.augmentation import Augmentation
 from convgate.recipes.stages import DenseStage, FinishStage, GatedStage, Stage, require
 
 __all__ = ["DataChoice", "Distillation", "Hardware", "MethodChoice", "ModelChoice", "Recipe"]

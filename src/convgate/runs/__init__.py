@@ -17,13 +17,11 @@ from convgate.runs.record import Record, record_of
 from convgate.runs.report import report
 from convgate.runs.run import Run
 from convgate.runs.sweep import sweep
-from convgate.runs.training import TrainingRun
 
 __all__ = [
     "Record",
     "Run",
     "RunFolder",
-    "TrainingRun",
     "compare",
     "comparison",
     "evaluate_file",

@@ -17,7 +17,7 @@ from convgate.recipes.read import load_recipe
 from convgate.recipes.recipe import Hardware
 from convgate.runs.measure import on_images, time_on_engine
 from convgate.runs.run import Run
-from convgate.training.fit import evaluation_device
+from convgate.training.evaluation import evaluation_device
 from convgate.training.parts import check_classifies
 from convgate.training.undisturbed import undisturbed
 

@@ -10,8 +10,6 @@ from convgate.recipes.schedule import for_minutes, with_epochs
 from convgate.runs.folder import RunFolder
 from convgate.runs.origin import Origin
 from convgate.runs.run import Run
-from convgate.runs.speed import images_per_second
-from convgate.runs.training import TrainingRun
 from convgate.training.undisturbed import undisturbed
 
 __all__ = ["train", "would_continue"]
@@ -36,6 +34,8 @@ def train(request: Request | Recipe | str, folder: str | Path, *, progress: bool
         ConvgateError: whatever the data, the model or the method refuse.
 
     """
+    from convgate.runs.training import TrainingRun  # imports Lightning, which takes seconds
+
     if isinstance(request, Recipe):
         return TrainingRun(request, folder, progress=progress).carry_out()
     request = request if isinstance(request, Request) else Request(request)
@@ -70,6 +70,8 @@ def _recipe_of(request: Request, home: RunFolder) -> tuple[Recipe, dict[str, flo
         return begun, {}
     assert request.minutes is not None
     recipe, speeds = request.recipe, {}
+    from convgate.runs.speed import images_per_second  # imports Lightning, too
+
     splits = load_data(recipe.data.name, **recipe.data.options)
 
     def measure() -> dict[str, float]:

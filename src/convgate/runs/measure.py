@@ -9,7 +9,7 @@ from convgate.bench.latency import Latency, latency
 from convgate.data import Batches, ImageSet
 from convgate.errors import LoweringError
 from convgate.gated import GatedNetwork
-from convgate.training.fit import evaluation_batch
+from convgate.training.evaluation import evaluation_batch
 
 __all__ = ["on_images", "time_on_engine"]
 

@@ -14,6 +14,7 @@ from convgate.recipes.identity import settings_of
 from convgate.recipes.recipe import Distillation, Recipe
 from convgate.runs.command import again, as_started
 from convgate.runs.run import Run
+from convgate.suggestions import same_name
 
 __all__ = ["Record", "read_csv", "record_of", "to_csv"]
 
@@ -156,7 +157,7 @@ def _parsed(text: str, kind: Any) -> Any:
 
 def _method(recipe: Recipe) -> str:
     """The method's name, with those of the methods that its options name."""
-    parts = [name for name in _names(recipe.method.options) if name in METHODS]
+    parts = [name for name in _names(recipe.method.options) if same_name(name, METHODS)]
     return f"{recipe.method.name}({', '.join(parts)})" if parts else recipe.method.name
 
 

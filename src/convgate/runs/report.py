@@ -13,7 +13,7 @@ from convgate.recipes.recipe import Distillation
 from convgate.recipes.stages import Gates, Stage
 from convgate.runs.measure import on_images
 from convgate.runs.run import Run
-from convgate.training.fit import evaluation_device
+from convgate.training.evaluation import evaluation_device
 from convgate.training.undisturbed import undisturbed
 
 __all__ = ["Evaluations", "report", "write_report_of"]

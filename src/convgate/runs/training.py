@@ -29,7 +29,8 @@ from convgate.runs.measure import on_images, time_on_engine
 from convgate.runs.origin import Origin
 from convgate.runs.report import Evaluations, write_report_of
 from convgate.runs.run import Run
-from convgate.training.fit import evaluation_batch, evaluation_device, fit, is_first_process
+from convgate.training.evaluation import evaluation_batch, evaluation_device
+from convgate.training.fit import fit, is_first_process
 from convgate.training.parts import build_method, build_model, build_teacher, check_classifies, teaching
 from convgate.training.undisturbed import undisturbed
 from convgate.weights import read_tensors

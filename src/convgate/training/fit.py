@@ -17,18 +17,17 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
-from convgate.data import Batches, ImageSet, Splits
+from convgate.data import Batches, Splits
 from convgate.errors import RecipeError
 from convgate.methods import Method
 from convgate.recipes.recipe import Hardware, Recipe
 from convgate.recipes.stages import Gates, Stage
 from convgate.training.callbacks import History
 from convgate.training.distil import Teacher
+from convgate.training.evaluation import evaluation_batch
 from convgate.training.module import TrainingModule
 
 __all__ = [
-    "evaluation_batch",
-    "evaluation_device",
     "fit",
     "is_first_process",
     "lightning_precision",
@@ -100,16 +99,6 @@ def fit(
 def is_first_process() -> bool:
     """Whether this is the one process, of several that train together, that writes results."""
     return int(getattr(rank_zero_only, "rank", 0)) == 0
-
-
-def evaluation_batch(images: ImageSet, trained_with: int = 0) -> int:
-    """How many images to evaluate at once: at least what was trained with, 256 unless they are large.
-
-    Without gradients, 256 images of 64 pixels take no more memory than a training step; and a method that decides for
-    every value of every feature keeps masks as large as all features.
-    """
-    height, width = images.images.shape[2:] if images.view is None else (images.view, images.view)
-    return max(trained_with, min(256, max(1, 2**20 // (height * width))))
 
 
 def training_steps(
@@ -198,12 +187,6 @@ def lightning_precision(hardware: Hardware) -> Any:
     if hardware.precision == "auto":
         return "bf16-mixed" if _computes_in_bfloat16(hardware.accelerator) else "32-true"
     return {"float32": "32-true", "bfloat16": "bf16-mixed"}[hardware.precision]
-
-
-def evaluation_device(hardware: Hardware) -> torch.device:
-    """Where a trained network is evaluated: on the graphics processor if training used one."""
-    on_gpu = hardware.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return torch.device("cuda" if on_gpu else "cpu")
 
 
 def _computes_in_bfloat16(accelerator: str) -> bool:

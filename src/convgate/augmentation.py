@@ -1,16 +1,19 @@
-"""Augmentation and normalisation of a whole batch at once, on the device that holds it."""
+"""Augmentation of a whole batch at once, on the device that holds it.
+
+torch is imported where it is used: recipes hold an `Augmentation`, and are read without it.
+"""
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
-
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal, get_args
 
 from convgate.errors import InputError
 
-__all__ = ["Augmentation", "normalise"]
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+__all__ = ["Augmentation", "check_bytes"]
 
 Padding = Literal["zeros", "reflect"]
 Crop = Literal["shift", "resized"]
@@ -46,12 +49,15 @@ class Augmentation:
         if not 0 < self.scale <= 1:
             raise InputError(f"scale is {self.scale}: give a share of the image's area, in (0, 1].")
 
-    def __call__(self, images: Tensor, generator: torch.Generator, view: int | None = None) -> Tensor:
+    def __call__(self, images: "Tensor", generator: "torch.Generator", view: int | None = None) -> "Tensor":
         """Augment uint8 [N, C, H, W] to the same, channels last in memory; to [N, C, view, view] if that is given.
 
         The draws are made on the generator's device: a CPU generator gives the same result wherever the images are.
         """
-        _check_bytes(images)
+        import torch
+        import torch.nn.functional as F
+
+        check_bytes(images)
         if self.crop == "resized":
             return self._resize(images, generator, view or images.shape[2], view or images.shape[3])
         if view is not None and images.shape[2:] != (view, view):
@@ -82,8 +88,11 @@ class Augmentation:
         chosen = pixels.reshape(-1, channels).index_select(0, index.flatten())
         return chosen.view(n, height, width, channels).permute(0, 3, 1, 2)
 
-    def _resize(self, images: Tensor, generator: torch.Generator, height: int, width: int) -> Tensor:
+    def _resize(self, images: "Tensor", generator: "torch.Generator", height: int, width: int) -> "Tensor":
         """Cut a part out of each image and resize it, bilinearly."""
+        import torch
+        import torch.nn.functional as F
+
         n, device = len(images), generator.device
         area, shape, down, across = torch.rand(4, n, generator=generator, device=device)
         mirrored = (torch.randint(0, 2, (n,), generator=generator, device=device) > 0) & self.flip
@@ -100,43 +109,25 @@ class Augmentation:
         parts = F.grid_sample(values, grid, padding_mode="border", align_corners=False)
         return parts.round().to(torch.uint8, memory_format=torch.channels_last)
 
-    def _draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _draw(self, n: int, generator: "torch.Generator") -> tuple["Tensor", "Tensor"]:
         """Row and column of each crop's corner, int64 [2, N, 1], and whether to flip it, bool [N, 1]."""
+        import torch
+
         device = generator.device
         offsets = torch.randint(0, 2 * self.pad + 1, (2, n, 1), generator=generator, device=device)
         flips = torch.randint(0, 2, (n, 1), generator=generator, device=device).bool()
         return offsets, flips & self.flip
 
 
-def normalise(
-    images: Tensor,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    dtype: torch.dtype = torch.float32,
-    memory_format: torch.memory_format = torch.preserve_format,
-) -> Tensor:
-    """`(images / 255 - mean) / std` per channel: uint8 [N, C, H, W] to `dtype`, floating point, of the same shape."""
-    _check_bytes(images)
-    if len(mean) != images.shape[1] or len(std) != images.shape[1]:
-        raise InputError(f"mean is {mean} and std {std}: give one number for each of {images.shape[1]} channels.")
-    if not dtype.is_floating_point:
-        raise InputError(f"dtype is {dtype}: give a floating point type, such as torch.float32.")
-    centre, scale = (torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1) for values in (mean, std))
-    if not (scale > 0).all():
-        raise InputError(f"std is {std}: every value must be above zero.")
-    # Computed in float32 and rounded once: half types cannot hold 1 / 255 well.
-    factor = (1 / (255 * scale)).to(images.device, torch.float32)
-    shift = (-centre / scale).to(images.device, torch.float32)
-    values = images.to(torch.float32, memory_format=memory_format)
-    return torch.addcmul(shift, values, factor).to(dtype)
-
-
-def _mirror(index: Tensor, size: int) -> Tensor:
+def _mirror(index: "Tensor", size: int) -> "Tensor":
     """Fold indices from (-size, 2 * size - 1) into [0, size), the edge pixel not repeated."""
     return (size - 1) - ((size - 1) - index.abs()).abs()
 
 
-def _check_bytes(images: Tensor) -> None:
+def check_bytes(images: "Tensor") -> None:
+    """Raise `InputError` unless `images` are uint8 [N, C, H, W]."""
+    import torch
+
     if images.dtype != torch.uint8 or images.ndim != 4:
         raise InputError(
             f"images are {images.dtype} of shape {tuple(images.shape)}: they must be torch.uint8 of shape [N, C, H, W]."

@@ -1,0 +1,44 @@
+"""The parser of the command line: nothing is guessed, and a mistake is answered in one line."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from convgate.suggestions import did_you_mean
+
+__all__ = ["Parser"]
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's parser without prefix matching; its descriptions keep their line breaks.
+
+    Errors take one line on stderr, without the usage in front of it, and status 2.
+    """
+
+    def __init__(self, **how: Any) -> None:
+        how = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False, **how}
+        super().__init__(**how)
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong and where help is; exit."""
+        self.exit(2, f"{self.prog}: {message}. `{self.prog} --help` describes it\n")
+
+    @property
+    def options(self) -> list[str]:
+        """The options as they are written, e.g. "--out"."""
+        return list(self._option_string_actions)
+
+    def check_command(self, arguments: Sequence[str], commands: Sequence[str]) -> None:
+        """Exit with a suggestion if the first argument is not one of the commands (or an option)."""
+        given = arguments[0] if arguments else ""
+        if given and not given.startswith("-") and given not in commands:
+            meant = did_you_mean(given, commands)
+            self.exit(2, f"{self.prog}: there is no command '{given}'{meant} The commands are: {', '.join(commands)}\n")
+
+    def refuse(self, left: Sequence[str]) -> NoReturn:
+        """Exit with a suggestion for the first of the arguments that the parser did not take."""
+        first = left[0].partition("=")[0]
+        if not first.startswith("-"):
+            self.exit(2, f"{self.prog}: '{first}' is one argument too many. `{self.prog} --help` lists them\n")
+        meant = did_you_mean(first, self.options)
+        self.exit(2, f"{self.prog}: there is no option {first}{meant} `{self.prog} --help` lists them\n")
