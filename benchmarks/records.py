@@ -2,7 +2,9 @@
 
 import json
 import platform
+import subprocess
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +34,17 @@ def machine() -> dict[str, Any]:
     }
 
 
+def build() -> dict[str, str]:
+    """Which build is measured, and when: the commit, with "+" if files differ from it, and the date (UTC)."""
+    told = subprocess.run(
+        ["git", "describe", "--always", "--dirty=+"], cwd=RESULTS.parent, capture_output=True, text=True
+    )
+    return {"commit": told.stdout.strip() or "unknown", "date": datetime.now(UTC).date().isoformat()}
+
+
 def record(name: str, content: dict[str, Any]) -> Path:
-    """Write a record as JSON and return its path."""
+    """Write a record as JSON, with the machine, the commit and today's date, and return its path."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({**content, "machine": machine()}, indent=2) + "\n")
+    path.write_text(json.dumps({**content, "machine": machine(), **build()}, indent=2) + "\n")
     return path

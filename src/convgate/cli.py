@@ -23,7 +23,7 @@ from convgate.commands.parser import Parser
 from convgate.errors import ConvgateError
 from convgate.extras import missing
 
-__all__ = ["main"]
+__all__ = ["main", "parsers"]
 
 COMMANDS = (demo, plan, train, evaluate, report, compare, sweep, compile_, predict, hardware, results, bench, recipe)
 
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     """
     given = list(sys.argv[1:] if argv is None else argv)
-    parser, commands = _parsers()
+    parser, commands = parsers()
     parser.check_command(given, list(commands))
     arguments, rest = parser.parse_known_args(given)
     command = commands[arguments.command]
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parsers() -> tuple[Parser, dict[str, Parser]]:
+def parsers() -> tuple[Parser, dict[str, Parser]]:
     """The parser of the command line, and those of the commands by name."""
     from convgate import __version__
 

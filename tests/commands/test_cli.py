@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from convgate.cli import COMMANDS, _parsers, main
+from convgate.cli import COMMANDS, parsers, main
 from convgate.methods import METHODS
 
 NAMES = [module.__name__.rpartition(".")[2] for module in COMMANDS]
@@ -112,7 +112,7 @@ def test_ctrl_c_promises_to_continue_only_where_that_is_so(capsys, monkeypatch):
 
 
 def test_every_command_prints_json_and_nothing_is_guessed():
-    _, commands = _parsers()
+    _, commands = parsers()
     for name, parser in commands.items():
         assert "--json" in parser.options, name
         assert not parser.allow_abbrev, name
@@ -122,7 +122,7 @@ def test_options_of_one_name_have_one_meaning():
     """What several commands share is described in the same words, with the same default."""
     shared = {"--method", "--option", "--model-option", "--size", "--data", "--json"}
     seen = {}
-    for name, parser in _parsers()[1].items():
+    for name, parser in parsers()[1].items():
         for action in parser._actions:
             for option in shared & {*action.option_strings}:
                 if option == "--data" and name in ("train", "sweep"):

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from convgate.cli import COMMANDS, _parser
+from convgate.cli import COMMANDS, parsers
 from convgate.recipes.library import list_recipes
 
 TEXT = (Path(__file__).parents[2] / "docs" / "experiments.md").read_text()
@@ -16,7 +16,7 @@ def test_every_command_is_one():
     for line in lines:
         program, *arguments = line.split()
         assert program == "convgate"
-        parsed, rest = _parser().parse_known_args(arguments)
+        parsed, rest = parsers()[0].parse_known_args(arguments)
         assert parsed.command in {module.__name__.rpartition(".")[2] for module in COMMANDS}
         assert parsed.takes_overrides or not rest, line
         if arguments[0] in ("train", "sweep"):

@@ -8,7 +8,27 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Result", "Row"]
+__all__ = ["Result", "Row", "realised"]
+
+
+def realised(dense_ms: float, gated_ms: float, macs_share: float) -> float | None:
+    """The share of the promised gain that gating brings: (dense / gated - 1) / (1 / macs_share - 1).
+
+    1: time follows the MACs; 0: gates save no time; negative: they cost time.
+
+    Args:
+        dense_ms: the dense network's time in convgate's own engine, so that kernels which are faster than others' do
+            not count as a gain of the gates.
+        gated_ms: the gated network's time in the same engine.
+        macs_share: the MACs of the gated network as a share of the dense one's, gates included.
+
+    Returns:
+        The share; None where the MACs promise nothing, `macs_share` being 1 or more.
+
+    >>> realised(10.0, 8.0, 0.5)
+    0.25
+    """
+    return (dense_ms / gated_ms - 1) / (1 / macs_share - 1) if macs_share < 1 else None
 
 
 @dataclass(frozen=True)
@@ -82,16 +102,14 @@ class Result:
 
     @property
     def realised(self) -> float | None:
-        """The share of the promised gain that gating brings: (own dense / gated - 1) / (dense MACs / gated MACs - 1).
+        """The share of the promised gain that gating brings, by the medians; see the function `realised`.
 
-        The times are medians of convgate's own engine, so that kernels which are faster than others' do not count as a
-        gain of the gates. 1: time follows the MACs; 0: gates save no time; negative: they cost time. None where either
-        row was not measured, or where the MACs promise nothing.
+        None where either row was not measured, or where the MACs promise nothing.
         """
-        if self.own_dense is None or self.promised is None:
+        dense, gated = self.own_dense, self.gated
+        if dense is None or gated is None or not dense.median_ms or not gated.median_ms:
             return None
-        faster = self.speedup_over(self.own_dense)
-        return None if faster is None else (faster - 1) / (self.promised - 1)
+        return realised(dense.median_ms, gated.median_ms, self.macs_ratio)
 
     @property
     def inconclusive(self) -> bool:

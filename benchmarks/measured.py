@@ -1,0 +1,184 @@
+"""Draws the tables of docs/measured.md, and README's, from the records; no figure in them is typed by hand.
+
+    python benchmarks/measured.py
+
+A table stands between `<!-- NAME: .. -->` and `<!-- end NAME -->`; what is between them is replaced. The share of the
+promised gain is (own dense time / gated time - 1) / (1 / share of the MACs - 1), see `convgate.bench.result.realised`.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from convgate.bench.result import realised
+from convgate.files import write_text
+from convgate.runs.record import Record, read_csv
+
+ROOT = Path(__file__).parents[1]
+PAGES = (ROOT / "docs" / "measured.md", ROOT / "README.md")
+
+_README_CASES = (("resnet18", 0.43, 2), ("resnet50", 0.403, 2), ("mobilenet_v2", 0.55, 2), ("cifar_resnet20", 0.5, 2))
+_NOT_IN_README = ("threads", "OpenVINO, bfloat16")
+_NAMES = {
+    "resnet18": "ResNet-18",
+    "resnet50": "ResNet-50",
+    "mobilenet_v2": "MobileNetV2",
+    "cifar_resnet18": "CIFAR ResNet-18",
+    "cifar_resnet20": "CIFAR ResNet-20",
+    "cifar_resnet56": "CIFAR ResNet-56",
+    "cifar_vgg16": "CIFAR VGG-16",
+}
+
+
+def tables() -> dict[str, str]:
+    """Name of a table -> its lines, in Markdown."""
+    engine, methods = _json("engine"), _json("methods")
+    return {
+        "engine": _built(engine) + _engine(engine["cases"]),
+        "methods": _built(methods) + _methods(methods["cases"]),
+        "trained": _trained(_records(ROOT / "results")),
+        "ablations": _ablations(_records(ROOT / "results" / "ablations")),
+        "throughput": _built(_json("training_throughput")) + _throughput(_json("training_throughput")["rows"]),
+        "readme": _engine([case for case in engine["cases"] if _key(case) in _README_CASES], _NOT_IN_README),
+    }
+
+
+def drawn(text: str) -> str:
+    """The text of a page with its tables drawn anew."""
+    for name, table in tables().items():
+        mark = re.compile(rf"(<!-- {name}: [^\n]*-->\n).*?(<!-- end {name} -->)", re.DOTALL)
+        text = mark.sub(lambda found, table=table: f"{found[1]}\n{table}\n{found[2]}", text)
+    return text
+
+
+def _json(name: str) -> dict[str, Any]:
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def _records(folder: Path) -> list[Record]:
+    return [record for path in sorted(folder.glob("*.csv")) for record in read_csv(path)]
+
+
+def _built(record: Mapping[str, Any]) -> str:
+    machine = record["machine"]
+    return (
+        f"Recorded with commit {record['commit']} on {record['date']}: {machine['processor']}, "
+        f"{machine['instruction_set']}, torch {machine['torch'].partition('+')[0]}.\n\n"
+    )
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _key(case: Mapping[str, Any]) -> tuple[str, float, int]:
+    return case["model"], case["macs_asked"], case["threads"]
+
+
+def _ms(case: Mapping[str, Any], engine: str) -> float:
+    return next(row["median_ms"] for row in case["rows"] if row["engine"] == engine)
+
+
+def _gain(dense_ms: float | None, gated_ms: float | None, share: float) -> str:
+    if dense_ms is None or gated_ms is None:
+        return "-"
+    had = realised(dense_ms, gated_ms, share)
+    return "nothing to gain" if had is None else f"{round(100 * had)} %"
+
+
+def _timed(case: Mapping[str, Any]) -> dict[str, str]:
+    """Heading -> what is said of a case under it."""
+    dense, gated, best = (_ms(case, name) for name in ("engine-dense", "engine-gated", case["best_dense"]))
+    label = next(row["label"] for row in case["rows"] if row["engine"] == case["best_dense"])
+    return {
+        "network": _NAMES[case["model"]],
+        "threads": str(case["threads"]),
+        "MACs left": f"{100 * case['macs_ratio']:.1f} %",
+        "ours, dense": f"{dense:.2f} ms",
+        "ours, gated": f"{gated:.2f} ms",
+        "gated is faster": f"{dense / gated:.2f}",
+        "share of the promised gain": _gain(dense, gated, case["macs_ratio"]),
+        "best other dense engine": f"{best:.2f} ms ({label.removesuffix(' float32')})",
+        "against it": f"{best / gated:.2f}",
+        "OpenVINO, bfloat16": f"{_ms(case, 'openvino-default'):.2f} ms",
+    }
+
+
+def _engine(cases: Sequence[Mapping[str, Any]], without: Sequence[str] = ()) -> str:
+    rows = [{heading: text for heading, text in _timed(case).items() if heading not in without} for case in cases]
+    return _table(list(rows[0]), [list(row.values()) for row in rows])
+
+
+def _methods(cases: Sequence[Mapping[str, Any]]) -> str:
+    rows = []
+    for case in cases:
+        told = _timed(case)
+        group = case["method"]["options"].get("group", 1)
+        method = f"`{case['method']['name']}{f'(group={group})' if group != 1 else ''}`"
+        left = {heading: text for heading, text in told.items() if heading not in ("network", *_NOT_IN_README)}
+        rows.append({"network": told["network"], "method": method, **left})
+    return _table(list(rows[0]), [list(row.values()) for row in rows])
+
+
+def _trained(records: Sequence[Record]) -> str:
+    headings = ("run", "network", "method", "epochs", "test accuracy", "dense", "MACs left", "ms, dense", "ms, gated")
+    headings = (*headings, "share of the promised gain", "threads", "commit", "date")
+    rows = [
+        (
+            record.run,
+            _NAMES[record.network],
+            record.method,
+            record.epochs,
+            f"{100 * record.accuracy:.2f} %",
+            "-" if record.dense_accuracy is None else f"{100 * record.dense_accuracy:.2f} %",
+            f"{100 * record.macs_share:.1f} %",
+            *(("-" if ms is None else f"{ms:.3f}") for ms in (record.latency_dense_ms, record.latency_gated_ms)),
+            _gain(record.latency_dense_ms, record.latency_gated_ms, record.macs_share),
+            str(record.latency_threads or "-"),
+            str(record.commit),
+            str(record.started)[:10],
+        )
+        for record in records
+    ]
+    return _table(headings, rows)
+
+
+def _ablations(records: Sequence[Record]) -> str:
+    headings = ("run", "test accuracy", "MACs left", "ms, dense", "ms, gated", "share of the promised gain", "commit")
+    rows = [
+        (
+            f"`{record.run}`",
+            f"{100 * record.accuracy:.2f} %",
+            f"{100 * record.macs_share:.1f} %",
+            f"{record.latency_dense_ms:.3f}",
+            f"{record.latency_gated_ms:.3f}",
+            _gain(record.latency_dense_ms, record.latency_gated_ms, record.macs_share),
+            str(record.commit),
+        )
+        for record in records
+    ]
+    return _table(headings, rows)
+
+
+def _throughput(rows: Sequence[Mapping[str, Any]]) -> str:
+    headings = ("dual-gated, bfloat16 autocast, channels_last", "images/s", "plain eager float32 loop, dense", "ratio")
+    return _table(
+        headings,
+        [
+            (
+                row["gated"],
+                str(row["gated_images_per_s"]),
+                str(row["dense_plain_images_per_s"]),
+                "{median:.2f} ({p20:.2f}, {p80:.2f})".format(**row["ratio"]),
+            )
+            for row in rows
+        ],
+    )
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        write_text(page, drawn(page.read_text(encoding="utf-8")))
