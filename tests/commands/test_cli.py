@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from convgate.cli import COMMANDS, parsers, main
+from convgate.cli import COMMANDS, main, parsers
 from convgate.methods import METHODS
 
 NAMES = [module.__name__.rpartition(".")[2] for module in COMMANDS]

@@ -25,8 +25,9 @@ class Parser(argparse.ArgumentParser):
 
     @property
     def options(self) -> list[str]:
-        """The options as they are written, e.g. "--out"."""
-        return list(self._option_string_actions)
+        """The options as they are written, e.g. "--out", with those of the parser's own commands."""
+        below = [action.choices.values() for action in self._actions if isinstance(action, argparse._SubParsersAction)]
+        return [*self._option_string_actions, *(option for own in below for parser in own for option in parser.options)]
 
     def check_command(self, arguments: Sequence[str], commands: Sequence[str]) -> None:
         """Exit with a suggestion if the first argument is not one of the commands (or an option)."""
