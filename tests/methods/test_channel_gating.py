@@ -146,7 +146,7 @@ def test_the_penalty_pulls_thresholds_to_the_target():
     net = gate(create("cifar_resnet8", width=4), method, torch.zeros(2, 3, 16, 16))
     _, decisions = net.decide(torch.randn(2, 3, 16, 16))
     assert method.penalty(decisions, net.ledger, 0.5) == {}
-    term = method.regularise(net.gate_modules())["thresholds"]
+    term = method.terms(decisions, net.convgate, net.ledger, 0.5)["thresholds"]
     assert term.item() == pytest.approx(1e-4 * (4 + 8 + 16) * 1.5**2)
     term.backward()
     for _, module in net.gate_modules():

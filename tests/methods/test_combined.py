@@ -38,18 +38,19 @@ def test_terms_of_one_name_add_up(make_small):
 
 
 def test_terms_of_the_gates_parameters_are_added_too(make_small):
-    net, _ = make_small(ChannelGating())
+    net, x = make_small(ChannelGating())
+    _, decisions = net.decide(x)
     parts = ChannelGating(weight=0.1), ChannelGating(target=3.0, weight=0.2)
-    both = Combined(parts[0], [parts[1], LayerSkipping()]).regularise(net.gate_modules())
-    assert both.keys() == {"thresholds"}
-    alone = [part.regularise(net.gate_modules())["thresholds"] for part in parts]
+    both = Combined(parts[0], [parts[1], LayerSkipping()]).terms(decisions, net.convgate, net.ledger, 0.0)
+    assert both.keys() == {"thresholds", "target"}
+    alone = [part.terms(decisions, net.convgate, net.ledger, 0.0)["thresholds"] for part in parts]
     torch.testing.assert_close(both["thresholds"], sum(alone))
 
 
 def test_terms_of_thresholds_take_gates_that_have_some(make_small):
-    net, _ = make_small(DualGating())
+    net, x = make_small(DualGating())
     with pytest.raises(InputError, match="no gate with thresholds"):
-        ChannelGating().regularise(net.gate_modules())
+        ChannelGating().terms(net.decide(x)[1], net.convgate, net.ledger, 0.0)
     with pytest.raises(InputError, match="about activation gates, and DualGating makes spatial and channel gates"):
         Combined(DualGating(), [ChannelGating()])
     with pytest.raises(InputError, match="makes spatial gates"):

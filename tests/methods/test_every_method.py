@@ -287,7 +287,7 @@ def test_training_reaches_every_gate(method, gated, progress):
     method.schedule(net, progress)
     torch.manual_seed(0)
     y, decisions = net.decide(x)
-    terms = method.penalty(decisions, net.ledger, progress) | method.regularise(net.gate_modules())
+    terms = method.terms(decisions, net.convgate, net.ledger, progress)
     assert terms
     assert all(t.dim() == 0 and torch.isfinite(t) for t in terms.values())
     assert torch.isfinite(net.cost(decisions).macs).all()
@@ -360,7 +360,7 @@ def _network(name):
 def _gradients(name, net, module, x, rank):
     torch.manual_seed(rank)
     y, decisions = module(x, return_decisions=True)
-    terms = FORMS[name].penalty(decisions, net.ledger, 0.1) | FORMS[name].regularise(net.gate_modules())
+    terms = FORMS[name].terms(decisions, net.convgate, net.ledger, 0.1)
     (y.square().mean() + net.cost(decisions).ratio.mean() + sum(terms.values())).backward()
     return {key: p.grad.clone() for key, p in net.named_parameters()}
 

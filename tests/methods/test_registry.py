@@ -91,11 +91,13 @@ def test_a_loss_term_has_its_name_alone():
     assert float(LossTerms("Mine").total) == 0
 
 
-def test_terms_of_decisions_and_of_parameters_do_not_replace_each_other(make_small):
+def test_further_terms_of_a_method_do_not_replace_those_of_its_base(make_small):
     @dataclass(frozen=True)
     class Mine(DualGating):
-        def regularise(self, gates):
-            return {"budget": torch.tensor(1.0)}
+        def terms(self, *given):
+            terms = super().terms(*given)
+            terms.add("budget", torch.tensor(1.0))
+            return terms
 
     net, x = make_small(Mine())
     _, decisions = net.decide(x)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from convgate.cost import Ledger
 from convgate.errors import InputError
 from convgate.gated.gate_set import GateSet
+from convgate.gated.options import check_options
 from convgate.gated.plain import plain
 from convgate.gated.plan import GateSpec, Site
 from convgate.gating import KINDS, Decisions, Gate, GateKind, LossTerms
@@ -29,6 +30,10 @@ class Method(ABC):
     former_options: ClassVar[frozenset[str]] = frozenset()
     """Options of earlier versions that the class still takes, so that old files and recipes load."""
 
+    def __post_init__(self) -> None:
+        """Check the options by the types of their fields. Raises `InputError`; see `convgate.gated.options`."""
+        check_options(self)
+
     @abstractmethod
     def sites(self, trace: Trace) -> tuple[list[Site], list[Rejected]]:
         """Where this method gates the traced model, and what it leaves alone and why."""
@@ -39,14 +44,13 @@ class Method(ABC):
 
     # -- what training adds ----------------------------------------------------------------------------------------
 
+    @abstractmethod
     def terms(self, decisions: Decisions, gates: GateSet, ledger: Ledger, progress: float) -> LossTerms:
         """All that is added to the task loss, by name: what a training loop calls once a step.
 
-        It is what `penalty` and `regularise` give, which are what a method implements.
-
         Args:
             decisions: of one training batch.
-            gates: the network's, `net.convgate`.
+            gates: the network's, `net.convgate`; terms of their parameters are left out where it is empty.
             ledger: the network's, `net.ledger`.
             progress: the share of the training done, in [0, 1).
 
@@ -54,10 +58,10 @@ class Method(ABC):
             InputError: a name is given twice, or a term is not a scalar.
 
         """
-        terms = LossTerms(type(self).__name__)
-        terms.update(self.penalty(decisions, ledger, progress))
-        terms.update(self.regularise(gates.named_gates()))
-        return terms
+
+    def penalty(self, decisions: Decisions, ledger: Ledger, progress: float) -> dict[str, Tensor]:
+        """Those of `terms` that are about decisions, as a dict."""
+        return dict(self.terms(decisions, GateSet(()), ledger, progress))
 
     def with_budget(self, share: float) -> "Method":
         """The method that trains to this share of the dense MACs; itself, if its terms know no budget."""
@@ -72,20 +76,6 @@ class Method(ABC):
     def penalises(self) -> tuple[type[GateKind], ...]:
         """The kinds of gates that its terms are about; on a network that has none of these they cannot be used."""
         return KINDS
-
-    @abstractmethod
-    def penalty(self, decisions: Decisions, ledger: Ledger, progress: float) -> dict[str, Tensor]:
-        """The terms to add to the task loss, by name, each a scalar.
-
-        `decisions` are those of one training batch; `progress` is the share of the training done, in [0, 1).
-        """
-
-    def regularise(self, gates: Iterable[tuple[str, Gate]]) -> dict[str, Tensor]:
-        """Further terms, each a scalar, that depend on the gates' parameters alone: none, unless a method has some.
-
-        `gates` are what `GateSet.named_gates` yields.
-        """
-        return {}
 
     def trunk(self, example: tuple[int, ...]) -> nn.Module | None:
         """A new sub-network that several gates share, for images of the example's shape; None if there is none.

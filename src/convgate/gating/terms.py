@@ -1,6 +1,7 @@
 """What a method adds to the task loss, by name."""
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -21,12 +22,14 @@ class LossTerms(Mapping[str, Tensor]):
 
     Args:
         owner: whose terms they are, for errors.
+        terms: the first ones.
 
     """
 
-    def __init__(self, owner: str) -> None:
+    def __init__(self, owner: str, terms: Mapping[str, Tensor] = MappingProxyType({})) -> None:
         self._owner = owner
         self._terms: dict[str, Tensor] = {}
+        self.update(terms)
 
     def add(self, name: str, term: Tensor) -> None:
         """Add a term. Raises `InputError` for a name that there is already, and for what is not a scalar tensor."""

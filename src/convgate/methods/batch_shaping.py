@@ -33,11 +33,12 @@ from functools import partial
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from convgate.cost import Ledger
 from convgate.errors import InputError
+from convgate.gated.gate_set import GateSet
 from convgate.gated.method import Method
+from convgate.gated.options import NotNegative, Positive, Share, Size
 from convgate.gated.plan import GateSpec, MaskSpec, Site, Ungated
 from convgate.gating import (
     ChannelGroups,
@@ -45,13 +46,12 @@ from convgate.gating import (
     Decisions,
     Gate,
     GateKind,
+    LossTerms,
     batch_shaping,
     logistic_straight_through,
 )
 from convgate.gating.heads import Init
-from convgate.gating.shaping import NORMALISATIONS
 from convgate.methods.channel_sites import channel_gate, feature_site, inside_branches, outside_branches
-from convgate.methods.options import OptionChecks
 from convgate.methods.registry import register_method
 from convgate.reading.structure import Branch, Feature, Rejected, branches, features
 from convgate.reading.trace import Trace
@@ -84,30 +84,23 @@ class BatchShaping(Method):
 
     """
 
-    a: float = 0.6
-    b: float = 0.4
-    shaping_weight: float = 0.75
-    l0_weight: float = 0.4
-    shaping_end: float = 0.2
-    l0_start: float = 0.2
-    l0_end: float = 0.6
+    a: Positive = 0.6
+    b: Positive = 0.4
+    shaping_weight: NotNegative = 0.75
+    l0_weight: NotNegative = 0.4
+    shaping_end: Share = 0.2
+    l0_start: Share = 0.2
+    l0_end: Share = 0.6
     normalisation: Literal["mean", "gates", "samples"] = "gates"
     where: Literal["auto", "branches", "everywhere"] = "auto"
-    hidden: int = 16
-    group: int = 1
-    temperature: float = 0.66667
+    hidden: Size = 16
+    group: Size = 1
+    temperature: Positive = 0.66667
     init: Init = "whole"
     bias: float | None = None
 
     def __post_init__(self) -> None:
-        check = OptionChecks(self)
-        check.numbers("a", "b", "temperature", above=0.0)
-        check.numbers("shaping_weight", "l0_weight", least=0.0)
-        check.shares("shaping_end", "l0_start", "l0_end")
-        check.choice("normalisation", *NORMALISATIONS)
-        check.choice("where", "auto", "branches", "everywhere")
-        check.sizes("hidden", "group")
-        check.start()
+        super().__post_init__()
         if self.l0_end < self.l0_start:
             raise InputError(
                 f"BatchShaping(l0_start={self.l0_start}, l0_end={self.l0_end}): the end is not before the start"
@@ -155,7 +148,7 @@ class BatchShaping(Method):
         head = ChannelHead(spec.channels, spec.units, hidden=self.hidden, bias=bias, init=self.init)
         return Gate(spec.offset_shape, head, partial(logistic_straight_through, temperature=self.temperature))
 
-    def penalty(self, decisions: Decisions, ledger: Ledger, progress: float) -> dict[str, Tensor]:
+    def terms(self, decisions: Decisions, gates: GateSet, ledger: Ledger, progress: float) -> LossTerms:
         """Both terms, on channel gates; so it also suits channel gates of other methods (see `Combined`)."""
         logits = [d.logits.flatten(1) for d in decisions.of_kind(ChannelGroups).values() if d.logits is not None]
         if not logits:
@@ -165,7 +158,7 @@ class BatchShaping(Method):
         openness = torch.sigmoid(torch.cat(logits, 1))
         shaping, l0 = self.weights(progress)
         distance = batch_shaping(openness, self.a, self.b, self.normalisation) if shaping else openness.new_zeros(())
-        return {"shaping": shaping * distance, "l0": l0 * openness.mean()}
+        return LossTerms(type(self).__name__, {"shaping": shaping * distance, "l0": l0 * openness.mean()})
 
     def weights(self, progress: float) -> tuple[float, float]:
         """(gamma, rho) when the share `progress` of the training is done."""

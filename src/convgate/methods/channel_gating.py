@@ -33,21 +33,21 @@ Differences from the paper and its code:
 """
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from convgate.cost import Ledger
 from convgate.errors import InputError, PlanError
+from convgate.gated.gate_set import GateSet
 from convgate.gated.method import Method
+from convgate.gated.options import Bounds, NotNegative, Positive, Size
 from convgate.gated.plan import GateSpec, PartialSpec, Site
-from convgate.gating import Activations, Decisions, Gate, GateKind, ThresholdHead, smooth_step
-from convgate.gating.heads import INITS, Init
-from convgate.methods.options import OptionChecks
+from convgate.gating import Activations, Decisions, Gate, GateKind, LossTerms, ThresholdHead, smooth_step
+from convgate.gating.heads import Init
 from convgate.methods.registry import register_method
 from convgate.reading.structure import Rejected, branches
 from convgate.reading.trace import Trace
@@ -80,32 +80,18 @@ class ChannelGating(Method):
 
     """
 
-    partitions: int = 4
+    partitions: Annotated[int, Bounds(least=2)] = 4
     groups: bool = True
     shuffle: bool = False
     convs: Literal["all", "first"] | tuple[str, ...] = "all"
     form: Literal["code", "paper"] = "code"
-    group: int = 1
+    group: Size = 1
     init: Init = "whole"
     threshold: float | None = None
     target: float = 1.0
-    weight: float = 1e-4
-    alpha: float = 2.0
+    weight: NotNegative = 1e-4
+    alpha: Positive = 2.0
     sparse: bool = True
-
-    def __post_init__(self) -> None:
-        check = OptionChecks(self)
-        check.sizes("partitions", least=2)
-        check.sizes("group")
-        check.flags("groups", "shuffle", "sparse")
-        check.choice_or_names("convs", "all", "first")
-        check.choice("form", "code", "paper")
-        check.choice("init", *INITS)
-        if self.threshold is not None:
-            check.numbers("threshold")
-        check.numbers("target")
-        check.numbers("weight", least=0.0)
-        check.numbers("alpha", above=0.0)
 
     # -- where gates sit -------------------------------------------------------------------------------------------
 
@@ -190,15 +176,15 @@ class ChannelGating(Method):
 
     # -- what training adds ----------------------------------------------------------------------------------------
 
-    def penalty(self, decisions: Decisions, ledger: Ledger, progress: float) -> dict[str, Tensor]:
-        return {}
-
-    def regularise(self, gates: Iterable[tuple[str, Gate]]) -> dict[str, Tensor]:
-        heads = [gate.head for _, gate in gates]
+    def terms(self, decisions: Decisions, gates: GateSet, ledger: Ledger, progress: float) -> LossTerms:
+        heads = [gate.head for _, gate in gates.named_gates()]
         distances = [(h.threshold - self.target).square().sum() for h in heads if isinstance(h, ThresholdHead)]
-        if not distances:
+        terms = LossTerms(type(self).__name__)
+        if distances:
+            terms.add("thresholds", self.weight * torch.stack(distances).sum())
+        elif heads:
             raise InputError("ChannelGating's term was given no gate with thresholds; its own gates have them")
-        return {"thresholds": self.weight * torch.stack(distances).sum()}
+        return terms
 
 
 def _is_plain(conv: nn.Conv2d) -> bool:

@@ -11,7 +11,7 @@ from convgate.errors import InputError
 from convgate.gated.gate_set import GateSet
 from convgate.gated.method import Method
 from convgate.gated.plan import GateSpec, Site
-from convgate.gating import Decisions, Gate, GateKind
+from convgate.gating import Decisions, Gate, GateKind, LossTerms
 from convgate.methods.batch_shaping import BatchShaping
 from convgate.methods.dual_gating import DualGating
 from convgate.methods.registry import create_method, register_method
@@ -39,10 +39,11 @@ class Combined(Method):
     penalties: Sequence[Method | Mapping[str, Any]] = field(default_factory=lambda: (BatchShaping(),))
 
     def __post_init__(self) -> None:
-        if isinstance(self.penalties, str | Mapping | Method) or not self.penalties:
+        if not isinstance(self.penalties, tuple | list) or not self.penalties:
             raise InputError(f"Combined(penalties={self.penalties!r}): penalties is a list of at least one method")
-        object.__setattr__(self, "gates", _method(self.gates))
-        object.__setattr__(self, "penalties", tuple(_method(given) for given in self.penalties))
+        object.__setattr__(self, "gates", _method("gates", self.gates))
+        object.__setattr__(self, "penalties", tuple(_method("penalties", given) for given in self.penalties))
+        super().__post_init__()
         gates, *penalties = self.parts
         for penalty in penalties:
             if not set(penalty.penalises) & set(gates.kinds):
@@ -80,12 +81,10 @@ class Combined(Method):
     def load_pretrained(self, gates: GateSet, state: Mapping[str, Tensor]) -> None:
         self.parts[0].load_pretrained(gates, state)
 
-    def penalty(self, decisions: Decisions, ledger: Ledger, progress: float) -> dict[str, Tensor]:
-        return _added(part.penalty(decisions, ledger, progress) for part in self.parts)
-
-    def regularise(self, gates: Iterable[tuple[str, Gate]]) -> dict[str, Tensor]:
-        gates = list(gates)
-        return _added(part.regularise(gates) for part in self.parts)
+    def terms(self, decisions: Decisions, gates: GateSet, ledger: Ledger, progress: float) -> LossTerms:
+        return LossTerms(
+            type(self).__name__, _added(part.terms(decisions, gates, ledger, progress) for part in self.parts)
+        )
 
     def describe(self) -> dict[str, Any]:
         gates, *penalties = (part.describe() for part in self.parts)
@@ -104,9 +103,9 @@ def _words(kinds: Iterable[type[GateKind]]) -> str:
     return " and ".join(kind.word for kind in kinds)
 
 
-def _method(given: Any) -> Method:
+def _method(option: str, given: Any) -> Method:
     if isinstance(given, Method):
         return given
     if isinstance(given, Mapping) and isinstance(given.get("name"), str):
         return create_method(given["name"], given.get("options"))
-    raise InputError(f"Combined was given {given!r}; give a method, or its name and options: {{name: .., options: ..}}")
+    raise InputError(f"Combined({option}={given!r}): give a method, or its name and options: {{name: .., options: ..}}")

@@ -42,6 +42,7 @@ from convgate.cost import Ledger
 from convgate.errors import InputError, PlanError
 from convgate.gated.gate_set import GateSet
 from convgate.gated.method import Method
+from convgate.gated.options import BudgetShare, NotNegative, Positive, Share, Size
 from convgate.gated.plan import GateSpec, MaskSpec, Site, Ungated
 from convgate.gating import (
     ChannelGroups,
@@ -50,6 +51,7 @@ from convgate.gating import (
     Decisions,
     Gate,
     GateKind,
+    LossTerms,
     SpatialHead,
     Tiles,
     logistic_straight_through,
@@ -57,7 +59,6 @@ from convgate.gating import (
 )
 from convgate.gating.heads import Init
 from convgate.methods.channel_sites import channel_gate, feature_site, inside_branches, outside_branches
-from convgate.methods.options import OptionChecks
 from convgate.methods.registry import register_method
 from convgate.reading.structure import Branch, Feature, Rejected, branches, features
 from convgate.reading.trace import Trace
@@ -103,41 +104,28 @@ class DualGating(Method):
 
     former_options: ClassVar[frozenset[str]] = frozenset({"macs"})
 
-    budget: float = 0.5
+    budget: BudgetShare = 0.5
     spatial: bool = True
     channel: bool = True
-    tile: int | Mapping[int, int] | None = None
-    group: int = 1
+    tile: Size | Mapping[int, Size] | None = None
+    group: Size = 1
     masks: Literal["paper", "equal"] = "paper"
     counted: Literal["sampled", "noise_free"] = "sampled"
-    budget_annealing: float = 0.0
+    budget_annealing: Share = 0.0
     where: Literal["auto", "branches", "everywhere"] = "auto"
-    noise: float = 1.0
-    temperature: float = 0.66667
+    noise: Share = 1.0
+    temperature: Positive = 0.66667
     init: Init = "whole"
     bias: float | None = None
-    reduction: int = 4
-    budget_weight: float = 5.0
-    bounds_weight: float = 1.0
+    reduction: Size = 4
+    budget_weight: NotNegative = 5.0
+    bounds_weight: NotNegative = 1.0
     annealing: float = 6.0
     macs: InitVar[float | None] = None
 
     def __post_init__(self, macs: float | None) -> None:
         self._take_former(macs)
-        check = OptionChecks(self)
-        check.share("budget")
-        check.shares("noise", "budget_annealing")
-        check.flags("spatial", "channel")
-        check.sizes("group", "reduction")
-        check.start()
-        check.numbers("annealing")
-        check.numbers("temperature", above=0.0)
-        check.numbers("budget_weight", "bounds_weight", least=0.0)
-        check.choice("masks", "paper", "equal")
-        check.choice("counted", "sampled", "noise_free")
-        check.choice("where", "auto", "branches", "everywhere")
-        if self.tile is not None:
-            check.size_or_sizes_by_number("tile")
+        super().__post_init__()
         if not self.spatial and not self.channel:
             raise InputError("DualGating(spatial=False, channel=False) gates nothing; switch at least one on")
 
@@ -258,7 +246,7 @@ class DualGating(Method):
 
     # -- what training adds ----------------------------------------------------------------------------------------
 
-    def penalty(self, decisions: Decisions, ledger: Ledger, progress: float) -> dict[str, Tensor]:
+    def terms(self, decisions: Decisions, gates: GateSet, ledger: Ledger, progress: float) -> LossTerms:
         counted = decisions if self.counted == "sampled" else self._without_noise(decisions)
         share = ledger.cost(counted).macs.float().mean() / ledger.dense
         budget = self.budget_at(progress)
@@ -272,10 +260,8 @@ class DualGating(Method):
                 too_low = F.relu(p * target - rho).square().mean()
                 too_high = F.relu(rho - (1 - p + p * target)).square().mean()
                 bounds = bounds + too_low + too_high
-        return {
-            "budget": self.budget_weight * (share - budget).square(),
-            "bounds": self.bounds_weight * bounds,
-        }
+        terms = {"budget": self.budget_weight * (share - budget).square(), "bounds": self.bounds_weight * bounds}
+        return LossTerms(type(self).__name__, terms)
 
     def budget_at(self, progress: float) -> float:
         """The share of the dense MACs that training aims at when the share `progress` of it is done."""

@@ -49,12 +49,11 @@ from convgate.cost import Ledger
 from convgate.errors import CheckpointError, InputError, PlanError
 from convgate.gated import TRUNK, GatedNetwork, GateSet
 from convgate.gated.method import Method
-from convgate.gated.plain import FrozenMapping
+from convgate.gated.options import NotNegative, Share, Size
 from convgate.gated.plan import GateSpec, MaskSpec, Site
-from convgate.gating import ChannelGroups, Decisions, Gate, GateKind, LinearHead, improved_semhash
+from convgate.gating import ChannelGroups, Decisions, Gate, GateKind, LinearHead, LossTerms, improved_semhash
 from convgate.gating.heads import Init
 from convgate.methods.channel_sites import outside_branches
-from convgate.methods.options import OptionChecks
 from convgate.methods.registry import register_method
 from convgate.models import create as create_model
 from convgate.reading.joins import Join, concatenations, dense_layers, residual_units
@@ -90,29 +89,21 @@ class GlobalGater(Method):
     """
 
     gater: str | Mapping[str, Any] | nn.Module | None = None
-    bottleneck: int | None = None
+    bottleneck: Size | None = None
     norm: bool = True
-    sparsity_weight: float = 0.1
-    dropout: float = 0.0
+    sparsity_weight: NotNegative = 0.1
+    dropout: Share = 0.0
     init: Init = "whole"
     bias: float | None = None
 
     def __post_init__(self) -> None:
-        check = OptionChecks(self)
         if not isinstance(self.gater, str | nn.Module | None) and not _names_a_model(self.gater):
             raise InputError(
                 f"GlobalGater(gater={self.gater!r}): gater is a model's name, its name and options, or a module. A "
                 "checkpoint does not hold the code of a module of your own: convgate.load(path, "
                 "method=GlobalGater(gater=...))"
             )
-        if isinstance(self.gater, Mapping):
-            object.__setattr__(self, "gater", FrozenMapping(self.gater))
-        if self.bottleneck is not None:
-            check.sizes("bottleneck")
-        check.flags("norm")
-        check.numbers("sparsity_weight", least=0.0)
-        check.shares("dropout")
-        check.start()
+        super().__post_init__()
 
     # -- where the gates sit ---------------------------------------------------------------------------------------
 
@@ -170,9 +161,9 @@ class GlobalGater(Method):
 
     # -- what training adds ----------------------------------------------------------------------------------------
 
-    def penalty(self, decisions: Decisions, ledger: Ledger, progress: float) -> dict[str, Tensor]:
-        gates = torch.cat([decision.mask.flatten(1) for decision in decisions.values()], 1)
-        return {"sparsity": self.sparsity_weight * gates.mean()}
+    def terms(self, decisions: Decisions, gates: GateSet, ledger: Ledger, progress: float) -> LossTerms:
+        masks = torch.cat([decision.mask.flatten(1) for decision in decisions.values()], 1)
+        return LossTerms(type(self).__name__, {"sparsity": self.sparsity_weight * masks.mean()})
 
     def schedule(self, gates: GateSet, progress: float) -> None:
         _gater(gates).dropout.fill_(self.dropout * progress)

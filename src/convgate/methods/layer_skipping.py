@@ -29,15 +29,16 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from convgate.cost import Ledger
 from convgate.errors import PlanError
+from convgate.gated.gate_set import GateSet
 from convgate.gated.method import Method
+from convgate.gated.options import NotNegative, Positive, Share, Size
 from convgate.gated.plan import GateSpec, MaskSpec, Site
-from convgate.gating import ChannelHead, Decisions, Gate, GateKind, Tiles, logistic_straight_through
+from convgate.gating import ChannelHead, Decisions, Gate, GateKind, LossTerms, Tiles, logistic_straight_through
 from convgate.gating.heads import Init
-from convgate.methods.options import OptionChecks
 from convgate.methods.registry import register_method
 from convgate.reading.structure import Branch, Rejected, branches
 from convgate.reading.trace import Trace
@@ -63,22 +64,13 @@ class LayerSkipping(Method):
 
     """
 
-    target: float = 0.6
-    targets: Mapping[str, float] = field(default_factory=dict)
-    target_weight: float = 2.0
-    hidden: int = 16
-    temperature: float = 1.0
+    target: Share = 0.6
+    targets: Mapping[str, Share] = field(default_factory=dict)
+    target_weight: NotNegative = 2.0
+    hidden: Size = 16
+    temperature: Positive = 1.0
     init: Init = "whole"
     bias: float | None = None
-
-    def __post_init__(self) -> None:
-        check = OptionChecks(self)
-        check.shares("target")
-        check.shares_by_name("targets")
-        check.numbers("target_weight", least=0.0)
-        check.numbers("temperature", above=0.0)
-        check.sizes("hidden")
-        check.start()
 
     @property
     def kinds(self) -> tuple[type[GateKind], ...]:
@@ -112,9 +104,9 @@ class LayerSkipping(Method):
         nn.init.normal_(head.expand.weight, std=2**0.5 * 1e-3)
         return Gate(spec.offset_shape, head, partial(logistic_straight_through, temperature=self.temperature))
 
-    def penalty(self, decisions: Decisions, ledger: Ledger, progress: float) -> dict[str, Tensor]:
+    def terms(self, decisions: Decisions, gates: GateSet, ledger: Ledger, progress: float) -> LossTerms:
         distances = [
             (self.targets.get(name.removesuffix(_SUFFIX), self.target) - decision.mask.mean()).square()
             for name, decision in decisions.items()
         ]
-        return {"target": self.target_weight * torch.stack(distances).mean()}
+        return LossTerms(type(self).__name__, {"target": self.target_weight * torch.stack(distances).mean()})
