@@ -55,3 +55,21 @@ def test_mistakes_are_explained(recorded, arguments, match, capsys, tmp_path, mo
     assert main(["hardware", *(part.format(*recorded) for part in arguments)]) == 2
     assert match in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_sweep_writes_rows(recorded, capsys, tmp_path):
+    command = ["hardware", "sweep", *recorded, "--sides", "8,16", "--dram", "4", "--images", "2"]
+    assert main([*command, "--out", str(tmp_path / "rows.csv")]) == 0
+    assert "2 images" in capsys.readouterr().out
+    assert len((tmp_path / "rows.csv").read_text().splitlines()) == 3
+    assert main([*command, "--json"]) == 0
+    assert [row["rows"] for row in json.loads(capsys.readouterr().out)["rows"]] == [8, 16]
+    assert main(["hardware", "sweep", *recorded, "--sides", "8,x"]) == 2
+    assert "whole numbers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("tool", ["scalesim", "timeloop", "accelergy"])
+def test_export_writes_files(recorded, tool, capsys, tmp_path):
+    assert main(["hardware", "export", *recorded, "--format", tool, "--image", "3", "--out", str(tmp_path)]) == 0
+    count = int(capsys.readouterr().out.split()[0])
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == count > 2

@@ -4,12 +4,20 @@ import sys
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.engine.programs import images as random_images
+from tests.engine.programs import masks as random_masks
+from tests.engine.programs import programs
 from tests.hardware.programs import METHODS, engine_of, images_of, masks_of, trace_of
 
 import convgate
+from convgate.engine import Engine
+from convgate.errors import InputError
 from convgate.gating import Decisions
 from convgate.hardware import Trace, accelerator, simulate
-from convgate.hardware.trace import open_trace
+from convgate.hardware.trace import digest, open_trace
+from convgate.hardware.workload import Workload
 
 MACHINE = accelerator("dgnet-ultra96")
 OTHERS = [accelerator("edge-8"), accelerator("scalesim-32"), accelerator("dgnet-ultra96", timing="overlapped")]
@@ -33,6 +41,26 @@ def test_three_counts_of_macs_agree(method, share):
         assert (by_layer.get(layer, 0) == macs).all(), layer
     assert (simulated.gated.macs.sum(1) == net.cost(given).macs.numpy()).all()
     assert simulated.dense.macs.sum() == net.ledger.dense
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(programs(), st.floats(0, 1), st.integers(0, 1000))
+def test_macs_of_any_program_are_those_that_the_engine_executes(program, share, seed):
+    try:
+        Workload.of(program)
+    except InputError:  # it only rearranges what it is given
+        return
+    decided = random_masks(program, 2, share, seed)
+    run = Engine(program, threads=1).run(*random_images(program, 2, seed), given=decided)
+    if program.gates:
+        trace = Trace.of(program, decided)
+    else:
+        first = program.value(program.inputs[0])
+        trace = Trace(digest(program), (first.height, first.width), (), {}, 2)
+    for machine in (MACHINE, OTHERS[1]):
+        found = simulate(program, trace, machine).gated
+        assert (found.macs.sum(1) == run.macs).all()
+        assert (found.by_line * machine.peak_macs_per_cycle >= found.macs).all()
 
 
 @pytest.mark.parametrize("machine", [MACHINE, *OTHERS], ids=lambda m: f"{m.name}-{m.timing}")

@@ -2,12 +2,15 @@
 
 `record` notes the decisions for images, of a run's test set or from a file; `simulate` says what a machine makes of
 them: cycles by cause, traffic, energy, for the gated network and for the same without gates. Only recording from a run
-needs PyTorch. Needs: pip install 'convgate[hardware]'.
+needs PyTorch. `sweep` asks for arrays and memories of several sizes; `export` writes one image's layers for SCALE-Sim,
+Timeloop or Accelergy. Needs: pip install 'convgate[hardware]'.
 
 Examples:
   convgate hardware record runs/half --images 1000 --out half.cgt --program half.cgm
   convgate hardware record half.cgm --file images.npy --out half.cgt
   convgate hardware simulate half.cgm half.cgt --accelerator dgnet-ultra96 --set columns=32
+  convgate hardware sweep half.cgm half.cgt --sides 8,16,32,64 --dram 2,4,8,16
+  convgate hardware export half.cgm half.cgt --image 17 --format scalesim --out export/
 
 """
 
@@ -46,6 +49,22 @@ def add_arguments(parser: ArgumentParser) -> None:
     simulate.add_argument("--layers", action="store_true", help="print each step of the network, too")
     add_json(simulate)
     simulate.set_defaults(act=_simulate)
+
+    sweep = actions.add_parser("sweep", help="arrays and memories of several sizes", allow_abbrev=False)
+    _add_simulated(sweep)
+    sweep.add_argument("--sides", default="8,16,32,64", help="rows and columns (default: %(default)s)")
+    sweep.add_argument("--dram", default="2,4,8,16", help="bytes per cycle from memory (default: %(default)s)")
+    sweep.add_argument("--images", type=int, default=200, help="the trace's first so many (default: %(default)s)")
+    sweep.add_argument("--out", type=Path, metavar="FILE", help="write the rows here, too (.csv)")
+    add_json(sweep)
+    sweep.set_defaults(act=_sweep)
+
+    export = actions.add_parser("export", help="one image's layers for other simulators", allow_abbrev=False)
+    _add_simulated(export)
+    export.add_argument("--format", required=True, help="scalesim, timeloop or accelergy")
+    export.add_argument("--image", type=int, default=0, help="its number in the trace (default: %(default)s)")
+    export.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where to write")
+    export.set_defaults(act=_export)
 
 
 def run(arguments: Namespace) -> None:
@@ -130,3 +149,57 @@ def _simulate(arguments: Namespace) -> None:
     show(summary(found))
     if arguments.layers:
         show("\n" + layers(found))
+
+
+def _sweep(arguments: Namespace) -> None:
+    import csv
+    import io
+
+    from convgate.engine.file import load_program
+    from convgate.files import write_text
+    from convgate.hardware import load_trace
+    from convgate.hardware.sweep import row_of, sweep
+
+    sides, moved = _numbers("--sides", arguments.sides), _numbers("--dram", arguments.dram)
+    trace = load_trace(arguments.trace).part(0, *_numbers("--images", str(arguments.images)))
+    found = sweep(load_program(arguments.program), trace, _machine(arguments), sides, moved)
+    rows = [row_of(simulation) for simulation in found]
+    if arguments.out is not None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(arguments.out, text.getvalue())
+    if arguments.json:
+        show({"images": trace.images, "rows": rows})
+        return
+    show(f"{'array':>9} {'bytes/cycle':>12} {'speed-up':>9} {'of MACs':>8} {'waits for memory':>17}")
+    for row in rows:
+        array = f"{row['rows']}x{row['columns']}"
+        show(
+            f"{array:>9} {row['dram_bytes_per_cycle']:>12} {row['speedup']:>9.3f} {row['realised']:>8.1%} "
+            f"{row['gated_memory_share']:>17.1%}"
+        )
+    show(f"{trace.images:,} images; 'of MACs': of the speed-up that the MACs promise ({rows[0]['macs_cut']:.2f})")
+
+
+def _numbers(name: str, text: str) -> list[int]:
+    from convgate.errors import InputError
+
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise InputError(f"{name} is {text!r}; give whole numbers above 0, with commas between them")
+    return [int(part) for part in parts]
+
+
+def _export(arguments: Namespace) -> None:
+    from convgate.engine.file import load_program
+    from convgate.files import write_text
+    from convgate.hardware import load_trace
+    from convgate.hardware.export import export
+
+    program, trace = load_program(arguments.program), load_trace(arguments.trace)
+    files = export(program, trace, _machine(arguments), arguments.format, arguments.image)
+    for name, text in files.items():
+        write_text(arguments.out / name, text)
+    show(f"{len(files)} files in {arguments.out}")

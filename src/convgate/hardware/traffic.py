@@ -107,6 +107,11 @@ class Traffic:
             needed = needed & expanded(self.masks[step.read_positions], step.source)
         needed = needed.reshape(len(needed), -1)
         words = needed.sum(1, dtype=np.int64) * channels
+        if (how := step.completion) is not None and how.parts == 1:
+            # The channels that only completions read, where one of them reads.
+            somewhere = np.asarray(self.masks[how.gate.name].any(axis=1))
+            rest = (read_positions(step, somewhere).reshape(self.images, -1) & needed).sum(1, dtype=np.int64)
+            words = words - needed.sum(1, dtype=np.int64) * how.rest + rest * how.rest
         if source in self._compact:
             return words, self._bursts(self._compact[source])
         entry = stored * self.machine.word_bytes

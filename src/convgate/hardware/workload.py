@@ -148,13 +148,16 @@ class Workload:
     def of(cls, program: Program) -> "Workload":
         """The workload of a program at its size.
 
-        Raises `InputError` for a program of which PyTorch computes a part.
+        Raises `InputError` for a program of which PyTorch computes a part, and for one that computes nothing.
         """
         if any(program.externals()):
             raise InputError(
                 "PyTorch computes a part of this network; an accelerator can be simulated for .cgm programs"
             )
-        return _Reading(program).workload()
+        workload = _Reading(program).workload()
+        if all(step.head for step in workload.steps):
+            raise InputError("the program computes nothing: there is nothing for an accelerator to do")
+        return workload
 
     def dense(self) -> "Workload":
         """The same network without gates: no heads, nothing skipped, every sum formed at once."""
