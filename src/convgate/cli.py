@@ -8,6 +8,7 @@ from convgate.commands import (
     compare,
     demo,
     evaluate,
+    finetune,
     hardware,
     plan,
     predict,
@@ -25,7 +26,22 @@ from convgate.extras import missing
 
 __all__ = ["main", "parsers"]
 
-COMMANDS = (demo, plan, train, evaluate, report, compare, sweep, compile_, predict, hardware, results, bench, recipe)
+COMMANDS = (
+    demo,
+    plan,
+    finetune,
+    train,
+    evaluate,
+    report,
+    compare,
+    sweep,
+    compile_,
+    predict,
+    hardware,
+    results,
+    bench,
+    recipe,
+)
 
 _DESCRIPTION = """\
 Convolutional networks that decide, for each image, which channels and regions to compute.

@@ -52,6 +52,16 @@ def test_folders_of_classes_are_labels(root):
     listing = label([root / "photos"], "auto", 2)
     assert [path.name for path in listing.paths] == ["b.png", "a.png", "c.png"]
     assert listing.labels == (0, 1, 1)
+    assert not listing.numbered
+
+
+def test_names_that_only_their_order_tells_are_said_to_be(root):
+    (root / "photos" / "0").rename(root / "photos" / "cat")
+    (root / "photos" / "1").rename(root / "photos" / "dog")
+    listing = label([root / "photos"], "folders", 2)
+    assert listing.numbered == ("cat", "dog")
+    assert "in the order of their names" in listing.how
+    assert not label([root / "photos"], "folders", 2, ("cat", "dog")).numbered
 
 
 def test_flat_folders_have_no_labels(root):

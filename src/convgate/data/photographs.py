@@ -18,12 +18,14 @@ __all__ = ["Listing", "label", "list_images", "read_classes"]
 class Listing:
     """Files of images, in alphabetical order; `labels` are outputs of a network, one per file, or None.
 
-    `how` says in words where the labels come from.
+    `how` says in words where the labels come from. `numbered` are the names of all outputs, where nothing but the order
+    of the names told which is which; else empty.
     """
 
     paths: tuple[Path, ...]
     labels: tuple[int, ...] | None = None
     how: str = "no labels"
+    numbered: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -74,7 +76,10 @@ def label(
     else:
         names, how = _listed(Path(labels), paths), labels
     numbers = outputs_of(names, outputs, classes, codes, place=how)
-    return Listing(paths, tuple(numbers[name] for name in names), how)
+    found = tuple(numbers[name] for name in names)
+    if classes or len(numbers) < outputs or list(numbers) != sorted(numbers) or all(map(str.isdigit, numbers)):
+        return Listing(paths, found, how)
+    return Listing(paths, found, f"{how}, numbered in the order of their names", tuple(numbers))
 
 
 def _listed(table: Path, paths: Sequence[Path]) -> list[str]:

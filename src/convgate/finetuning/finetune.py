@@ -5,7 +5,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from convgate.finetuning.budget import Budget
 from convgate.finetuning.distillation import distillation
 from convgate.finetuning.judge import Judgement, curve, judge, kept_at
 from convgate.finetuning.parameters import parameter_groups, train_gates
-from convgate.gated import GatedNetwork
+from convgate.gated import GatedNetwork, gate_weights
 from convgate.reading.trace import check_images
 
 __all__ = ["Finetuned", "Settings", "finetune"]
@@ -69,7 +69,8 @@ class Finetuned:
     """What finetuning came to.
 
     `before` and `after` were measured on images that were not trained on, where the batches could be divided; `kept`
-    maps 0.99, 0.98 and 0.95 to the smallest share of the MACs at which that many answers stay (None: at none tried).
+    maps 0.99, 0.98 and 0.95 to the smallest share of the MACs at which that many answers stay (None: at none tried);
+    `about` is what the caller said of the network and its images.
     """
 
     network: GatedNetwork
@@ -81,6 +82,7 @@ class Finetuned:
     steps: int
     seconds: float
     history: list[dict[str, float]] = field(default_factory=list)
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     def as_data(self) -> dict[str, Any]:
         """Everything but the network, as plain data."""
@@ -92,6 +94,8 @@ class Finetuned:
             "kept": {str(key): value for key, value in self.kept.items()},
             "steps": self.steps,
             "seconds": self.seconds,
+            "gates": dataclasses.asdict(gate_weights(self.network)),
+            "about": dict(self.about),
             "history": self.history,
         }
 
@@ -112,6 +116,8 @@ def finetune(
     keep: float = 0.5,
     settings: Settings | None = None,
     say: Callable[[str], None] = lambda line: None,
+    watch: Callable[[Mapping[str, float]], None] = lambda terms: None,
+    about: Mapping[str, Any] | None = None,
 ) -> Finetuned:
     """Train a gated network to spend `budget` of the dense MACs and to answer as its teacher does. In place.
 
@@ -138,6 +144,9 @@ def finetune(
         keep: raise where fewer answers than this share stay.
         settings: learning rates, schedules and the like.
         say: is told how it goes, a line at a time.
+        watch: is told after each step how far training is (`progress`, `step`, `seconds`), and of the step's images
+            their `share` of the MACs, the share that is `due`, `agreement`, `kl` and, with labels, `accuracy`.
+        about: plain data on the network and its images, for the report; a run that is resumed must have the same.
 
     Raises:
         BudgetError: the budget was not reached, or too few answers stayed; what there is has been written to `out`.
@@ -154,6 +163,7 @@ def finetune(
     teacher = teacher.eval().requires_grad_(False).to(device)
     data = _Batches(batches, held_out, calibrated_on, labels, device)
     run = _Run(network, teacher, data, Budget(budget, ramp=settings.ramp), settings, minutes, steps, seed, out, say)
+    run.watch, run.about = watch, dict(about or {})
     return run.all(keep)
 
 
@@ -238,6 +248,8 @@ class _Run:
         self.calibrated = False
         self.history: list[dict[str, float]] = []
         self.before: Judgement | None = None
+        self.watch: Callable[[Mapping[str, float]], None] = lambda terms: None
+        self.about: dict[str, Any] = {}
 
     def all(self, keep: float) -> Finetuned:
         """Train, calibrate, judge, write."""
@@ -270,6 +282,7 @@ class _Run:
             self.step,
             self.elapsed,
             self.history,
+            self.about,
         )
         self.say(f"after {self.elapsed / 60:.1f} min, {self.step} steps: {after}")
         if self.out is not None:
@@ -302,6 +315,7 @@ class _Run:
             now = time.monotonic()
             self.elapsed = now - begun
             self.progress = pace.progress(self.progress, self.step, self.elapsed)
+            self.watch({"progress": self.progress, "step": self.step, "seconds": self.elapsed, **terms})
             if now - spoken > 20 or self.step == 1 or self.progress >= 1:
                 spoken = now
                 self.history.append({"step": self.step, "progress": self.progress, **terms})
@@ -347,7 +361,15 @@ class _Run:
         nn.utils.clip_grad_norm_([p for p in network.parameters() if p.grad is not None], settings.clip)
         self.optimiser.step()
         agreed = float((logits.argmax(1) == theirs.argmax(1)).float().mean())
-        return {"loss": float(loss.detach()), "share": share, "weight": self.budget.weight, "agreement": agreed}
+        terms = {
+            "loss": float(loss.detach()),
+            "share": share,
+            "due": self.budget.target,
+            "weight": self.budget.weight,
+            "agreement": agreed,
+            "kl": float(distillation(logits.detach(), theirs)),
+        }
+        return terms if labels is None else terms | {"accuracy": float((logits.argmax(1) == labels).float().mean())}
 
     def _hold(self) -> None:
         """Gates decide as in evaluation and learn no more."""
@@ -373,6 +395,7 @@ class _Run:
             "optimiser": self.optimiser.state_dict(),
             "budget": self.budget.state_dict(),
             "share": self.budget.share,
+            "about": self.about,
             "history": self.history,
             "before": None if self.before is None else dataclasses.asdict(self.before),
             **{key: getattr(self, key) for key in ("progress", "step", "epoch", "batch", "elapsed", "calibrated")},
@@ -389,6 +412,12 @@ class _Run:
             raise InputError(
                 f"{path} is of a run for {state['share']} of the dense MACs, and this one is for {self.budget.share}; "
                 "give another folder, or delete that file"
+            )
+        other = [key for key, value in self.about.items() if state.get("about", {}).get(key, value) != value]
+        if other:
+            raise InputError(
+                f"{path} is of another run: {other[0]} was {state['about'][other[0]]}, and is {self.about[other[0]]} "
+                "now; give another folder, or delete that file"
             )
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])

@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 _COMMON = (3, 224, 224)
 # Of a model that says nothing of its images: those of ImageNet, as most models take them.
-_FOREIGN_OPTIONS = ("num_classes", "in_chans")
+_FOREIGN_OPTIONS = ("num_classes", "in_chans", "pad_type")
 # Options that reach torchvision or timm: those that a checkpoint may name without anything being fetched or unpickled.
 
 
@@ -47,7 +47,8 @@ def create_model(name: str, **options: Any) -> nn.Module:
     Args:
         name: a registered name (see `list_models`), a torchvision classification model, "timm/NAME", or the place of
             your own: "package.module:function" or "path/to/file.py:Class", whose code is run.
-        options: what the builder takes; for torchvision and timm `num_classes` (and timm's `in_chans`).
+        options: what the builder takes; for torchvision and timm `num_classes` (and timm's `in_chans`, and
+                `pad_type`, "same" for weights that came from TensorFlow, where a model has it).
 
     Raises:
         InputError: an unknown name or option, or code at that place that fails or does not return a model.
@@ -69,7 +70,11 @@ def create_model(name: str, **options: Any) -> nn.Module:
     unknown = [option for option in options if option not in allowed]
     if unknown:
         raise _unknown_options(name, unknown, allowed)
-    return builder(**options)
+    try:
+        return builder(**options)
+    except TypeError as error:
+        # timm's models differ in what they take.
+        raise InputError(f"model '{name}' cannot be built with the options {dict(options)}: {error}") from error
 
 
 create = create_model
@@ -173,7 +178,9 @@ def _candidates(model: nn.Module) -> list[ModelSpec]:
         name = (getattr(model, "pretrained_cfg", None) or {}).get("architecture")
         classes = getattr(model, "num_classes", None)
         options = {"num_classes": classes, "in_chans": getattr(model, "in_chans", 3)}
-        return [ModelSpec(f"timm/{name}", options)] if name and classes is not None else []
+        if not name or classes is None:
+            return []
+        return [ModelSpec(f"timm/{name}", options | padding) for padding in ({}, {"pad_type": "same"})]
     if home.startswith("torchvision.models."):
         import torchvision
 
