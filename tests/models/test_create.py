@@ -60,3 +60,11 @@ def test_unknown_options_are_named(name, options):
 
 def test_spec_creates():
     assert ModelSpec("cifar_resnet8", {"num_classes": 3}).create().fc.out_features == 3
+
+
+def test_timms_padding_is_an_option_that_a_model_is_known_by_again():
+    options = {"num_classes": 10, "in_chans": 3, "pad_type": "same"}
+    model = create("timm/mobilenetv2_035", **options)
+    assert identify(model) == ModelSpec("timm/mobilenetv2_035", options)
+    with pytest.raises(InputError, match="pad_type"):
+        create("timm/resnet10t", pad_type="same")

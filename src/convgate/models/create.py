@@ -48,7 +48,7 @@ def create_model(name: str, **options: Any) -> nn.Module:
         name: a registered name (see `list_models`), a torchvision classification model, "timm/NAME", or the place of
             your own: "package.module:function" or "path/to/file.py:Class", whose code is run.
         options: what the builder takes; for torchvision and timm `num_classes` (and timm's `in_chans`, and
-                `pad_type`, "same" for weights that came from TensorFlow, where a model has it).
+            `pad_type`, "same" for weights that came from TensorFlow, where a model has it).
 
     Raises:
         InputError: an unknown name or option, or code at that place that fails or does not return a model.
