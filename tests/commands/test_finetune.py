@@ -124,7 +124,7 @@ def test_lost_answers_end_with_an_error_that_says_what_to_do(home, capsys):
         (["--classes", "FEWER"], "2 names of classes are given, and the network has 3 outputs"),
         (["--interpolation", "magic"], "bilinear"),
         (["--like", "resnet5"], "did you mean"),
-        (["--method", "Dualgating"], "did you mean DualGating"),
+        (["--method", "DualGatng"], "did you mean DualGating"),
         (["--option", "tiel=2"], "tiel"),
         (["--images", "BROKEN"], "1 of 25 images cannot be read"),
         (["--held-out", "SAME"], "divide them"),

@@ -24,7 +24,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convgate.commands.console import add_json, add_model_options, add_options, is_watched, options, show
+from convgate.commands.console import DEFAULT_METHOD, MODEL, add_json, add_network_options, is_watched, options, show
 
 if TYPE_CHECKING:
     from convgate.finetuning import Finetuned
@@ -38,12 +38,8 @@ _FILES = ("net.safetensors", "net.cgm", "report.html", "result.json", "state.pt"
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The options of `convgate finetune`."""
-    parser.add_argument(
-        "model",
-        help="a torchvision name, timm/NAME, a registered one, or your own (package.module:function or "
-        "path/to/file.py:Class)",
-    )
-    add_model_options(parser)
+    parser.add_argument("model", help=MODEL)
+    add_network_options(parser)
     parser.add_argument(
         "--weights",
         metavar="FILE",
@@ -80,8 +76,6 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--keep", type=float, default=0.8, help="fail where fewer answers than this share stay (default: %(default)s)"
     )
-    parser.add_argument("--method", default="DualGating", help="the gating method (default: %(default)s)")
-    add_options(parser)
     parser.add_argument("--batch", type=int, default=24, help="images in a step (default: %(default)s)")
     parser.add_argument(
         "--most",
@@ -94,7 +88,6 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_json(parser)
     prepared = parser.add_argument_group("how images are prepared (default: as torchvision or timm says of the model)")
     prepared.add_argument("--like", metavar="MODEL", help="as for this model")
-    prepared.add_argument("--size", type=int, help="height and width that the network is given")
     prepared.add_argument(
         "--resize",
         type=_side,
@@ -192,7 +185,7 @@ def _request(arguments: Namespace) -> "Request":
         classes=arguments.classes,
         like=arguments.like,
         preparation=prepared,
-        method=arguments.method,
+        method=arguments.method or DEFAULT_METHOD,
         options=options(arguments.option),
         model_options=options(arguments.model_option),
         batch=arguments.batch,
@@ -204,8 +197,12 @@ def _request(arguments: Namespace) -> "Request":
 
 def _check(arguments: Namespace) -> None:
     """What can be seen without PyTorch is seen first, since that takes seconds to import."""
+    from convgate.commands.names import check_method, check_model
     from convgate.errors import CheckpointError, InputError
     from convgate.preparation.files import images_in
+
+    check_model(arguments.model)
+    check_method(arguments.method or DEFAULT_METHOD)
 
     if not 0 < arguments.budget <= 1:
         raise InputError(f"--budget {arguments.budget:g}: it is a share of the dense MACs, in (0, 1]")
