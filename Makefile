@@ -13,16 +13,18 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --durations 15
 
-# The kernels and the native runtime under AddressSanitizer and UndefinedBehaviorSanitizer; SANITIZE=thread for the threads.
+# The kernels and the native runtime under AddressSanitizer and UndefinedBehaviorSanitizer; SANITIZE=thread for the threads,
+# SANITIZE= for none; CXX=clang++ for another compiler; NATIVE_TESTS for some of the tests.
 SANITIZE ?= address;undefined
-NATIVE_BUILD ?= build/native-$(subst ;,-,$(SANITIZE))
+NATIVE_BUILD ?= build/native-$(notdir $(CXX))-$(subst ;,-,$(SANITIZE))
+NATIVE_TESTS ?=
 
 native-test: $(VENV)/.installed
 	test -x $(BIN)/cmake -a -x $(BIN)/ninja || $(BIN)/python -m pip install --quiet --disable-pip-version-check cmake ninja
-	$(BIN)/cmake -S . -B "$(NATIVE_BUILD)" -G Ninja -DCMAKE_MAKE_PROGRAM="$(abspath $(BIN)/ninja)" \
+	CXX="$(CXX)" $(BIN)/cmake -S . -B "$(NATIVE_BUILD)" -G Ninja -DCMAKE_MAKE_PROGRAM="$(abspath $(BIN)/ninja)" \
 		-DCONVGATE_NATIVE_TESTS=ON "-DCONVGATE_SANITIZE=$(SANITIZE)"
 	$(BIN)/cmake --build "$(NATIVE_BUILD)"
-	"$(NATIVE_BUILD)/native/tests/native_tests"
+	"$(NATIVE_BUILD)/native/tests/native_tests" $(NATIVE_TESTS)
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check src tests benchmarks

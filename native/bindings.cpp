@@ -157,31 +157,37 @@ convgate::Operation parse(const Fields& f) {
     return op;
 }
 
+using Gates = std::vector<std::tuple<std::string, int, int, int, int>>;
+using SharedPlan = std::shared_ptr<const convgate::Plan>;
+
+SharedPlan make_plan(const std::vector<std::tuple<int, int, int>>& values, const Gates& gates, const nb::list& operations,
+                     std::vector<int> inputs, std::vector<int> outputs, int layers, int threads, const std::string& isa) {
+    const convgate::Kernels* kernels = convgate::find_kernels(isa.c_str());
+    if (!kernels) throw std::invalid_argument("no kernels for '" + isa + "' on this machine");
+    if (threads < 1 || threads > 1024) throw std::invalid_argument("a number of threads from 1 to 1024");
+    convgate::Program program;
+    for (const auto& [channels, height, width] : values) program.values.push_back({channels, height, width});
+    for (const auto& [kind, units, rows, columns, group] : gates)
+        program.gates.push_back({named(gate_kinds, kind), units, rows, columns, group});
+    std::vector<Floats> arrays;
+    for (nb::handle operation : operations) {
+        const nb::dict fields = nb::cast<nb::dict>(operation);
+        program.operations.push_back(parse(Fields(fields, arrays)));
+    }
+    program.inputs = std::move(inputs);
+    program.outputs = std::move(outputs);
+    program.layers = layers;
+    return std::make_shared<const convgate::Plan>(program, *kernels, threads);
+}
+
+// A plan as a Python object: what networks share.
+struct PyPlan {
+    SharedPlan plan;
+};
+
 class PyNetwork {
 public:
-    using Gates = std::vector<std::tuple<std::string, int, int, int, int>>;
-
-    PyNetwork(const std::vector<std::tuple<int, int, int>>& values, const Gates& gates,
-              const nb::list& operations, std::vector<int> inputs, std::vector<int> outputs, int layers, int threads,
-              const std::string& isa) {
-        const convgate::Kernels* kernels = convgate::find_kernels(isa.c_str());
-        if (!kernels) throw std::invalid_argument("no kernels for '" + isa + "' on this machine");
-        if (threads < 1 || threads > 1024) throw std::invalid_argument("a number of threads from 1 to 1024");
-        convgate::Program program;
-        for (const auto& [channels, height, width] : values) program.values.push_back({channels, height, width});
-        for (const auto& [kind, units, rows, columns, group] : gates)
-            program.gates.push_back({named(gate_kinds, kind), units, rows, columns, group});
-        std::vector<Floats> arrays;
-        for (nb::handle operation : operations) {
-            const nb::dict fields = nb::cast<nb::dict>(operation);
-            program.operations.push_back(parse(Fields(fields, arrays)));
-        }
-        program.inputs = std::move(inputs);
-        program.outputs = std::move(outputs);
-        program.layers = layers;
-        network_ = std::make_unique<convgate::Network>(program, *kernels, threads);
-        program_ = std::move(program);
-    }
+    explicit PyNetwork(const PyPlan& plan) : program_(plan.plan->program()), network_(plan.plan) {}
 
     template <typename T>
     auto tensor(const T& a, int v, std::size_t batch) const {
@@ -231,16 +237,16 @@ public:
             details.seconds = times.data();
         }
         const nb::gil_scoped_release unlocked;
-        network_->run(static_cast<int>(batch), from, to, masks_given, details);
+        network_.run(static_cast<int>(batch), from, to, masks_given, details);
     }
 
-    std::string isa() const { return network_->kernels().name; }
-    int threads() const { return network_->threads(); }
-    std::size_t bytes() const { return network_->bytes(); }
+    std::string isa() const { return network_.plan().kernels().name; }
+    int threads() const { return network_.plan().threads(); }
+    std::size_t bytes() const { return network_.bytes(); }
 
 private:
-    convgate::Program program_;  // for the shapes; its arrays are not used any more
-    std::unique_ptr<convgate::Network> network_;
+    const convgate::Program& program_;  // the plan's
+    convgate::Network network_;
 };
 
 }  // namespace
@@ -252,10 +258,15 @@ NB_MODULE(_native, m) {
         for (const char* const* name = convgate::available_kernels(); *name; name++) names.push_back(*name);
         return names;
     });
+    nb::class_<PyPlan>(m, "Plan", nb::is_weak_referenceable())
+        .def("__init__",
+             [](PyPlan* self, const std::vector<std::tuple<int, int, int>>& values, const Gates& gates, const nb::list& operations,
+                std::vector<int> inputs, std::vector<int> outputs, int layers, int threads, const std::string& isa) {
+                 new (self) PyPlan{make_plan(values, gates, operations, std::move(inputs), std::move(outputs), layers, threads, isa)};
+             },
+             "values"_a, "gates"_a, "operations"_a, "inputs"_a, "outputs"_a, "layers"_a, "threads"_a, "isa"_a);
     nb::class_<PyNetwork>(m, "Network")
-        .def(nb::init<const std::vector<std::tuple<int, int, int>>&, const PyNetwork::Gates&,
-                      const nb::list&, std::vector<int>, std::vector<int>, int, int, const std::string&>(),
-             "values"_a, "gates"_a, "operations"_a, "inputs"_a, "outputs"_a, "layers"_a, "threads"_a, "isa"_a)
+        .def(nb::init<const PyPlan&>(), "plan"_a)
         .def("run", &PyNetwork::run, "inputs"_a, "outputs"_a, "given"_a, "masks"_a, "logits"_a, "macs"_a.none(), "seconds"_a.none() = nb::none())
         .def_prop_ro("isa", &PyNetwork::isa)
         .def_prop_ro("threads", &PyNetwork::threads)

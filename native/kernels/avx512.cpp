@@ -1,7 +1,6 @@
 // AVX-512 (F, BW, DQ, VL).
 #include <immintrin.h>
 
-#include <array>
 #include <utility>
 
 #include "table.h"
@@ -99,15 +98,19 @@ inline void transpose_square(const float* const* rows, std::ptrdiff_t offset, in
 
 // Three rows to one of triples, as an image's planes to its pixels.
 inline void transpose_three(const float* const* rows, std::ptrdiff_t offset, int n, float* to) {
-    alignas(64) static constexpr auto places = [] {
-        std::array<std::array<std::int32_t, 16>, 6> p{};
+    // Not std::array, whose functions would be compiled for AVX-512 and shared with the rest of the program at -O0.
+    struct Places {
+        alignas(64) std::int32_t at[6][16];
+    };
+    static constexpr Places places = [] {
+        Places p{};
         for (int i = 0; i < 48; i++) {
-            p[i / 16][i % 16] = i / 3 + (i % 3 == 1 ? 16 : 0);               // in the first two rows
-            p[3 + i / 16][i % 16] = i % 3 == 2 ? 16 + i / 3 : i % 16;  // in those and the third
+            p.at[i / 16][i % 16] = i / 3 + (i % 3 == 1 ? 16 : 0);               // in the first two rows
+            p.at[3 + i / 16][i % 16] = i % 3 == 2 ? 16 + i / 3 : i % 16;  // in those and the third
         }
         return p;
     }();
-    const auto place = [](int i) { return _mm512_load_si512(places[i].data()); };
+    const auto place = [](int i) { return _mm512_load_si512(places.at[i]); };
     for (int i = 0; i < n; i += 16, to += 48) {
         const __mmask16 there = first(n - i < 16 ? n - i : 16);
         __m512 row[3];

@@ -106,8 +106,9 @@ inline void fetch(const Ahead& a, bool listed, const float* weights, int n) {
 
 // -- products: output channels along the lanes ---------------------------------------------------------------------
 
+// Inlined whatever the compiler thinks: as a call, its sums would live in memory.
 template <int vectors, int tile, bool listed, int fetched>
-inline void accumulate(const Product& a, int position, Vector (&acc)[tile][vectors]) {
+__attribute__((always_inline)) inline void accumulate(const Product& a, int position, Vector (&acc)[tile][vectors]) {
     constexpr int row = vectors * lanes;
     for (int t = 0; t < a.tap_count; t++) {
         const float* x[tile];
@@ -190,11 +191,17 @@ void product(const Product& a, int position) {
             for (int v = 0; v < vectors; v++) store(kept + p * row + v * lanes, acc[p][v]);
         return;
     }
+    // A copy for the lambda: LLVM keeps what a lambda refers to in memory from the beginning, also in the loops above.
+    Vector done[tile][vectors];
+#pragma GCC unroll 8
+    for (int p = 0; p < tile; p++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) done[p][v] = acc[p][v];
     with(a.activation, [&](auto activate) {
         if (a.width == row)
-            finish<vectors, tile>(a, position, acc, activate, [](int) { return Whole(); });
+            finish<vectors, tile>(a, position, done, activate, [](int) { return Whole(); });
         else
-            finish<vectors, tile>(a, position, acc, activate, [&](int v) { return a.width - v * lanes; });
+            finish<vectors, tile>(a, position, done, activate, [&](int v) { return a.width - v * lanes; });
     });
 }
 

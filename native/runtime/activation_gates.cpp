@@ -65,10 +65,8 @@ private:
             for (int u = 0; u < units; u++)
                 logits[u] = sum(scaled + u * group, std::min(group, channels() - u * group)) + shift_[u];
         }
-        if (spec_.operation->strict)
-            for (int u = 0; u < units; u++) mask[u] = logits[u] > 0;
-        else
-            for (int u = 0; u < units; u++) mask[u] = logits[u] >= 0;
+        const bool strict = spec_.operation->strict;
+        for (int u = 0; u < units; u++) mask[u] = is_open(logits[u], strict);
     }
 
     SimpleSpec spec_;

@@ -8,6 +8,10 @@
 
 namespace convgate {
 
+// A gate is open where its logit is not negative, or, if strict, positive; and where it is not a number, so that NaN is
+// computed on, not masked away.
+inline bool is_open(float logit, bool strict) { return strict ? !(logit <= 0) : !(logit < 0); }
+
 // A tile mask spread over the positions of a height x width map.
 struct Positions {
     std::vector<std::int32_t> row_tiles, column_tiles;  // of each line and column

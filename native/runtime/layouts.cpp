@@ -1,6 +1,8 @@
 #include "layouts.h"
 
 #include <algorithm>
+#include <iterator>
+#include <map>
 #include <stdexcept>
 
 #include "simple.h"
@@ -9,6 +11,43 @@ namespace convgate {
 namespace {
 
 constexpr long long most_positions = 1LL << 22, most_floats = 1LL << 31;
+constexpr std::size_t most_floats_in_all = std::size_t{1} << 32;
+
+// The free parts of memory, of which the end is as long as need be.
+class Rooms {
+public:
+    // The first that is large enough.
+    std::size_t take(std::size_t size) {
+        for (auto room = free_.begin(); room != free_.end(); ++room) {
+            if (room->second < size) continue;
+            const auto [offset, length] = *room;
+            free_.erase(room);
+            if (length > size) free_.emplace(offset + size, length - size);
+            return offset;
+        }
+        const std::size_t offset = end_;
+        end_ += size;
+        return offset;
+    }
+    void give_back(std::size_t offset, std::size_t size) {
+        auto after = free_.lower_bound(offset);
+        if (after != free_.end() && offset + size == after->first) size += after->second, after = free_.erase(after);
+        if (after != free_.begin())
+            if (const auto before = std::prev(after); before->first + before->second == offset) {
+                offset = before->first;
+                size += before->second;
+                free_.erase(before);
+            }
+        if (offset + size == end_)
+            end_ = offset;
+        else
+            free_.emplace(offset, size);
+    }
+
+private:
+    std::map<std::size_t, std::size_t> free_;  // offset, size
+    std::size_t end_ = 0;
+};
 
 struct Planner {
     const Program& program;
@@ -17,6 +56,7 @@ struct Planner {
     std::vector<std::vector<int>> readers;  // operations, per value
     std::vector<int> writer;                // operation, or -1 for inputs
     std::vector<bool> kept;                 // inputs and outputs of the program
+    std::vector<Activation> rectified;      // per value
 
     Planner(const Program& program, std::vector<GateUse>& gates) : program(program), gates(gates) {
         const std::size_t n = program.values.size(), operations = program.operations.size();
@@ -102,17 +142,16 @@ struct Planner {
             const bool squares = op.kind == Kind::conv && op.kernel.y == 3 && op.kernel.x == 3;
             widen(in, op.top, op.left, std::max(below, 0) + (squares && out.height % 2), std::max(right, 0) + (squares && out.width % 2));
         }
-        // Values that share memory share the border.
-        for (bool again = true; again;) {
-            again = false;
-            for (std::size_t i = 0; i < program.operations.size(); i++) {
-                if (!plan.in_place[i]) continue;
-                Layout& a = plan.values[program.operations[i].output];
-                Layout& b = plan.values[program.operations[i].inputs[1]];
-                again |= widen(a, b.top, b.left, b.bottom, b.right) || widen(b, a.top, a.left, a.bottom, a.right);
-            }
-        }
+        // Values that share memory share the border: they form chains, along which it is passed back, then on.
+        const std::size_t n = program.operations.size();
+        for (std::size_t i = n; i-- > 0;)
+            if (plan.in_place[i]) widen(addend(i), output(i));
+        for (std::size_t i = 0; i < n; i++)
+            if (plan.in_place[i]) widen(output(i), addend(i));
     }
+
+    Layout& output(std::size_t operation) { return plan.values[program.operations[operation].output]; }
+    Layout& addend(std::size_t operation) { return plan.values[program.operations[operation].inputs[1]]; }
 
     // Borders add up over readers; positions are counted in ints.
     void check_sizes() const {
@@ -125,13 +164,12 @@ struct Planner {
         }
     }
 
-    static bool widen(Layout& layout, int top, int left, int bottom, int right) {
-        const bool wider = top > layout.top || left > layout.left || bottom > layout.bottom || right > layout.right;
+    static void widen(Layout& layout, const Layout& as) { widen(layout, as.top, as.left, as.bottom, as.right); }
+    static void widen(Layout& layout, int top, int left, int bottom, int right) {
         layout.top = std::max(layout.top, top);
         layout.left = std::max(layout.left, left);
         layout.bottom = std::max(layout.bottom, bottom);
         layout.right = std::max(layout.right, right);
-        return wider;
     }
 
     int last_reader(int v) const {
@@ -141,15 +179,23 @@ struct Planner {
         return last;
     }
 
-    // Activations that a maximum, a mean or a sum with zero cannot undo.
+    // What each value has gone through that a maximum, a mean or a sum with zero cannot undo: relu, relu6 or nothing.
+    void find_rectified() {
+        rectified.assign(program.values.size(), Activation::none);
+        for (const Operation& op : program.operations) {
+            if (op.kind == Kind::decide || op.inputs.empty()) continue;
+            const bool passes = op.kind == Kind::pool || op.kind == Kind::pool_to_grid || op.kind == Kind::mask || op.kind == Kind::slice;
+            const Activation own = op.activation.kind;
+            if (passes)
+                rectified[op.output] = rectified[op.inputs[0]];
+            else if (own == Activation::relu || own == Activation::relu6)
+                rectified[op.output] = own;
+        }
+    }
     bool already(int v, Activation activation) const {
         if (activation == Activation::none) return true;
         if (activation != Activation::relu && activation != Activation::relu6) return false;
-        if (writer[v] < 0) return false;
-        const Operation& op = program.operations[writer[v]];
-        if (op.kind == Kind::pool || op.kind == Kind::pool_to_grid || op.kind == Kind::mask || op.kind == Kind::slice)
-            return already(op.inputs[0], activation);
-        return op.activation.kind == activation || (activation == Activation::relu && op.activation.kind == Activation::relu6);
+        return rectified[v] == activation || (activation == Activation::relu && rectified[v] == Activation::relu6);
     }
 
     void choose_in_place() {
@@ -165,49 +211,44 @@ struct Planner {
 
     static std::size_t room(const Layout& layout) { return (layout.size() + 15) / 16 * 16; }
 
-    // First fit, in order of birth.
+    // First fit, in order of birth. Values that nothing writes are not there at all.
     void place() {
         const int end = static_cast<int>(program.operations.size());
         struct Life {
             std::size_t value;
             int birth, death;
         };
+        // A value that takes over another's memory prolongs the other's life: along chains, from their ends.
+        std::vector<int> death(plan.values.size(), -1), same_as(plan.values.size(), -1);
+        for (std::size_t v = 0; v < program.values.size(); v++) death[v] = last_reader(static_cast<int>(v));
+        for (int i = end; i-- > 0;) {
+            if (!plan.in_place[i]) continue;
+            const int owner = program.operations[i].inputs[1], heir = program.operations[i].output;
+            same_as[heir] = owner;
+            death[owner] = std::max(death[owner], death[heir]);
+        }
         std::vector<Life> lives;
-        std::vector<int> same_as(plan.values.size(), -1);
-        for (int i = 0; i < end; i++)
-            if (plan.in_place[i]) same_as[program.operations[i].output] = program.operations[i].inputs[1];
         for (std::size_t v = 0; v < program.values.size(); v++)
-            lives.push_back({v, writer[v], last_reader(static_cast<int>(v))});
+            if (writer[v] >= 0 || kept[v]) lives.push_back({v, writer[v], death[v]});
         for (int i = 0; i < end; i++)
             if (plan.compacted[i] >= 0) lives.push_back({static_cast<std::size_t>(plan.compacted[i]), i, i});
-        // A value that takes over another's memory prolongs the other's life.
-        for (std::size_t v = program.values.size(); v-- > 0;)
-            for (int owner = same_as[v]; owner >= 0; owner = same_as[owner])
-                lives[owner].death = std::max(lives[owner].death, lives[v].death);
         std::stable_sort(lives.begin(), lives.end(), [](const Life& a, const Life& b) { return a.birth < b.birth; });
-        std::vector<Life> placed;
+        Rooms rooms;
+        std::vector<std::vector<std::size_t>> dying(end + 1);  // values, by the last operation that they live for
+        int living = 0;
         for (const Life& life : lives) {
             Layout& layout = plan.values[life.value];
-            if (same_as[life.value] >= 0) continue;
-            const std::size_t size = room(layout);
-            std::vector<std::pair<std::size_t, std::size_t>> taken;
-            for (const Life& other : placed)
-                if (other.birth <= life.death && life.birth <= other.death) {
-                    const Layout& there = plan.values[other.value];
-                    taken.push_back({there.offset, there.offset + room(there)});
-                }
-            std::sort(taken.begin(), taken.end());
-            std::size_t offset = 0;
-            for (const auto& [begin, finish] : taken) {
-                if (offset + size <= begin) break;
-                offset = std::max(offset, finish);
+            if (same_as[life.value] >= 0) {
+                layout.offset = plan.values[same_as[life.value]].offset;
+                continue;
             }
-            layout.offset = offset;
-            plan.floats = std::max(plan.floats, offset + size);
-            placed.push_back(life);
+            for (; living < life.birth; living++)
+                for (const std::size_t v : dying[living]) rooms.give_back(plan.values[v].offset, room(plan.values[v]));
+            layout.offset = rooms.take(room(layout));
+            plan.floats = std::max(plan.floats, layout.offset + room(layout));
+            dying[std::max(life.death, 0)].push_back(life.value);
         }
-        for (const Life& life : lives)
-            if (same_as[life.value] >= 0) plan.values[life.value].offset = plan.values[same_as[life.value]].offset;
+        if (plan.floats > most_floats_in_all) throw std::invalid_argument("values that take too much memory together");
     }
 };
 
@@ -216,6 +257,7 @@ struct Planner {
 Layouts lay_out(const Program& program, std::vector<GateUse>& gates) {
     Planner planner(program, gates);
     planner.choose_compact();
+    planner.find_rectified();
     planner.choose_in_place();
     planner.choose_borders();
     planner.check_sizes();

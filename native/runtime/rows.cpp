@@ -130,7 +130,7 @@ public:
         for (int i = 0; i < units; i++) {
             const float logit = spatial ? in.at(i / columns, i % columns)[0] : in.at(0, 0)[i];
             gate.logits[i] = logit + offset_[i];
-            gate.mask[i] = spec_.operation->strict ? gate.logits[i] > 0 : gate.logits[i] >= 0;
+            gate.mask[i] = is_open(gate.logits[i], spec_.operation->strict);
         }
         gate.decide(s.given ? s.given[spec_.operation->output] : nullptr);
     }

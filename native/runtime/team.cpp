@@ -1,6 +1,9 @@
 #include "team.h"
 
 #include <chrono>
+#include <utility>
+
+#include "floating_point.h"
 
 namespace convgate {
 namespace {
@@ -46,6 +49,7 @@ void Pool::share(int items, Body body, void* context) {
     take_items(0);
     while (done_.load(std::memory_order_acquire) < items) {
     }
+    if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
 }
 
 void Pool::take_items(int thread) {
@@ -65,14 +69,20 @@ int Pool::run_all(Range& from, bool from_end, int thread) {
         const std::uint64_t rest = from_end ? range(begin, end - 1) : range(begin + 1, end);
         if (!from.left.compare_exchange_weak(left, rest, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
         // The loop cannot end before this item is counted as done, so its body and context are the ones read here.
-        body_.load(std::memory_order_relaxed)(context_.load(std::memory_order_relaxed),
-                                              static_cast<int>(from_end ? end - 1 : begin), thread);
+        try {
+            body_.load(std::memory_order_relaxed)(context_.load(std::memory_order_relaxed),
+                                                  static_cast<int>(from_end ? end - 1 : begin), thread);
+        } catch (...) {
+            const std::lock_guard lock(failing_);
+            failure_ = std::current_exception();
+        }
         done++;
         left = from.left.load(std::memory_order_acquire);
     }
 }
 
 void Pool::work(int thread) {
+    const DefaultFloatingPoint mode;
     int last = 0;
     while (!stop_) {
         const auto begin = std::chrono::steady_clock::now();

@@ -3,6 +3,8 @@
 
 #include <atomic>
 #include <cstdint>
+#include <exception>
+#include <mutex>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -12,7 +14,7 @@ namespace convgate {
 // Runs f(item, thread) for each item < n once, on up to `threads()` threads; thread 0 is the caller. Each thread begins with
 // a range of its own, the same part of every loop: where items follow positions, a thread finds in its cache what it wrote
 // there in the loop before. A thread that is done takes items from the ends of others' ranges, so that a slow or
-// descheduled core does fewer.
+// descheduled core does fewer. If any f throws, the loop ends as any other does, and then throws one of the exceptions.
 class Team {
 public:
     virtual ~Team() = default;
@@ -71,6 +73,8 @@ private:
     std::atomic<int> calls_{0};  // changes with each loop; what sleepers wait on
     std::atomic<int> sleepers_{0};
     std::atomic<bool> stop_{false};
+    std::mutex failing_;
+    std::exception_ptr failure_;  // of the loop under way
     std::vector<std::thread> workers_;
 };
 

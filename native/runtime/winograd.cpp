@@ -77,8 +77,9 @@ public:
         const int outs = run.out_open ? static_cast<int>(run.out_open->size()) : spec_.out->value.channels;
         const int each = ins / spec_.operation->groups;  // what an output reads
         count(s, static_cast<long long>(area) * run.count * each * outs);
-        const auto [parts, shares] = share_out(squares, ins, each, outs, static_cast<int>(blocks.size()), team);
-        const int items = parts * shares;
+        // Not a structured binding, which lambdas may not capture before Clang 16.
+        const std::pair<int, int> shared = share_out(squares, ins, each, outs, static_cast<int>(blocks.size()), team);
+        const int parts = shared.first, shares = shared.second, items = parts * shares;
         team.run(items + rest.items, [&](int item, int thread) {
             if (item >= items) return fill(run, rest.begin(item - items), rest.end(item - items));
             const auto cut = [](int n, int part, int parts) { return static_cast<int>(static_cast<long long>(n) * part / parts); };

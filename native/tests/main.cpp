@@ -29,6 +29,7 @@ const Test tests[] = {
     {"long_grids", 1, test_long_grids},
     {"many_gates", 1, test_many_gates},
     {"wide_windows", 1, test_wide_windows},
+    {"long_programs", 1, test_long_programs},
 };
 
 // The iteration that a crash happens in: said by the handler, or by the sanitizer on its way out.

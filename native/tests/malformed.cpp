@@ -222,4 +222,35 @@ void test_wide_windows(Random&) {
     }
 }
 
+// Programs of very many operations are made ready in time that grows as they do: sums that take over each other's memory,
+// the last of which needs a border, and values that live side by side or are not there at all.
+void test_long_programs(Random& random) {
+    constexpr int n = 50000;
+    OwnedProgram owned;
+    Program& p = owned.program;
+    p.values.assign(3 * n + 3, {1, 1, 1});
+    p.inputs = {0};
+    p.layers = 1;
+    const Array weight = owned.array(random, {1, 1, 1, 1}, 1);
+    for (int i = 1; i <= n; i++) {
+        Operation op = operation(Kind::conv, 0, i);
+        if (i > 1) op.inputs.push_back(i - 1);
+        op.weight = weight;
+        op.layer = 0;
+        p.operations.push_back(op);
+    }
+    Operation last = operation(Kind::conv, n, n + 1);
+    last.weight = owned.array(random, {1, 1, 3, 3}, 1);
+    last.kernel = {3, 3};
+    last.top = last.left = last.bottom = last.right = 1;
+    last.layer = 0;
+    p.operations.push_back(last);
+    p.outputs = {n + 1};
+    for (int i = 0; i < n; i++) {
+        p.operations.push_back(operation(Kind::activate, 0, n + 2 + i));
+        p.outputs.push_back(n + 2 + i);
+    }
+    run_once(p, "scalar", 1);
+}
+
 }  // namespace convgate::testing

@@ -1,5 +1,7 @@
 // Threads: every item of a loop runs once, whatever the loops' lengths, and pools in several threads do not disturb each
 // other.
+#include <atomic>
+#include <new>
 #include <numeric>
 #include <thread>
 
@@ -38,6 +40,30 @@ void stress(std::uint64_t seed, std::string& error) {
     }
 }
 
+// What an item throws reaches the caller, from whichever thread, when all others are done; the next loop is as any other.
+void throwing(Random& random) {
+    Pool pool(random.from(1, 4));
+    for (int loop = 0; loop < 200; loop++) {
+        const int items = random.from(1, 40), bad = random.from(0, items - 1);
+        std::vector<std::atomic<int>> ran(items);
+        bool caught = false;
+        try {
+            pool.run(items, [&](int item, int) {
+                ran[item]++;
+                if (item == bad) throw std::bad_alloc();
+            });
+        } catch (const std::bad_alloc&) {
+            caught = true;
+        }
+        require(caught, "an exception got lost");
+        if (pool.threads() > 1 && items > 1)
+            for (int item = 0; item < items; item++) require(ran[item] == 1, "item ", item, " ran ", ran[item].load(), " times");
+        std::atomic<int> count{0};
+        pool.run(items, [&](int, int) { count++; });
+        require(count == items, "after an exception ", count.load(), " of ", items, " items ran");
+    }
+}
+
 }  // namespace
 
 void test_pool(Random& random) {
@@ -47,6 +73,7 @@ void test_pool(Random& random) {
         threads.emplace_back(stress, static_cast<std::uint64_t>(random.from(0, 1 << 30)), std::ref(error));
     for (std::thread& thread : threads) thread.join();
     for (const std::string& error : errors) require(error.empty(), error);
+    throwing(random);
     // Pools that have nothing to do still end.
     for (int i = 0; i < 50; i++) Pool(random.from(1, 6));
 }

@@ -109,5 +109,6 @@ void test_borders(Random&);
 void test_long_grids(Random&);
 void test_many_gates(Random&);
 void test_wide_windows(Random&);
+void test_long_programs(Random&);
 
 }  // namespace convgate::testing

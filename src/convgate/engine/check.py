@@ -57,6 +57,8 @@ _MOST_KERNEL = 4096
 _MOST_DEPTH = 16
 _MOST_BORDERS = 1 << 28
 """Elements of the borders around all maps, plus 16 for each element of a map: files of a few bytes ask for no more."""
+_MOST_POSITIONS_TOGETHER = 1 << 27
+"""Of all values: each operation has a few numbers for each position that it writes."""
 _KINDS = tuple(GateKind)
 
 
@@ -111,6 +113,8 @@ class _Check:
         self.place = "the program"
         elements = sum(value.channels * value.height * value.width for value in program.values)
         self.require(elements <= _MOST_ELEMENTS, "its values are too large together")
+        positions = sum(value.height * value.width for value in program.values)
+        self.require(positions <= _MOST_POSITIONS_TOGETHER, "its values have too many positions together")
         for gate in program.gates:
             self.place = f"gate '{gate.name}'"
             self.require(gate.kind in _KINDS, f"of kind {gate.kind!r}; known are {', '.join(_KINDS)}")
@@ -141,7 +145,9 @@ class _Check:
         self._returned(program.returns, len(program.outputs) + len(program.foreign))
         undecided = [name for name in self.gates if name not in self.decided]
         self.place = "the program"
-        self.require(not undecided, f"gates that nothing decides: {', '.join(undecided)}")
+        self.require(not undecided, f"gates that nothing decides: {', '.join(undecided[:9])}")
+        unwritten = [name for name in self.values if name not in self.written]
+        self.require(not unwritten, f"values that nothing writes: {', '.join(unwritten[:9])}")
 
     def _borders(self, elements: int) -> None:
         """Convolutions read their inputs inside borders as wide as their padding; these are memory, too."""
@@ -209,12 +215,13 @@ class _Check:
         numbers = all(isinstance(n, float | int) and not isinstance(n, bool) and n == n for n in given)
         self.require(numbers, f"parameters {given} of {activation.name} that are not numbers")
 
-    def _array(self, name: str, *shape: int) -> None:
+    def _array(self, name: str, *shape: int, finite: bool = True) -> None:
         array = self.program.arrays.get(name)
         self.require(array is not None, f"array '{name}' does not exist")
         assert array is not None
         self.require(array.dtype == np.float32, f"array '{name}' is {array.dtype}, not float32")
         self.require(array.shape == shape, f"array '{name}' has shape {array.shape}, not {shape}")
+        self.require(not finite or bool(np.isfinite(array).all()), f"array '{name}' holds values that are not finite")
 
     def _inputs(self, inputs: list[Value], count: int) -> None:
         self.require(len(inputs) == count, f"takes {count} input(s), not {len(inputs)}")
@@ -410,7 +417,7 @@ class _Check:
         self._array(op.weight, out.channels)
 
     def _constant(self, op: Constant, inputs: list[Value], out: Value) -> None:
-        self._array(op.weight, *out.shape)
+        self._array(op.weight, *out.shape, finite=False)
 
     def _interpolate(self, op: Interpolate, inputs: list[Value], out: Value) -> None:
         modes = ("nearest", "nearest-exact", "bilinear")

@@ -1,11 +1,13 @@
 """An engine: a program made ready to run on this machine's cores."""
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +25,19 @@ from convgate.errors import InputError
 from convgate.preparation import Preparation
 
 __all__ = ["Engine", "GateDecision", "Run", "load"]
+
+_engines: WeakSet["Engine"] = WeakSet()
+"""Those of this process."""
+
+
+def _after_fork() -> None:
+    # Threads that held an engine's lock are not in the child.
+    for engine in _engines:
+        engine._lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 _KEPT = 4
 """Sizes of images for which an engine stays ready."""
@@ -97,6 +112,7 @@ class Engine:
         self._prepared: OrderedDict[tuple[int, int], tuple[Program, Executor]] = OrderedDict()
         self._lock, self._settle = threading.RLock(), settle
         self._executor = self._at(*_size(program))[1]
+        _engines.add(self)
 
     def __repr__(self) -> str:
         count = len(self.program.operations)

@@ -459,7 +459,7 @@ class Pick(Operation):
 
 @dataclass(frozen=True)
 class Decide(Operation):
-    """Decides the gate named by `output`: open where a logit is >= 0, or > 0 if `strict`.
+    """Decides the gate named by `output`: open where a logit is >= 0, or > 0 if `strict`, and where it is NaN.
 
     The logits are inputs[0] + offset, both of the gate's shape; `offset` names an array. Of an activation gate, a
     unit's logit is the mean over its channels of inputs[0] * scale + shift, plus the offset [units, 1, 1]; `scale` and

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 
@@ -88,21 +89,53 @@ class Executor(Protocol):
         ...
 
 
-class NativeNetwork:
-    """A program, ready to run. The arrays are copied into the layouts that the kernels want."""
+_plans: WeakKeyDictionary[Program, WeakValueDictionary[tuple[int, str], "_Plan"]] = WeakKeyDictionary()
+"""What is made ready of each program, by number of threads and instruction set, for as long as a network uses it."""
+
+
+class _Plan:
+    """A program made ready: the arrays are copied into the layouts that the kernels want, once for all its networks."""
 
     def __init__(self, program: Program, threads: int, isa: str) -> None:
-        program = share_pools(program)
+        self.program = program = share_pools(program)
         numbers = _Numbers(program)
         operations = [numbers.operation(operation) for operation in program.operations]
         _log.info("%d operations with %s kernels on %d thread(s)", len(operations), isa, threads)
-        self.program = program
-        self._shapes = [v.shape for v in map(program.value, program.outputs)]
-        self._gates = numbers.gates
+        self.gates = numbers.gates
         try:
-            self.native = self._build(numbers, operations, threads, isa)
+            self.native = _native.Plan(
+                values=[v.shape for v in program.values],
+                gates=[(g.kind, *g.shape, g.group) for g in program.gates],
+                operations=operations,
+                inputs=[numbers.values[name] for name in program.inputs],
+                outputs=[numbers.values[name] for name in program.outputs],
+                layers=len(program.layers),
+                threads=threads,
+                isa=isa,
+            )
         except ValueError as error:
             raise ProgramError(f"the program does not hold together: {error}") from None
+
+    @classmethod
+    def of(cls, program: Program, threads: int, isa: str) -> "_Plan":
+        """The plan that another network has of this program, or a new one."""
+        known = _plans.setdefault(program, WeakValueDictionary())
+        plan = known.get((threads, isa))
+        if plan is None:
+            plan = known[threads, isa] = cls(program, threads, isa)
+        return plan
+
+
+class NativeNetwork:
+    """A program, ready to run, with threads and memory of its own; its weights are those of its other networks, too."""
+
+    def __init__(self, program: Program, threads: int, isa: str) -> None:
+        self._plan = _Plan.of(program, threads, isa)
+        self.program = program = self._plan.program
+        self._shapes = [v.shape for v in map(program.value, program.outputs)]
+        self._gates = self._plan.gates
+        try:
+            self.native = _native.Network(self._plan.native)
         except RuntimeError as error:
             raise InputError(f"no engine with {threads} threads can be started here ({error}); give fewer") from None
 
@@ -119,19 +152,6 @@ class NativeNetwork:
     def explain(self) -> Mapping[str, tuple[int, str]]:
         """Nothing: all of it is native."""
         return {}
-
-    def _build(self, numbers: "_Numbers", operations: list[dict[str, Any]], threads: int, isa: str) -> Any:
-        program = self.program
-        return _native.Network(
-            values=[v.shape for v in program.values],
-            gates=[(g.kind, *g.shape, g.group) for g in program.gates],
-            operations=operations,
-            inputs=[numbers.values[name] for name in program.inputs],
-            outputs=[numbers.values[name] for name in program.outputs],
-            layers=len(program.layers),
-            threads=threads,
-            isa=isa,
-        )
 
     def run(
         self, inputs: list[np.ndarray], given: Mapping[str, np.ndarray], *, details: bool = False, times: bool = False

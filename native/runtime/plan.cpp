@@ -1,0 +1,145 @@
+#include "plan.h"
+
+#include <algorithm>
+
+#include "floating_point.h"
+#include "layouts.h"
+
+namespace convgate {
+
+Plan::Plan(const Program& program, const Kernels& kernels, int threads) : program_(program), kernels_(kernels), threads_(threads) {
+    const DefaultFloatingPoint mode;
+    check(program_);
+    for (Operation& op : program_.operations)
+        if (op.kind == Kind::decide) op.gate_is_spatial = program_.gates[op.output].spatial();
+    for (const Gate& gate : program_.gates) gates_.push_back({gate, {}, {}});
+    build();
+    // The arrays belong to the caller; the layers have copies.
+    for (Operation& op : program_.operations)
+        for (Array* a : {&op.weight, &op.bias, &op.scale, &op.shift, &op.open_scale, &op.open_shift}) a->data = nullptr;
+}
+
+Plan::~Plan() = default;
+
+void Plan::build() {
+    Layouts plan = lay_out(program_, gates_);
+    for (int v : program_.inputs) needs_.weights = std::max(needs_.weights, program_.values[v].channels);
+    layouts_ = std::move(plan.values);
+    arena_ = plan.floats;
+    for (std::size_t i = 0; i < program_.operations.size(); i++) {
+        operation_of_.resize(layers_.size(), static_cast<int>(i) - 1);
+        const Operation& op = program_.operations[i];
+        if (op.kind == Kind::complete) {
+            add_completion(op);
+            continue;
+        }
+        if (op.kind != Kind::conv) {
+            add_simple(op);
+            continue;
+        }
+        const Layout* in = &layouts_[op.inputs[0]];
+        if (plan.compacted[i] >= 0) {
+            const Layout* copy = &layouts_[plan.compacted[i]];
+            layers_.push_back(make_compact({&kernels_, &op, {in}, copy}));
+            in = copy;
+        }
+        const Layout* out = &layouts_[op.output];
+        ConvolutionSpec spec;
+        spec.kernels = &kernels_;
+        spec.operation = &op;
+        spec.in = in;
+        spec.out = out;
+        spec.addend = op.inputs.size() > 1 ? &layouts_[op.inputs[1]] : nullptr;
+        spec.in_place = plan.in_place[i] != 0;
+        spec.addend_is_done = plan.addend_done[i] != 0;
+        spec.threads = threads_;
+        if (op.positions >= 0) spec.positions_use = gates_[op.positions].positions(out->value.height, out->value.width);
+        if (op.in_channels >= 0) spec.in_use = gates_[op.in_channels].spread(in->value.channels);
+        if (op.out_channels >= 0) spec.out_use = gates_[op.out_channels].spread(out->value.channels);
+        layers_.push_back(make_convolution(spec));
+        add_activation(op, spec.addend ? -1 : spec.positions_use);
+    }
+    operation_of_.resize(layers_.size(), static_cast<int>(program_.operations.size()) - 1);
+}
+
+void Plan::add_completion(const Operation& op) {
+    ConvolutionSpec spec;
+    spec.kernels = &kernels_;
+    spec.operation = &op;
+    spec.in = &layouts_[op.inputs[0]];
+    spec.out = &layouts_[op.output];
+    spec.addend = op.inputs.size() > 2 ? &layouts_[op.inputs[2]] : nullptr;
+    spec.threads = threads_;
+    layers_.push_back(make_completion(spec, layouts_[op.inputs[1]], gates_[op.gate].gate, needs_));
+    add_activation(op, -1);
+}
+
+// `use`: the spread of the gate outside which all is zero or unread, or -1.
+void Plan::add_activation(const Operation& op, int use) {
+    if (in_any_kernel(op.activation.kind)) return;
+    layers_.push_back(make_activation_in_place({&kernels_, &op, {}, &layouts_[op.output], use}, use >= 0));
+}
+
+std::unique_ptr<Layer> Plan::make_convolution(ConvolutionSpec spec) {
+    if (!suits_winograd(spec)) return make_direct(spec);
+    const int gate = spec.operation->positions;
+    if (gate < 0) return make_winograd(spec, nullptr, needs_);
+    // Tiles of even sides close whole squares.
+    const int rows = 2 * gates_[gate].gate.rows, columns = 2 * gates_[gate].gate.columns;
+    const Value& out = spec.out->value;
+    const bool even = out.height % rows == 0 && out.width % columns == 0;
+    if (even) spec.squares_use = gates_[gate].positions(out.height / 2, out.width / 2);
+    return make_winograd(spec, even ? nullptr : make_direct(spec), needs_);
+}
+
+std::unique_ptr<Layer> Plan::make_direct(const ConvolutionSpec& spec) {
+    const Operation& op = *spec.operation;
+    const int ins = spec.in->value.channels, outs = spec.out->value.channels;
+    const bool same_gates = op.in_channels < 0 || op.in_channels == op.out_channels;
+    if (op.groups > 1 && op.groups == ins && ins == outs && same_gates) return make_depthwise(spec, needs_);
+    // Where most lanes of output channels would stay empty.
+    const bool few_outputs = 2 * outs <= kernels_.lanes && ins * spec.joined() >= kernels_.lanes;
+    if (op.groups == 1 && op.in_channels < 0 && few_outputs) return make_dot(spec, needs_);
+    // Where there are too few positions for packed weights to pay.
+    if (op.groups == 1 && op.out_channels >= 0 && spec.out->value.positions() <= 256) return make_columns(spec, needs_);
+    return make_product(spec, needs_);
+}
+
+void Plan::add_simple(const Operation& op) {
+    SimpleSpec spec{&kernels_, &op, {}};
+    for (int v : op.inputs) spec.in.push_back(&layouts_[v]);
+    if (op.kind == Kind::decide) {
+        const Gate& gate = gates_[op.output].gate;
+        layers_.push_back(gate.by_activation() ? make_decide_activations(spec, gate, needs_) : make_decide(spec));
+        return;
+    }
+    spec.out = &layouts_[op.output];
+    const Value& out = spec.out->value;
+    switch (op.kind) {
+        case Kind::pool: layers_.push_back(make_pool(spec)); break;
+        case Kind::pool_to_grid: layers_.push_back(make_pool_to_grid(spec)); break;
+        case Kind::conv_transpose:
+            layers_.push_back(make_transposed(spec, needs_));
+            add_activation(op, -1);
+            break;
+        case Kind::pad:
+        case Kind::pixel_shuffle:
+        case Kind::pixel_unshuffle:
+        case Kind::reshape: layers_.push_back(make_rearrangement(spec)); break;
+        case Kind::group_norm: layers_.push_back(make_group_norm(spec)); break;
+        case Kind::layer_norm:
+        case Kind::softmax:
+        case Kind::over_channels: layers_.push_back(make_over_channels(spec)); break;
+        case Kind::interpolate: layers_.push_back(make_interpolate(spec)); break;
+        case Kind::add:
+        case Kind::multiply:
+        case Kind::arithmetic: layers_.push_back(make_elementwise(spec)); break;
+        case Kind::mask:
+            spec.use = gates_[op.gate].gate.spatial() ? gates_[op.gate].positions(out.height, out.width)
+                                                    : gates_[op.gate].spread(out.channels);
+            [[fallthrough]];
+        default: layers_.push_back(make_row_by_row(spec));
+    }
+}
+
+}  // namespace convgate
