@@ -117,3 +117,32 @@ def test_a_missing_recipe_is_refused_and_the_closest_named():
         load_recipe("digit-demo")
     with pytest.raises(RecipeError, match="convgate recipe"):
         load_recipe("zzz")
+
+
+def test_a_part_of_an_option_is_overridden_alone(recipe_file):
+    both = '{"name": "DualGating", "options": {"group": 2, "tile": 4}}'
+    recipe = load_recipe(
+        recipe_file,
+        [
+            "--method.name=Combined",
+            f"--method.options={{gates: {both}, penalties: [{{name: BatchShaping}}]}}",
+            "--method.options.gates.options.tile=2",
+            "--method.options.gates.options.reduction", "8",
+        ],
+    )  # fmt: skip
+    options = {"group": 2, "tile": 2, "reduction": 8}
+    assert recipe.method.options["gates"] == {"name": "DualGating", "options": options}
+    assert recipe.method.options["penalties"] == [{"name": "BatchShaping"}]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("--method.name=Mine", "there is no method 'Mine'"),
+        ("--method.options={groups: 3}", "no option 'groups'"),
+        ("--method.options={group: 0}", "whole number of at least 1"),
+    ],
+)
+def test_a_method_that_does_not_exist_is_named_at_once(recipe_file, override, words):
+    with pytest.raises(RecipeError, match=words):
+        load_recipe(recipe_file, [override])

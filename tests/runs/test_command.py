@@ -88,7 +88,11 @@ def test_no_place_of_this_machine_is_named():
 
 @pytest.mark.parametrize("method", ["DualGating", "Combined"])
 def test_a_record_that_leaves_the_start_of_gates_open_was_trained_with_the_papers(method):
-    options = {"gates": {"name": "LayerSkipping"}, "penalties": []} if method == "Combined" else {"tile": 2}
+    options = (
+        {"gates": {"name": "LayerSkipping"}, "penalties": [{"name": "LayerSkipping"}]}
+        if method == "Combined"
+        else {"tile": 2}
+    )
     choice = MethodChoice(method, options)
     settings = settings_of(replace(load_recipe("digits-demo"), method=choice))
     assert "whole" in json.dumps(settings["method"])  # a record of today states it

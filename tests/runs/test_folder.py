@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from convgate.errors import BudgetError, ConvgateError, RecipeError
-from convgate.recipes.read import load_recipe
+from convgate.recipes.identity import with_start_stated
+from convgate.recipes.read import dump_recipe, load_recipe
 from convgate.runs import RunFolder, train
 
 ROOT = "--data.options.root="
@@ -32,7 +33,7 @@ def test_a_run_is_continued_with_other_hardware_titles_and_places(tmp_path, capl
     assert "continuing" not in caplog.text
     folder.claim(load_recipe(name, after))
     assert told in caplog.text
-    assert load_recipe(folder.recipe) == load_recipe(name, after)
+    assert load_recipe(folder.recipe) == with_start_stated(load_recipe(name, after))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_what_changes_the_result_is_another_run(tmp_path, change):
     with pytest.raises(RecipeError, match=change[2:].split("=")[0]):
         folder.claim(other)
     assert folder.holds_other_run(other)
-    assert load_recipe(folder.recipe) == recipe
+    assert load_recipe(folder.recipe) == folder.read_recipe() == with_start_stated(recipe)
 
 
 def test_a_recipe_from_before_a_field_was_added_is_continued(tmp_path):
@@ -85,3 +86,19 @@ def test_a_run_that_fails_before_it_trains_leaves_no_folder(tmp_path, tiny_overr
 def test_stages_keep_their_kind():
     recipe = load_recipe("digits-demo")
     assert replace(recipe, finish=recipe.gated).finish.gates is recipe.finish.gates
+
+
+@pytest.mark.parametrize("method", ["DualGating", "Combined"])
+def test_a_run_of_before_init_existed_started_as_the_paper_does(tmp_path, method):
+    recipe = load_recipe("digits-demo", ["--method.options={}", f"--method.name={method}"])
+    folder = RunFolder(tmp_path)
+    folder.recipe.write_text(dump_recipe(recipe))  # as earlier versions wrote it: what was left open is not in it
+    then = folder.read_recipe().method.options
+    if method == "DualGating":
+        assert then == {"init": "paper"}
+        assert folder.holds_other_run(recipe)
+        assert not folder.holds_other_run(load_recipe("digits-demo", ["--method.options={init: paper}"]))
+    folder.recipe.unlink()
+    folder.claim(recipe)
+    assert folder.read_recipe().method.options.get("init") == ("whole" if method == "DualGating" else None)
+    assert not folder.holds_other_run(recipe)

@@ -61,7 +61,7 @@ NotNegative = Annotated[float, Bounds(least=0)]
 Size = Annotated[int, Bounds(least=1)]
 
 
-def check_options(options: Any) -> None:
+def check_options(options: object) -> None:
     """Check the fields of a dataclass by their types, in place.
 
     What plain-data formats make of a value is made right: lists become tuples, and keys of mappings numbers where they
@@ -87,10 +87,10 @@ class _RefusedError(Exception):
 
 
 @cache
-def _kinds(options: Any) -> dict[str, Any]:
+def _kinds(options: type) -> dict[str, Any]:
     """The types of a dataclass's fields."""
     found = typing.get_type_hints(options, include_extras=True)
-    return {field.name: found[field.name] for field in dataclasses.fields(options)}
+    return {field.name: found[field.name] for field in dataclasses.fields(options)}  # type: ignore[arg-type]
 
 
 def _taken(kind: Any, value: Any) -> Any:

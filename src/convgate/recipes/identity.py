@@ -4,7 +4,7 @@ called.
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from convgate.methods import METHODS
 from convgate.recipes.recipe import Recipe
 from convgate.suggestions import same_name
 
-__all__ = ["differences", "is_free", "placeless", "settings_of", "with_start"]
+__all__ = ["differences", "is_free", "placeless", "settings_of", "with_start", "with_start_stated"]
 
 _DATA, _WEIGHTS = "$DATA", "$WEIGHTS/"
 _FREE = ("title", "hardware")
@@ -41,7 +41,13 @@ def with_start(settings: Mapping[str, Any], init: str | None) -> dict[str, Any]:
     >>> with_start({"method": {"name": "DualGating", "options": {"tile": 2}}}, "paper")["method"]["options"]
     {'tile': 2, 'init': 'paper'}
     """
-    return {**settings, "method": _started(settings["method"], init)}
+    return {**settings, "method": _started(settings.get("method", {}), init)}
+
+
+def with_start_stated(recipe: Recipe) -> Recipe:
+    """The recipe with the option `init` of its methods stated, as records of runs have it; see `with_start`."""
+    stated = with_start({"method": asdict(recipe.method)}, None)["method"]
+    return replace(recipe, method=replace(recipe.method, options=stated["options"]))
 
 
 def _started(value: Any, init: str | None) -> Any:

@@ -1,11 +1,14 @@
 """Recipes from YAML files and the command line, and back.
 
-The keys of a file are the fields of `Recipe`; `convgate train FILE --gated.epochs 3` overrides any of them. A file may
-name others as its `base` (one or a list: files relative to itself, or recipes by name), whose fields it takes except
-for those that it sets; of several bases the last one that sets a field counts.
+The keys of a file are the fields of `Recipe`; `convgate train FILE --gated.epochs 3` overrides any of them, and of a
+nested option (`--method.options.gates.options.tile=2`) that part alone. A file may name others as its `base` (one or a
+list: files relative to itself, or recipes by name), whose fields it takes except for those that it sets; of several
+bases the last one that sets a field counts.
 """
 
-from collections.abc import Mapping, Sequence
+import copy
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,19 +91,85 @@ def describe_fields() -> str:
     return str(recipe_parser().format_help())
 
 
-def parse_recipe(fields: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "given") -> Recipe:
-    """The recipe that plain data describe, with overrides; `source` is named in errors."""
+def parse_recipe(
+    fields: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "given", *, past: bool = False
+) -> Recipe:
+    """The recipe that plain data describe, with overrides; `source` is named in errors.
+
+    Raises `RecipeError`; also for a method that does not exist, unless the recipe is that of a run of the `past`, which
+    can be looked at without the package that has its method.
+    """
     import jsonargparse
+
+    from convgate.methods import create_method
 
     parser = recipe_parser()
     try:
         parser.set_defaults(parser.parse_object({**fields}).as_dict())
-        return Recipe(**parser.instantiate(parser.parse_args([*overrides])).as_dict())
+        recipe = Recipe(**parser.instantiate(parser.parse_args(_whole_options(fields, overrides))).as_dict())
+        # Here, and not when the gated stage begins: training before it may take days.
+        if not past:
+            create_method(recipe.method.name, recipe.method.options, budget=recipe.budget)
+        return recipe
     except (jsonargparse.ArgumentError, ConvgateError, OSError) as error:
         changes = f" with {' '.join(overrides)}" if overrides else ""
         raise RecipeError(
             f"recipe {source}{changes}: {error}. `convgate recipe --fields` describes the fields"
         ) from error
+
+
+def _whole_options(fields: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
+    """Overrides that set a part of an option (`--method.options.gates.options.tile=2`), as ones that set all of it.
+
+    What lies within `options` is free, so that the parser would replace an option where a part of it is given.
+    """
+    now: dict[str, Any] = copy.deepcopy({**fields})
+    whole = []
+    for flag, value in _pairs(overrides):
+        path = flag.removeprefix("--").split(".")
+        if value is None or not flag.startswith("--"):
+            whole += [flag] if value is None else [flag, value]
+            continue
+        _set(now, path, _parsed(value))
+        end = path.index("options") + 2 if "options" in path else len(path)
+        if len(path) > end:
+            option = _get(now, path[:end])
+            whole.append(f"--{'.'.join(path[:end])}={json.dumps(option)}")
+        else:
+            whole.append(f"{flag}={value}")
+    return whole
+
+
+def _pairs(overrides: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """Flags with their values, `--a=1` and `--a 1`; what has no value with None."""
+    given = iter(overrides)
+    for flag in given:
+        name, is_set, value = flag.partition("=")
+        yield (name, value) if is_set else (flag, next(given, None))
+
+
+def _parsed(value: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:  # a text, as the parser takes it
+        return value
+
+
+def _get(values: Mapping[str, Any], path: Sequence[str]) -> Any:
+    for name in path:
+        values = values[name]
+    return values
+
+
+def _set(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    *parents, last = path
+    for name in parents:
+        if not isinstance(values.get(name), dict):
+            values[name] = {}
+        values = values[name]
+    values[last] = value
 
 
 def recipe_parser() -> "jsonargparse.ArgumentParser":

@@ -56,7 +56,7 @@ def _changes(now: Mapping[str, Any], then: Mapping[str, Any], prefix: str = "") 
     """The fields whose values differ or are places, nested with dots.
 
     A mapping of options comes as a whole if it lost a key, or has keys with dots; one that is itself an option always
-    does, since an override reaches no deeper.
+    does.
     """
     within = prefix.rstrip(".").rpartition(".")[2] in _FREE
     for key, value in then.items():

@@ -4,14 +4,15 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from convgate.errors import RecipeError
 from convgate.files import write_text
-from convgate.recipes.identity import differences, is_free
-from convgate.recipes.read import dump_recipe, load_recipe
+from convgate.recipes.identity import differences, is_free, with_start, with_start_stated
+from convgate.recipes.read import dump_recipe, fields_of, parse_recipe
 from convgate.recipes.recipe import Recipe
 from convgate.recipes.stages import DenseStage, FinishStage, GatedStage, Stage
 from convgate.runs.origin import Origin
@@ -92,10 +93,17 @@ class RunFolder:
         if changed:
             _LOG.info("continuing the run in %s with other settings (%s)", self.path, _told(changed))
         if changed or not self.recipe.is_file():
-            write_text(self.recipe, dump_recipe(recipe))
+            write_text(self.recipe, dump_recipe(with_start_stated(recipe)))
 
     def _differences(self, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
-        return differences(load_recipe(self.recipe), recipe)
+        return differences(self.read_recipe(), with_start_stated(recipe))
+
+    def read_recipe(self, overrides: Sequence[str] = ()) -> Recipe:
+        """The recipe of the run that is here, which says where its gates started.
+
+        Runs of earlier versions do not say it: theirs started as the papers' do. Raises `RecipeError`.
+        """
+        return parse_recipe(with_start(fields_of(self.recipe), "paper"), overrides, str(self.recipe), past=True)
 
     def read_origin(self) -> Origin | None:
         """Where the run that is here comes from, if that was noted."""

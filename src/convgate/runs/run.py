@@ -13,7 +13,6 @@ from convgate.data import Splits
 from convgate.data import load as load_data
 from convgate.errors import CheckpointError, RecipeError
 from convgate.gated import GatedNetwork
-from convgate.recipes.read import load_recipe
 from convgate.recipes.recipe import Recipe
 from convgate.recipes.stages import DenseStage, Stage
 from convgate.runs.folder import RunFolder
@@ -63,7 +62,7 @@ class Run:
         if home.metrics.is_file():
             metrics = Metrics.from_json(home.metrics.read_text(encoding="utf-8"), str(home.metrics))
         overrides = [f"--data.options.root={data}"] if data is not None else []
-        return Run(home, load_recipe(home.recipe, overrides), home.read_origin(), metrics, data)
+        return Run(home, home.read_recipe(overrides), home.read_origin(), metrics, data)
 
     @property
     def name(self) -> str:
