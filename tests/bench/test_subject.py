@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from convgate import save
 from convgate.bench.subject import prepare
-from convgate.errors import BudgetError, CheckpointError, ConvgateError, InputError
+from convgate.errors import BudgetError, CheckpointError, ConvgateError, DataError, InputError
 from convgate.methods import METHODS
+from convgate.preparation import Preparation
 
 TINY = {"size": 16}
 
@@ -136,3 +138,22 @@ def test_models_of_users_are_named_by_their_place(tmp_path, monkeypatch):
     assert again.dense_macs == subject.dense_macs
     with pytest.raises(InputError, match="architecture is for a checkpoint"):
         prepare("cifar_resnet8", architecture="users_net.py:net")
+
+
+def test_photographs_are_prepared_as_the_checkpoint_or_the_publisher_says(tmp_path):
+    draw = np.random.default_rng(0)
+    for number in range(5):
+        Image.fromarray(draw.integers(0, 256, (20, 30, 3), np.uint8)).save(tmp_path / f"{number}.png")
+    subject = prepare("cifar_resnet8", **TINY)
+    path = tmp_path / "net.safetensors"
+    save(subject.network, path)
+    with pytest.raises(InputError, match=r"network\.preparation"):
+        prepare(str(path), images=[str(tmp_path)])
+    subject.network.preparation = Preparation((16, 16), (16, 16), mean=(0.5,) * 3, std=(0.5,) * 3)
+    save(subject.network, path)
+    assert [x.shape for x in prepare(str(path), batch=2, images=[str(tmp_path)]).inputs] == [(2, 3, 16, 16)] * 2
+    inputs = np.concatenate(prepare(str(path), images=[str(tmp_path)]).inputs)
+    expected = subject.network.preparation.read(sorted(tmp_path.glob("*.png")))
+    np.testing.assert_array_equal(np.sort(inputs, 0), np.sort(expected, 0))
+    with pytest.raises(DataError, match="not there"):
+        prepare(str(path), images=[str(tmp_path / "nothing")])

@@ -49,13 +49,22 @@ def sentences(result: Result) -> str:
     ratio = result.macs_ratio
     cut = f"{1 / ratio:.2f} times fewer" if ratio < 1 else "more than the dense network's; no engine could gain"
     lines = [
-        f"MACs: {result.gated_macs:,.0f} of {result.dense_macs:,} per image, {ratio:.1%}: {cut}",
         _gain(result),
+        f"MACs: {result.gated_macs:,.0f} of {result.dense_macs:,} per image, {ratio:.1%}: {cut}",
         _against_others(result),
+        _inputs(result),
         f"{machine['processor']}, {machine['cores']} core(s), {machine['instruction_set']}, "
         f"{machine['threads']} thread(s), batch {result.settings.get('batch', 1)}; {versions}",
     ]
     return "\n".join(lines)
+
+
+def _inputs(result: Result) -> str:
+    """What was timed, since gates decide by the image."""
+    number = result.settings.get("inputs", 0) * result.settings.get("batch", 1)
+    if result.settings.get("images", "random") == "random":
+        return f"timed on {number} random images; gates decide otherwise on real ones: --images FOLDER times those"
+    return f"timed on {number} photographs of {result.settings['images']}"
 
 
 def _gain(result: Result) -> str:

@@ -27,6 +27,7 @@ def bench(
     threads: int | None = None,
     batch: int = 1,
     size: int | None = None,
+    images: Sequence[str] = (),
     seconds: float = 30.0,
     rounds: int | None = None,
     seed: int = 0,
@@ -49,6 +50,7 @@ def bench(
         model_options=model_options,
         batch=batch,
         size=size,
+        images=images,
         seed=seed,
     )
     result = measure(
@@ -63,5 +65,6 @@ def bench(
         "seed": seed,
         "threads": threads,
         "inputs": len(subject.inputs),
+        "images": ", ".join(images) or "random",
     }
     return replace(result, settings=settings)

@@ -1,7 +1,7 @@
 """What is timed: a network, dense and gated, and the images that every engine is given."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from convgate.bench.photographs import photographs, preparation_for
 from convgate.calibration import calibrate
 from convgate.checkpoint import load
 from convgate.errors import BudgetError, InputError
@@ -53,9 +54,10 @@ def prepare(
     model_options: Mapping[str, Any] | None = None,
     batch: int = 1,
     size: int | None = None,
+    images: Sequence[str] = (),
     seed: int = 0,
 ) -> Subject:
-    """Build or load a network and calibrate its gates on the inputs; the inputs are standard normal.
+    """Build or load a network and calibrate its gates on the inputs.
 
     Args:
         model: a name as `convgate.models.create_model` takes it, with random weights; or a checkpoint's path.
@@ -68,10 +70,13 @@ def prepare(
         batch: images per input.
         size: height and width of the images; by default the model's (`convgate.models.input_shape`). A checkpoint has
             its own.
+        images: folders of photographs that the inputs are drawn from, prepared as the checkpoint or the model's
+            publisher says; by default the inputs are standard normal.
         seed: of weights, gates and images.
 
     Raises:
         InputError, PlanError, TraceError, CheckpointError: there is no such model, or the method cannot gate it.
+        DataError: folders without images, or files that are not images.
         BudgetError: the gates cannot reach the budget.
 
     """
@@ -95,7 +100,11 @@ def prepare(
             network = gate(dense, chosen, torch.zeros(1).expand(1, *input_shape(model, size))).eval()
             macs = _reachable(network) if macs is None else macs
         # Enough images for a mean; all of them are timed in turn, so what is calibrated is what is timed.
-        inputs = [torch.randn(batch, *network.plan.example[1:]) for _ in range(math.ceil(_IMAGES / batch))]
+        if images:
+            named = architecture if _is_checkpoint(model) else model
+            inputs = photographs(images, preparation_for(network, named), batch)
+        else:
+            inputs = [torch.randn(batch, *network.plan.example[1:]) for _ in range(math.ceil(_IMAGES / batch))]
     if macs is not None:
         _calibrate(network, inputs, macs)
     gated_macs = float(np.mean([_macs(network, images) for images in inputs]))

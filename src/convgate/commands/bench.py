@@ -1,13 +1,14 @@
 """Time a gated network against the dense one in other engines.
 
 PyTorch (eager, compiled, masked), ONNX Runtime, OpenVINO and convgate's engine, dense and gated, in one process, in
-turns, on the same random images; each engine with the same number of threads. A model given by name has random weights,
-and its gates are calibrated to the budget; a checkpoint is timed as it was saved. Engines that are missing or fail are
-listed with the reason. Needs, for the others' rows: pip install 'convgate[bench]'.
+turns, on the same images (random ones, or --images); each engine with the same number of threads. A model given by name
+has random weights, and its gates are calibrated to the budget; a checkpoint is timed as it was saved. Engines that are
+missing or fail are listed with the reason. Needs, for the others' rows: pip install 'convgate[bench]'.
 
 Examples:
   convgate bench resnet18 --budget 0.43 --threads 2
   convgate bench runs/demo/network.safetensors --seconds 10
+  convgate bench mine/net.safetensors --images photos/
   convgate bench cifar_resnet20 --only onnxruntime,openvino,engine-gated --json
 
 """
@@ -36,6 +37,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--threads", type=int, help="threads of each engine (default: one per core)")
     parser.add_argument("--batch", type=int, default=1, help="images per call (default: %(default)s)")
+    parser.add_argument(
+        "--images", nargs="+", default=[], metavar="FOLDER", help="time photographs of these (default: random images)"
+    )
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--seconds", type=float, default=30.0, help="how long to time (default: %(default)s)")
     length.add_argument("--rounds", type=int, help="samples of each engine, instead of a time")
@@ -70,6 +74,7 @@ def run(arguments: Namespace) -> None:
             threads=arguments.threads,
             batch=arguments.batch,
             size=arguments.size,
+            images=tuple(arguments.images),
             seconds=arguments.seconds,
             rounds=arguments.rounds,
             seed=arguments.seed,
@@ -88,7 +93,10 @@ def _check_names(arguments: Namespace) -> None:
     """Answer misspelt names before torch is imported."""
     from convgate.commands.names import check_method, check_model
     from convgate.errors import CheckpointError
+    from convgate.preparation.files import images_in
 
+    for folder in arguments.images:
+        images_in(folder)
     path = Path(arguments.model)
     if path.suffix == ".safetensors" and not path.is_file():
         raise CheckpointError(f"there is no file {path}")
