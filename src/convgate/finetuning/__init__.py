@@ -4,5 +4,15 @@ from convgate.finetuning.budget import Budget
 from convgate.finetuning.distillation import distillation
 from convgate.finetuning.finetune import Finetuned, finetune
 from convgate.finetuning.parameters import parameter_groups, train_gates
+from convgate.finetuning.views import Photographs, Views
 
-__all__ = ["Budget", "Finetuned", "distillation", "finetune", "parameter_groups", "train_gates"]
+__all__ = [
+    "Budget",
+    "Finetuned",
+    "Photographs",
+    "Views",
+    "distillation",
+    "finetune",
+    "parameter_groups",
+    "train_gates",
+]

@@ -1,0 +1,94 @@
+"""The page "Make my network faster", executed as written, but for a small network, small images and a few steps."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+import convgate
+from convgate.cli import main
+from convgate.models import create
+
+TEXT = (Path(__file__).parents[2] / "docs" / "make-my-network-faster.md").read_text()
+COMMANDS = re.findall(r"```sh\n(.*?)```", TEXT, flags=re.DOTALL)[0].splitlines()
+FINETUNE, LOOP, PRODUCTION = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+PREPARATION = convgate.Preparation((16, 16), (16, 16), mean=(0.5,) * 3, std=(0.25,) * 3)
+SMALL = "cifar_resnet8 --model-option width=4 --size 16 --resize whole --mean .5,.5,.5 --std .25,.25,.25 --batch 6"
+
+
+def made_small(text):
+    """The page's text with other numbers; each of them must be there."""
+    for large, small in (
+        ("finetune resnet50", f"finetune {SMALL}"),
+        ("--minutes 30", "--steps 2 --keep 0"),
+        ("minutes=30", "steps=2"),
+        ("keep=0.8", "keep=0"),
+        ('preparation_of("resnet50")', "Preparation((16, 16), (16, 16), mean=(0.5,) * 3, std=(0.25,) * 3)"),
+        ("range(0, len(paths), 24)", "range(0, len(paths), 6)"),
+        ("n + 24", "n + 6"),
+        ("convgate.Budget(0.6), 1000", "convgate.Budget(0.6), 3"),
+        ("--images photos\n", "--images photos --rounds 5 --only engine-dense,engine-gated --out bench\n"),
+    ):
+        text = text.replace(large, small)
+    return text
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("faster")
+    torch.manual_seed(0)
+    (folder / "photos").mkdir()
+    draw = np.random.default_rng(0)
+    for name in ["cat", "dog", *(f"{number:02}" for number in range(28))]:
+        Image.fromarray(draw.integers(0, 256, (20, 30, 3), np.uint8)).save(folder / "photos" / f"{name}.jpg")
+    save_file(create("cifar_resnet8", width=4).state_dict(), folder / "resnet50.safetensors")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def finetuned(folder):
+    for line in COMMANDS:
+        words = shlex.split(made_small(f"{line}\n"))
+        assert words[0] == "convgate"
+        assert main(words[1:]) == 0
+    return folder / "mine"
+
+
+def test_the_commands_lead_from_weights_to_predictions(finetuned):
+    assert {path.name for path in finetuned.iterdir()} == {"net.safetensors", "net.cgm", "report.html", "result.json"}
+
+
+def test_production_needs_no_torch(finetuned):
+    code = f"import sys; sys.modules['torch'] = None\n{PRODUCTION}"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=finetuned.parent)
+    assert run.returncode == 0, run.stderr
+    assert [line.split()[0] for line in run.stdout.splitlines()] == ["photos/cat.jpg", "photos/dog.jpg"]
+    assert len([line for line in PRODUCTION.splitlines() if line]) <= 8
+
+
+def test_python_does_the_same(folder, finetuned):
+    for path in finetuned.iterdir():
+        path.rename(folder / f"command-{path.name}")
+    scope = {"model": create("cifar_resnet8", width=4).eval()}
+    exec(compile(made_small(FINETUNE), "page", "exec"), scope)
+    assert scope["result"].steps == 2
+    assert convgate.load("mine/net.safetensors").preparation == PREPARATION
+
+
+def test_the_plain_loop_runs(folder):
+    images = [torch.randn(4, 3, 16, 16) for _ in range(4)]
+    scope = {"model": create("cifar_resnet8", width=4).eval(), "images": images[0]}
+    scope |= {"batches": iter(images), "calibration_batches": images}
+    exec(compile(made_small(LOOP), "page", "exec"), scope)
+    assert scope["step"] == 2
+    assert Path("net.cgm").is_file()
+    assert len([line for line in LOOP.splitlines() if line.strip()]) <= 25
