@@ -21,8 +21,9 @@ def recorded(tmp_path_factory):
     return str(folder / "net.cgm"), str(folder / "net.cgt")
 
 
-def test_simulate_prints_what_was_found_and_what_is_assumed(recorded, capsys):
-    assert main(["hardware", "simulate", *recorded, "--layers"]) == 0
+def test_simulate_prints_what_was_found_and_what_is_assumed(recorded, capsys, tmp_path):
+    assert main(["hardware", "simulate", *recorded, "--layers", "--page", str(tmp_path / "page.html")]) == 0
+    assert "<title>net on dgnet-ultra96" in (tmp_path / "page.html").read_text()
     text = capsys.readouterr().out
     assert "4 images on dgnet-ultra96" in text
     assert "speed-up:" in text

@@ -47,6 +47,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     simulate = actions.add_parser("simulate", help="what an accelerator makes of a trace", allow_abbrev=False)
     _add_simulated(simulate)
     simulate.add_argument("--layers", action="store_true", help="print each step of the network, too")
+    simulate.add_argument("--page", type=Path, metavar="FILE", help="write a page of figures, too (.html)")
     add_json(simulate)
     simulate.set_defaults(act=_simulate)
 
@@ -56,6 +57,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     sweep.add_argument("--dram", default="2,4,8,16", help="bytes per cycle from memory (default: %(default)s)")
     sweep.add_argument("--images", type=int, default=200, help="the trace's first so many (default: %(default)s)")
     sweep.add_argument("--out", type=Path, metavar="FILE", help="write the rows here, too (.csv)")
+    sweep.add_argument("--page", type=Path, metavar="FILE", help="write a page of figures, too (.html)")
     add_json(sweep)
     sweep.set_defaults(act=_sweep)
 
@@ -143,6 +145,10 @@ def _simulate(arguments: Namespace) -> None:
     from convgate.hardware.table import layers, summary
 
     found = simulate(load_program(arguments.program), load_trace(arguments.trace), _machine(arguments))
+    if arguments.page is not None:
+        from convgate.hardware.page import write_page
+
+        write_page(arguments.page, found, title=arguments.program.stem)
     if arguments.json:
         show(found.as_data())
         return
@@ -164,6 +170,12 @@ def _sweep(arguments: Namespace) -> None:
     trace = load_trace(arguments.trace).part(0, *_numbers("--images", str(arguments.images)))
     found = sweep(load_program(arguments.program), trace, _machine(arguments), sides, moved)
     rows = [row_of(simulation) for simulation in found]
+    if arguments.page is not None:
+        from convgate.hardware import simulate
+        from convgate.hardware.page import write_page
+
+        whole = simulate(load_program(arguments.program), trace, _machine(arguments))
+        write_page(arguments.page, whole, title=arguments.program.stem, sweep=rows)
     if arguments.out is not None:
         text = io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")

@@ -1,0 +1,54 @@
+"""The hardware page: one self-contained HTML file of what a simulation found."""
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from convgate.files import write_text
+from convgate.hardware import figures
+from convgate.hardware.report import Simulation, Spread
+from convgate.hardware.table import layers, summary
+
+__all__ = ["write_page"]
+
+
+def write_page(path: str | Path, simulation: Simulation, *, title: str, sweep: Sequence[dict[str, Any]] = ()) -> None:
+    """Write the page to `path`, complete or not at all.
+
+    Args:
+        path: of the HTML file.
+        simulation: what `convgate.hardware.simulate` found.
+        title: heading of the page: the network.
+        sweep: rows of `convgate.hardware.sweep.row_of`, for the figure of several machines.
+
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["uri"] = lambda svg: f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+    gated = simulation.gated
+    context = {
+        "title": title,
+        "machine": simulation.machine,
+        "images": simulation.images,
+        "speedup": Spread.of(simulation.speedup),
+        "macs_cut": Spread.of(simulation.macs_cut),
+        "realised": Spread.of(simulation.realised),
+        "heads": float(gated.by_line[:, gated.heads].sum() / gated.by_line.sum()),
+        "speed": figures.speedup_by_macs(simulation),
+        "causes": figures.cycles_by_cause(simulation),
+        "traffic": figures.traffic_by_tensor(simulation),
+        "roofline": figures.roofline(simulation),
+        "layers": figures.cycles_by_layer(simulation),
+        "sweep": figures.sweep_curves(sweep) if sweep else None,
+        "summary": summary(simulation),
+        "steps": layers(simulation),
+    }
+    write_text(path, environment.get_template("hardware.html.j2").render(context))

@@ -1,0 +1,24 @@
+import re
+
+import pytest
+from tests.hardware.programs import engine_of, trace_of
+
+from convgate.hardware import accelerator, simulate
+from convgate.hardware.page import write_page
+from convgate.hardware.sweep import row_of, sweep
+
+
+@pytest.mark.parametrize(("method", "machine"), [("dual", "dgnet-ultra96"), ("channel", "scalesim-32")])
+def test_the_page_is_one_file_that_says_what_was_found(method, machine, tmp_path):
+    program = engine_of(method)[0].program
+    trace, machine = trace_of(program, 6), accelerator(machine)
+    found = simulate(program, trace, machine)
+    rows = [row_of(one) for one in sweep(program, trace.part(0, 1), accelerator("dgnet-ultra96"), (8, 16), (4, 8))]
+    write_page(tmp_path / "page.html", found, title="a <network>", sweep=rows)
+    page = (tmp_path / "page.html").read_text()
+    assert "a &lt;network&gt;" in page
+    assert f"{found.speedup.mean():.2f}" in page
+    assert len(re.findall(r'<img src="data:image/svg', page)) == 6
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    write_page(tmp_path / "again.html", found, title="a <network>", sweep=rows)
+    assert (tmp_path / "again.html").read_text() == page
