@@ -36,8 +36,9 @@ def place(workload: Workload, machine: Accelerator) -> Placement:
     """The placement of a workload on a machine.
 
     A map stays on chip if there is room for it from the step that writes it to the last that reads it; first come,
-    first served. Of a step whose maps and weights both exceed the halves of their buffers, either the inputs are read
-    once for each set of weights that fits, or the weights once for each band: what moves fewer words.
+    first served. What only decisions read never leaves the chip. Of a step whose maps and weights both exceed the
+    halves of their buffers, either the inputs are read once for each set of weights that fits, or the weights once for
+    each band: what moves fewer words.
     """
     resident = _resident(workload, machine)
     compact = {
@@ -53,7 +54,9 @@ def _resident(workload: Workload, machine: Accelerator) -> set[str]:
     last_read: dict[str, int] = {}
     for number, step in enumerate(workload.steps):
         last_read |= dict.fromkeys(step.reads, number)
-    room, resident = machine.map_buffer_kib * 1024, set()
+    # Logits that nothing else reads become bits of a mask as they leave the array.
+    resident = {name for name in workload.logits.values() if name not in last_read}
+    room = machine.map_buffer_kib * 1024
     never = {*workload.images, *workload.results}
     for number, step in enumerate(workload.steps):
         size = _bytes(workload, step.writes, machine)

@@ -82,6 +82,14 @@ class Report:
         """Which lines serve decisions alone: bool [lines]."""
         return np.array([line.head for line in self.lines], bool)
 
+    def mapped(self, multipliers: int) -> np.ndarray:
+        """The share of the multipliers that work while positions are sent: float64 [N].
+
+        What is missing to 1 is lost to folds that open channels do not fill, and to completions of a few columns.
+        """
+        busy = self.cycles["compute"].sum(1) * multipliers
+        return self.macs.sum(1) / np.maximum(busy, 1)
+
     def by_layer(self) -> dict[str, np.ndarray]:
         """MACs by line of the ledger: int64 [N] each."""
         found: dict[str, np.ndarray] = {}
@@ -154,6 +162,7 @@ class Simulation:
                 "cycles": report.total.mean(),
                 "milliseconds": self.milliseconds(report.total.mean()),
                 "cycles_by_cause": {cause: n.sum(1).mean() for cause, n in report.cycles.items()},
+                "multipliers_used_while_computing": report.mapped(self.machine.peak_macs_per_cycle).mean(),
                 "head_cycles": report.by_line[:, report.heads].sum(1).mean(),
                 "head_macs": report.macs[:, report.heads].sum(1).mean(),
                 "dram_words": {tensor: n.sum(1).mean() for tensor, n in report.words.items()},

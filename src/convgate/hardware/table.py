@@ -48,6 +48,8 @@ def summary(simulation: Simulation) -> str:
         spread = Spread.of(numbers)
         found.append(f"{name}: {spread.mean:.3f} (p5 {spread.p5:.3f}, p95 {spread.p95:.3f})")
     cycles, frequency = gated.total.mean(), machine.frequency_mhz
+    used = [report.mapped(machine.peak_macs_per_cycle).mean() for report in (gated, dense)]
+    found.append(f"multipliers at work while positions are sent: {used[0]:.1%} gated, {used[1]:.1%} dense")
     found.append(f"milliseconds at {frequency:g} MHz: {simulation.milliseconds(cycles):.3f} gated, "
                  f"{simulation.milliseconds(dense.total.mean()):.3f} dense")  # fmt: skip
     found += ["", *_aligned(rows), "", f"machine: {machine.source}"]
