@@ -190,3 +190,16 @@ def test_depthwise_networks_are_counted_too(model):
     run = engine.run(images_of(engine.program, 2), given=masks)
     found = simulate(engine.program, Trace.of(engine.program, masks), MACHINE)
     assert (found.gated.macs.sum(1) == run.macs).all()
+
+
+def test_a_gate_on_both_sides_of_a_convolution_closes_both():
+    program = engine_of("batch_shaping")[0].program
+    both = [
+        dataclasses.replace(op, out_channels=op.in_channels) if op.output == "layer1.0.conv2" else op
+        for op in program.operations
+    ]
+    program = dataclasses.replace(program, operations=tuple(both))
+    assert any(getattr(op, "in_channels", "") and op.in_channels == op.out_channels for op in program.operations)
+    masks = masks_of(program, 2)
+    run = Engine(program, threads=1).run(images_of(program, 2), given=masks)
+    assert (simulate(program, Trace.of(program, masks), MACHINE).gated.macs.sum(1) == run.macs).all()

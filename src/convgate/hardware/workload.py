@@ -254,8 +254,6 @@ class _Reading:
 
     def _conv(self, op: Conv) -> ArrayStep:
         x, out = self.program.value(op.inputs[0]), self.program.value(op.output)
-        # A depthwise convolution whose two sides share a gate reads exactly the channels that it writes.
-        inputs = "" if op.in_channels == op.out_channels else op.in_channels
         return ArrayStep(
             *self._common(op, op.inputs),
             out=(out.height, out.width),
@@ -268,7 +266,7 @@ class _Reading:
             in_channels=x.channels,
             out_channels=out.channels,
             positions=op.positions,
-            inputs=inputs,
+            inputs=op.in_channels,
             outputs=op.out_channels,
             read_positions=self._closed_positions(op.inputs[0]),
             added=self._roots(op.inputs[1])[0] if len(op.inputs) == 2 else "",
