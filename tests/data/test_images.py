@@ -5,6 +5,7 @@ import torch
 
 from convgate.data import ImageSet, Splits, split_off
 from convgate.errors import DataError, InputError
+from convgate.preparation import Preparation
 
 
 def make(n=12, classes=4):
@@ -95,3 +96,13 @@ def test_splits_must_agree():
     small = replace(whole, images=whole.images[..., :4].contiguous())
     with pytest.raises(DataError, match=r"image shape.*validation"):
         Splits("x", whole, small, whole)
+
+
+def test_photographs_can_be_prepared_to_look_like_a_set():
+    images = make()
+    expected = Preparation((4, 5), (4, 5), "bilinear", images.mean, images.std, images.classes)
+    assert images.preparation == expected
+    square = replace(images, images=images.images[..., :4].contiguous(), view=2)
+    assert square.preparation == replace(expected, size=(2, 2), resize=4)
+    two = replace(images, images=images.images[:, :2].contiguous(), mean=(0.5,) * 2, std=(0.5,) * 2)
+    assert two.preparation is None

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from convgate.data.normalise import normalise
 from convgate.errors import DataError, InputError
+from convgate.preparation import Preparation
 
 __all__ = ["ImageSet", "Images", "Splits", "Stream", "hold_out", "split_off"]
 
@@ -109,6 +110,20 @@ class ImageSet:
     def prepared(self, batch: Tensor) -> Tensor:
         """A batch of this set, uint8 [B, C, H, W], as the input of a network in evaluation: cropped and normalised."""
         return normalise(self.seen(batch), self.mean, self.std)
+
+    @property
+    def preparation(self) -> Preparation | None:
+        """How a photograph is prepared to look like an image of this set in evaluation; None unless grey or RGB.
+
+        Where the set was made otherwise than by scaling photographs, it is as near as scaling comes.
+        """
+        channels, height, width = (int(n) for n in self.images.shape[1:])
+        if channels not in (1, 3):
+            return None
+        size = (height, width) if self.view is None else (self.view, self.view)
+        resize = height if height == width else (height, width)
+        named = self.classes if all(map(str.strip, self.classes)) else ()
+        return Preparation(size, resize, "bilinear", tuple(self.mean), tuple(self.std), tuple(named))
 
     def example(self, n: int = 2) -> Tensor:
         """The first `n` images (fewer, if there are fewer) as the input of a network."""

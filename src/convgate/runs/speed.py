@@ -36,8 +36,8 @@ def images_per_second(
     if recipe.processes > 1:
         raise RecipeError("the speed of several processes is not measured; give a number of epochs instead of minutes")
     dense = build_model(recipe.model)
-    outputs = check_classifies(dense, splits, "model")
-    teacher = teaching(recipe, build_teacher(recipe, splits, outputs) or dense)
+    check_classifies(dense, splits, "model")
+    teacher = teaching(recipe, build_teacher(recipe, splits) or dense)
     speeds = {}
     for stage in recipe.stages:
         if not stage.epochs:

@@ -66,8 +66,8 @@ class TrainingRun:
         with undisturbed(recipe.hardware.threads):
             torch.manual_seed(recipe.seed)
             self.dense = build_model(recipe.model)
-            outputs = check_classifies(self.dense, self.splits, "model")
-            self.teacher = build_teacher(recipe, self.splits, outputs) or self.dense
+            check_classifies(self.dense, self.splits, "model")
+            self.teacher = build_teacher(recipe, self.splits) or self.dense
             self._check_gating()
 
     def carry_out(self, origin: Origin | None = None) -> Run | None:
@@ -164,6 +164,7 @@ class TrainingRun:
     def _gated(self) -> GatedNetwork:
         torch.manual_seed(self.recipe.seed + 1)
         network = gate(self.dense, self.method, self.splits.train.example())
+        network.preparation = self.splits.train.preparation
         if self.recipe.method.weights:
             self.method.load_pretrained(network.convgate, read_tensors(self.recipe.method.weights))
         _LOG.info("%s", network.plan.summary())

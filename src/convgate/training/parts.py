@@ -32,19 +32,14 @@ def build_method(recipe: Recipe) -> Method:
     return create_method(recipe.method.name, recipe.method.options, budget=recipe.budget)
 
 
-def build_teacher(recipe: Recipe, splits: Splits, outputs: int) -> nn.Module | None:
-    """The recipe's teacher, if it is another network than the dense one, whose logits are `outputs`."""
+def build_teacher(recipe: Recipe, splits: Splits) -> nn.Module | None:
+    """The recipe's teacher, if it is another network than the dense one."""
     chosen = recipe.distillation
     if not chosen.weight or chosen.teacher is None:
         return None
     with torch.random.fork_rng(devices=[]):  # what is trained does not depend on the teacher's random weights
         teacher = build_model(chosen.teacher)
-    given = check_classifies(teacher, splits, "distillation.teacher")
-    if given != outputs:
-        raise RecipeError(
-            f"distillation.teacher returns {given} logits for each image and the model {outputs}; set their "
-            "options.num_classes to the same number"
-        )
+    check_classifies(teacher, splits, "distillation.teacher")
     return teacher
 
 
@@ -54,15 +49,15 @@ def teaching(recipe: Recipe, teacher: nn.Module) -> Teacher | None:
     return Teacher(teacher, weight=chosen.weight, temperature=chosen.temperature) if chosen.weight else None
 
 
-def check_classifies(model: nn.Module, splits: Splits, field: str) -> int:
-    """How many logits the model of the recipe's `field` returns, after a check that there is one for each class."""
+def check_classifies(model: nn.Module, splits: Splits, field: str) -> None:
+    """Raise `RecipeError` unless the model of the recipe's `field` returns one logit for each class."""
     with torch.no_grad(), evaluating(model):
         logits = model(splits.train.example())
     classes = len(splits.train.classes)
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < classes:
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] != classes:
         given = list(logits.shape[1:]) if isinstance(logits, Tensor) else type(logits).__name__
         raise RecipeError(
-            f"the {field} returns {given} for each image, and the data set has {classes} classes; set "
-            f"{field}.options.num_classes to {classes}"
+            f"the {field} returns {given} for each image, and the data set has {classes} classes, numbered in their "
+            f"own order; set {field}.options.num_classes to {classes}. For a network that knows more classes, convgate "
+            "finetune finds the outputs by the classes' names"
         )
-    return logits.shape[1]
