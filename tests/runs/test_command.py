@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from convgate.checkpoint import load
 from convgate.recipes.identity import settings_of, with_start
 from convgate.recipes.read import load_recipe
 from convgate.recipes.recipe import Distillation, MethodChoice, ModelChoice
@@ -113,3 +114,9 @@ def test_every_recorded_run_can_be_done_again(record):
     for younger in ("workers",):
         reached["hardware"].pop(younger)
     assert {key: reached[key] for key in settings} == settings
+
+
+def test_the_checkpoint_says_how_images_are_prepared(finished):
+    preparation = load(finished / "network.safetensors").preparation
+    assert preparation.classes == tuple("0123456789")
+    assert preparation.size == (24, 24)
