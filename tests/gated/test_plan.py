@@ -283,3 +283,48 @@ def test_the_plan_says_nothing_of_heads_that_do_not_tell(model):
 
     assert str(plan(model, Silent(), X)).splitlines()[-1] == "channel gates start open (logit 5.0)"
     assert "gates start" not in str(plan(model, Silent(channel=False), X))
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("by function", "write it as a layer, nn.Conv2d"),
+        ("in a module", "written with layers"),
+        ("exported", "give the model itself"),
+    ],
+)
+def test_convolutions_without_a_layer_are_listed_with_what_to_do(how, words):
+    class Functional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(8, 8, 3, 3))
+
+        def forward(self, x):
+            return nn.functional.conv2d(x, self.weight, padding=1)
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = Functional()
+
+        def forward(self, x):
+            return self.conv(x).relu()
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.inner, self.next = nn.Conv2d(3, 8, 3, padding=1), Block(), nn.Conv2d(8, 8, 1)
+            self.weight = nn.Parameter(torch.randn(8, 8, 3, 3))
+
+        def forward(self, x):
+            x = self.stem(x)
+            if how == "by function":
+                x = nn.functional.conv2d(x, self.weight, padding=1)
+            elif how == "in a module":
+                x = self.inner(x)
+            return x + self.next(x)
+
+    x = torch.zeros(2, 3, 8, 8)
+    model = torch.export.export(Model(), (x,)).module() if how == "exported" else Model()
+    reasons = [skipped.reason for skipped in plan(model, DualGating(), x).skipped]
+    assert any(words in reason for reason in reasons), reasons

@@ -504,3 +504,46 @@ class Lies(nn.Module):
 def test_a_graph_that_differs_from_its_model_is_an_error():
     with pytest.raises(TraceError, match="read wrongly"):
         check_faithful(trace(Lies(), X))
+
+
+class Dropped(nn.Module):
+    """A residual block whose branch is dropped for some images in training, written out in each of the usual ways."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.stem = how, nn.Conv2d(3, 8, 1)
+        self.conv, self.next = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        y = self.next(self.conv(x).relu())
+        shape = (x.shape[0],) + (1,) * (x.ndim - 1)
+        if self.training and self.how == "rand":
+            y = y.div(0.7) * (0.7 + torch.rand(shape, dtype=x.dtype, device=x.device)).floor_()
+        elif self.training and self.how == "bernoulli":
+            y = y * x.new_empty(shape).bernoulli_(0.7) / 0.7
+        elif self.training:
+            y = torch.mul(F.dropout(torch.ones_like(y[:, :1, :1, :1]), 0.3), y)
+        return x + y
+
+
+@pytest.mark.parametrize("how", ["rand", "bernoulli", "dropout"])
+def test_what_stochastic_depth_scales_in_training_alone_corresponds(how):
+    traced = trace(Dropped(how), X)
+    check_faithful(traced)
+    pairs = traced.counterparts()
+    assert pairs["add"].op == "call_function"
+    assert {"stem", "conv", "next_1", "add"} <= pairs.keys()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("how", ["calibrated", "converted"])
+def test_quantised_models_are_refused_with_what_to_do(how):
+    quantization = pytest.importorskip("torch.ao.quantization")
+    model = nn.Sequential(quantization.QuantStub(), nn.Conv2d(3, 4, 3), quantization.DeQuantStub()).eval()
+    trace(model, X)
+    model.qconfig = quantization.default_qconfig
+    model = quantization.prepare(model)
+    model(X)
+    with pytest.raises(TraceError, match=r"convgate\.quantize"):
+        trace(quantization.convert(model) if how == "converted" else model, X)

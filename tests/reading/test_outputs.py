@@ -120,3 +120,11 @@ def test_what_cannot_be_rebuilt_is_refused_with_what_can():
 
     with pytest.raises(TraceError, match="Return tensors, or tuples, lists, dicts"):
         convgate.gate(Returns(by_default), convgate.DualGating(), X)
+
+
+def test_all_outputs_of_a_run_come_in_the_order_of_the_network():
+    """What PyTorch computes is numbered after the rest."""
+    model = Returns(lambda y, x: {"sorted": y.sort(1).values, "maps": [x, y]}).eval()
+    outputs = convgate.compile(model, X, threads=1, fallback="torch").run(X.numpy()).outputs
+    assert [array.shape for array in outputs] == [(2, 4), (2, 8, 8, 8), (2, 4)]
+    torch.testing.assert_close(torch.as_tensor(outputs[0]), model(X)["sorted"], rtol=1e-3, atol=1e-4)

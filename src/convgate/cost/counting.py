@@ -122,6 +122,7 @@ class _Counted(fx.Interpreter):
 
     def __init__(self, module: nn.Module, graph: fx.Graph, counter: FlopCounterMode) -> None:
         super().__init__(module, graph=graph)
+        self.extra_traceback = False  # Errors say by themselves which node it was.
         self.macs: dict[str, int] = {}
         self._counter = counter
 

@@ -1,6 +1,6 @@
 """What a network returns, by callers: arrays in the tuples and dicts in which the network gives them."""
 
-from collections.abc import ItemsView, KeysView, Mapping
+from collections.abc import ItemsView, Iterator, KeysView, Mapping
 from typing import Any
 
 __all__ = ["Outputs", "arrange", "as_outputs"]
@@ -36,10 +36,11 @@ def arrange(arrays: tuple[Any, ...], returns: Any) -> Any:
 
 
 def as_outputs(arrays: tuple[Any, ...], returns: Any) -> tuple[Any, ...]:
-    """The arrays one after another, with their names where there are any."""
+    """The arrays one after another as the network returns them, with their names where there are any."""
+    ordered = arrays if returns is None else tuple(arrays[number] for number in _numbers(returns))
     if not isinstance(returns, dict):
-        return arrays
-    outputs = Outputs(arrays)
+        return ordered
+    outputs = Outputs(ordered)
     outputs._named = _arranged(arrays, returns)
     return outputs
 
@@ -50,3 +51,11 @@ def _arranged(arrays: tuple[Any, ...], returns: Any) -> Any:
     if isinstance(returns, tuple):
         return tuple(_arranged(arrays, part) for part in returns)
     return None if returns is None else arrays[returns]
+
+
+def _numbers(returns: Any) -> Iterator[int]:
+    if isinstance(returns, dict | tuple):
+        for part in returns.values() if isinstance(returns, dict) else returns:
+            yield from _numbers(part)
+    elif returns is not None:
+        yield returns

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor, fx, nn
 
 from convgate.cost import Ledger, count_macs, node_macs
 from convgate.errors import ConvgateError, InputError, PlanError
@@ -24,6 +25,7 @@ from convgate.models.create import on_meta
 from convgate.reading.faithful import check_faithful
 from convgate.reading.structure import Feature, Rejected, describe, features
 from convgate.reading.trace import Trace, trace
+from convgate.reading.tracer import COUNTED_MODULES
 from convgate.reading.wrappers import unwrapped
 
 __all__ = ["gate", "plan"]
@@ -224,10 +226,22 @@ def unlisted(
         if traced.convolution(traced.node(node)) is not None:
             reason = "is a part of nothing that this method gates"
         else:
-            what = _article(describe(traced, traced.node(node)))
-            reason = f"is {what}, and gates skip the work of Conv2d layers alone"
+            reason = _not_a_layer(traced, traced.node(node))
         found.append(Rejected(name, reason))
     return found
+
+
+def _not_a_layer(traced: Trace, node: fx.Node) -> str:
+    """Why gates skip nothing of a node that multiplies and is no `nn.Conv2d`."""
+    layer = traced.layer(node)
+    what = f"is {_article(describe(traced, node))}, and gates skip the work of Conv2d layers alone"
+    if isinstance(node.target, torch._ops.OpOverload):
+        return f"{what}; give the model itself, not what torch.export made of it"
+    if layer is None and "conv" in str(getattr(node.target, "__name__", node.target)):
+        return f"{what}; write it as a layer, nn.Conv2d, that holds its weight"
+    if layer is not None and not isinstance(layer, COUNTED_MODULES):
+        return f"{what}; what it computes by functions can be gated where it is written with layers"
+    return what
 
 
 def _article(what: str) -> str:

@@ -20,7 +20,6 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Annotated, Any, Literal, Union
 
 from convgate.errors import InputError
@@ -86,11 +85,10 @@ class _RefusedError(Exception):
     """A value that a field does not take."""
 
 
-@cache
 def _kinds(options: type) -> dict[str, Any]:
     """The types of a dataclass's fields."""
     found = typing.get_type_hints(options, include_extras=True)
-    return {field.name: found[field.name] for field in dataclasses.fields(options)}  # type: ignore[arg-type]
+    return {field.name: found[field.name] for field in dataclasses.fields(options)}
 
 
 def _taken(kind: Any, value: Any) -> Any:

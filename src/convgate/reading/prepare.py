@@ -34,6 +34,7 @@ def check_model(model: nn.Module, *, block_hooks: bool = False) -> None:
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"the model is a {type(model).__name__}; give a torch.nn.Module")
+    _check_quantised(model)
     for name, child in model.named_modules():
         what = f"{type(child).__name__} '{name}'" if name else f"the model ({type(child).__name__})"
         if isinstance(child, torch.jit.ScriptModule):
@@ -51,6 +52,26 @@ def check_model(model: nn.Module, *, block_hooks: bool = False) -> None:
             raise TraceError(f"{what} is not initialised; run the model once on a batch of images, then give it")
         if not name or not block_hooks:
             _check_hooks(child, what)
+
+
+_QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.ao.quantization.observer")
+_SIMULATED = ("torch.ao.quantization.fake_quantize",)
+# Rounds in float, as training for quantisation does; it is a layer like others, observers inside of it included.
+
+
+def _check_quantised(model: nn.Module) -> None:
+    simulated = {part for child in model.modules() if _is_of(child, _SIMULATED) for part in child.modules()}
+    for name, child in model.named_modules():
+        if _is_of(child, _QUANTISED) and child not in simulated:
+            raise TraceError(
+                f"{type(child).__name__} '{name}' is of a model that is quantised, or calibrated for it, by "
+                "torch.ao.quantization; gate the model before that, and let convgate.quantize make an int8 engine of "
+                "the gated network"
+            )
+
+
+def _is_of(module: nn.Module, packages: tuple[str, ...]) -> bool:
+    return type(module).__module__.startswith(packages)
 
 
 def _check_hooks(module: nn.Module, what: str) -> None:
