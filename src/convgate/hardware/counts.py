@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from convgate.engine.program import Gate
-from convgate.hardware.workload import ArrayStep, Completion
+from convgate.hardware.steps import ArrayStep, Completion
 
 __all__ = ["Counts", "Masks", "bands", "count", "open_channels", "tile_positions"]
 
@@ -23,8 +23,7 @@ class Counts:
     """What is open of one step, for N images; int64.
 
     `positions` [N, bands] are open positions, `inputs` and `outputs` [N, groups] open channels, `macs` [N].
-    Of a completion, `any_open` [N, bands, column blocks] are the positions at which any channel of the block is open,
-    `open_outputs` [N] the channels that are open anywhere.
+    Of a completion, `any_open` [N, bands, column blocks] are the positions at which any channel of the block is open.
     """
 
     positions: np.ndarray
@@ -32,7 +31,6 @@ class Counts:
     outputs: np.ndarray
     macs: np.ndarray
     any_open: np.ndarray | None = None
-    open_outputs: np.ndarray | None = None
 
     @property
     def area(self) -> np.ndarray:
@@ -116,8 +114,7 @@ def _completed(
         anywhere = np.bitwise_or.reduce(mask[:, first // group : -(-last // group)], axis=1)
         any_open[:, :, block] = np.add.reduceat(anywhere.sum(2, dtype=np.int64), starts, axis=1)
     macs = step.taps * (how.base * step.area * channels + how.rest * (per_unit * widths).sum(1))
-    open_outputs = ((per_unit > 0) * widths).sum(1)
-    return Counts(positions, inputs, outputs, macs, any_open, open_outputs)
+    return Counts(positions, inputs, outputs, macs, any_open)
 
 
 def _product(mask: np.ndarray, weights: np.ndarray) -> np.ndarray:

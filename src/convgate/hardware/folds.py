@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from convgate.hardware.counts import Counts
-from convgate.hardware.workload import ArrayStep, Completion
+from convgate.hardware.steps import ArrayStep, Completion
 
 __all__ = ["Block", "blocks", "completion_rows", "planes", "products", "tap_shape"]
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from convgate.hardware.accelerator import Accelerator
 from convgate.hardware.counts import bands
-from convgate.hardware.workload import ArrayStep, Step, Workload
+from convgate.hardware.steps import ArrayStep, Step
+from convgate.hardware.workload import Workload
 
 __all__ = ["Passes", "Placement", "place"]
 

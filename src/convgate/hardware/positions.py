@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from convgate.hardware.workload import ArrayStep
+from convgate.hardware.steps import ArrayStep
 
 __all__ = ["expanded", "lines", "read_positions", "touched_lines"]
 

@@ -1,6 +1,6 @@
 """What a simulation found: cycles by cause, traffic by tensor, actions, for N images and each line."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -97,22 +97,6 @@ class Report:
             if line.layer:
                 found[line.layer] = found.get(line.layer, 0) + self.macs[:, number]
         return found
-
-    def part(self, numbers: Sequence[int] | slice) -> "Report":
-        """Of some of the images."""
-
-        def cut(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-            return {name: array[numbers] for name, array in arrays.items()}
-
-        return Report(
-            self.lines,
-            self.macs[numbers],
-            cut(self.cycles),
-            cut(self.words),
-            cut(self.bursts),
-            cut(self.actions),
-            self.mask_bits[numbers],
-        )
 
 
 @dataclass(frozen=True, eq=False)

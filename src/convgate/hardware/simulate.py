@@ -1,22 +1,22 @@
 """Simulate: a program and the decisions of its gates on an accelerator."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from convgate.engine.program import GateKind, Program
 from convgate.hardware.accelerator import Accelerator
-from convgate.hardware.bus import Work, stalls
 from convgate.hardware.counts import Counts, Masks, count
 from convgate.hardware.energy import ACTIONS, energy_table
 from convgate.hardware.folds import Block, blocks, planes, products, tap_shape
 from convgate.hardware.placement import Placement, place
 from convgate.hardware.report import CAUSES, Line, Report, Simulation
+from convgate.hardware.steps import ArrayStep, Step, VectorStep
 from convgate.hardware.timing import ArrayTime, double_buffered, overlapped, serial, serial_accesses
 from convgate.hardware.trace import Trace
 from convgate.hardware.traffic import TENSORS, Traffic
-from convgate.hardware.workload import ArrayStep, Step, VectorStep, Workload
+from convgate.hardware.waiting import Taken, waits
+from convgate.hardware.workload import Workload
 
 __all__ = ["simulate", "simulate_workload"]
 
@@ -51,19 +51,6 @@ def simulate_workload(workload: Workload, masks: Masks, machine: Accelerator, im
     return _Chunk(workload, masks, machine, images).report()
 
 
-@dataclass(eq=False)
-class _Taken:
-    """What one step takes, by cause, tensor and action; int64 [N] each."""
-
-    macs: np.ndarray
-    causes: dict[str, np.ndarray]
-    moved: Mapping[str, tuple[np.ndarray, np.ndarray]]
-    actions: dict[str, np.ndarray]
-    by_band: np.ndarray
-    positions: np.ndarray
-    mask_bits: int = 0
-
-
 class _Chunk:
     def __init__(self, workload: Workload, masks: Masks, machine: Accelerator, images: int) -> None:
         self.workload, self.masks, self.machine, self.images = workload, masks, machine, images
@@ -76,7 +63,7 @@ class _Chunk:
     def report(self) -> Report:
         taken = [self._step(step) for step in self.workload.steps]
         if self.machine.timing == "double_buffered":
-            for one, wait in zip(taken, self._stalls(taken), strict=True):
+            for one, wait in zip(taken, waits(self.workload, self.placement, self.machine, taken), strict=True):
                 one.causes["memory"] = wait
 
         def table(of: list[Mapping[str, np.ndarray]], names: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -93,13 +80,13 @@ class _Chunk:
             np.broadcast_to(bits, (self.images, len(bits))),
         )
 
-    def _step(self, step: Step) -> _Taken:
+    def _step(self, step: Step) -> Taken:
         if isinstance(step, ArrayStep):
             return self._array(step)
         assert isinstance(step, VectorStep)
         return self._vector(step)
 
-    def _array(self, step: ArrayStep) -> _Taken:
+    def _array(self, step: ArrayStep) -> Taken:
         machine = self.machine
         counts = count(step, self.workload.gates, self.masks, self.images, machine.sum_positions, machine.columns)
         moved = self.traffic.array(step, counts)
@@ -115,7 +102,7 @@ class _Chunk:
             bits += int(np.prod(step.completion.gate.shape))
         self.just_decided = self._decided_on(step.writes)
         self.first = False
-        return _Taken(counts.macs, causes, moved, actions, by_band, counts.positions, bits)
+        return Taken(counts.macs, causes, moved, actions, by_band, counts.positions, bits)
 
     def _decided_on(self, name: str) -> set[str]:
         return {gate for gate, logits in self.workload.logits.items() if logits == name}
@@ -215,10 +202,10 @@ class _Chunk:
         actions["input_buffer_write"] = of("inputs", 0) + of("added", 0)
         if writes in self.placement.resident:
             size = int(np.prod(self.workload.maps[writes].shape))
-            written = self.traffic._compact.get(writes)
+            written = self.traffic.compact.get(writes)
             actions["input_buffer_write"] = actions["input_buffer_write"] + (size if written is None else written)
 
-    def _vector(self, step: VectorStep) -> _Taken:
+    def _vector(self, step: VectorStep) -> Taken:
         moved = self.traffic.vector(step)
         cycles = self.zeros
         if self.machine.timing == "double_buffered" and not self.traffic.on_the_way(step):
@@ -227,45 +214,7 @@ class _Chunk:
         self._moved(actions, step.writes, moved)
         self.just_decided |= self._decided_on(step.writes)
         ones = np.ones((self.images, 1), np.int64)
-        return _Taken(self.zeros, {"vector": cycles}, moved, actions, cycles[:, None], ones)
-
-    def _stalls(self, taken: list[_Taken]) -> list[np.ndarray]:
-        """By step, the cycles in which it waits for memory."""
-        works: list[Work] = []
-        ends: dict[str, int] = {}
-        spans = []
-        burst, gates = self.machine.dram_burst_bytes, self.workload.gates
-        for step, one in zip(self.workload.steps, taken, strict=True):
-            begin = len(works)
-            choosing = [name for name in step.after if gates[name].kind == GateKind.CHANNEL]
-            weights_after = max((ends.get(self.workload.logits[name], -1) for name in choosing), default=-1)
-            spilled = [name for name in step.reads if name not in self.placement.resident]
-            maps_after = max((ends.get(name, -1) for name in spilled), default=-1)
-            total = {tensor: bursts * burst for tensor, (_, bursts) in one.moved.items()}
-            weights = total.get("weights", self.zeros)
-            by_band = isinstance(step, ArrayStep) and self.placement.passes[step.name].weights_by_band
-            shares = _shares(one.positions)
-            maps = _spread(total.get("inputs", self.zeros) + total.get("added", self.zeros), shares)
-            stores = _spread(total.get("outputs", self.zeros), shares)
-            weights_of = _spread(weights, shares) if by_band else [weights] + [self.zeros] * (len(maps) - 1)
-            parts = zip(weights_of, maps, one.by_band.T, stores, strict=True)
-            works.extend(Work(*part, weights_after, maps_after) for part in parts)
-            ends[step.writes] = len(works) - 1
-            spans.append(slice(begin, len(works)))
-        waits = stalls(works, self.machine, self.images)
-        return [np.sum(waits[span], axis=0) for span in spans]
-
-
-def _shares(positions: np.ndarray) -> np.ndarray:
-    """The positions up to the end of each band, and in all of them at least 1: int64 [N, bands]."""
-    ends = positions.cumsum(1)
-    return np.where(ends[:, -1:] > 0, ends, 1)
-
-
-def _spread(amount: np.ndarray, ends: np.ndarray) -> list[np.ndarray]:
-    """Whole amounts [N] over bands, in proportion to their positions; they add up to `amount`."""
-    upto = amount[:, None] * ends // ends[:, -1:]
-    return list(np.diff(upto, axis=1, prepend=0).T)
+        return Taken(self.zeros, {"vector": cycles}, moved, actions, cycles[:, None], ones)
 
 
 def _kind(step: Step) -> str:

@@ -16,7 +16,8 @@ from convgate.hardware.accelerator import Accelerator
 from convgate.hardware.counts import Counts, Masks, open_channels
 from convgate.hardware.placement import Placement
 from convgate.hardware.positions import expanded, lines, read_positions, touched_lines
-from convgate.hardware.workload import ArrayStep, VectorStep, Workload
+from convgate.hardware.steps import ArrayStep, VectorStep
+from convgate.hardware.workload import Workload
 
 __all__ = ["TENSORS", "Traffic"]
 
@@ -31,7 +32,8 @@ _Pair = tuple[Any, Any]
 class Traffic:
     """The traffic of the steps of one workload for N images; `array` and `vector` are called in the steps' order.
 
-    Both give tensor -> (words, bursts), int64 [N] each. Masks stay on chip: the index module reads them there.
+    Both give tensor -> (words, bursts), int64 [N] each; `compact` has the words of the compact maps written so far.
+    Masks stay on chip: the index module reads them there.
     """
 
     workload: Workload
@@ -39,7 +41,7 @@ class Traffic:
     machine: Accelerator
     masks: Masks
     images: int
-    _compact: dict[str, np.ndarray] = field(default_factory=dict)
+    compact: dict[str, np.ndarray] = field(default_factory=dict)
 
     def array(self, step: ArrayStep, counts: Counts) -> Mapping[str, tuple[np.ndarray, np.ndarray]]:
         """Of a step on the array."""
@@ -59,7 +61,7 @@ class Traffic:
         if step.writes not in self.placement.resident:
             found["outputs"] = moved
         if step.writes in self.placement.compact:
-            self._compact[step.writes] = moved[0]
+            self.compact[step.writes] = moved[0]
         return {tensor: self._each(*pair) for tensor, pair in found.items()}
 
     def vector(self, step: VectorStep) -> Mapping[str, tuple[np.ndarray, np.ndarray]]:
@@ -88,8 +90,8 @@ class Traffic:
 
     def _map(self, name: str) -> _Pair:
         """A whole map."""
-        if name in self._compact:
-            words = self._compact[name]
+        if name in self.compact:
+            words = self.compact[name]
             return words, self._bursts(words)
         channels, height, width = self.workload.maps[name].shape
         positions = np.ones((1, height * width), bool)
@@ -112,8 +114,8 @@ class Traffic:
             somewhere = np.asarray(self.masks[how.gate.name].any(axis=1))
             rest = (read_positions(step, somewhere).reshape(self.images, -1) & needed).sum(1, dtype=np.int64)
             words = words - needed.sum(1, dtype=np.int64) * how.rest + rest * how.rest
-        if source in self._compact:
-            return words, self._bursts(self._compact[source])
+        if source in self.compact:
+            return words, self._bursts(self.compact[source])
         entry = stored * self.machine.word_bytes
         return words, lines(needed, entry, self.machine.dram_burst_bytes)
 
