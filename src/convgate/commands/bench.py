@@ -44,7 +44,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     length.add_argument("--seconds", type=float, default=30.0, help="how long to time (default: %(default)s)")
     length.add_argument("--rounds", type=int, help="samples of each engine, instead of a time")
     parser.add_argument("--seed", type=int, default=0, help="of weights, gates and images (default: %(default)s)")
-    parser.add_argument("--only", metavar="NAMES", help="only these engines, separated by commas; see engine in --json")
+    parser.add_argument("--only", metavar="NAMES", help="only these engines, separated by commas, as --json names them")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder to write (default: %(default)s)")
     add_json(parser)
 

@@ -1,0 +1,108 @@
+"""What the rules of a check have in common: the program, what is known so far, and requirements that name the place."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from convgate.engine.extents import size_of
+from convgate.engine.program import GateKind, Operation, Program, Value
+from convgate.errors import ProgramError
+
+__all__ = ["MOST_CHANNELS", "MOST_POSITIONS", "Checker"]
+
+MOST_POSITIONS = 1 << 20
+"""Positions of one value, and extents of any kind: more is a mistake, or an attempt to exhaust memory."""
+
+MOST_CHANNELS = 1 << 24
+"""Channels of one value."""
+
+_MOST_KERNEL = 4096
+
+
+class Checker:
+    """A check that is under way.
+
+    Attributes:
+        program: what is checked.
+        values: the program's values by name.
+        gates: the program's gates by name.
+        layers: the lines of its ledger.
+        written: the values that have been written so far.
+        decided: the gates that have been decided so far.
+        place: what is looked at; named in front of what is wrong.
+
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.values = {value.name: value for value in program.values}
+        self.gates = {gate.name: gate for gate in program.gates}
+        self.layers = frozenset(program.layers)
+        self.written: set[str] = set()
+        self.decided: set[str] = set()
+        self.place = "the program"
+
+    def require(self, condition: bool, what: str) -> None:
+        """Raise `ProgramError`, with the place, unless the condition holds."""
+        if not condition:
+            raise ProgramError(f"{self.place}: {what}")
+
+    def extents(self, *numbers: Any) -> None:
+        """Require whole numbers of at least 1 that are not absurdly large."""
+        whole = all(isinstance(n, int) and not isinstance(n, bool) for n in numbers)
+        self.require(whole and all(1 <= n <= MOST_CHANNELS for n in numbers), f"sizes {numbers} out of range")
+
+    def array(self, name: str, *shape: int, finite: bool = True) -> None:
+        """Require a float32 array of that name and shape, of finite numbers unless `finite` is False."""
+        array = self.program.arrays.get(name)
+        self.require(array is not None, f"array '{name}' does not exist")
+        assert array is not None
+        self.require(array.dtype == np.float32, f"array '{name}' is {array.dtype}, not float32")
+        self.require(array.shape == shape, f"array '{name}' has shape {array.shape}, not {shape}")
+        self.require(not finite or bool(np.isfinite(array).all()), f"array '{name}' holds values that are not finite")
+
+    def inputs(self, inputs: list[Value], count: int) -> None:
+        """Require so many inputs."""
+        self.require(len(inputs) == count, f"takes {count} input(s), not {len(inputs)}")
+
+    def same(self, a: Value, b: Value) -> None:
+        """Require two values of one shape."""
+        self.require(a.shape == b.shape, f"'{a.name}' and '{b.name}' differ in shape")
+
+    def gate(self, name: str, kind: GateKind, on: Value) -> None:
+        """A gate of that kind on a value, if one is named."""
+        if not name:
+            return
+        self.require(name in self.decided, f"gate '{name}' is not decided yet")
+        gate = self.gates[name]
+        self.require(gate.kind == kind, f"gate '{name}' is {gate.kind}, not {kind}")
+        units = 1 if kind == GateKind.SPATIAL else math.ceil(on.channels / gate.group)
+        self.require(gate.shape[0] == units, f"gate '{name}' has {gate.shape[0]} units where {units} follow")
+        size = (on.height, on.width)
+        fits = kind != GateKind.ACTIVATION or gate.shape[1:] == size
+        self.require(fits, f"gate '{name}' is not for {size} positions")
+
+    def window(self, kernel: Any, stride: Any, dilation: Any, padding: Any) -> None:
+        """Require a kernel and its movement that are not absurdly large."""
+        self.extents(*kernel, *stride, *dilation)
+        self.extents(*(p + 1 for p in padding))
+        self.require(max(*kernel, *stride, *dilation, *padding) <= MOST_POSITIONS, "a geometry out of range")
+        self.require(kernel[0] * kernel[1] <= _MOST_KERNEL, "a kernel too large")
+
+    def optional(self, arrays: tuple[str, ...], channels: int) -> None:
+        """Require an array [channels] for each name that is not empty."""
+        for name in filter(None, arrays):
+            self.array(name, channels)
+
+    def divided(self, parts: int, x: Value, out: Value) -> None:
+        """Require channels that can be cut into so many equal parts."""
+        self.extents(parts)
+        whole = x.channels % parts == 0 and out.channels % parts == 0
+        self.require(whole, f"{parts} groups do not divide {x.channels} and {out.channels} channels")
+
+    def size(self, op: Operation, inputs: list[Value], out: Value) -> None:
+        """Require the output's height and width to be those that follow from the inputs'; see `extents.size_of`."""
+        expected = size_of(op, self.program, [(value.height, value.width) for value in inputs])
+        found = (out.height, out.width)
+        self.require(found == expected, f"an output of {found} where {expected} follow")

@@ -1,0 +1,76 @@
+"""A program: what the engine is to compute, as plain immutable data.
+
+Values are float32 feature maps of one sample, [channels, height, width]; vectors are 1x1 maps. Operations run in order,
+each writes one value or decides one gate. Nothing here says how: layouts, fusing into kernels and threads are the
+runtime's business. This package needs NumPy, and neither torch nor the rest of convgate.
+"""
+
+from convgate.engine.program.activation import ACTIVATIONS, NO_ACTIVATION, Activation
+from convgate.engine.program.convolutions import Complete, Conv, ConvTranspose
+from convgate.engine.program.deciding import Decide, External, Mask
+from convgate.engine.program.elementwise import Activate, Add, Affine, Arithmetic, Multiply, PRelu
+from convgate.engine.program.moving import (
+    Concat,
+    Constant,
+    Interpolate,
+    Pad,
+    Pick,
+    PixelShuffle,
+    PixelUnshuffle,
+    Reshape,
+    Slice,
+)
+from convgate.engine.program.operation import ArrayName, GateName, LayerName, MaskName, Operation, ValueName
+from convgate.engine.program.pooling import GroupNorm, LayerNorm, OverChannels, Pool, PoolToGrid, Softmax
+from convgate.engine.program.program import Program, dense_macs
+from convgate.engine.program.references import decides, label, reads, reference_fields, references
+from convgate.engine.program.values import Gate, GateKind, Value
+
+__all__ = [
+    "ACTIVATIONS",
+    "NO_ACTIVATION",
+    "Activate",
+    "Activation",
+    "Add",
+    "Affine",
+    "Arithmetic",
+    "ArrayName",
+    "Complete",
+    "Concat",
+    "Constant",
+    "Conv",
+    "ConvTranspose",
+    "Decide",
+    "External",
+    "Gate",
+    "GateKind",
+    "GateName",
+    "GroupNorm",
+    "Interpolate",
+    "LayerName",
+    "LayerNorm",
+    "Mask",
+    "MaskName",
+    "Multiply",
+    "Operation",
+    "OverChannels",
+    "PRelu",
+    "Pad",
+    "Pick",
+    "PixelShuffle",
+    "PixelUnshuffle",
+    "Pool",
+    "PoolToGrid",
+    "Program",
+    "Reshape",
+    "Slice",
+    "Softmax",
+    "Value",
+    "ValueName",
+    "decides",
+    "dense_macs",
+    "label",
+    "reads",
+    "reference_fields",
+    "references",
+]

@@ -1,0 +1,63 @@
+"""What a program's operations read, write and decide: feature maps and gates."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = ["Gate", "GateKind", "Value"]
+
+
+@dataclass(frozen=True)
+class Value:
+    """A feature map of one sample."""
+
+    name: str
+    channels: int
+    height: int
+    width: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return self.channels, self.height, self.width
+
+
+class GateKind(StrEnum):
+    """What an entry of a gate's mask stands for; see `Gate`. The counterpart of `convgate.gating.GateKind`."""
+
+    SPATIAL = "spatial"
+    CHANNEL = "channel"
+    ACTIVATION = "activation"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A binary decision about parts of a value; `shape` is its mask's, [units, rows, columns].
+
+    By `kind`:
+
+    - `spatial`, [1, rows, columns]: per tile. A tile mask spreads over a value's positions by nearest neighbour
+      (position y reads row floor(y * rows / height)).
+    - `channel`, [units, 1, 1]: per unit of channels. Unit i holds the `group` channels from i * group on, the last may
+      be smaller.
+    - `activation`, [units, height, width] of the value: per unit of channels at each position.
+
+    Where the mask's size follows that of a map, `on` names it: of an activation gate, the mask is as large; a tile of a
+    spatial gate is `sides` (height, width) positions large, or the whole map where these are 0.
+    """
+
+    name: str
+    kind: GateKind
+    shape: tuple[int, int, int]
+    group: int = 1
+    sides: tuple[int, int] = (0, 0)
+    on: str = ""
+
+    @property
+    def offset_shape(self) -> tuple[int, int, int]:
+        """The shape of the offset that its decision adds to the logits."""
+        return (self.shape[0], 1, 1) if self.kind == GateKind.ACTIVATION else self.shape
+
+    @property
+    def logit_channels(self) -> int:
+        """How many channels the logits have that are decided on: those of an activation gate are averaged by group."""
+        return self.shape[0] * (self.group if self.kind == GateKind.ACTIVATION else 1)
