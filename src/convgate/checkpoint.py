@@ -119,7 +119,7 @@ def load(path: str | Path, model: nn.Module | None = None, method: Method | None
 
 
 def _moved(key: str, old: str, new: str) -> str:
-    """The key with its first part `new` where it is `old`: files call the gates `OURS`, whatever the network does."""
+    """The key with its first part `new` where it is `old`: files always call the gates `OURS`."""
     first, dot, rest = key.partition(".")
     return f"{new}.{rest}" if dot and first == old else key
 
@@ -300,7 +300,7 @@ def _fill(network: GatedNetwork, tensors: Mapping[str, Tensor], extra: Mapping[s
         tensor.data = tensor.data.to(tensors[key].dtype)  # a network may have been saved in float64 or bfloat16
     try:
         network.load_state_dict({**tensors, **extra})
-    except Exception as error:  # whatever a module's set_extra_state raises
+    except Exception as error:  # a module's set_extra_state may raise anything
         raise CheckpointError(f"{path} does not fit the network that it describes ({error})") from error
 
 

@@ -110,7 +110,8 @@ def test_repeated_calls_have_names_of_their_own():
 
 
 @pytest.mark.parametrize(
-    ("forward", "reason"), [(forks_inside, "no feature map"), (works_on_one_position, "no convolution at a resolution")]
+    ("forward", "reason"),
+    [(forks_inside, "not a feature map"), (works_on_one_position, "no convolution at a resolution")],
 )
 def test_what_cannot_be_gated_is_reported(forward, reason):
     planned = plan(Residual(forward), DualGating(channel=False), X)

@@ -83,7 +83,7 @@ def _exhibit(
     return Exhibit(
         picture=image_uri(picture),
         label=classes[label],
-        # An output without a class of its own: possible where the model has more outputs than the data has classes.
+        # An output that stands for no class: possible where the model has more outputs than the data has classes.
         prediction=classes[prediction] if prediction < len(classes) else f"output {prediction}",
         right=label == prediction,
         share=int(spending.macs[i]) / spending.dense,

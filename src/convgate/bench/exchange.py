@@ -32,7 +32,7 @@ def export(model: nn.Module, images: np.ndarray) -> bytes:
                 dynamo=False,
             )  # fmt: skip
             return path.read_bytes()
-        except Exception:  # noqa: BLE001 -- whatever one exporter cannot do, the other may; its error is the one raised
+        except Exception:  # noqa: BLE001 -- the other exporter may do what one cannot; its error is the one raised
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 model, (example,), input_names=["images"], output_names=["output"], dynamo=True, verbose=False

@@ -49,7 +49,7 @@ def measure(
         progress: is told the share of the timing that is done.
 
     Raises:
-        InputError: a model whose output is no tensor, or numbers below 1.
+        InputError: a model whose output is not a tensor, or numbers below 1.
 
     """
     if threads < 1 or (rounds is not None and rounds < 1) or seconds <= 0:

@@ -21,7 +21,6 @@ from convgate.models import create_model, input_shape
 
 __all__ = ["Subject", "prepare"]
 
-# Short names of the command line, beside those of the methods.
 _IMAGES = 8
 _MACS = 0.5
 
@@ -134,8 +133,8 @@ def _reachable(network: GatedNetwork) -> float | None:
 def _calibrate(network: GatedNetwork, inputs: list[Tensor], macs: float) -> None:
     """As near as it gets, 25 % at the worst.
 
-    Untrained gates have many logits alike, and some methods' gates close whole branches at once; a coarser hit is no
-    error here, since the MACs that are executed are what is reported. A budget out of reach raises.
+    Untrained gates have many equal logits, and some methods' gates close whole branches at once; a coarser hit is not
+    an error here, since the MACs that are executed are what is reported. A budget out of reach raises.
     """
     for tolerance in (0.005, 0.05):
         try:

@@ -131,7 +131,7 @@ def show(result: Any) -> None:
 
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = 140  # a file or a pipe has no width of its own
+        console.width = 140  # a file or a pipe has no width
     console.print(result)
 
 

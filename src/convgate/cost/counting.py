@@ -2,7 +2,7 @@
 
 The graph runs on fake tensors, which have shapes and no values, under PyTorch's FLOP counter and our formulas for what
 that counter misses. Its batch is one image: what a network computes once per batch (a weight made of two factors) is
-counted once per image, whatever the example's batch. Weights that `torch.nn.utils` computes from others (`parametrize`,
+counted for one image, not for the example's batch. Weights that `torch.nn.utils` computes from others (`parametrize`,
 `spectral_norm`) are computed before: they are the same for every image, and inference computes them once.
 """
 

@@ -20,7 +20,7 @@ def glyphs(scans: np.ndarray) -> Tensor:
 
 
 def fragments(masks: Tensor, rng: np.random.Generator) -> Tensor:
-    """One corner of each mask, cut by two lines at right angles: a piece of pen stroke that is no digit.
+    """One corner of each mask, cut by two lines at right angles: a piece of pen stroke that is not a digit.
 
     A corner and not a half, for the upper half of a 9 is a 0.
     """
@@ -45,7 +45,7 @@ def spots(n: int, rng: np.random.Generator) -> Tensor:
 
 
 def place(sprites: Tensor, width: Tensor, height: Tensor, centre: Tensor, angle: Tensor, size: int) -> Tensor:
-    """Each sprite on a canvas of its own.
+    """One canvas for each sprite.
 
     Args:
         sprites: float32 [n, 1, SIDE, SIDE], masks in [0, 1].

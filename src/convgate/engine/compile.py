@@ -37,7 +37,7 @@ def compile(  # noqa: A001 -- the name that users look for, as torch.compile
         example: float images [N, C, H, W], or whatever else the network takes; only for a network that is not gated.
         threads: how many cores; by default CONVGATE_THREADS, or all that this process may use.
         isa: which kernels, see `convgate.engine.instruction_sets`; by default CONVGATE_ISA, or the best.
-        fallback: "torch" lets PyTorch compute nodes that have no native form, whatever they are; such an engine cannot
+        fallback: "torch" lets PyTorch compute all nodes that have no native form; such an engine cannot
             be saved. `engine.explain()` says which they are, and what share of the MACs runs natively.
 
     Raises:

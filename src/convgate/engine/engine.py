@@ -236,7 +236,9 @@ class Engine:
                 )
             arrays.append(np.ascontiguousarray(converted))
         if len({len(array) for array in arrays}) > 1:
-            raise InputError(f"the inputs are batches of {', '.join(str(len(a)) for a in arrays)}; make them alike")
+            raise InputError(
+                f"the inputs are batches of {', '.join(str(len(a)) for a in arrays)}; make them equally many"
+            )
         return arrays
 
     def _masks(

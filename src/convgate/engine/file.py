@@ -1,6 +1,6 @@
 """Programs as .cgm files: a safetensors container of the arrays, whose metadata holds the program as JSON.
 
-A digest over both is checked on loading, so that damage is noticed whatever byte it hits. Nothing in a file is
+A digest over both is checked on loading, so that damage to any byte is noticed. Nothing in a file is
 executed. How images are prepared is a part of the program, if it is known; files without it are read, too.
 """
 

@@ -239,7 +239,7 @@ class GatedNetwork(nn.Module):
         return self(images, return_decisions=True)
 
     def replay(self, images: Tensor, decisions: Decisions | Mapping[str, Any]) -> Any:
-        """What the model returns for `images` when these decisions are taken, whatever its gates would say.
+        """What the model returns for `images` when these decisions are taken instead of those of its gates.
 
         They may also be those of an engine, `engine.run(x).decisions`, or arrays by gate. Raises `InputError` when they
         are of another network or batch, or are not 0 and 1.

@@ -58,7 +58,7 @@ def _notes(plan: "Plan") -> list[str]:
 
 
 def _starts(plan: "Plan") -> list[str]:
-    """How the gates start: one line if all start alike, else one for each kind and start."""
+    """How the gates start: one line if all start in the same way, else one for each kind and start."""
     kinds: dict[str, list[str]] = {}
     for gate in plan.gates:
         start = plan.starts.get(gate.name)

@@ -15,7 +15,7 @@ __all__ = ["Gate"]
 class Gate(nn.Module):
     """Decides for each sample which units (tiles, channel groups, activations) of a site are computed.
 
-    The gate computes in the head's own precision whatever autocast says: a decision must not depend on how logits near
+    The gate computes in the head's own precision, also under autocast: a decision must not depend on how logits near
     zero were rounded. `offset` is added to the logits; it is 0 until `convgate.calibrate` sets it.
 
     Args:

@@ -1,6 +1,6 @@
 """Gate heads: small networks that turn a pooled feature into logits.
 
-How a head starts is its `init`. "whole": its last layer is nearly zero, so that every logit is the bias whatever the
+How a head starts is its `init`. "whole": its last layer is nearly zero, so that every logit is the bias for any
 image, and a network with a bias of a few units computes what it computed before it had gates. "paper": as the sources
 start it, with logits that are spread widely by the features, so that a trained network is disturbed at once.
 """

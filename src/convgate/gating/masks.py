@@ -13,7 +13,7 @@ __all__ = ["expand_channels", "expand_tiles", "is_recorded", "map_size", "mask_c
 def is_recorded() -> bool:
     """Whether operations are recorded (torch.compile, torch.export, torch.jit.trace) or transformed (torch.func).
 
-    Then plain operations are better than a function with a gradient of its own: compilers fuse them, and not every
+    Then plain operations are better than an autograd function: compilers fuse them, and not every
     recorder knows such functions.
     """
     return torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active()
@@ -67,7 +67,7 @@ class _MaskTiles(torch.autograd.Function):
     """x times a mask of even tiles, through views by tile: the spread mask is never stored.
 
     The mask's gradient is the sum of gradient * x over a tile's positions and all channels: channels first, by a matrix
-    product, for which few channels are no obstacle.
+    product, which is fast for few channels, too.
     """
 
     @staticmethod
@@ -89,7 +89,7 @@ class _MaskTiles(torch.autograd.Function):
 
 def _times(x: Tensor, mask: Tensor) -> Tensor:
     rows, columns = mask.shape[2:]
-    # Into a tensor of its own: a view could not be changed in place, as models do with what they add.
+    # Into a new tensor: a view could not be changed in place, as models do with what they add.
     masked = torch.empty_like(x)
     tiled, result = (t.unflatten(3, (columns, -1)).unflatten(2, (rows, -1)) for t in (x, masked))
     torch.mul(tiled, mask.to(x.dtype).view(-1, 1, rows, 1, columns, 1), out=result)

@@ -16,7 +16,7 @@ Hua, Zhou, De Sa, Zhang, Suh: Channel Gating Neural Networks, NeurIPS 2019; and 
   and `convgate.calibrate` hits a budget exactly.
 
 Cost of a convolution: base path for all activations, the rest for the open ones: of its dense MACs the share
-1/p + (1 - 1/p) * (open share). The decision compares, which costs no MACs; BN_g is not counted, as no batch norm is.
+1/p + (1 - 1/p) * (open share). The decision compares, which costs no MACs; BN_g is not counted, like every batch norm.
 
 Differences from the paper and its code:
 
@@ -124,7 +124,7 @@ class ChannelGating(Method):
         return sites, list(dict.fromkeys(rejected))
 
     def _chosen(self, trace: Trace, convs: list[fx.Node]) -> tuple[set[str], list[Rejected]]:
-        """The nodes of the convolutions that `convs` asks for, and what looks like a residual branch and is none."""
+        """The nodes of the convolutions that `convs` asks for, and what looks like a residual branch but is not one."""
         if self.convs == "all":
             return {conv.name for conv in convs}, []
         if self.convs == "first":
@@ -145,7 +145,7 @@ class ChannelGating(Method):
         if conv.groups > 1:
             return f"is a convolution in {conv.groups} groups; partial sums are of ordinary ones"
         if not _is_plain(conv):
-            return f"is a {type(conv).__name__}, which computes in a way of its own"
+            return f"is a {type(conv).__name__}, whose computation differs from a plain convolution's"
         if isinstance(self.convs, str) and not _is_behind_a_convolution(trace, node):
             return "reads the images; the first layer is never gated"
         if trace.shapes[node.all_input_nodes[0].name][2:] == (1, 1):

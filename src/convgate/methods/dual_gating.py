@@ -18,7 +18,7 @@ Differences from the paper and its code:
 - Any CNN: a bottleneck's or inverted residual's gates follow from the graph (see `convgate.reading.structure`). In a
   network without residual branches the channel gates alone are used (`where`).
 - Squeeze-and-excitation inside a branch reads the masked feature and is always computed.
-- The code's annealing counts epochs; here it follows the share of training done, so that a shorter run anneals alike
+- The code's annealing counts epochs; here it follows the share of training done, so that a shorter run anneals as far
   (0.02 x 300 epochs = 6 for CIFAR-10, 0.05 x 100 = 5 for ImageNet, 0.05 x 200 = 10 for MobileNetV2).
 - Positions are counted as they are computed, also where a tile does not divide the map.
 - `masks="equal"`, `counted="noise_free"`, `budget_annealing` above 0 and `noise` below 1 are ours; the defaults are the

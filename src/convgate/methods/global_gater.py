@@ -30,8 +30,8 @@ What the paper leaves open, and differences from it:
 - Dropped gates are not made up for by scaling the others, so that masks stay in [0, 1]. It is off unless asked for:
   `dropout=0.05`.
 - Networks with neither residual units, dense layers nor concatenations: features that only convolutions read.
-- A concatenation is gated part by part. Parts that are no convolution's end (pooled maps) have gates that save nothing;
-  a part that is read elsewhere as well has none, nor has a unit whose last layer is no convolution.
+- A concatenation is gated part by part. Parts that end in no convolution (pooled maps) have gates that save nothing;
+  a part that is read elsewhere as well has none, nor has a unit whose last layer is not a convolution.
 - Training recipes put no weight decay on the gater, as on no gate; the paper does not say.
 - The gater's MACs are counted for each image; on small backbones they exceed what the gates can save.
 """

@@ -1,6 +1,6 @@
 """The methods by name: what checkpoints, recipes and the command line look them up in.
 
-A method of a package of its own registers itself with `@register_method` when the package is imported; from then on
+A method in somebody else's package registers itself with `@register_method` when that package is imported; from then on
 recipes, `convgate.load` and the commands know it.
 """
 

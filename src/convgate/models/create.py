@@ -159,7 +159,7 @@ def _unknown_options(name: str, unknown: Iterable[str], allowed: Iterable[str]) 
 def identify(model: nn.Module) -> ModelSpec | None:
     """The name and options that `create` would rebuild `model`'s structure from, or None for a model that has no name.
 
-    A candidate counts only if its layers print alike and its parameters and buffers have the same names and shapes.
+    A candidate counts only if its layers print the same and its parameters and buffers have the same names and shapes.
     """
     return next((spec for spec in _candidates(model) if _alike(spec, model)), None)
 

@@ -2,7 +2,7 @@
 
 Gastaldi: Shake-Shake regularization, ICLR workshop 2017, and its code. A block computes
 x + alpha * branch1(x) + (1 - alpha) * branch2(x). In training alpha is uniform in [0, 1), one number per image and
-block, and the backward pass uses a number of its own in its place, drawn likewise ("Shake-Shake-Image"); in evaluation
+block, and the backward pass uses another number in its place, drawn the same way ("Shake-Shake-Image"); in evaluation,
 alpha is 1/2. A branch is relu, 3x3 convolution, norm, relu, 3x3 convolution, norm. Where the shape changes the shortcut
 is relu, two flows of 1x1 convolutions with half of the channels each, norm; the second flow sees other positions than
 the first.

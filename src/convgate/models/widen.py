@@ -1,7 +1,7 @@
 """The "wider" baseline of papers on gating: the same backbone with so many channels that it has as many parameters.
 
 GaterNet (CVPR 2019, tables 1 and 3) compares each gated model with its backbone at "roughly the same number of
-parameters" as the gated one; the paper does not say how the channels were chosen. Here all widths grow alike.
+parameters" as the gated one; the paper does not say how the channels were chosen. Here all widths grow by one factor.
 """
 
 from dataclasses import replace

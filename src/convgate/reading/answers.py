@@ -75,7 +75,7 @@ class Answers:
             try:
                 values.catch_up(graph)
                 differs = not _same(again(values), answer)
-            except Exception:  # noqa: BLE001 -- whatever is wrong: the model takes no such batch
+            except Exception:  # noqa: BLE001 -- for any reason: the model takes no such batch
                 self._others[batch] = None
                 continue
             finally:

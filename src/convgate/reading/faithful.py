@@ -112,7 +112,7 @@ def _outcome(module: nn.Module, run: Callable[[], Any]) -> Any:
     with _untouched(module):
         try:
             return run()
-        except Exception:  # noqa: BLE001 -- whatever the model's code raises
+        except Exception:  # noqa: BLE001 -- the model's code may raise anything
             return None
 
 

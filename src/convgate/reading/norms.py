@@ -46,7 +46,7 @@ def pools_positions(trace: Trace, node: fx.Node) -> bool:
 def returns_its_input(trace: Trace, node: fx.Node) -> bool:
     """Whether a layer does nothing in evaluation, as dropout of any kind (DropPath, StochasticDepth); it is tried out.
 
-    A layer that is written by hand is known by what it does, whatever its name.
+    A layer that is written by hand is known by what it does, not by its name.
     """
     layer = trace.layer(node)
     if layer is None or isinstance(layer, nn.Identity | nn.modules.dropout._DropoutNd):
@@ -60,7 +60,7 @@ def returns_its_input(trace: Trace, node: fx.Node) -> bool:
         with preserving_random_state(), torch.no_grad():
             maps = torch.randn(2, *(trace.shapes[node.name][1:2] or (1,)), 2, 2)
             output = layer(maps.clone())
-    except Exception:  # noqa: BLE001 -- it does something, whatever that is
+    except Exception:  # noqa: BLE001 -- it does something that is not known
         return False
     finally:
         layer.train(mode)

@@ -45,7 +45,7 @@ def check_model(model: nn.Module, *, block_hooks: bool = False) -> None:
             check_wrapper(child, f"'{name}'")
         elif "forward" in vars(child) and not _belongs_to_torch(vars(child)["forward"]):
             raise TraceError(
-                f"{what} has a forward of its own that replaces its class's, which reading would lose; write a "
+                f"{what} has a `forward` attribute that replaces its class's, which reading would lose; write a "
                 "subclass whose forward does the same"
             )
         if any(nn.parameter.is_lazy(p) for p in (*child._parameters.values(), *child._buffers.values())):

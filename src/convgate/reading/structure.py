@@ -76,7 +76,7 @@ class Branch:
 
 
 def branches(trace: Trace) -> tuple[list[Branch], list[Rejected]]:
-    """All residual branches of a model, innermost where they nest, and the additions that are none."""
+    """All residual branches of a model, innermost where they nest, and the additions that do not end one."""
     fixed = constants(trace)
     dominators = _immediate_dominators(trace.evaluation, fixed)
     order = {node: index for index, node in enumerate(trace.evaluation.nodes)}
@@ -287,7 +287,7 @@ def _obstacle(
     if region & other:
         return "branch and shortcut share layers"
     if len(trace.shapes.get(fork.name, ())) != 4:
-        return f"branch and shortcut come from {describe(trace, fork)}, which is no feature map"
+        return f"branch and shortcut come from {describe(trace, fork)}, which is not a feature map"
     if trace.shapes.get(last.name) != trace.shapes[join.node.name]:
         return "the addition broadcasts the branch"
     for node in region:

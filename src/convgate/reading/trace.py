@@ -101,7 +101,7 @@ class Trace:
         )
 
     def fingerprint(self) -> str:
-        """A digest of both graphs: equal for models that compute the same, whatever their weights."""
+        """A digest of both graphs: equal for models that compute the same but for their weights."""
         lines = [_line(node) for graph in (self.evaluation, self.training) for node in graph.nodes]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

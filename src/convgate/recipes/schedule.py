@@ -25,7 +25,7 @@ def for_epochs(recipe: Recipe, epochs: int) -> Recipe:
     Raises `RecipeError` for less than one epoch, and for a recipe that trains nothing.
     """
     if epochs < 1:
-        raise RecipeError(f"{epochs} epochs are no training; give at least 1")
+        raise RecipeError(f"{epochs} epochs are too few; give at least 1")
     trained = [stage for stage in recipe.stages if stage.epochs]
     if not trained:
         raise RecipeError("the recipe trains for no epochs at all, so there is nothing to scale")
@@ -34,7 +34,7 @@ def for_epochs(recipe: Recipe, epochs: int) -> Recipe:
 
 
 def for_minutes(recipe: Recipe, minutes: float, images: int, images_per_s: Callable[[], Mapping[str, float]]) -> Recipe:
-    """The recipe with as many epochs, of its own at most, as fit into a time.
+    """The recipe with as many epochs as fit into a time, and never more than its own.
 
     At least one epoch of each stage is left, so a very short time is exceeded. Calibration and evaluation come on top.
 
@@ -46,7 +46,7 @@ def for_minutes(recipe: Recipe, minutes: float, images: int, images_per_s: Calla
 
     """
     if not minutes > 0:
-        raise RecipeError(f"{minutes} minutes are no time to train in; give more than 0")
+        raise RecipeError(f"{minutes} minutes are too short to train; give more than 0")
     epochs = {name: n for name, n in recipe.epochs.items() if n}
     if not epochs:
         raise RecipeError("the recipe trains for no epochs at all, so there is nothing to scale")

@@ -31,7 +31,7 @@ def train(request: Request | Recipe | str, folder: str | Path, *, progress: bool
 
     Raises:
         RecipeError: no such recipe, or the folder holds a run of another one.
-        ConvgateError: whatever the data, the model or the method refuse.
+        ConvgateError: the data, the model or the method cannot be used as asked.
 
     """
     from convgate.runs.training import TrainingRun  # imports Lightning, which takes seconds

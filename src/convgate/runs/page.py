@@ -67,7 +67,7 @@ def read_published(path: str | Path) -> list[Published]:
         rows = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         return [Published(**{**row, "recipes": tuple(row["recipes"])}) for row in rows]
     except (TypeError, KeyError, yaml.YAMLError) as error:
-        raise RecipeError(f"{path} is no list of published numbers: {error}") from error
+        raise RecipeError(f"{path} is not a list of published numbers: {error}") from error
 
 
 def write_page(folder: str | Path) -> Path:

@@ -52,7 +52,7 @@ class TrainingRun:
 
     Raises:
         RecipeError: the folder holds a run of another recipe.
-        ConvgateError: whatever the data, the model or the method refuse.
+        ConvgateError: the data, the model or the method cannot be used as asked.
 
     """
 

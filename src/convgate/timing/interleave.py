@@ -1,4 +1,4 @@
-"""Timing several functions in turns, so that whatever else the machine does is shared out among them evenly."""
+"""Timing several functions in turns, so that other work on the machine slows all of them equally."""
 
 import gc
 import math

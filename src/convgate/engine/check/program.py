@@ -97,7 +97,7 @@ class _Check(Checker):
             self.require(name in self.written, "is never written")
         for name in program.vectors:
             self.place = f"vector '{name}'"
-            self.require(name in program.outputs, "is no output")
+            self.require(name in program.outputs, "is not an output")
             self.require(self.values[name].height == self.values[name].width == 1, "is a map, not 1x1")
         self.place = "what it returns"
         self._returned(program.returns, len(program.outputs) + len(program.foreign))
@@ -176,5 +176,8 @@ class _Check(Checker):
             self.require(name not in self.decided, "decides a gate twice")
             self.decided.add(name)
         if op.output:
-            self.require(op.output in self.values and op.output not in self.written, "writes no value of its own")
+            self.require(
+                op.output in self.values and op.output not in self.written,
+                "writes a value that does not exist or is written already",
+            )
             self.written.add(op.output)

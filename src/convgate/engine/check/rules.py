@@ -241,7 +241,9 @@ def _pick(op: Pick, c: Checker, inputs: list[Value], out: Value) -> None:
 def _mask(op: Mask, c: Checker, inputs: list[Value], out: Value) -> None:
     _keeps_shape(c, inputs, out)
     c.require(op.gate in c.gates, f"gate '{op.gate}' does not exist")
-    c.require(c.gates[op.gate].kind != GateKind.ACTIVATION, f"gate '{op.gate}' of activations is no mask")
+    c.require(
+        c.gates[op.gate].kind != GateKind.ACTIVATION, f"gate '{op.gate}' of activations cannot be applied as a mask"
+    )
     c.gate(op.gate, c.gates[op.gate].kind, out)
 
 
@@ -258,7 +260,7 @@ def _decide(op: Decide, c: Checker, inputs: list[Value], out: Value) -> None:
     offset = c.program.arrays.get(op.offset)
     everywhere = gate.kind == GateKind.SPATIAL and offset is not None and offset.shape == (1, 1, 1)
     c.array(op.offset, *((1, 1, 1) if everywhere else gate.offset_shape))
-    c.require(by_activation or not (op.scale or op.shift), "scales or shifts the logits of no activation gate")
+    c.require(by_activation or not (op.scale or op.shift), "scales or shifts logits, which only activation gates allow")
     c.optional((op.scale, op.shift), logits.channels)
     c.decided.add(op.output)
 

@@ -118,9 +118,9 @@ class Draft:
         return Symbol(symbol.value, shape)
 
     def plain(self, symbol: Any) -> Value:
-        """The symbol's value, whatever shape the tensor has; raises `Unsupported` where there is none."""
+        """The symbol's value, for a tensor of any shape; raises `Unsupported` where there is none."""
         if not isinstance(symbol, Symbol):
-            raise Unsupported(f"an argument that is no feature map ({type(symbol).__name__})")
+            raise Unsupported(f"an argument that is not a feature map ({type(symbol).__name__})")
         if symbol.last:
             raise Unsupported("a map whose channels come last")
         if any(symbol.padding):

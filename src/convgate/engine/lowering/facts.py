@@ -48,7 +48,7 @@ def find_facts(root: nn.Module, graph: fx.Graph, image: tuple[int, ...]) -> Fact
             try:
                 with without_logs(), FakeTensorMode(allow_non_fake_inputs=True):
                     return read(batch)
-            except Exception:  # noqa: BLE001 -- whatever the model's code raises without data, or at this batch
+            except Exception:  # noqa: BLE001 -- the model's code may raise anything without data, or at this batch
                 continue
         try:
             return read(2)

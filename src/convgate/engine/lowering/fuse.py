@@ -44,7 +44,7 @@ def fuse(draft: Draft, outputs: frozenset[str], ledger: Mapping[str, LayerCost])
 
 
 def _name_after_layers(draft: Draft, outputs: frozenset[str]) -> None:
-    """A convolution's value carries its layer's name, whatever was fused into it."""
+    """A convolution's value carries its layer's name, also with other operations fused into it."""
     written = {operation.output for operation in draft.operations}
     bases = {operation.inputs[1] for operation in draft.operations if isinstance(operation, Complete)}
     draft.values = {name: value for name, value in draft.values.items() if name in written | {IMAGES}}

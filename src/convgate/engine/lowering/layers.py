@@ -203,7 +203,7 @@ def pool(
     """`max_pool2d` or `avg_pool2d`."""
     value = draft.value_of(x)
     if divisor_override is not None:
-        raise Unsupported("an average with a divisor of its own")
+        raise Unsupported("an average with a given divisor")
     kernel, padded, dilated = _pair(kernel_size), _pair(padding), _pair(dilation)
     step = kernel if stride is None or stride == [] else _pair(stride)
     like = torch.empty(1, 1, value.height, value.width, device="meta")

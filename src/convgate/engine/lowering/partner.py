@@ -84,7 +84,7 @@ class Partner:
             return GateSymbol(held.gate)
         name, facts = held.node, self.source.facts
         if name not in facts.shapes or len(facts.shapes[name]) not in (1, 3):
-            raise Beyond("it reads what PyTorch computes, which is no batch of maps or vectors")
+            raise Beyond("it reads what PyTorch computes, which is not a batch of maps or vectors")
         if any(facts.changed[later] & facts.memory[name] for later in self._between(name)):
             raise Beyond("it reads a tensor of PyTorch's that was written to in place")
         number = next(n for n, op in enumerate(self.draft.operations) if _is_of(op, name))
@@ -102,7 +102,7 @@ class Partner:
         return bool(facts.changed[node.name] & held)
 
     def returned(self, part: Any) -> str:
-        """The name under which the network returns a part of its result that is no value of a program."""
+        """The name under which the network returns a part of its result that is not a value of a program."""
         if isinstance(part, fx.Node) and isinstance(self.walker.known[part], Held):
             return part.name
         name = f"output {len(self.outside.steps)}"
@@ -188,7 +188,7 @@ class Partner:
         return Of(part.name)
 
     def _light(self, node: fx.Node, known: Any) -> None:
-        """A node that is no tensor of the program's: a constant, or something that follows from shapes."""
+        """A node that is not a tensor of the program: a constant, or something that follows from shapes."""
         steps, constants = self.outside.steps, self.outside.constants
         if node.op == "placeholder" or node.name in steps or node.name in constants:
             return

@@ -190,7 +190,7 @@ def pad(c: Context, x: Symbol, pad: Any, mode: str = "constant", value: float | 
 def rank(_: Context, x: Any) -> int:
     """`Tensor.dim`: how many dimensions, with the batch."""
     if not isinstance(x, Symbol):
-        raise Unsupported(f"an argument that is no feature map ({type(x).__name__})")
+        raise Unsupported(f"an argument that is not a feature map ({type(x).__name__})")
     return 1 + len(x.shape)
 
 
@@ -214,5 +214,5 @@ def attribute(c: Context, x: Any, name: str) -> Any:
 
 
 def _listed(sizes: tuple[Any, ...]) -> Any:
-    """The numbers of a call: view(2, 3) and view((2, 3)) alike."""
+    """The numbers of a call, written as view(2, 3) or as view((2, 3))."""
     return sizes[0] if len(sizes) == 1 and not isinstance(sizes[0], int) else sizes

@@ -175,13 +175,13 @@ def _looked_into(module: nn.Module, args: Any) -> fx.Graph:
     """A module's own graph; where its code asks for its input's size, that for this size."""
     try:
         return fx.Tracer().trace(module)
-    except Exception as error:  # noqa: BLE001 -- whatever its code raises
+    except Exception as error:  # noqa: BLE001 -- its code may raise anything
         reason = error
     try:
         (x,) = args
         if isinstance(x, Symbol) and len(x.shape) == 3 and not x.last and not any(x.padding):
             return read_again(module, (1, *x.shape)).evaluation
-    except Exception as error:  # noqa: BLE001 -- whatever its code raises
+    except Exception as error:  # noqa: BLE001 -- its code may raise anything
         reason = error
     raise Unsupported(f"no native form, and it cannot be looked into ({reason})")
 

@@ -66,7 +66,7 @@ class ConvTranspose(Operation):
     """activation(transposed convolution(inputs[0]) + bias), as `torch.nn.functional.conv_transpose2d`.
 
     `weight` names an array [in, out / groups, kernel height, kernel width], `bias` one [out] or nothing (""). Every
-    input position meets every element of the kernel; those are its MACs, whatever falls into the padding.
+    input position meets every element of the kernel; those are its MACs, with those that fall into the padding.
     """
 
     weight: ArrayName
