@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
-from convgate.reading.structure import _MULTIPLY, Rejected, _common_prefix, _operation, chain_end
+from convgate.reading.residual import function_of
+from convgate.reading.structure import _MULTIPLY, Rejected, _common_prefix, chain_end
 from convgate.reading.trace import Trace
 
 __all__ = ["Join", "concatenations", "dense_layers", "residual_units"]
@@ -136,7 +137,7 @@ def _is_sum(trace: Trace, node: fx.Node) -> bool:
     inputs = [trace.shapes.get(i.name, ()) for i in node.all_input_nodes if i.op != "get_attr"]
     if len(shape) != 4 or len(inputs) < 2 or any(i != shape for i in inputs):
         return False
-    return _operation(node) not in (*_MULTIPLY, *_CONCATENATE)
+    return function_of(node) not in (*_MULTIPLY, *_CONCATENATE)
 
 
 def _is_concatenation(trace: Trace, node: fx.Node) -> bool:

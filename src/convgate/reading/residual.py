@@ -7,7 +7,7 @@ from torch import fx
 
 from convgate.reading.trace import Trace
 
-__all__ = ["Sum", "constants", "find_sum"]
+__all__ = ["Sum", "constants", "find_sum", "function_of"]
 
 _ADD = (operator.add, operator.iadd, torch.add, operator.sub, operator.isub, torch.sub, torch.subtract)
 _SCALED = (torch.addcmul, torch.lerp)
@@ -43,12 +43,12 @@ def find_sum(trace: Trace, node: fx.Node, fixed: set[fx.Node]) -> Sum | None:
     """`node` as a sum of two maps [N, C, H, W], or None; `fixed` are the nodes that do not depend on the images."""
     if len(trace.shapes.get(node.name, ())) != 4:
         return None
-    target = _function(node)
+    target = function_of(node)
     entry = node
     if target in _TOTAL:
         (entry,) = node.all_input_nodes
         dimension = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
-        if _function(entry) is not torch.stack or dimension != 0 or entry.kwargs.get("dim", 0) != 0 or entry.args[1:]:
+        if function_of(entry) is not torch.stack or dimension != 0 or entry.kwargs.get("dim", 0) != 0 or entry.args[1:]:
             return None
         if len(entry.users) > 1:
             return None
@@ -58,6 +58,6 @@ def find_sum(trace: Trace, node: fx.Node, fixed: set[fx.Node]) -> Sum | None:
     return Sum(node, entry, (operands[0], operands[1])) if len(operands) == 2 else None
 
 
-def _function(node: fx.Node) -> object:
+def function_of(node: fx.Node) -> object:
     """The function that a node calls; for a tensor's method (`x.add_(y)`) torch's function of that name."""
     return getattr(torch, str(node.target).rstrip("_"), None) if node.op == "call_method" else node.target

@@ -8,14 +8,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
 from convgate.reading.norms import is_fixed_norm, pools_positions, returns_its_input
-from convgate.reading.residual import Sum, constants, find_sum
+from convgate.reading.residual import Sum, constants, find_sum, function_of
 from convgate.reading.trace import Trace
 
 __all__ = ["Branch", "Feature", "Rejected", "branches", "features"]
@@ -200,18 +199,13 @@ def describe(trace: Trace, node: fx.Node) -> str:
     return "the output" if node.op == "output" else str(getattr(node.target, "__name__", node.target))
 
 
-def _operation(node: fx.Node) -> Any:
-    """The function that a node calls; for a tensor's method (`x.add_(y)`) torch's function of that name."""
-    return getattr(torch, str(node.target).rstrip("_"), None) if node.op == "call_method" else node.target
-
-
 def _is_pointwise(trace: Trace, node: fx.Node, source: fx.Node) -> bool:
     """Does `node` map each position of `source`, channel by channel, in evaluation mode?"""
     if node.all_input_nodes != [source]:
         return False
     layer = trace.layer(node)
     if layer is None:
-        return _operation(node) in (*_ACTIVATION_FUNCTIONS, F.dropout, F.dropout2d)
+        return function_of(node) in (*_ACTIVATION_FUNCTIONS, F.dropout, F.dropout2d)
     return isinstance(layer, _ACTIVATION_MODULES) or is_fixed_norm(layer) or returns_its_input(trace, node)
 
 
@@ -239,7 +233,7 @@ def _readers(trace: Trace, end: fx.Node) -> tuple[list[fx.Node], str | None]:
 
 def _rescales(trace: Trace, node: fx.Node) -> bool:
     """Is `node` a product with one factor per channel, as at the end of squeeze-and-excitation?"""
-    if _operation(node) not in _MULTIPLY:
+    if function_of(node) not in _MULTIPLY:
         return False
     shapes = [trace.shapes.get(a.name, ()) for a in node.all_input_nodes]
     return len(shapes) == 2 and any(len(s) == 4 and s[2:] == (1, 1) for s in shapes)
