@@ -31,6 +31,7 @@ def test_a_missing_library_is_named_with_its_extra():
     assert isinstance(error, ImportError)
     assert "pip install 'convgate[train]'" in str(error)
     assert missing(ModuleNotFoundError(name="nonsense")) is None
+    assert "pip install 'convgate[hardware]' or 'convgate[train]'" in str(missing(ModuleNotFoundError(name="yaml")))
 
 
 BLOCKED = """

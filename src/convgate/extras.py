@@ -22,16 +22,15 @@ EXTRAS = {
 
 
 def missing(error: ModuleNotFoundError) -> MissingDependencyError | None:
-    """The error that names the extra to install, for a failed import of an optional library; else None.
+    """The error that names the extras that install it, for a failed import of an optional library; else None.
 
     >>> print(missing(ModuleNotFoundError(name="torch")))
     this needs the package 'torch', which is not installed; install it with: pip install 'convgate[torch]'
     """
     module = (error.name or "").partition(".")[0]
-    for extra, modules in EXTRAS.items():
-        if module in modules:
-            return MissingDependencyError(
-                f"this needs the package '{module}', which is not installed; install it with: "
-                f"pip install 'convgate[{extra}]'"
-            )
-    return None
+    extras = [f"'convgate[{extra}]'" for extra, modules in EXTRAS.items() if module in modules]
+    if not extras:
+        return None
+    return MissingDependencyError(
+        f"this needs the package '{module}', which is not installed; install it with: pip install {' or '.join(extras)}"
+    )
