@@ -138,7 +138,7 @@ def _require_plain(what: str, value: Any) -> None:
         means = {"method": "an option of the method", "model": "an option of the model", "extra": "extra state"}[what]
         raise CheckpointError(
             f"the network cannot be saved: {means} is not plain data ({error}); files hold numbers, texts, lists and "
-            "mappings of such. Save network.state_dict() yourself, and gate the model again to load it"
+            "mappings of these. Save network.state_dict() yourself, and gate the model again to load it"
         ) from error
     if what == "extra" and json.loads(json.dumps(value)) != value:
         raise CheckpointError(

@@ -153,15 +153,15 @@ def test_the_page_shows_every_figure_with_words_for_it(written):
         "Accuracy", "MACs", "Stacked bars", "Stacked bars",
     ]  # fmt: skip
     pictures = [i for i in images if i["src"].startswith("data:image/png")]
-    assert len(pictures) == 1 + 2 * 12 + 2 * 8  # colour bar, images with cost maps, cheapest and dearest
+    assert len(pictures) == 1 + 2 * 12 + 2 * 8  # colour bar, images with cost maps, cheapest and costliest
     assert all(base64.b64decode(i["src"].split(",")[1]).startswith(b"\x89PNG") for i in pictures)
 
 
 def test_images_are_ordered_by_cost_and_wrong_ones_are_marked(written, parts):
     macs = written.spending.macs
     words = [i["alt"] for i in written.page.images if i["alt"].startswith("Test image")]
-    cheapest, dearest = words[12:20], words[20:]
-    for word, index in ((words[0], macs.argmin()), (cheapest[0], macs.argmin()), (dearest[0], macs.argmax())):
+    cheapest, costliest = words[12:20], words[20:]
+    for word, index in ((words[0], macs.argmin()), (cheapest[0], macs.argmin()), (costliest[0], macs.argmax())):
         verdict = "rightly" if parts["gated"].correct[index] else "wrongly"
         assert f"class {parts['images'].classes[index % 3]}, classified {verdict}" in word
         assert f"{int(macs[index]) / written.spending.dense:.1%}" in word

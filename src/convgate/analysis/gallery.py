@@ -31,24 +31,24 @@ class Exhibit:
 class Gallery:
     """The images that the report shows.
 
-    `mapped` are spread evenly from the cheapest to the dearest and have cost maps, all coloured from 0 to `greatest`,
+    `mapped` are spread evenly from the cheapest to the costliest and have cost maps, all coloured from 0 to `greatest`,
     the MACs of a pixel as a share of what the ungated network spends per pixel on average.
     """
 
     mapped: list[Exhibit]
     greatest: float
     cheapest: list[Exhibit]
-    dearest: list[Exhibit]
+    costliest: list[Exhibit]
 
 
 def gallery(
     network: GatedNetwork, gated: Evaluation, spending: Spending, images: ImageSet, *, mapped: int, extremes: int
 ) -> Gallery:
-    """`mapped` images with cost maps, and `extremes` of the cheapest and of the dearest; fewer of a small set."""
+    """`mapped` images with cost maps, and `extremes` of the cheapest and of the costliest; fewer of a small set."""
     order = spending.macs.argsort(stable=True)
     chosen = order[torch.linspace(0, len(order) - 1, min(mapped, len(order))).round().long()]
-    cheapest, dearest = order[:extremes], order.flip(0)[:extremes]
-    shown = images.at(torch.cat([chosen, cheapest, dearest]))
+    cheapest, costliest = order[:extremes], order.flip(0)[:extremes]
+    shown = images.at(torch.cat([chosen, cheapest, costliest]))
     height, width = shown.shape[2:]
     maps = _maps(network, images.prepared(shown[: len(chosen)]), (height, width)) / spending.dense
     maps *= height * width
@@ -56,7 +56,7 @@ def gallery(
     cost_map = [map_uri(values, greatest) for values in maps]
     exhibits = [
         _exhibit(int(i), picture, gated, spending, images.classes, cost_map[at] if at < len(chosen) else None)
-        for at, (i, picture) in enumerate(zip(torch.cat([chosen, cheapest, dearest]), shown, strict=True))
+        for at, (i, picture) in enumerate(zip(torch.cat([chosen, cheapest, costliest]), shown, strict=True))
     ]
     a, b = len(chosen), len(chosen) + len(cheapest)
     return Gallery(exhibits[:a], greatest, exhibits[a:b], exhibits[b:])

@@ -2,7 +2,8 @@
 
 Importing torch, torchvision and timm takes seconds; a misspelt name is answered without. Which names there are is read
 off the source files of the installed packages, by the decorators that register them. What cannot be read in this way
-(a package without source files, code of one's own) is left to the check that follows once the packages are imported.
+(a package without source files, a model in the user's own code) is left to the check that follows once the packages
+are imported.
 """
 
 import re

@@ -1,6 +1,6 @@
 """Write the page of pictures of a finished run.
 
-Shows how each stage was trained, where the MACs go, what the gates decide, and the cheapest and the dearest images.
+Shows how each stage was trained, where the MACs go, what the gates decide, and the cheapest and the costliest images.
 Both networks are evaluated again for it. `convgate train` writes the page by itself.
 
 Examples:

@@ -38,9 +38,9 @@ def cifar10(
         validation: how many training images are held out, at random; None for a tenth, 5000 at most.
         seed: of that choice.
         download: fetch the files into `root` if they are not there.
-        mean: per channel, of pixel values scaled to [0, 1], to normalise with: what given weights were trained with;
-            None for that of the data set.
-        std: likewise.
+        mean: mean of each channel, of pixel values scaled to [0, 1], to normalise with: what given weights were trained
+            with; None for that of the data set.
+        std: standard deviation of each channel, in the same way.
 
     Raises:
         DataError: nothing usable at `root`, or not 32x32 images of 10 classes; a mean or std of another length.

@@ -34,8 +34,8 @@ def imagenet(
         validation: how many training images are held out, at random; None for a tenth, 10,000 at most. `root/val` is
             the test set.
         seed: of that choice.
-        mean: per channel, of pixel values scaled to [0, 1].
-        std: likewise.
+        mean: mean of each channel, of pixel values scaled to [0, 1].
+        std: standard deviation of each channel, of the same values.
 
     Raises:
         DataError: no such folders, other classes in one than in the other, or no images.

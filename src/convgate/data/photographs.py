@@ -55,8 +55,8 @@ def label(
             every image lies in a folder of its class, below those given, else "none"; or the path of a CSV file with a
             head line, whose columns `file` and `label` (or `class`) name an image and its class.
         outputs: of the network.
-        classes: their names, see `outputs_of`.
-        codes: likewise.
+        classes: names of the outputs, see `outputs_of`.
+        codes: codes of the outputs, see `outputs_of`.
 
     Raises:
         DataError: labels that fit no output, images without a label, or a file that cannot be read.

@@ -53,8 +53,8 @@ def shards(
             .. where the .cls files hold numbers.
         epoch: images that an epoch of training reads, on all processes together; None for as many as there are.
         buffer: samples, not decoded, that a reading process shuffles at a time.
-        mean: per channel, of pixel values scaled to [0, 1].
-        std: likewise.
+        mean: mean of each channel, of pixel values scaled to [0, 1].
+        std: standard deviation of each channel, of the same values.
 
     Raises:
         DataError: a shard is missing, compressed or damaged; an image lacks its class, or has an unknown one.
@@ -127,7 +127,8 @@ class ShardStream:
 
     Each pass over the shards draws an order from the seed, the epoch and the number of the pass, the same on every
     node; every node takes each `world_size`-th shard, and each of its reading processes a share of those. So no two
-    nodes read the same image in a pass, and together they read all. Who has fewer images begins the next pass earlier.
+    nodes read the same image in a pass, and together they read all. A process with fewer
+    images begins its next pass earlier.
 
     The order depends on the number of reading processes, too.
 

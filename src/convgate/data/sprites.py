@@ -49,7 +49,7 @@ def place(sprites: Tensor, width: Tensor, height: Tensor, centre: Tensor, angle:
 
     Args:
         sprites: float32 [n, 1, SIDE, SIDE], masks in [0, 1].
-        width: [n], as a fraction of the canvas side, before turning; likewise `height`.
+        width: [n], as a fraction of the canvas side, before turning; `height` in the same way.
         height: [n].
         centre: [n, 2], x and y from -1 to 1 across the canvas.
         angle: [n], radians.

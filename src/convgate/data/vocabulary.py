@@ -22,7 +22,7 @@ def outputs_of(
         names: the names in the data.
         outputs: how many outputs the network has.
         classes: their names, in their order; empty where they are not known.
-        codes: their codes, likewise.
+        codes: their codes, in the same order; empty where they are not known.
         place: where the names come from, for errors.
 
     Raises:

@@ -161,8 +161,8 @@ class Plan:
     >>> [site.name for site in net.plan.sites]
     ['layer1.0', 'layer2.0']
 
-    `model` is its class, `spec` what `convgate.models.create` would rebuild it from (None for a model of one's own);
-    `example` is the shape of the images [N, C, H, W]; `method` describes the method as plain data; `fingerprint`
+    `model` is its class, `spec` what `convgate.models.create` would rebuild it from (None for a model in the user's own
+    code); `example` is the shape of the images [N, C, H, W]; `method` describes the method as plain data; `fingerprint`
     identifies the traced graphs; `starts` says of each gate whose head tells it how it starts.
     """
 

@@ -95,7 +95,7 @@ class Tiles(GateKind):
     def __post_init__(self) -> None:
         sides = self.side if isinstance(self.side, tuple) else (1 if self.side is None else self.side,)
         if len(sides) > 2 or not all(_is_size(side) for side in sides):
-            raise InputError(f"Tiles({self.side!r}): a side is a whole number of at least 1, a pair of such, or None")
+            raise InputError(f"Tiles({self.side!r}): a side is a whole number of at least 1, a pair of them, or None")
 
     def mask_shape(self, channels: int, height: int, width: int) -> Shape:
         if self.side is None:

@@ -31,8 +31,8 @@ def batch_shaping(x: Tensor, a: float = 0.6, b: float = 0.4, normalisation: Norm
 
     Args:
         x: float [N, gates], one column per gate, in [0, 1]: probabilities, not samples of 0 and 1.
-        a: of the distribution; above 0.
-        b: likewise.
+        a: first parameter of the distribution; above 0.
+        b: second parameter of the distribution; above 0.
         normalisation: sources differ. "mean": over samples and over gates (Qualcomm's code); "gates": summed over
             gates, mean over samples (the FGC re-implementation); "samples": summed over samples, mean over gates
             (another re-implementation).

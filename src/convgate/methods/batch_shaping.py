@@ -65,8 +65,8 @@ class BatchShaping(Method):
     """Batch-shaped channel gates (ICLR 2020).
 
     Args:
-        a: of the Beta distribution.
-        b: likewise.
+        a: first parameter of the Beta distribution.
+        b: second parameter of the Beta distribution.
         shaping_weight: gamma, of the distance.
         l0_weight: rho, of the mean openness.
         shaping_end: share of the training at which the distance's weight has fallen to 0.

@@ -29,8 +29,8 @@ class Preparation:
         resize: the shorter side is scaled to this before the middle is cut out; or (height, width), to which the whole
             image is scaled whatever its shape.
         interpolation: nearest, bilinear, bicubic or lanczos.
-        mean: per channel, of values scaled to [0, 1]; three for RGB, one for grey.
-        std: likewise.
+        mean: mean of each channel, of values scaled to [0, 1]; three for RGB, one for grey.
+        std: standard deviation of each channel, of the same values.
         classes: what the network's outputs are called, in their order; empty where that is not known.
 
     Raises:

@@ -44,7 +44,7 @@ def check_wrapper(wrapper: nn.Module, what: str) -> None:
 
 
 def inside(model: nn.Module) -> nn.Module | None:
-    """The module inside a wrapper that runs it elsewhere or faster; None for a module that is no such wrapper."""
+    """The module inside a wrapper that runs it elsewhere or faster; None for a module that is not such a wrapper."""
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return model.module
     return dict(model.named_children()).get("_orig_mod")

@@ -136,7 +136,7 @@ class Partner:
         if later:
             stale |= touched
         if stale:
-            # Of the images, which PyTorch does not compute, whoever reads them from here on.
+            # The images are not computed by PyTorch: the nodes that read them from here on.
             nodes = {n.name for n in self._nodes(facts.sharing(stale)) if n.op in _COMPUTING}
             nodes |= {user.name for user in later if user.op in _COMPUTING}
             if nodes - {node.name} - self.forced.keys() - self.outside.reasons.keys():

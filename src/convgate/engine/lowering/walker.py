@@ -74,7 +74,7 @@ class Walker:
         return known
 
     def _overwrite(self, old: str, new: str) -> None:
-        """Whoever reads `old` from here on reads `new`; of what shares memory with a part of it nothing is known."""
+        """What reads `old` from here on reads `new`; values that share memory with a part of it become unknown."""
         if old == new:
             return
         walker: Walker | None = self

@@ -1,7 +1,7 @@
 """What every operation of a program has, and what its fields may name.
 
 What a field names (a value, an array, a gate, a layer) is said once, by its type: `ValueName`, `ArrayName`, `GateName`,
-`LayerName`. `convgate.engine.program.references` reads it off, for whoever checks, numbers, cuts or prints a program.
+`LayerName`. `convgate.engine.program.references` reads it off, for code that checks, numbers, cuts or prints programs.
 """
 
 from dataclasses import dataclass
