@@ -93,10 +93,7 @@ def _check_names(arguments: Namespace) -> None:
     """Answer misspelt names before torch is imported."""
     from convgate.commands.names import check_method, check_model
     from convgate.errors import CheckpointError
-    from convgate.preparation.files import images_in
 
-    for folder in arguments.images:
-        images_in(folder)
     path = Path(arguments.model)
     if path.suffix == ".safetensors" and not path.is_file():
         raise CheckpointError(f"there is no file {path}")
@@ -105,3 +102,8 @@ def _check_names(arguments: Namespace) -> None:
         check_model(model)
     if arguments.method is not None:
         check_method(arguments.method)
+    if arguments.images:
+        from convgate.preparation.files import images_in
+
+        for folder in arguments.images:
+            images_in(folder)

@@ -28,12 +28,12 @@ def run(arguments: Namespace) -> None:
     """Run the demo and print where its page is."""
     import logging
 
-    from convgate.recipes.read import check_overrides
+    from convgate.recipes.read import check_overrides, fields_of, parse_recipe
     from convgate.recipes.request import Request
 
     check_overrides(arguments.overrides, also=arguments.options)
     request = Request("digits-demo", tuple(arguments.overrides))
-    request.recipe  # noqa: B018 - what is wrong with it is said before torch is imported
+    parse_recipe(fields_of("digits-demo"), arguments.overrides, "digits-demo", past=True)  # before torch is imported
     from convgate.runs.folder import RunFolder
     from convgate.runs.launch import train
 

@@ -10,8 +10,12 @@ Examples:
 """
 
 from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
 from convgate.commands.console import add_json, show
+
+if TYPE_CHECKING:
+    from convgate.recipes.recipe import Recipe
 
 __all__ = ["add_arguments", "run"]
 
@@ -29,15 +33,18 @@ def run(arguments: Namespace) -> None:
     from dataclasses import asdict
 
     from convgate.recipes.library import list_recipes
-    from convgate.recipes.read import describe_fields, dump_recipe, load_recipe
+    from convgate.recipes.read import describe_fields, dump_recipe, fields_of, parse_recipe
+
+    def read(name: str) -> "Recipe":  # without torch; its method is checked when it is carried out
+        return parse_recipe(fields_of(name), source=name, past=True)
 
     if arguments.fields:
         sys.stdout.write(describe_fields())
     elif arguments.name:
-        recipe = load_recipe(arguments.name)
+        recipe = read(arguments.name)
         show(asdict(recipe)) if arguments.json else sys.stdout.write(dump_recipe(recipe))
     else:
-        titles = {name: load_recipe(name).title for name in list_recipes()}
+        titles = {name: read(name).title for name in list_recipes()}
         if arguments.json:
             show({"recipes": titles})
             return

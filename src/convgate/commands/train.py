@@ -77,13 +77,14 @@ def run(arguments: Namespace) -> None:
 def request_of(arguments: Namespace) -> "Request":
     """What the command line asks for, checked without torch. `--data` and `--weights` are short for overrides."""
     from convgate.commands.names import check_method, check_model
-    from convgate.recipes.read import check_overrides
+    from convgate.recipes.read import check_overrides, fields_of, parse_recipe
     from convgate.recipes.request import Request
 
     check_overrides(arguments.overrides, also=arguments.options)
     data = [f"--data.options.root={arguments.data}"] if arguments.data else []
     weights = [f"--model.weights={arguments.weights}", "--dense.epochs=0"] if arguments.weights else []
-    request = Request(arguments.recipe, (*data, *weights, *arguments.overrides), arguments.epochs, arguments.minutes)
-    check_model(request.recipe.model.name)
-    check_method(request.recipe.method.name)
-    return request
+    overrides = (*data, *weights, *arguments.overrides)
+    read = parse_recipe(fields_of(arguments.recipe), overrides, arguments.recipe, past=True)
+    check_model(read.model.name)
+    check_method(read.method.name)
+    return Request(arguments.recipe, overrides, arguments.epochs, arguments.minutes)

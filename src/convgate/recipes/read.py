@@ -101,14 +101,14 @@ def parse_recipe(
     """
     import jsonargparse
 
-    from convgate.methods import create_method
-
     parser = recipe_parser()
     try:
         parser.set_defaults(parser.parse_object({**fields}).as_dict())
         recipe = Recipe(**parser.instantiate(parser.parse_args(_whole_options(fields, overrides))).as_dict())
         # Here, and not when the gated stage begins: training before it may take days.
         if not past:
+            from convgate.methods import create_method  # after all that can be checked without torch
+
             create_method(recipe.method.name, recipe.method.options, budget=recipe.budget)
         return recipe
     except (jsonargparse.ArgumentError, ConvgateError, OSError) as error:
