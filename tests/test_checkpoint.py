@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from convgate import DualGating, GlobalGater, gate, load, save
+from convgate.checkpoint import require_gated
 from convgate.errors import CheckpointError
 from convgate.models import create
 from convgate.preparation import Preparation
@@ -399,3 +400,14 @@ def test_how_images_are_prepared_travels(tmp_path):
 def _metadata(path):
     with safe_open(path, framework="pt") as file:
         return file.metadata()
+
+
+def test_plain_weights_are_told_from_a_gated_network(tmp_path):
+    plain, gated = tmp_path / "plain.safetensors", tmp_path / "gated.safetensors"
+    save_file({"a": torch.zeros(1)}, plain)
+    save(gate(create("cifar_resnet8", width=4), DualGating(), torch.zeros(1, 3, 16, 16)), gated)
+    for refuse in (load, require_gated):
+        with pytest.raises(CheckpointError, match="plain weights"):
+            refuse(plain)
+    require_gated(gated)
+    require_gated(tmp_path / "nothing")  # whoever reads it says that it is missing

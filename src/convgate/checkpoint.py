@@ -25,7 +25,7 @@ from convgate.models import ModelSpec
 from convgate.preparation import Preparation
 from convgate.weights import misfit
 
-__all__ = ["load", "save"]
+__all__ = ["load", "require_gated", "save"]
 
 _KEY = "convgate"
 _VERSION = 2
@@ -33,6 +33,11 @@ _LARGEST = 2**14
 # Images are no larger than this; a file that says so is damaged or meant to exhaust memory.
 _SPREAD = 0.02
 # Calibration under version 1 set the tiles of one gate apart by less than this.
+
+_FOREIGN = (
+    "is a safetensors file that convgate did not write, plain weights perhaps; load them into the model before gating, "
+    "or give them to convgate finetune or train as --weights"
+)
 
 _log = logging.getLogger(__name__)
 
@@ -118,6 +123,19 @@ def load(path: str | Path, model: nn.Module | None = None, method: Method | None
     return network
 
 
+def require_gated(path: str | Path) -> None:
+    """Raise `CheckpointError` for a safetensors file that does not hold a gated network but, say, plain weights."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(Path(path), framework="numpy") as file:
+            ours = _KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return  # missing or damaged: whoever reads it says so
+    if not ours:
+        raise CheckpointError(f"{path} {_FOREIGN}")
+
+
 def _moved(key: str, old: str, new: str) -> str:
     """The key with its first part `new` where it is `old`: files always call the gates `OURS`."""
     first, dot, rest = key.partition(".")
@@ -159,9 +177,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged or no safetensors file ({error}); save the network again") from error
     if _KEY not in metadata:
-        raise CheckpointError(
-            f"{path} is a safetensors file that convgate did not write; load its weights into the model before gating"
-        )
+        raise CheckpointError(f"{path} {_FOREIGN}")
     try:
         description = json.loads(metadata[_KEY])
         version = description["version"]

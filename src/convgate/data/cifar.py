@@ -147,5 +147,6 @@ def _from_torchvision(kind: str, path: Path, download: bool) -> tuple[Part, Part
 def _forms(kind: str) -> str:
     return (
         f"Give (a) an .npz file with the arrays {', '.join(ARRAYS)}, (b) a folder with train/<class>/*.png and "
-        f"test/<class>/*.png, or (c) a folder where torchvision's {kind} keeps its files; download=True makes (c)."
+        f"test/<class>/*.png, or (c) a folder where torchvision's {kind} keeps its files; download=True makes "
+        "(c), --data.options.download true on the command line."
     )

@@ -85,6 +85,7 @@ def evaluate_file(
 
     """
     path = Path(path)
+    checkpoint.require_gated(path)
     beside = path.parent / "recipe.yaml"
     if recipe is None and not beside.is_file():
         raise RecipeError(
