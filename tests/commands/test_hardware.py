@@ -1,5 +1,6 @@
 """`convgate hardware`, from recorded decisions to what a machine makes of them."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,6 +8,9 @@ import pytest
 from tests.hardware.programs import engine_of, images_of
 
 from convgate.cli import main
+from convgate.engine import Engine
+from convgate.hardware import load_trace
+from convgate.preparation import Preparation
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +60,28 @@ def test_mistakes_are_explained(recorded, arguments, match, capsys, tmp_path, mo
     assert main(["hardware", *(part.format(*recorded) for part in arguments)]) == 2
     assert match in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_photographs_are_prepared_as_the_file_says(tmp_path, capsys):
+    pil = pytest.importorskip("PIL.Image")
+    engine, _ = engine_of("dual")
+    preparation = Preparation(size=(16, 16), resize=16, mean=(0.5,) * 3, std=(0.25,) * 3)
+    Engine(dataclasses.replace(engine.program, preparation=preparation), threads=1).save(tmp_path / "net.cgm")
+    (tmp_path / "photos").mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        pil.fromarray(rng.integers(0, 255, (20, 24, 3), np.uint8)).save(tmp_path / "photos" / f"{number}.png")
+    command = ["hardware", "record", str(tmp_path / "net.cgm"), "--photos", str(tmp_path / "photos")]
+    assert main([*command, "--images", "2", "--out", str(tmp_path / "net.cgt")]) == 0
+    assert "2 images" in capsys.readouterr().out
+    read = preparation.read(sorted((tmp_path / "photos").iterdir())[:2])
+    trace = load_trace(tmp_path / "net.cgt")
+    for name, decision in engine.run(read).decisions.items():
+        assert (trace.mask(name) == decision.mask).all()
+    engine.save(tmp_path / "plain.cgm")
+    command[2] = str(tmp_path / "plain.cgm")
+    assert main([*command, "--out", str(tmp_path / "x.cgt")]) == 2
+    assert "does not say how" in capsys.readouterr().err
 
 
 def test_sweep_writes_rows(recorded, capsys, tmp_path):

@@ -1,13 +1,13 @@
 """Simulate a gated network on an accelerator, from what its gates decided for real images.
 
-`record` notes the decisions for images, of a run's test set or from a file; `simulate` says what a machine makes of
+`record` notes the decisions for images, a run's test set or yours; `simulate` says what a machine makes of
 them: cycles by cause, traffic, energy, for the gated network and for the same without gates. Only recording from a run
 needs PyTorch. `sweep` asks for arrays and memories of several sizes; `export` writes one image's layers for SCALE-Sim,
 Timeloop or Accelergy. Needs: pip install 'convgate[hardware]'.
 
 Examples:
   convgate hardware record runs/half --images 1000 --out half.cgt --program half.cgm
-  convgate hardware record half.cgm --file images.npy --out half.cgt
+  convgate hardware record half.cgm --photos photos/ --out half.cgt
   convgate hardware simulate half.cgm half.cgt --accelerator dgnet-ultra96 --set columns=32
   convgate hardware sweep half.cgm half.cgt --sides 8,16,32,64 --dram 2,4,8,16
   convgate hardware export half.cgm half.cgt --image 17 --format scalesim --out export/
@@ -24,6 +24,7 @@ from convgate.commands.console import add_json, options, show
 if TYPE_CHECKING:
     import numpy as np
 
+    from convgate.engine import Engine
     from convgate.hardware import Accelerator, Trace
 
 __all__ = ["add_arguments", "run"]
@@ -39,6 +40,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     record.add_argument("--images", type=int, default=1000, help="how many (default: %(default)s)")
     record.add_argument(
         "--file", type=Path, help="images for a .cgm file: .npy, float32 [N, C, H, W], as it takes them"
+    )
+    record.add_argument(
+        "--photos",
+        type=Path,
+        nargs="+",
+        metavar="PHOTO",
+        help="image files, or folders of them, for a .cgm file that says how photographs are prepared",
     )
     record.add_argument("--data", metavar="PATH", help="where a run's images are (default: where its recipe says)")
     record.add_argument("--program", type=Path, metavar="FILE", help="write the run's network here, too (.cgm)")
@@ -96,9 +104,12 @@ def _record(arguments: Namespace) -> None:
         raise InputError(f"--images is {arguments.images}; at least 1 is needed")
     if arguments.source.is_dir():
         trace = _record_run(arguments)
+    elif arguments.photos:
+        engine = load(arguments.source)
+        trace = record(engine, _prepared(engine, arguments.photos, arguments.images))
+    elif arguments.file is None:
+        raise InputError("a .cgm file comes without images: give --photos or --file, or the folder of a run")
     else:
-        if arguments.file is None:
-            raise InputError("a .cgm file comes without images: give --file images.npy, or the folder of a run")
         try:
             images = np.load(arguments.file, mmap_mode="r", allow_pickle=False)
         except ValueError as error:
@@ -112,6 +123,24 @@ def _record(arguments: Namespace) -> None:
 def _parts(images: "np.ndarray") -> "Iterator[np.ndarray]":
     for begin in range(0, len(images), 64):
         yield images[begin : begin + 64]
+
+
+def _prepared(engine: "Engine", given: list[Path], count: int) -> "Iterator[np.ndarray]":
+    """The first photographs, one after another, as the engine takes them."""
+    from itertools import islice
+
+    from convgate.errors import CheckpointError
+    from convgate.preparation.files import images_in
+
+    preparation = engine.preparation
+    if preparation is None:
+        raise CheckpointError(
+            "the .cgm file does not say how photographs are prepared: give --file with prepared images, or compile a "
+            "network that has a `preparation`"
+        )
+    paths = (path for one in given for path in (images_in(one) if one.is_dir() else [one]))
+    for path in islice(paths, count):
+        yield preparation.read([path])
 
 
 def _record_run(arguments: Namespace) -> "Trace":
