@@ -26,7 +26,7 @@ __all__ = ["Session", "session"]
 
 _LEAST = 20
 # Images; fewer say nothing of what a network keeps.
-_HELD_OUT, _CALIBRATING = 500, 384
+_HELD_OUT, _CALIBRATING = 500, 256
 # So many at the most are judged by, and calibrated on: they stay in memory, prepared.
 _JUDGED = 32
 
