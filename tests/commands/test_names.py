@@ -32,6 +32,8 @@ TYPOS = [
     (["compare", "nothing"], "no folder nothing"),
     (["report", "nothing"], "no folder nothing"),
     (["results", ".", "--add", "nothing"], "no folder nothing"),
+    (["hardware", "simulat"], "did you mean simulate?"),
+    (["hardware", "simulate", "--acelerator", "x", "y", "z"], "did you mean --accelerator?"),
     (["predict", "x.cgm", "--tpo", "2", "y.png"], "did you mean --top?"),
     (["compile", "nothing", "-o", "x.cgm"], "no file and no folder nothing"),
 ]

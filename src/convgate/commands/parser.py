@@ -23,6 +23,13 @@ class Parser(argparse.ArgumentParser):
         """Print what is wrong and where help is; exit."""
         self.exit(2, f"{self.prog}: {message}. `{self.prog} --help` describes it\n")
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Check choices as argparse does, with a suggestion."""
+        if action.choices is not None and value not in action.choices:
+            choices = [str(choice) for choice in action.choices]
+            meant = did_you_mean(str(value), choices)
+            raise argparse.ArgumentError(action, f"there is no '{value}'{meant} Choose from {', '.join(choices)}")
+
     @property
     def options(self) -> list[str]:
         """The options as they are written, e.g. "--out", with those of the parser's own commands."""
