@@ -1,33 +1,41 @@
 """How much of a trained network is left at 80 and 60 % of its MACs, after minutes of finetuning without labels.
 
 Three ImageNet networks; trained on unlabelled photographs, judged on others that no choice has seen. Every cell of the
-table is a run of its own that leaves a JSON record; it is skipped when its record is there, and goes on after a kill:
+table is a run of its own; it is skipped when its record is there, and one that was killed goes on where it was. Start
+it on a quiet machine:
 
-    python benchmarks/finetune.py --images FOLDER [--more FOLDER ..] --weights FOLDER --out results/finetune
+    python benchmarks/finetune.py run --images PHOTOS --more COCO --weights WEIGHTS --out runs/finetune --minutes 60 15
+    python benchmarks/finetune.py table                     # of benchmarks/results/finetune.csv, as in the docs
 
 `--images` has one folder per class, named by its index among the network's outputs: every second image of each class is
 trained on (without its label), the others are judged by. `--more` are folders of further images to train on. With
-`--choose` a quarter of the training images is judged by instead, so that settings are chosen without the others.
+`--choose` a quarter of the training images is judged by instead, so that settings are chosen without the others;
+`--steps` trains so many steps instead of minutes, which a busy machine does not change. Both go to
+benchmarks/results/finetune_choices.csv. A row holds commit, seed, machine, settings, and the processor's seconds.
 """
 
 import argparse
+import csv
 import json
-import platform
+import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from records import RESULTS, machine
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import convgate
 from convgate.finetuning import finetune
 from convgate.finetuning.finetune import Settings
 
+METHOD = {"masks": "equal", "where": "everywhere"}
+TABLE, CHOICES = RESULTS / "finetune.csv", RESULTS / "finetune_choices.csv"
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _TORCHVISION = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -58,41 +66,38 @@ def read(paths: list[Path], size: int) -> Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
-class Views:
-    """Shuffled batches of random crops and reflections, prepared; their order and crops follow the global seed."""
+class Prepare:
+    """What a network is given of uint8 images."""
 
-    def __init__(self, images: Tensor, batch: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        self.images, self.batch = images, batch
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         self.mean, self.std = (torch.tensor(v).view(3, 1, 1) for v in (mean, std))
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return (images.float() / 255 - self.mean) / self.std
+
+
+class Views:
+    """Shuffled batches of random crops and reflections, prepared; their order and crops follow the global seed.
+
+    Images are decoded once, a quarter larger than the network takes them.
+    """
+
+    def __init__(self, images: Tensor, size: int, batch: int, prepare: Prepare) -> None:
+        self.images, self.size, self.batch, self.prepare = images, size, batch, prepare
 
     def __iter__(self) -> Iterator[Tensor]:
         order = torch.randperm(len(self.images))
         for chosen in order.split(self.batch):
             if len(chosen) < 2:
                 return
-            yield self.prepare(torch.stack([self._view(self.images[i]) for i in chosen]))
-
-    def prepare(self, images: Tensor) -> Tensor:
-        """What the network is given of uint8 images."""
-        return (images.float() / 255 - self.mean) / self.std
+            yield self.prepare(torch.cat([self._view(self.images[i]) for i in chosen]))
 
     def _view(self, image: Tensor) -> Tensor:
-        size = image.shape[-1]
-        side = int(size * (0.6 + 0.4 * float(torch.rand(()))))
-        top, left = (int(torch.randint(size - side + 1, ())) for _ in range(2))
-        crop = image[None, :, top : top + side, left : left + side].float()
-        view = F.interpolate(crop, size=(size, size), mode="bilinear", antialias=True)[0]
+        side = int(image.shape[-1] * (0.65 + 0.35 * float(torch.rand(()))))
+        top, left = (int(torch.randint(image.shape[-1] - side + 1, ())) for _ in range(2))
+        crop = image[None, :, top : top + side, left : left + side]
+        view = F.interpolate(crop, size=(self.size, self.size), mode="bilinear", antialias=True)
         return view.flip(-1) if float(torch.rand(())) < 0.5 else view
-
-
-def divide(arguments: argparse.Namespace) -> tuple[list[Path], list[tuple[Path, int]]]:
-    """(images to train on, images with labels to judge by)."""
-    photos = [(path, int(path.parent.name)) for path in files(arguments.images)]
-    training, judged = photos[::2], photos[1::2]
-    if arguments.choose:
-        judged, training = training[::4], [photo for number, photo in enumerate(training) if number % 4]
-    more = [path for folder in arguments.more for path in files(folder)]
-    return [path for path, _ in training] + more, judged
 
 
 def files(folder: Path) -> list[Path]:
@@ -100,74 +105,146 @@ def files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
 
 
-def main() -> None:
-    """Run the cells that have no record yet."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--more", type=Path, nargs="*", default=[])
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", nargs="*", default=["efficientnet_lite0", "mobilenetv2", "resnet50"])
-    parser.add_argument("--budgets", type=float, nargs="*", default=[0.8, 0.6])
-    parser.add_argument("--minutes", type=float, nargs="*", default=[15, 60])
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--batch", type=int, default=24)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--choose", action="store_true", help="judge by a part of the training images")
-    parser.add_argument("--settings", type=json.loads, default={}, help="JSON, see convgate.finetuning.Settings")
-    parser.add_argument("--method", type=json.loads, default={}, help="JSON, options of DualGating")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    training, judged = divide(arguments)
-    images = read(training, arguments.size)
-    shown = read([path for path, _ in judged], arguments.size)
-    labels = torch.tensor([label for _, label in judged])
-    for name, (model, file, (mean, std)) in networks().items():
-        if name not in arguments.only:
-            continue
-        from safetensors.torch import load_file
+class Pictures:
+    """What is trained on, calibrated on (training photographs, whole) and judged by (with labels)."""
 
-        model.load_state_dict(load_file(arguments.weights / file))
-        model.eval()
-        views = Views(images, arguments.batch, mean, std)
-        held_out = [(views.prepare(x), y) for x, y in zip(shown.split(32), labels.split(32), strict=True)]
-        calibrated_on = [views.prepare(x) for x in images[torch.randperm(len(images))[:384]].split(32)]
-        for budget in arguments.budgets:
-            for minutes in arguments.minutes:
-                folder = arguments.out / f"{name}-{arguments.size}-{budget:g}-{minutes:g}min"
-                if (folder / "record.json").is_file():
-                    continue
-                print(f"== {folder.name}: {len(images)} images to train on, {len(labels)} to judge by", flush=True)
-                torch.manual_seed(0)
-                network = convgate.gate(
-                    model, convgate.DualGating(masks="equal", **arguments.method), held_out[0][0][:1]
-                )
-                settings = Settings(**arguments.settings)
-                result = finetune(
-                    network,
-                    views,
-                    budget=budget,
-                    minutes=minutes,
-                    labels=True,
-                    held_out=held_out,
-                    calibrated_on=calibrated_on,
-                    out=folder,
-                    keep=0.0,
-                    settings=settings,
-                    say=lambda line: print(line, flush=True),
-                )
-                record = {
-                    "network": name,
-                    "size": arguments.size,
-                    "minutes": minutes,
-                    "threads": arguments.threads,
-                    "machine": platform.processor() or platform.machine(),
-                    "finished": time.strftime("%Y-%m-%d %H:%M"),
-                    "settings": asdict(settings),
-                    "method": network.plan.method,
-                    **result.as_data(),
-                }
-                (folder / "record.json").write_text(json.dumps(record, indent=1))
+    def __init__(self, options: argparse.Namespace) -> None:
+        photos = [(path, int(path.parent.name)) for path in files(options.images)]
+        training, judged = photos[::2], photos[1::2]
+        if options.choose:
+            judged, training = training[::4], [photo for number, photo in enumerate(training) if number % 4]
+        own = [path for path, _ in training]
+        more = [path for folder in options.more for path in files(folder)]
+        self.training = read(own + more, options.size * 5 // 4)
+        self.calibrated_on = read(own, options.size)
+        self.judged = read([path for path, _ in judged], options.size)
+        self.labels = torch.tensor([label for _, label in judged])
+
+
+def cell(options: argparse.Namespace, pictures: Pictures, name: str, budget: float, minutes: float) -> None:
+    """Run one cell, unless its record is there, and add its row."""
+    length = f"{options.steps}steps" if options.steps else f"{minutes:g}min"
+    folder = options.out / f"{name}-{options.size}-{budget:g}-{length}{options.tag and '-' + options.tag}"
+    if (folder / "record.json").is_file():
+        return
+    print(f"== {folder.name}: {len(pictures.training)} images to train on", flush=True)
+    model, file, normalisation = networks()[name]
+    model.load_state_dict(load_file(options.weights / file))
+    model.eval()
+    prepare = Prepare(*normalisation)
+    torch.manual_seed(options.seed)
+    method = convgate.DualGating(**{**METHOD, **options.method})
+    network = convgate.gate(model, method, prepare(pictures.judged[:1]))
+    settings = Settings(**options.settings)
+    begun, used = time.monotonic(), time.process_time()
+    result = finetune(
+        network,
+        Views(pictures.training, options.size, options.batch, prepare),
+        budget=budget,
+        minutes=None if options.steps else minutes,
+        steps=options.steps,
+        labels=True,
+        held_out=[(prepare(x), y) for x, y in zip(pictures.judged.split(32), pictures.labels.split(32), strict=True)],
+        calibrated_on=[prepare(x) for x in pictures.calibrated_on.split(32)],
+        out=folder,
+        seed=options.seed,
+        keep=0.0,
+        settings=settings,
+        say=lambda line: print(line, flush=True),
+    )
+    row = {
+        "network": name,
+        "size": options.size,
+        "budget": budget,
+        "trained": length,
+        "judged": "training photographs" if options.choose else "test photographs",
+        "images": result.after.images,
+        "dense": result.after.teacher_accuracy,
+        "accuracy": result.after.accuracy,
+        "agreement": result.after.agreement,
+        "kl": result.after.kl,
+        "share": result.after.share,
+        "steps": result.steps,
+        "batch": options.batch,
+        "seconds": round(time.monotonic() - begun),
+        "processor_seconds": round(time.process_time() - used),
+        "seed": options.seed,
+        "method": json.dumps(options.method),
+        "settings": json.dumps(options.settings),
+        "threads": options.threads,
+        "processor": machine()["processor"],
+        "commit": _commit(),
+        "finished": time.strftime("%Y-%m-%d"),
+    }
+    table = CHOICES if options.choose or options.steps else TABLE
+    new = not table.is_file()
+    with table.open("a", newline="") as stream:
+        writer = csv.DictWriter(stream, list(row))
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+    (folder / "record.json").write_text(json.dumps({**row, **result.as_data()}, indent=1))
+
+
+def _commit() -> str:
+    run = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=RESULTS, capture_output=True, text=True)
+    return run.stdout.strip()
+
+
+def markdown(path: Path) -> str:
+    """The rows of a record, as a table."""
+    with path.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    lines = [
+        "| network | budget | trained | dense | accuracy | agreement | KL | MACs | settings |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        dense, accuracy, agreement, share = (
+            f"{100 * float(row[key]):.1f} %" for key in ("dense", "accuracy", "agreement", "share")
+        )
+        changed = ", ".join(
+            f"{key} {value}" for text in (row["method"], row["settings"]) for key, value in json.loads(text).items()
+        )
+        lines.append(
+            f"| {row['network']}, {row['size']} px | {row['budget']} | {row['trained']} | {dense} | {accuracy} | "
+            f"{agreement} | {float(row['kl']):.3f} | {share} | {changed or 'as they are'} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the cells that have no record yet, or print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="run the cells that have no record yet")
+    run.add_argument("--images", type=Path, required=True)
+    run.add_argument("--more", type=Path, nargs="*", default=[])
+    run.add_argument("--weights", type=Path, required=True)
+    run.add_argument("--out", type=Path, required=True)
+    run.add_argument("--only", nargs="*", default=["mobilenetv2", "efficientnet_lite0", "resnet50"])
+    run.add_argument("--budgets", type=float, nargs="*", default=[0.6, 0.8])
+    run.add_argument("--minutes", type=float, nargs="*", default=[60])
+    run.add_argument("--steps", type=int)
+    run.add_argument("--size", type=int, default=224)
+    run.add_argument("--batch", type=int, default=24)
+    run.add_argument("--threads", type=int, default=2)
+    run.add_argument("--seed", type=int, default=0)
+    run.add_argument("--tag", default="", help="added to the run's name")
+    run.add_argument("--choose", action="store_true", help="judge by a part of the training images")
+    run.add_argument("--settings", type=json.loads, default={}, help="JSON, see convgate.finetuning.finetune.Settings")
+    run.add_argument("--method", type=json.loads, default={}, help="JSON, options of DualGating")
+    commands.add_parser("table", help="print the records as tables")
+    options = parser.parse_args()
+    if options.command == "table":
+        print("\n\n".join(markdown(path) for path in (TABLE, CHOICES) if path.is_file()))
+        return
+    torch.set_num_threads(options.threads)
+    pictures = Pictures(options)
+    for minutes in options.minutes:
+        for name in options.only:
+            for budget in options.budgets:
+                cell(options, pictures, name, budget, minutes)
 
 
 if __name__ == "__main__":

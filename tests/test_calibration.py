@@ -226,3 +226,20 @@ def test_a_loader_is_read_again_and_not_kept(make_small):
     assert len(reads) == result.passes + 1  # and once for the agreement
     assert result.images == 96
     assert measured(net, [x]) == pytest.approx(0.6, rel=5e-3)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_what_is_confirmed_is_computed_in_full(small, monkeypatch, fast):
+    """On more images than the subset holds, the search may round; the last pass may not."""
+    net, _ = small
+    monkeypatch.setattr("convgate.calibration.search.computes_in_bfloat16", lambda device: fast)
+    torch.manual_seed(0)
+    batches = list(torch.randn(80, 3, 16, 16).split(40))
+    rounded = []
+    hook = net.fc.register_forward_hook(lambda module, given, output: rounded.append(output.dtype == torch.bfloat16))
+    result = calibrate(net, batches, 0.6, agreement=False)
+    hook.remove()
+    assert any(rounded) == fast
+    assert not any(rounded[-2:])
+    assert result.reached == pytest.approx(measured(net, batches), rel=1e-6)
+    assert result.reached == pytest.approx(0.6, rel=5e-3)

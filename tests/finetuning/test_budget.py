@@ -70,3 +70,20 @@ def test_train_gates_holds_the_networks_norms_and_trains_the_gates(make_small):
     assert not net.conv1.weight.requires_grad
     train_gates(net)
     assert net.conv1.weight.requires_grad
+
+
+def test_images_of_another_size_than_the_examples():
+    net = gate(create("cifar_resnet8", width=4), DualGating(masks="equal"), torch.zeros(1, 3, 16, 16)).train()
+    y, decisions = net.decide(torch.randn(2, 3, 24, 24))
+    assert Budget(0.6).term(net, decisions, y.square().mean(), 0.5) > 0
+
+
+def test_a_gates_weights_learn_slower_the_more_inputs_they_have():
+    net = gate(create("cifar_resnet8", width=4), DualGating(), torch.zeros(1, 3, 16, 16))
+    groups = parameter_groups(net, lr=1e-4, gate_lr=1e-2)
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    assert len(rates) == len(list(net.parameters()))
+    for _, module in net.gate_modules():
+        for parameter in module.head.parameters():
+            fan_in = parameter[0].numel() if parameter.dim() > 1 else 4
+            assert rates[id(parameter)] == pytest.approx(1e-2 * min(4 / fan_in, 1))

@@ -143,3 +143,12 @@ def test_calibrated_at_another_size(size, scatter, randomise):
     with torch.no_grad():
         _, decisions = net.decide(x)
         assert float(net.cost(decisions).ratio.mean()) == pytest.approx(0.5, rel=0.02)
+
+
+def test_a_new_size_within_autocast():
+    """Reading a size casts weights of no content; autocast must not keep them for the run."""
+    net = gate(create("cifar_resnet8", width=4), DualGating(masks="equal"), torch.zeros(1, 3, 16, 16)).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        y, decisions = net.decide(images((24, 24)))
+    assert y.float().sum().isfinite()
+    assert net.cost(decisions).macs.sum() > 0

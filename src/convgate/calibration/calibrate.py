@@ -17,7 +17,7 @@ from convgate.reading.modes import evaluating
 
 __all__ = ["Calibration", "calibrate"]
 
-_COMPARED = 512
+_COMPARED = 100
 # Images on which the answers are compared with those of the network with every gate open.
 _COLLAPSED = 0.8
 # Below this agreement a warning is logged.
@@ -28,9 +28,9 @@ class Calibration:
     """How a calibration ended.
 
     `target` and `reached` are shares of the dense MACs, `shift` is what was added to most logits, `passes` counts runs
-    over the images (the first ones over a subset). `agreement` is the share of the images (of the first 512, if there
-    are more) whose top class is the one of the network with every gate open; None where the output has no classes, or
-    where it was not asked for.
+    over the images (the first ones over a subset). `agreement` is the share of the images (of the first 100 or so, if
+    there are more) whose top class is the one of the network with every gate open; None where the output has no
+    classes, or where it was not asked for.
     """
 
     target: float

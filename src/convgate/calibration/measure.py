@@ -11,7 +11,7 @@ from convgate.errors import InputError
 from convgate.gated import GatedModel, GatedNetwork
 from convgate.gating import Decision, Decisions, Gate
 
-__all__ = ["Measurement", "decide_as", "measure", "open_answers", "top1"]
+__all__ = ["Measurement", "computes_in_bfloat16", "decide_as", "measure", "open_answers", "top1"]
 
 _HELD = 64 * 2**20
 # Bytes of logits that a pass keeps, of the first images; enough for some hundred images of a ResNet-50.
@@ -50,7 +50,7 @@ def measure(
     spent, held_spent, held_images, held_bytes = 0.0, 0.0, 0, 0
     answers: list[Tensor | None] = []
     for number, batch in enumerate(batches):
-        output, decisions = network.decide(_moved(batch, device))
+        output, decisions = network.decide(on(device, batch))
         cost = network.cost(decisions)
         ratios = float(cost.macs.double().sum()) / cost.dense
         spent += ratios
@@ -84,7 +84,7 @@ def open_answers(network: GatedNetwork | GatedModel, batches: Iterable[Tensor]) 
     device = next(network.gate_modules())[1].offset.device
     answers = []
     for number, batch in enumerate(batches):
-        images = batch.to(device)
+        images = on(device, batch)
         n = len(images)
         _, decisions = network.decide(images[:1])
         opened = decisions.map(
@@ -94,6 +94,22 @@ def open_answers(network: GatedNetwork | GatedModel, batches: Iterable[Tensor]) 
         assert answer is not None  # it was one when the gates decided
         answers.append(answer)
     return torch.cat(answers)
+
+
+def on(device: torch.device, images: Any) -> Any:
+    """The images there; a batch on a CPU with channels last, in which convolutions are about a tenth faster."""
+    if not isinstance(images, Tensor):
+        return [image.to(device) for image in images]
+    images = images.to(device)
+    return images.contiguous(memory_format=torch.channels_last) if device.type == "cpu" else images
+
+
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Does the device compute in bfloat16 natively? There autocast makes a network faster."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def top1(output: object, batch: int) -> Tensor | None:
@@ -113,10 +129,6 @@ def top1(output: object, batch: int) -> Tensor | None:
 def decide_as(gate: Gate, logits: Tensor) -> Tensor:
     """What `gate` decides in evaluation for these logits, offset included."""
     return (logits > 0 if gate.closed_at_zero else logits >= 0).to(logits.dtype)
-
-
-def _moved(batch: Any, device: torch.device) -> Any:
-    return batch.to(device) if isinstance(batch, Tensor) else [image.to(device) for image in batch]
 
 
 def _nearest(logits: Tensor, mask: Tensor) -> tuple[float, float]:

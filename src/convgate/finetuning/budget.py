@@ -71,16 +71,16 @@ class Budget:
 
     def term(self, network: GatedNetwork, decisions: Decisions, loss: Tensor, progress: float) -> Tensor:
         """The term to add to `loss`, a scalar; adapts its weight. `progress` is in [0, 1] and does not fall."""
-        noise_free = Decisions(
-            (name, Decision(d.kind, threshold_straight_through(d.logits, self.temperature), d.logits))
-            if d.logits is not None
-            else (name, d)
-            for name, d in decisions.items()
-        )
+        noise_free = decisions.map(self._without_noise)
         share = network.cost(noise_free).ratio.float().mean()
         self._adapt(float(share.detach()), float(loss.detach()), progress)
         error = share - self.target
         return self._scale * (self._multiplier * error + _STIFFNESS / 2 * error.square())
+
+    def _without_noise(self, name: str, decision: Decision) -> Decision:
+        if decision.logits is None:
+            return decision
+        return Decision(decision.kind, threshold_straight_through(decision.logits, self.temperature), decision.logits)
 
     def _adapt(self, spent: float, loss: float, progress: float) -> None:
         if not math.isfinite(loss):

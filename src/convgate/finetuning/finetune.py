@@ -15,21 +15,31 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convgate.calibration import calibrate
+from convgate.calibration.measure import computes_in_bfloat16
 from convgate.checkpoint import save
 from convgate.errors import BudgetError, ConvgateError, InputError
 from convgate.files import replacing, write_text
 from convgate.finetuning.anneal import set_noise
 from convgate.finetuning.budget import Budget
 from convgate.finetuning.distillation import distillation
+from convgate.finetuning.features import Features, distance
+from convgate.finetuning.importance import order_gates
 from convgate.finetuning.judge import Judgement, curve, judge, kept_at
 from convgate.finetuning.parameters import parameter_groups, train_gates
 from convgate.gated import GatedNetwork, gate_weights
+from convgate.gating import Decisions
 from convgate.reading.trace import check_images
 
 __all__ = ["Finetuned", "Settings", "finetune"]
 
 _TRAINING = 0.9
 # Of the minutes; the rest is for calibrating and judging at the end.
+_FASTEST = 0.3
+# Rate of a gate's bias: logits of 5 reach the threshold in 17 steps, the fewest that noise of one batch allows.
+_EARLIER = 2.0
+# Weights learn at their full rate when gates have come half the way.
+_WHOLE = 0.99
+# From this share of the MACs on gates have closed nothing, so nothing that they learned is lost by ordering them.
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,12 @@ class Settings:
         gate_lr: of the gates; None for what lets a logit travel 8 units while the budget comes down.
         weight_decay: of matrices and kernels; gates do not decay.
         temperature: of the distillation.
+        features: weight of the distance between features (`convgate.finetuning.features`); only where the teacher is
+            the dense network.
+        order: shift gates that have closed nothing yet so that those which are missed least close first
+            (`convgate.finetuning.importance`), by so much for each standard deviation; 0 leaves them.
+        small: the first part, trained on images of `small_size` times their size, for more steps in the same time.
+        small_size: a share of the images' sides; sizes are rounded to multiples of 32.
         label_weight: of the cross-entropy, where labels are given; 0 leaves them to the report.
         ramp: while the budget comes down from 1.
         noise: while sampling noise fades from `noise_from` to nothing.
@@ -48,6 +64,7 @@ class Settings:
         gate_temperature: of the sigmoid whose gradient passes through a gate.
         finish: the last part, after calibration: gates are held and decide as in evaluation, weights learn on.
         clip: the largest norm of a step's gradient.
+        points: at how many budgets, from this one up, what stays is measured at the end (`Finetuned.curve`).
 
     """
 
@@ -55,6 +72,10 @@ class Settings:
     gate_lr: float | None = None
     weight_decay: float = 0.0
     temperature: float = 1.0
+    features: float = 0.0
+    order: float = 1.5
+    small: float = 0.0
+    small_size: float = 0.72
     label_weight: float = 0.0
     ramp: float = 0.4
     noise: float = 0.7
@@ -62,6 +83,7 @@ class Settings:
     gate_temperature: float = 1.0
     finish: float = 0.2
     clip: float = 5.0
+    points: int = 5
 
 
 @dataclass
@@ -159,11 +181,14 @@ def finetune(
     if (minutes is None) == (steps is None) and steps is None:
         raise InputError("finetune(minutes=None, steps=None): say how long to train")
     device = next(network.parameters()).device
+    own = teacher is None
     teacher = network.dense() if teacher is None else copy.deepcopy(teacher)
     teacher = teacher.eval().requires_grad_(False).to(device)
     data = _Batches(batches, held_out, calibrated_on, labels, device)
     run = _Run(network, teacher, data, Budget(budget, ramp=settings.ramp), settings, minutes, steps, seed, out, say)
     run.watch, run.about = watch, dict(about or {})
+    if own and settings.features:
+        run.features = Features(network, teacher, data.held_out[0][0][:1])
     return run.all(keep)
 
 
@@ -243,9 +268,10 @@ class _Run:
         self.network, self.teacher, self.data, self.budget, self.settings = network, teacher, data, budget, settings
         self.seconds, self.steps, self.seed, self.say = minutes and 60 * minutes * _TRAINING, steps, seed, say
         self.out = None if out is None else Path(out)
-        self.autocast = device_computes_in_bfloat16(data.device)
+        self.autocast = computes_in_bfloat16(data.device)
         self.progress, self.step, self.epoch, self.batch, self.elapsed = 0.0, 0, 0, 0, 0.0
         self.calibrated = False
+        self.features: Features | None = None
         self.history: list[dict[str, float]] = []
         self.before: Judgement | None = None
         self.watch: Callable[[Mapping[str, float]], None] = lambda terms: None
@@ -262,6 +288,8 @@ class _Run:
         if self.before is None:
             self.before = judge(network, self.teacher, self.data.held_out)
             self.say(f"before: {self.before}")
+            if self.settings.order and self.before.share > _WHOLE:
+                order_gates(network, self.data.calibrated_on, spread=self.settings.order)
         estimators = [gate.estimator for _, gate in network.gate_modules()]
         try:
             self._train()
@@ -271,7 +299,14 @@ class _Run:
                 gate.estimator = estimator
         network.requires_grad_(True).eval()
         after = judge(network, self.teacher, self.data.held_out)
-        points = curve(network, self.teacher, self.data.calibrated_on, self.data.held_out, self.budget.share)
+        points = curve(
+            network,
+            self.teacher,
+            self.data.calibrated_on,
+            self.data.held_out,
+            self.budget.share,
+            points=self.settings.points,
+        )
         result = Finetuned(
             network,
             self.budget.share,
@@ -333,21 +368,20 @@ class _Run:
     def _step(self, images: Tensor, labels: Tensor | None) -> dict[str, float]:
         settings, network = self.settings, self.network
         torch.manual_seed(self.seed * 7_368_787 + self.step)
-        gate_lr = settings.gate_lr or min(max(8 / max(settings.ramp * self._expected_steps(), 1), 1e-3), 3e-2)
-        rate = min(self.progress / 0.03, 1.0) * (1 + math.cos(math.pi * self.progress)) / 2 + 1e-3
-        # The gates keep their rate until they are held, or they could not follow the budget.
-        for group, lr in zip(self.optimiser.param_groups, (settings.lr * rate,) * 2 + (gate_lr,), strict=True):
-            group["lr"] = lr
+        gate_lr = settings.gate_lr or min(max(8 / max(settings.ramp * self._expected_steps(), 1), 1e-3), _FASTEST)
+        # The gates keep their rate until they are held, or they could not follow the budget. Weights learn as far as
+        # gates have closed: while nothing is lost there is nothing to learn, and Adam makes full steps of mere noise.
+        rate = max((1 + math.cos(math.pi * self.progress)) / 2, 1e-3) * self._closed()
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["scale"] * (gate_lr if group["gates"] else settings.lr * rate)
         if not self.calibrated:
             fade = max(1 - self.progress / settings.noise, 0.0) if settings.noise else 0.0
             set_noise(network, settings.noise_from * fade, settings.gate_temperature)
         if images.device.type == "cpu":
             images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
-            with torch.no_grad():
-                theirs = self.teacher(images)
-            logits, decisions = network.decide(images)
-        loss = distillation(logits, theirs, temperature=settings.temperature)
+        if self.progress < settings.small:
+            images = _smaller(images, settings.small_size)
+        loss, logits, theirs, decisions = self._answers(images)
         if labels is not None and settings.label_weight:
             loss = loss + settings.label_weight * F.cross_entropy(logits.float(), labels)
         if self.calibrated:
@@ -371,6 +405,23 @@ class _Run:
         }
         return terms if labels is None else terms | {"accuracy": float((logits.argmax(1) == labels).float().mean())}
 
+    def _answers(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Decisions]:
+        """(how far the network is from its teacher, both networks' logits, decisions)."""
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
+            if self.features is None:
+                with torch.no_grad():
+                    theirs = self.teacher(images)
+                logits, decisions = self.network.decide(images)
+            else:
+                with torch.no_grad(), self.features.of(self.teacher) as inside_teacher:
+                    theirs = self.teacher(images)
+                with self.features.of(self.network) as inside:
+                    logits, decisions = self.network.decide(images)
+        loss = distillation(logits, theirs, temperature=self.settings.temperature)
+        if self.features is not None:
+            loss = loss + self.settings.features * distance(inside, inside_teacher)
+        return loss, logits, theirs, decisions
+
     def _hold(self) -> None:
         """Gates decide as in evaluation and learn no more."""
         for _, gate in self.network.gate_modules():
@@ -380,6 +431,11 @@ class _Run:
         for parameter in self.network.gate_parameters():
             parameter.requires_grad_(False)
             parameter.grad = None
+
+    def _closed(self) -> float:
+        """How far the network is from its start to its budget, in [0, 1]."""
+        spent = 1.0 if self.budget.spent is None else self.budget.spent
+        return min(max(_EARLIER * (1 - spent) / max(1 - self.budget.share, 1e-6), 0.0), 1.0)
 
     def _expected_steps(self) -> float:
         if self.steps is not None:
@@ -443,6 +499,14 @@ class _Run:
         (self.out / "state.pt").unlink(missing_ok=True)
 
 
+def _smaller(images: Tensor, share: float) -> Tensor:
+    """The images scaled, with sides that are multiples of 32 as far as they were."""
+    height, width = (max(round(side * share / 32), 1) * 32 if side % 32 == 0 else side for side in images.shape[2:])
+    if (height, width) == tuple(images.shape[2:]):
+        return images
+    return F.interpolate(images, size=(height, width), mode="bilinear", antialias=True)
+
+
 class _Pace:
     """Progress in [0, 1]: by steps where their number is given, else by time, never falling and never jumping."""
 
@@ -454,11 +518,3 @@ class _Pace:
             return min(step / self.steps, 1.0)
         assert self.seconds is not None
         return min(max(elapsed / self.seconds, before), 1.0)
-
-
-def device_computes_in_bfloat16(device: torch.device) -> bool:
-    """Does the device compute in bfloat16 natively? There autocast makes training faster."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

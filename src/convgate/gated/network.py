@@ -387,7 +387,8 @@ class GatedNetwork(nn.Module):
         """Read the model for images of another size, and put the gates in."""
         state = self._convgate
         # Where the network is being exported, tensors are fake and operations recorded; reading is not part of that.
-        with _disable_current_modes():
+        # And autocast keeps what it has cast: weights that reading cast would be fake in the run that follows.
+        with _disable_current_modes(), torch.autocast(self._buffer.device.type, enabled=False):
             if state.trace is None:
                 state.trace = self._read()
             if size == state.size:
