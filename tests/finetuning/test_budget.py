@@ -85,5 +85,5 @@ def test_a_gates_weights_learn_slower_the_more_inputs_they_have():
     assert len(rates) == len(list(net.parameters()))
     for _, module in net.gate_modules():
         for parameter in module.head.parameters():
-            fan_in = parameter[0].numel() if parameter.dim() > 1 else 4
-            assert rates[id(parameter)] == pytest.approx(1e-2 * min(4 / fan_in, 1))
+            fan_in = parameter[0].numel() if parameter.dim() > 1 else 0.5
+            assert rates[id(parameter)] == pytest.approx(1e-2 * min(0.5 / fan_in, 1))

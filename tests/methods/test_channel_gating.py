@@ -25,6 +25,7 @@ def two_channels(method, threshold=(0.0,)):
     net = gate(model.eval(), method, torch.zeros(1, 1, 2, 2))
     head = net.convgate.gates.get_submodule("1.activation").head
     head.threshold.data = torch.tensor(threshold)
+    head.norm.reset_running_stats()
     head.norm.eps = 0.0  # so that the case can be worked out in round numbers
     return net, head
 
@@ -310,6 +311,8 @@ def test_calibration_shifts_the_thresholds(options, randomise):
     torch.manual_seed(0)
     x = torch.randn(16, 3, 16, 16)
     net = gate(randomise(create("cifar_resnet8", width=8), x), ChannelGating(**options), x)
+    for _, module in net.gate_modules():
+        module.head.norm.reset_running_stats()  # as if it had been trained: of the size of the sums
     target = 0.8 if options.get("convs") else 0.5
     calibrate(net, [x], target)
     with torch.no_grad():

@@ -9,8 +9,8 @@ from convgate.gated import GatedNetwork
 
 __all__ = ["parameter_groups", "train_gates"]
 
-_COHERENT = 4.0
-# Inputs of a gate that are of mean size 1/4 move its logit as its bias does.
+_COHERENT = 0.5
+# Inputs of a gate that are of mean size 2, as those of MobileNetV2's blocks, move its logit as its bias does.
 
 
 def train_gates(network: GatedNetwork, *, rest: bool = True) -> GatedNetwork:
@@ -38,8 +38,8 @@ def parameter_groups(
     """Groups for an optimiser: gates learn at `gate_lr` and never decay, vectors do not decay, the rest does.
 
     Adam moves every weight by about its rate in a step, all that feed a logit at once. So a gate's weights learn at
-    `gate_lr` times 4 / their fan-in: a step then moves a logit by about as much through them as through its bias,
-    whatever the width. At one rate for all, a spatial gate over 320 channels moves by a hundred biases in a step.
+    `gate_lr` times 0.5 / their fan-in: a step then moves a logit by about as much through them as through its bias,
+    whatever the width; at one rate for all a spatial gate over 320 channels would move thousands of times as far.
 
     Each group has `"scale"`, its rate as a multiple of `lr` or `gate_lr`, and `"gates"`, which of the two.
     """

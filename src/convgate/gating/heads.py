@@ -23,6 +23,8 @@ INITS = ("whole", "paper")
 _NEARLY_ZERO = 1e-3
 # Standard deviation of the logits of a head that starts whole, on inputs of root mean square 1. Not 0: ties between
 # units could not be told apart by calibration, and the layer before the last would get no gradient in the first step.
+_UNKNOWN = 100.0
+# Standard deviation that partial sums are taken to have before a norm has seen any.
 
 
 @dataclass(frozen=True)
@@ -121,12 +123,19 @@ class ThresholdHead(nn.Module):
 
     The normalisation is a batch norm without affine parameters; `group` neighbouring channels (the last group may be
     smaller) share the mean of their excesses. Source: CGNet's code, `CGConv2d` (group 1).
+
+    Partial sums of a trained network have any size, and before training the norm knows nothing of it. A head that
+    starts whole takes their deviation for so large that none falls below its threshold; with the momentum of 0.1 that
+    is forgotten after some hundred batches. In training mode the norm uses the batch's own statistics.
     """
 
-    def __init__(self, channels: int, *, group: int = 1, threshold: float = 0.0) -> None:
+    def __init__(self, channels: int, *, group: int = 1, threshold: float = 0.0, init: Init = "paper") -> None:
         super().__init__()
         self.group = group
         self.norm = nn.BatchNorm2d(channels, affine=False)
+        if init == "whole":
+            assert self.norm.running_var is not None
+            self.norm.running_var.fill_(_UNKNOWN**2)
         self.threshold = nn.Parameter(torch.full((channels,), float(threshold)))
         self.start = Start(-threshold, spread=True)
 

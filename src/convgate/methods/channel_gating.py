@@ -169,7 +169,7 @@ class ChannelGating(Method):
 
     def gate(self, spec: GateSpec) -> Gate:
         threshold = self.threshold if self.threshold is not None else -4.0 if self.init == "whole" else 0.0
-        head = ThresholdHead(spec.channels, group=spec.group, threshold=threshold)
+        head = ThresholdHead(spec.channels, group=spec.group, threshold=threshold, init=self.init)
         estimator = partial(smooth_step, slope=self.alpha, sparse=self.sparse)
         # sigmoid(alpha * logit) > 1/2 is logit > 0.
         return Gate(spec.offset_shape, head, estimator, closed_at_zero=True)
