@@ -88,6 +88,8 @@ def method_class(name: str) -> type[Method]:
     >>> method_class("dual").__name__
     'DualGating'
     """
+    if not isinstance(name, str):  # from a file
+        raise InputError(f"a method is called {name!r}; give one of these names: {', '.join(METHODS)}")
     found = name if name in METHODS else same_name(name, METHODS)
     if found is None:
         raise InputError(
