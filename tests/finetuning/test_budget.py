@@ -87,3 +87,11 @@ def test_a_gates_weights_learn_slower_the_more_inputs_they_have():
         for parameter in module.head.parameters():
             fan_in = parameter[0].numel() if parameter.dim() > 1 else 0.5
             assert rates[id(parameter)] == pytest.approx(1e-2 * min(0.5 / fan_in, 1))
+
+
+def test_distillation_of_maps_is_that_of_their_positions():
+    student, teacher = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5)
+    positions = [x.permute(0, 2, 3, 1).reshape(-1, 3) for x in (student, teacher)]
+    torch.testing.assert_close(distillation(student, teacher), distillation(*positions))
+    with pytest.raises(InputError, match="H, W"):
+        distillation(student[0], teacher[0])

@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 
 from convgate.engine import program as programs
 from convgate.engine.check import check
+from convgate.engine.outputs import Rows
 from convgate.engine.program import Activation, Gate, GateKind, Operation, Program, Value
 from convgate.errors import CheckpointError, ProgramError
 from convgate.files import replacing
@@ -59,7 +60,7 @@ def save_program(program: Program, path: str | PathLike[str]) -> None:
             "gates": [asdict(gate) for gate in program.gates],
             "operations": [{"operation": type(op).__name__, **asdict(op)} for op in program.operations],
             **{key: list(getattr(program, key)) for key in _NAMES},
-            "returns": program.returns,
+            "returns": _written(program.returns),
             "fixed": program.fixed,
             **({"preparation": program.preparation.as_data()} if program.preparation else {}),
         }
@@ -144,8 +145,19 @@ def _operation(entry: Mapping[str, Any]) -> Operation:
     return made
 
 
+def _written(returns: Any) -> Any:
+    """How outputs are arranged, for JSON: rows are strings."""
+    if isinstance(returns, Rows):
+        return str(returns)
+    if isinstance(returns, dict):
+        return {key: _written(part) for key, part in returns.items()}
+    return [_written(part) for part in returns] if isinstance(returns, tuple) else returns
+
+
 def _returns(part: Any) -> Any:
-    """How outputs are arranged: JSON's lists are tuples."""
+    """How outputs are arranged: JSON's lists are tuples, strings are rows."""
+    if isinstance(part, str):
+        return Rows.parse(part)
     if isinstance(part, list):
         return tuple(_returns(inner) for inner in part)
     if isinstance(part, dict):

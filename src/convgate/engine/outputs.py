@@ -1,9 +1,55 @@
 """What a network returns, by callers: arrays in the tuples and dicts in which the network gives them."""
 
-from collections.abc import ItemsView, Iterator, KeysView, Mapping
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Outputs", "arrange", "as_outputs"]
+import numpy as np
+
+__all__ = ["Outputs", "Rows", "arrange", "as_outputs"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Maps as the rows of one array, as detectors' heads return them.
+
+    A map [N, A * of, H, W] holds `of` numbers for each of A anchors at each position. They are the rows of an array
+    [N, H * W * A, of], one map after another; `across`, its columns: [N, of, H * W * A].
+
+    >>> Rows((0,), of=2).of_arrays([np.arange(8).reshape(1, 4, 1, 2)])
+    array([[[0, 2],
+            [4, 6],
+            [1, 3],
+            [5, 7]]])
+    """
+
+    outputs: tuple[int, ...]
+    of: int
+    across: bool = False
+
+    def of_arrays(self, arrays: Sequence[Any]) -> np.ndarray:
+        """The rows of the network's outputs, by number."""
+        parts = []
+        for number in self.outputs:
+            array = arrays[number]
+            n, channels, height, width = array.shape
+            cut = array.reshape(n, channels // self.of, self.of, height, width)
+            parts.append(cut.transpose(0, 3, 4, 1, 2).reshape(n, -1, self.of))
+        rows = np.concatenate(parts, 1)
+        return np.ascontiguousarray(rows.transpose(0, 2, 1)) if self.across else rows
+
+    def __str__(self) -> str:
+        """In files: "rows of 4: 0 1 2"."""
+        return f"{'columns' if self.across else 'rows'} of {self.of}: {' '.join(map(str, self.outputs))}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Rows":
+        """What `str` wrote. Raises `ValueError` for anything else."""
+        head, _, numbers = text.partition(": ")
+        kind, _, of = head.partition(" of ")
+        if kind not in ("rows", "columns"):
+            raise ValueError(f"{text!r} is not how outputs are arranged")
+        return cls(tuple(map(int, numbers.split())), int(of), kind == "columns")
 
 
 class Outputs(tuple[Any, ...]):
@@ -37,7 +83,7 @@ def arrange(arrays: tuple[Any, ...], returns: Any) -> Any:
 
 def as_outputs(arrays: tuple[Any, ...], returns: Any) -> tuple[Any, ...]:
     """The arrays one after another as the network returns them, with their names where there are any."""
-    ordered = arrays if returns is None else tuple(arrays[number] for number in _numbers(returns))
+    ordered = arrays if returns is None else tuple(_arranged(arrays, leaf) for leaf in _leaves(returns))
     if not isinstance(returns, dict):
         return ordered
     outputs = Outputs(ordered)
@@ -50,12 +96,14 @@ def _arranged(arrays: tuple[Any, ...], returns: Any) -> Any:
         return {key: _arranged(arrays, part) for key, part in returns.items()}
     if isinstance(returns, tuple):
         return tuple(_arranged(arrays, part) for part in returns)
+    if isinstance(returns, Rows):
+        return returns.of_arrays(arrays)
     return None if returns is None else arrays[returns]
 
 
-def _numbers(returns: Any) -> Iterator[int]:
+def _leaves(returns: Any) -> Iterator[Any]:
     if isinstance(returns, dict | tuple):
         for part in returns.values() if isinstance(returns, dict) else returns:
-            yield from _numbers(part)
+            yield from _leaves(part)
     elif returns is not None:
         yield returns

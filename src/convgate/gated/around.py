@@ -265,7 +265,8 @@ def around(model: nn.Module, network: GatedNetwork) -> GatedModel:
         vars(stage).update({hooks: empty[hooks] for hooks in _FORWARD_HOOKS}, **{_NAME: name})
         whole.set_submodule(name, stage)
     whole._modules[free_name({*whole._modules, *whole._parameters, *whole._buffers})] = network.convgate
-    whole.__class__ = _mixed(GatedModel, type(whole))
+    kind: Any = type(whole)
+    whole.__class__ = _mixed(GatedModel, kind)
     vars(whole)[_NETWORK] = network
     assert isinstance(whole, GatedModel)
     return whole

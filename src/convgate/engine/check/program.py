@@ -4,6 +4,7 @@ from typing import Any
 
 from convgate.engine.check.checker import MOST_CHANNELS, MOST_POSITIONS, Checker
 from convgate.engine.check.rules import rule
+from convgate.engine.outputs import Rows
 from convgate.engine.program import (
     ACTIVATIONS,
     NO_ACTIVATION,
@@ -132,6 +133,14 @@ class _Check(Checker):
         if isinstance(part, tuple | dict):
             for inner in part.values() if isinstance(part, dict) else part:
                 self._returned(inner, count, depth + 1)
+        elif isinstance(part, Rows):
+            outputs = self.program.outputs
+            self.require(bool(part.outputs) and part.of >= 1, f"{part} is nothing")
+            for index in part.outputs:
+                self.require(0 <= index < len(outputs), f"has no output {index!r}")
+                name = outputs[index]
+                whole = self.values[name].channels % part.of == 0
+                self.require(whole and name not in self.program.vectors, f"'{name}' has no {part}")
         elif part is not None:
             number = isinstance(part, int) and not isinstance(part, bool)
             self.require(number and 0 <= part < count, f"has no output {part!r}")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from convgate.engine.lowering.draft import Draft, Expanded, GateSymbol, Symbol
+from convgate.engine.lowering.draft import Draft, Expanded, GateSymbol, Rowed, Symbol
 from convgate.engine.program import Pool, Slice
 
 __all__ = ["has_symbols", "overlapping", "replaced", "tensors"]
@@ -13,6 +13,8 @@ __all__ = ["has_symbols", "overlapping", "replaced", "tensors"]
 def tensors(result: Any) -> list[Symbol | Expanded]:
     if isinstance(result, Symbol | Expanded):
         return [result]
+    if isinstance(result, Rowed):
+        return list(result.maps)
     parts = result.values() if isinstance(result, Mapping) else result if isinstance(result, tuple | list) else ()
     return [symbol for part in parts for symbol in tensors(part)]
 
@@ -22,7 +24,7 @@ def has_symbols(values: Any) -> bool:
         return any(has_symbols(value) for value in values)
     if isinstance(values, Mapping):
         return any(has_symbols(value) for value in values.values())
-    return isinstance(values, Symbol | Expanded | GateSymbol)
+    return isinstance(values, Symbol | Expanded | GateSymbol | Rowed)
 
 
 def replaced(symbols: Any, old: str, new: str) -> Any:
@@ -31,6 +33,8 @@ def replaced(symbols: Any, old: str, new: str) -> Any:
         return replace(symbols, value=new)
     if isinstance(symbols, Expanded):
         return Expanded(replaced(symbols.vector, old, new), symbols.over)
+    if isinstance(symbols, Rowed):
+        return replace(symbols, maps=tuple(replaced(map_, old, new) for map_ in symbols.maps))
     if isinstance(symbols, tuple | list):
         return type(symbols)(replaced(symbol, old, new) for symbol in symbols)
     return symbols

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from convgate.engine.outputs import Rows
 from convgate.engine.program import Gate, Operation, Program, Value, references
 
-__all__ = ["Context", "Draft", "Expanded", "GateSymbol", "Rest", "Symbol", "Unsupported"]
+__all__ = ["Context", "Draft", "Expanded", "GateSymbol", "Rest", "Rowed", "Symbol", "Unsupported"]
 
 
 class Unsupported(Exception):  # noqa: N818 -- not an error of the user's: the caller decides what it means
@@ -46,6 +47,19 @@ class Expanded:
     def value(self) -> str:
         """The value that it reads."""
         return self.vector.value
+
+
+@dataclass(frozen=True, eq=False)
+class Rowed:
+    """Maps as rows, one after another; see `convgate.engine.outputs.Rows`. Never written out: callers get them so.
+
+    `shape` is the tensor's without the batch: (rows, of), (of, rows) if `across`, or (H, W, A, of) of a single map.
+    """
+
+    maps: tuple[Symbol, ...]
+    of: int
+    shape: tuple[int, ...]
+    across: bool = False
 
 
 @dataclass(frozen=True)
@@ -190,10 +204,16 @@ class Context(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def external(self) -> bool:
+        """Whether PyTorch computes what has no native form."""
+
 
 def _numbered(returns: Any, numbers: Mapping[int, int]) -> Any:
     if isinstance(returns, tuple):
         return tuple(_numbered(part, numbers) for part in returns)
     if isinstance(returns, dict):
         return {key: _numbered(part, numbers) for key, part in returns.items()}
+    if isinstance(returns, Rows):
+        return replace(returns, outputs=tuple(numbers[place] for place in returns.outputs))
     return None if returns is None else numbers[returns]

@@ -11,6 +11,8 @@ from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves
 
+from convgate.reading.values import writable
+
 __all__ = ["Facts", "find_facts", "without_logs"]
 
 _BATCH = 13
@@ -76,6 +78,10 @@ class _Reader(fx.Interpreter):
     def of(self, images: Tensor) -> Facts:
         self.run(images)
         return self.facts
+
+    def fetch_args_kwargs_from_env(self, n: fx.Node) -> tuple[Any, Any]:
+        args, kwargs = super().fetch_args_kwargs_from_env(n)
+        return writable(args), writable(kwargs)
 
     def run_node(self, n: fx.Node) -> Any:
         read = [t for source in n.all_input_nodes for t in _tensors(self.env.get(source))]

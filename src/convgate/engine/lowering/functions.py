@@ -15,7 +15,7 @@ from torchvision.ops import stochastic_depth
 
 from convgate.engine.lowering import activations, arithmetic, channels_last, layers, norms, partial, resampling, views
 from convgate.engine.lowering.channels_last import both
-from convgate.engine.lowering.draft import Context, GateSymbol, Symbol, Unsupported
+from convgate.engine.lowering.draft import Context, GateSymbol, Rowed, Symbol, Unsupported
 from convgate.engine.program import Concat, Mask, PoolToGrid
 from convgate.gating import ThresholdHead, average_pool, base_path, complete, mask_channels, mask_positions
 
@@ -28,7 +28,15 @@ def _same(c: Context, x: Any, *args: Any, **kwargs: Any) -> Any:
     return x
 
 
-def _concat(c: Context, tensors: Any, dim: int = 0, axis: int | None = None) -> Symbol:
+def _list(x: Any) -> list[Any]:
+    if not isinstance(x, list):
+        raise Unsupported("appending to something else than a list")
+    return x
+
+
+def _concat(c: Context, tensors: Any, dim: int = 0, axis: int | None = None) -> Symbol | Rowed:
+    if rows := views.concatenated_rows(c, tensors, dim if axis is None else axis):
+        return rows
     values = [c.draft.value_of(t) for t in tensors]
     rank = len(tensors[0].shape) + 1
     if (dim if axis is None else axis) not in (1, 1 - rank):
@@ -158,6 +166,8 @@ FUNCTIONS: dict[Any, Handler] = {
 """Function -> handler(context, *arguments)."""
 
 METHODS: dict[str, Handler] = {
+    "append": lambda c, x, item: _list(x).append(item),
+    "extend": lambda c, x, items: _list(x).extend(items),
     **channels_last.by_element(activations.METHODS),
     "add": both(arithmetic.add),
     "add_": both(arithmetic.add),
@@ -257,8 +267,8 @@ MODULES: dict[type, Handler] = {
 }
 """Module class (exactly that one) -> handler(context, module, *arguments). Other modules are looked into."""
 
-PADS: frozenset[Any] = frozenset({F.pad, F.conv2d, torch.conv2d, nn.Conv2d, nn.Identity})
-"""What takes zeros that are still to be put around a map; others get them written out."""
+PADS: frozenset[Any] = frozenset({F.pad, F.conv2d, torch.conv2d, nn.Conv2d, nn.Identity, "append", "extend"})
+"""What takes zeros that are still to be put around a map, or keeps it as it is; others get them written out."""
 
 IN_PLACE: frozenset[Any] = frozenset(
     {

@@ -10,7 +10,9 @@ from convgate.engine.lowering.draft import Draft, Expanded, GateSymbol, Symbol, 
 from convgate.engine.lowering.layers import settled
 from convgate.engine.lowering.partner import Again, Beyond, Held, Partner
 from convgate.engine.lowering.source import Source, Translation
+from convgate.engine.lowering.views import as_rows
 from convgate.engine.lowering.walker import CONTAINERS, Walker, is_record
+from convgate.engine.outputs import Rows
 from convgate.engine.program import Slice
 
 __all__ = ["described", "translate"]
@@ -67,6 +69,9 @@ def _return(done: Translation, walker: "Walker", partner: "Partner", result: Any
             part = make(*part.args, **part.kwargs)
         if isinstance(part, fx.Node):
             known = walker.known[part]
+            if not external and (rows := as_rows(done.draft, known)) is not None and len(rows.shape) == 2:
+                walker.readable(rows)
+                return Rows(tuple(output(map_) for map_ in rows.maps), rows.of, rows.across)
             if not isinstance(known, Held) and not isinstance(known, Symbol | Expanded | GateSymbol):
                 if isinstance(known, tuple | list | Mapping) and tensors(known):
                     return arranged(known)

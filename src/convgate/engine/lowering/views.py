@@ -7,12 +7,14 @@ from typing import Any
 import torch
 
 from convgate.engine.lowering import layers
-from convgate.engine.lowering.draft import Context, Expanded, GateSymbol, Symbol, Unsupported
+from convgate.engine.lowering.draft import Context, Draft, Expanded, GateSymbol, Rowed, Symbol, Unsupported
 from convgate.engine.program import Slice
 
 __all__ = [
+    "as_rows",
     "attribute",
     "chunk",
+    "concatenated_rows",
     "expand",
     "expand_as",
     "flatten",
@@ -52,37 +54,90 @@ def chunk(c: Context, x: Symbol, chunks: int, dim: int = 0) -> tuple[Symbol, ...
 
 
 def flatten(c: Context, x: Symbol, start_dim: int = 0, end_dim: int = -1) -> Symbol:
-    """`Tensor.flatten` of all but the batch."""
+    """`Tensor.flatten` of all but the batch, or of a map's positions."""
+    if isinstance(x, Symbol) and len(x.shape) == 3 and not x.last and (start_dim % 4, end_dim % 4) == (2, 3):
+        return c.draft.view(x, (x.shape[0], x.shape[1] * x.shape[2]))
     if not isinstance(x, Symbol) or start_dim not in (1, -len(x.shape)) or end_dim not in (-1, len(x.shape)):
         raise Unsupported("a flattening that keeps or joins other dimensions")
     return c.draft.view(x, (math.prod(x.shape),))
 
 
-def view(c: Context, x: Symbol, *shape: Any) -> Symbol:
+def as_rows(draft: Draft, x: Any) -> Rowed | None:
+    """A map with its positions flattened, [N, C, H * W], as rows; what is rows; None for anything else."""
+    if isinstance(x, Rowed):
+        return x
+    if not isinstance(x, Symbol) or len(x.shape) != 2 or x.last or any(x.padding):
+        return None
+    value = draft.values[x.value]
+    if x.shape != (value.channels, value.height * value.width):
+        return None
+    return Rowed((Symbol(x.value, value.shape),), value.channels, x.shape, across=True)
+
+
+def concatenated_rows(c: Context, tensors: Any, dim: int) -> Rowed | None:
+    """`torch.cat` of rows; None where not all are."""
+    parts = [] if c.external else [as_rows(c.draft, tensor) for tensor in tensors]
+    found = [part for part in parts if part is not None and len(part.shape) == 2]
+    if not found or len(found) < len(parts):
+        return None
+    first = found[0]
+    axis = 1 if first.across else 0
+    if dim % 3 != axis + 1 or any((part.of, part.across) != (first.of, first.across) for part in found):
+        raise Unsupported("a concatenation of unlike rows")
+    count = sum(part.shape[axis] for part in found)
+    shape = (first.of, count) if first.across else (count, first.of)
+    return Rowed(tuple(map_ for part in found for map_ in part.maps), first.of, shape, first.across)
+
+
+def _rows(c: Context, x: Symbol, of: int, shape: tuple[int, ...]) -> Rowed:
+    """A map's channels, cut into `of` at a time, behind its positions."""
+    if c.external:
+        raise Unsupported("the numbers of a head's anchors behind their positions")
+    value = c.draft.values[x.value]
+    if value.channels % of:
+        raise Unsupported(f"{value.channels} channels as rows of {of}")
+    return Rowed((Symbol(x.value, value.shape),), of, shape)
+
+
+def view(c: Context, x: Symbol, *shape: Any) -> Symbol | Rowed:
     """`Tensor.view`; or `Tensor.reshape`, as no view here needs a copy."""
     batch, *sizes = _listed(shape)
+    if isinstance(x, Rowed) or (isinstance(x, Symbol) and x.last and len(sizes) == 2):
+        rows = x if isinstance(x, Rowed) else _rows(c, x, sizes[-1], x.shape)
+        count = math.prod(x.shape) // rows.of
+        if batch not in (1, -1) or rows.across or sizes not in ([-1, rows.of], [count, rows.of]):
+            raise Unsupported(f"a view of rows as {[batch, *sizes]}")
+        return Rowed(rows.maps, rows.of, (count, rows.of))
     if not isinstance(x, Symbol) or batch not in (1, -1) or (batch, *sizes).count(-1) > 1:
         raise Unsupported(f"a view as {[batch, *sizes]}")
     known = math.prod(size for size in sizes if size != -1)
     return c.draft.view(x, tuple(math.prod(x.shape) // known if size == -1 else size for size in sizes))
 
 
-def transpose(c: Context, x: Symbol, first: int, second: int) -> Symbol:
+def transpose(c: Context, x: Symbol, first: int, second: int) -> Symbol | Rowed:
     """`Tensor.transpose` of groups of channels, [N, groups, C / groups, H, W]."""
     order = list(range(rank(c, x)))
     order[first], order[second] = order[second], order[first]
     return permute(c, x, *order)
 
 
-def permute(c: Context, x: Symbol, *order: Any) -> Symbol:
-    """`Tensor.permute`, as `transpose`."""
+def permute(c: Context, x: Symbol, *order: Any) -> Symbol | Rowed:
+    """`Tensor.permute` to channels last or first, of groups of channels as `transpose`, or of rows and columns."""
     wanted = _listed(order)
+    if isinstance(x, Symbol) and len(x.shape) == 4 and [axis % 5 for axis in wanted] == [0, 3, 4, 1, 2]:
+        anchors, of, height, width = x.shape
+        value = c.draft.plain(x)
+        if (anchors * of, height, width) == value.shape:
+            return _rows(c, x, of, (height, width, anchors, of))
     if isinstance(x, Symbol) and len(x.shape) == 3 and c.draft.values[x.value].shape == x.shape:
         if [axis % 4 for axis in wanted] != ([0, 3, 1, 2] if x.last else [0, 2, 3, 1]):
             raise Unsupported(f"dimensions in the order {list(wanted)}")
         return replace(layers.settled(c.draft, c.name, x), last=not x.last)
     if isinstance(x, Symbol) and wanted[0] == 0 and sum(size > 1 for size in x.shape) <= 1 and len(x.shape) < 3:
         return c.draft.view(x, tuple(x.shape[axis % (1 + len(x.shape)) - 1] for axis in wanted[1:]))
+    rows = None if c.external else as_rows(c.draft, x)
+    if rows is not None and len(rows.shape) == 2 and [axis % 3 for axis in wanted] == [0, 2, 1]:
+        return replace(rows, shape=rows.shape[::-1], across=not rows.across)
     if rank(c, x) != 5 or [axis % 5 for axis in wanted] != [0, 2, 1, 3, 4]:
         raise Unsupported(f"dimensions in the order {list(wanted)}")
     groups, size, *extent = x.shape
@@ -189,7 +244,7 @@ def pad(c: Context, x: Symbol, pad: Any, mode: str = "constant", value: float | 
 
 def rank(_: Context, x: Any) -> int:
     """`Tensor.dim`: how many dimensions, with the batch."""
-    if not isinstance(x, Symbol):
+    if not isinstance(x, Symbol | Rowed):
         raise Unsupported(f"an argument that is not a feature map ({type(x).__name__})")
     return 1 + len(x.shape)
 
@@ -204,7 +259,9 @@ def size(_: Context, x: Symbol, dim: int | None = None) -> Any:
 
 def attribute(c: Context, x: Any, name: str) -> Any:
     """`getattr` of a tensor, or of anything else."""
-    if isinstance(x, Symbol | Expanded | GateSymbol):
+    if isinstance(x, Rowed) and name == "shape":
+        return torch.Size((1, *x.shape))
+    if isinstance(x, Symbol | Expanded | GateSymbol | Rowed):
         if isinstance(x, Symbol) and name == "shape":
             return size(c, x)
         if isinstance(x, Symbol) and name == "ndim":

@@ -21,6 +21,7 @@ from convgate.gated.insert import mask_of
 from convgate.gating import Gate as GateModule
 from convgate.reading.contexts import CONTEXTS, enter_autocast
 from convgate.reading.trace import read_again
+from convgate.reading.values import writable
 
 __all__ = ["CONTAINERS", "Walker", "is_record"]
 
@@ -47,6 +48,13 @@ class Walker:
         self.outer: Walker | None = None
         self.partner: Partner | None = None
         self.name = ""
+
+    @property
+    def external(self) -> bool:
+        """See `Context`."""
+        if self.outer is not None:
+            return self.outer.external
+        return self.partner is not None and self.partner.external
 
     def step(self, node: fx.Node) -> None:
         self.name = self.layer_names.get(node.name, node.name)
@@ -142,6 +150,8 @@ class Walker:
         inner = Walker(module, self.draft, {}, {})
         inner.outer, inner.stale = self, self.stale
         inputs = [node for node in graph.nodes if node.op == "placeholder"]
+        # Lists of its own: its code may append to them.
+        args = writable(args)
         values = dict(zip((str(node.target) for node in inputs), args, strict=False)) | kwargs
         for node in inputs:
             if node.target not in values and not node.args:

@@ -21,7 +21,8 @@ class Program:
 
     `layers` names the lines of the ledger, in its order; `vectors` those 1x1 outputs that callers get as [N, channels].
     `foreign` names nodes whose results PyTorch returns; they are numbered after `outputs`. `returns` is how callers get
-    all of these: the number of an output, None, a tuple or a dict of these; where it is None, one array or a tuple.
+    all of these: the number of an output, `Rows` of outputs, None, a tuple or a dict of these; where it is None,
+    one array or a tuple.
     The sizes are those for images of one size; `convgate.engine.sizes.at` derives those for another. `fixed` says why
     that cannot be done, if so. `preparation` says how images are prepared and what the classes are called, where known.
     """
