@@ -9,8 +9,9 @@ Labels are names: folders by class are called as the network's classes are, by t
 the numbers of the outputs; or --labels names a CSV file with the columns file and label. Names that fit no output are
 refused.
 
-The exit status is 2 where a mistake was made, the budget was not reached, or fewer answers stay than --keep; what there
-is has then been written all the same.
+The exit status is 2 where a mistake was made, the budget was not reached, or fewer answers stay than --keep. Where
+answers were lost, the files are written all the same; where the budget was not reached, what was trained stays there, and
+the same command goes on from it.
 
 Examples:
   convgate finetune resnet50 --weights resnet50.safetensors --images photos/ --budget 0.6 --minutes 30 -o mine

@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -230,8 +231,6 @@ class _OnEngine:
         self.engine, self.part = engine, part
 
     def __call__(self, images: Tensor) -> tuple[Any, ...]:
-        import torch
-
         arrays = pytree.tree_leaves(self.engine(images.detach().cpu().numpy()))
         returned, at = [], 0
         for stage in self.part.stages:
