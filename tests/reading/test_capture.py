@@ -303,7 +303,7 @@ def patched():
     [
         (lambda: hooked(""), "hook"),
         (lambda: hooked("inner"), "'inner' has 1 hook"),
-        (patched, "'inner' has a forward"),
+        (patched, "'inner' has a `forward` attribute"),
         (lambda: torch.jit.trace(Wrapper(), X), "torch.jit"),
         (lambda: torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 1))), "torch.jit"),
         (lambda: nn.Sequential(nn.LazyConv2d(3, 1)), "not initialised"),

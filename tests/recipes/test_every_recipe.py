@@ -54,6 +54,7 @@ def in_small(name, images):
         overrides += [f"--data.options.{part}={n}" for part, n in SPLIT.items()]
     if recipe.data.name == "imagenet":
         overrides.append(f"--data.options.size={107 if 'inception' in recipe.model.name else 64}")
+        overrides.append("--model.options.num_classes=4")
     for begin, (smaller, options) in SMALLER.items():
         if recipe.model.name.startswith(begin):
             overrides.append(f"--model.name={smaller}")
