@@ -253,9 +253,9 @@ def test_a_gater_is_trained_first_then_both_networks(tmp_path, tiny_overrides):
     first = load_recipe("digits-demo", [*common, "--gated.epochs=0", "--budget=null"])
     train(first, tmp_path / "gater", progress=False)
     weights = tmp_path / "gater" / "dense.safetensors"
-    gater = ["--method.name=GlobalGater", f"--method.weights={weights}", "--gated.epochs=2", "--budget=null"]
+    gater = ["--method.name=GlobalGater", '--method.options={"gater": "cifar_resnet8", "dropout": 0.5}']
+    gater += [f"--method.weights={weights}", "--gated.epochs=2", "--budget=null"]
     network = replace(load_recipe("digits-demo", [*common, *gater]), model=ModelChoice("cifar_resnet8"))
-    network = replace(network, method=replace(network.method, options={"gater": "cifar_resnet8", "dropout": 0.5}))
     done = train(network, tmp_path / "joint", progress=False)
     trained = load_file(weights)
     trunk = {k.removeprefix("gates.trunk.network."): v for k, v in done.network().state_dict().items()}

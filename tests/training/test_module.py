@@ -69,7 +69,8 @@ def test_the_methods_schedule_is_kept(images, monkeypatch, make_module):
 def test_the_penalty_is_told_how_much_of_the_training_is_done(images, monkeypatch, make_module):
     module = make_module(DualGating())
     told = []
-    monkeypatch.setattr(DualGating, "penalty", lambda self, decisions, ledger, progress: told.append(progress) or {})
+    said = DualGating.terms
+    monkeypatch.setattr(DualGating, "terms", lambda *given: told.append(given[-1]) or said(*given))
     monkeypatch.setattr(TrainingModule, "current_epoch", 3)
     monkeypatch.setattr(L.Trainer, "num_training_batches", 8)
     for index in (0, 2):

@@ -10,8 +10,8 @@ the numbers of the outputs; or --labels names a CSV file with the columns file a
 refused.
 
 The exit status is 2 where a mistake was made, the budget was not reached, or fewer answers stay than --keep. Where
-answers were lost, the files are written all the same; where the budget was not reached, what was trained stays there, and
-the same command goes on from it.
+answers were lost, the files are written all the same; where the budget was not reached, what was trained stays, and the
+same command goes on from it.
 
 Examples:
   convgate finetune resnet50 --weights resnet50.safetensors --images photos/ --budget 0.6 --minutes 30 -o mine

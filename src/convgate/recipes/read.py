@@ -113,6 +113,8 @@ def parse_recipe(
         return recipe
     except (jsonargparse.ArgumentError, ConvgateError, OSError) as error:
         changes = f" with {' '.join(overrides)}" if overrides else ""
+        if any(override.startswith("--method.name") for override in overrides):
+            changes += " (another method keeps the recipe's options unless --method.options='{..}' replaces them all)"
         raise RecipeError(
             f"recipe {source}{changes}: {error}. `convgate recipe --fields` describes the fields"
         ) from error

@@ -11,6 +11,7 @@ __all__ = ["has_symbols", "overlapping", "replaced", "tensors"]
 
 
 def tensors(result: Any) -> list[Symbol | Expanded]:
+    """All tensors in what a node returns, in their order."""
     if isinstance(result, Symbol | Expanded):
         return [result]
     if isinstance(result, Rowed):
@@ -20,6 +21,7 @@ def tensors(result: Any) -> list[Symbol | Expanded]:
 
 
 def has_symbols(values: Any) -> bool:
+    """Whether anything in `values` is computed by the program, so that it is not known while translating."""
     if isinstance(values, tuple | list):
         return any(has_symbols(value) for value in values)
     if isinstance(values, Mapping):

@@ -113,6 +113,7 @@ def _as_one_of(done: Translation, symbol: Symbol) -> Symbol:
 
 
 def described(root: nn.Module, node: fx.Node) -> str:
+    """What a node does, in a word: the class of the layer that it calls, or the name of its function."""
     if node.op == "call_module":
         return type(root.get_submodule(str(node.target))).__name__
     return str(getattr(node.target, "__name__", node.target))

@@ -57,6 +57,7 @@ class Walker:
         return self.partner is not None and self.partner.external
 
     def step(self, node: fx.Node) -> None:
+        """Translate one node: to operations of the program, or, where there are none, to a step of PyTorch's."""
         self.name = self.layer_names.get(node.name, node.name)
         tried = self.draft.snapshot()
         try:
