@@ -112,4 +112,5 @@ def tiny_run():
         "--gated.batch_size=64",
         "--calibration_images=128",
         "--hardware.accelerator=cpu",
+        "--hardware.timing_seconds=0.05",
     )

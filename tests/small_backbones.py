@@ -7,13 +7,19 @@ from torch import nn
 
 from convgate.models import CifarMobileNetV1, CifarResNet, CifarVGG16, DenseNetBC, PreActResNet, ShakeShake
 
+
+def densenet() -> nn.Module:
+    """A small DenseNet that files can name: tests.small_backbones:densenet."""
+    return DenseNetBC(22, 6)
+
+
 SMALL: dict[str, Callable[[], nn.Module]] = {
     "small resnet, option A": partial(CifarResNet, 8, shortcut="A", width=8),
     "small resnet, four stages": partial(CifarResNet, 10, stages=4, width=8),
     "small resnet, squeezed": partial(CifarResNet, 8, width=8, squeeze=4),
     "small preact": partial(PreActResNet, 20, width=8),
     "small preact, squeezed": partial(PreActResNet, 11, width=8, narrow=False, squeeze=8),
-    "small densenet": partial(DenseNetBC, 22, 6),
+    "small densenet": densenet,
     "small shake-shake": partial(ShakeShake, 26, 4),
     "small shake-shake, narrow stem": partial(ShakeShake, 8, 8, stem=6),
     "small vgg": partial(CifarVGG16, width=8),

@@ -1,5 +1,3 @@
-import gc
-
 import pytest
 import torch
 
@@ -7,7 +5,7 @@ from convgate.analysis import census, evaluate
 from convgate.errors import InputError
 from convgate.gated import gate
 from convgate.gating import Decisions
-from convgate.methods import ChannelGating, DualGating
+from convgate.methods import DualGating
 from convgate.models import create
 
 
@@ -59,21 +57,3 @@ def test_images_are_prepared(batches):
 def test_no_batches_are_refused(network):
     with pytest.raises(InputError, match="no batches"):
         evaluate(network, [])
-
-
-@pytest.mark.parametrize("method", [DualGating(bias=0.0), ChannelGating()], ids=["tiles", "activations"])
-def test_what_is_kept_does_not_grow_with_the_data(method):
-    """Of each image three numbers are kept, whatever its masks are; so 50,000 images of ImageNet fit."""
-    network = gate(create("cifar_resnet8", width=4), method, torch.zeros(2, 3, 32, 32))
-    kept = []
-
-    def long_loader():
-        generator = torch.Generator().manual_seed(0)
-        for _ in range(12):
-            gc.collect()
-            kept.append(sum(t.nbytes for t in gc.get_objects() if type(t) is torch.Tensor))
-            yield torch.randn(4, 3, 32, 32, generator=generator), torch.zeros(4, dtype=torch.long)
-
-    assert len(evaluate(network, long_loader()).labels) == 48
-    # Two batches in: the last one's masks are still there, and those of no other.
-    assert kept[-1] - kept[2] <= 9 * 3 * 4 * 8

@@ -3,6 +3,7 @@
 import gc
 from itertools import pairwise
 
+import pytest
 import torch
 
 from convgate import gate
@@ -10,7 +11,7 @@ from convgate.analysis import evaluate
 from convgate.methods import create as create_method
 from convgate.models import create
 
-BATCH, N_BATCHES = 4, 8
+BATCH, N_BATCHES = 4, 5
 KEPT = 3 * 8  # bytes per image: the predicted class, the true one and the MACs, int64 each
 
 
@@ -24,10 +25,11 @@ def live_bytes():
     return sum(storages.values())
 
 
-def test_a_channel_gated_evaluation_keeps_24_bytes_an_image():
+@pytest.mark.parametrize("method", ["ChannelGating", "DualGating"])
+def test_an_evaluation_keeps_24_bytes_an_image(method):
     torch.manual_seed(0)
     x = torch.zeros(2, 3, 32, 32)
-    network = gate(create("cifar_resnet20", num_classes=10), create_method("ChannelGating", {}), x)
+    network = gate(create("cifar_resnet8", width=4), create_method(method, {}), x)
     live = []
 
     def batches():

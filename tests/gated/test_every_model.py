@@ -21,10 +21,7 @@ from convgate.models import create
 # convolution aside.
 _RESIDUAL = {
     "resnet18": r"layer\d\.\d+\.bn2",
-    "resnet34": r"layer\d\.\d+\.bn2",
     "resnet50": r"layer\d\.\d+\.bn3",
-    "resnet101": r"layer\d\.\d+\.bn3",
-    "wide_resnet50_2": r"layer\d\.\d+\.bn3",
     "resnext50_32x4d": r"layer\d\.\d+\.bn3",
     "mobilenet_v2": r"features\.(3|5|6|8|9|10|12|13|15|16)\.conv",
     "mobilenet_v3_large": r"features\.(1|3|5|6|8|9|10|12|14|15)\.block",

@@ -31,8 +31,10 @@ def published_names(network):
     return {key: tensor for key, tensor in state.items() if not key.endswith("offset")}
 
 
-@pytest.mark.parametrize(("name", "size"), [("cifar_resnet20", 32), ("resnet18", 64), ("resnet50", 64)])
-@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize(
+    ("name", "size", "prefix"),
+    [("cifar_resnet20", 32, ""), ("cifar_resnet20", 32, "module."), ("resnet18", 64, ""), ("resnet50", 64, "")],
+)
 def test_published_names_load(name, size, prefix):
     example = torch.randn(2, 3, size, size)
     source, target = (gate(create(name), DualGating(), example).eval() for _ in range(2))

@@ -20,7 +20,8 @@ from convgate.methods import METHODS, ChannelGating, Method
 from convgate.methods import create as create_method
 from convgate.models import create
 
-SIZES = {"cifar_resnet20": 32, "resnet18": 64, "resnet50": 64, "mobilenet_v2": 64, "cifar_densenet_bc100_12": 16}
+DENSENET = "tests.small_backbones:densenet"
+SIZES = {"cifar_resnet20": 32, "resnet18": 64, "timm/resnet26": 64, "mobilenet_v2": 64, DENSENET: 16}
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(barrier|destroy_process_group|device under current context).*")
 
@@ -76,20 +77,20 @@ _MOBILE = r"features\.(3|5|6|8|9|10|12|13|15|16)\.conv"
 _BRANCHES = {
     "cifar_resnet20": Zeros(r"layer\d\.\d+\.bn2", "outputs", r"layer\d\.\d+\.conv[12]"),
     "resnet18": Zeros(r"layer\d\.\d+\.bn2", "outputs", r"layer\d\.\d+\.conv[12]"),
-    "resnet50": Zeros(r"layer\d\.\d+\.bn3", "outputs", r"layer\d\.\d+\.conv[123]"),
+    "timm/resnet26": Zeros(r"layer\d\.\d+\.bn3", "outputs", r"layer\d\.\d+\.conv[123]"),
     "mobilenet_v2": Zeros(_MOBILE, "outputs", rf"{_MOBILE}\..*"),
 }
 _LAST = {
     "cifar_resnet20": Zeros(r"layer\d\.\d+\.bn2", "outputs", r"layer\d\.\d+\.conv2"),
     "resnet18": Zeros(r"layer\d\.\d+\.bn2", "outputs", r"layer\d\.\d+\.conv2"),
-    "resnet50": Zeros(r"layer\d\.\d+\.bn3", "outputs", r"layer\d\.\d+\.conv3"),
+    "timm/resnet26": Zeros(r"layer\d\.\d+\.bn3", "outputs", r"layer\d\.\d+\.conv3"),
     "mobilenet_v2": Zeros(_MOBILE, "outputs", rf"{_MOBILE}\.2"),
 }
-_DENSE = {"cifar_densenet_bc100_12": Zeros(r"block\d\.\d+\.conv2", "inputs", r"block\d\.\d+\.conv[12]")}
+_DENSE = {DENSENET: Zeros(r"block\d\.\d+\.conv2", "inputs", r"block\d\.\d+\.conv[12]")}
 _FEATURES = {
     "cifar_resnet20": Zeros(r"layer\d\.\d+\.conv2", "inputs", r"layer\d\.\d+\.conv[12]"),
     "resnet18": Zeros(r"layer\d\.\d+\.conv2", "inputs", r"layer\d\.\d+\.conv[12]"),
-    "resnet50": Zeros(r"layer\d\.\d+\.conv[23]", "inputs", r"layer\d\.\d+\.conv[123]"),
+    "timm/resnet26": Zeros(r"layer\d\.\d+\.conv[23]", "inputs", r"layer\d\.\d+\.conv[123]"),
     "mobilenet_v2": Zeros(rf"{_MOBILE}\.2", "inputs", rf"{_MOBILE}\..*"),
 }
 # All layers of a dense block but the first.
@@ -97,7 +98,7 @@ _LATER = Zeros(r"block\d\.(?!0\b)\d+\.conv2", "outputs", r"block\d\.(?!0\b)\d+\.
 CLOSED = {
     "DualGating": _BRANCHES | _DENSE,
     "ChannelGating": dict.fromkeys(SIZES, Quarters()),
-    "GlobalGater": _LAST | {"cifar_densenet_bc100_12": _LATER},
+    "GlobalGater": _LAST | {DENSENET: _LATER},
     "BatchShaping": _FEATURES | _DENSE,
     "LayerSkipping": _BRANCHES,
     "Combined": _BRANCHES | _DENSE,
@@ -196,7 +197,8 @@ def test_the_engine_computes_the_same_and_executes_what_the_ledger_says(case, sh
 @torch.no_grad()
 def test_saved_and_loaded(case, tmp_path):
     save(case.net, tmp_path / "net")
-    again = load(tmp_path / "net")
+    by_name = case.net.plan.spec is not None
+    again = load(tmp_path / "net", model=None if by_name else case.model)
     (y, d), (y2, d2) = case.net.decide(case.x), again.decide(case.x)
     assert torch.equal(y, y2)
     assert all(torch.equal(d[name].mask, d2[name].mask) for name in d)

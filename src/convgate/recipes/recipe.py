@@ -94,6 +94,7 @@ class Hardware:
         accelerator: cpu, gpu, .. or auto, as Lightning takes it.
         devices: processes on each machine (data-parallel if more than one).
         nodes: machines.
+        timing_seconds: how long the finished network is timed on the engine beside the dense one; 0 for not at all.
 
     """
 
@@ -105,12 +106,14 @@ class Hardware:
     accelerator: str = "auto"
     devices: int = 1
     nodes: int = 1
+    timing_seconds: float = 4.0
 
     def __post_init__(self) -> None:
         require(self.threads is None or self.threads >= 1, "threads", self.threads, "at least 1, or null")
         require(self.workers is None or self.workers >= 0, "workers", self.workers, "at least 0, or null")
         require(self.devices >= 1, "devices", self.devices, "at least 1")
         require(self.nodes >= 1, "nodes", self.nodes, "at least 1")
+        require(self.timing_seconds >= 0, "timing_seconds", self.timing_seconds, "at least 0")
         require(self.accelerator in _ACCELERATORS, "accelerator", self.accelerator, f"one of {_ACCELERATORS}")
 
 

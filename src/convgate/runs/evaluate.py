@@ -110,7 +110,7 @@ def _measured(
         measured = Metrics.of(before, on_images(network.to(device), splits.test, workers=hardware.workers))
         spec = network.plan.spec
         timed = dense or (spec.create().eval() if spec else None)  # the time does not depend on the weights
-        if timed is None or seconds <= 0:
+        if timed is None:
             return measured
         latency = time_on_engine(timed.cpu(), network.cpu(), splits.test, hardware.threads, seconds)
         return replace(measured, latency=latency)

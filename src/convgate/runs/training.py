@@ -95,7 +95,8 @@ class TrainingRun:
             return None
         assert isinstance(network, GatedNetwork)
         started = time.monotonic()
-        device = evaluation_device(self.recipe.hardware)
+        hardware = self.recipe.hardware
+        device = evaluation_device(hardware)
         dense, network = self.dense.to(device), network.to(device)
         self._calibrate(network)
         checkpoint.save(network, self.folder.network)
@@ -106,7 +107,7 @@ class TrainingRun:
             budget=self.recipe.budget,
             seed=self.recipe.seed,
             seconds=self.folder.seconds(),
-            latency=time_on_engine(dense, network, self.splits.test, self.recipe.hardware.threads),
+            latency=time_on_engine(dense, network, self.splits.test, hardware.threads, hardware.timing_seconds),
         )
         write_text(self.folder.metrics, metrics.to_json())
         run = Run.load(self.folder.path)
