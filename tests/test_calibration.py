@@ -167,6 +167,12 @@ def test_other_precisions(make_small):
     assert measured(net, [x.double()]) == pytest.approx(0.5, rel=5e-3)
 
 
+def test_images_of_double_precision_are_refused(small):
+    net, x = small
+    with pytest.raises(InputError, match="float64"):
+        calibrate(net, [x.double()], 0.5)
+
+
 def test_a_network_without_gates_is_refused():
     with pytest.raises(InputError):
         calibrate(nn.Linear(2, 2), [torch.zeros(2, 3, 8, 8)], 0.5)

@@ -167,3 +167,9 @@ def test_norms_that_are_functions_pool_positions_as_layers_do(name):
     traced = trace(Normalised(function).eval(), X)
     norms = [n for n in traced.evaluation.nodes if n.op == "call_function" and "norm" in str(n.target)]
     assert [pools_positions(traced, node) for node in norms] == [pools]
+
+
+def test_inference_mode_is_no_obstacle():
+    with torch.inference_mode():
+        model = network(JOINS["plain"])
+        assert plan(model, DualGating(), X.clone()).sites

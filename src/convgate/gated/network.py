@@ -418,7 +418,9 @@ class GatedNetwork(nn.Module):
                 f"{channels} channels; convert the images"
             )
         dtype = self._buffer.dtype
-        if images.dtype != dtype and not torch.is_autocast_enabled(images.device.type):
+        # Autocast converts what it meets, but for float64.
+        converted = torch.is_autocast_enabled(images.device.type) and torch.float64 not in (images.dtype, dtype)
+        if images.dtype != dtype and not converted:
             raise InputError(f"the batch is {images.dtype} and the network {dtype}; convert one, or use torch.autocast")
 
     @property

@@ -194,9 +194,9 @@ class Tracer(fx.Tracer):
         return self._present(node, value)
 
     def _version(self, proxy: Proxy | None) -> int | None:
-        """How often the tensor of a proxy was written in place."""
+        """How often the tensor of a proxy was written in place; None for what is not counted (inference tensors)."""
         value = None if proxy is None else self.values[proxy.node]
-        return value._version if isinstance(value, Tensor) else None
+        return value._version if isinstance(value, Tensor) and not value.is_inference() else None
 
     def mark(self, function: Callable[..., Any], *args: Any) -> Any:
         """Record the beginning or the end of a region; the proxy of what `function` will return."""
