@@ -169,7 +169,7 @@ def test_norms_that_are_functions_pool_positions_as_layers_do(name):
     assert [pools_positions(traced, node) for node in norms] == [pools]
 
 
-def test_inference_mode_is_no_obstacle():
+def test_models_are_read_under_inference_mode():
     with torch.inference_mode():
         model = network(JOINS["plain"])
         assert plan(model, DualGating(), X.clone()).sites
