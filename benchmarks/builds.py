@@ -3,9 +3,9 @@
 The other build writes gated networks (random weights, gates calibrated on random images) as .cgm files. A process of
 each build loads them, and the two run the same images in turns; what is compared is the ratio of each round.
 
-    python benchmarks/builds.py OTHER_PYTHON [--rounds 40] [--threads 2] [--out benchmarks/results/builds.json]
+    python benchmarks/builds.py OTHER_PYTHON COMMIT [--rounds 40] [--threads 2] [--out benchmarks/results/builds.json]
 
-OTHER_PYTHON is the interpreter of an environment in which the other build is installed.
+OTHER_PYTHON is the interpreter of an environment in which the other build is installed, COMMIT what that was built of.
 """
 
 import argparse
@@ -71,6 +71,7 @@ class Worker:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("other")
+    parser.add_argument("commit")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "builds.json")
@@ -103,11 +104,12 @@ def main() -> None:
                         **rows[-1]
                     )
                 )
+    from records import build
+
     from convgate.timing.machine import machine
 
-    options.out.write_text(
-        json.dumps({"machine": machine(), "threads": options.threads, "rows": rows}, indent=1) + "\n"
-    )
+    content = {"machine": machine(options.threads), **build(), "other": options.commit, "rows": rows}
+    options.out.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":
