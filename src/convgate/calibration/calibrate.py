@@ -110,8 +110,8 @@ def calibrate(
     if kept is not None and kept < _COLLAPSED:
         logging.getLogger("convgate").warning(
             "calibrated to %.1f %% of the dense MACs, the network keeps %.1f %% of the answers that it gives with all "
-            "gates open: its gates were not trained to be closed. Train it at this budget (convgate.finetune), or ask "
-            "for a larger one",
+            "gates open. If its gates were not trained to be closed, train it at this budget (convgate.finetune), or "
+            "ask for a larger one; if they were, only its accuracy says how good it is",
             100 * search.reached,
             100 * kept,
         )
