@@ -9,7 +9,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "convgate"
 
 FLOORS = (
     ("errors",),
-    ("files", "drawing", "extras", "suggestions", "augmentation"),
+    ("files", "columns", "pages", "drawing", "extras", "suggestions", "augmentation"),
     ("preparation",),
     ("gating", "models", "data", "weights"),
     ("reading",),

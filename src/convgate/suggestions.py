@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["did_you_mean", "same_name"]
+__all__ = ["closest", "did_you_mean", "same_name"]
 
 
 def did_you_mean(name: str, known: Iterable[str], most: int = 1) -> str:
@@ -25,6 +25,18 @@ def did_you_mean(name: str, known: Iterable[str], most: int = 1) -> str:
         closest = sorted((other for s, other in spellings.items() if name.lower() in s), key=len)
     meant = list(dict.fromkeys(closest))[:most]
     return f"; did you mean {' or '.join(meant)}?" if meant else "."
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """The question whether one of the known names that are spelled nearly so was meant; "" where none is.
+
+    For names of modules and nodes, in which case and dashes matter.
+
+    >>> closest("layer3.1", ["layer3.0", "layer3.2", "fc"]), closest("x", ["fc"])
+    ("did you mean 'layer3.2' or 'layer3.0'?", '')
+    """
+    close = get_close_matches(name, list(known), 3)
+    return f"did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
 def same_name(name: str, known: Iterable[str]) -> str | None:

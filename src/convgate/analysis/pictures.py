@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["colour_bar", "image_uri", "map_uri", "svg_uri"]
+__all__ = ["colour_bar", "image_uri", "map_uri"]
 
 LARGEST = 192
 _COLOURS = "YlGnBu"
@@ -29,11 +29,6 @@ def map_uri(values: Tensor, greatest: float) -> str:
 def colour_bar() -> str:
     """A data URI of the colours of `map_uri` from left to right."""
     return _png(_colour(torch.linspace(0, 1, LARGEST).view(1, -1)))
-
-
-def svg_uri(svg: str) -> str:
-    """A data URI of an SVG document."""
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
 
 
 def _colour(shares: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from convgate.analysis import figures
 from convgate.analysis.evaluation import Evaluation, Spending
 from convgate.analysis.gallery import gallery
 from convgate.analysis.metrics import Metrics
-from convgate.analysis.pictures import colour_bar, svg_uri
+from convgate.analysis.pictures import colour_bar
 from convgate.analysis.sites import site_costs
 from convgate.analysis.stages import StageCurves
 from convgate.data import ImageSet
@@ -18,6 +18,7 @@ from convgate.errors import InputError
 from convgate.files import write_text
 from convgate.gated import GatedNetwork
 from convgate.gating import KINDS
+from convgate.pages import page_template
 
 __all__ = ["write_report"]
 
@@ -83,18 +84,8 @@ def write_report(
 
 
 def _render(context: Mapping[str, Any]) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = lambda share, digits=1: f"{share:.{digits}%}"
-    environment.filters["svg_uri"] = svg_uri
-    return environment.get_template("report.html.j2").render(context, colour_bar=colour_bar())
+    template = page_template(Path(__file__).parent / "templates" / "report.html.j2")
+    return template.render(context, colour_bar=colour_bar())
 
 
 def _target(metrics: Metrics, stages: Sequence[StageCurves]) -> float | None:

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from convgate.engine import program as programs
 from convgate.engine.check import check
+from convgate.engine.container import read_container
 from convgate.engine.outputs import Rows
 from convgate.engine.program import Activation, Gate, GateKind, Operation, Program, Value
 from convgate.errors import CheckpointError, ProgramError
@@ -95,14 +95,7 @@ def load_program(path: str | PathLike[str]) -> Program:
 
 
 def _read(path: Path) -> tuple[str, str, dict[str, np.ndarray]]:
-    if not path.is_file():
-        raise CheckpointError(f"{path} is not there, or is not a file; give a .cgm file written by Engine.save")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- not a mapping
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError, OverflowError) as error:
-        raise CheckpointError(f"{path} is damaged, or no .cgm file: {error}") from None
+    metadata, arrays = read_container(path, "give a .cgm file written by Engine.save", "no .cgm file")
     if _KEY not in metadata:
         raise CheckpointError(f"{path} is no .cgm file: it holds arrays, but no program")
     return metadata[_KEY], metadata.get("digest", ""), arrays

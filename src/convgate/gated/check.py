@@ -10,6 +10,7 @@ from convgate.gated.gate_set import TRUNK
 from convgate.gated.plan import GateSpec, MaskSpec, PartialSpec, Site
 from convgate.gating import Activations, ChannelGroups, Gate, GateKind, Tiles
 from convgate.reading.trace import Trace
+from convgate.suggestions import closest
 
 __all__ = ["check_gate", "check_sites"]
 
@@ -176,7 +177,5 @@ class _Check:
 
 
 def _close(name: str, known: Mapping[str, Any]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(name, known, 3)
-    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+    meant = closest(name, known)
+    return f"; {meant}" if meant else ""

@@ -5,7 +5,6 @@ batch of images and nothing else; it goes on with calls that are given only what
 Of what cannot be read (see `convgate.reading`), the calls inside are tried. Nothing here knows a class of detector.
 """
 
-import difflib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +19,7 @@ from convgate.reading.modes import evaluating
 from convgate.reading.part import IMAGES, Leaf, Part, Stage
 from convgate.reading.trace import Trace, trace
 from convgate.reading.tracer import COUNTED_MODULES
+from convgate.suggestions import closest
 
 __all__ = ["Found", "find_part"]
 
@@ -50,8 +50,7 @@ def find_part(model: nn.Module, example: Any, inside: Sequence[str] = ()) -> Fou
     known = dict(model.named_modules())
     for name in inside:
         if name not in known or not name:
-            close = difflib.get_close_matches(name, known, 3)
-            hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "model.named_modules() lists them"
+            hint = closest(name, known) or "model.named_modules() lists them"
             raise InputError(f"gate(inside={name!r}): the model has no sub-module of that name; {hint}")
     top = _record(model, example)
     search = _Search(model, top, frozenset(inside))

@@ -1,6 +1,5 @@
 """A plan: which sites of a model a method gates, and why others are left alone. Plain, immutable data."""
 
-import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -16,6 +15,7 @@ from convgate.gating.kinds import Activations, ChannelGroups, GateKind, Shape
 from convgate.models import ModelSpec
 from convgate.reading.structure import Rejected
 from convgate.reading.trace import Trace
+from convgate.suggestions import closest
 
 __all__ = ["LEFT_OUT", "GateSpec", "MaskSpec", "PartialSpec", "Plan", "Site", "Ungated"]
 
@@ -250,9 +250,8 @@ class Plan:
         ]
         if inside:
             return f"it is gated as a part of {', '.join(map(repr, inside))}, which can be left out as a whole"
-        close = difflib.get_close_matches(name, [site.name for site in self.sites], 3)
-        listed = ", ".join(site.name for site in self.sites) or "none"
-        return f"did you mean {' or '.join(map(repr, close))}?" if close else f"the sites are: {listed}"
+        names = [site.name for site in self.sites]
+        return closest(name, names) or f"the sites are: {', '.join(names) or 'none'}"
 
     # -- showing ---------------------------------------------------------------------------------------------------
 

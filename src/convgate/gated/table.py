@@ -1,7 +1,8 @@
 """A plan as a table that people can read: plain text, and for terminals with `rich` installed a drawn one."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from convgate.columns import in_columns
 
 if TYPE_CHECKING:
     from convgate.gated.plan import Plan
@@ -14,9 +15,9 @@ _NUMBERS = (1, 3, 4)
 
 def as_text(plan: "Plan") -> str:
     """The plan's summary, a line for each site, and what is not gated with the reason."""
-    parts = [plan.summary(), "", *_columns((_HEAD, *_sites(plan)), right=_NUMBERS)]
+    parts = [plan.summary(), "", *in_columns((_HEAD, *_sites(plan)), right=_NUMBERS)]
     if plan.skipped:
-        parts += ["", *_columns((("not gated", "why"), *((r.name, r.reason) for r in plan.skipped)))]
+        parts += ["", *in_columns((("not gated", "why"), *((r.name, r.reason) for r in plan.skipped)))]
     return "\n".join([*parts, "", *_notes(plan)]) + "\n"
 
 
@@ -72,15 +73,3 @@ def _starts(plan: "Plan") -> list[str]:
     if len(kinds) == 1 and len(plan.starts) == len(plan.gates):
         return [f"gates start {how}" for how in kinds]
     return [f"{' and '.join(dict.fromkeys(words))} gates start {how}" for how, words in kinds.items()]
-
-
-def _columns(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]

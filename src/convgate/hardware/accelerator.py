@@ -8,11 +8,11 @@ import dataclasses
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from convgate.errors import InputError
+from convgate.hardware.named import list_named, read_named
 
 __all__ = ["Accelerator", "accelerator", "list_accelerators"]
 
@@ -135,7 +135,7 @@ def list_accelerators() -> tuple[str, ...]:
     >>> list_accelerators()
     ('cgnet-asic', 'dgnet-ultra96', 'edge-8', 'scalesim-32', 'tpu-256')
     """
-    return tuple(sorted(path.name[:-5] for path in _presets().iterdir() if path.name.endswith(".yaml")))
+    return list_named("presets")
 
 
 def accelerator(name: str | Path, **changes: Any) -> Accelerator:
@@ -143,21 +143,7 @@ def accelerator(name: str | Path, **changes: Any) -> Accelerator:
 
     Raises `InputError` for an unknown name, and for fields that are unknown or of the wrong kind.
     """
-    import yaml
-
-    source = Path(name)
-    if str(name) in list_accelerators():
-        text = (_presets() / f"{name}.yaml").read_text(encoding="utf-8")
-    elif source.suffix in (".yaml", ".yml") and source.is_file():
-        text = source.read_text(encoding="utf-8")
-    else:
-        raise InputError(
-            f"there is no accelerator {str(name)!r}: known are {', '.join(list_accelerators())}; or give a YAML file"
-        )
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{name} is not YAML: {error}") from error
+    data = read_named(name, "presets", "accelerator")
     if not isinstance(data, Mapping):
         raise InputError(f"{name} is not a list of fields and their values")
     data = {**data, **changes}
@@ -170,10 +156,6 @@ def accelerator(name: str | Path, **changes: Any) -> Accelerator:
         # What the caller sets is no guess of ours.
         data["assumed"] = tuple(field for field in data["assumed"] if field not in changes)
     return Accelerator(**data)
-
-
-def _presets() -> Any:
-    return files("convgate.hardware") / "presets"
 
 
 def _check(machine: str, field: str, value: Any, hint: Any) -> None:

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 
 from convgate.errors import InputError
+from convgate.hardware.named import list_named, read_named
 
 __all__ = ["ACTIONS", "EnergyTable", "energy_table", "list_energy_tables"]
 
@@ -50,8 +50,7 @@ def list_energy_tables() -> tuple[str, ...]:
     >>> list_energy_tables()
     ('timeloop-45nm',)
     """
-    folder = files("convgate.hardware") / "tables"
-    return tuple(sorted(path.name[:-5] for path in folder.iterdir() if path.name.endswith(".yaml")))
+    return list_named("tables")
 
 
 def energy_table(name: str | Path) -> EnergyTable:
@@ -59,20 +58,7 @@ def energy_table(name: str | Path) -> EnergyTable:
 
     Raises `InputError` for an unknown name and for a file that is not such a table.
     """
-    import yaml
-
-    if str(name) in list_energy_tables():
-        text = (files("convgate.hardware") / "tables" / f"{name}.yaml").read_text(encoding="utf-8")
-    elif Path(name).suffix in (".yaml", ".yml") and Path(name).is_file():
-        text = Path(name).read_text(encoding="utf-8")
-    else:
-        raise InputError(
-            f"there is no energy table {str(name)!r}: known are {', '.join(list_energy_tables())}; or give a YAML file"
-        )
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{name} is not YAML: {error}") from error
+    data = read_named(name, "tables", "energy table")
     if not isinstance(data, Mapping) or set(data) != {"name", "source", "picojoules"}:
         raise InputError(f"{name}: an energy table has a name, its source and picojoules, and nothing else")
     figures = data["picojoules"]

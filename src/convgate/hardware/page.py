@@ -1,6 +1,5 @@
 """The hardware page: one self-contained HTML file of what a simulation found."""
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from convgate.files import write_text
 from convgate.hardware import figures
 from convgate.hardware.report import Simulation, Spread
 from convgate.hardware.table import layers, summary
+from convgate.pages import page_template
 
 __all__ = ["write_page"]
 
@@ -23,16 +23,6 @@ def write_page(path: str | Path, simulation: Simulation, *, title: str, sweep: S
         sweep: rows of `convgate.hardware.sweep.row_of`, for the figure of several machines.
 
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["uri"] = lambda svg: f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
     gated = simulation.gated
     context = {
         "title": title,
@@ -51,4 +41,5 @@ def write_page(path: str | Path, simulation: Simulation, *, title: str, sweep: S
         "summary": summary(simulation),
         "steps": layers(simulation),
     }
-    write_text(path, environment.get_template("hardware.html.j2").render(context))
+    template = page_template(Path(__file__).parent / "templates" / "hardware.html.j2")
+    write_text(path, template.render(context))

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from convgate.columns import in_columns
 from convgate.hardware.report import CAUSES, Report, Simulation, Spread
 from convgate.hardware.traffic import TENSORS
 
@@ -52,7 +53,7 @@ def summary(simulation: Simulation) -> str:
     found.append(f"multipliers at work while positions are sent: {used[0]:.1%} gated, {used[1]:.1%} dense")
     found.append(f"milliseconds at {frequency:g} MHz: {simulation.milliseconds(cycles):.3f} gated, "
                  f"{simulation.milliseconds(dense.total.mean()):.3f} dense")  # fmt: skip
-    found += ["", *_aligned(rows), "", f"machine: {machine.source}"]
+    found += ["", *in_columns(rows, right=range(1, 4)), "", f"machine: {machine.source}"]
     if machine.assumed:
         found.append(f"assumed: {machine.assumptions()}")
     found.append(f"energy: {simulation.energy.source}")
@@ -70,16 +71,4 @@ def layers(simulation: Simulation) -> str:
         causes = (gated.cycles[cause][:, number].mean() for cause in CAUSES)
         counts = (own, spread.mean, spread.p5, spread.p95, *causes)
         rows.append((line.name, "head" if line.head else line.kind, *(f"{n:,.0f}" for n in counts)))
-    return "\n".join(_aligned(rows, texts=2))
-
-
-def _aligned(rows: list[tuple[str, ...]], texts: int = 1) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    rows = [rows[0], tuple("-" * width for width in widths), *rows[1:]]
-    return [
-        "  ".join(
-            f"{cell:{width}}" if column < texts else f"{cell:>{width}}"
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    return "\n".join(in_columns(rows, right=range(2, len(rows[0]))))

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from convgate.engine.container import read_container
 from convgate.engine.program import GateKind, Program
 from convgate.engine.sizes import at
 from convgate.errors import CheckpointError, InputError
@@ -169,14 +169,7 @@ def digest(program: Program) -> str:
 def load_trace(path: str | PathLike[str]) -> Trace:
     """Read a trace; raises `CheckpointError` for a file that is damaged, foreign, or of a newer version."""
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path} is not there, or is not a file; write one with `convgate hardware record`")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            text = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- not a mapping
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError, OverflowError) as error:
-        raise CheckpointError(f"{path} is damaged, or not a trace: {error}") from None
+    text, arrays = read_container(path, "write one with `convgate hardware record`", "not a trace")
     if text.get("format") != _FORMAT:
         raise CheckpointError(f"{path} is not a trace of decisions; write one with `convgate hardware record`")
     if text.get("version") != str(_VERSION):

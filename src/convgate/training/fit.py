@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
+from convgate.calibration.measure import computes_in_bfloat16
 from convgate.data import Batches, Splits
 from convgate.errors import RecipeError
 from convgate.methods import Method
@@ -185,15 +186,9 @@ def _trainer(recipe: Recipe, callbacks: list[Callback], **how: Any) -> L.Trainer
 def lightning_precision(hardware: Hardware) -> Any:
     """Lightning's name for the precision that a recipe asks for."""
     if hardware.precision == "auto":
-        return "bf16-mixed" if _computes_in_bfloat16(hardware.accelerator) else "32-true"
+        cuda = hardware.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+        return "bf16-mixed" if computes_in_bfloat16(torch.device("cuda" if cuda else "cpu")) else "32-true"
     return {"float32": "32-true", "bfloat16": "bf16-mixed"}[hardware.precision]
-
-
-def _computes_in_bfloat16(accelerator: str) -> bool:
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 class _ProgressBar(RichProgressBar):
