@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 import convgate
 from convgate.finetuning import finetune
-from convgate.finetuning.finetune import Settings
+from convgate.finetuning.settings import Settings
 
 METHOD = {"masks": "equal", "where": "everywhere"}
 SETTINGS = {"points": 0}  # the curve would take minutes that the table does not ask for
@@ -233,7 +233,7 @@ def main() -> None:
     run.add_argument("--seed", type=int, default=0)
     run.add_argument("--tag", default="", help="added to the run's name")
     run.add_argument("--choose", action="store_true", help="judge by a part of the training images")
-    run.add_argument("--settings", type=json.loads, default={}, help="JSON, see convgate.finetuning.finetune.Settings")
+    run.add_argument("--settings", type=json.loads, default={}, help="JSON, see convgate.finetuning.settings.Settings")
     run.add_argument("--method", type=json.loads, default={}, help="JSON, options of DualGating")
     commands.add_parser("table", help="print the records as tables")
     options = parser.parse_args()

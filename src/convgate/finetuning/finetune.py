@@ -5,7 +5,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,17 +20,18 @@ from convgate.checkpoint import save
 from convgate.errors import BudgetError, ConvgateError, InputError
 from convgate.files import replacing, write_text
 from convgate.finetuning.anneal import set_noise
+from convgate.finetuning.batches import Batches
 from convgate.finetuning.budget import Budget
 from convgate.finetuning.distillation import distillation
 from convgate.finetuning.features import Features, distance
 from convgate.finetuning.importance import order_gates
 from convgate.finetuning.judge import Judgement, curve, judge, kept_at
 from convgate.finetuning.parameters import parameter_groups, train_gates
+from convgate.finetuning.settings import Settings
 from convgate.gated import GatedNetwork, gate_weights
 from convgate.gating import Decisions
-from convgate.reading.trace import check_images
 
-__all__ = ["Finetuned", "Settings", "finetune"]
+__all__ = ["Finetuned", "finetune"]
 
 _TRAINING = 0.9
 # Of the minutes; the rest is for calibrating and judging at the end.
@@ -42,50 +43,6 @@ _WHOLE = 0.99
 # From this share of the MACs on gates have closed nothing, so nothing that they learned is lost by ordering them.
 _MANY = 100
 # With fewer units each is so large a part of the MACs that an order would leave gaps between budgets.
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What finetuning does, beside its budget and its time. Shares of time are shares of the whole.
-
-    Args:
-        lr: of the network's weights (AdamW, a cosine to 0).
-        gate_lr: of the gates; None for what lets a logit travel 8 units while the budget comes down.
-        weight_decay: of matrices and kernels; gates do not decay.
-        temperature: of the distillation.
-        features: weight of the distance between features (`convgate.finetuning.features`); only where the teacher is
-            the dense network.
-        order: shift gates that have closed nothing yet so that those which are missed least close first
-            (`convgate.finetuning.importance`), by so much for each standard deviation; 0 leaves them.
-        small: the first part, trained on images of `small_size` times their size, for more steps in the same time.
-        small_size: a share of the images' sides; sizes are rounded to multiples of 32.
-        label_weight: of the cross-entropy, where labels are given; 0 leaves them to the report.
-        ramp: while the budget comes down from 1.
-        noise: while sampling noise fades from `noise_from` to nothing.
-        noise_from: the noise at the start; 1 is DGNet's.
-        gate_temperature: of the sigmoid whose gradient passes through a gate.
-        finish: the last part, after calibration: gates are held and decide as in evaluation, weights learn on.
-        clip: the largest norm of a step's gradient.
-        points: at how many budgets, from this one up, what stays is measured at the end (`Finetuned.curve`).
-
-    """
-
-    lr: float = 1e-4
-    gate_lr: float | None = None
-    weight_decay: float = 0.0
-    temperature: float = 1.0
-    features: float = 0.0
-    order: float = 1.5
-    small: float = 0.0
-    small_size: float = 0.72
-    label_weight: float = 0.0
-    ramp: float = 0.4
-    noise: float = 0.7
-    noise_from: float = 0.5
-    gate_temperature: float = 1.0
-    finish: float = 0.2
-    clip: float = 5.0
-    points: int = 5
 
 
 @dataclass
@@ -186,69 +143,12 @@ def finetune(
     own = teacher is None
     teacher = network.dense() if teacher is None else copy.deepcopy(teacher)
     teacher = teacher.eval().requires_grad_(False).to(device)
-    data = _Batches(batches, held_out, calibrated_on, labels, device)
+    data = Batches(batches, held_out, calibrated_on, labels, device)
     run = _Run(network, teacher, data, Budget(budget, ramp=settings.ramp), settings, minutes, steps, seed, out, say)
     run.watch, run.about = watch, dict(about or {})
     if own and settings.features:
         run.features = Features(network, teacher, data.held_out[0][0][:1])
     return run.all(keep)
-
-
-class _Batches:
-    """Training batches for ever, in epochs; and what is judged by and calibrated on."""
-
-    def __init__(
-        self,
-        batches: Iterable[Any],
-        held_out: Sequence[Any] | None,
-        calibrated_on: Sequence[Any] | None,
-        labels: bool,
-        device: torch.device,
-    ) -> None:
-        if isinstance(batches, Iterator):
-            raise InputError("finetune() was given an iterator, which can be read only once; give a list or a loader")
-        self.labels, self.device = labels, device
-        if held_out is None and isinstance(batches, list | tuple) and len(batches) >= 2:
-            aside = max(1, len(batches) // 8)
-            held_out, batches = batches[:aside], batches[aside:]
-        self.training = batches
-        self.held_out = list(self._some(batches, 256)) if held_out is None else [self.split(b) for b in held_out]
-        some = self._some(batches, 512) if calibrated_on is None else map(self.split, calibrated_on)
-        self.calibrated_on = [x for x, _ in some]
-        if not self.held_out or not self.calibrated_on:
-            raise InputError("finetune() was given no images; give at least one batch")
-
-    def split(self, batch: Any) -> tuple[Tensor, Tensor | None]:
-        """(images, labels or None), on the network's device."""
-        images = batch[0] if isinstance(batch, tuple | list) and batch else batch
-        check_images(images, "a batch for finetune()")
-        known = batch[1] if self.labels and isinstance(batch, tuple | list) and len(batch) > 1 else None
-        return images.to(self.device), None if known is None else known.to(self.device)
-
-    def epochs(self, seed: int, epoch: int, skip: int) -> Iterator[tuple[int, int, Tensor, Tensor | None]]:
-        """(epoch, number in the epoch, images, labels), from the batch `skip` of `epoch` on, without end."""
-        while True:
-            number, batches = 0, iter(self.training)
-            while True:
-                # Whatever a loader draws depends on the place in training alone, so that a resumed run sees the same.
-                torch.manual_seed((seed * 1_000_003 + epoch) * 1_000_003 + number)
-                batch = next(batches, None)
-                if batch is None:
-                    break
-                if number >= skip:
-                    yield epoch, number, *self.split(batch)
-                number += 1
-            if number == 0:
-                raise InputError("finetune() was given no images; give at least one batch")
-            epoch, skip = epoch + 1, 0
-
-    def _some(self, batches: Iterable[Any], images: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-        for batch in batches:
-            x, labels = self.split(batch)
-            yield x, labels
-            images -= len(x)
-            if images <= 0:
-                return
 
 
 class _Run:
@@ -258,7 +158,7 @@ class _Run:
         self,
         network: GatedNetwork,
         teacher: nn.Module,
-        data: _Batches,
+        data: Batches,
         budget: Budget,
         settings: Settings,
         minutes: float | None,

@@ -1,0 +1,49 @@
+"""What finetuning does, beside its budget and its time."""
+
+from dataclasses import dataclass
+
+__all__ = ["Settings"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What finetuning does, beside its budget and its time. Shares of time are shares of the whole.
+
+    Args:
+        lr: of the network's weights (AdamW, a cosine to 0).
+        gate_lr: of the gates; None for what lets a logit travel 8 units while the budget comes down.
+        weight_decay: of matrices and kernels; gates do not decay.
+        temperature: of the distillation.
+        features: weight of the distance between features (`convgate.finetuning.features`); only where the teacher is
+            the dense network.
+        order: shift gates that have closed nothing yet so that those which are missed least close first
+            (`convgate.finetuning.importance`), by so much for each standard deviation; 0 leaves them.
+        small: the first part, trained on images of `small_size` times their size, for more steps in the same time.
+        small_size: a share of the images' sides; sizes are rounded to multiples of 32.
+        label_weight: of the cross-entropy, where labels are given; 0 leaves them to the report.
+        ramp: while the budget comes down from 1.
+        noise: while sampling noise fades from `noise_from` to nothing.
+        noise_from: the noise at the start; 1 is DGNet's.
+        gate_temperature: of the sigmoid whose gradient passes through a gate.
+        finish: the last part, after calibration: gates are held and decide as in evaluation, weights learn on.
+        clip: the largest norm of a step's gradient.
+        points: at how many budgets, from this one up, what stays is measured at the end (`Finetuned.curve`).
+
+    """
+
+    lr: float = 1e-4
+    gate_lr: float | None = None
+    weight_decay: float = 0.0
+    temperature: float = 1.0
+    features: float = 0.0
+    order: float = 1.5
+    small: float = 0.0
+    small_size: float = 0.72
+    label_weight: float = 0.0
+    ramp: float = 0.4
+    noise: float = 0.7
+    noise_from: float = 0.5
+    gate_temperature: float = 1.0
+    finish: float = 0.2
+    clip: float = 5.0
+    points: int = 5
