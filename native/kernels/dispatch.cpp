@@ -1,51 +1,77 @@
-// Which table this machine runs.
+// Which table this machine runs: one list of candidates for each type that maps and weights are stored as.
 #include <cstring>
 
-#include "table.h"
+#include "bf16.h"
 
 namespace convgate {
 
 extern const Kernels avx512_kernels, avx2_kernels, portable_kernels;
+extern const Bf16Kernels avx512bf16_bf16_kernels, avx512_bf16_kernels, avx2_bf16_kernels, portable_bf16_kernels, scalar_bf16_kernels;
 
 namespace {
 
+template <typename Table>
 struct Candidate {
-    const Kernels* table;
+    const Table* table;
     bool (*supported)();
 };
 
-// Best first.
-const Candidate candidates[] = {
+bool always() { return true; }
 #if defined(__x86_64__) || defined(__i386__)
-    {&avx512_kernels,
-     [] {
-         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-     }},
-    {&avx2_kernels, [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }},
+bool avx512() {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl");
+}
+bool avx512bf16() { return avx512() && __builtin_cpu_supports("avx512bf16"); }
+bool avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 #endif
-    {&portable_kernels, [] { return true; }},
-    {&scalar_kernels, [] { return true; }},
+
+// Best first.
+const Candidate<Kernels> candidates[] = {
+#if defined(__x86_64__) || defined(__i386__)
+    {&avx512_kernels, avx512},
+    {&avx2_kernels, avx2},
+#endif
+    {&portable_kernels, always},
+    {&scalar_kernels, always},
 };
 
-}  // namespace
+const Candidate<Bf16Kernels> bf16_candidates[] = {
+#if defined(__x86_64__) || defined(__i386__)
+    {&avx512bf16_bf16_kernels, avx512bf16},
+    {&avx512_bf16_kernels, avx512},
+    {&avx2_bf16_kernels, avx2},
+#endif
+    {&portable_bf16_kernels, always},
+    {&scalar_bf16_kernels, always},
+};
 
-const char* const* available_kernels() {
-    static const char* names[sizeof(candidates) / sizeof(*candidates) + 1];
-    static const bool listed = [] {
-        int n = 0;
-        for (const Candidate& candidate : candidates)
-            if (candidate.supported()) names[n++] = candidate.table->name;
-        return n > 0;
+template <typename Table, std::size_t n>
+const char* const* names_of(const Candidate<Table> (&all)[n]) {
+    static const char* names[n + 1];
+    static const bool listed = [&] {
+        int found = 0;
+        for (const Candidate<Table>& candidate : all)
+            if (candidate.supported()) names[found++] = candidate.table->name;
+        return found > 0;
     }();
     return listed ? names : nullptr;
 }
 
-const Kernels* find_kernels(const char* name) {
+template <typename Table, std::size_t n>
+const Table* find(const Candidate<Table> (&all)[n], const char* name) {
     const bool any = !*name || !std::strcmp(name, "auto");
-    for (const Candidate& candidate : candidates)
+    for (const Candidate<Table>& candidate : all)
         if (candidate.supported() && (any || !std::strcmp(name, candidate.table->name))) return candidate.table;
     return nullptr;
 }
+
+}  // namespace
+
+const char* const* available_kernels() { return names_of(candidates); }
+const char* const* available_bf16_kernels() { return names_of(bf16_candidates); }
+
+const Kernels* find_kernels(const char* name) { return find(candidates, name); }
+const Bf16Kernels* find_bf16_kernels(const char* name) { return find(bf16_candidates, name); }
 
 }  // namespace convgate

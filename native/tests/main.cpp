@@ -20,6 +20,7 @@ struct Test {
 
 const Test tests[] = {
     {"kernels", 100, test_kernels},
+    {"bf16", 100, test_bf16},
     {"networks", 250, test_networks},
     {"wide_networks", 30, test_wide_networks},
     {"shared_network", 6, test_shared_network},

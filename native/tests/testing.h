@@ -100,6 +100,7 @@ inline std::vector<float> numbers(Random& random, std::size_t n) {
 
 // The tests, each for one seed.
 void test_kernels(Random&);
+void test_bf16(Random&);
 void test_networks(Random&);
 void test_wide_networks(Random&);
 void test_shared_network(Random&);

@@ -1,0 +1,40 @@
+// bfloat16 on AVX-512 (F, BW, DQ, VL) without its instructions for it: widened when it is read.
+#include <immintrin.h>
+
+#include <utility>
+
+#include "bf16.h"
+
+namespace convgate {
+namespace {
+
+#include "bf16_avx512.h"
+
+inline __m256i rounded(Vector v) {
+    const __m512 x = reinterpret_cast<__m512>(v);
+    const __m512i bits = _mm512_castps_si512(x), odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i nearest = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+    const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
+    const __mmask16 unordered = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_mov_epi32(nearest, unordered, quiet), 16));
+}
+
+#include "bf16_widened.h"
+#include "bf16_simd.h"
+
+constexpr Bf16Kernels make(const Kernels* floats) {
+    Bf16Kernels table{"avx512", floats, lanes, VECTORS, {}, {}, place, pack_columns, depthwise<Bf16>, depthwise<float>, windows<Bf16>, windows<float>, widen, narrow};
+    fill<1>(table, std::make_integer_sequence<int, 8>());
+    fill<2>(table, std::make_integer_sequence<int, 8>());
+    fill<3>(table, std::make_integer_sequence<int, 8>());
+    fill<4>(table, std::make_integer_sequence<int, 6>());
+    return table;
+}
+
+}  // namespace
+
+extern const Kernels avx512_kernels;
+extern const Bf16Kernels avx512_bf16_kernels;
+const Bf16Kernels avx512_bf16_kernels = make(&avx512_kernels);
+
+}  // namespace convgate

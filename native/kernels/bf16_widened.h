@@ -1,0 +1,45 @@
+// Sums of a product in bfloat16 without an instruction for it: weights and inputs are widened. Rows of weights lie in order.
+// Included like bf16_simd.h, before it.
+
+inline Vector largest(Vector a, Vector b) { return a > b ? a : b; }
+inline Vector smallest(Vector a, Vector b) { return a < b ? a : b; }
+inline Vector all(float x) { return x - Vector{}; }
+inline Vector all(Bf16 x) {
+    const std::uint32_t bits = static_cast<std::uint32_t>(x.bits) << 16;
+    float wide;
+    __builtin_memcpy(&wide, &bits, sizeof(wide));
+    return all(wide);
+}
+
+// Inlined whatever the compiler thinks: as a call, its sums would live in memory.
+template <int vectors, int tile, bool listed>
+__attribute__((always_inline)) inline void accumulate(const Bf16Product& a, int position, Vector (&acc)[tile][vectors]) {
+    constexpr int row = vectors * lanes;
+    for (int t = 0; t < a.tap_count; t++) {
+        const Bf16* x[tile];
+        for (int p = 0; p < tile; p++) x[p] = a.rows[position + p] + a.taps[t];
+        const Bf16* weights = a.weights + t * a.tap_stride;
+        for (int i = a.begin; i < a.end; i++) {
+            const Bf16* w = weights + static_cast<std::ptrdiff_t>(listed ? a.weight_rows[i] : i) * row;
+            Vector wv[vectors];
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; v++) wv[v] = load(w + v * lanes);
+#pragma GCC unroll 8
+            for (int p = 0; p < tile; p++) {
+                const Vector xv = all(x[p][i]);
+#pragma GCC unroll 4
+                for (int v = 0; v < vectors; v++) acc[p][v] += xv * wv[v];
+            }
+        }
+    }
+}
+
+int place(int o, int) { return o; }
+
+void pack_columns(const Bf16* from, std::ptrdiff_t from_stride, const std::int32_t* rows_list, int rows,
+                  const std::int32_t* columns, int n, Bf16* to, std::ptrdiff_t to_stride) {
+    for (int r = 0; r < rows; r++) {
+        const Bf16* source = from + (rows_list ? rows_list[r] : r) * from_stride;
+        for (int j = 0; j < n; j++) to[r * to_stride + j] = source[columns[j]];
+    }
+}
