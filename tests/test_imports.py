@@ -18,7 +18,7 @@ FLOORS = (
     ("methods",),
     ("checkpoint", "calibration"),
     ("engine",),
-    ("hardware",),
+    ("quantization", "hardware"),
     ("timing",),
     ("bench",),
     ("recipes",),

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from convgate.models import create_model, list_models, preparation_of, register_model
     from convgate.preparation import Preparation
+    from convgate.quantization.quantize import quantize
     from convgate.recipes import list_recipes, register_recipe
 
 __version__ = "0.2.0.dev0"
@@ -63,6 +64,7 @@ _HOME = {
     "load": "convgate.checkpoint",
     "plan": "convgate.gated",
     "preparation_of": "convgate.models",
+    "quantize": "convgate.quantization",
     "register_dataset": "convgate.data",
     "register_method": "convgate.methods",
     "register_model": "convgate.models",

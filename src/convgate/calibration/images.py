@@ -21,19 +21,18 @@ class Images:
         batches: images [N, C, H, W], or tuples that begin with them.
         lists: whether a batch is a list of images [C, H, W] of any sizes, as detectors take them, or a tuple that
             begins with one.
+        by: the function that was given them, for error messages.
 
     Raises:
         InputError: what was given does not hold batches of images, or holds none.
 
     """
 
-    def __init__(self, batches: Iterable[Any], *, lists: bool = False) -> None:
+    def __init__(self, batches: Iterable[Any], *, lists: bool = False, by: str = "calibrate()") -> None:
         if not isinstance(batches, Iterable) or isinstance(batches, str | Mapping):
-            raise InputError(
-                f"calibrate() was given a {type(batches).__name__}; give a list or loader of image batches"
-            )
+            raise InputError(f"{by} was given a {type(batches).__name__}; give a list or loader of image batches")
         self._batches = list(batches) if isinstance(batches, Iterator) else batches
-        self._checked, self._lists = 0, lists
+        self._checked, self._lists, self._by = 0, lists, by
 
     def read(self, limit: int | None = None) -> Iterator[Any]:
         """The batches, or as many of the first as hold at least `limit` images; each checked when first read."""
@@ -48,7 +47,7 @@ class Images:
             if limit is not None and images >= limit:
                 return
         if images == 0:
-            raise InputError("calibrate() was given no images; give at least one batch")
+            raise InputError(f"{self._by} was given no images; give at least one batch")
 
     def _images(self, batch: Any) -> Any:
         if not isinstance(batch, tuple | list) or not batch:
@@ -58,7 +57,7 @@ class Images:
         return batch[0]
 
     def _check(self, images: Any, number: int) -> None:
-        what = f"batch {number} for calibrate()"
+        what = f"batch {number} for {self._by}"
         if self._lists:
             if not isinstance(images, tuple | list) or not images:
                 raise InputError(f"{what} is a {type(images).__name__}; give a list of images [C, H, W]")

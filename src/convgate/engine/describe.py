@@ -45,7 +45,8 @@ def _shape(program: Program, operation: Operation) -> str:
     if operation.output not in {value.name for value in program.values}:
         return ""
     value = program.value(operation.output)
-    return f"{value.channels}x{value.height}x{value.width}"
+    element = f" {value.element}" if value.element.is_integer else ""
+    return f"{value.channels}x{value.height}x{value.width}{element}"
 
 
 def _what(program: Program, operation: Operation) -> str:

@@ -16,6 +16,7 @@ from convgate.engine.check import check
 from convgate.engine.describe import describe
 from convgate.engine.explain import Explanation, explain
 from convgate.engine.file import load_program, save_program
+from convgate.engine.integer import IntegerNetwork, uses_integers
 from convgate.engine.outputs import arrange, as_outputs
 from convgate.engine.program import GateKind, Program
 from convgate.engine.runtime import Executor, NativeNetwork, Results, choose_isa, instruction_sets
@@ -86,7 +87,8 @@ class Engine:
             the quota of its container, OMP_NUM_THREADS).
         isa: which kernels ("avx512", "avx2", "portable", "scalar"); by default CONVGATE_ISA, or the best.
         executor: what makes a program ready to run, from the program, a number of threads and an instruction set;
-            another than the native runtime where PyTorch computes a part (see `convgate.compile`).
+            another than the native runtime where PyTorch computes a part (see `convgate.compile`). By default the
+            native runtime, or `IntegerNetwork` for a program of integers.
         settle: finds out whether a program is for any size; called once, when that first matters.
 
     Raises:
@@ -101,14 +103,14 @@ class Engine:
         *,
         threads: int | None = None,
         isa: str | None = None,
-        executor: Callable[[Program, int, str], Executor] = NativeNetwork,
+        executor: Callable[[Program, int, str], Executor] | None = None,
         settle: Callable[[Program], Program] | None = None,
     ) -> None:
         check(program)
         self.program = program
         self.isa = choose_isa(isa)
         self.threads = choose_threads(threads)
-        self._make = executor
+        self._make = executor or (IntegerNetwork if uses_integers(program) else NativeNetwork)
         self._prepared: OrderedDict[tuple[int, int], tuple[Program, Executor]] = OrderedDict()
         self._lock, self._settle = threading.RLock(), settle
         self._executor = self._at(*_size(program))[1]

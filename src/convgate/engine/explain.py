@@ -37,7 +37,7 @@ class Explanation:
         others = [row for row in self.rows if not row.native]
         lines = [f"{self.native_share:.1%} of the MACs run natively"]
         if others:
-            lines.append(f"PyTorch computes {len(others)} layers and operations:")
+            lines.append(f"{len(others)} layers and operations do not:")
             width = max(len(row.name) for row in others)
             lines += [
                 f"  {row.name:{width}}  {f'{row.macs:,} MACs' if row.macs else '':>20}  {row.why}" for row in others
@@ -50,7 +50,7 @@ def explain(program: Program, elsewhere: Mapping[str, tuple[int, str]]) -> Expla
     native = dict.fromkeys(layer for layer in program.layers if layer not in elsewhere)
     macs = dict.fromkeys(native, 0)
     for operation in program.operations:
-        for layer in references(operation, "layer"):
+        for layer in set(references(operation, "layer")) - elsewhere.keys():
             macs[layer] = macs.get(layer, 0) + dense_macs(program, operation)
     rows = [Row(layer, True, count) for layer, count in macs.items()]
     return Explanation((*rows, *(Row(name, False, count, why) for name, (count, why) in elsewhere.items())))

@@ -16,9 +16,13 @@ from convgate.engine.program import (
     Constant,
     Conv,
     ConvTranspose,
+    Dequantize,
     GroupNorm,
+    IntegerAdd,
+    IntegerMean,
     Interpolate,
     LayerNorm,
+    Lookup,
     Mask,
     Multiply,
     Operation,
@@ -31,6 +35,7 @@ from convgate.engine.program import (
     PoolToGrid,
     PRelu,
     Program,
+    Quantize,
     Reshape,
     Slice,
     Softmax,
@@ -61,7 +66,20 @@ def size_of(op: Operation, program: Program, inputs: Sequence[Size]) -> Size:
 
 @size_of.register
 def _same(
-    op: Activate | Affine | Concat | GroupNorm | LayerNorm | Mask | OverChannels | PRelu | Pick | Slice | Softmax,
+    op: Activate
+    | Affine
+    | Concat
+    | Dequantize
+    | GroupNorm
+    | LayerNorm
+    | Lookup
+    | Mask
+    | OverChannels
+    | PRelu
+    | Pick
+    | Quantize
+    | Slice
+    | Softmax,
     program: Program,
     inputs: Sequence[Size],
 ) -> Size:
@@ -69,7 +87,7 @@ def _same(
 
 
 @size_of.register
-def _largest(op: Add | Arithmetic | Multiply, program: Program, inputs: Sequence[Size]) -> Size:
+def _largest(op: Add | Arithmetic | IntegerAdd | Multiply, program: Program, inputs: Sequence[Size]) -> Size:
     return max(size[0] for size in inputs), max(size[1] for size in inputs)
 
 
@@ -149,6 +167,6 @@ def _pool(op: Pool, program: Program, inputs: Sequence[Size]) -> Size:
 
 
 @size_of.register
-def _grid(op: PoolToGrid, program: Program, inputs: Sequence[Size]) -> Size:
+def _grid(op: IntegerMean | PoolToGrid, program: Program, inputs: Sequence[Size]) -> Size:
     rows, columns = op.grid
     return rows or inputs[0][0], columns or inputs[0][1]

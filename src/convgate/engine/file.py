@@ -29,8 +29,8 @@ from convgate.preparation import Preparation
 
 __all__ = ["VERSION", "load_program", "save_program"]
 
-VERSION = 3
-"""The format's version; files of a newer one are refused."""
+VERSION = 4
+"""The format's version; files of a newer one are refused. From 4 on values may hold integers, with a scale."""
 
 _KEY = "convgate.program"
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from convgate.engine.check import check
 from convgate.engine.extents import Size, size_of
-from convgate.engine.program import Decide, Gate, GateKind, Operation, PoolToGrid, Program
+from convgate.engine.program import Decide, Gate, GateKind, IntegerMean, Operation, PoolToGrid, Program
 from convgate.errors import InputError, ProgramError
 
 __all__ = ["at", "mask_shape"]
@@ -58,7 +58,7 @@ class _Sizes:
             return operation.inputs[0] in self.sizes
         if not all(name in self.sizes for name in operation.inputs):
             return False
-        if isinstance(operation, PoolToGrid) and operation.mask:
+        if isinstance(operation, IntegerMean | PoolToGrid) and operation.mask:
             if operation.mask not in self.gates:
                 return False
             _, rows, columns = self.gates[operation.mask].shape

@@ -33,9 +33,9 @@ from convgate.engine.program import (
     Reshape,
     Slice,
     Value,
-    decides,
     label,
     reads,
+    serving_decisions,
 )
 from convgate.errors import InputError
 from convgate.hardware.steps import ArrayStep, Completion, Step, VectorStep
@@ -101,7 +101,7 @@ class _Reading:
         self.program = program
         self.writers = {op.output: op for op in program.operations if not isinstance(op, Decide)}
         self.gates = {gate.name: gate for gate in program.gates}
-        self.heads = _heads(program)
+        self.heads = serving_decisions(program)
         self.bases = {
             op.inputs[1]: op for op in program.operations if isinstance(op, Complete) and self._is_base(op.inputs[1])
         }
@@ -257,12 +257,3 @@ class _Reading:
         done = getattr(writer, "activation", None)
         same = not op.activation or (op.activation.name == "relu" and done is not None and done == op.activation)
         return last and same and (added,) == self._roots(added)
-
-
-def _heads(program: Program) -> set[str]:
-    """The values that serve nothing but decisions."""
-    wanted = set(program.outputs)
-    for op in reversed(program.operations):
-        if op.output in wanted:
-            wanted |= set(op.inputs)
-    return {op.output for op in program.operations if not decides(op) and op.output not in wanted}

@@ -53,12 +53,12 @@ class Checker:
         whole = all(isinstance(n, int) and not isinstance(n, bool) for n in numbers)
         self.require(whole and all(1 <= n <= MOST_CHANNELS for n in numbers), f"sizes {numbers} out of range")
 
-    def array(self, name: str, *shape: int, finite: bool = True) -> None:
-        """Require a float32 array of that name and shape, of finite numbers unless `finite` is False."""
+    def array(self, name: str, *shape: int, finite: bool = True, of: Any = np.float32) -> None:
+        """Require an array of that name, shape and type, of finite numbers unless `finite` is False."""
         array = self.program.arrays.get(name)
         self.require(array is not None, f"array '{name}' does not exist")
         assert array is not None
-        self.require(array.dtype == np.float32, f"array '{name}' is {array.dtype}, not float32")
+        self.require(array.dtype == of, f"array '{name}' is {array.dtype}, not {np.dtype(of).name}")
         self.require(array.shape == shape, f"array '{name}' has shape {array.shape}, not {shape}")
         self.require(not finite or bool(np.isfinite(array).all()), f"array '{name}' holds values that are not finite")
 

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+import convgate.engine.check.integers  # noqa: F401 -- registers its rules
 from convgate.engine.check.checker import MOST_CHANNELS, MOST_POSITIONS, Checker
+from convgate.engine.check.elements import check_elements
 from convgate.engine.check.rules import rule
 from convgate.engine.outputs import Rows
 from convgate.engine.program import (
@@ -13,11 +15,13 @@ from convgate.engine.program import (
     Constant,
     Conv,
     Decide,
+    Element,
     External,
     GateKind,
     Operation,
     Pool,
     Program,
+    Value,
     decides,
     references,
 )
@@ -69,6 +73,7 @@ class _Check(Checker):
             positions = value.height * value.width
             small = positions <= MOST_POSITIONS and value.channels <= MOST_CHANNELS
             self.require(small and positions * value.channels <= _MOST_ELEMENTS, "too large")
+            self._elements(value)
         self.place = "the program"
         elements = sum(value.channels * value.height * value.width for value in program.values)
         self.require(elements <= _MOST_ELEMENTS, "its values are too large together")
@@ -88,6 +93,7 @@ class _Check(Checker):
         for name in program.inputs:
             self.place = f"input '{name}'"
             self.require(name in self.values and name not in self.written, "does not exist, or is named twice")
+            self.require(not self.values[name].element.is_integer, "holds integers; inputs are float32")
             self.written.add(name)
         self._borders(elements)
         for number, operation in enumerate(program.operations):
@@ -96,6 +102,7 @@ class _Check(Checker):
         for name in program.outputs:
             self.place = f"output '{name}'"
             self.require(name in self.written, "is never written")
+            self.require(not self.values[name].element.is_integer, "holds integers; outputs are float32")
         for name in program.vectors:
             self.place = f"vector '{name}'"
             self.require(name in program.outputs, "is not an output")
@@ -107,6 +114,12 @@ class _Check(Checker):
         self.require(not undecided, f"gates that nothing decides: {', '.join(undecided[:9])}")
         unwritten = [name for name in self.values if name not in self.written]
         self.require(not unwritten, f"values that nothing writes: {', '.join(unwritten[:9])}")
+
+    def _elements(self, value: Value) -> None:
+        self.require(value.element in tuple(Element), f"of elements {value.element!r}; known are {', '.join(Element)}")
+        fits = isinstance(value.scale, float | int) and 1e-30 <= value.scale <= 1e30
+        self.require(fits, f"a scale of {value.scale!r}")
+        self.require(value.element.is_integer or value.scale == 1, "a scale of float32, which are not scaled")
 
     def _borders(self, elements: int) -> None:
         """Convolutions read their inputs inside borders as wide as their padding; these are memory, too."""
@@ -156,11 +169,13 @@ class _Check(Checker):
             self.require(name in self.written, f"reads '{name}' before it is written")
         inputs = [self.values[name] for name in operation.inputs]
         if isinstance(operation, Decide):
+            check_elements(operation, self, inputs, None)
             rule(operation, self, inputs, None)
             return
         self.require(operation.output in self.values, "writes a value that does not exist")
         self.require(operation.output not in self.written, "writes a value twice")
         self._activation(getattr(operation, "activation", NO_ACTIVATION))
+        check_elements(operation, self, inputs, self.values[operation.output])
         rule(operation, self, inputs, self.values[operation.output])
         self.written.add(operation.output)
 
@@ -178,6 +193,7 @@ class _Check(Checker):
     def _external(self, op: External) -> None:
         for name in op.inputs:
             self.require(name in self.written, f"reads '{name}' before it is written")
+            self.require(not self.values[name].element.is_integer, f"takes float32, and '{name}' holds integers")
         for name in op.gates:
             self.require(name in self.decided, f"gate '{name}' is not decided yet")
         for name in decides(op):

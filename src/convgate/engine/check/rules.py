@@ -2,6 +2,9 @@
 
 import math
 from functools import singledispatch
+from typing import Any
+
+import numpy as np
 
 from convgate.engine.check.checker import MOST_CHANNELS, MOST_POSITIONS, Checker
 from convgate.engine.program import (
@@ -36,7 +39,7 @@ from convgate.engine.program import (
     Value,
 )
 
-__all__ = ["rule"]
+__all__ = ["check_convolution", "keeps_shape", "rule", "spreads"]
 
 
 @singledispatch
@@ -47,12 +50,19 @@ def rule(op: Operation, c: Checker, inputs: list[Value], out: Value | None) -> N
 
 @rule.register
 def _conv(op: Conv, c: Checker, inputs: list[Value], out: Value) -> None:
+    check_convolution(op, c, inputs, out)
+
+
+def check_convolution(
+    op: Conv, c: Checker, inputs: list[Value], out: Value, weight: Any = np.float32, bias: Any = np.float32
+) -> None:
+    """What holds of every `Conv`; `weight` and `bias` are the types of these arrays."""
     c.require(len(inputs) in (1, 2), f"takes 1 or 2 inputs, not {len(inputs)}")
     x = inputs[0]
     c.divided(op.groups, x, out)
-    _convolution(op, c, inputs, x.channels // op.groups, out)
+    _convolution(op, c, inputs, x.channels // op.groups, out, weight)
     if op.bias:
-        c.array(op.bias, out.channels)
+        c.array(op.bias, out.channels, of=bias)
     if len(inputs) == 2:
         c.same(inputs[1], out)
     c.gate(op.positions, GateKind.SPATIAL, out)
@@ -96,32 +106,32 @@ def _transposed(op: ConvTranspose, c: Checker, inputs: list[Value], out: Value) 
 
 @rule.register
 def _activate(op: Activate | Softmax, c: Checker, inputs: list[Value], out: Value) -> None:
-    _keeps_shape(c, inputs, out)
+    keeps_shape(c, inputs, out)
 
 
 @rule.register
 def _prelu(op: PRelu, c: Checker, inputs: list[Value], out: Value) -> None:
-    _keeps_shape(c, inputs, out)
+    keeps_shape(c, inputs, out)
     c.array(op.weight, out.channels)
 
 
 @rule.register
 def _affine(op: Affine, c: Checker, inputs: list[Value], out: Value) -> None:
-    _keeps_shape(c, inputs, out)
+    keeps_shape(c, inputs, out)
     c.array(op.scale, out.channels)
     c.array(op.shift, out.channels)
 
 
 @rule.register
 def _binary(op: Add | Multiply, c: Checker, inputs: list[Value], out: Value) -> None:
-    _spreads(c, inputs, out)
+    spreads(c, inputs, out)
 
 
 @rule.register
 def _arithmetic(op: Arithmetic, c: Checker, inputs: list[Value], out: Value) -> None:
     kinds = ("divide", "maximum", "minimum")
     c.require(op.arithmetic in kinds, f"of kind {op.arithmetic!r}; known are {', '.join(kinds)}")
-    _spreads(c, inputs, out)
+    spreads(c, inputs, out)
 
 
 @rule.register
@@ -148,7 +158,7 @@ def _pool_to_grid(op: PoolToGrid, c: Checker, inputs: list[Value], out: Value) -
 
 @rule.register
 def _norm(op: GroupNorm | LayerNorm, c: Checker, inputs: list[Value], out: Value) -> None:
-    _keeps_shape(c, inputs, out)
+    keeps_shape(c, inputs, out)
     c.optional((op.scale, op.shift), out.channels)
     number = isinstance(op.epsilon, float | int) and 0 <= op.epsilon <= 1e6
     c.require(number, f"an epsilon of {op.epsilon!r}")
@@ -239,7 +249,7 @@ def _pick(op: Pick, c: Checker, inputs: list[Value], out: Value) -> None:
 
 @rule.register
 def _mask(op: Mask, c: Checker, inputs: list[Value], out: Value) -> None:
-    _keeps_shape(c, inputs, out)
+    keeps_shape(c, inputs, out)
     c.require(op.gate in c.gates, f"gate '{op.gate}' does not exist")
     c.require(
         c.gates[op.gate].kind != GateKind.ACTIVATION, f"gate '{op.gate}' of activations cannot be applied as a mask"
@@ -265,23 +275,27 @@ def _decide(op: Decide, c: Checker, inputs: list[Value], out: Value) -> None:
     c.decided.add(op.output)
 
 
-def _convolution(op: Conv | Complete, c: Checker, inputs: list[Value], reads: int, out: Value) -> None:
+def _convolution(
+    op: Conv | Complete, c: Checker, inputs: list[Value], reads: int, out: Value, of: Any = np.float32
+) -> None:
     """The geometry of a convolution each of whose outputs reads so many channels."""
     weight = c.program.arrays.get(op.weight)
     c.require(weight is not None and weight.ndim == 4, f"weights '{op.weight}' are missing or not 4-d")
     assert weight is not None
     kernel = weight.shape[2:]
-    c.array(op.weight, out.channels, reads, *kernel)
+    c.array(op.weight, out.channels, reads, *kernel, of=of)
     c.window(kernel, op.stride, op.dilation, op.padding)
     c.size(op, inputs, out)
 
 
-def _keeps_shape(c: Checker, inputs: list[Value], out: Value) -> None:
+def keeps_shape(c: Checker, inputs: list[Value], out: Value) -> None:
+    """Require one input, of the output's shape."""
     c.inputs(inputs, 1)
     c.same(inputs[0], out)
 
 
-def _spreads(c: Checker, inputs: list[Value], out: Value) -> None:
+def spreads(c: Checker, inputs: list[Value], out: Value) -> None:
+    """Require two inputs, each as large as the output or 1 along every axis."""
     c.inputs(inputs, 2)
     a, b = inputs
     for first, second, result in zip(a.shape, b.shape, out.shape, strict=True):

@@ -1,14 +1,24 @@
 """A program: what the engine is to compute, as plain immutable data.
 
-Values are float32 feature maps of one sample, [channels, height, width]; vectors are 1x1 maps. Operations run in order,
-each writes one value or decides one gate. Nothing here says how: layouts, fusing into kernels and threads are the
-runtime's business. This package needs NumPy, and neither torch nor the rest of convgate.
+Values are feature maps of one sample, [channels, height, width], of float32 or of 8-bit integers; vectors are 1x1 maps.
+Operations run in order, each writes one value or decides one gate. Nothing here says how: layouts, fusing into kernels
+and threads are the runtime's business. This package needs NumPy, and neither torch nor the rest of convgate.
 """
 
 from convgate.engine.program.activation import ACTIVATIONS, NO_ACTIVATION, Activation
 from convgate.engine.program.convolutions import Complete, Conv, ConvTranspose
 from convgate.engine.program.deciding import Decide, External, Mask
 from convgate.engine.program.elementwise import Activate, Add, Affine, Arithmetic, Multiply, PRelu
+from convgate.engine.program.heads import serving_decisions
+from convgate.engine.program.integer import (
+    Dequantize,
+    IntegerAdd,
+    IntegerConv,
+    IntegerConvToFloat,
+    IntegerMean,
+    Lookup,
+    Quantize,
+)
 from convgate.engine.program.moving import (
     Concat,
     Constant,
@@ -24,7 +34,7 @@ from convgate.engine.program.operation import ArrayName, GateName, LayerName, Ma
 from convgate.engine.program.pooling import GroupNorm, LayerNorm, OverChannels, Pool, PoolToGrid, Softmax
 from convgate.engine.program.program import Program, dense_macs
 from convgate.engine.program.references import decides, label, reads, reference_fields, references
-from convgate.engine.program.values import Gate, GateKind, Value
+from convgate.engine.program.values import Element, Gate, GateKind, Value
 
 __all__ = [
     "ACTIVATIONS",
@@ -41,14 +51,21 @@ __all__ = [
     "Conv",
     "ConvTranspose",
     "Decide",
+    "Dequantize",
+    "Element",
     "External",
     "Gate",
     "GateKind",
     "GateName",
     "GroupNorm",
+    "IntegerAdd",
+    "IntegerConv",
+    "IntegerConvToFloat",
+    "IntegerMean",
     "Interpolate",
     "LayerName",
     "LayerNorm",
+    "Lookup",
     "Mask",
     "MaskName",
     "Multiply",
@@ -62,6 +79,7 @@ __all__ = [
     "Pool",
     "PoolToGrid",
     "Program",
+    "Quantize",
     "Reshape",
     "Slice",
     "Softmax",
@@ -73,4 +91,5 @@ __all__ = [
     "reads",
     "reference_fields",
     "references",
+    "serving_decisions",
 ]

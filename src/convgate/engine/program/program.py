@@ -17,7 +17,9 @@ __all__ = ["Program", "dense_macs"]
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """What a network computes: inputs, operations in order, outputs; the arrays that they name are float32.
+    """What a network computes: inputs, operations in order, outputs; the arrays that they name.
+
+    Arrays are float32, but for those of operations on integers (`convgate.engine.program.integer`).
 
     `layers` names the lines of the ledger, in its order; `vectors` those 1x1 outputs that callers get as [N, channels].
     `foreign` names nodes whose results PyTorch returns; they are numbered after `outputs`. `returns` is how callers get

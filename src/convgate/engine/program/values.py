@@ -3,17 +3,46 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["Gate", "GateKind", "Value"]
+__all__ = ["Element", "Gate", "GateKind", "Value"]
+
+
+class Element(StrEnum):
+    """What the elements of a value are."""
+
+    FLOAT32 = "float32"
+    INT8 = "int8"
+    UINT8 = "uint8"
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The least and the greatest integer; -128 is not used, so that every negative is stored, too.
+
+        >>> Element.INT8.limits
+        (-127, 127)
+        """
+        if self is Element.FLOAT32:
+            raise ValueError("elements that are float32 have no limits")
+        return (-127, 127) if self is Element.INT8 else (0, 255)
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether values are stored as integers of 8 bits."""
+        return self is not Element.FLOAT32
 
 
 @dataclass(frozen=True)
 class Value:
-    """A feature map of one sample."""
+    """A feature map of one sample.
+
+    Of integers, each stands for itself times `scale`, so that zero is zero; `scale` is 1 where `element` is float32.
+    """
 
     name: str
     channels: int
     height: int
     width: int
+    element: Element = Element.FLOAT32
+    scale: float = 1.0
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -1,0 +1,74 @@
+"""Which operations read and write float32, which integers, and where a scale must stay."""
+
+from functools import singledispatch
+
+from convgate.engine.check.checker import Checker
+from convgate.engine.program import (
+    Concat,
+    Dequantize,
+    Element,
+    IntegerAdd,
+    IntegerConv,
+    IntegerConvToFloat,
+    IntegerMean,
+    Lookup,
+    Mask,
+    Operation,
+    Pad,
+    Pick,
+    PixelShuffle,
+    PixelUnshuffle,
+    Pool,
+    Quantize,
+    Reshape,
+    Slice,
+    Value,
+)
+
+__all__ = ["check_elements", "moves"]
+
+_MOVES = (Concat, Mask, Pad, Pick, PixelShuffle, PixelUnshuffle, Pool, Reshape, Slice)
+
+
+def moves(op: Operation) -> bool:
+    """Whether an operation only moves or chooses elements, or writes zeros, and so is defined on integers, too."""
+    if isinstance(op, Pool):
+        return op.kind == "max"
+    if isinstance(op, Pad):
+        return op.mode != "constant" or op.value == 0
+    return isinstance(op, _MOVES)
+
+
+@singledispatch
+def check_elements(op: Operation, c: Checker, inputs: list[Value], out: Value | None) -> None:
+    """Raise `ProgramError` unless what an operation reads and writes is of elements that it takes."""
+    values = [*inputs, *([out] if out else [])]
+    kinds = {(value.element, value.scale) for value in values}
+    if len(kinds) == 1 and moves(op):
+        return
+    for value in values:
+        what = "one element type and scale for all that it reads and writes" if moves(op) else "float32"
+        c.require(value.element is Element.FLOAT32, f"takes {what}, and '{value.name}' is {value.element}")
+
+
+@check_elements.register
+def _quantize(op: Quantize, c: Checker, inputs: list[Value], out: Value) -> None:
+    _elements(c, inputs, integers=False)
+    _elements(c, [out], integers=True)
+
+
+@check_elements.register
+def _to_float(op: Dequantize | IntegerConvToFloat | IntegerMean, c: Checker, inputs: list[Value], out: Value) -> None:
+    _elements(c, inputs, integers=True)
+    _elements(c, [out], integers=False)
+
+
+@check_elements.register
+def _integers(op: IntegerAdd | IntegerConv | Lookup, c: Checker, inputs: list[Value], out: Value) -> None:
+    _elements(c, [*inputs, out], integers=True)
+
+
+def _elements(c: Checker, values: list[Value], *, integers: bool) -> None:
+    for value in values:
+        what = "integers" if integers else "float32"
+        c.require(value.element.is_integer == integers, f"takes {what}, and '{value.name}' is {value.element}")

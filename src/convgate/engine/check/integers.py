@@ -1,0 +1,104 @@
+"""Rules for operations on 8-bit integers: among them, that no sum leaves an int32, in whatever order it is formed."""
+
+from typing import Any
+
+import numpy as np
+
+from convgate.engine.check.checker import Checker
+from convgate.engine.check.rules import check_convolution, keeps_shape, rule, spreads
+from convgate.engine.program import (
+    Dequantize,
+    Element,
+    IntegerAdd,
+    IntegerConv,
+    IntegerConvToFloat,
+    IntegerMean,
+    Lookup,
+    Quantize,
+    Value,
+)
+
+__all__ = ["MOST_MULTIPLIER", "MOST_SHIFT"]
+
+MOST_MULTIPLIER = (1 << 15) - 1
+"""Multipliers have 15 bits and no sign."""
+
+MOST_SHIFT = 46
+"""A product of an int32 and a multiplier, shifted by as much, is 0 or -1."""
+
+
+@rule.register
+def _quantize(op: Dequantize | Quantize, c: Checker, inputs: list[Value], out: Value) -> None:
+    keeps_shape(c, inputs, out)
+
+
+@rule.register
+def _lookup(op: Lookup, c: Checker, inputs: list[Value], out: Value) -> None:
+    keeps_shape(c, inputs, out)
+    c.array(op.table, 256, of=_dtype(out))
+    low, high = out.element.limits
+    table = c.program.arrays[op.table]
+    c.require(low <= table.min() and table.max() <= high, f"a table with entries outside {low} .. {high}")
+
+
+@rule.register
+def _mean(op: IntegerMean, c: Checker, inputs: list[Value], out: Value) -> None:
+    c.inputs(inputs, 1)
+    c.require(inputs[0].channels == out.channels, "changes the number of channels")
+    c.require(not op.mask or op.mask in c.gates, f"gate '{op.mask}' does not exist")
+    c.extents(*(cells + 1 for cells in op.grid))
+
+
+@rule.register
+def _add(op: IntegerAdd, c: Checker, inputs: list[Value], out: Value) -> None:
+    spreads(c, inputs, out)
+    c.require(len(op.multipliers) == len(op.shifts) == 2, "needs a multiplier and a shift for each of two inputs")
+    for pair in zip(op.multipliers, op.shifts, strict=True):
+        _brought(c, *pair)
+    _clamp(c, op.low, op.high, out)
+
+
+@rule.register
+def _conv(op: IntegerConv, c: Checker, inputs: list[Value], out: Value) -> None:
+    check_convolution(op, c, inputs, out, weight=np.int8, bias=np.int32)
+    _sums(op, c, inputs[0])
+    for name, least, most in ((op.multiplier, 0, MOST_MULTIPLIER), (op.shift, 1, MOST_SHIFT)):
+        c.array(name, out.channels, of=np.int32)
+        array = c.program.arrays[name]
+        c.require(least <= array.min() and array.max() <= most, f"array '{name}' leaves {least} .. {most}")
+    _brought(c, *op.addend)
+    _clamp(c, op.low, op.high, out)
+
+
+@rule.register
+def _conv_to_float(op: IntegerConvToFloat, c: Checker, inputs: list[Value], out: Value) -> None:
+    c.inputs(inputs, 1)
+    check_convolution(op, c, inputs, out, weight=np.int8, bias=np.int32)
+    _sums(op, c, inputs[0])
+    c.array(op.scale, out.channels)
+
+
+def _sums(op: IntegerConv | IntegerConvToFloat, c: Checker, x: Value) -> None:
+    c.require(not op.activation, f"{op.activation} of a convolution of integers, which clamps")
+    weight = c.program.arrays[op.weight].reshape(len(c.program.arrays[op.weight]), -1).astype(np.int64)
+    c.require(bool((weight >= -127).all()), f"array '{op.weight}' holds -128")
+    most = np.abs(weight).sum(1) * max(map(abs, x.element.limits))
+    if op.bias:
+        most += np.abs(c.program.arrays[op.bias].astype(np.int64))
+    c.require(bool((most < 1 << 31).all()), "sums that may leave an int32")
+
+
+def _brought(c: Checker, multiplier: Any, shift: Any) -> None:
+    whole = all(isinstance(n, int) and not isinstance(n, bool) for n in (multiplier, shift))
+    fits = whole and 0 <= multiplier <= MOST_MULTIPLIER and 1 <= shift <= MOST_SHIFT
+    c.require(fits, f"a multiplier of {multiplier!r} with a shift of {shift!r}")
+
+
+def _clamp(c: Checker, low: Any, high: Any, out: Value) -> None:
+    whole = all(isinstance(n, int) and not isinstance(n, bool) for n in (low, high))
+    least, most = out.element.limits
+    c.require(whole and least <= low <= 0 <= high <= most, f"a clamp to {low!r} .. {high!r} for {out.element}")
+
+
+def _dtype(value: Value) -> Any:
+    return np.int8 if value.element is Element.INT8 else np.uint8

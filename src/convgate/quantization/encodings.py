@@ -1,0 +1,55 @@
+"""The element type and the scale of each value that integers stand for."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from convgate.engine.program import Element
+from convgate.quantization.observers import BINS, MinMax, Observer
+from convgate.quantization.statistics import Watch
+
+__all__ = ["Encoding", "encodings"]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a value is stored: integers of a type, in units of `scale`."""
+
+    element: Element
+    scale: float
+
+
+def encodings(
+    watch: Watch,
+    batches: Callable[[], Iterable[np.ndarray]],
+    groups: Mapping[str, frozenset[str]],
+    negative: frozenset[str],
+    observer: Observer,
+) -> dict[str, Encoding]:
+    """The encoding of every value in `groups`; all of a group have one.
+
+    Args:
+        watch: looks at all of these values.
+        batches: gives the images, as often as it is called.
+        groups: by value, those that share its encoding.
+        negative: the values that may be negative; groups without any are stored without a sign.
+        observer: chooses ranges.
+
+    """
+    ranges = watch.ranges(batches())
+    greatest = {
+        name: max(max(abs(end) for other in group for end in ranges[other]), 1e-12) for name, group in groups.items()
+    }
+    histograms = {name: np.zeros(BINS, np.int64) for name in groups}
+    if not isinstance(observer, MinMax):
+        histograms = watch.histograms(batches(), greatest)
+    found = {}
+    for name, group in groups.items():
+        element = Element.INT8 if group & negative else Element.UINT8
+        levels = element.limits[1]
+        histogram = np.sum([histograms[other] for other in group], 0)
+        limit = observer.limit(greatest[name], histogram, levels) if histogram.any() else greatest[name]
+        # A number that float32 has, so that the scale is the same wherever it is used.
+        found[name] = Encoding(element, float(np.float32(limit / levels)))
+    return found

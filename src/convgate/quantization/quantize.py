@@ -1,0 +1,131 @@
+"""`convgate.quantize`: from a network and images to an engine of 8-bit integers."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from convgate.calibration.images import Images
+from convgate.engine.engine import Engine
+from convgate.engine.lowering import lower
+from convgate.engine.lowering.settle import settle
+from convgate.engine.program import Program
+from convgate.engine.runtime import choose_isa
+from convgate.engine.sizes import at
+from convgate.engine.threads import choose_threads
+from convgate.errors import InputError
+from convgate.gated import GatedNetwork
+from convgate.quantization.encodings import encodings
+from convgate.quantization.observers import MeanSquaredError, Observer
+from convgate.quantization.rewrite import rewrite
+from convgate.quantization.roles import convolutions, roles, signs
+from convgate.quantization.split import split_activations
+from convgate.quantization.statistics import Watch
+from convgate.reading.wrappers import unwrapped
+from convgate.suggestions import did_you_mean
+
+__all__ = ["quantize", "quantize_program"]
+
+
+def quantize(
+    network: nn.Module,
+    batches: Iterable[Any],
+    *,
+    observer: Observer | None = None,
+    keep: Sequence[str] = (),
+    tie: bool = True,
+    threads: int | None = None,
+    isa: str | None = None,
+) -> Engine:
+    """An engine that computes what `network` does in evaluation, with 8-bit integers, skipping what its gates close.
+
+    Weights are int8 with a scale for each output channel, feature maps int8 or uint8 with one scale each, and zero is
+    zero, so what gates close contributes exactly nothing. Gates' heads, and so decisions, are float32; so is all that
+    has no integer form. The arithmetic is `convgate.engine.integer`'s.
+
+    Args:
+        network: a gated network, or any CNN that `torch.fx` can trace.
+        batches: images [N, C, H, W] as in training, or tuples that begin with them: 50 to 500 images that are *not*
+            those of the test. They choose the scales; a list or a loader is read twice.
+        observer: the rule for ranges, `MinMax`, `Percentile` or `MeanSquaredError` of `convgate.quantization`; by
+            default the last.
+        keep: layers of the ledger that stay float32: names, or what they begin with up to a dot ("layer4").
+        tie: whether a residual sum has the scale of its shortcut. The shortcut then stays as it is at closed positions.
+        threads: how many cores; by default CONVGATE_THREADS, or all that this process may use.
+        isa: which kernels, see `convgate.engine.instruction_sets`.
+
+    Raises:
+        LoweringError: nodes without a native form.
+        InputError: no images, images that are not finite, an unknown layer, or nothing left to quantise.
+
+    >>> import torch, convgate
+    >>> model = convgate.create_model("cifar_resnet8").eval()
+    >>> images = torch.randn(8, 3, 32, 32)
+    >>> engine = convgate.quantize(model, [images])
+    >>> engine(images.numpy()).shape
+    (8, 10)
+
+    """
+    images = Images(batches, by="quantize()")
+    example = next(images.read())
+    with torch.no_grad():
+        lowered = lower(network, example)
+        program = lowered.program if lowered.at is None else settle(lowered.program, lowered.at)
+    inner = unwrapped(network)
+    preparation = inner.preparation if isinstance(inner, GatedNetwork) else None
+    own = program.value(program.inputs[0])
+    observed = quantize_program(
+        at(program, *example.shape[2:]),
+        partial(_arrays, images),
+        observer=observer or MeanSquaredError(),
+        keep=_layers(program, keep),
+        tie=tie,
+        threads=choose_threads(threads),
+        isa=choose_isa(isa),
+    )
+    return Engine(replace(at(observed, own.height, own.width), preparation=preparation), threads=threads, isa=isa)
+
+
+def quantize_program(
+    program: Program, batches: Any, *, observer: Observer, keep: Iterable[str], tie: bool, threads: int, isa: str
+) -> Program:
+    """The program of integers for a float32 program; see `quantize`.
+
+    Args:
+        program: at the size of the images.
+        batches: gives the images, float32 arrays [N, C, H, W], as often as it is called.
+        observer: chooses ranges.
+        keep: layers that stay float32.
+        tie: whether residual sums have the scales of their shortcuts.
+        threads: how many cores.
+        isa: which kernels.
+
+    """
+    chosen = convolutions(program, keep)
+    if not chosen:
+        raise InputError("there is nothing to quantise: no convolution, or all of them are kept in float32")
+    program, chosen = split_activations(program, chosen)
+    negative = signs(program)
+    parts = roles(program, chosen, negative, tie=tie)
+    watch = Watch(program, sorted(parts.encoded), threads, isa)
+    return rewrite(program, parts, encodings(watch, batches, parts.encoded, negative, observer))
+
+
+def _arrays(images: Images) -> Iterator[np.ndarray]:
+    return (np.ascontiguousarray(batch.float().numpy(force=True)) for batch in images.read())
+
+
+def _layers(program: Program, keep: Sequence[str]) -> set[str]:
+    found: set[str] = set()
+    if isinstance(keep, str):
+        raise InputError(f"keep={keep!r}: give a list of layers, e.g. keep=[{keep!r}]")
+    for name in keep:
+        fits = {layer for layer in program.layers if layer == name or layer.startswith(f"{name}.")}
+        if not fits:
+            raise InputError(f"keep: there is no layer '{name}'{did_you_mean(name, program.layers)}")
+        found |= fits
+    return found

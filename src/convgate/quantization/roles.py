@@ -1,0 +1,131 @@
+"""Which operations of a program compute with integers, which values these are, and which of them share a scale."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from convgate.engine.check.elements import moves
+from convgate.engine.program import (
+    Activate,
+    Activation,
+    Add,
+    Complete,
+    Conv,
+    Decide,
+    Mask,
+    Multiply,
+    Operation,
+    Pool,
+    PoolToGrid,
+    Program,
+    serving_decisions,
+)
+
+__all__ = ["Roles", "convolutions", "roles", "signs"]
+
+_NOT_NEGATIVE = ("relu", "relu6", "sigmoid", "hardsigmoid", "softplus")
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What becomes of a program.
+
+    Attributes:
+        integers: the results of operations that compute with integers.
+        encoded: the values that integers stand for somewhere, with the values that share their scale.
+        to_float: of `integers`, those that convolutions write as float32.
+
+    """
+
+    integers: frozenset[str]
+    encoded: Mapping[str, frozenset[str]]
+    to_float: frozenset[str]
+
+
+def convolutions(program: Program, keep: Iterable[str]) -> frozenset[str]:
+    """The results of the convolutions that compute with integers: all but those of layers in `keep`.
+
+    Gates' heads decide in float32, and sums that a gate completes need more than 8 bits.
+    """
+    kept, heads = set(keep), serving_decisions(program)
+    wide = {name for op in program.operations if isinstance(op, Decide) for name in op.inputs}
+    wide |= {op.inputs[1] for op in program.operations if isinstance(op, Complete)}
+    chosen = (op for op in program.operations if type(op) is Conv and op.layer not in kept)
+    return frozenset(op.output for op in chosen if op.output not in heads | wide)
+
+
+def roles(program: Program, chosen: frozenset[str], negative: frozenset[str], *, tie: bool) -> Roles:
+    """The roles in a program of which the convolutions `chosen` compute with integers.
+
+    Args:
+        program: its chosen convolutions have no activations but clamps.
+        chosen: see `convolutions`.
+        negative: the values that may be negative, see `signs`.
+        tie: whether a residual sum has the scale of its shortcut, so that the shortcut stays as it is.
+
+    """
+    heads = serving_decisions(program)
+    integers = set(chosen)
+    for op in program.operations:
+        if _follows(op, integers) and (op.output not in heads or isinstance(op, PoolToGrid) or moves(op)):
+            integers.add(op.output)
+    readers: dict[str, list[Operation]] = {}
+    for op in program.operations:
+        for name in op.inputs:
+            readers.setdefault(name, []).append(op)
+    to_float = {
+        op.output
+        for op in program.operations
+        if op.output in chosen
+        and len(op.inputs) == 1
+        and not any(reader.output in integers for reader in readers.get(op.output, []))
+    }
+    to_float |= {op.output for op in program.operations if op.output in integers and isinstance(op, PoolToGrid)}
+    encoded = {op.output for op in program.operations if op.output in integers - to_float}
+    encoded |= {name for op in program.operations if op.output in integers for name in op.inputs}
+    groups = {name: {name} for name in encoded}
+    for op in program.operations:
+        if op.output in encoded and op.output in integers:
+            for name in _alike(op, negative, tie):
+                _join(groups, name, op.output)
+    return Roles(frozenset(integers), {name: frozenset(group) for name, group in groups.items()}, frozenset(to_float))
+
+
+def signs(program: Program) -> frozenset[str]:
+    """The values that may be negative, as far as their operations tell; images may."""
+    found = set(program.inputs)
+    for op in program.operations:
+        if isinstance(op, Decide):
+            continue
+        activation: Activation | None = getattr(op, "activation", None)
+        if activation is not None and (
+            activation.name in _NOT_NEGATIVE or (activation.name == "clamp" and activation.parameters[0] >= 0)
+        ):
+            continue
+        if isinstance(op, Add | Mask | Multiply | Pool | PoolToGrid | Activate) or moves(op):
+            if any(name in found for name in op.inputs):
+                found.add(op.output)
+        else:
+            found.add(op.output)
+    return frozenset(found)
+
+
+def _follows(op: Operation, integers: set[str]) -> bool:
+    """Whether an operation computes with integers because it reads some."""
+    if isinstance(op, PoolToGrid):
+        return not op.maximum and op.inputs[0] in integers
+    return isinstance(op, Activate | Add) | moves(op) and any(name in integers for name in op.inputs)
+
+
+def _alike(op: Operation, negative: frozenset[str], tie: bool) -> tuple[str, ...]:
+    """The inputs that have the scale of what is written."""
+    if moves(op):
+        return op.inputs
+    if isinstance(op, Conv) and tie and len(op.inputs) > 1:
+        return op.inputs[1:] if (op.inputs[1] in negative) == (op.output in negative) else ()
+    return ()
+
+
+def _join(groups: dict[str, set[str]], a: str, b: str) -> None:
+    together = groups[a] | groups[b]
+    for name in together:
+        groups[name] = together

@@ -1,0 +1,72 @@
+"""What values of a program hold when it runs on images: ranges, and histograms of magnitudes."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from convgate.engine.program import Program
+from convgate.engine.runtime import NativeNetwork
+from convgate.errors import InputError
+from convgate.quantization.observers import BINS
+
+__all__ = ["Statistics", "Watch"]
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """Of a group of values: the least, the greatest in magnitude, and a histogram of magnitudes other than 0."""
+
+    least: float
+    greatest: float
+    histogram: np.ndarray
+
+
+class Watch:
+    """Runs a float32 program and looks at its values; nothing is kept of an image but counts.
+
+    Args:
+        program: at the size of the images.
+        names: the values to look at.
+        threads: how many cores.
+        isa: which kernels.
+
+    """
+
+    def __init__(self, program: Program, names: Sequence[str], threads: int, isa: str) -> None:
+        self.program, self.names = program, tuple(dict.fromkeys(names))
+        computed = tuple(name for name in self.names if name not in program.inputs)
+        watched = replace(program, outputs=computed or program.outputs, vectors=(), foreign=(), returns=None)
+        self._computed = computed
+        self._network = NativeNetwork(watched, threads, isa)
+
+    def ranges(self, batches: Iterable[np.ndarray]) -> dict[str, tuple[float, float]]:
+        """The least and the greatest element of each value. Raises `InputError` where some are not finite."""
+        found: dict[str, tuple[float, float]] = {}
+        for name, array in self._values(batches):
+            low, high = float(array.min()), float(array.max())
+            if not np.isfinite((low, high)).all():
+                raise InputError(
+                    f"on the images given, '{name}' holds values that are not finite (NaN or infinity); check images "
+                    "and weights"
+                )
+            before = found.get(name, (low, high))
+            found[name] = min(low, before[0]), max(high, before[1])
+        return found
+
+    def histograms(self, batches: Iterable[np.ndarray], greatest: Mapping[str, float]) -> dict[str, np.ndarray]:
+        """int64 [`BINS`] for each value: magnitudes other than 0 in equal parts of 0 .. `greatest`."""
+        found = {name: np.zeros(BINS, np.int64) for name in self.names}
+        for name, array in self._values(batches):
+            magnitudes = np.abs(array[array != 0])
+            bins = (magnitudes * np.float32(BINS / greatest[name])).astype(np.int32)
+            found[name] += np.bincount(np.minimum(bins, BINS - 1), minlength=BINS)
+        return found
+
+    def _values(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+        for images in batches:
+            for begin in range(0, len(images), 4):
+                some = np.ascontiguousarray(images[begin : begin + 4])
+                yield from ((name, some) for name in self.program.inputs if name in self.names)
+                if self._computed:
+                    yield from zip(self._computed, self._network.run([some], {}).outputs, strict=True)
