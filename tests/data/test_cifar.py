@@ -80,9 +80,16 @@ def test_validation_is_drawn_by_the_seed(tmp_path):
     first, again, other = (cifar10(root, validation=10, seed=seed).validation for seed in (0, 0, 1))
     assert (first.images == again.images).all()
     assert (first.images != other.images).any()
-    for n in (0, 30):
-        with pytest.raises(InputError, match=r"\[1, 29\]"):
+    for n in (-1, 30):
+        with pytest.raises(InputError, match=r"\[0, 29\]"):
             cifar10(root, validation=n)
+
+
+def test_none_held_out_leaves_all_to_learn_from(tmp_path):
+    root = as_npz(tmp_path, arrays())
+    whole, held = cifar10(root, validation=0), cifar10(root, validation=10)
+    assert (len(whole.train), whole.holds_out) == (30, False)
+    assert (len(held.train), held.holds_out) == (20, True)
 
 
 def test_cifar100_has_its_own_classes_and_statistics(tmp_path):

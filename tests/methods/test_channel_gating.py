@@ -374,6 +374,17 @@ def test_first_is_the_first_convolution_of_each_branch():
     assert "not the first" in found["layer1.0.conv2"]
 
 
+def test_activated_are_those_in_front_of_an_activation():
+    after, before = (
+        plan(create("cifar_resnet8", activation=where), ChannelGating(convs="activated"), torch.zeros(1, 3, 32, 32))
+        for where in ("after_sum", "before_sum")
+    )
+    firsts = [f"layer{stage}.0.conv1" for stage in (1, 2, 3)]
+    assert [site.name for site in after.sites] == firsts
+    assert [site.name for site in before.sites] == sorted([*firsts, *(n.replace("conv1", "conv2") for n in firsts)])
+    assert "not followed by an activation (convs='activated')" in str(after)
+
+
 def test_named_convolutions_are_gated_the_first_layer_too(tmp_path, randomise):
     model = nn.Sequential(nn.Conv2d(8, 12, 3), nn.ReLU(), nn.Conv2d(12, 8, 3))
     planned, found = reasons_of(model, ChannelGating(convs=["0"]), torch.zeros(1, 8, 9, 9))

@@ -210,6 +210,33 @@ def test_noise_ends_when_it_is_to_and_the_gates_go_on_learning(make_small):
     assert all(p.grad is not None for p in net.gate_parameters())
 
 
+def test_the_temperature_falls_until_the_noise_ends(make_small):
+    method = DualGating(noise=0.8, temperature=2.0, final_temperature=0.5)
+    net, _ = make_small(method)
+    _, first = next(net.gate_modules())
+    for progress, expected in ((0.0, 2.0), (0.4, 1.0), (0.8, 0.5), (0.9, 0.5)):
+        method.schedule(net.convgate, progress)
+        assert float(first.estimator.keywords["temperature"]) == pytest.approx(expected)
+    constant = DualGating()
+    constant.schedule(net.convgate, 0.1)
+    before = first.estimator
+    constant.schedule(net.convgate, 0.2)
+    assert first.estimator is before  # a compiled network would be compiled anew
+
+
+def test_gates_apart_are_each_drawn_to_their_own_density(make_small):
+    method = DualGating(budget=0.25, joint=False, bounds_weight=0.0, budget_weight=3.0)
+    net, x = make_small(method)
+    decisions = net.open_decisions(len(x))
+    terms = method.terms(decisions, net.convgate, net.ledger, 0.0)
+    assert float(terms["budget"]) == pytest.approx(3.0 * (1 - 0.5) ** 2)
+    # A gate of either kind counts as much as one of the other, whatever its MACs.
+    closed = net.closed_decisions(len(x))
+    names = list(decisions)
+    one = decisions.map(lambda name, decision: closed[name] if name == names[0] else decision)
+    assert float(method.terms(one, net.convgate, net.ledger, 0.0)["budget"]) == pytest.approx(3.0 * 0.25)
+
+
 def test_the_budget_falls_evenly_to_what_was_asked_for(make_small):
     method = DualGating(budget=0.4, budget_annealing=0.5)
     assert [method.budget_at(progress) for progress in (0.0, 0.25, 0.5, 0.9)] == pytest.approx([1.0, 0.7, 0.4, 0.4])

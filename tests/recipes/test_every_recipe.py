@@ -55,6 +55,8 @@ def in_small(name, images):
     if recipe.data.name == "imagenet":
         overrides.append(f"--data.options.size={107 if 'inception' in recipe.model.name else 64}")
         overrides.append("--model.options.num_classes=4")
+        if isinstance(recipe.method.options.get("tile"), dict):  # by the heights of 224-pixel images
+            overrides.append("--method.options.tile=null")
     for begin, (smaller, options) in SMALLER.items():
         if recipe.model.name.startswith(begin):
             overrides.append(f"--model.name={smaller}")

@@ -28,10 +28,10 @@ def test_overrides_win_over_the_file(recipe_file):
 
 
 def test_a_teacher_in_a_file_and_on_the_command_line(recipe_file, tmp_path):
-    assert load_recipe(recipe_file).distillation == Distillation(0.0, 1.0, None)
+    assert load_recipe(recipe_file).distillation == Distillation(0.0, False, 1.0, None)
     recipe_file.write_text("distillation: {weight: 0.5, temperature: 4, teacher: {name: resnet18, weights: a.st}}\n")
     recipe = load_recipe(recipe_file, ["--distillation.weight", "0.25", "--distillation.teacher.name", "resnet34"])
-    assert recipe.distillation == Distillation(0.25, 4.0, ModelChoice("resnet34", weights="a.st"))
+    assert recipe.distillation == Distillation(0.25, False, 4.0, ModelChoice("resnet34", weights="a.st"))
     copy = tmp_path / "copy.yaml"
     copy.write_text(dump_recipe(recipe))
     assert load_recipe(copy) == recipe
@@ -92,6 +92,9 @@ def test_every_shipped_recipe_loads_and_survives_a_round_trip(name, tmp_path):
         ("augmentation: {padding: mirror}", "mirror"),
         ("distillation: {weight: -1}", "weight"),
         ("distillation: {temperature: 0}", "temperature"),
+        ("distillation: {weight: 2, convex: true}", "convex"),
+        ("gated: {gamma: 0}", "gamma"),
+        ("gated: {optimiser: adam}", "adam"),
         ("distillation: {teacher: {nam: x}}", "teacher"),
         ("hardware: {precision: float8}", "float8"),
         ("hardware: {threads: 0}", "threads"),

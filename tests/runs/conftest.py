@@ -1,5 +1,6 @@
 """A finished run to take records of: tiny images, tiny network."""
 
+import numpy as np
 import pytest
 
 from convgate.recipes.request import Request
@@ -26,3 +27,15 @@ def finished(tmp_path_factory, tiny):
 def tiny_overrides(tiny_run):
     """Command-line overrides that make the demo's recipe tiny."""
     return [*tiny_run, PAPER, "--gated.epochs=3", "--budget=0.6"]
+
+
+@pytest.fixture(scope="session")
+def images_of_cifar(tmp_path_factory):
+    """A file like CIFAR-10's, of a few random images."""
+    path, rng = tmp_path_factory.mktemp("images") / "cifar10.npz", np.random.default_rng(0)
+    arrays = {}
+    for part, n in (("train", 40), ("test", 20)):
+        arrays[f"{part}_x"] = rng.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
+        arrays[f"{part}_y"] = np.arange(n) % 10
+    np.savez(path, **arrays, classes=np.array([f"class {i}" for i in range(10)]))
+    return path

@@ -34,6 +34,18 @@ def test_the_term_by_hand():
     torch.testing.assert_close(logits.grad, torch.tensor([[0.25, -0.25]] * 3) / 3)
 
 
+def test_a_convex_sum_takes_from_the_cross_entropy_what_it_gives_the_teacher(make_module, images):
+    parts, network = {}, create("cifar_resnet8")
+    for name, convex in (("added", False), ("convex", True)):
+        module = make_module(teacher=Teacher(network, weight=0.25, convex=convex, temperature=4.0))
+        module.training_step((images.images, images.labels), 0)
+        parts[name] = {key: float(value) for key, value in module.sums.items()}
+    assert parts["convex"]["distillation"] == parts["added"]["distillation"]
+    assert parts["convex"]["cross_entropy"] == pytest.approx(0.75 * parts["added"]["cross_entropy"])
+    with pytest.raises(InputError, match="at most 1"):
+        Teacher(create("cifar_resnet8"), weight=1.5, convex=True)
+
+
 def test_a_student_that_agrees_is_left_alone():
     logits = torch.randn(4, 7, generator=torch.Generator().manual_seed(0))
     teacher = Teacher(Fixed([1.0] * 7))

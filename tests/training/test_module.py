@@ -56,9 +56,11 @@ def test_held_gates_decide_as_in_evaluation_and_learn_nothing(images):
 def test_the_methods_schedule_is_kept(images, monkeypatch, make_module):
     """GaterNet's dropout rises in proportion to the share of training done."""
     module = make_module(GlobalGater(dropout=0.2))
-    for epoch, expected in ((0, 0.0), (1, 0.05), (3, 0.15)):
+    batch = images.images, images.labels
+    for epoch, step, expected in ((0, 0, 0.0), (1, 0, 0.05), (3, 0, 0.15), (3, 6, 0.1875)):
         monkeypatch.setattr(TrainingModule, "current_epoch", epoch)
-        module.on_train_epoch_start()
+        monkeypatch.setattr(module.trainer.fit_loop, "max_batches", 8)
+        module.training_step(batch, step)
         assert module.network.convgate.trunk.dropout.item() == pytest.approx(expected)
     module.training_step((images.images, images.labels), 0)
     module.log_means()

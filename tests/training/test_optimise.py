@@ -31,6 +31,22 @@ def test_gates_learn_at_a_rate_of_their_own_all_along_the_schedule():
     assert (others["lr"], gates["lr"]) == pytest.approx((0.1, 0.05))
 
 
+def test_gates_are_decayed_if_the_stage_says_so():
+    network = gate(create("cifar_resnet8"), DualGating(), torch.zeros(1, 3, 32, 32))
+    assert [g["weight_decay"] for g in make_optimiser(network, Stage(gate_decay=2e-4)).param_groups] == [5e-4, 2e-4]
+
+
+def test_rmsprop_by_hand():
+    model = torch.nn.Linear(1, 1, bias=False)
+    model.weight.data.fill_(1.0)
+    stage = Stage(optimiser="rmsprop", lr=0.5, square_decay=0.75, epsilon=1.0, momentum=0.0, weight_decay=0.0)
+    optimiser = make_optimiser(model, stage)
+    model(torch.full((1, 1), 4.0)).backward()
+    optimiser.step()
+    # The mean of squares is 0.25 * 4^2, its root 2: 1 - 0.5 * 4 / (2 + 1).
+    assert model.weight.item() == pytest.approx(1 / 3)
+
+
 def test_an_ungated_network_has_one_group():
     assert len(make_optimiser(create("cifar_resnet8"), Stage(epochs=1)).param_groups) == 1
 
@@ -57,6 +73,9 @@ def test_vectors_are_spared_if_the_stage_says_so():
         (Stage(schedule="steps"), 0.5, 0.1),
         (Stage(schedule="steps", gamma=0.2), 0.75, 0.04),
         (Stage(schedule="steps", warmup=0.1), 0.05, 0.5),
+        (Stage(schedule="exponential", gamma=0.04), 0.0, 1.0),
+        (Stage(schedule="exponential", gamma=0.04), 0.5, 0.2),
+        (Stage(schedule="exponential", gamma=0.04), 1.0, 0.04),
     ],
 )
 def test_learning_rate_schedule(stage, progress, factor):

@@ -7,6 +7,7 @@ from convgate.analysis.metrics import DenseFigures, GatedFigures, Metrics
 from convgate.analysis.report import write_report
 from convgate.analysis.sites import SiteCost, site_costs
 from convgate.analysis.stages import StageCurves
+from convgate.analysis.static import StaticFigures, compare_with_static, majority_masks
 
 __all__ = [
     "Census",
@@ -18,9 +19,12 @@ __all__ = [
     "SiteCost",
     "Spending",
     "StageCurves",
+    "StaticFigures",
     "census",
+    "compare_with_static",
     "cost_maps",
     "evaluate",
+    "majority_masks",
     "site_costs",
     "write_report",
 ]

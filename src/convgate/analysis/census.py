@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from convgate.errors import InputError
-from convgate.gating import Decisions, GateKind
+from convgate.gating import Decision, Decisions, GateKind
 
 __all__ = ["Census", "GateCensus", "census"]
 
@@ -28,7 +28,7 @@ class GateCensus:
 
 
 class Census:
-    """Counts over batches: keeps two bits for each unit of each gate, however many images there are.
+    """Counts over batches: keeps a number for each unit of each gate, however many images there are.
 
     >>> import torch
     >>> from convgate.gating import Decision, Decisions, Tiles
@@ -40,41 +40,64 @@ class Census:
 
     def __init__(self) -> None:
         self._gates: dict[str, _Running] = {}
+        self._size: tuple[int, int] | None = None
 
     def add(self, decisions: Decisions) -> None:
         """Count the decisions of one more batch of the same network."""
+        self._size = decisions.size
         for name, decision in decisions.items():
-            open_ = decision.mask.detach().flatten(1) > 0
             if name not in self._gates:
-                self._gates[name] = _Running(decision.kind, open_)
-            else:
-                self._gates[name].add(open_)
+                self._gates[name] = _Running(decision.kind, decision.mask.shape)
+            self._gates[name].add(decision.mask.detach() > 0)
+
+    @property
+    def images(self) -> int:
+        """How many images were counted."""
+        return next(iter(self._gates.values())).images if self._gates else 0
+
+    def majority(self) -> Decisions:
+        """Masks for one image in which a unit is open if it was for more than half of the images.
+
+        Raises `InputError` if there are none.
+        """
+        self._check()
+        majorities = {
+            name: Decision(r.kind, (2 * r.openings > r.images)[None].float()) for name, r in self._gates.items()
+        }
+        return Decisions(majorities, self._size)
 
     def gates(self) -> dict[str, GateCensus]:
         """Gate name -> its census so far, in the order of the decisions. Raises `InputError` if there are none."""
+        self._check()
+        return {name: running.counted() for name, running in self._gates.items()}
+
+    def _check(self) -> None:
         if not self._gates:
             raise InputError("the census counted no decisions; add() those of at least one batch")
-        return {name: running.counted() for name, running in self._gates.items()}
 
 
 class _Running:
-    def __init__(self, kind: GateKind, open_: Tensor) -> None:
+    """How often each unit of a gate was open."""
+
+    def __init__(self, kind: GateKind, shape: torch.Size) -> None:
         self.kind = kind
-        self.ever_closed = torch.zeros(open_.shape[1], dtype=torch.bool, device=open_.device)
-        self.ever_open = torch.zeros_like(self.ever_closed)
-        self.images, self.openings = 0, 0
-        self.add(open_)
+        self.openings = torch.zeros(shape[1:], dtype=torch.int64)
+        self.images = 0
 
     def add(self, open_: Tensor) -> None:
-        self.ever_open |= open_.any(0)
-        self.ever_closed |= ~open_.all(0)
+        if open_.shape[1:] != self.openings.shape:
+            raise InputError(
+                f"a mask of {list(open_.shape[1:])} units after masks of {list(self.openings.shape)}: a census is of "
+                "images of one size"
+            )
+        self.openings = self.openings.to(open_.device) + open_.sum(0)
         self.images += len(open_)
-        self.openings += int(open_.sum())
 
     def counted(self) -> GateCensus:
-        units = len(self.ever_open)
-        on, off = int((~self.ever_closed).sum()), int((~self.ever_open).sum())
-        return GateCensus(self.kind, units, on, off, units - on - off, self.openings / (units * self.images))
+        units = self.openings.numel()
+        on, off = int((self.openings == self.images).sum()), int((self.openings == 0).sum())
+        density = int(self.openings.sum()) / (units * self.images)
+        return GateCensus(self.kind, units, on, off, units - on - off, density)
 
 
 def census(decisions: Decisions) -> dict[str, GateCensus]:

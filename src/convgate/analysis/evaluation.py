@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from convgate.analysis.census import Census, GateCensus
 from convgate.errors import InputError
-from convgate.gated import GatedNetwork
+from convgate.gated import FixedNetwork, GatedNetwork
 from convgate.reading.modes import evaluating
 
 __all__ = ["Evaluation", "Spending", "evaluate"]
@@ -41,6 +41,12 @@ class Spending:
     def ratio(self) -> float:
         """Mean share of the dense MACs."""
         return float(self.macs.double().mean()) / self.dense
+
+    @property
+    def changing(self) -> float:
+        """The share of all gates' units that are open for some of the images and closed for others, in [0, 1]."""
+        units = sum(gate.units for gate in self.census.values())
+        return sum(gate.input_dependent for gate in self.census.values()) / units
 
     @property
     def percentiles(self) -> dict[str, float]:
@@ -78,14 +84,14 @@ def evaluate(
     """Run `network` in evaluation mode over `batches` of (images, labels); its mode is restored afterwards.
 
     Args:
-        network: images -> logits [N, classes]; a `GatedNetwork` is also accounted for.
+        network: images -> logits [N, classes]; a `GatedNetwork` is also accounted for, and so is a `FixedNetwork`.
         batches: images as `prepare` takes them, labels int64 [N].
         prepare: what turns a batch's images into the network's input, e.g. normalisation.
 
     """
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     predictions, labels = [], []
-    account = _Account(network) if isinstance(network, GatedNetwork) else None
+    account = _Account(network) if isinstance(network, GatedNetwork | FixedNetwork) else None
     with evaluating(network):
         for images, truth in batches:
             x = prepare(images.to(device))
@@ -100,7 +106,7 @@ def evaluate(
 class _Account:
     """What a gated network spends, added up batch by batch."""
 
-    def __init__(self, network: GatedNetwork) -> None:
+    def __init__(self, network: GatedNetwork | FixedNetwork) -> None:
         self.network = network
         self.macs: list[Tensor] = []
         self.by_layer: dict[str, int] = {}

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from convgate.analysis.evaluation import Evaluation
+from convgate.analysis.evaluation import Evaluation, Spending
+from convgate.analysis.static import StaticFigures
 from convgate.bench.latency import Latency, Milliseconds
 from convgate.errors import CheckpointError, InputError
 from convgate.timing.machine import processor
@@ -27,7 +28,10 @@ class DenseFigures:
 
 @dataclass(frozen=True)
 class GatedFigures:
-    """The gated network: accuracy in [0, 1]; mean share of the dense MACs, and percentiles of the images' shares."""
+    """The gated network: accuracy in [0, 1]; mean share of the dense MACs, and percentiles of the images' shares.
+
+    Of a network without gates: what training made of it, and all of its MACs.
+    """
 
     accuracy: float
     macs_ratio: float
@@ -41,13 +45,14 @@ class Metrics:
     Attributes:
         dense: the network before gating, on the test images.
         gated: the gated network, on the test images.
-        test_images: how many there are.
+        test_images: how many there are; of a run with `measured: validation` these are the held-out images.
         machine: processor and threads that it was measured with.
         versions: of convgate, torch and Python.
         budget: the share of the dense MACs that was calibrated to; None: to none.
         seed: the recipe's.
         seconds: step of the run -> how long it took.
         latency: of one image on the engine; None where it was not timed.
+        static: the gated network with each unit fixed at its majority; None where that was not measured.
 
     """
 
@@ -60,11 +65,14 @@ class Metrics:
     seed: int | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     latency: Latency | None = None
+    static: StaticFigures | None = None
 
     @staticmethod
-    def of(dense: Evaluation | None, gated: Evaluation) -> "Metrics":
-        """The figures of evaluations on the same images, made on this machine."""
+    def of(dense: Evaluation | None, gated: Evaluation, macs: int | None = None) -> "Metrics":
+        """The figures of evaluations on the same images, made on this machine; `macs` of a network without gates."""
         spending = gated.spending
+        if spending is None and macs is not None:
+            spending = Spending(torch.full((len(gated.labels),), macs), macs, {}, {})
         if spending is None:
             raise InputError("Metrics.of(gated=..) has no spending; give what evaluate() returned for a GatedNetwork")
         return Metrics(
@@ -93,12 +101,14 @@ class Metrics:
             seed=self.seed,
             seconds=self.seconds,
             latency=measured.latency or self.latency,
+            static=measured.static or self.static,
         )
 
     def as_data(self) -> dict[str, Any]:
         """Plain data; the inverse of `from_data`. What is not known is left out, but for the dense accuracy."""
         data = asdict(self)
-        return data if self.latency else {key: value for key, value in data.items() if key != "latency"}
+        unknown = [key for key in ("latency", "static") if data[key] is None]
+        return {key: value for key, value in data.items() if key not in unknown}
 
     def to_json(self) -> str:
         """The text of metrics.json."""
@@ -109,7 +119,7 @@ class Metrics:
         """The metrics in a text that `to_json` wrote. Raises `CheckpointError`, naming `source`, for another text."""
         try:
             data = json.loads(text)
-            timed = data.get("latency")
+            timed, static = data.get("latency"), data.get("static")
             return Metrics(
                 **{
                     **data,
@@ -117,6 +127,7 @@ class Metrics:
                     "gated": GatedFigures(**data["gated"]),
                     "latency": timed
                     and Latency(**{**timed, **{k: Milliseconds(**timed[k]) for k in ("dense", "gated")}}),
+                    "static": static and StaticFigures(**static),
                 }
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -148,6 +148,11 @@ def show_metrics(metrics: "Metrics") -> None:
         "gated", f"{gated.accuracy:.2%}", f"{round(dense.macs * gated.macs_ratio):,}", f"{gated.macs_ratio:.1%}"
     )
     show(table)
+    if (static := metrics.static) is not None:
+        show(
+            f"each unit fixed at its majority over {static.images:,} training images: {static.accuracy:.2%} at "
+            f"{static.macs_ratio:.1%} of the dense MACs; {static.changing:.1%} of the units change from image to image"
+        )
     spread = ", ".join(f"p{p} {share:.1%}" for p, share in gated.macs_percentiles.items())
     if (latency := metrics.latency) is not None:
         show(

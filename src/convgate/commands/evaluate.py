@@ -28,6 +28,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--seconds", type=float, default=4.0, help="how long to time, 0 for not at all (default: %(default)s)"
     )
     parser.add_argument(
+        "--static",
+        action="store_true",
+        help="measure the network with each unit fixed at its majority over training images, too; for folders only",
+    )
+    parser.add_argument(
         "--save", action="store_true", help="put the figures into the run's metrics.json; for folders only"
     )
     add_json(parser)
@@ -40,7 +45,7 @@ def run(arguments: Namespace) -> None:
 
     how = {"data": arguments.data, "threads": arguments.threads, "seconds": arguments.seconds}
     if arguments.source.is_dir():
-        measured = evaluate_run(arguments.source, save=arguments.save, **how)
+        measured = evaluate_run(arguments.source, save=arguments.save, static=arguments.static, **how)
     else:
         measured = evaluate_file(arguments.source, recipe=arguments.recipe, **how)
     show(measured.as_data()) if arguments.json else show_metrics(measured)
@@ -62,6 +67,11 @@ def _check(arguments: Namespace) -> None:
                 f"network's file ({source / 'network.safetensors'})"
             )
         return
+    if arguments.static:
+        raise InputError(
+            f"--static fixes units at their majority over the training images of a run, and {source} is not the folder "
+            "of a run. Name the folder, or leave --static out"
+        )
     if arguments.save:
         raise InputError(
             f"--save puts the figures of a run's network into the run, and {source} is not the folder of a run. Name "

@@ -1,15 +1,18 @@
 """List the recipes, or show one.
 
 A recipe is a YAML file that says all that a training run depends on. Copy one, change it, and give it to
-`convgate train`.
+`convgate train`. RECIPE@CONTROL is what a row is to be compared with, made of its recipe: the network without gates
+trained for as long (dense), a narrower one, masks drawn at random, ..
 
 Examples:
   convgate recipe
   convgate recipe digits-demo > mine.yaml
+  convgate recipe cifar10-resnet20-dual-50@dense
 
 """
 
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convgate.commands.console import add_json, show
@@ -32,11 +35,13 @@ def run(arguments: Namespace) -> None:
     import sys
     from dataclasses import asdict
 
+    from convgate.recipes.controls import derived, split_name
     from convgate.recipes.library import list_recipes
     from convgate.recipes.read import describe_fields, dump_recipe, fields_of, parse_recipe
 
     def read(name: str) -> "Recipe":  # without torch; its method is checked when it is carried out
-        return parse_recipe(fields_of(name), source=name, past=True)
+        row, (of, control) = parse_recipe(fields_of(name), source=name, past=True), split_name(name)
+        return derived(row, control, of=of) if control and not Path(name).is_file() else row
 
     if arguments.fields:
         sys.stdout.write(describe_fields())

@@ -86,5 +86,6 @@ def request_of(arguments: Namespace) -> "Request":
     overrides = (*data, *weights, *arguments.overrides)
     read = parse_recipe(fields_of(arguments.recipe), overrides, arguments.recipe, past=True)
     check_model(read.model.name)
-    check_method(read.method.name)
+    if read.method.name is not None:
+        check_method(read.method.name)
     return Request(arguments.recipe, overrides, arguments.epochs, arguments.minutes)

@@ -35,7 +35,8 @@ def cifar10(
             the class names `classes`;
             a folder with `train/<class>/*.png` and `test/<class>/*.png`;
             a folder in which torchvision's CIFAR10 finds, or with `download` puts, its files.
-        validation: how many training images are held out, at random; None for a tenth, 5000 at most.
+        validation: how many training images are held out, at random; 0 for none; None for a tenth, 5000 at
+            most.
         seed: of that choice.
         download: fetch the files into `root` if they are not there.
         mean: mean of each channel, of pixel values scaled to [0, 1], to normalise with: what given weights were trained

@@ -31,8 +31,8 @@ def imagenet(
     Args:
         root: the folder.
         size: height and width that the network sees.
-        validation: how many training images are held out, at random; None for a tenth, 10,000 at most. `root/val` is
-            the test set.
+        validation: how many training images are held out, at random; 0 for none; None for a tenth, 10,000 at most.
+            `root/val` is the test set.
         seed: of that choice.
         mean: mean of each channel, of pixel values scaled to [0, 1].
         std: standard deviation of each channel, of the same values.

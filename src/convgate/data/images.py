@@ -176,6 +176,8 @@ class ImageSet:
 class Splits:
     """A data set: what to learn from, what to choose by, what to report on.
 
+    Where nothing is held out to choose by, `validation` is `train` itself.
+
     Raises `DataError` unless the three agree in classes and image shape.
     """
 
@@ -188,6 +190,11 @@ class Splits:
     def parts(self) -> tuple[ImageSet, ImageSet, ImageSet]:
         """The three, in this order."""
         return self.train, self.validation, self.test
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether there are images to choose by that are not learned from."""
+        return self.validation is not self.train
 
     def __post_init__(self) -> None:
         for part in ("validation", "test"):
@@ -211,23 +218,25 @@ def split_off(images: ImageSet, n: int, seed: int) -> tuple[ImageSet, ImageSet]:
 
 
 def hold_out(images: ImageSet, validation: int | None, most: int, seed: int) -> tuple[ImageSet, ImageSet]:
-    """Split at random into `(rest, validation images)`.
+    """Split at random into `(rest, validation images)`; both are `images` itself where none are held out.
 
     Args:
         images: all training images.
-        validation: how many are held out; None for a tenth of them, `most` at most.
+        validation: how many are held out, 0 for none; None for a tenth of them, `most` at most.
         most: see `validation`.
         seed: seed of the choice.
 
     Raises:
-        InputError: one of the two parts would be empty.
+        InputError: nothing would be left to learn from.
 
     """
+    if validation == 0:
+        return images, images
     n = max(1, min(most, len(images) // 10)) if validation is None else validation
     if not 1 <= n < len(images):
         raise InputError(
             f"the option validation is {n}, and there are {len(images)} training images: give a number in "
-            f"[1, {len(images) - 1}] (data.options.validation in a recipe), for neither part may be empty."
+            f"[0, {len(images) - 1}] (data.options.validation in a recipe), for something must be left to learn from."
         )
     return split_off(images, n, seed)
 

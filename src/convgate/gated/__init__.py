@@ -3,6 +3,7 @@
 from convgate.gated.around import GatedModel
 from convgate.gated.build import gate, plan
 from convgate.gated.find_part import find_part
+from convgate.gated.fixed import FixedNetwork, random_masks
 from convgate.gated.gate_set import GATES, OURS, PATHS, TRUNK, GateSet, place_in
 from convgate.gated.method import Method
 from convgate.gated.network import GatedNetwork
@@ -15,6 +16,7 @@ __all__ = [
     "OURS",
     "PATHS",
     "TRUNK",
+    "FixedNetwork",
     "GateSet",
     "GateSpec",
     "GateWeights",
@@ -33,4 +35,5 @@ __all__ = [
     "layer_gates",
     "place_in",
     "plan",
+    "random_masks",
 ]

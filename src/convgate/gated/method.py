@@ -86,7 +86,7 @@ class Method(ABC):
         return None
 
     def schedule(self, gates: GateSet, progress: float) -> None:
-        """Set what of the gates changes in the course of training; called before each epoch. Most have nothing.
+        """Set what of the gates changes in the course of training; called before each step. Most have nothing.
 
         `gates` are the network's, `net.convgate`; `progress` is the share of the training done, in [0, 1).
         """

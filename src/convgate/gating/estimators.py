@@ -24,12 +24,12 @@ def decide(logits: Tensor, *, closed_at_zero: bool = False) -> Tensor:
     return ((logits > 0) if closed_at_zero else (logits >= 0)).to(logits.dtype)
 
 
-def threshold_straight_through(logits: Tensor, temperature: float) -> Tensor:
+def threshold_straight_through(logits: Tensor, temperature: float | Tensor) -> Tensor:
     """The noise-free decision, with the gradient of sigmoid(logits / temperature)."""
     return _straight_through(decide(logits), torch.sigmoid(logits / temperature))
 
 
-def logistic_straight_through(logits: Tensor, temperature: float) -> Tensor:
+def logistic_straight_through(logits: Tensor, temperature: float | Tensor) -> Tensor:
     """A sampled decision: 1 where logits + g >= 0 with logistic g, so that P(1) = sigmoid(logits).
 
     g = log(u + 1e-8) - log(1 - u + 1e-8), u uniform in [0, 1); the gradient is that of

@@ -20,7 +20,10 @@ Differences from the paper and the codes:
   network without residual branches every feature is gated that only convolutions read (`where`).
 - The schedules count the share of training done, not epochs (the code's: 100 and 300 of 500).
 - The sources disagree on the distance's normalisation: `normalisation` chooses, and gamma goes with it.
-- rho has no published default for this method (the script's is 0); ours is 0.4.
+- rho: the script's default is 0; 0.4 is what FGC's list of commands gives it for this method. The paper's values are
+  not known here.
+- A density of infinity, at p = 0 or 1, is clipped to 100 as in Qualcomm's code; FGC makes it 0. Equal p have different
+  ranks, in the order of the sort, as in both.
 - The distance takes the batch that one process sees: the smaller it is, the noisier the distance.
 - Gates start open, with a last layer that is nearly zero, so that a trained network is whole at the start. With
   `init="paper"` the weights are kaiming's and the bias is 0: half of the gates open, where the distance has its largest
@@ -53,6 +56,7 @@ from convgate.gating import (
 from convgate.gating.heads import Init
 from convgate.methods.channel_sites import channel_gate, feature_site, inside_branches, outside_branches
 from convgate.methods.registry import register_method
+from convgate.methods.sampling import anneal
 from convgate.reading.structure import Branch, Feature, Rejected, branches, features
 from convgate.reading.trace import Trace
 
@@ -78,6 +82,9 @@ class BatchShaping(Method):
         hidden: units of a gate's hidden layer.
         group: how many neighbouring channels share a gate (for hardware).
         temperature: of the sigmoid whose gradient is used.
+        final_temperature: what the temperature falls to, exponentially, until the noise ends; None: it stays.
+        noise: the share of the training in which decisions are sampled (all of it in the sources); in the rest they are
+            those of evaluation, and go on learning.
         init: "whole": the gated network starts as the network it was made from; "paper": heads start as the sources
             start them, which disturbs a trained network at once.
         bias: initial bias of the logits; None for 5, or 0 with `init="paper"`.
@@ -96,6 +103,8 @@ class BatchShaping(Method):
     hidden: Size = 16
     group: Size = 1
     temperature: Positive = 0.66667
+    final_temperature: Positive | None = None
+    noise: Share = 1.0
     init: Init = "whole"
     bias: float | None = None
 
@@ -147,6 +156,9 @@ class BatchShaping(Method):
         bias = self.bias if self.bias is not None else 5.0 if self.init == "whole" else 0.0
         head = ChannelHead(spec.channels, spec.units, hidden=self.hidden, bias=bias, init=self.init)
         return Gate(spec.offset_shape, head, partial(logistic_straight_through, temperature=self.temperature))
+
+    def schedule(self, gates: GateSet, progress: float) -> None:
+        anneal(gates, progress, noise=self.noise, start=self.temperature, end=self.final_temperature)
 
     def terms(self, decisions: Decisions, gates: GateSet, ledger: Ledger, progress: float) -> LossTerms:
         """Both terms, on channel gates; so it also suits channel gates of other methods (see `Combined`)."""

@@ -28,6 +28,10 @@ Differences from the paper and its code:
   positions; BN_2 is the model's own, BN_1 starts from its scale and shift, and gets statistics of its own in training.
 - `group`, one decision for neighbouring output channels, is for hardware and for engines; the paper has none. The
   optional channel-wise gate of the paper's equation 4 is not here, as it is not in the code.
+- `convs="all"` is wider than the authors', who "replace convolutional layers followed by activation functions": it also
+  gates what a sum follows (in a CIFAR ResNet-18 55 % of the gated MACs), where no ReLU makes zeros of what is small.
+  `convs="activated"` is theirs: the first convolution of a basic block, or both where an activation stands before the
+  sum.
 - The defaults are those of the authors' `train_cg.sh`, but that script gates `convs="first"` only, and its thresholds
   start at 0 (`init="paper"`), which no trained network survives: a ResNet-20 falls to 9 % on CIFAR-10.
 """
@@ -49,10 +53,12 @@ from convgate.gated.plan import GateSpec, PartialSpec, Site
 from convgate.gating import Activations, Decisions, Gate, GateKind, LossTerms, ThresholdHead, smooth_step
 from convgate.gating.heads import Init
 from convgate.methods.registry import register_method
-from convgate.reading.structure import Rejected, branches
+from convgate.reading.structure import Rejected, branches, is_activated
 from convgate.reading.trace import Trace
 
 __all__ = ["ChannelGating"]
+
+_LEFT_OUT = {"first": "not the first of a residual branch", "activated": "not followed by an activation"}
 
 
 @register_method
@@ -65,7 +71,8 @@ class ChannelGating(Method):
         groups: the base path is block-diagonal, so that all input channels serve as base for some outputs; else it is
             the first chunk of channels for all outputs.
         shuffle: the chunks are taken after a channel shuffle, so that each holds channels of all groups.
-        convs: "all": every convolution but the first that can be partitioned; "first": the first of each residual
+        convs: "all": every convolution but the first that can be partitioned; "activated": those of them that an
+            activation follows, at once or behind a batch norm (the authors'); "first": the first of each residual
             branch; or the names of those to gate, the first layer not excepted.
         form: "code": one batch norm, after the combination; "paper": one for each path (only convolutions that a
             batch norm follows are gated).
@@ -83,7 +90,7 @@ class ChannelGating(Method):
     partitions: Annotated[int, Bounds(least=2)] = 4
     groups: bool = True
     shuffle: bool = False
-    convs: Literal["all", "first"] | tuple[str, ...] = "all"
+    convs: Literal["all", "activated", "first"] | tuple[str, ...] = "all"
     form: Literal["code", "paper"] = "code"
     group: Size = 1
     init: Init = "whole"
@@ -111,8 +118,7 @@ class ChannelGating(Method):
         for conv in convs:
             reason: str | None
             if conv.name not in chosen:
-                first = self.convs == "first"
-                reason = f"is {'not the first of a residual branch' if first else 'not named'} (convs={self.convs!r})"
+                reason = f"is {_LEFT_OUT.get(str(self.convs), 'not named')} (convs={self.convs!r})"
             elif calls[str(conv.target)] > 1:
                 reason = f"is called {calls[str(conv.target)]} times; its calls share weights"
             else:
@@ -127,6 +133,8 @@ class ChannelGating(Method):
         """The nodes of the convolutions that `convs` asks for, and what looks like a residual branch but is not one."""
         if self.convs == "all":
             return {conv.name for conv in convs}, []
+        if self.convs == "activated":
+            return {conv.name for conv in convs if is_activated(trace, conv)}, []
         if self.convs == "first":
             found, rejected = branches(trace)
             return {branch.convs[0] for branch in found}, rejected

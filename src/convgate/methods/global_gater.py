@@ -12,16 +12,16 @@ Chen, Li, Bengio, Si: You Look Twice: GaterNet for Dynamic Filter Selection in C
 - Loss term: lambda * (sum of the gates) / c, c the number of gates. The gater reads the image alone, so no gradient of
   this term reaches the backbone.
 - DenseNet, Shake-Shake, Inception: dropout of the gates, from 0 to 0.05 in the course of training.
-- Both networks are trained on the task first, separately, then jointly. In recipes: train the gater's network as a
-  model (`gated.epochs: 0` leaves its weights in dense.safetensors), then name that file in `method.weights` of the
-  recipe that trains the backbone, densely and then gated. In Python: give the trained gater without its output layer,
-  or call `load_gater_weights`.
+- Both networks are trained on the task first, separately, then jointly. In recipes: the gater's network has a recipe of
+  its own (`cifar10-gater-paper`), which leaves its weights in dense.safetensors; name that file in `method.weights` of
+  the recipe that trains the backbone, densely and then gated. Without it the gater starts at random, which a run warns
+  of. In Python: give the trained gater without its output layer, or call `load_gater_weights`.
 
 What the paper leaves open, and differences from it:
 
 - lambda is published nowhere; ours is 0.1, chosen by nothing but size: the term is at most lambda.
-- `norm=False` leaves the batch norm of the bottleneck out, as the released evaluation code does; then the parameter
-  counts are those of the paper's table.
+- `norm=False` leaves the batch norm of the bottleneck out, as the released evaluation code does. The parameters are
+  those of the paper's table in either case, to its two decimals: the norm has 16 for CIFAR.
 - The paper's text gives ResNet-152 a bottleneck of 1024; its table has the parameters of 256.
 - Evaluation opens a gate at a logit of 0 (the paper says above 0, the code, by its threshold, above -0.00003).
 - FC2 starts nearly zero and with a bias of 3, so that a trained backbone is whole at the start; the code starts it as
@@ -32,7 +32,7 @@ What the paper leaves open, and differences from it:
 - Networks with neither residual units, dense layers nor concatenations: features that only convolutions read.
 - A concatenation is gated part by part. Parts that end in no convolution (pooled maps) have gates that save nothing;
   a part that is read elsewhere as well has none, nor has a unit whose last layer is not a convolution.
-- Training recipes put no weight decay on the gater, as on no gate; the paper does not say.
+- Training recipes put no weight decay on the gater, as on no gate (`gate_decay`); the paper does not say.
 - The gater's MACs are counted for each image; on small backbones they exceed what the gates can save.
 """
 
@@ -199,7 +199,7 @@ class Gater(nn.Module):
         self.reduce = nn.Linear(features, bottleneck)
         nn.init.zeros_(self.reduce.bias)
         self.norm = nn.BatchNorm1d(bottleneck) if norm else nn.Identity()
-        # Not saved: `GlobalGater.schedule` sets it before each epoch.
+        # Not saved: `GlobalGater.schedule` sets it before each step.
         self.register_buffer("dropout", torch.zeros(()), persistent=False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:

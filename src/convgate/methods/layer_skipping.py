@@ -18,6 +18,7 @@ Differences from the paper and its code:
 - The temperature is 1 unless given.
 - The bias is 5 unless given or `init="paper"`: sampling then closes 0.7 % of the branches at the start, not 13 %.
 - Evaluation is noise-free; the code samples there too.
+- The code decays the gates' weights as all others (5e-4); recipes here decay gates only where `gate_decay` says so.
 - Any CNN with residual branches. All of them have a gate; where the paper keeps one open its target is 1 (`targets`).
 - The gate is a spatial one with a single tile: what masks skip, the ledger and the engine then hold for it unchanged.
   Linear layers inside a branch are computed and counted in any case; convolutions are not, squeeze-and-excitation's
@@ -40,6 +41,7 @@ from convgate.gated.plan import GateSpec, MaskSpec, Site
 from convgate.gating import ChannelHead, Decisions, Gate, GateKind, LossTerms, Tiles, logistic_straight_through
 from convgate.gating.heads import Init
 from convgate.methods.registry import register_method
+from convgate.methods.sampling import anneal
 from convgate.reading.structure import Branch, Rejected, branches
 from convgate.reading.trace import Trace
 
@@ -59,6 +61,9 @@ class LayerSkipping(Method):
         target_weight: of the loss term.
         hidden: units of a gate's hidden layer.
         temperature: of the sigmoid whose gradient is used.
+        final_temperature: what the temperature falls to, exponentially, until the noise ends; None: it stays.
+        noise: the share of the training in which decisions are sampled (all of it in the code); in the rest they are
+            those of evaluation, and go on learning.
         init: "whole": the gated network starts as the network it was made from; "paper": with the code's initial bias.
         bias: initial bias of the logits; None for 5, or 1.9 with `init="paper"`.
 
@@ -69,6 +74,8 @@ class LayerSkipping(Method):
     target_weight: NotNegative = 2.0
     hidden: Size = 16
     temperature: Positive = 1.0
+    final_temperature: Positive | None = None
+    noise: Share = 1.0
     init: Init = "whole"
     bias: float | None = None
 
@@ -103,6 +110,9 @@ class LayerSkipping(Method):
         head = ChannelHead(spec.channels, 1, hidden=self.hidden, bias=bias)
         nn.init.normal_(head.expand.weight, std=2**0.5 * 1e-3)
         return Gate(spec.offset_shape, head, partial(logistic_straight_through, temperature=self.temperature))
+
+    def schedule(self, gates: GateSet, progress: float) -> None:
+        anneal(gates, progress, noise=self.noise, start=self.temperature, end=self.final_temperature)
 
     def terms(self, decisions: Decisions, gates: GateSet, ledger: Ledger, progress: float) -> LossTerms:
         distances = [

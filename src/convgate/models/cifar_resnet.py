@@ -9,6 +9,8 @@ With four stages of 64 to 512 channels, 8n + 2 layers, it is the ImageNet ResNet
 which is what papers mean by a "ResNet-18" for CIFAR.
 """
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -41,6 +43,9 @@ class CifarResNet(nn.Module):
         stem_stride: stride of the first convolution; 2 suits images larger than CIFAR's.
         stages: 3 or 4.
         squeeze: squeeze-and-excitation in every block, with this reduction; None for none.
+        activation: where a block's second ReLU is: "after_sum" (He et al.), or "before_sum", behind the second
+            convolution's norm, with none after the sum (the post-activation blocks of CGNet's code).
+        widths: channels of each stage, if they are not to double from stage to stage.
 
     """
 
@@ -53,6 +58,8 @@ class CifarResNet(nn.Module):
         stem_stride: int = 1,
         stages: int = 3,
         squeeze: int | None = None,
+        activation: Literal["after_sum", "before_sum"] = "after_sum",
+        widths: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if stages not in (3, 4):
@@ -62,29 +69,43 @@ class CifarResNet(nn.Module):
             raise InputError(f"CifarResNet(depth={depth}): the depth is {2 * stages}n + 2, e.g. {examples}")
         if shortcut not in ("A", "B"):
             raise InputError(f"CifarResNet(shortcut={shortcut!r}): choose 'A' (zero padding) or 'B' (1x1 convolution)")
+        if activation not in ("after_sum", "before_sum"):
+            raise InputError(f"CifarResNet(activation={activation!r}): choose 'after_sum' or 'before_sum'")
+        if widths is not None and (width is not None or len(widths) != stages):
+            raise InputError(
+                f"CifarResNet(widths={list(widths)}, width={width!r}): give {stages} widths, one for each stage, and "
+                "no width beside them"
+            )
         width = (16 if stages == 3 else 64) if width is None else width
-        require_sizes(self, num_classes=num_classes, width=width, stem_stride=stem_stride)
+        chosen = [width * 2**stage for stage in range(stages)] if widths is None else [*widths]
+        sizes = {f"widths[{stage}]": size for stage, size in enumerate(chosen)} if widths is not None else {}
+        require_sizes(self, num_classes=num_classes, width=width, stem_stride=stem_stride, **sizes)
         if squeeze is not None:
             require_sizes(self, squeeze=squeeze)
         self.options: dict[str, Any] = {
             "depth": depth,
             "num_classes": num_classes,
             "shortcut": shortcut,
-            "width": width,
+            "width": None if widths is not None else width,
             "stem_stride": stem_stride,
             "stages": stages,
             "squeeze": squeeze,
         }
+        if activation != "after_sum":
+            self.options["activation"] = activation
+        if widths is not None:
+            self.options["widths"] = chosen
         blocks = (depth - 2) // (2 * stages)
-        self.conv1 = nn.Conv2d(3, width, 3, stem_stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
+        block = partial(_BasicBlock, shortcut=shortcut, squeeze=squeeze, activation=activation)
+        self.conv1 = nn.Conv2d(3, chosen[0], 3, stem_stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(chosen[0])
         self.relu = nn.ReLU(inplace=True)
-        self.layer1 = _stage(width, width, blocks, 1, shortcut, squeeze)
-        self.layer2 = _stage(width, 2 * width, blocks, 2, shortcut, squeeze)
-        self.layer3 = _stage(2 * width, 4 * width, blocks, 2, shortcut, squeeze)
-        self.layer4 = _stage(4 * width, 8 * width, blocks, 2, shortcut, squeeze) if stages == 4 else None
+        self.layer1 = _stage(block, chosen[0], chosen[0], blocks, 1)
+        self.layer2 = _stage(block, chosen[0], chosen[1], blocks, 2)
+        self.layer3 = _stage(block, chosen[1], chosen[2], blocks, 2)
+        self.layer4 = _stage(block, chosen[2], chosen[3], blocks, 2) if stages == 4 else None
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear((4 if stages == 3 else 8) * width, num_classes)
+        self.fc = nn.Linear(chosen[-1], num_classes)
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -96,8 +117,11 @@ class CifarResNet(nn.Module):
 
 
 class _BasicBlock(nn.Module):
-    def __init__(self, inputs: int, outputs: int, stride: int, shortcut: str, squeeze: int | None) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, stride: int, *, shortcut: str, squeeze: int | None, activation: str
+    ) -> None:
         super().__init__()
+        self.activated = activation == "before_sum"
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(outputs)
         self.relu = nn.ReLU(inplace=True)
@@ -117,7 +141,8 @@ class _BasicBlock(nn.Module):
         y = self.bn2(self.conv2(y))
         if self.se is not None:
             y = self.se(y)
-        return self.relu(y + (x if self.downsample is None else self.downsample(x)))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return self.relu(y) + shortcut if self.activated else self.relu(y + shortcut)
 
 
 class _PaddedSubsample(nn.Module):
@@ -135,6 +160,5 @@ class _PaddedSubsample(nn.Module):
         return f"channels={self.channels}, stride={self.stride}"
 
 
-def _stage(inputs: int, outputs: int, blocks: int, stride: int, shortcut: str, squeeze: int | None) -> nn.Sequential:
-    first = _BasicBlock(inputs, outputs, stride, shortcut, squeeze)
-    return nn.Sequential(first, *(_BasicBlock(outputs, outputs, 1, shortcut, squeeze) for _ in range(blocks - 1)))
+def _stage(block: Callable[..., _BasicBlock], inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(block(inputs, outputs, stride), *(block(outputs, outputs, 1) for _ in range(blocks - 1)))

@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 _COMMON = (3, 224, 224)
 # Of a model that says nothing of its images: those of ImageNet, as most models take them.
-_FOREIGN_OPTIONS = ("num_classes", "in_chans", "pad_type")
+_FOREIGN_OPTIONS = ("num_classes", "in_chans", "pad_type", "drop_rate")
 # Options that reach torchvision or timm: those that a checkpoint may name without anything being fetched or unpickled.
 
 
@@ -47,8 +47,9 @@ def create_model(name: str, **options: Any) -> nn.Module:
     Args:
         name: a registered name (see `list_models`), a torchvision classification model, "timm/NAME", or the place of
             your own: "package.module:function" or "path/to/file.py:Class", whose code is run.
-        options: what the builder takes; for torchvision and timm `num_classes` (and timm's `in_chans`, and
-            `pad_type`, "same" for weights that came from TensorFlow, where a model has it).
+        options: what the builder takes; for torchvision and timm `num_classes` (and timm's `in_chans`, `drop_rate`, the
+            dropout before the output layer, and `pad_type`, "same" for weights that came from TensorFlow, where a
+            model has it).
 
     Raises:
         InputError: an unknown name or option, or code at that place that fails or does not return a model.

@@ -17,7 +17,7 @@ from convgate.reading.norms import is_fixed_norm, pools_positions, returns_its_i
 from convgate.reading.residual import Sum, constants, find_sum, function_of
 from convgate.reading.trace import Trace
 
-__all__ = ["Branch", "Feature", "Rejected", "branches", "features"]
+__all__ = ["Branch", "Feature", "Rejected", "branches", "features", "is_activated"]
 
 _MULTIPLY = (operator.mul, operator.imul, torch.mul)
 _ACTIVATION_MODULES = (
@@ -189,6 +189,19 @@ def chain_end(trace: Trace, conv: fx.Node) -> fx.Node:
             break
         node = user
     return node
+
+
+def is_activated(trace: Trace, conv: fx.Node) -> bool:
+    """Whether all that reads a convolution is an activation, at once or behind a norm."""
+    node = conv
+    while len(node.users) == 1:
+        user = next(iter(node.users))
+        if not _is_pointwise(trace, user, node):
+            return False
+        if isinstance(trace.layer(user), _ACTIVATION_MODULES) or function_of(user) in _ACTIVATION_FUNCTIONS:
+            return True
+        node = user
+    return False
 
 
 def describe(trace: Trace, node: fx.Node) -> str:

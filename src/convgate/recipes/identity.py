@@ -15,7 +15,7 @@ from convgate.suggestions import same_name
 __all__ = ["differences", "is_free", "placeless", "settings_of", "with_start", "with_start_stated"]
 
 _DATA, _WEIGHTS = "$DATA", "$WEIGHTS/"
-_FREE = ("title", "hardware")
+_FREE = ("title", "hardware", "controls", "control", "control_of")
 # Fields that may change between the two halves of a run that was interrupted.
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convgate.errors import ConvgateError, RecipeError
+from convgate.recipes.controls import derived, split_name
 from convgate.recipes.library import find_recipe
 from convgate.recipes.recipe import Recipe
 from convgate.suggestions import did_you_mean
@@ -37,7 +38,8 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe of a file or name, with command-line style overrides.
 
     Args:
-        source: a path, or a recipe's name (see `list_recipes`).
+        source: a path, or a recipe's name (see `list_recipes`); with @CONTROL behind it, the control of that name to it
+            (see `convgate.recipes.controls`).
         overrides: fields and values, nested fields with dots.
 
     Raises:
@@ -47,13 +49,20 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     3
 
     """
-    return parse_recipe(fields_of(source), overrides, str(source))
+    fields, (name, control) = fields_of(source), _named(source)
+    row = parse_recipe(fields, overrides, str(source))
+    return derived(row, control, of=name, written=parse_recipe(fields, (), name)) if control else row
 
 
 def fields_of(source: str | Path) -> dict[str, Any]:
-    """What a recipe's file sets, over what its bases set: plain data, not yet checked."""
-    found = find_recipe(source)
+    """What a recipe's file sets, over what its bases set: plain data, not yet checked. Of a control: its row's."""
+    found = find_recipe(_named(source)[0])
     return _read(found) if isinstance(found, Path) else _over_bases(found, Path.cwd(), f"recipe '{source}'", ())
+
+
+def _named(source: str | Path) -> tuple[str, str]:
+    """(the recipe's name or path, the control's name or "")."""
+    return (str(source), "") if Path(source).is_file() else split_name(str(source))
 
 
 def field_names() -> tuple[str, ...]:
@@ -106,7 +115,7 @@ def parse_recipe(
         parser.set_defaults(parser.parse_object({**fields}).as_dict())
         recipe = Recipe(**parser.instantiate(parser.parse_args(_whole_options(fields, overrides))).as_dict())
         # Here, and not when the gated stage begins: training before it may take days.
-        if not past:
+        if not past and recipe.method.name is not None:
             from convgate.methods import create_method  # after all that can be checked without torch
 
             create_method(recipe.method.name, recipe.method.options, budget=recipe.budget)

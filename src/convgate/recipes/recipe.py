@@ -47,15 +47,29 @@ class MethodChoice:
     """Which gating method.
 
     Args:
-        name: the name of the method's class, e.g. DualGating.
+        name: the name of the method's class, e.g. DualGating; null: the network has no gates, and `gated` and `finish`
+            train it further.
+        masks: learned: gates decide for each image; random: they decide nothing, but masks that are the same for all
+            images, drawn by the seed, spend the budget (to compare with).
         options: options of the method's class, but for its budget, which is the recipe's `budget`.
         weights: a weights file that a part of the method starts from, if it has one that is trained on its own.
 
     """
 
-    name: str = "DualGating"
+    name: str | None = "DualGating"
     options: dict[str, Any] = field(default_factory=dict)
     weights: str | None = None
+    masks: Literal["learned", "random"] = "learned"
+
+    def __post_init__(self) -> None:
+        given = {"options": self.options, "weights": self.weights, "masks": self.masks != "learned"}
+        for name, value in given.items() if self.name is None else ():
+            require(not value, f"method.{name}", value, "left out where method.name is null")
+
+    @property
+    def is_static(self) -> bool:
+        """Whether nothing is decided by image: there are no gates, or their masks are fixed."""
+        return self.name is None or self.masks != "learned"
 
 
 @dataclass(frozen=True)
@@ -64,17 +78,20 @@ class Distillation:
 
     Args:
         weight: weight of the term; 0: no teacher.
+        convex: whether the cross-entropy is weighted with 1 - weight, so that the two add up to one; else with 1.
         temperature: the temperature T.
         teacher: another network of the same classes, with its own weights; null: the recipe's dense network.
 
     """
 
     weight: float = 0.0
+    convex: bool = False
     temperature: float = 1.0
     teacher: ModelChoice | None = None
 
     def __post_init__(self) -> None:
         require(0 <= self.weight < math.inf, "weight", self.weight, "at least 0, and finite")
+        require(not self.convex or self.weight <= 1, "weight", self.weight, "at most 1 in a convex sum")
         require(0 < self.temperature < math.inf, "temperature", self.temperature, "above 0, and finite")
 
 
@@ -133,7 +150,12 @@ class Recipe:
             that the network adapts to what they leave; then calibration again.
         distillation: a teacher in gated training and finish.
         budget: share of the dense MACs that the method trains to and is calibrated to; null: the method's own default
-            in training, and no calibration.
+            in training, and no calibration. Of a network without gates it is a note, of whose MACs it is to have.
+        measured: which images the finished network is measured on: test; or validation, those that are held out, for
+            runs from which settings are chosen.
+        controls: what the run is to be compared with, by the names of `convgate.recipes.controls`.
+        control: which of them this recipe is, if it is one; and
+        control_of: of which recipe.
         calibration_images: how many training images to calibrate on, at most.
         seed: seed of everything random.
         hardware: how the work is done.
@@ -150,6 +172,10 @@ class Recipe:
     finish: FinishStage = field(default_factory=FinishStage)
     distillation: Distillation = field(default_factory=Distillation)
     budget: float | None = None
+    measured: Literal["test", "validation"] = "test"
+    controls: tuple[str, ...] = ()
+    control: str = ""
+    control_of: str = ""
     calibration_images: int = 2000
     seed: int = 0
     hardware: Hardware = field(default_factory=Hardware)
@@ -158,6 +184,9 @@ class Recipe:
         require(self.budget is None or 0 < self.budget <= 1, "budget", self.budget, "in (0, 1], or null")
         require(self.calibration_images >= 1, "calibration_images", self.calibration_images, "at least 1")
         require(self.seed >= 0, "seed", self.seed, "at least 0")
+        require(
+            self.budget is not None or self.method.masks == "learned", "budget", self.budget, "given for random masks"
+        )
         for kind in (DenseStage, GatedStage, FinishStage):
             object.__setattr__(self, kind.name, kind.like(getattr(self, kind.name)))
 

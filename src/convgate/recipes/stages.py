@@ -21,20 +21,25 @@ class Gates(Enum):
 
 @dataclass(frozen=True)
 class Stage:
-    """One training stage, by SGD with momentum. With 0 epochs the stage is left out.
+    """One training stage. With 0 epochs the stage is left out.
 
     Args:
         epochs: passes over the training images.
         batch_size: images per step and process.
         lr: learning rate after the warm-up.
         gate_lr: the gates' learning rate, as a multiple of `lr`.
-        momentum: momentum of SGD, in [0, 1).
+        gate_decay: weight decay of the gates' parameters.
+        optimiser: sgd: stochastic gradient descent; rmsprop: gradients over the root of their mean squares.
+        momentum: momentum, in [0, 1).
         nesterov: whether to use Nesterov's form of momentum.
+        square_decay: rmsprop: how much of the mean of the squares is kept in each step, in [0, 1).
+        epsilon: rmsprop: added to the root of the mean square.
         weight_decay: weight decay of all parameters but those of the gates.
         decay_vectors: whether one-dimensional parameters (scales and shifts of norms, biases) are decayed, too.
-        schedule: cosine: to 0, per step; steps: times `gamma` at each of `milestones`.
+        schedule: cosine: to 0, per step; steps: times `gamma` at each of `milestones`; exponential: evenly, per step,
+            to `gamma` times the rate at the end.
         milestones: where the rate steps down, as shares of the stage, in (0, 1).
-        gamma: the factor at each milestone.
+        gamma: the factor at each milestone, or of the whole stage with the exponential schedule; above 0.
         warmup: share of the stage in which the learning rate rises from 0.
         label_smoothing: label smoothing of the cross-entropy, in [0, 1).
 
@@ -48,11 +53,15 @@ class Stage:
     batch_size: int = 128
     lr: float = 0.1
     gate_lr: float = 1.0
+    gate_decay: float = 0.0
+    optimiser: Literal["sgd", "rmsprop"] = "sgd"
     momentum: float = 0.9
     nesterov: bool = True
+    square_decay: float = 0.9
+    epsilon: float = 1.0
     weight_decay: float = 5e-4
     decay_vectors: bool = True
-    schedule: Literal["cosine", "steps"] = "cosine"
+    schedule: Literal["cosine", "steps", "exponential"] = "cosine"
     milestones: tuple[float, ...] = (0.5, 0.75)
     gamma: float = 0.1
     warmup: float = 0.0
@@ -65,6 +74,10 @@ class Stage:
         require(self.gate_lr >= 0, "gate_lr", self.gate_lr, "at least 0")
         require(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
+        require(self.gate_decay >= 0, "gate_decay", self.gate_decay, "at least 0")
+        require(0 <= self.square_decay < 1, "square_decay", self.square_decay, "in [0, 1)")
+        require(self.epsilon > 0, "epsilon", self.epsilon, "above 0")
+        require(self.gamma > 0, "gamma", self.gamma, "above 0")
         require(all(0 < m < 1 for m in self.milestones), "milestones", self.milestones, "shares in (0, 1)")
         require(0 <= self.warmup < 1, "warmup", self.warmup, "in [0, 1)")
         require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "in [0, 1)")

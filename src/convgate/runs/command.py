@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from convgate.errors import RecipeError
+from convgate.recipes.controls import split_name
 from convgate.recipes.identity import placeless, settings_of, with_start
 from convgate.recipes.library import list_recipes
 from convgate.recipes.read import load_recipe
@@ -43,8 +44,10 @@ def again(name: str, settings: Mapping[str, Any]) -> str | None:
 def as_started(origin: Origin) -> str:
     """What was asked for, with the epochs that were run."""
     changes = {key: _text(placeless(key, value)) for key, value in _pairs(origin.overrides).items()}
-    changes |= {f"--{name}.epochs": str(n) for name, n in origin.run.items() if origin.full.get(name) != n}
-    return _line(origin.recipe if origin.recipe in list_recipes() else Path(origin.recipe).name, changes)
+    name, control = split_name(origin.recipe)
+    if not control:
+        changes |= {f"--{name}.epochs": str(n) for name, n in origin.run.items() if origin.full.get(name) != n}
+    return _line(origin.recipe if name in list_recipes() else Path(origin.recipe).name, changes)
 
 
 def _line(recipe: str, changes: Mapping[str, str]) -> str:

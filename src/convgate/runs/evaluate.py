@@ -8,14 +8,15 @@ from torch import nn
 
 from convgate import checkpoint
 from convgate.analysis import Metrics
-from convgate.data import Splits
+from convgate.cost import count_macs
+from convgate.data import ImageSet, Splits
 from convgate.data import load as load_data
 from convgate.errors import CheckpointError, RecipeError
 from convgate.files import write_text
 from convgate.gated import GatedNetwork
 from convgate.recipes.read import load_recipe
 from convgate.recipes.recipe import Hardware
-from convgate.runs.measure import on_images, time_on_engine
+from convgate.runs.measure import calibration_images, on_images, static_figures, time_on_engine
 from convgate.runs.run import Run
 from convgate.training.evaluation import evaluation_device
 from convgate.training.parts import check_classifies
@@ -32,9 +33,12 @@ def evaluate_run(
     data: str | Path | None = None,
     threads: int | None = None,
     seconds: float = 4.0,
+    static: bool = False,
     save: bool = False,
 ) -> Metrics:
     """Accuracy on all test images, share of the dense MACs with its spread, latency dense and gated on the engine.
+
+    A run that was measured on held-out images is measured on them again.
 
     Threads and random states of the process stay as they are.
 
@@ -43,6 +47,7 @@ def evaluate_run(
         data: where the images are, if not where the recipe says.
         threads: threads of the engine and of PyTorch; None for the recipe's.
         seconds: how long to time; 0 for not at all.
+        static: measure the gated network with its units fixed at their majorities, too.
         save: put the figures into the run's metrics.json; what was not measured this time stays in it.
 
     Raises:
@@ -55,7 +60,10 @@ def evaluate_run(
         run = Run.load(run, data)
     before = run.finished if save else None
     hardware = replace(run.recipe.hardware, threads=threads or run.recipe.hardware.threads)
-    measured = _measured(run.network(), run.dense_network(), run.splits(), hardware, seconds)
+    splits, network = run.splits(), run.trained()
+    images = splits.validation if run.recipe.measured == "validation" else splits.test
+    fixed_on = calibration_images(run.recipe, splits) if static else None
+    measured = _measured(network, run.dense_network(), splits, images, hardware, seconds, fixed_on)
     if before is not None:
         measured = before.updated(measured)
         write_text(run.folder.metrics, measured.to_json())
@@ -96,23 +104,38 @@ def evaluate_file(
     chosen = load_recipe(beside if recipe is None else recipe, overrides)
     network = checkpoint.load(path)
     hardware = replace(chosen.hardware, threads=threads or chosen.hardware.threads)
-    return _measured(network, None, load_data(chosen.data.name, **chosen.data.options), hardware, seconds)
+    splits = load_data(chosen.data.name, **chosen.data.options)
+    return _measured(network, None, splits, splits.test, hardware, seconds)
 
 
 def _measured(
-    network: GatedNetwork, dense: nn.Module | None, splits: Splits, hardware: Hardware, seconds: float
+    network: nn.Module,
+    dense: nn.Module | None,
+    splits: Splits,
+    images: ImageSet,
+    hardware: Hardware,
+    seconds: float,
+    fixed_on: ImageSet | None = None,
 ) -> Metrics:
     device = evaluation_device(hardware)
     with undisturbed(hardware.threads):
         check_classifies(network, splits, "model")
-        _LOG.info("evaluating on %s test images", f"{len(splits.test):,}")
-        before = None if dense is None else on_images(dense.to(device), splits.test, workers=hardware.workers)
-        measured = Metrics.of(before, on_images(network.to(device), splits.test, workers=hardware.workers))
+        _LOG.info("evaluating on %s images", f"{len(images):,}")
+        workers = hardware.workers
+        before = None if dense is None else on_images(dense.to(device), images, workers=workers)
+        after = on_images(network.to(device), images, workers=workers)
+        if not isinstance(network, GatedNetwork):
+            macs = None if after.spending else count_macs(network, images.example().shape[1:])
+            return Metrics.of(before, after, macs)
+        measured = Metrics.of(before, after)
+        if fixed_on is not None:
+            static = static_figures(network, after, fixed_on, images, workers=workers)
+            measured = replace(measured, static=static)
         spec = network.plan.spec
         timed = dense or (spec.create().eval() if spec else None)  # the time does not depend on the weights
         if timed is None:
             return measured
-        latency = time_on_engine(timed.cpu(), network.cpu(), splits.test, hardware.threads, seconds)
+        latency = time_on_engine(timed.cpu(), network.cpu(), images, hardware.threads, seconds)
         return replace(measured, latency=latency)
 
 

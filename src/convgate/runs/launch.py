@@ -81,5 +81,5 @@ def _recipe_of(request: Request, home: RunFolder) -> tuple[Recipe, dict[str, flo
         return speeds
 
     # A validation image is seen without a backward pass, which is about a third of the work.
-    images = len(splits.train) + len(splits.validation) // 3
+    images = len(splits.train) + (len(splits.validation) // 3 if splits.holds_out else 0)
     return for_minutes(recipe, request.minutes, images, measure), speeds

@@ -44,9 +44,11 @@ class Origin:
     @staticmethod
     def now(request: Request, recipe: Recipe, images_per_s: Mapping[str, float] | None = None) -> "Origin":
         """That of a run which starts now: `recipe` is what the request has become."""
+        # A control is made of its row as it is run, so it is the row's epochs that reproduce it.
+        epochs = [f"--{name}.epochs={n}" for name, n in request.row.epochs.items()] if request.control else []
         return Origin(
             recipe=str(request.source),
-            overrides=request.overrides,
+            overrides=(*request.overrides, *epochs),
             full=request.as_written.epochs,
             run=recipe.epochs,
             minutes=request.minutes,

@@ -1,13 +1,17 @@
 """The page of results: what was measured here, each beside the paper's number and the command that reproduces it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from convgate.errors import RecipeError
 from convgate.files import write_text
+from convgate.recipes.controls import list_controls
 from convgate.runs.compare import milliseconds
 from convgate.runs.figure import against
+from convgate.runs.groups import GATED, Group, groups
 from convgate.runs.record import Record, read_csv, record_of, to_csv
 
 __all__ = ["Published", "add", "read_published", "write_page"]
@@ -18,10 +22,29 @@ _HEAD = """\
 # {title}
 
 Written by `convgate results FOLDER` from the CSV files in this folder, one for each run; nothing is entered by hand.
-Accuracy is that of the last epoch on all test images, which were used for nothing else. MACs are the ledger's, gates
-included, as a share of the dense network's. Milliseconds are medians for one image at a time in float32 on convgate's
-engine; a dash: the engine has no form for the method, or it was not timed. "Teacher" is whose predictions were
-distilled: the ungated network's own, or a larger one's. "Epochs" says what was run, of what the recipe runs in full.
+Accuracy is that of the last epoch, on all test images unless the row says that it is on held-out ones. How the
+settings of the recipes tuned here were chosen, and what of it on test images, says `docs/design/training.md`. MACs are
+the ledger's, gates included, as a share of the dense network's. Milliseconds are medians for one image at a time in
+float32 on convgate's engine; the dense network's differ from row to row with the machine's state, so compare within a
+row; a dash: the engine has no form for the method, or it was not timed. "Teacher" is whose predictions were distilled:
+the ungated network's own, or a larger one's. "Dense" is the network before gating, which had none of the row's further
+training; what that alone is worth says the control of that name. "Epochs" says what was run, of what the recipe runs in
+full.
+"""
+
+_BESIDE = """\
+## Beside their controls
+
+A control has all that its row has (length, decay, augmentation, teacher) but for what its name says:
+
+{controls}
+
+"Gain" is how much more accurate the row is than the control, in points, with the standard error over the seeds that
+both were run with; without an error it is of one seed, and a difference of two such accuracies has a sampling error of
+about {sampling} points from the test images alone. "Fixed" is the same network with each gate's unit fixed at what it
+decides for most training images: where that is as accurate at as many MACs, gating did no more than pruning does.
+"Changing" is the share of units that are open for some images and closed for others. MACs are shares of the row's dense
+network's.
 """
 
 
@@ -87,6 +110,7 @@ def write_page(folder: str | Path) -> Path:
         _HEAD.format(title=home.name.capitalize()),
         _below(home),
         _measured(records, published),
+        _beside(records),
         _figures(records, home),
         _commands(records),
         _papers(records, published),
@@ -112,7 +136,7 @@ def _measured(records: Sequence[Record], published: Sequence[Published]) -> str:
             "-" if r.budget is None else f"{r.budget:.0%}",
             f"{r.macs_share:.2%}",
             f"{r.macs_p5:.1%} to {r.macs_p95:.1%}",
-            f"**{r.accuracy:.2%}**",
+            f"**{r.accuracy:.2%}**" + ("" if r.measured == "test" else " (held out)"),
             "-" if r.dense_accuracy is None else f"{r.dense_accuracy:.2%}",
             f"{r.epochs or 'none'} of {r.full_epochs}",
             str(r.seed),
@@ -123,6 +147,52 @@ def _measured(records: Sequence[Record], published: Sequence[Published]) -> str:
     ]
     head += ["seed", "ms dense → gated", *(["the paper's"] if published else [])]
     return "## Measured\n\n" + (_table(head, rows) if rows else "No run is recorded yet.\n")
+
+
+def _beside(records: Sequence[Record]) -> str:
+    if not records:
+        return ""
+    rows = [_compared(group, which) for group in groups(records) for which in group.records]
+    head = [
+        "row",
+        "what",
+        "seeds",
+        "MACs",
+        "accuracy, %",
+        "gain",
+        "fixed: accuracy, %",
+        "fixed: MACs, %",
+        "changing, %",
+    ]
+    left = [
+        f"- {recipe}, {length} epochs: {', '.join(missing)}"
+        for recipe, length, missing in dict.fromkeys((g.recipe, g.length, g.missing) for g in groups(records))
+        if missing
+    ]
+    controls = "\n".join(f"- {name}: {words[0].lower()}{words[1:]}" for name, words in list_controls().items())
+    images = max(record.test_images for record in records)
+    accuracy = fmean(record.accuracy for record in records)
+    sampling = f"{100 * math.sqrt(2 * accuracy * (1 - accuracy) / images):.1f}"
+    text = _BESIDE.format(controls=controls, sampling=sampling) + "\n" + _table(head, rows)
+    return text + (
+        "\nControls that the recipes name and that were not run:\n\n" + "\n".join(left) + "\n" if left else ""
+    )
+
+
+def _compared(group: Group, which: str) -> list[str]:
+    images = "" if group.measured == "test" else ", held-out images"
+    budget = "" if group.budget is None else f" at {group.budget:.0%}"
+    macs, gain = group.macs(which), None if which == GATED else group.gain(which)
+    fixed = (group.static(which), group.static_macs(which), group.changing(which))
+    return [
+        f"{group.recipe}{budget}, {group.length} epochs{images}" if which == GATED else "",
+        which or "**gated**",
+        ", ".join(str(record.seed) for record in group.records[which]),
+        "-" if macs is None else f"{macs:.1%}",
+        str(group.accuracy(which)),
+        "-" if gain is None else str(gain),
+        *("-" if value is None else str(value) for value in fixed),
+    ]
 
 
 def _reported(record: Record, published: Sequence[Published]) -> str:
@@ -154,8 +224,14 @@ def _commands(records: Sequence[Record]) -> str:
     for r in records:
         changed = ", with changes" if (r.commit or "").endswith("+") else ""
         limit = f", cut to {r.minutes:g} minutes of training" if r.minutes else ""
+        twins = [
+            o.run
+            for o in records
+            if o is not r and r.started and (o.started, o.recipe, o.seed) == (r.started, r.recipe, r.seed)
+        ]
+        same = f"One training with {', '.join(twins)}, calibrated to another budget. " if twins else ""
         parts.append(
-            f"### {r.run}\n\n```\n{r.again or '(not noted)'}\n```\n\n"
+            f"### {r.run}\n\n```\n{r.again or '(not noted)'}\n```\n\n{same}"
             f"Commit {(r.commit or 'not noted').rstrip('+')}{changed}; started {r.started or '?'} UTC{limit}; "
             f"{r.seconds / 60:.0f} minutes (of a stage that was interrupted: its last part); {r.machine}; "
             f"torch {r.torch}; {r.test_images:,} test images.\n"

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -50,6 +50,12 @@ class Record:
         started: date and time, UTC.
         machine: the machine on which it ended.
         torch: version of torch.
+        static_accuracy: accuracy with each unit fixed at its majority over training images.
+        static_macs_share: share of the dense MACs that is then spent.
+        changing: the share of the gates' units that change from image to image.
+        measured: "validation" if the figures are of held-out images, not of test images.
+        control: what it is to another recipe, if it is a control; and
+        control_of: to which one.
         command: how it was asked for, see `runs.command`.
         settings: all that its recipe set, in JSON.
 
@@ -83,6 +89,12 @@ class Record:
     torch: str
     command: str | None
     settings: str
+    static_accuracy: float | None = None
+    static_macs_share: float | None = None
+    changing: float | None = None
+    measured: str = "test"
+    control: str = ""
+    control_of: str = ""
 
     @property
     def again(self) -> str | None:
@@ -94,6 +106,7 @@ def record_of(run: Run | str | Path) -> Record:
     """The record of a finished run, or of the one in a folder. Raises `RecipeError` if there is none."""
     run = run if isinstance(run, Run) else Run.load(run)
     recipe, origin, metrics, latency = run.recipe, run.origin, run.finished, run.finished.latency
+    static = metrics.static
     return Record(
         run=run.name,
         recipe=Path(origin.recipe).stem if origin else "",
@@ -123,6 +136,12 @@ def record_of(run: Run | str | Path) -> Record:
         torch=metrics.versions["torch"],
         command=as_started(origin) if origin else None,
         settings=json.dumps(settings_of(recipe)),
+        static_accuracy=static.accuracy if static else None,
+        static_macs_share=static.macs_ratio if static else None,
+        changing=static.changing if static else None,
+        measured=recipe.measured,
+        control=recipe.control,
+        control_of=recipe.control_of,
     )
 
 
@@ -141,7 +160,13 @@ def read_csv(path: str | Path) -> list[Record]:
         rows = list(csv.DictReader(file))
     kinds = get_type_hints(Record)
     try:
-        return [Record(**{name: _parsed(row[name], kind) for name, kind in kinds.items()}) for row in rows]
+        young = {field.name for field in fields(Record) if field.default is not MISSING}  # not in older tables
+        return [
+            Record(
+                **{name: _parsed(row[name], kind) for name, kind in kinds.items() if name in row or name not in young}
+            )
+            for row in rows
+        ]
     except (KeyError, ValueError) as error:
         raise RecipeError(
             f"{path} is not a table of runs ({error!r}); `convgate results --add RUN` writes one"
@@ -157,6 +182,10 @@ def _parsed(text: str, kind: Any) -> Any:
 
 def _method(recipe: Recipe) -> str:
     """The method's name, with those of the methods that its options name."""
+    if recipe.method.name is None:
+        return "none"
+    if recipe.method.masks != "learned":
+        return f"fixed {recipe.method.masks} masks of {recipe.method.name}"
     parts = [name for name in _names(recipe.method.options) if same_name(name, METHODS)]
     return f"{recipe.method.name}({', '.join(parts)})" if parts else recipe.method.name
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from convgate.analysis import Evaluation, StageCurves, write_report
+from convgate.analysis import Evaluation, Metrics, StageCurves, write_report
 from convgate.bench.latency import Latency
 from convgate.data import Splits
 from convgate.errors import CheckpointError
@@ -44,11 +44,12 @@ def report(run: Run, path: str | Path | None = None) -> Path:
     network, dense, splits = run.network().to(device), run.dense_network(), run.splits()
     if dense is None:
         raise CheckpointError(f"{run.folder.path} lacks the dense network's weights; let `convgate train` finish it")
-    _LOG.info("evaluating both networks on %s test images", f"{len(splits.test):,}")
+    images = splits.validation if run.recipe.measured == "validation" else splits.test
+    _LOG.info("evaluating both networks on %s images", f"{len(images):,}")
     with undisturbed(run.recipe.hardware.threads):
         evaluations = (
-            on_images(dense.to(device), splits.test, workers=workers),
-            on_images(network, splits.test, workers=workers),
+            on_images(dense.to(device), images, workers=workers),
+            on_images(network, images, workers=workers),
         )
         return write_report_of(run, network, evaluations, splits, path)
 
@@ -67,7 +68,7 @@ def write_report_of(
         network=network,
         dense=dense,
         gated=gated,
-        images=splits.test,
+        images=splits.validation if run.recipe.measured == "validation" else splits.test,
         notes=_notes(run, splits),
     )
     return target
@@ -91,7 +92,8 @@ def _notes(run: Run, splits: Splits) -> Mapping[str, str]:
         **{f"{stage.name.capitalize()} training": _trained(stage, splits) for stage in recipe.stages},
         "Distillation": _distillation(recipe.distillation),
         "Calibration": f"to {recipe.budget:.0%} on training images" if recipe.budget else "none",
-        "Test images": f"{metrics.test_images:,}, used for nothing but this evaluation",
+        "Test images" if recipe.measured == "test" else "Held-out images": f"{metrics.test_images:,}",
+        "Units fixed at their majority": _static(metrics),
         "Latency": _latency(metrics.latency),
         "Seed": str(recipe.seed),
         "Machine": metrics.machine,
@@ -117,8 +119,18 @@ def _latency(latency: Latency | None) -> str:
     )
 
 
+def _static(metrics: Metrics) -> str:
+    if (static := metrics.static) is None:
+        return "not measured"
+    return (
+        f"{static.accuracy:.2%} at {static.macs_ratio:.1%} of the dense MACs; {static.changing:.1%} of the units "
+        "change from image to image"
+    )
+
+
 def _distillation(chosen: Distillation) -> str:
     if not chosen.weight:
         return "none"
     teacher = chosen.teacher.name if chosen.teacher else "the dense network"
-    return f"from {teacher}, weight {chosen.weight:g}, temperature {chosen.temperature:g}"
+    rest = f", cross-entropy {1 - chosen.weight:g}" if chosen.convex else ""
+    return f"from {teacher}, weight {chosen.weight:g}{rest}, temperature {chosen.temperature:g}"

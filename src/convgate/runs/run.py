@@ -17,7 +17,7 @@ from convgate.recipes.recipe import Recipe
 from convgate.recipes.stages import DenseStage, Stage
 from convgate.runs.folder import RunFolder
 from convgate.runs.origin import Origin
-from convgate.training.parts import build_model
+from convgate.training.parts import build_model, build_static
 from convgate.weights import load_weights
 
 __all__ = ["Run"]
@@ -87,10 +87,29 @@ class Run:
             return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
 
     def network(self) -> GatedNetwork:
-        """The gated network, calibrated, on the CPU. Raises `CheckpointError` if the run did not come so far."""
+        """The gated network, calibrated, on the CPU.
+
+        Raises `CheckpointError` if the run did not come so far, `RecipeError` for one whose network does not decide by
+        image (see `trained`).
+        """
+        if self.recipe.method.is_static:
+            raise RecipeError(f"{self.folder.path} is a run without gates that decide; there is no gated network")
+        self._require_network()
+        return checkpoint.load(self.folder.network, self._model())
+
+    def trained(self) -> nn.Module:
+        """What the run trained, in evaluation mode: a `GatedNetwork`, a `FixedNetwork`, or a network without gates."""
+        if not self.recipe.method.is_static:
+            return self.network()
+        self._require_network()
+        with torch.random.fork_rng(devices=[]):
+            network = build_static(self.recipe, self._model(), self.splits())
+        load_weights(network, self.folder.network, {})
+        return network.eval()
+
+    def _require_network(self) -> None:
         if not self.folder.network.is_file():
             raise CheckpointError(f"{self.folder.network} is not there; let `convgate train` finish the run")
-        return checkpoint.load(self.folder.network, self._model())
 
     def dense_network(self) -> nn.Module | None:
         """The network before gating, in evaluation mode; None where its weights are not there."""

@@ -13,7 +13,7 @@ from convgate.gated import gate
 from convgate.recipes.recipe import Recipe
 from convgate.recipes.stages import Gates
 from convgate.training.fit import training_steps
-from convgate.training.parts import build_method, build_model, build_teacher, check_classifies, teaching
+from convgate.training.parts import build_method, build_model, build_static, build_teacher, check_classifies, teaching
 
 __all__ = ["images_per_second"]
 
@@ -48,9 +48,12 @@ def images_per_second(
         if stage.gates is Gates.NONE:
             training_steps(build_model(recipe.model), stage, splits, recipe, **steps)
         else:
-            method = build_method(recipe)
-            network = gate(dense, method, splits.train.example())
-            used = method if stage.gates is Gates.TRAIN else None
+            used, network = None, dense
+            if recipe.method.is_static:
+                network = build_static(recipe, dense, splits)
+            elif (method := build_method(recipe)) is not None:
+                network = gate(dense, method, splits.train.example())
+                used = method if stage.gates is Gates.TRAIN else None
             training_steps(network, stage, splits, recipe, method=used, teacher=teacher, **steps)
         speeds[stage.name] = stage.batch_size / clock.seconds_per_step
     return speeds

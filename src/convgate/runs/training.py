@@ -4,34 +4,44 @@ Each training stage leaves a file behind when it is complete, and is skipped if 
 interrupted is continued by starting it again. Calibration and evaluation take seconds and are done each time.
 """
 
+import copy
 import logging
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from convgate import checkpoint
-from convgate.analysis import Metrics
+from convgate.analysis import Evaluation, Metrics
 from convgate.calibration import calibrate
+from convgate.cost import count_macs
 from convgate.data import Batches
 from convgate.data import load as load_data
-from convgate.errors import BudgetError
+from convgate.errors import BudgetError, RecipeError
 from convgate.extras import missing
 from convgate.files import replacing, write_text
 from convgate.gated import GatedNetwork, gate
 from convgate.recipes.recipe import Recipe
 from convgate.recipes.stages import Gates, Stage
 from convgate.runs.folder import RunFolder
-from convgate.runs.measure import on_images, time_on_engine
+from convgate.runs.measure import calibration_images, on_images, static_figures, time_on_engine
 from convgate.runs.origin import Origin
 from convgate.runs.report import Evaluations, write_report_of
 from convgate.runs.run import Run
 from convgate.training.evaluation import evaluation_batch, evaluation_device
 from convgate.training.fit import fit, is_first_process
-from convgate.training.parts import build_method, build_model, build_teacher, check_classifies, teaching
+from convgate.training.parts import (
+    build_method,
+    build_model,
+    build_static,
+    build_teacher,
+    check_classifies,
+    teaching,
+)
 from convgate.training.undisturbed import undisturbed
 from convgate.weights import read_tensors
 
@@ -62,6 +72,11 @@ class TrainingRun:
         self.progress = progress
         self.folder.check(recipe)
         self.splits = load_data(recipe.data.name, **recipe.data.options)
+        if recipe.measured == "validation" and not self.splits.holds_out:
+            raise RecipeError(
+                "measured is validation, and no images are held out; set data.options.validation to how many are"
+            )
+        self.measured = self.splits.validation if recipe.measured == "validation" else self.splits.test
         self.method = build_method(recipe)
         with undisturbed(recipe.hardware.threads):
             torch.manual_seed(recipe.seed)
@@ -93,25 +108,23 @@ class TrainingRun:
             network = self._after(stage, network)
         if not is_first_process():
             return None
-        assert isinstance(network, GatedNetwork)
         started = time.monotonic()
-        hardware = self.recipe.hardware
-        device = evaluation_device(hardware)
+        device = evaluation_device(self.recipe.hardware)
         dense, network = self.dense.to(device), network.to(device)
-        self._calibrate(network)
-        checkpoint.save(network, self.folder.network)
+        if isinstance(network, GatedNetwork):
+            self._calibrate(network)
+        self._save(network, self.folder.network)
         evaluations = self._evaluate(dense, network)
+        known: dict[str, Any] = {"budget": self.recipe.budget, "seed": self.recipe.seed}
+        if isinstance(network, GatedNetwork):
+            known |= self._compared(dense, network, evaluations[1])
         self.folder.add_seconds("calibration and evaluation", time.monotonic() - started)
-        metrics = replace(
-            Metrics.of(*evaluations),
-            budget=self.recipe.budget,
-            seed=self.recipe.seed,
-            seconds=self.folder.seconds(),
-            latency=time_on_engine(dense, network, self.splits.test, hardware.threads, hardware.timing_seconds),
-        )
+        macs = count_macs(network, self.splits.train.example().shape[1:]) if self.method is None else None
+        metrics = replace(Metrics.of(*evaluations, macs), seconds=self.folder.seconds(), **known)
         write_text(self.folder.metrics, metrics.to_json())
         run = Run.load(self.folder.path)
-        self._report(run, network, evaluations)
+        if isinstance(network, GatedNetwork):
+            self._report(run, network, evaluations)
         return run
 
     def _report(self, run: Run, network: GatedNetwork, evaluations: Evaluations) -> None:
@@ -141,7 +154,7 @@ class TrainingRun:
                 self.splits,
                 self.recipe,
                 self.folder.during(stage),
-                method=self.method if stage.gates is Gates.TRAIN else None,
+                method=self.method if stage.gates is Gates.TRAIN and isinstance(network, GatedNetwork) else None,
                 teacher=None if stage.gates is Gates.NONE else teaching(self.recipe, self.teacher),
                 progress=self.progress,
             )
@@ -156,24 +169,37 @@ class TrainingRun:
     def _before(self, stage: Stage, network: nn.Module) -> nn.Module:
         """What a stage begins with, made from what the stage before it left."""
         if stage.gates is Gates.TRAIN:
-            return self._gated()
+            return self._static() if self.recipe.method.is_static else self._gated()
         if stage.gates is Gates.HOLD and is_first_process():  # the others get its gates when training begins
-            assert isinstance(network, GatedNetwork)
-            self._calibrate(network.to(evaluation_device(self.recipe.hardware)))
+            network = network.to(evaluation_device(self.recipe.hardware))
+            if isinstance(network, GatedNetwork):
+                self._calibrate(network)
         return network
 
     def _gated(self) -> GatedNetwork:
+        assert self.method is not None
         torch.manual_seed(self.recipe.seed + 1)
         network = gate(self.dense, self.method, self.splits.train.example())
         network.preparation = self.splits.train.preparation
         if self.recipe.method.weights:
             self.method.load_pretrained(network.convgate, read_tensors(self.recipe.method.weights))
+        elif network.convgate.trunk is not None and self.recipe.gated.epochs:
+            _LOG.warning(
+                "method.weights is not set, so the network that %s's gates share starts at random; its paper trains it "
+                "on the task first, on its own",
+                self.recipe.method.name,
+            )
         _LOG.info("%s", network.plan.summary())
         return network
 
+    def _static(self) -> nn.Module:
+        """The network without gates that decide; a copy, for the dense one stays, to teach and to compare with."""
+        torch.manual_seed(self.recipe.seed + 1)
+        return build_static(self.recipe, copy.deepcopy(self.dense), self.splits)
+
     def _check_gating(self) -> None:
         """Find out before training whether the model can be gated, and the budget reached."""
-        if self.folder.network.is_file():
+        if self.folder.network.is_file() or self.method is None:
             return
         with torch.random.fork_rng(devices=[]):
             network = gate(build_model(self.recipe.model, weights=False), self.method, self.splits.train.example())
@@ -197,6 +223,10 @@ class TrainingRun:
         """A stage's network as a later run would load it, so that an interrupted one ends in the same weights."""
         from safetensors.torch import load_file
 
+        if stage.gates is not Gates.NONE and self.recipe.method.is_static:
+            network = self._static()
+            network.load_state_dict(load_file(path))
+            return self._as_loaded(network)
         if stage.gates is not Gates.NONE:
             return checkpoint.load(path, self.dense, self.method)
         self.dense.load_state_dict(load_file(path))
@@ -216,20 +246,30 @@ class TrainingRun:
         done = calibrate(network, _CalibrationImages(self), self.recipe.budget, agreement=False)
         _LOG.info("calibrated to %.3f%% on %d images in %d passes", 100 * done.reached, done.images, done.passes)
 
-    def _evaluate(self, dense: nn.Module, network: GatedNetwork) -> Evaluations:
-        _LOG.info("evaluating the dense network on %s test images", f"{len(self.splits.test):,}")
+    def _evaluate(self, dense: nn.Module, network: nn.Module) -> Evaluations:
+        _LOG.info("evaluating the dense network on %s %s images", f"{len(self.measured):,}", self.recipe.measured)
         workers = self.recipe.hardware.workers
-        before = on_images(dense, self.splits.test, workers=workers)
-        _LOG.info("evaluating the gated network")
-        return before, on_images(network, self.splits.test, workers=workers)
+        before = on_images(dense, self.measured, workers=workers)
+        _LOG.info("evaluating what was made of it")
+        return before, on_images(network, self.measured, workers=workers)
+
+    def _compared(self, dense: nn.Module, network: GatedNetwork, measured: Evaluation) -> dict[str, Any]:
+        """The gated network beside the dense one, timed, and beside itself with each unit fixed at its majority."""
+        _LOG.info("evaluating the gated network with its units fixed at their majorities")
+        hardware = self.recipe.hardware
+        some = calibration_images(self.recipe, self.splits)
+        static = static_figures(network, measured, some, self.measured, workers=hardware.workers)
+        seconds = hardware.timing_seconds
+        latency = time_on_engine(dense, network, self.measured, hardware.threads, seconds)
+        return {"static": static, "latency": latency}
 
 
 class _CalibrationImages:
     """Batches of training images as the network takes them, read anew each time they are gone through."""
 
     def __init__(self, work: TrainingRun) -> None:
-        recipe, train = work.recipe, work.splits.train
-        self.images = train.take(min(recipe.calibration_images, len(train)), recipe.seed)
+        recipe = work.recipe
+        self.images = calibration_images(recipe, work.splits)
         self.batches = Batches(self.images, evaluation_batch(self.images), workers=recipe.hardware.workers)
 
     def __iter__(self) -> Iterator[Tensor]:

@@ -22,15 +22,21 @@ class Teacher:
     Args:
         network: images -> logits [N, classes], e.g. the dense network that a gated one was made from.
         weight: of the term.
+        convex: whether the cross-entropy beside it is weighted with 1 - weight.
         temperature: T; the higher, the more the unlikely classes count.
 
     """
 
-    def __init__(self, network: nn.Module, *, weight: float = 1.0, temperature: float = 1.0) -> None:
+    def __init__(
+        self, network: nn.Module, *, weight: float = 1.0, convex: bool = False, temperature: float = 1.0
+    ) -> None:
         if not weight > 0 or not temperature > 0:
             raise InputError(f"Teacher(weight={weight}, temperature={temperature}): both are above 0")
+        if convex and weight > 1:
+            raise InputError(f"Teacher(weight={weight}, convex=True): the weight is at most 1 in a convex sum")
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.weight = weight
+        self.convex = convex
         self.temperature = temperature
 
     def predict(self, images: Tensor) -> Tensor:
@@ -38,6 +44,11 @@ class Teacher:
         self.network.to(images.device)
         with torch.no_grad():
             return self.network(images)
+
+    @property
+    def rest(self) -> float:
+        """The weight of the cross-entropy beside the term."""
+        return 1 - self.weight if self.convex else 1.0
 
     def term(self, images: Tensor, logits: Tensor) -> Tensor:
         """The loss term, a scalar: weight * T^2 * KL(softmax(teacher / T) || softmax(logits / T)), the batch's mean.

@@ -85,13 +85,15 @@ def fit(
             drop_last=True,
             workers=hardware.workers,
         )
-        validation = Batches(
-            splits.validation,
-            evaluation_batch(splits.validation, stage.batch_size),
-            rank=rank,
-            world_size=world_size,
-            workers=hardware.workers,
-        )
+        validation = None
+        if splits.holds_out:
+            validation = Batches(
+                splits.validation,
+                evaluation_batch(splits.validation, stage.batch_size),
+                rank=rank,
+                world_size=world_size,
+                workers=hardware.workers,
+            )
         checkpoint = folder / _CHECKPOINT
         resume = str(checkpoint) if checkpoint.is_file() else None
         trainer.fit(module, train, validation, ckpt_path=resume, weights_only=True)

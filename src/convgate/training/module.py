@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convgate.data import Augmentation, ImageSet, normalise
-from convgate.gated import GatedNetwork
+from convgate.gated import FixedNetwork, GatedNetwork
 from convgate.methods import Method
 from convgate.recipes.stages import Stage
 from convgate.training.distil import Teacher
@@ -79,11 +79,15 @@ class TrainingModule(L.LightningModule):
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
         x = self._prepare(self.augmentation(images, generator, self.images.view))
+        if self.method is not None and isinstance(self.network, GatedNetwork):
+            self.method.schedule(self.network.convgate, self.progress(index))
         logits, terms = self._forward(x, index)
         parts = {f"method_{name}" if name in _OURS else name: term for name, term in terms.items()}
+        labelled = F.cross_entropy(logits.float(), labels, label_smoothing=self.stage.label_smoothing)
         if self.teacher is not None:
             parts["distillation"] = self.teacher.term(x, logits)
-        parts["cross_entropy"] = F.cross_entropy(logits.float(), labels, label_smoothing=self.stage.label_smoothing)
+            labelled = self.teacher.rest * labelled
+        parts["cross_entropy"] = labelled
         loss = torch.stack([*parts.values()]).sum()
         for name, part in {**parts, "loss": loss}.items():
             self._note(name, part)
@@ -94,8 +98,6 @@ class TrainingModule(L.LightningModule):
         self.sums, self.steps = {}, 0
         for part in self.held:
             part.eval()
-        if self.method is not None and isinstance(self.network, GatedNetwork):
-            self.method.schedule(self.network.convgate, self.progress())
 
     def progress(self, step: int = 0) -> float:
         """The share of the stage that is done before this step of the epoch, in [0, 1)."""
@@ -116,7 +118,7 @@ class TrainingModule(L.LightningModule):
         images, labels = batch
         x = self._prepare(self.images.seen(images))
         recorded = {}
-        if isinstance(self.network, GatedNetwork):
+        if isinstance(self.network, GatedNetwork | FixedNetwork):
             logits, decisions = self.network.decide(x)
             recorded["validation_macs_ratio"] = self.network.cost(decisions).ratio.mean()
         else:
@@ -135,13 +137,13 @@ class TrainingModule(L.LightningModule):
 
     def _forward(self, x: Tensor, index: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits and the method's loss terms; notes the share of the dense MACs that was spent."""
-        if not isinstance(self.network, GatedNetwork):
+        if not isinstance(self.network, GatedNetwork | FixedNetwork):
             return self.network(x), {}
         logits, decisions = self.network.decide(x)
         with torch.no_grad():
             # Not detached: whether masks hold fractions would have to be asked, and the answer waits for the device.
             self._note("macs_ratio", self.network.cost(decisions).ratio.mean())
-        if self.method is None:
+        if self.method is None or not isinstance(self.network, GatedNetwork):
             return logits, {}
         terms = self.method.terms(decisions, self.network.convgate, self.network.ledger, self.progress(index))
         return logits, dict(terms)

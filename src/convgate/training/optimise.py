@@ -12,8 +12,8 @@ from convgate.recipes.stages import Stage
 __all__ = ["learning_rate_factor", "make_optimiser"]
 
 
-def make_optimiser(network: nn.Module, stage: Stage) -> torch.optim.SGD:
-    """SGD with momentum; gates are not decayed (source: DGNet's code), vectors if the stage says so."""
+def make_optimiser(network: nn.Module, stage: Stage) -> torch.optim.Optimizer:
+    """The stage's optimiser; gates have a decay of their own (0 in most sources), vectors one if the stage says so."""
     gates = list(network.gate_parameters()) if isinstance(network, GatedNetwork) else []
     held = {id(p) for p in gates}
     others = [p for p in network.parameters() if id(p) not in held]
@@ -23,7 +23,16 @@ def make_optimiser(network: nn.Module, stage: Stage) -> torch.optim.SGD:
     if spared := [p for p in others if id(p) not in kept]:
         groups.append({"params": spared, "weight_decay": 0.0})
     if gates:
-        groups.append({"params": gates, "weight_decay": 0.0, "lr": stage.lr * stage.gate_lr})
+        groups.append({"params": gates, "weight_decay": stage.gate_decay, "lr": stage.lr * stage.gate_lr})
+    if stage.optimiser == "rmsprop":
+        return torch.optim.RMSprop(
+            groups,
+            stage.lr,
+            alpha=stage.square_decay,
+            eps=stage.epsilon,
+            momentum=stage.momentum,
+            weight_decay=stage.weight_decay,
+        )
     return torch.optim.SGD(
         groups,
         stage.lr,
@@ -40,4 +49,7 @@ def learning_rate_factor(stage: Stage, progress: float) -> float:
         return progress / stage.warmup
     if stage.schedule == "steps":
         return stage.gamma ** sum(progress >= milestone for milestone in stage.milestones)
-    return (1 + math.cos(math.pi * (progress - stage.warmup) / (1 - stage.warmup))) / 2
+    behind = (progress - stage.warmup) / (1 - stage.warmup)
+    if stage.schedule == "exponential":
+        return stage.gamma**behind
+    return (1 + math.cos(math.pi * behind)) / 2

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from convgate.data import Splits
 from convgate.errors import RecipeError
+from convgate.gated import FixedNetwork, gate, random_masks
 from convgate.methods import Method
 from convgate.methods import create as create_method
 from convgate.models import create as create_model
@@ -14,7 +15,7 @@ from convgate.recipes.recipe import ModelChoice, Recipe
 from convgate.training.distil import Teacher
 from convgate.weights import load_weights
 
-__all__ = ["build_method", "build_model", "build_teacher", "check_classifies", "teaching"]
+__all__ = ["build_method", "build_model", "build_static", "build_teacher", "check_classifies", "teaching"]
 
 
 def build_model(choice: ModelChoice, *, weights: bool = True) -> nn.Module:
@@ -27,9 +28,21 @@ def build_model(choice: ModelChoice, *, weights: bool = True) -> nn.Module:
     return model
 
 
-def build_method(recipe: Recipe) -> Method:
-    """The recipe's method, with the recipe's budget."""
+def build_method(recipe: Recipe) -> Method | None:
+    """The recipe's method, with the recipe's budget; None for a network without gates."""
+    if recipe.method.name is None:
+        return None
     return create_method(recipe.method.name, recipe.method.options, budget=recipe.budget)
+
+
+def build_static(recipe: Recipe, model: nn.Module, splits: Splits) -> nn.Module:
+    """What a recipe makes of its model whose network does not decide by image: fixed masks, or the model itself."""
+    method = build_method(recipe)
+    if method is None:
+        return model
+    assert recipe.budget is not None
+    network = gate(model, method, splits.train.example())
+    return FixedNetwork(network, random_masks(network, recipe.budget, recipe.seed))
 
 
 def build_teacher(recipe: Recipe, splits: Splits) -> nn.Module | None:
@@ -46,7 +59,9 @@ def build_teacher(recipe: Recipe, splits: Splits) -> nn.Module | None:
 def teaching(recipe: Recipe, teacher: nn.Module) -> Teacher | None:
     """The teacher as the loss takes it, if the recipe wants one."""
     chosen = recipe.distillation
-    return Teacher(teacher, weight=chosen.weight, temperature=chosen.temperature) if chosen.weight else None
+    if not chosen.weight:
+        return None
+    return Teacher(teacher, weight=chosen.weight, convex=chosen.convex, temperature=chosen.temperature)
 
 
 def check_classifies(model: nn.Module, splits: Splits, field: str) -> None:

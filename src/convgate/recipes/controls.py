@@ -1,0 +1,198 @@
+"""Controls: what a row is to be compared with, made of its recipe. `convgate train RECIPE@CONTROL` trains one.
+
+A control has all that its row has (images, augmentation, length, decay, rates, teacher) but for what its name says, so
+that a difference between the two is a difference in that. Changes on the command line are the row's: they are made
+before the control is derived. A recipe names those that belong beside it (`controls`), and the page of results says
+which of them were not run.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from convgate.errors import RecipeError
+from convgate.recipes.recipe import MethodChoice, Recipe
+from convgate.suggestions import did_you_mean, same_name
+
+if TYPE_CHECKING:
+    from convgate.models import ModelSpec
+
+__all__ = ["SIGN", "derived", "list_controls", "register_control", "split_name"]
+
+SIGN = "@"
+"""What stands between a recipe's name and a control's."""
+
+Control = Callable[[Recipe, Recipe], Recipe]
+AnyControl = TypeVar("AnyControl", bound=Control)
+
+_CONTROLS: dict[str, Control] = {}
+
+
+def register_control(name: str) -> Callable[[AnyControl], AnyControl]:
+    """Decorator for a function (the row's recipe as it is run, that recipe as it is written) -> the control's recipe.
+
+    Raises `RecipeError` for a name that is taken.
+    """
+
+    def register(control: AnyControl) -> AnyControl:
+        if name in _CONTROLS:
+            raise RecipeError(f"there is already a control named '{name}'; choose another name")
+        _CONTROLS[name] = control
+        return control
+
+    return register
+
+
+def list_controls() -> dict[str, str]:
+    """Name of a control -> what it is, in a sentence.
+
+    >>> list_controls()["random"]
+    "Masks drawn at random, the same for all images, at the row's budget"
+    """
+    return {name: (control.__doc__ or "").partition(".")[0] for name, control in _CONTROLS.items()}
+
+
+def split_name(source: str) -> tuple[str, str]:
+    """(a recipe's name or path, a control's name or "") of what was asked for.
+
+    >>> split_name("digits-demo@dense"), split_name("digits-demo")
+    (('digits-demo', 'dense'), ('digits-demo', ''))
+    """
+    recipe, sign, control = source.rpartition(SIGN)
+    return (recipe, control) if sign else (source, "")
+
+
+def derived(row: Recipe, name: str, *, of: str, written: Recipe | None = None) -> Recipe:
+    """The control of that name to a row.
+
+    Args:
+        row: the row's recipe as it is run.
+        name: which control.
+        of: the row's recipe's name.
+        written: the row's recipe as it is written, without the changes of a run; None for `row`.
+
+    Raises:
+        RecipeError: there is no such control, or it makes no sense for this recipe.
+
+    """
+    if name not in _CONTROLS:
+        known = ", ".join(_CONTROLS)
+        raise RecipeError(
+            f"there is no control '{name}'{did_you_mean(name, list(_CONTROLS))} The controls are: {known}"
+        )
+    if row.method.is_static:
+        raise RecipeError(f"the recipe {of} has no gates that decide, so it has no controls")
+    control = _CONTROLS[name](row, written or row)
+    return replace(control, title=f"Control of {of}: {name}", controls=(), control=name, control_of=of)
+
+
+# -- the controls -----------------------------------------------------------------------------------------------------
+
+
+@register_control("dense")
+def _dense(row: Recipe, _: Recipe) -> Recipe:
+    """The network without gates, trained further for as long and in the same way, teacher included."""
+    return replace(row, method=MethodChoice(None), budget=None)
+
+
+@register_control("narrower")
+def _narrower(row: Recipe, written: Recipe) -> Recipe:
+    """A network without gates and with fewer channels, of the row's MACs. It is trained from scratch first."""
+    from convgate.recipes.narrow import narrowed
+
+    budget = _budget(row)
+    widths = narrowed(_spec(row), budget)
+    plain = replace(_dense(row, written), budget=budget)
+    return _of_another_width(plain, written, {"width": None, "widths": widths})
+
+
+@register_control("wider")
+def _wider(row: Recipe, written: Recipe) -> Recipe:
+    """A network without gates and with more channels, of as many parameters as the gated one. Trained from scratch."""
+    import torch
+
+    from convgate.gated import gate
+    from convgate.methods import create_method
+    from convgate.models import input_shape
+    from convgate.models.widen import count_parameters, widened
+
+    spec = _spec(row)
+    assert row.method.name is not None
+    method = create_method(row.method.name, row.method.options)
+    with torch.random.fork_rng(devices=[]):
+        gated = gate(spec.create(), method, torch.zeros(2, *input_shape(spec.name)))
+    return _of_another_width(_dense(row, written), written, dict(widened(spec, count_parameters(gated)).options))
+
+
+@register_control("squeeze")
+def _squeeze(row: Recipe, written: Recipe) -> Recipe:
+    """A network without gates but with squeeze-and-excitation in every block. Trained from scratch first."""
+    return _of_another_width(_dense(row, written), written, {"squeeze": 16})
+
+
+@register_control("random")
+def _random(row: Recipe, _: Recipe) -> Recipe:
+    """Masks drawn at random, the same for all images, at the row's budget. Trained for as long."""
+    gated = replace(row.gated, epochs=row.gated.epochs + row.finish.epochs)
+    method = replace(row.method, masks="random", weights=None)
+    return replace(row, method=method, gated=gated, finish=replace(row.finish, epochs=0), budget=_budget(row))
+
+
+@register_control("unshaped")
+def _unshaped(row: Recipe, _: Recipe) -> Recipe:
+    """Batch shaping with the loss that shapes left out: its gates, and all else that they are trained for."""
+    return _with_option(row, "BatchShaping", {"shaping_weight": 0.0})
+
+
+@register_control("apart")
+def _apart(row: Recipe, _: Recipe) -> Recipe:
+    """Spatial and channel gates simply combined, each drawn to a density of its own instead of to one budget."""
+    return _with_option(row, "DualGating", {"joint": False, "bounds_weight": 0.0})
+
+
+# -- what they have in common -----------------------------------------------------------------------------------------
+
+
+def _budget(row: Recipe) -> float:
+    """What the row is to spend: what it is calibrated to or, where it is not, what its method trains to."""
+    budget = row.budget if row.budget is not None else row.method.options.get("budget")
+    if not isinstance(budget, int | float):
+        raise RecipeError("this control has the MACs of a row's budget, and the recipe has none")
+    return budget
+
+
+def _spec(row: Recipe) -> "ModelSpec":
+    from convgate.models import ModelSpec
+
+    return ModelSpec(row.model.name, row.model.options)
+
+
+def _of_another_width(recipe: Recipe, written: Recipe, options: Mapping[str, Any]) -> Recipe:
+    """The recipe with another form of its network, for which there are no weights: dense training comes first.
+
+    It is as long as the row's, or, if the row started from weights, as the recipe is written.
+    """
+    model = replace(recipe.model, options={**recipe.model.options, **options}, weights=None, rename={})
+    dense = replace(recipe.dense, epochs=recipe.dense.epochs or written.dense.epochs)
+    return replace(recipe, model=model, dense=dense)
+
+
+def _with_option(row: Recipe, method: str, options: Mapping[str, Any]) -> Recipe:
+    """The row with these options of a method, which may be among the options of another."""
+    found = []
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [changed(item) for item in value]
+        if not isinstance(value, Mapping):
+            return value
+        value = {key: changed(item) for key, item in value.items()}
+        if isinstance(value.get("name"), str) and same_name(value["name"], [method]):
+            found.append(method)
+            value["options"] = {**(value.get("options") or {}), **options}
+        return value
+
+    now = changed({"name": row.method.name, "options": row.method.options})
+    if not found:
+        raise RecipeError(f"this control changes {method}, and the recipe's method is {row.method.name}")
+    return replace(row, method=replace(row.method, options=now["options"]))

@@ -1,0 +1,105 @@
+"""Controls are their rows but for what their names say."""
+
+from dataclasses import asdict
+
+import pytest
+
+from convgate.cost import count_macs
+from convgate.errors import RecipeError
+from convgate.models import ModelSpec, create
+from convgate.models.widen import count_parameters
+from convgate.recipes.controls import list_controls
+from convgate.recipes.identity import differences
+from convgate.recipes.library import list_recipes
+from convgate.recipes.narrow import narrowed
+from convgate.recipes.read import dump_recipe, load_recipe
+from convgate.recipes.request import Request
+
+ROW = "cifar10-resnet20-dual-50"
+LABELS = {"title", "controls", "control", "control_of"}
+SHORT = ("--gated.epochs=24", "--finish.epochs=6", "--dense.epochs=0", "--model.weights=w.safetensors", "--seed=2")
+
+
+def changed(control, row=ROW, overrides=SHORT):
+    """The fields in which a control differs from its row, labels aside: field -> the control's value."""
+    found = differences(load_recipe(row, overrides), load_recipe(f"{row}@{control}", overrides))
+    return {field: new for field, (_, new) in found.items() if field.partition(".")[0] not in LABELS}
+
+
+def test_dense_is_the_row_without_gates():
+    assert changed("dense") == {
+        "method.name": None,
+        "method.options": {},
+        "budget": None,
+        **{f"method.options.{name}": None for name in load_recipe(ROW).method.options},
+    }
+
+
+def test_random_masks_are_trained_for_as_long_as_gates_and_finish():
+    assert changed("random") == {"method.masks": "random", "gated.epochs": 30, "finish.epochs": 0}
+
+
+def test_gates_apart_are_the_same_gates():
+    assert changed("apart") == {"method.options.joint": False, "method.options.bounds_weight": 0.0}
+
+
+def test_unshaped_is_found_among_the_options_of_another_method():
+    row = "cifar10-resnet20-batch-shaping-60"
+    assert changed("unshaped", row) == {"method.options.gates.options.shaping_weight": 0.0}
+    assert changed("unshaped", "cifar10-resnet20-batch-shaping-paper") == {"method.options.shaping_weight": 0.0}
+    with pytest.raises(RecipeError, match="changes BatchShaping, and the recipe's method is DualGating"):
+        load_recipe(f"{ROW}@unshaped")
+
+
+def test_narrower_has_the_rows_macs_and_is_trained_from_scratch_first():
+    recipe = load_recipe(f"{ROW}@narrower", SHORT)
+    dense = create("cifar_resnet20", shortcut="A")
+    narrow = create(recipe.model.name, **recipe.model.options)
+    share = count_macs(narrow, (3, 32, 32)) / count_macs(dense, (3, 32, 32))
+    assert share == pytest.approx(recipe.budget, rel=0.005)
+    assert (recipe.model.weights, recipe.epochs) == (None, {"dense": 200, "gated": 24, "finish": 6})
+    with pytest.raises(RecipeError, match="no narrower form"):
+        narrowed(ModelSpec("cifar_vgg16"), 0.5)
+
+
+def test_wider_has_the_gated_networks_parameters_and_squeeze_has_its_layers():
+    wider = load_recipe("cifar10-resnet20-gaternet@wider")
+    # The backbone's, the gater's (option A, 0.27 M each) and those of the gates.
+    assert count_parameters(ModelSpec("cifar_resnet20", wider.model.options)) == pytest.approx(0.55e6, rel=0.04)
+    assert load_recipe("cifar10-resnet20-gaternet@squeeze").model.options["squeeze"] == 16
+    assert wider.dense.epochs == 200
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_the_controls_that_a_recipe_names_are_there(name, tmp_path):
+    for control in load_recipe(name).controls:
+        assert control in list_controls()
+        if control not in ("narrower", "wider"):  # they count networks, which takes seconds
+            recipe = load_recipe(f"{name}@{control}")
+            assert (recipe.control, recipe.control_of, recipe.controls) == (control, name, ())
+            copy = tmp_path / "copy.yaml"
+            copy.write_text(dump_recipe(recipe))
+            assert load_recipe(copy) == recipe
+
+
+def test_a_request_shortens_the_row_before_the_control_is_made():
+    asked = Request(f"{ROW}@random", epochs=24)
+    assert asked.recipe.epochs == {"dense": 20, "gated": 30, "finish": 0}
+    assert asked.as_written.epochs == {"dense": 200, "gated": 300, "finish": 0}
+    with pytest.raises(RecipeError, match="epochs instead of minutes"):
+        Request(f"{ROW}@random", minutes=3.0).recipe  # noqa: B018
+
+
+def test_what_is_no_control_is_named():
+    with pytest.raises(RecipeError, match="no control 'dence'; did you mean dense"):
+        load_recipe(f"{ROW}@dence")
+    with pytest.raises(RecipeError, match="no gates that decide"):
+        load_recipe("cifar10-gater-paper@dense")
+
+
+def test_options_without_a_method_are_refused():
+    with pytest.raises(RecipeError, match=r"method\.options"):
+        load_recipe(ROW, ["--method.name=null"])
+    with pytest.raises(RecipeError, match="random masks"):
+        load_recipe("digits-demo", ["--method.masks=random", "--budget=null"])
+    assert asdict(load_recipe("cifar10-gater-paper").method)["name"] is None
