@@ -1,5 +1,8 @@
 """What several test files share: models with random norms, so that no feature is zero by accident, and random gates."""
 
+import functools
+import gc
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +12,14 @@ from convgate.models import create
 
 # The networks are small: two threads are hardly faster than one, and far slower when another process wants a core.
 torch.set_num_threads(1)
+# Asked for every operation on fake tensors; Lightning makes PyTorch load a library each time to answer.
+torch.cuda.is_available = functools.cache(torch.cuda.is_available)
+
+
+def pytest_collection_finish():
+    """What is imported by now stays: half a million objects that the garbage collector need not visit each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def _randomise(model, example, seed=0):

@@ -2,6 +2,7 @@
 back, from a model to its name.
 """
 
+import functools
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -194,15 +195,25 @@ def _candidates(model: nn.Module) -> list[ModelSpec]:
 
 
 def _alike(spec: ModelSpec, model: nn.Module) -> bool:
-    rebuilt = _build_quickly(spec)
-    return rebuilt is not None and str(rebuilt) == str(model) and _shapes(rebuilt) == _shapes(model)
+    ours = spec.name in registered()  # which may change; libraries' models do not
+    rebuilt = _structure(spec) if ours else _published_structure(spec.name, tuple(sorted(spec.options.items())))
+    return rebuilt is not None and rebuilt == (str(model), _shapes(model))
 
 
-def _build_quickly(spec: ModelSpec) -> nn.Module | None:
+@functools.lru_cache(maxsize=16)
+def _published_structure(
+    name: str, options: tuple[tuple[str, Any], ...]
+) -> tuple[str, dict[str, tuple[int, ...]]] | None:
+    return _structure(ModelSpec(name, dict(options)))
+
+
+def _structure(spec: ModelSpec) -> tuple[str, dict[str, tuple[int, ...]]] | None:
+    """What the model of that name prints, and the shapes of its parameters and buffers; None if it cannot be built."""
     try:
-        return on_meta(spec.create)
+        model = on_meta(spec.create)
     except InputError:
         return None
+    return str(model), _shapes(model)
 
 
 def on_meta(build: Callable[[], Any]) -> Any:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from convgate.errors import InputError, TraceError
+from convgate.reading.copying import copies_of_empty
 from convgate.reading.values import computes_weights
 from convgate.reading.wrappers import check_wrapper, inside, unwrapped
 
@@ -91,7 +92,7 @@ def copy_model(model: nn.Module, copied: Mapping[int, Any] | None = None) -> nn.
 
     `copied` maps the `id` of objects to what takes their place in the copy.
     """
-    memo: dict[int, Any] = dict(copied or {})
+    memo: dict[int, Any] = copies_of_empty(model) | dict(copied or {})
     for module in model.modules():
         for value in vars(module).values():
             # `copy.deepcopy` refuses tensors with a history; a copy of their values will be computed anew anyway.
