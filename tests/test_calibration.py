@@ -23,7 +23,7 @@ def offsets(net):
     return [g.offset.clone() for _, g in net.gate_modules()]
 
 
-MODELS = {"cifar_resnet20": 32, "mobilenet_v2": 64, "vgg16_bn": 32}
+MODELS = {"cifar_resnet20": 32, "mobilenet_v2": 64, "cifar_vgg16": 32}
 
 
 @pytest.fixture(scope="module", params=list(MODELS))

@@ -1,4 +1,9 @@
-"""Networks compiled: the same outputs, decisions and MACs as the masked network, for every model that we name."""
+"""Networks compiled: the same outputs, decisions and MACs as the masked network, for every kind of model that we name.
+
+Deep models that repeat their blocks are here as shallow ones of the same blocks.
+"""
+
+import itertools
 
 import numpy as np
 import pytest
@@ -17,7 +22,6 @@ from convgate.models import create
 
 MODELS = {
     "resnet18": 64,
-    "resnet34": 64,
     "resnet50": 64,
     "resnext50_32x4d": 64,
     "mobilenet_v2": 64,
@@ -36,9 +40,6 @@ MODELS = {
     "timm/dla34": 64,
     "cifar_resnet20": 32,
     "cifar_resnet8:A": 33,
-    "cifar_resnet18": 32,
-    "cifar_densenet_bc100_12": 32,
-    "cifar_preact_resnet164": 32,
     **dict.fromkeys(SMALL, 32),
 }
 
@@ -119,8 +120,12 @@ def in_part(name: str, method: convgate.ChannelGating, images: torch.Tensor) -> 
     return network
 
 
-@pytest.mark.parametrize("method", PARTIAL)
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenet_v2", "densenet121", "cifar_resnet20"])
+# Every form on plain and on depthwise convolutions, and every model in one form.
+IN_PART = [*itertools.product(["cifar_resnet20", "mobilenet_v2"], PARTIAL)]
+IN_PART += [("resnet18", "shuffled, 64 outputs"), ("resnet50", "two norms, 16 outputs"), ("densenet121", "each output")]
+
+
+@pytest.mark.parametrize(("name", "method"), IN_PART)
 @torch.no_grad()
 def test_convolutions_in_part(name: str, method: str) -> None:
     torch.manual_seed(0)
@@ -139,14 +144,21 @@ def test_convolutions_in_part(name: str, method: str) -> None:
         assert macs.tolist() == cost.by_layer[layer].tolist(), layer
 
 
+@pytest.fixture(scope="module")
+def partial_networks() -> tuple[torch.Tensor, list[convgate.GatedNetwork]]:
+    """Images, and a small network in every form."""
+    torch.manual_seed(0)
+    images = torch.randn(5, 3, 16, 16)
+    with torch.no_grad():
+        return images, [in_part("cifar_resnet8", method, images) for method in PARTIAL.values()]
+
+
 @pytest.mark.parametrize("isa", instruction_sets())
 @pytest.mark.parametrize("threads", [1, 2, 3, 4])
 @torch.no_grad()
-def test_convolutions_in_part_on_every_instruction_set(isa: str, threads: int) -> None:
-    torch.manual_seed(0)
-    images = torch.randn(5, 3, 16, 16)
-    for method in PARTIAL.values():
-        network = in_part("cifar_resnet8", method, images)
+def test_convolutions_in_part_on_every_instruction_set(isa: str, threads: int, partial_networks) -> None:
+    images, networks = partial_networks
+    for network in networks:
         engine = convgate.compile(network, threads=threads, isa=isa)
         for batch in (images[:1], images):
             output, decisions = network.decide(batch)

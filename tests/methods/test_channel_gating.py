@@ -352,7 +352,7 @@ def reasons_of(model, method, example):
     return planned, found
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "vgg16_bn", "timm/resnetv2_50"])
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "cifar_vgg16", "timm/resnetv2_50"])
 def test_every_convolution_is_gated_or_skipped_for_a_reason(name, randomise):
     torch.manual_seed(0)
     model = create(name)
@@ -469,7 +469,7 @@ def test_nothing_to_gate_is_an_error_that_shows_the_plan():
     with pytest.raises(PlanError, match="nothing to gate"):
         gate(nn.Sequential(nn.Conv2d(3, 6, 1), nn.Conv2d(6, 8, 1)), ChannelGating(), torch.zeros(1, 3, 16, 16))
     with pytest.raises(PlanError, match="nothing to gate"):
-        gate(create("vgg16_bn"), ChannelGating(convs="first"), torch.zeros(1, 3, 32, 32))
+        gate(create("cifar_vgg16"), ChannelGating(convs="first"), torch.zeros(1, 3, 32, 32))
 
 
 @pytest.mark.parametrize(

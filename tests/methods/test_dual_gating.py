@@ -98,8 +98,8 @@ def test_masks_paper_and_equal_differ_in_training_only(make_small, random_decisi
 
 
 def test_where(randomise):
-    x = torch.randn(2, 3, 64, 64)
-    model = randomise(create("resnet50"), x)
+    x = torch.randn(2, 3, 32, 32)
+    model = randomise(create("timm/resnet26"), x)
     inside = plan(model, DualGating(), x)
     everywhere = gate(model, DualGating(where="everywhere"), x)
     assert {s.name for s in inside.sites} <= {s.name for s in everywhere.plan.sites}
@@ -107,7 +107,7 @@ def test_where(randomise):
     deep = create("timm/resnet18d").eval()
     assert len(plan(deep, DualGating(where="everywhere"), x).sites) == len(plan(deep, DualGating(), x).sites) + 1
     with pytest.raises(PlanError, match="finds nothing to gate"):
-        gate(create("vgg16_bn"), DualGating(where="branches"), x)
+        gate(create("cifar_vgg16", width=8), DualGating(where="branches"), x)
 
 
 @pytest.mark.parametrize(

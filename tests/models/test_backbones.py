@@ -1,5 +1,6 @@
 """The backbones that papers name: parameters, MACs and gated filters as the papers say, or as counted by hand."""
 
+import functools
 import itertools
 import operator
 from pathlib import Path
@@ -18,11 +19,12 @@ OWN = registered()
 SIZES = {"timm/inception_v4": 299}
 
 
-def read(name: str, **options: object) -> Trace:
+@functools.cache
+def read(name: str) -> Trace:
     """The model's graph, without memory for its weights."""
     size = SIZES.get(name, 32)
     with torch.device("meta"):
-        return trace(create(name, **options).eval(), torch.zeros(1, 3, size, size))
+        return trace(create(name).eval(), torch.zeros(1, 3, size, size))
 
 
 # -- parameters ----------------------------------------------------------------------------------------------------

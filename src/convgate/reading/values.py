@@ -89,7 +89,7 @@ def _fake_tensors(module: nn.Module, mode: FakeMode) -> dict[int, Any]:
         tensor
         for tensor in (*module.parameters(), *module.buffers())
         if type(tensor) in (nn.Parameter, Tensor) and tensor.layout is torch.strided and tensor.is_leaf
-        if not (tensor.is_meta or tensor.is_quantized or tensor.__dict__)
+        if not (tensor.is_quantized or tensor.__dict__)
     ]
     return {id(tensor): fake_like(tensor, mode) for tensor in ordinary}
 
