@@ -83,9 +83,10 @@ def roles(program: Program, chosen: frozenset[str], negative: frozenset[str], *,
     encoded = {op.output for op in program.operations if op.output in integers - to_float}
     encoded |= {name for op in program.operations if op.output in integers for name in op.inputs}
     groups = {name: {name} for name in encoded}
+    moved = {op.output for op in program.operations if moves(op) and not isinstance(op, Mask)}
     for op in program.operations:
         if op.output in encoded and op.output in integers:
-            for name in _alike(op, negative, tie):
+            for name in op.inputs if moves(op) else _shortcut(op, negative, moved) if tie else ():
                 _join(groups, name, op.output)
     return Roles(frozenset(integers), {name: frozenset(group) for name, group in groups.items()}, frozenset(to_float))
 
@@ -116,13 +117,11 @@ def _follows(op: Operation, integers: set[str]) -> bool:
     return isinstance(op, Activate | Add) | moves(op) and any(name in integers for name in op.inputs)
 
 
-def _alike(op: Operation, negative: frozenset[str], tie: bool) -> tuple[str, ...]:
-    """The inputs that have the scale of what is written."""
-    if moves(op):
-        return op.inputs
-    if isinstance(op, Conv) and tie and len(op.inputs) > 1:
-        return op.inputs[1:] if (op.inputs[1] in negative) == (op.output in negative) else ()
-    return ()
+def _shortcut(op: Operation, negative: frozenset[str], moved: set[str]) -> tuple[str, ...]:
+    """What a convolution adds, if it can have the scale of the sum; what was moved is a map of its own anyway."""
+    if not isinstance(op, Conv) or len(op.inputs) < 2 or op.inputs[1] in moved:
+        return ()
+    return op.inputs[1:] if (op.inputs[1] in negative) == (op.output in negative) else ()
 
 
 def _join(groups: dict[str, set[str]], a: str, b: str) -> None:
