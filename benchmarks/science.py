@@ -120,7 +120,7 @@ def carry_out(todo: Sequence[Job], places: Places, results: Path | None, side_by
             if not running:
                 failed += [f"{job.name} (waits for {job.waits_for})" for job in waiting]
                 break
-            time.sleep(1)
+            time.sleep(0.2)
             for job in [job for job, process in running.items() if process.poll() is not None]:
                 if running.pop(job).returncode or not is_done(job, places):
                     failed.append(job.name)
@@ -139,8 +139,13 @@ def _start(job: Job, places: Places) -> "subprocess.Popen[bytes]":
     places.runs.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with (places.runs / f"{job.name}.log").open("ab") as log:
-        command = ["nice", "-n", "10", sys.executable, "-m", "convgate.cli", "train", *job.arguments]
-        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+        return subprocess.Popen(command(job), stdout=log, stderr=subprocess.STDOUT, env=environment)
+
+
+def command(job: Job) -> list[str]:
+    """What is run for a job, at a niceness of 10 (this process may have some already)."""
+    more = max(0, 10 - os.nice(0))
+    return ["nice", "-n", str(more), sys.executable, "-m", "convgate.cli", "train", *job.arguments]
 
 
 def note(done: Sequence[Job], places: Places, results: Path) -> None:

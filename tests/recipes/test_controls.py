@@ -66,7 +66,7 @@ def test_wider_has_the_gated_networks_parameters_and_squeeze_has_its_layers():
     wider = load_recipe("cifar10-resnet20-gaternet@wider")
     # The backbone's, the gater's (option A, 0.27 M each) and those of the gates.
     assert count_parameters(ModelSpec("cifar_resnet20", wider.model.options)) == pytest.approx(0.55e6, rel=0.04)
-    assert load_recipe("cifar10-resnet20-gaternet@squeeze").model.options["squeeze"] == 16
+    assert load_recipe("cifar10-resnet20-gaternet@squeeze").model.options["squeeze"] == 4
     assert wider.dense.epochs == 200
 
 

@@ -127,7 +127,8 @@ def _wider(row: Recipe, written: Recipe) -> Recipe:
 @register_control("squeeze")
 def _squeeze(row: Recipe, written: Recipe) -> Recipe:
     """A network without gates but with squeeze-and-excitation in every block. Trained from scratch first."""
-    return _of_another_width(_dense(row, written), written, {"squeeze": 16})
+    # The reduction with which a ResNet-20 or -56 has the parameters of GaterNet's table; see docs/backbones.md.
+    return _of_another_width(_dense(row, written), written, {"squeeze": 4})
 
 
 @register_control("random")
