@@ -17,6 +17,7 @@ using namespace nb::literals;
 namespace {
 
 using Floats = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
+using Halves = nb::ndarray<const std::uint16_t, nb::c_contig, nb::device::cpu>;
 using Results = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
 using Bytes = nb::ndarray<const std::uint8_t, nb::c_contig, nb::device::cpu>;
 
@@ -82,7 +83,8 @@ typename Map::mapped_type named(const Map& map, const std::string& name) {
 // Fields of one operation; the array holders keep borrowed memory alive while the network is built.
 class Fields {
 public:
-    Fields(const nb::dict& fields, std::vector<Floats>& arrays) : fields_(fields), arrays_(arrays) {}
+    Fields(const nb::dict& fields, std::vector<Floats>& arrays, std::vector<Halves>& halves)
+        : fields_(fields), arrays_(arrays), halves_(halves) {}
 
     template <typename T>
     T get(const char* name, T otherwise) const {
@@ -91,6 +93,15 @@ public:
     convgate::Pair pair(const char* name) const {
         const auto [y, x] = get(name, std::make_pair(1, 1));
         return {y, x};
+    }
+    // float32; or, of weights of a convolution, bfloat16 as uint16.
+    convgate::Array weights(const char* name) const {
+        Halves halves;
+        if (!fields_.contains(name) || !nb::try_cast(fields_[name], halves, false)) return array(name);
+        halves_.push_back(halves);
+        convgate::Array array{nullptr, {}, reinterpret_cast<const convgate::Bf16*>(halves.data())};
+        for (std::size_t i = 0; i < halves.ndim(); i++) array.shape.push_back(halves.shape(i));
+        return array;
     }
     convgate::Array array(const char* name) const {
         if (!fields_.contains(name) || fields_[name].is_none()) return {};
@@ -104,6 +115,7 @@ public:
 private:
     const nb::dict& fields_;
     std::vector<Floats>& arrays_;
+    std::vector<Halves>& halves_;
 };
 
 convgate::Operation parse(const Fields& f) {
@@ -118,7 +130,10 @@ convgate::Operation parse(const Fields& f) {
     for (std::size_t i = 0; i < parameters.size(); i++) *to[i] = parameters[i];
     const bool scales = op.kind == convgate::Kind::affine || op.kind == convgate::Kind::group_norm ||
                         op.kind == convgate::Kind::layer_norm;
-    op.weight = f.array(scales ? "scale" : op.kind == convgate::Kind::decide ? "offset" : "weight");
+    op.weight = op.kind == convgate::Kind::conv      ? f.weights("weight")
+                : scales                             ? f.array("scale")
+                : op.kind == convgate::Kind::decide ? f.array("offset")
+                                                     : f.array("weight");
     op.arithmetic = named(arithmetics, f.get("arithmetic", std::string("divide")));
     if (op.kind == convgate::Kind::interpolate) op.interpolation = named(interpolations, f.get("mode", std::string()));
     if (op.kind == convgate::Kind::pad) op.padding_mode = named(padding_modes, f.get("mode", std::string()));
@@ -160,24 +175,31 @@ convgate::Operation parse(const Fields& f) {
 using Gates = std::vector<std::tuple<std::string, int, int, int, int>>;
 using SharedPlan = std::shared_ptr<const convgate::Plan>;
 
-SharedPlan make_plan(const std::vector<std::tuple<int, int, int>>& values, const Gates& gates, const nb::list& operations,
+SharedPlan make_plan(const std::vector<std::tuple<int, int, int>>& values, const std::vector<int>& halves, const Gates& gates, const nb::list& operations,
                      std::vector<int> inputs, std::vector<int> outputs, int layers, int threads, const std::string& isa) {
-    const convgate::Kernels* kernels = convgate::find_kernels(isa.c_str());
-    if (!kernels) throw std::invalid_argument("no kernels for '" + isa + "' on this machine");
+    const convgate::Bf16Kernels* half_kernels = convgate::find_bf16_kernels(isa.c_str());
+    const convgate::Kernels* kernels = half_kernels ? half_kernels->floats : convgate::find_kernels(isa.c_str());
+    if (!kernels || (!halves.empty() && !half_kernels)) throw std::invalid_argument("no kernels for '" + isa + "' on this machine");
     if (threads < 1 || threads > 1024) throw std::invalid_argument("a number of threads from 1 to 1024");
     convgate::Program program;
     for (const auto& [channels, height, width] : values) program.values.push_back({channels, height, width});
+    for (const int v : halves) {
+        if (v < 0 || v >= static_cast<int>(program.values.size())) throw std::invalid_argument("a value that does not exist");
+        program.values[v].storage = convgate::Storage::bf16;
+    }
     for (const auto& [kind, units, rows, columns, group] : gates)
         program.gates.push_back({named(gate_kinds, kind), units, rows, columns, group});
     std::vector<Floats> arrays;
+    std::vector<Halves> half_arrays;
     for (nb::handle operation : operations) {
         const nb::dict fields = nb::cast<nb::dict>(operation);
-        program.operations.push_back(parse(Fields(fields, arrays)));
+        program.operations.push_back(parse(Fields(fields, arrays, half_arrays)));
     }
     program.inputs = std::move(inputs);
     program.outputs = std::move(outputs);
     program.layers = layers;
-    return std::make_shared<const convgate::Plan>(program, *kernels, threads);
+    if (halves.empty()) return std::make_shared<const convgate::Plan>(program, *kernels, threads);
+    return std::make_shared<const convgate::Plan>(program, *half_kernels, threads);
 }
 
 // A plan as a Python object: what networks share.
@@ -240,7 +262,7 @@ public:
         network_.run(static_cast<int>(batch), from, to, masks_given, details);
     }
 
-    std::string isa() const { return network_.plan().kernels().name; }
+    std::string isa() const { return network_.plan().isa(); }
     int threads() const { return network_.plan().threads(); }
     std::size_t bytes() const { return network_.bytes(); }
 
@@ -258,13 +280,18 @@ NB_MODULE(_native, m) {
         for (const char* const* name = convgate::available_kernels(); *name; name++) names.push_back(*name);
         return names;
     });
+    m.def("bf16_instruction_sets", [] {
+        std::vector<std::string> names;
+        for (const char* const* name = convgate::available_bf16_kernels(); *name; name++) names.push_back(*name);
+        return names;
+    });
     nb::class_<PyPlan>(m, "Plan", nb::is_weak_referenceable())
         .def("__init__",
-             [](PyPlan* self, const std::vector<std::tuple<int, int, int>>& values, const Gates& gates, const nb::list& operations,
+             [](PyPlan* self, const std::vector<std::tuple<int, int, int>>& values, const std::vector<int>& halves, const Gates& gates, const nb::list& operations,
                 std::vector<int> inputs, std::vector<int> outputs, int layers, int threads, const std::string& isa) {
-                 new (self) PyPlan{make_plan(values, gates, operations, std::move(inputs), std::move(outputs), layers, threads, isa)};
+                 new (self) PyPlan{make_plan(values, halves, gates, operations, std::move(inputs), std::move(outputs), layers, threads, isa)};
              },
-             "values"_a, "gates"_a, "operations"_a, "inputs"_a, "outputs"_a, "layers"_a, "threads"_a, "isa"_a);
+             "values"_a, "halves"_a, "gates"_a, "operations"_a, "inputs"_a, "outputs"_a, "layers"_a, "threads"_a, "isa"_a);
     nb::class_<PyNetwork>(m, "Network")
         .def(nb::init<const PyPlan&>(), "plan"_a)
         .def("run", &PyNetwork::run, "inputs"_a, "outputs"_a, "given"_a, "masks"_a, "logits"_a, "macs"_a.none(), "seconds"_a.none() = nb::none())

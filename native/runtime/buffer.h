@@ -1,4 +1,4 @@
-// Memory for floats, aligned for vectors, in large pages where it is large: weights are read once per call, and with small
+// Memory for numbers, aligned for vectors, in large pages where it is large: weights are read once per call, and with small
 // pages a good part of that time went into looking up addresses.
 #pragma once
 
@@ -13,13 +13,14 @@
 
 namespace convgate {
 
-class Buffer {
+template <typename T>
+class BufferOf {
 public:
-    Buffer() = default;
-    explicit Buffer(std::size_t n) : data_(n ? allocate(n) : nullptr, Free{alignment(n)}), size_(n) {}  // zeros
-    float* data() const { return data_.get(); }
+    BufferOf() = default;
+    explicit BufferOf(std::size_t n) : data_(n ? allocate(n) : nullptr, Free{alignment(n)}), size_(n) {}  // zeros
+    T* data() const { return data_.get(); }
     std::size_t size() const { return size_; }
-    float& operator[](std::size_t i) const { return data_.get()[i]; }
+    T& operator[](std::size_t i) const { return data_.get()[i]; }
 
 private:
     static constexpr std::size_t large_page = std::size_t{1} << 21;
@@ -28,22 +29,24 @@ private:
         Free() : Free(std::align_val_t{64}) {}
         explicit Free(std::align_val_t a) : alignment(a) {}
         std::align_val_t alignment;
-        void operator()(float* p) const { ::operator delete(p, alignment); }
+        void operator()(T* p) const { ::operator delete(p, alignment); }
     };
     static std::align_val_t alignment(std::size_t n) {
-        return std::align_val_t{n * sizeof(float) >= large_page ? large_page : 64};
+        return std::align_val_t{n * sizeof(T) >= large_page ? large_page : 64};
     }
-    static float* allocate(std::size_t n) {
-        void* p = ::operator new(n * sizeof(float), alignment(n));
+    static T* allocate(std::size_t n) {
+        void* p = ::operator new(n * sizeof(T), alignment(n));
 #if defined(MADV_HUGEPAGE)
-        if (n * sizeof(float) >= large_page) madvise(p, n * sizeof(float), MADV_HUGEPAGE);
+        if (n * sizeof(T) >= large_page) madvise(p, n * sizeof(T), MADV_HUGEPAGE);
 #endif
-        std::memset(p, 0, n * sizeof(float));
-        return static_cast<float*>(p);
+        std::memset(p, 0, n * sizeof(T));
+        return static_cast<T*>(p);
     }
 
-    std::unique_ptr<float, Free> data_;
+    std::unique_ptr<T, Free> data_;
     std::size_t size_ = 0;
 };
+
+using Buffer = BufferOf<float>;
 
 }  // namespace convgate

@@ -312,12 +312,36 @@ struct Checker {
         window(op, in, out, false);
         const std::vector<std::size_t> shape{static_cast<std::size_t>(out.channels), static_cast<std::size_t>(reads),
                                              static_cast<std::size_t>(op.kernel.y), static_cast<std::size_t>(op.kernel.x)};
-        require(op.weight.data && op.weight.shape == shape, "weights of another shape");
+        require((op.weight.data || halves(op)) && op.weight.shape == shape, "weights of another shape");
         require(op.layer >= 0 && op.layer < program.layers, "a layer that does not exist");
+    }
+    bool halves(const Operation& op) const {
+        return op.weight.halves && op.kind == Kind::conv && form_of(program, op).in == Storage::bf16;
     }
 };
 
+// What has no form in bfloat16.
+bool in_floats_only(Kind kind) {
+    switch (kind) {
+        case Kind::decide:
+        case Kind::complete:
+        case Kind::conv_transpose:
+        case Kind::group_norm:
+        case Kind::layer_norm:
+        case Kind::softmax:
+        case Kind::over_channels: return true;
+        default: return false;
+    }
+}
+
 }  // namespace
+
+Form form_of(const Program& program, const Operation& op) {
+    if (in_floats_only(op.kind)) return {Storage::f32, Storage::f32};
+    if (program.values[op.output].storage == Storage::bf16) return {Storage::bf16, Storage::bf16};
+    const bool sums = op.kind == Kind::conv || op.kind == Kind::pool || op.kind == Kind::pool_to_grid;
+    return {sums ? program.values[op.inputs[0]].storage : Storage::f32, Storage::f32};
+}
 
 void check(const Program& program) {
     Checker checker{program, {}, {}};

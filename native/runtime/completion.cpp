@@ -142,7 +142,7 @@ private:
             const int n = static_cast<int>(runs.starts.size());
             const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(runs.length) * row(block);
             const Piece piece{&runs == &block.runs.front(), false};
-            product_in_steps(*spec_.kernels, args, taps, n, runs.length, {weights, stride, nullptr, block.vectors}, count, piece);
+            product_in_steps(*spec_.kernels, args, taps, n, runs.length, BlockWeights{weights, stride, nullptr, block.vectors}, count, piece);
             weights += n * stride;
             taps += n;
         }

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 
+#include "in_floats.h"
+
 namespace convgate {
 
-Convolution::Convolution(const ConvolutionSpec& spec) : spec_(spec) {
+template <typename In, typename Out>
+ConvolutionOf<In, Out>::ConvolutionOf(const ConvolutionSpec& spec) : spec_(spec) {
     const Operation& op = *spec_.operation;
     const Value& out = spec_.out->value;
     for (int y = 0; y < out.height; y++)
@@ -15,10 +18,11 @@ Convolution::Convolution(const ConvolutionSpec& spec) : spec_(spec) {
         }
 }
 
-Convolution::Run Convolution::begin(Sample& s) const {
+template <typename In, typename Out>
+typename ConvolutionOf<In, Out>::Run ConvolutionOf<In, Out>::begin(Sample& s) const {
     const Operation& op = *spec_.operation;
-    Run run{s.view(*spec_.in), s.view(*spec_.out), {}, nullptr, spec_.out->value.positions(), nullptr, nullptr, nullptr, nullptr};
-    if (spec_.addend) run.addend = s.view(*spec_.addend);
+    Run run{s.view_of<In>(*spec_.in), s.view_of<Out>(*spec_.out), {}, nullptr, spec_.out->value.positions(), nullptr, nullptr, nullptr, nullptr};
+    if (spec_.addend) run.addend = s.view_of<Out>(*spec_.addend);
     if (op.positions >= 0) {
         const Positions& p = s.gates[op.positions].positions[spec_.positions_use];
         run.positions = p.open.data();
@@ -36,19 +40,22 @@ Convolution::Run Convolution::begin(Sample& s) const {
     return run;
 }
 
-void Convolution::point(const Run& run, Scratch& scratch, int first, int count, int in_begin, int out_begin) const {
-    const float* in = run.in.data + in_begin;
-    float* out = run.out.data + out_begin;
+template <typename In, typename Out>
+void ConvolutionOf<In, Out>::point(const Run& run, Scratch& scratch, int first, int count, int in_begin, int out_begin) const {
+    std::vector<const In*>& rows = scratch.places<In>().rows;
+    Places<Out>& places = scratch.places<Out>();
+    const In* in = run.in.data + in_begin;
+    Out* out = run.out.data + out_begin;
     const std::ptrdiff_t in_stride = run.in.stride, out_stride = run.out.stride;
     for (int i = 0; i < count; i++) {
         const int p = position(run, first + i);
-        scratch.rows[i] = in + in_at_[p] * in_stride;
-        scratch.outputs[i] = out + out_at_[p] * out_stride;
+        rows[i] = in + in_at_[p] * in_stride;
+        places.outputs[i] = out + out_at_[p] * out_stride;
     }
     if (spec_.addend)
         for (int i = 0; i < count; i++)
-            scratch.addends[i] = run.addend.data + out_begin +
-                                 static_cast<std::ptrdiff_t>(addend_at_[position(run, first + i)]) * run.addend.stride;
+            places.addends[i] = run.addend.data + out_begin +
+                                static_cast<std::ptrdiff_t>(addend_at_[position(run, first + i)]) * run.addend.stride;
 }
 
 void Convolution::point_aside(Scratch& scratch, int count, int row) const {
@@ -82,20 +89,40 @@ void Convolution::scatter(const Run& run, float* rows, int first, int count, int
     }
 }
 
-void Convolution::fill_line(const Run& run, int p, int positions) const {
+template <typename In, typename Out>
+void ConvolutionOf<In, Out>::activate(float* row, int n) const {
+    const Function& f = spec_.operation->activation;
+    if (std::is_same_v<In, float> || in_any_kernel(f.kind))
+        spec_.kernels->activate(row, row, n, f.inside());
+    else
+        spec_.kernels->apply(row, row, n, f);
+}
+
+template <typename In, typename Out>
+void ConvolutionOf<In, Out>::fill_line(const Run& run, int p, int positions) const {
     const int n = positions * run.out.stride;
-    float* to = run.out.data + static_cast<std::ptrdiff_t>(out_at_[p]) * run.out.stride;
-    if (spec_.addend) {
-        const float* addend = run.addend.data + static_cast<std::ptrdiff_t>(addend_at_[p]) * run.addend.stride;
+    Out* to = run.out.data + static_cast<std::ptrdiff_t>(out_at_[p]) * run.out.stride;
+    if (!spec_.addend) {
+        std::fill_n(to, n, Out{});
+        return;
+    }
+    const Out* addend = run.addend.data + static_cast<std::ptrdiff_t>(addend_at_[p]) * run.addend.stride;
+    if constexpr (std::is_same_v<In, float>) {
         spec_.kernels->activate(to, addend, n, spec_.activation());
     } else {
-        std::fill_n(to, n, 0.0f);
+        if (to == addend && spec_.addend_is_done) return;
+        const bool as_it_is = spec_.operation->activation.kind == Activation::none || spec_.addend_is_done;
+        if (as_it_is)
+            std::copy_n(addend, n, to);
+        else
+            in_floats(*spec_.halves, to, addend, n, [&](float* row, int, int count) { activate(row, count); });
     }
 }
 
 // Positions next to each other in a line are next to each other in memory.
+template <typename In, typename Out>
 template <typename At>
-void Convolution::fill_lines(const Run& run, int begin, int end, At at) const {
+void ConvolutionOf<In, Out>::fill_lines(const Run& run, int begin, int end, At at) const {
     const int width = spec_.out->value.width;
     for (int i = begin; i < end;) {
         const int p = at(i), most = std::min(end - i, width - p % width);
@@ -106,15 +133,18 @@ void Convolution::fill_lines(const Run& run, int begin, int end, At at) const {
     }
 }
 
-void Convolution::fill(const Run& run, int begin, int end) const {
+template <typename In, typename Out>
+void ConvolutionOf<In, Out>::fill(const Run& run, int begin, int end) const {
     fill_lines(run, begin, end, [&](int i) { return (*run.closed)[i]; });
 }
 
-Chunks Convolution::fills(const Run& run, const Team& team) const {
+template <typename In, typename Out>
+Chunks ConvolutionOf<In, Out>::fills(const Run& run, const Team& team) const {
     return {run.closed ? static_cast<int>(run.closed->size()) : 0, 16384 / std::max(run.out.stride, 1), team};
 }
 
-void Convolution::prepare_scatter(const Run& run, Team& team) const {
+template <typename In, typename Out>
+void ConvolutionOf<In, Out>::prepare_scatter(const Run& run, Team& team) const {
     if (spec_.in_place) return;
     const Chunks chunks(run.count, 16384 / std::max(run.out.stride, 1), team);
     team.run(chunks.items, [&](int item, int) {
@@ -122,15 +152,21 @@ void Convolution::prepare_scatter(const Run& run, Team& team) const {
     });
 }
 
-void Convolution::count(Sample& s, long long macs) const {
+template <typename In, typename Out>
+void ConvolutionOf<In, Out>::count(Sample& s, long long macs) const {
     s.macs[spec_.operation->layer].fetch_add(macs, std::memory_order_relaxed);
 }
 
-Needs Convolution::needs_for_positions() const {
+template <typename In, typename Out>
+Needs ConvolutionOf<In, Out>::needs_for_positions() const {
     Needs needs;
     needs.positions = chunk;
     needs.taps = spec_.taps();
     return needs;
 }
+
+template class ConvolutionOf<float, float>;
+template class ConvolutionOf<Bf16, Bf16>;
+template class ConvolutionOf<Bf16, float>;
 
 }  // namespace convgate

@@ -10,6 +10,7 @@ namespace convgate {
 // A convolution with everything about it that is known before a sample comes.
 struct ConvolutionSpec {
     const Kernels* kernels = nullptr;
+    const Bf16Kernels* halves = nullptr;  // of layers that read bfloat16
     const Operation* operation = nullptr;
     const Layout* in = nullptr;
     const Layout* out = nullptr;
@@ -25,37 +26,39 @@ struct ConvolutionSpec {
     Activation activation() const { return operation->activation.inside(); }
     bool masks_channels() const { return operation->out_channels >= 0; }
     bool scatters() const { return masks_channels() && !out->compact(); }
+    // Channels that are convolved each by itself, wherever they lie.
+    bool depthwise() const {
+        const int ins = in->value.channels, groups = operation->groups;
+        const bool same_gates = operation->in_channels < 0 || operation->in_channels == operation->out_channels;
+        return groups > 1 && groups == ins && ins == out->value.channels && same_gates;
+    }
     // The taps of a line are next to each other in memory, with all their channels: one run.
     bool joins_taps() const { return operation->groups == 1 && operation->dilation.x == 1; }
     int joined() const { return joins_taps() ? operation->kernel.x : 1; }
     int taps() const { return operation->kernel.y * operation->kernel.x / joined(); }
 };
 
-class Convolution : public Layer {
+// Of maps that are read as In, and added and written as Out.
+template <typename In, typename Out>
+class ConvolutionOf : public Layer {
 protected:
     static constexpr int chunk = 192;  // most positions computed at once
 
-    explicit Convolution(const ConvolutionSpec& spec);
+    explicit ConvolutionOf(const ConvolutionSpec& spec);
 
     // One run's tensors and open positions.
     struct Run {
-        View in, out, addend;
+        ViewOf<In> in;
+        ViewOf<Out> out, addend;
         const std::int32_t* positions;  // the open ones, or null: all
         int count;
         const std::vector<std::int32_t>* closed;  // positions to be filled, or null
         const std::vector<std::int32_t>*in_open, *out_open;  // open channels, or null: all
-        const std::ptrdiff_t* taps;  // in floats, from the first tap
+        const std::ptrdiff_t* taps;  // in elements, from the first tap
     };
     Run begin(Sample&) const;
     // Pointers for positions [first, first + count) of the run, from an input and an output channel on.
     void point(const Run&, Scratch&, int first, int count, int in_begin, int out_begin) const;
-    // Instead, outputs in scratch memory of `row` floats each; `scatter` then takes rows to their channels.
-    void point_aside(Scratch&, int count, int row) const;
-    void scatter(const Run&, float* rows, int first, int count, int row, const std::int32_t* columns, int width) const;
-    // Of each row in scratch memory the block's kept lanes, as rows of the same distance behind them.
-    float* keep(Scratch&, const Block&, int count, int row) const;
-    // A row of results before addend and activation, to its place.
-    void put(const float* row, const float* addend, int width, float* to) const;
     // What closed positions hold: the addend, or zeros.
     void fill(const Run&, int begin, int end) const;
     Chunks fills(const Run&, const Team&) const;
@@ -63,25 +66,41 @@ protected:
     void prepare_scatter(const Run&, Team&) const;
     void count(Sample&, long long macs) const;
     Needs needs_for_positions() const;
+    int position(const Run& run, int i) const { return run.positions ? run.positions[i] : i; }
+    // A row of sums, in place; of layers on float maps, those activations only that any kernel computes.
+    void activate(float* row, int n) const;
 
     ConvolutionSpec spec_;
     std::vector<std::int32_t> in_at_, out_at_, addend_at_;  // per output position, the place of its first tap, of itself
 
 private:
-    int position(const Run& run, int i) const { return run.positions ? run.positions[i] : i; }
     void fill_line(const Run&, int position, int positions) const;
     template <typename At>
     void fill_lines(const Run&, int begin, int end, At at) const;
 };
 
+class Convolution : public ConvolutionOf<float, float> {
+protected:
+    using ConvolutionOf::ConvolutionOf;
+    // Instead of `point`, outputs in scratch memory of `row` floats each; `scatter` then takes rows to their channels.
+    void point_aside(Scratch&, int count, int row) const;
+    void scatter(const Run&, float* rows, int first, int count, int row, const std::int32_t* columns, int width) const;
+    // Of each row in scratch memory the block's kept lanes, as rows of the same distance behind them.
+    float* keep(Scratch&, const Block&, int count, int row) const;
+    // A row of results before addend and activation, to its place.
+    void put(const float* row, const float* addend, int width, float* to) const;
+};
+
 std::unique_ptr<Layer> make_product(const ConvolutionSpec&, Needs&);
+// In bfloat16; `results`: what the output is stored as.
+std::unique_ptr<Layer> make_bf16_product(const ConvolutionSpec&, Storage results, Needs&);
 // Whether there can be, and whether it pays if all positions are open.
 bool suits_winograd(const ConvolutionSpec&);
 // `other` computes where too few positions of too many squares are open; null if no square is closed in part.
 std::unique_ptr<Layer> make_winograd(const ConvolutionSpec&, std::unique_ptr<Layer> other, Needs&);
 std::unique_ptr<Layer> make_columns(const ConvolutionSpec&, Needs&);
 std::unique_ptr<Layer> make_dot(const ConvolutionSpec&, Needs&);
-std::unique_ptr<Layer> make_depthwise(const ConvolutionSpec&, Needs&);
+std::unique_ptr<Layer> make_depthwise(const ConvolutionSpec&, Form, Needs&);
 // `sums` are completed where that activation gate is open.
 std::unique_ptr<Layer> make_completion(const ConvolutionSpec&, const Layout& sums, const Gate&, Needs&);
 

@@ -1,16 +1,23 @@
 // Depthwise convolutions, channels along the vector's lanes.
 #include <algorithm>
+#include <cmath>
 
 #include "convolution.h"
+#include "halves.h"
 
 namespace convgate {
 namespace {
 
 constexpr long long least_macs = 1 << 14;
 
-class DepthwiseConvolution final : public Convolution {
+template <typename In, typename Out>
+class DepthwiseConvolution final : public ConvolutionOf<In, Out> {
+    using Base = ConvolutionOf<In, Out>;
+    using Base::activate, Base::begin, Base::chunk, Base::count, Base::fill, Base::fills, Base::point, Base::prepare_scatter, Base::spec_;
+    using typename Base::Run;
+
 public:
-    DepthwiseConvolution(const ConvolutionSpec& spec, Needs& needs) : Convolution(spec) {
+    DepthwiseConvolution(const ConvolutionSpec& spec, Needs& needs) : Base(spec) {
         const Operation& op = *spec_.operation;
         const int channels = spec_.in->value.channels, taps = spec_.taps();
         weights_ = Buffer(op.weight.size());
@@ -18,9 +25,10 @@ public:
         for (int c = 0; c < channels; c++) {
             if (op.bias.data) bias_[c] = op.bias.data[c];
             for (int t = 0; t < taps; t++)
-                weights_[static_cast<std::size_t>(t) * channels + c] = op.weight.data[static_cast<std::size_t>(c) * taps + t];
+                weights_[static_cast<std::size_t>(t) * channels + c] = stored_as<In>(op.weight, static_cast<std::size_t>(c) * taps + t);
         }
-        Needs mine = needs_for_positions();
+        Needs mine = this->needs_for_positions();
+        if (!std::is_same_v<In, float> && !bounds_of(op.activation)) mine.scattered = static_cast<std::size_t>(chunk) * channels;
         mine.blocks = channels;
         mine.sample_packed = static_cast<std::size_t>(taps + 1) * channels;
         needs.cover(mine);
@@ -79,18 +87,46 @@ private:
     void compute(const Run& run, const Sample& s, Scratch& scratch, int first, int positions) const {
         for (const Block& block : s.blocks) {
             point(run, scratch, first, positions, block.in_begin, block.out_begin);
-            Depthwise args{};
-            args.rows = scratch.rows.data();
-            args.taps = run.taps;
-            args.tap_count = spec_.taps();
-            args.channels = block.width;
-            args.weights = block.weights;
-            args.bias = block.bias;
-            args.addends = spec_.addend ? scratch.addends.data() : nullptr;
-            args.outputs = scratch.outputs.data();
-            args.activation = spec_.activation();
-            spec_.kernels->depthwise(args, positions);
+            if constexpr (std::is_same_v<In, float>)
+                in_float(run, block, scratch, positions);
+            else
+                in_bf16(run, block, scratch, positions);
         }
+    }
+
+    void in_float(const Run& run, const Block& block, const Scratch& scratch, int positions) const {
+        Depthwise args{};
+        args.rows = scratch.rows.data();
+        args.taps = run.taps;
+        args.tap_count = spec_.taps();
+        args.channels = block.width;
+        args.weights = block.weights;
+        args.bias = block.bias;
+        args.addends = spec_.addend ? scratch.addends.data() : nullptr;
+        args.outputs = scratch.outputs.data();
+        args.activation = spec_.activation();
+        spec_.kernels->depthwise(args, positions);
+    }
+
+    void in_bf16(const Run& run, const Block& block, Scratch& scratch, int positions) const {
+        const Bf16Kernels& k = *spec_.halves;
+        Places<Out>& places = scratch.places<Out>();
+        const Out* const* addends = spec_.addend ? places.addends.data() : nullptr;
+        const Bf16* const* rows = scratch.halves.rows.data();
+        const std::optional<Bounds> bounds = bounds_of(spec_.operation->activation);
+        const int width = block.width;
+        if (bounds) {
+            const Bf16Depthwise<Out> args{rows, run.taps, spec_.taps(), width, block.weights, block.bias, addends, places.outputs.data(), bounds->least, bounds->most};
+            if constexpr (std::is_same_v<Out, float>) k.depthwise_to_float(args, positions);
+            else k.depthwise(args, positions);
+            return;
+        }
+        // Sums aside, for what no kernel computes on its results.
+        std::copy_n(places.outputs.begin(), positions, places.kept.begin());
+        for (int i = 0; i < positions; i++) scratch.outputs[i] = scratch.scattered.data() + static_cast<std::ptrdiff_t>(i) * width;
+        k.depthwise_to_float({rows, run.taps, spec_.taps(), width, block.weights, block.bias, nullptr, scratch.outputs.data(), -INFINITY, INFINITY}, positions);
+        for (int i = 0; i < positions; i++)
+            finish_row(k, scratch.outputs[i], addends ? addends[i] : nullptr, width, places.kept[i], [&](float* row, int n) { activate(row, n); });
     }
 
     Buffer weights_, bias_;
@@ -98,8 +134,10 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Layer> make_depthwise(const ConvolutionSpec& spec, Needs& needs) {
-    return std::make_unique<DepthwiseConvolution>(spec, needs);
+std::unique_ptr<Layer> make_depthwise(const ConvolutionSpec& spec, Form form, Needs& needs) {
+    if (form.in == Storage::f32) return std::make_unique<DepthwiseConvolution<float, float>>(spec, needs);
+    if (form.out == Storage::f32) return std::make_unique<DepthwiseConvolution<Bf16, float>>(spec, needs);
+    return std::make_unique<DepthwiseConvolution<Bf16, Bf16>>(spec, needs);
 }
 
 }  // namespace convgate

@@ -1,17 +1,19 @@
 // Sums, products and the like of two maps, either of which may be spread over channels, rows or columns; and activations.
 #include <algorithm>
 
+#include "in_floats.h"
 #include "simple.h"
 
 namespace convgate {
 namespace {
 
+template <typename T>
 class Elementwise final : public Layer {
 public:
     explicit Elementwise(SimpleSpec spec) : spec_(std::move(spec)) {}
 
     void run(Sample& s, Team& team) const override {
-        const View out = s.view(*spec_.out), a = s.view(*spec_.in[0]), b = s.view(*spec_.in[1]);
+        const ViewOf<T> out = s.view_of<T>(*spec_.out), a = s.view_of<T>(*spec_.in[0]), b = s.view_of<T>(*spec_.in[1]);
         out.clear_border();
         const Value& value = spec_.out->value;
         const bool whole = a.layout->value.width == value.width && b.layout->value.width == value.width &&
@@ -26,12 +28,12 @@ public:
 
 private:
     // Of what has one row or column, that one.
-    static const float* at(const View& view, int y, int x) {
+    static const T* at(const ViewOf<T>& view, int y, int x) {
         const Value& value = view.layout->value;
         return view.at(value.height == 1 ? 0 : y, value.width == 1 ? 0 : x);
     }
 
-    void by_position(const View& a, const View& b, const View& out, int y) const {
+    void by_position(const ViewOf<T>& a, const ViewOf<T>& b, const ViewOf<T>& out, int y) const {
         const Value& value = spec_.out->value;
         const int a_step = a.layout->value.channels == value.channels, b_step = b.layout->value.channels == value.channels;
         for (int x = 0; x < value.width; x++) some(at(a, y, x), a_step, at(b, y, x), b_step, out.at(y, x), value.channels);
@@ -54,6 +56,27 @@ private:
             k.activate(to, to, n, op.activation.inside());
         }
         if (!in_any_kernel(op.activation.kind)) k.apply(to, to, n, op.activation);
+    }
+
+    void some(const Bf16* a, int a_step, const Bf16* b, int b_step, Bf16* to, int n) const {
+        const Bf16Kernels& k = *spec_.halves;
+        alignas(64) float second[stretch];
+        if (!b_step) k.widen(second, b, 1);
+        if (a_step) {
+            in_floats(k, to, a, n, [&](float* row, int i, int count) {
+                if (b_step) k.widen(second, b + i, count);
+                some(row, 1, second, b_step, row, count);
+            });
+            return;
+        }
+        alignas(64) float first[1], row[stretch];
+        k.widen(first, a, 1);
+        for (int i = 0; i < n; i += stretch) {
+            const int count = std::min(stretch, n - i);
+            if (b_step) k.widen(second, b + i, count);
+            some(first, 0, second, b_step, row, count);
+            k.narrow(to + i, row, count);
+        }
     }
 
     SimpleSpec spec_;
@@ -91,7 +114,7 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Layer> make_elementwise(const SimpleSpec& spec) { return std::make_unique<Elementwise>(spec); }
+std::unique_ptr<Layer> make_elementwise(const SimpleSpec& spec) { return make_for_element<Elementwise>(spec); }
 std::unique_ptr<Layer> make_activation_in_place(const SimpleSpec& spec, bool gated) {
     return std::make_unique<ActivationInPlace>(spec, gated);
 }

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "in_floats.h"
 #include "simple.h"
 
 namespace convgate {
@@ -34,6 +35,7 @@ std::vector<Source> sources(const Operation& op, int in, int out, double scale) 
     return found;
 }
 
+template <typename T>
 class Interpolate final : public Layer {
 public:
     explicit Interpolate(SimpleSpec spec)
@@ -42,7 +44,7 @@ public:
           columns_(sources(*spec_.operation, spec_.in[0]->value.width, spec_.out->value.width, spec_.operation->scale_x)) {}
 
     void run(Sample& s, Team& team) const override {
-        const View in = s.view(*spec_.in[0]), out = s.view(*spec_.out);
+        const ViewOf<T> in = s.view_of<T>(*spec_.in[0]), out = s.view_of<T>(*spec_.out);
         out.clear_border();
         const Value& value = spec_.out->value;
         const Chunks lines(value.height, 4096 / (value.width * value.channels) + 1, team);
@@ -52,7 +54,7 @@ public:
     }
 
 private:
-    void line(const View& in, int y, const View& out) const {
+    void line(const ViewOf<T>& in, int y, const ViewOf<T>& out) const {
         const int channels = spec_.out->value.channels;
         const Source& row = rows_[y];
         for (int x = 0; x < spec_.out->value.width; x++) {
@@ -61,11 +63,23 @@ private:
                 std::copy_n(in.at(row.first, column.first), channels, out.at(y, x));
                 continue;
             }
-            const float* from[] = {in.at(row.first, column.first), in.at(row.first, column.second),
+            const T* from[] = {in.at(row.first, column.first), in.at(row.first, column.second),
                                    in.at(row.second, column.first), in.at(row.second, column.second)};
             const float below = row.weight, above = 1 - below, right = column.weight, left = 1 - right;
             const float weights[] = {above * left, above * right, below * left, below * right};
-            spec_.kernels->blend(out.at(y, x), from, weights, channels);
+            blend(out.at(y, x), from, weights, channels);
+        }
+    }
+
+    void blend(float* to, const float* const* from, const float* weights, int n) const { spec_.kernels->blend(to, from, weights, n); }
+    void blend(Bf16* to, const Bf16* const* from, const float* weights, int n) const {
+        alignas(64) float rows[4][stretch];
+        const float* const all[] = {rows[0], rows[1], rows[2], rows[3]};
+        for (int i = 0; i < n; i += stretch) {
+            const int count = std::min(stretch, n - i);
+            for (int k = 0; k < 4; k++) spec_.halves->widen(rows[k], from[k] + i, count);
+            spec_.kernels->blend(rows[0], all, weights, count);
+            spec_.halves->narrow(to + i, rows[0], count);
         }
     }
 
@@ -75,6 +89,6 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Layer> make_interpolate(const SimpleSpec& spec) { return std::make_unique<Interpolate>(spec); }
+std::unique_ptr<Layer> make_interpolate(const SimpleSpec& spec) { return make_for_element<Interpolate>(spec); }
 
 }  // namespace convgate

@@ -4,25 +4,22 @@
 
 namespace convgate {
 
-View Sample::view(const Layout& layout) const {
-    View view{arena + layout.offset, layout.value.channels, &layout};
-    if (layout.compact())
-        view.stride = static_cast<int>(gates[layout.channels_gate].channels[layout.channels_use].open.size());
-    return view;
-}
-
-void View::clear_border() const {
+template <typename T>
+void ViewOf<T>::clear_border() const {
     const std::ptrdiff_t line = static_cast<std::ptrdiff_t>(layout->width()) * stride;
-    std::fill_n(data, layout->top * line + layout->left * stride, 0.0f);
+    std::fill_n(data, layout->top * line + layout->left * stride, T{});
     // From the end of one line to the beginning of the next.
     const int between = (layout->left + layout->right) * stride;
-    float* end = at(0, 0) + static_cast<std::ptrdiff_t>(layout->value.width) * stride;
+    T* end = at(0, 0) + static_cast<std::ptrdiff_t>(layout->value.width) * stride;
     if (between > 0)
-        for (int y = 0; y + 1 < layout->value.height; y++, end += line) std::fill_n(end, between, 0.0f);
+        for (int y = 0; y + 1 < layout->value.height; y++, end += line) std::fill_n(end, between, T{});
     else
         end += (layout->value.height - 1) * line;
-    std::fill(end, data + layout->height() * line, 0.0f);
+    std::fill(end, data + layout->height() * line, T{});
 }
+
+template struct ViewOf<float>;
+template struct ViewOf<Bf16>;
 
 void Needs::cover(const Needs& other) {
     positions = std::max(positions, other.positions);

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <memory>
+#include <type_traits>
 
 #include "buffer.h"
 #include "gates.h"
@@ -15,7 +17,7 @@ namespace convgate {
 // that read it need. A compact value holds only the open channels of its gate.
 struct Layout {
     Value value;
-    std::size_t offset = 0;  // in the arena, in floats
+    std::size_t offset = 0;  // in the arena, in bytes
     int channels_gate = -1, channels_use = -1;
     int top = 0, left = 0, bottom = 0, right = 0;  // the border
     bool closed_unread = false;  // nothing reads the positions that its gate closes, so they hold anything
@@ -24,55 +26,85 @@ struct Layout {
     int width() const { return value.width + left + right; }
     int height() const { return value.height + top + bottom; }
     int position(int y, int x) const { return (y + top) * width() + x + left; }
-    std::size_t size() const { return static_cast<std::size_t>(height()) * width() * value.channels; }
+    std::size_t size() const { return static_cast<std::size_t>(height()) * width() * value.channels; }  // elements
+    std::size_t bytes() const { return size() * (value.storage == Storage::bf16 ? sizeof(Bf16) : sizeof(float)); }
+};
+
+// Where rows of maps lie that are stored as T.
+template <typename T>
+struct Places {
+    std::vector<const T*> rows, addends, weights;  // input, added and weight rows
+    std::vector<T*> outputs, kept;
 };
 
 // One thread's buffers; as large as the largest layer needs.
-struct Scratch {
-    std::vector<const float*> rows, addends, weights;  // input, added and weight rows
-    std::vector<float*> outputs, kept;
+struct Scratch : Places<float> {
+    Places<Bf16> halves;
+    template <typename T>
+    Places<T>& places() {
+        if constexpr (std::is_same_v<T, float>) return *this;
+        else return halves;
+    }
     std::vector<const std::uint8_t*> open;  // per position, which of its channels are
     std::vector<std::uint8_t> spread;
     Buffer accumulators, scattered, columns, weights_aside;
 };
 
-// A range of output channels that is computed at once.
-struct Block {
+// A range of output channels that is computed at once, with weights that are stored as T.
+template <typename T>
+struct BlockOf {
     int in_begin = 0, in_channels = 0;  // of an input position, as they lie in memory
     int out_begin = 0, width = 0;       // of an output position
     int vectors = 0;
-    const float* weights = nullptr;
+    const T* weights = nullptr;
     const float* bias = nullptr;
     const std::int32_t* weight_rows = nullptr;  // the weights' row of each input, or null: all rows
     const std::int32_t* columns = nullptr;  // where the open output channels are in a row of unpacked weights, or null
     const std::int32_t* kept = nullptr;  // or which of the block's lanes they are, all of which are computed; or null: all
     int group = 0;
 };
+using Block = BlockOf<float>;
 
 // A value of one sample.
-struct View {
-    float* data;
-    int stride;  // floats per position
+template <typename T>
+struct ViewOf {
+    T* data;
+    int stride;  // elements per position
     const Layout* layout;
-    float* at(int y, int x) const { return data + static_cast<std::ptrdiff_t>(layout->position(y, x)) * stride; }
+    T* at(int y, int x) const { return data + static_cast<std::ptrdiff_t>(layout->position(y, x)) * stride; }
     // What a border's positions must hold before a value is read.
     void clear_border() const;
 };
+using View = ViewOf<float>;
 
 // The state of one sample that is being computed.
 struct Sample {
-    float* arena;
+    std::byte* arena;
     std::vector<GateState> gates;
     std::vector<std::atomic<long long>>& macs;  // executed, per layer
     std::vector<Scratch>& scratch;              // per thread
     const std::uint8_t* const* given = nullptr;  // per gate, a mask that replaces the decision; or null
     std::vector<Block> blocks;
+    std::vector<BlockOf<Bf16>> half_blocks;
     std::vector<std::int32_t> lists, squares;
     std::vector<std::uint8_t> open_in_square;
     std::vector<std::ptrdiff_t> taps;
     Buffer packed;
 
-    View view(const Layout& layout) const;
+    // The value must be stored as T.
+    template <typename T>
+    ViewOf<T> view_of(const Layout& layout) const {
+        ViewOf<T> view{reinterpret_cast<T*>(arena + layout.offset), layout.value.channels, &layout};
+        if (layout.compact())
+            view.stride = static_cast<int>(gates[layout.channels_gate].channels[layout.channels_use].open.size());
+        return view;
+    }
+    View view(const Layout& layout) const { return view_of<float>(layout); }
+    template <typename T>
+    std::vector<BlockOf<T>>& blocks_of() {
+        if constexpr (std::is_same_v<T, float>) return blocks;
+        else return half_blocks;
+    }
 };
 
 class Layer {

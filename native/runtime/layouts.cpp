@@ -11,7 +11,7 @@ namespace convgate {
 namespace {
 
 constexpr long long most_positions = 1LL << 22, most_floats = 1LL << 31;
-constexpr std::size_t most_floats_in_all = std::size_t{1} << 32;
+constexpr std::size_t most_bytes = std::size_t{1} << 34;
 
 // The free parts of memory, of which the end is as long as need be.
 class Rooms {
@@ -57,6 +57,7 @@ struct Planner {
     std::vector<int> writer;                // operation, or -1 for inputs
     std::vector<bool> kept;                 // inputs and outputs of the program
     std::vector<Activation> rectified;      // per value
+    std::vector<std::pair<int, int>> conversions;  // the layout, and the operation that it is for
 
     Planner(const Program& program, std::vector<GateUse>& gates) : program(program), gates(gates) {
         const std::size_t n = program.values.size(), operations = program.operations.size();
@@ -118,6 +119,7 @@ struct Planner {
         if (depthwise && op.in_channels == op.out_channels) return;  // it reads single channels wherever they lie
         Layout copy;
         copy.value = from.value;
+        copy.value.storage = form_of(program, op).in;
         copy.channels_gate = op.in_channels;
         copy.channels_use = gates[op.in_channels].spread(from.value.channels);
         plan.compacted[operation] = static_cast<int>(plan.values.size());
@@ -152,6 +154,29 @@ struct Planner {
 
     Layout& output(std::size_t operation) { return plan.values[program.operations[operation].output]; }
     Layout& addend(std::size_t operation) { return plan.values[program.operations[operation].inputs[1]]; }
+
+    // Where a value is not stored as what an operation computes with, the operation reads or writes a copy, border and all.
+    void choose_conversions() {
+        plan.reads.resize(program.operations.size());
+        plan.writes.assign(program.operations.size(), -1);
+        for (std::size_t i = 0; i < program.operations.size(); i++) {
+            const Operation& op = program.operations[i];
+            const Form form = form_of(program, op);
+            // What is added to a convolution's results is stored as these.
+            const bool adds = op.kind == Kind::conv;
+            for (std::size_t k = 0; k < op.inputs.size(); k++)
+                plan.reads[i].push_back(stored_as(op.inputs[k], adds && k > 0 ? form.out : form.in, static_cast<int>(i)));
+            if (op.kind != Kind::decide) plan.writes[i] = stored_as(op.output, form.out, static_cast<int>(i));
+        }
+    }
+    int stored_as(int v, Storage storage, int operation) {
+        if (program.values[v].storage == storage) return v;
+        Layout copy = plan.values[v];
+        copy.value.storage = storage;
+        plan.values.push_back(copy);
+        conversions.push_back({static_cast<int>(plan.values.size()) - 1, operation});
+        return conversions.back().first;
+    }
 
     // Borders add up over readers; positions are counted in ints.
     void check_sizes() const {
@@ -203,13 +228,15 @@ struct Planner {
             const Operation& op = program.operations[i];
             if (op.kind != Kind::conv || op.inputs.size() < 2) continue;
             const int addend = op.inputs[1];
-            plan.addend_done[i] = already(addend, op.activation.inside());
-            plan.in_place[i] = last_reader(addend) == static_cast<int>(i) && op.inputs[0] != addend && !kept[addend] &&
+            // In float32 the activations that no kernel computes follow in a pass of their own, over all positions.
+            const bool one_pass = form_of(program, op).in != Storage::f32;
+            plan.addend_done[i] = already(addend, one_pass ? op.activation.kind : op.activation.inside());
+            plan.in_place[i] = program.values[addend].storage == program.values[op.output].storage && last_reader(addend) == static_cast<int>(i) && op.inputs[0] != addend && !kept[addend] &&
                                (op.out_channels < 0 || plan.addend_done[i]);
         }
     }
 
-    static std::size_t room(const Layout& layout) { return (layout.size() + 15) / 16 * 16; }
+    static std::size_t room(const Layout& layout) { return (layout.bytes() + 63) / 64 * 64; }
 
     // First fit, in order of birth. Values that nothing writes are not there at all.
     void place() {
@@ -232,6 +259,7 @@ struct Planner {
             if (writer[v] >= 0 || kept[v]) lives.push_back({v, writer[v], death[v]});
         for (int i = 0; i < end; i++)
             if (plan.compacted[i] >= 0) lives.push_back({static_cast<std::size_t>(plan.compacted[i]), i, i});
+        for (const auto& [layout, operation] : conversions) lives.push_back({static_cast<std::size_t>(layout), operation, operation});
         std::stable_sort(lives.begin(), lives.end(), [](const Life& a, const Life& b) { return a.birth < b.birth; });
         Rooms rooms;
         std::vector<std::vector<std::size_t>> dying(end + 1);  // values, by the last operation that they live for
@@ -245,10 +273,10 @@ struct Planner {
             for (; living < life.birth; living++)
                 for (const std::size_t v : dying[living]) rooms.give_back(plan.values[v].offset, room(plan.values[v]));
             layout.offset = rooms.take(room(layout));
-            plan.floats = std::max(plan.floats, layout.offset + room(layout));
+            plan.bytes = std::max(plan.bytes, layout.offset + room(layout));
             dying[std::max(life.death, 0)].push_back(life.value);
         }
-        if (plan.floats > most_floats_in_all) throw std::invalid_argument("values that take too much memory together");
+        if (plan.bytes > most_bytes) throw std::invalid_argument("values that take too much memory together");
     }
 };
 
@@ -260,6 +288,7 @@ Layouts lay_out(const Program& program, std::vector<GateUse>& gates) {
     planner.find_rectified();
     planner.choose_in_place();
     planner.choose_borders();
+    planner.choose_conversions();
     planner.check_sizes();
     planner.place();
     return std::move(planner.plan);

@@ -5,13 +5,21 @@
 #include <chrono>
 #include <stdexcept>
 
+#include "../kernels/bf16_numbers.h"
 #include "floating_point.h"
 
 namespace convgate {
 
+namespace {
+
+float as_float(float x) { return x; }
+float as_float(Bf16 x) { return widened(x); }
+
+}  // namespace
+
 // One sample that is being computed.
 struct Network::State {
-    Buffer arena;
+    BufferOf<std::byte> arena;
     std::vector<std::atomic<long long>> macs;
     std::vector<const std::uint8_t*> given;
     Sample sample;
@@ -19,10 +27,11 @@ struct Network::State {
     State(const Plan& plan, std::vector<Scratch>& scratch)
         : arena(plan.arena()),
           macs(plan.program().layers),
-          sample{arena.data(), {}, macs, scratch, nullptr, {}, {}, {}, {}, {}, Buffer(plan.needs().sample_packed)} {
+          sample{arena.data(), {}, macs, scratch, nullptr, {}, {}, {}, {}, {}, {}, Buffer(plan.needs().sample_packed)} {
         const Needs& needs = plan.needs();
         for (const GateUse& use : plan.gates()) sample.gates.emplace_back(use);
         sample.blocks.reserve(needs.blocks);
+        if (plan.halves()) sample.half_blocks.reserve(needs.blocks);
         sample.lists.reserve(needs.lists);
         sample.squares.reserve(needs.squares);
         sample.open_in_square.reserve(needs.squares);
@@ -41,10 +50,8 @@ struct Network::Workplace {
     explicit Workplace(const Plan& plan) : plan(plan), pool(plan.threads()), scratch(plan.threads()) {
         const Needs& needs = plan.needs();
         for (Scratch& s : scratch) {
-            s.rows.resize(needs.positions);
-            s.outputs.resize(needs.positions);
-            s.kept.resize(needs.positions);
-            s.addends.resize(needs.positions);
+            make_room<float>(s, needs.positions);
+            if (plan.halves()) make_room<Bf16>(s, needs.positions);
             s.open.resize(needs.positions);
             s.spread.resize(needs.spread);
             s.weights.resize(needs.weights);
@@ -53,6 +60,15 @@ struct Network::Workplace {
             s.columns = Buffer(needs.columns);
             s.weights_aside = Buffer(needs.weights_aside);
         }
+    }
+
+    template <typename T>
+    static void make_room(Scratch& s, int positions) {
+        Places<T>& places = s.places<T>();
+        places.rows.resize(positions);
+        places.outputs.resize(positions);
+        places.kept.resize(positions);
+        places.addends.resize(positions);
     }
 
     State& state(int number) {
@@ -121,7 +137,8 @@ void Network::run_sample(State& state, Team& team, int index, const Call& call) 
     for (std::size_t i = 0; i < program.outputs.size(); i++) {
         const Layout& layout = layouts[program.outputs[i]];
         const std::size_t size = static_cast<std::size_t>(layout.value.positions()) * layout.value.channels;
-        write_output(s, layout, call.outputs[i] + n * size);
+        const auto write = layout.value.storage == Storage::f32 ? write_output<float> : write_output<Bf16>;
+        write(s, layout, call.outputs[i] + n * size);
     }
     for (std::size_t g = 0; g < gates.size(); g++) {
         const std::size_t units = s.gates[g].mask.size();
@@ -136,8 +153,8 @@ void Network::run_sample(State& state, Team& team, int index, const Call& call) 
 // From channels first to channels last, inside the border.
 void Network::read_input(Sample& s, const Layout& layout, const float* from, Team& team) const {
     const Value& value = layout.value;
-    const View to = s.view(layout);
-    to.clear_border();
+    const bool rounds = value.storage == Storage::bf16;
+    rounds ? s.view_of<Bf16>(layout).clear_border() : s.view(layout).clear_border();
     std::atomic<bool> finite{true};
     const Chunks lines(value.height, 16384 / (value.width * value.channels) + 1, team);
     team.run(lines.items, [&](int item, int thread) {
@@ -149,19 +166,22 @@ void Network::read_input(Sample& s, const Layout& layout, const float* from, Tea
                 for (int x = 0; x < value.width; x++)
                     differences |= std::bit_cast<std::uint32_t>(sources[c][x] - sources[c][x]);
             }
-            plan_->kernels().transpose(sources.data(), 0, value.channels, value.width, to.at(y, 0), value.channels);
+            float* const line = rounds ? s.scratch[thread].columns.data() : s.view(layout).at(y, 0);
+            plan_->kernels().transpose(sources.data(), 0, value.channels, value.width, line, value.channels);
+            if (rounds) plan_->halves()->narrow(s.view_of<Bf16>(layout).at(y, 0), line, static_cast<std::ptrdiff_t>(value.width) * value.channels);
         }
         if (differences) finite = false;
     });
     if (!finite) throw std::domain_error("the input holds values that are not finite");
 }
 
+template <typename T>
 void Network::write_output(Sample& s, const Layout& layout, float* to) {
     const Value& value = layout.value;
-    const View from = s.view(layout);
+    const ViewOf<T> from = s.view_of<T>(layout);
     for (int c = 0; c < value.channels; c++)
         for (int y = 0; y < value.height; y++)
-            for (int x = 0; x < value.width; x++) *to++ = from.at(y, x)[c];
+            for (int x = 0; x < value.width; x++) *to++ = as_float(from.at(y, x)[c]);
 }
 
 }  // namespace convgate

@@ -22,7 +22,8 @@ class Network {
 public:
     explicit Network(std::shared_ptr<const Plan>);
     // One with a plan that no other shares.
-    Network(const Program& program, const Kernels& kernels, int threads)
+    template <typename Table>
+    Network(const Program& program, const Table& kernels, int threads)
         : Network(std::make_shared<const Plan>(program, kernels, threads)) {}
     ~Network();
 
@@ -33,7 +34,7 @@ public:
              const std::vector<const std::uint8_t*>& given, const Details& details);
 
     const Plan& plan() const { return *plan_; }
-    std::size_t bytes() const { return plan_->arena() * sizeof(float); }  // memory for activations, of one sample
+    std::size_t bytes() const { return plan_->arena(); }  // memory for activations, of one sample
 
 private:
     struct State;
@@ -47,6 +48,7 @@ private:
     Workplace& workplace();
     void run_sample(State&, Team&, int index, const Call&) const;
     void read_input(Sample&, const Layout&, const float* from, Team&) const;
+    template <typename T>
     static void write_output(Sample&, const Layout&, float* to);
 
     const std::shared_ptr<const Plan> plan_;

@@ -7,77 +7,109 @@
 
 namespace convgate {
 
-Plan::Plan(const Program& program, const Kernels& kernels, int threads) : program_(program), kernels_(kernels), threads_(threads) {
+Plan::Plan(const Program& program, const Kernels& kernels, const Bf16Kernels* halves, int threads)
+    : program_(program), kernels_(kernels), halves_(halves), threads_(threads) {
     const DefaultFloatingPoint mode;
     check(program_);
+    for (const Value& value : program_.values)
+        if (value.storage == Storage::bf16 && !halves_) throw std::invalid_argument("a value in bfloat16 without kernels for it");
     for (Operation& op : program_.operations)
         if (op.kind == Kind::decide) op.gate_is_spatial = program_.gates[op.output].spatial();
     for (const Gate& gate : program_.gates) gates_.push_back({gate, {}, {}});
     build();
     // The arrays belong to the caller; the layers have copies.
     for (Operation& op : program_.operations)
-        for (Array* a : {&op.weight, &op.bias, &op.scale, &op.shift, &op.open_scale, &op.open_shift}) a->data = nullptr;
+        for (Array* a : {&op.weight, &op.bias, &op.scale, &op.shift, &op.open_scale, &op.open_shift}) a->data = nullptr, a->halves = nullptr;
 }
 
 Plan::~Plan() = default;
 
 void Plan::build() {
     Layouts plan = lay_out(program_, gates_);
-    for (int v : program_.inputs) needs_.weights = std::max(needs_.weights, program_.values[v].channels);
+    for (int v : program_.inputs) cover_input(program_.values[v]);
     layouts_ = std::move(plan.values);
-    arena_ = plan.floats;
+    reads_ = std::move(plan.reads);
+    writes_ = std::move(plan.writes);
+    arena_ = plan.bytes;
     for (std::size_t i = 0; i < program_.operations.size(); i++) {
         operation_of_.resize(layers_.size(), static_cast<int>(i) - 1);
         const Operation& op = program_.operations[i];
-        if (op.kind == Kind::complete) {
-            add_completion(op);
-            continue;
-        }
-        if (op.kind != Kind::conv) {
-            add_simple(op);
-            continue;
-        }
-        const Layout* in = &layouts_[op.inputs[0]];
-        if (plan.compacted[i] >= 0) {
-            const Layout* copy = &layouts_[plan.compacted[i]];
-            layers_.push_back(make_compact({&kernels_, &op, {in}, copy}));
-            in = copy;
-        }
-        const Layout* out = &layouts_[op.output];
-        ConvolutionSpec spec;
-        spec.kernels = &kernels_;
-        spec.operation = &op;
-        spec.in = in;
-        spec.out = out;
-        spec.addend = op.inputs.size() > 1 ? &layouts_[op.inputs[1]] : nullptr;
-        spec.in_place = plan.in_place[i] != 0;
-        spec.addend_is_done = plan.addend_done[i] != 0;
-        spec.threads = threads_;
-        if (op.positions >= 0) spec.positions_use = gates_[op.positions].positions(out->value.height, out->value.width);
-        if (op.in_channels >= 0) spec.in_use = gates_[op.in_channels].spread(in->value.channels);
-        if (op.out_channels >= 0) spec.out_use = gates_[op.out_channels].spread(out->value.channels);
-        layers_.push_back(make_convolution(spec));
-        add_activation(op, spec.addend ? -1 : spec.positions_use);
+        for (std::size_t k = 0; k < op.inputs.size(); k++) convert(op.inputs[k], reads_[i][k]);
+        if (op.kind == Kind::conv)
+            add_convolution(op, i, plan);
+        else if (op.kind == Kind::complete)
+            add_completion(op, i);
+        else
+            add_simple(op, i);
+        if (op.kind != Kind::decide) convert(writes_[i], op.output);
     }
     operation_of_.resize(layers_.size(), static_cast<int>(program_.operations.size()) - 1);
 }
 
-void Plan::add_completion(const Operation& op) {
+// A line of it is transposed, and rounded where it is stored so.
+void Plan::cover_input(const Value& value) {
+    Needs needs;
+    needs.weights = value.channels;
+    if (value.storage == Storage::bf16) needs.columns = static_cast<std::size_t>(value.width) * value.channels;
+    needs_.cover(needs);
+}
+
+void Plan::convert(int from, int to) {
+    if (from == to) return;
+    SimpleSpec spec{&kernels_, nullptr, {&layouts_[from]}, &layouts_[to]};
+    spec.form = {spec.in[0]->value.storage, spec.out->value.storage};
+    spec.halves = halves_;
+    layers_.push_back(make_conversion(spec));
+}
+
+void Plan::add_convolution(const Operation& op, std::size_t i, const Layouts& plan) {
+    const Form form = form_of(program_, op);
+    const Layout* in = read(i, 0);
+    if (plan.compacted[i] >= 0) {
+        const Layout* copy = &layouts_[plan.compacted[i]];
+        SimpleSpec compact{&kernels_, &op, {in}, copy};
+        compact.form = {form.in, form.in};
+        layers_.push_back(make_compact(compact));
+        in = copy;
+    }
+    const Layout* out = written(i);
+    ConvolutionSpec spec;
+    spec.kernels = &kernels_;
+    spec.halves = halves_;
+    spec.operation = &op;
+    spec.in = in;
+    spec.out = out;
+    spec.addend = op.inputs.size() > 1 ? read(i, 1) : nullptr;
+    spec.in_place = plan.in_place[i] != 0;
+    spec.addend_is_done = plan.addend_done[i] != 0;
+    spec.threads = threads_;
+    if (op.positions >= 0) spec.positions_use = gates_[op.positions].positions(out->value.height, out->value.width);
+    if (op.in_channels >= 0) spec.in_use = gates_[op.in_channels].spread(in->value.channels);
+    if (op.out_channels >= 0) spec.out_use = gates_[op.out_channels].spread(out->value.channels);
+    if (form.in == Storage::bf16) {
+        layers_.push_back(spec.depthwise() ? make_depthwise(spec, form, needs_) : make_bf16_product(spec, form.out, needs_));
+        return;
+    }
+    layers_.push_back(make_convolution(spec));
+    add_activation(op, *out, spec.addend ? -1 : spec.positions_use);
+}
+
+void Plan::add_completion(const Operation& op, std::size_t i) {
     ConvolutionSpec spec;
     spec.kernels = &kernels_;
     spec.operation = &op;
-    spec.in = &layouts_[op.inputs[0]];
-    spec.out = &layouts_[op.output];
-    spec.addend = op.inputs.size() > 2 ? &layouts_[op.inputs[2]] : nullptr;
+    spec.in = read(i, 0);
+    spec.out = written(i);
+    spec.addend = op.inputs.size() > 2 ? read(i, 2) : nullptr;
     spec.threads = threads_;
-    layers_.push_back(make_completion(spec, layouts_[op.inputs[1]], gates_[op.gate].gate, needs_));
-    add_activation(op, -1);
+    layers_.push_back(make_completion(spec, *read(i, 1), gates_[op.gate].gate, needs_));
+    add_activation(op, *spec.out, -1);
 }
 
 // `use`: the spread of the gate outside which all is zero or unread, or -1.
-void Plan::add_activation(const Operation& op, int use) {
+void Plan::add_activation(const Operation& op, const Layout& out, int use) {
     if (in_any_kernel(op.activation.kind)) return;
-    layers_.push_back(make_activation_in_place({&kernels_, &op, {}, &layouts_[op.output], use}, use >= 0));
+    layers_.push_back(make_activation_in_place({&kernels_, &op, {}, &out, use}, use >= 0));
 }
 
 std::unique_ptr<Layer> Plan::make_convolution(ConvolutionSpec spec) {
@@ -95,8 +127,7 @@ std::unique_ptr<Layer> Plan::make_convolution(ConvolutionSpec spec) {
 std::unique_ptr<Layer> Plan::make_direct(const ConvolutionSpec& spec) {
     const Operation& op = *spec.operation;
     const int ins = spec.in->value.channels, outs = spec.out->value.channels;
-    const bool same_gates = op.in_channels < 0 || op.in_channels == op.out_channels;
-    if (op.groups > 1 && op.groups == ins && ins == outs && same_gates) return make_depthwise(spec, needs_);
+    if (spec.depthwise()) return make_depthwise(spec, form_of(program_, op), needs_);
     // Where most lanes of output channels would stay empty.
     const bool few_outputs = 2 * outs <= kernels_.lanes && ins * spec.joined() >= kernels_.lanes;
     if (op.groups == 1 && op.in_channels < 0 && few_outputs) return make_dot(spec, needs_);
@@ -105,22 +136,24 @@ std::unique_ptr<Layer> Plan::make_direct(const ConvolutionSpec& spec) {
     return make_product(spec, needs_);
 }
 
-void Plan::add_simple(const Operation& op) {
+void Plan::add_simple(const Operation& op, std::size_t i) {
     SimpleSpec spec{&kernels_, &op, {}};
-    for (int v : op.inputs) spec.in.push_back(&layouts_[v]);
+    spec.form = form_of(program_, op);
+    spec.halves = halves_;
+    for (std::size_t k = 0; k < op.inputs.size(); k++) spec.in.push_back(read(i, static_cast<int>(k)));
     if (op.kind == Kind::decide) {
         const Gate& gate = gates_[op.output].gate;
         layers_.push_back(gate.by_activation() ? make_decide_activations(spec, gate, needs_) : make_decide(spec));
         return;
     }
-    spec.out = &layouts_[op.output];
+    spec.out = written(i);
     const Value& out = spec.out->value;
     switch (op.kind) {
         case Kind::pool: layers_.push_back(make_pool(spec)); break;
         case Kind::pool_to_grid: layers_.push_back(make_pool_to_grid(spec)); break;
         case Kind::conv_transpose:
             layers_.push_back(make_transposed(spec, needs_));
-            add_activation(op, -1);
+            add_activation(op, *spec.out, -1);
             break;
         case Kind::pad:
         case Kind::pixel_shuffle:

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "convolution.h"
+#include "layouts.h"
 #include "simple.h"
 
 namespace convgate {
@@ -13,33 +14,46 @@ namespace convgate {
 class Plan {
 public:
     // Copies what it needs of the program's arrays. Throws std::invalid_argument for a program that `check` refuses.
-    Plan(const Program&, const Kernels&, int threads);
+    Plan(const Program& program, const Kernels& kernels, int threads) : Plan(program, kernels, nullptr, threads) {}
+    // One whose values may be stored as bfloat16.
+    Plan(const Program& program, const Bf16Kernels& kernels, int threads) : Plan(program, *kernels.floats, &kernels, threads) {}
     ~Plan();
     Plan(const Plan&) = delete;
     Plan& operator=(const Plan&) = delete;
 
     const Program& program() const { return program_; }  // without its arrays
     const Kernels& kernels() const { return kernels_; }
+    const Bf16Kernels* halves() const { return halves_; }  // or null
+    const char* isa() const { return halves_ ? halves_->name : kernels_.name; }
     int threads() const { return threads_; }
     const std::vector<Layout>& layouts() const { return layouts_; }  // of the program's values first
     const std::vector<GateUse>& gates() const { return gates_; }
     const std::vector<std::unique_ptr<Layer>>& layers() const { return layers_; }
     const Needs& needs() const { return needs_; }
     int operation_of(std::size_t layer) const { return operation_of_[layer]; }
-    std::size_t arena() const { return arena_; }  // floats for the values of one sample
+    std::size_t arena() const { return arena_; }  // bytes for the values of one sample
 
 private:
+    Plan(const Program&, const Kernels&, const Bf16Kernels*, int threads);
     void build();
-    void add_activation(const Operation&, int use);
-    void add_simple(const Operation&);
-    void add_completion(const Operation&);
+    void add_convolution(const Operation&, std::size_t number, const Layouts&);
+    void convert(int from, int to);
+    void cover_input(const Value&);
+    void add_activation(const Operation&, const Layout& out, int use);
+    void add_simple(const Operation&, std::size_t number);
+    void add_completion(const Operation&, std::size_t number);
     std::unique_ptr<Layer> make_convolution(ConvolutionSpec);
     std::unique_ptr<Layer> make_direct(const ConvolutionSpec&);
+    const Layout* read(std::size_t operation, int input) const { return &layouts_[reads_[operation][input]]; }
+    const Layout* written(std::size_t operation) const { return &layouts_[writes_[operation]]; }
 
     Program program_;
     const Kernels& kernels_;
+    const Bf16Kernels* const halves_;
     const int threads_;
     std::vector<Layout> layouts_;
+    std::vector<std::vector<int>> reads_;  // see Layouts
+    std::vector<int> writes_;
     std::vector<GateUse> gates_;
     std::size_t arena_ = 0;
     Needs needs_;

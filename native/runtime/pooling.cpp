@@ -6,13 +6,26 @@
 namespace convgate {
 namespace {
 
+// The kernel for maps that are read as In and written as Out.
+template <typename In, typename Out>
+void pool_windows(const SimpleSpec& spec, const Bf16Windows<Out>& a) requires std::is_same_v<In, Bf16> {
+    if constexpr (std::is_same_v<Out, float>) spec.halves->windows_to_float(a);
+    else spec.halves->windows(a);
+}
+template <typename In, typename Out>
+void pool_windows(const SimpleSpec& spec, const Windows& a) requires std::is_same_v<In, float> {
+    spec.kernels->windows(a);
+}
+
+template <typename In, typename Out>
 class Pooling final : public Layer {
 public:
     explicit Pooling(SimpleSpec spec) : spec_(std::move(spec)) {}
 
     void run(Sample& s, Team& team) const override {
         const Value& to = spec_.out->value;
-        const View in = s.view(*spec_.in[0]), out = s.view(*spec_.out);
+        const ViewOf<In> in = s.view_of<In>(*spec_.in[0]);
+        const ViewOf<Out> out = s.view_of<Out>(*spec_.out);
         out.clear_border();
         const Chunks lines(to.height, 2048 / (to.width * to.channels) + 1, team);
         team.run(lines.items, [&](int item, int) {
@@ -38,7 +51,7 @@ private:
     };
 
     // Windows that lie inside the input along the line at once, those that reach past its ends one by one.
-    void line(const View& in, int oy, const View& out) const {
+    void line(const ViewOf<In>& in, int oy, const ViewOf<Out>& out) const {
         const Operation& op = *spec_.operation;
         const Value &from = spec_.in[0]->value, &to = spec_.out->value;
         const Extent y(oy, op.stride.y, op.kernel.y, op.dilation.y, op.top, op.bottom, from.height);
@@ -55,15 +68,15 @@ private:
         }
     }
 
-    void some(const View& in, const Extent& y, const Extent& x, int windows, float* to) const {
+    void some(const ViewOf<In>& in, const Extent& y, const Extent& x, int windows, Out* to) const {
         const Operation& op = *spec_.operation;
         const std::ptrdiff_t stride = in.stride, line = in.layout->width() * stride;
         if (y.count * x.count == 0) {
-            std::fill_n(to, windows * stride, 0.0f);
+            std::fill_n(to, windows * stride, Out{});
             return;
         }
         const int n = op.count_padding ? y.padded * x.padded : y.count * x.count;
-        spec_.kernels->windows({.windows = windows,
+        pool_windows<In, Out>(spec_, {.windows = windows,
                                 .from = in.at(y.begin, x.begin),
                                 .from_step = stride * op.stride.x,
                                 .to_step = stride,
@@ -80,13 +93,15 @@ private:
     SimpleSpec spec_;
 };
 
+template <typename In, typename Out>
 class GridPooling final : public Layer {
 public:
     explicit GridPooling(SimpleSpec spec) : spec_(std::move(spec)) {}
 
     void run(Sample& s, Team& team) const override {
         const Value &from = spec_.in[0]->value, &to = spec_.out->value;
-        const View in = s.view(*spec_.in[0]), out = s.view(*spec_.out);
+        const ViewOf<In> in = s.view_of<In>(*spec_.in[0]);
+        const ViewOf<Out> out = s.view_of<Out>(*spec_.out);
         out.clear_border();
         const int line = from.positions() / to.height * from.channels;
         const Chunks lines(to.height, 8192 / std::max(line, 1) + 1, team);
@@ -100,14 +115,14 @@ public:
 
 private:
     // More than one: those of a line, all as wide.
-    void cells(const View& in, int cy, int cx, int count, float* to) const {
+    void cells(const ViewOf<In>& in, int cy, int cx, int count, Out* to) const {
         const Value &from = spec_.in[0]->value, &grid = spec_.out->value;
         const auto begin = [](long long cell, int size, int cells) { return static_cast<int>(cell * size / cells); };
         const auto end = [](long long cell, int size, int cells) { return static_cast<int>(((cell + 1) * size + cells - 1) / cells); };
         const int y0 = begin(cy, from.height, grid.height), y1 = end(cy, from.height, grid.height);
         const int x0 = begin(cx, from.width, grid.width), x1 = end(cx, from.width, grid.width);
         const std::ptrdiff_t stride = in.stride, line = in.layout->width() * stride;
-        spec_.kernels->windows({.windows = count,
+        pool_windows<In, Out>(spec_, {.windows = count,
                                 .from = in.at(y0, x0),
                                 .from_step = (x1 - x0) * stride,
                                 .to_step = stride,
@@ -122,12 +137,12 @@ private:
     }
 
     // The one cell's open channels to their places, from behind, and zeros between.
-    void spread(Sample& s, const View& out) const {
+    void spread(Sample& s, const ViewOf<Out>& out) const {
         const Layout& layout = *spec_.in[0];
         const std::vector<std::int32_t>& open = s.gates[layout.channels_gate].channels[layout.channels_use].open;
-        float* to = out.at(0, 0);
+        Out* to = out.at(0, 0);
         int j = static_cast<int>(open.size());
-        for (int c = layout.value.channels - 1; c >= 0; c--) to[c] = j > 0 && open[j - 1] == c ? to[--j] : 0;
+        for (int c = layout.value.channels - 1; c >= 0; c--) to[c] = j > 0 && open[j - 1] == c ? to[--j] : Out{};
     }
 
     SimpleSpec spec_;
@@ -135,7 +150,14 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Layer> make_pool(const SimpleSpec& spec) { return std::make_unique<Pooling>(spec); }
-std::unique_ptr<Layer> make_pool_to_grid(const SimpleSpec& spec) { return std::make_unique<GridPooling>(spec); }
+template <template <typename, typename> class Pool>
+std::unique_ptr<Layer> make(const SimpleSpec& spec) {
+    if (spec.form.in == Storage::f32) return std::make_unique<Pool<float, float>>(spec);
+    if (spec.form.out == Storage::f32) return std::make_unique<Pool<Bf16, float>>(spec);
+    return std::make_unique<Pool<Bf16, Bf16>>(spec);
+}
+
+std::unique_ptr<Layer> make_pool(const SimpleSpec& spec) { return make<Pooling>(spec); }
+std::unique_ptr<Layer> make_pool_to_grid(const SimpleSpec& spec) { return make<GridPooling>(spec); }
 
 }  // namespace convgate

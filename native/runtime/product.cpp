@@ -84,7 +84,7 @@ private:
         args.width = block.kept ? row : block.width;
         args.activation = aside ? Activation::none : spec_.activation();
         product_in_steps(*spec_.kernels, args, run.taps, taps_, block.in_channels,
-                         {block.weights, weights_.tap_stride(block), block.weight_rows, block.vectors}, count);
+                         BlockWeights{block.weights, weights_.tap_stride(block), block.weight_rows, block.vectors}, count);
         if (!aside) return;
         float* rows = block.kept ? keep(scratch, block, count, row) : scratch.scattered.data();
         if (spec_.scatters())

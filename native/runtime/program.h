@@ -5,12 +5,16 @@
 #include <string>
 #include <vector>
 
-#include "../kernels/table.h"
+#include "../kernels/bf16.h"
 
 namespace convgate {
 
+// What a value is stored as.
+enum class Storage { f32, bf16 };
+
 struct Value {
     int channels, height, width;
+    Storage storage = Storage::f32;
     int positions() const { return height * width; }
 };
 
@@ -26,12 +30,14 @@ struct Gate {
     std::size_t size() const { return static_cast<std::size_t>(units) * positions(); }
 };
 
-// Borrowed float32 data.
+// Borrowed data: float32, or bfloat16 for weights of a convolution that computes in it.
 struct Array {
     const float* data = nullptr;
     std::vector<std::size_t> shape;
+    const Bf16* halves = nullptr;
+    bool there() const { return data || halves; }
     std::size_t size() const {
-        std::size_t n = data ? 1 : 0;
+        std::size_t n = there() ? 1 : 0;
         for (std::size_t extent : shape) n *= extent;
         return n;
     }
@@ -87,6 +93,14 @@ struct Program {
     std::vector<int> inputs, outputs;
     int layers = 0;
 };
+
+// What an operation computes on and with: what it reads of its first input is stored so, and what it writes. Weights, other
+// maps, sums: what it reads is rounded to `in` (maps that are added to a convolution's results, to `out`), sums are float32.
+struct Form {
+    Storage in, out;
+    bool operator==(const Form&) const = default;
+};
+Form form_of(const Program&, const Operation&);
 
 // Throws std::invalid_argument, with the operation's number, for anything that would read or write out of bounds.
 void check(const Program&);

@@ -1,6 +1,7 @@
 // Elements in other places: maps in a border or cropped, positions to channels and back, the same elements as another map.
 #include <algorithm>
 
+#include "halves.h"
 #include "simple.h"
 
 namespace convgate {
@@ -19,6 +20,7 @@ std::vector<int> padded(PaddingMode mode, int before, int size, int out) {
     return found;
 }
 
+template <typename T>
 class Rearrangement final : public Layer {
 public:
     explicit Rearrangement(SimpleSpec spec) : spec_(std::move(spec)) {
@@ -29,7 +31,7 @@ public:
     }
 
     void run(Sample& s, Team& team) const override {
-        const View in = s.view(*spec_.in[0]), out = s.view(*spec_.out);
+        const ViewOf<T> in = s.view_of<T>(*spec_.in[0]), out = s.view_of<T>(*spec_.out);
         out.clear_border();
         const Value& value = spec_.out->value;
         const Chunks lines(value.height, 8192 / (value.width * value.channels) + 1, team);
@@ -40,20 +42,20 @@ public:
     }
 
 private:
-    void position(const View& in, int y, int x, float* to) const {
+    void position(const ViewOf<T>& in, int y, int x, T* to) const {
         const Operation& op = *spec_.operation;
         const int channels = spec_.out->value.channels;
         if (op.kind == Kind::pad) {
             const int row = rows_[y], column = columns_[x];
-            row >= 0 && column >= 0 ? (void)std::copy_n(in.at(row, column), channels, to) : (void)std::fill_n(to, channels, op.fill);
+            row >= 0 && column >= 0 ? (void)std::copy_n(in.at(row, column), channels, to) : (void)std::fill_n(to, channels, as<T>(op.fill));
         } else if (op.kind == Kind::pixel_shuffle) {
             const int f = op.factor, area = f * f;
-            const float* from = in.at(y / f, x / f) + y % f * f + x % f;
+            const T* from = in.at(y / f, x / f) + y % f * f + x % f;
             for (int c = 0; c < channels; c++) to[c] = from[c * area];
         } else if (op.kind == Kind::pixel_unshuffle) {
             const int f = op.factor, area = f * f, each = channels / area;
             for (int part = 0; part < area; part++) {
-                const float* from = in.at(y * f + part / f, x * f + part % f);
+                const T* from = in.at(y * f + part / f, x * f + part % f);
                 for (int c = 0; c < each; c++) to[c * area + part] = from[c];
             }
         } else {
@@ -72,6 +74,6 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Layer> make_rearrangement(const SimpleSpec& spec) { return std::make_unique<Rearrangement>(spec); }
+std::unique_ptr<Layer> make_rearrangement(const SimpleSpec& spec) { return make_for_element<Rearrangement>(spec); }
 
 }  // namespace convgate

@@ -11,7 +11,16 @@ struct SimpleSpec {
     std::vector<const Layout*> in;
     const Layout* out = nullptr;
     int use = -1;  // spread of the operation's gate
+    Form form{Storage::f32, Storage::f32};
+    const Bf16Kernels* halves = nullptr;  // of layers that read bfloat16
 };
+
+// A layer whose maps are all stored alike.
+template <template <typename> class Of>
+std::unique_ptr<Layer> make_for_element(const SimpleSpec& spec) {
+    if (spec.form.out == Storage::f32) return std::make_unique<Of<float>>(spec);
+    return std::make_unique<Of<Bf16>>(spec);
+}
 
 std::unique_ptr<Layer> make_pool(const SimpleSpec&);
 std::unique_ptr<Layer> make_pool_to_grid(const SimpleSpec&);
@@ -36,5 +45,7 @@ std::unique_ptr<Layer> make_decide(const SimpleSpec&);
 std::unique_ptr<Layer> make_decide_activations(const SimpleSpec&, const Gate&, Needs&);
 // Copies the open channels of in[0] to out, which is compact.
 std::unique_ptr<Layer> make_compact(const SimpleSpec&);
+// Copies in[0], with its border, to out, which is the same stored as another type.
+std::unique_ptr<Layer> make_conversion(const SimpleSpec&);
 
 }  // namespace convgate

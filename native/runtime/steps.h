@@ -8,16 +8,28 @@
 namespace convgate {
 
 constexpr int step_floats = 8192;  // of weights
+constexpr int step_halves = 2 * step_floats;
 
 inline int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
+// Where the sums of a product are cut: where pairs of inputs are added at once, between pairs, so that what is added in
+// which order does not depend on where that is.
+struct Cut {
+    int elements;  // of weights in a step
+    int multiple;
+};
+inline Cut cut_of(const Kernels&) { return {step_floats, 1}; }
+inline Cut cut_of(const Bf16Kernels&) { return {step_halves, 2}; }
+
 // The weights of a product: row (tap, i) is at weights + tap * tap_stride + row(i) * vectors * lanes.
-struct BlockWeights {
-    const float* weights;
+template <typename T>
+struct BlockWeightsOf {
+    const T* weights;
     std::ptrdiff_t tap_stride;
     const std::int32_t* rows;  // row(i), or null: i
     int vectors;
 };
+using BlockWeights = BlockWeightsOf<float>;
 
 // Of a product of several pieces: whether it is the first, and whether it is the last and so writes the results.
 struct Piece {
@@ -25,20 +37,23 @@ struct Piece {
 };
 
 // `args` with everything but what changes from step to step; `in` inputs of each of `taps` taps; `count` positions.
-inline void product_in_steps(const Kernels& kernels, Product args, const std::ptrdiff_t* taps, int tap_count, int in,
-                             const BlockWeights& block, int count, Piece piece = {}) {
+template <typename Table, typename Args, typename T>
+inline void product_in_steps(const Table& kernels, Args args, const std::ptrdiff_t* taps, int tap_count, int in,
+                             const BlockWeightsOf<T>& block, int count, Piece piece = {}) {
     const int row = block.vectors * kernels.lanes;
+    const Cut cut = cut_of(kernels);
     args.tap_stride = args.ahead_tap = block.tap_stride;
     args.ahead.stride = row;
     args.weight_rows = block.rows;
     // Either several whole taps at once, or a part of one tap's inputs.
-    const int rows_at_once = std::max(step_floats / row, 1);
+    const int rows_at_once = std::max(cut.elements / row, cut.multiple);
     const int parts = std::max(ceil_div(in, rows_at_once), 1);
     const int taps_at_once = parts > 1 ? 1 : std::max(rows_at_once / std::max(in, 1), 1);
     const int steps = parts > 1 ? tap_count * parts : ceil_div(tap_count, taps_at_once);
     const auto tap_of = [&](int step) { return parts > 1 ? step / parts : tap_count * step / steps; };
-    const auto begin_of = [&](int step) { return in * (step % parts) / parts; };
-    const auto end_of = [&](int step) { return in * (step % parts + 1) / parts; };
+    const auto bound = [&](int part) { return part == parts ? in : in * part / parts / cut.multiple * cut.multiple; };
+    const auto begin_of = [&](int step) { return bound(step % parts); };
+    const auto end_of = [&](int step) { return bound(step % parts + 1); };
     for (int step = 0; step < steps; step++) {
         const int tap = tap_of(step), next_tap = tap_of(step + 1), next_begin = begin_of(step + 1);
         args.taps = taps + tap;
@@ -50,7 +65,7 @@ inline void product_in_steps(const Kernels& kernels, Product args, const std::pt
         args.weights = block.weights + tap * block.tap_stride;
         args.ahead.rows = block.rows ? block.rows + next_begin : nullptr;
         args.ahead.count = end_of(step + 1) - next_begin;
-        const float* ahead =
+        const T* ahead =
             block.weights + next_tap * block.tap_stride + static_cast<std::ptrdiff_t>(block.rows ? 0 : next_begin) * row;
         // Even tiles: none is so small that its product waits for weights.
         args.positions = count;

@@ -168,7 +168,7 @@ private:
         args.width = block.width;
         args.activation = activation;
         const std::ptrdiff_t tap = static_cast<std::ptrdiff_t>(ins_) * block.vectors * k.lanes;
-        product_in_steps(k, args, phase.taps.data(), taps, ins_, {weights_.data() + phase.weights[number], tap, nullptr, block.vectors}, count);
+        product_in_steps(k, args, phase.taps.data(), taps, ins_, BlockWeights{weights_.data() + phase.weights[number], tap, nullptr, block.vectors}, count);
     }
 
     SimpleSpec spec_;

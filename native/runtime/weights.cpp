@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "../kernels/bf16_numbers.h"
 #include "steps.h"
 
 namespace convgate {
@@ -12,7 +13,19 @@ int panel_for_threads(int widest, int least, int outs, int lanes, int threads) {
     return vectors;
 }
 
-BlockedWeights::BlockedWeights(const Kernels& kernels, const WeightShape& shape, const Array& bias,
+namespace {
+
+// Where output o stands in a row for so many vectors.
+int place(const Kernels&, int o, int) { return o; }
+int place(const Bf16Kernels& kernels, int o, int vectors) { return kernels.place(o, vectors); }
+
+void keep(float& to, float value) { to = value; }
+void keep(Bf16& to, float value) { to = rounded(value); }
+
+}  // namespace
+
+template <typename T>
+BlockedWeightsOf<T>::BlockedWeightsOf(const Table& kernels, const WeightShape& shape, const Array& bias,
                                const WeightUse& use, const Source& value)
     : kernels_(kernels),
       shape_(shape),
@@ -30,33 +43,39 @@ BlockedWeights::BlockedWeights(const Kernels& kernels, const WeightShape& shape,
 }
 
 // In vectors.
-int BlockedWeights::choose_panel() const {
+template <typename T>
+int BlockedWeightsOf<T>::choose_panel() const {
     const int widest = widest_ / lanes_;
     return shares_blocks(use_.rows) ? panel_for_threads(widest, 2, shape_.outs, lanes_, use_.threads) : widest;
 }
 
-bool BlockedWeights::shares_blocks(int rows) const { return use_.shares_blocks && rows < 48 * use_.threads; }
+template <typename T>
+bool BlockedWeightsOf<T>::shares_blocks(int rows) const { return use_.shares_blocks && rows < 48 * use_.threads; }
 
-std::size_t BlockedWeights::panel_size() const { return static_cast<std::size_t>(shape_.taps) * shape_.run() * panel_; }
-std::size_t BlockedWeights::group_size() const { return ceil_div(shape_.outs, panel_) * panel_size(); }
+template <typename T>
+std::size_t BlockedWeightsOf<T>::panel_size() const { return static_cast<std::size_t>(shape_.taps) * shape_.run() * panel_; }
+template <typename T>
+std::size_t BlockedWeightsOf<T>::group_size() const { return ceil_div(shape_.outs, panel_) * panel_size(); }
 
 // [group][panel of output channels][tap][run][panel]: any columns can be packed from here.
-void BlockedWeights::order_for_packing(const Source& value) {
-    weights_ = Buffer(shape_.groups * group_size());
+template <typename T>
+void BlockedWeightsOf<T>::order_for_packing(const Source& value) {
+    weights_ = BufferOf<T>(shape_.groups * group_size());
     for (int g = 0; g < shape_.groups; g++)
         for (int o = 0; o < shape_.outs; o++) {
-            float* to = weights_.data() + g * group_size() + o / panel_ * panel_size() + o % panel_;
+            T* to = weights_.data() + g * group_size() + o / panel_ * panel_size() + place(kernels_, o % panel_, panel_ / lanes_);
             for (int t = 0; t < shape_.taps; t++)
-                for (int i = 0; i < shape_.run(); i++, to += panel_) *to = value(g * shape_.outs + o, t, i);
+                for (int i = 0; i < shape_.run(); i++, to += panel_) keep(*to, value(g * shape_.outs + o, t, i));
         }
 }
 
 // [group][block of output channels][tap][run][lanes], ready for the kernel.
-void BlockedWeights::order_in_blocks(const Array& biases, int rows, const Source& value) {
+template <typename T>
+void BlockedWeightsOf<T>::order_in_blocks(const Array& biases, int rows, const Source& value) {
     const int outs = shape_.outs, run = shape_.run(), padded = ceil_div(outs, lanes_) * lanes_;
     const std::vector<int> cuts = cut(outs, rows);
-    weights_ = Buffer(static_cast<std::size_t>(shape_.groups) * padded * shape_.taps * run);
-    float* to = weights_.data();
+    weights_ = BufferOf<T>(static_cast<std::size_t>(shape_.groups) * padded * shape_.taps * run);
+    T* to = weights_.data();
     float* bias = bias_.data();
     for (int g = 0; g < shape_.groups; g++)
         for (std::size_t b = 0; b + 1 < cuts.size(); b++) {
@@ -74,13 +93,14 @@ void BlockedWeights::order_in_blocks(const Array& biases, int rows, const Source
             bias += row;
             for (int t = 0; t < shape_.taps; t++)
                 for (int i = 0; i < run; i++, to += row)
-                    for (int o = 0; o < width; o++) to[o] = value(first + o, t, i);
+                    for (int o = 0; o < width; o++) keep(to[place(kernels_, o, vectors)], value(first + o, t, i));
         }
 }
 
 // Where `outs` output channels are cut into blocks: whole vectors, evenly, and where rows are too few to be shared out, as
 // many blocks as can be shared out evenly.
-std::vector<int> BlockedWeights::cut(int outs, int rows) const {
+template <typename T>
+std::vector<int> BlockedWeightsOf<T>::cut(int outs, int rows) const {
     const int vectors = ceil_div(outs, lanes_);
     int blocks = ceil_div(vectors, kernels_.vectors);
     if (shares_blocks(rows)) blocks = std::min(ceil_div(blocks, use_.threads) * use_.threads, vectors);
@@ -90,14 +110,16 @@ std::vector<int> BlockedWeights::cut(int outs, int rows) const {
 }
 
 // To pack a row of weights takes about as long as its products with `packing` rows of inputs.
-bool BlockedWeights::packing_pays(int open, int rows) const {
+template <typename T>
+bool BlockedWeightsOf<T>::packing_pays(int open, int rows) const {
     constexpr int packing = 20;
     const int all = ceil_div(shape_.outs, lanes_);
     return (rows + use_.preparing) * (all - ceil_div(open, lanes_)) > packing * all;
 }
 
 // Blocks of all panels that have open channels, without packing.
-void BlockedWeights::choose_whole(const Block& model, const std::vector<std::int32_t>& open, std::size_t begin, std::size_t end,
+template <typename T>
+void BlockedWeightsOf<T>::choose_whole(const Block& model, const std::vector<std::int32_t>& open, std::size_t begin, std::size_t end,
                                   Sample& s) const {
     const int first = model.group * shape_.outs;
     for (std::size_t j = begin; j < end;) {
@@ -110,15 +132,17 @@ void BlockedWeights::choose_whole(const Block& model, const std::vector<std::int
         block.kept = s.lists.data() + s.lists.size();
         for (; j < end && (open[j] - first) / panel_ == panel; j++, block.width++) s.lists.push_back(open[j] - first - o);
         if (block.width == std::min(panel_, shape_.outs - o)) block.kept = nullptr;
-        s.blocks.push_back(block);
+        s.blocks_of<T>().push_back(block);
     }
 }
 
-const std::vector<Block>& BlockedWeights::choose(const std::vector<std::int32_t>* in_open,
+template <typename T>
+const std::vector<BlockOf<T>>& BlockedWeightsOf<T>::choose(const std::vector<std::int32_t>* in_open,
                                                  const std::vector<std::int32_t>* out_open, int rows, Sample& s) const {
     if (!in_open && !out_open) return blocks_;
     const int ins = shape_.ins, outs = shape_.outs;
-    s.blocks.clear();
+    std::vector<Block>& chosen = s.blocks_of<T>();
+    chosen.clear();
     s.lists.clear();  // its memory is reserved, so that pointers into it last
     float* to = s.packed.data();  // the blocks' biases, then their packed weights
     auto in_at = in_open ? in_open->begin() : std::vector<std::int32_t>::const_iterator();
@@ -137,10 +161,10 @@ const std::vector<Block>& BlockedWeights::choose(const std::vector<std::int32_t>
         }
         if (!out_open) {
             for (; block_at < blocks_.size() && blocks_[block_at].group == g; block_at++) {
-                s.blocks.push_back(blocks_[block_at]);
-                s.blocks.back().in_begin = block.in_begin;
-                s.blocks.back().in_channels = block.in_channels;
-                s.blocks.back().weight_rows = block.weight_rows;
+                chosen.push_back(blocks_[block_at]);
+                chosen.back().in_begin = block.in_begin;
+                chosen.back().in_channels = block.in_channels;
+                chosen.back().weight_rows = block.weight_rows;
             }
             continue;
         }
@@ -165,35 +189,40 @@ const std::vector<Block>& BlockedWeights::choose(const std::vector<std::int32_t>
             block.bias = to;
             for (int o = 0; o < block.width; o++) to[o] = bias_[begin[cuts[b] + o]];
             to += block.vectors * lanes_;
-            s.blocks.push_back(block);
+            chosen.push_back(block);
         }
     }
+    T* weights = reinterpret_cast<T*>(to);
     if (out_open)
-        for (Block& block : s.blocks) {
+        for (Block& block : chosen) {
             if (!block.columns) continue;
-            block.weights = to;
-            to += static_cast<std::size_t>(shape_.taps) * block.in_channels * block.vectors * lanes_;
+            block.weights = weights;
+            weights += static_cast<std::size_t>(shape_.taps) * block.in_channels * block.vectors * lanes_;
         }
-    return s.blocks;
+    return chosen;
 }
 
-void BlockedWeights::pack(Sample& s, Team& team) const {
-    if (std::none_of(s.blocks.begin(), s.blocks.end(), [](const Block& block) { return block.columns; })) return;
-    team.run(static_cast<int>(s.blocks.size()) * shape_.taps, [&](int item, int) {
-        Block& block = s.blocks[item / shape_.taps];
+template <typename T>
+void BlockedWeightsOf<T>::pack(Sample& s, Team& team) const {
+    std::vector<Block>& blocks = s.blocks_of<T>();
+    if (std::none_of(blocks.begin(), blocks.end(), [](const Block& block) { return block.columns; })) return;
+    team.run(static_cast<int>(blocks.size()) * shape_.taps, [&](int item, int) {
+        Block& block = blocks[item / shape_.taps];
         if (!block.columns) return;
         const int tap = item % shape_.taps, row = block.vectors * lanes_;
-        const float* from =
+        const T* from =
             weights_.data() + block.group * group_size() + static_cast<std::size_t>(tap) * shape_.run() * panel_;
-        float* to = s.packed.data() + (block.weights - s.packed.data());
+        T* const packed = reinterpret_cast<T*>(s.packed.data());
+        T* to = packed + (block.weights - packed);
         kernels_.pack_columns(from, panel_, block.weight_rows, block.in_channels, block.columns, block.width,
                               to + static_cast<std::size_t>(tap) * block.in_channels * row, row);
     });
-    for (Block& block : s.blocks)
+    for (Block& block : blocks)
         if (block.columns) block.weight_rows = nullptr;
 }
 
-void BlockedWeights::pack_rows(const Block& block, int begin, int n, int open, int parts, float* to,
+template <typename T>
+void BlockedWeightsOf<T>::pack_rows(const Block& block, int begin, int n, int open, int parts, T* to,
                                std::ptrdiff_t to_stride) const {
     const int row = block.vectors * lanes_;
     for (int part = 0; part < parts; part++) {
@@ -204,11 +233,13 @@ void BlockedWeights::pack_rows(const Block& block, int begin, int n, int open, i
     }
 }
 
-const float* BlockedWeights::row(const Block& block, int part_begin, int begin) const {
+template <typename T>
+const T* BlockedWeightsOf<T>::row(const Block& block, int part_begin, int begin) const {
     return block.weights + static_cast<std::ptrdiff_t>(part_begin + (block.weight_rows ? 0 : begin)) * block.vectors * lanes_;
 }
 
-Ahead BlockedWeights::ahead(const Block& block, int n, int parts, int begin, int count, int open) const {
+template <typename T>
+Ahead BlockedWeightsOf<T>::ahead(const Block& block, int n, int parts, int begin, int count, int open) const requires std::is_same_v<T, float> {
     const int part = n % parts;
     if (!block.columns)
         return {row(block, part * shape_.ins, begin), n < parts ? block.vectors * lanes_ : 0,
@@ -221,11 +252,13 @@ Ahead BlockedWeights::ahead(const Block& block, int n, int parts, int begin, int
             block.weight_rows ? block.weight_rows + first : nullptr, count, false};
 }
 
-std::ptrdiff_t BlockedWeights::tap_stride(const Block& block) const {
+template <typename T>
+std::ptrdiff_t BlockedWeightsOf<T>::tap_stride(const Block& block) const {
     return static_cast<std::ptrdiff_t>(block.columns ? block.in_channels : shape_.run()) * block.vectors * lanes_;
 }
 
-void BlockedWeights::cover_needs(Needs& needs) const {
+template <typename T>
+void BlockedWeightsOf<T>::cover_needs(Needs& needs) const {
     Needs mine;
     mine.blocks = std::max<std::size_t>(blocks_.size(), static_cast<std::size_t>(shape_.groups) * ceil_div(shape_.outs, lanes_));
     mine.lists = static_cast<std::size_t>(shape_.run()) * shape_.groups + static_cast<std::size_t>(shape_.outs) * shape_.groups;
@@ -235,5 +268,8 @@ void BlockedWeights::cover_needs(Needs& needs) const {
     }
     needs.cover(mine);
 }
+
+template class BlockedWeightsOf<float>;
+template class BlockedWeightsOf<Bf16>;
 
 }  // namespace convgate

@@ -26,10 +26,24 @@ struct WeightUse {
 // for each thread.
 int panel_for_threads(int widest, int least, int outs, int lanes, int threads);
 
-class BlockedWeights {
+// The kernels for what is stored as T.
+template <typename T>
+struct KernelsFor {
+    using Table = Kernels;
+};
+template <>
+struct KernelsFor<Bf16> {
+    using Table = Bf16Kernels;
+};
+
+template <typename T>
+class BlockedWeightsOf {
 public:
+    using Table = typename KernelsFor<T>::Table;
+    using Block = BlockOf<T>;
+
     // value(out, tap, i): the weight of an output channel, of all groups', for the i-th input of a tap. `bias` may be empty.
-    BlockedWeights(const Kernels&, const WeightShape&, const Array& bias, const WeightUse&,
+    BlockedWeightsOf(const Table&, const WeightShape&, const Array& bias, const WeightUse&,
                    const std::function<float(int out, int tap, int i)>& value);
 
     // The blocks for the open channels (null: all) and that many rows of inputs. They last until the sample's next call.
@@ -40,12 +54,12 @@ public:
     void pack(Sample&, Team&) const;
     // Or a part of them when it is needed, of one group's first tap: for each of `parts` equal parts of the `open` inputs'
     // rows, `n` rows from `begin` on.
-    void pack_rows(const Block&, int begin, int n, int open, int parts, float* to, std::ptrdiff_t to_stride) const;
+    void pack_rows(const Block&, int begin, int n, int open, int parts, T* to, std::ptrdiff_t to_stride) const;
     // The first of a block's weights of a row, if nothing is listed; of all rows, if it is.
-    const float* row(const Block&, int part_begin, int begin) const;
+    const T* row(const Block&, int part_begin, int begin) const;
     // For the n-th of `parts` steps: rows of `part` n as `pack_rows` or a product will read them later.
-    Ahead ahead(const Block&, int n, int parts, int begin, int count, int open) const;
-    // Floats from one tap's weights to the next's.
+    Ahead ahead(const Block&, int n, int parts, int begin, int count, int open) const requires std::is_same_v<T, float>;
+    // From one tap's weights to the next's.
     std::ptrdiff_t tap_stride(const Block&) const;
     int widest() const { return widest_; }  // block, in lanes
     void cover_needs(Needs&) const;
@@ -62,12 +76,15 @@ private:
     std::size_t panel_size() const;
     std::size_t group_size() const;
 
-    const Kernels& kernels_;
+    const Table& kernels_;
     const WeightShape shape_;
     const WeightUse use_;
     const int lanes_, widest_, panel_;
-    Buffer weights_, bias_;
+    BufferOf<T> weights_;
+    Buffer bias_;
     std::vector<Block> blocks_;
 };
+
+using BlockedWeights = BlockedWeightsOf<float>;
 
 }  // namespace convgate

@@ -23,6 +23,8 @@ const Test tests[] = {
     {"bf16", 100, test_bf16},
     {"networks", 250, test_networks},
     {"wide_networks", 30, test_wide_networks},
+    {"bf16_networks", 150, test_bf16_networks},
+    {"wide_bf16_networks", 20, test_wide_bf16_networks},
     {"shared_network", 6, test_shared_network},
     {"pool", 10, test_pool},
     {"malformed", 8000, test_malformed},

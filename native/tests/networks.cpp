@@ -179,8 +179,68 @@ void test_program(Random& random, const Program& program) {
     }
 }
 
+// From one number of 8 bits of mantissa to the next.
+float unit(float x) { return std::ldexp(1.0f, std::max(std::ilogb(x == 0 ? 1e-30f : x), -100) - 7); }
+
+// Each operation against the definition, from what the network itself computed before: equal but for one unit in the last
+// place of what is rounded, and for float32's error of sums.
+void close_by_operation(const Program& program, const Batch& batch, const Results& results, const std::string& where) {
+    for (int sample = 0; sample < batch.size; sample++) {
+        std::vector<std::vector<float>> inputs, known(program.values.size());
+        std::vector<std::vector<std::uint8_t>> masks;
+        for (const auto& input : batch.inputs) inputs.push_back(part(input, sample, batch.size));
+        for (const auto& mask : results.masks) masks.push_back(part(mask, sample, batch.size));
+        for (std::size_t o = 0; o < program.outputs.size(); o++) known[program.outputs[o]] = part(results.outputs[o], sample, batch.size);
+        const Reference expected = reference(program, inputs, masks, &known);
+        for (std::size_t v = 0; v < known.size(); v++) {
+            float largest = 1;
+            for (const float x : expected.values[v]) largest = std::max(largest, std::abs(x));
+            for (std::size_t i = 0; i < known[v].size(); i++) {
+                const float wanted = expected.values[v][i], rounding = program.values[v].storage == Storage::bf16 ? unit(wanted) : 0;
+                require(std::abs(known[v][i] - wanted) <= rounding + 2e-5f * largest, where, ", value ", v, ": element ", i, " is ",
+                        known[v][i], ", expected ", wanted);
+            }
+        }
+        for (std::size_t l = 0; l < expected.macs.size(); l++)
+            require(results.macs[sample * program.layers + l] == expected.macs[l], where, ": layer ", l, " executed other MACs");
+    }
+}
+
+void test_bf16_program(Random& random, OwnedProgram& owned) {
+    store_in_bf16(random, owned);
+    Program& program = owned.program;
+    const int threads = random.from(2, 4);
+    const Batch batch = random_batch(random, program, random.from(1, 5), 1);
+    const Batch before = random_batch(random, program, threads, 1e30f);
+    Program open = program;  // all of whose values can be looked at
+    open.outputs.clear();
+    for (std::size_t v = 0; v < program.values.size(); v++) open.outputs.push_back(static_cast<int>(v));
+    for (const char* const* name = available_bf16_kernels(); *name; name++) {
+        const std::string where = std::string("bf16 ") + *name + " on " + std::to_string(threads) + " threads";
+        try {
+            const Bf16Kernels& kernels = *find_bf16_kernels(*name);
+            Network all(open, kernels, threads), network(program, kernels, threads), alone(program, kernels, 1);
+            run(all, open, before);
+            Results whole = run(all, open, batch);
+            close_by_operation(open, batch, whole, where);
+            // Where fewer values are kept, layouts differ, and nothing else; nor does it matter how many threads there are.
+            run(network, program, before);
+            const Results results = run(network, program, batch), single = run(alone, program, batch);
+            require(results.outputs == single.outputs && results.macs == single.macs && results.masks == single.masks, where,
+                    ": one thread differs");
+            require(results.macs == whole.macs && results.masks == whole.masks, where, ": another layout differs");
+            for (std::size_t o = 0; o < program.outputs.size(); o++)
+                require(results.outputs[o] == whole.outputs[program.outputs[o]], where, ": output ", o, " differs in another layout");
+        } catch (const std::exception& error) {
+            throw Failure(where + ": " + error.what() + describe(program));
+        }
+    }
+}
+
 }  // namespace
 
+void test_bf16_networks(Random& random) { test_bf16_program(random, *random_program(random)); }
+void test_wide_bf16_networks(Random& random) { test_bf16_program(random, *random_wide_program(random)); }
 void test_networks(Random& random) { test_program(random, random_program(random)->program); }
 void test_wide_networks(Random& random) { test_program(random, random_wide_program(random)->program); }
 

@@ -1,3 +1,4 @@
+#include "../kernels/bf16_numbers.h"
 #include "programs.h"
 
 #include <algorithm>
@@ -513,5 +514,18 @@ std::unique_ptr<OwnedProgram> build(Random& random, bool wide) {
 
 std::unique_ptr<OwnedProgram> random_program(Random& random) { return build(random, false); }
 std::unique_ptr<OwnedProgram> random_wide_program(Random& random) { return build(random, true); }
+
+void store_in_bf16(Random& random, OwnedProgram& owned) {
+    Program& program = owned.program;
+    const double share = random.pick({0.5, 0.9, 1.0});
+    for (Value& value : program.values) value.storage = random.chance(share) ? Storage::bf16 : Storage::f32;
+    for (Operation& op : program.operations) {
+        if (op.kind != Kind::conv || form_of(program, op).in != Storage::bf16 || random.chance(0.5)) continue;
+        std::vector<Bf16>& to = owned.halves.emplace_back();
+        for (std::size_t i = 0; i < op.weight.size(); i++) to.push_back(rounded(op.weight.data[i]));
+        op.weight.data = nullptr;
+        op.weight.halves = to.data();
+    }
+}
 
 }  // namespace convgate::testing

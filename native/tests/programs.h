@@ -13,6 +13,7 @@ namespace convgate::testing {
 struct OwnedProgram {
     Program program;
     std::deque<std::vector<float>> arrays;  // a deque: their memory stays where it is
+    std::deque<std::vector<Bf16>> halves;
     Array array(Random&, std::vector<std::size_t> shape, float scale);
 };
 
@@ -20,6 +21,8 @@ struct OwnedProgram {
 std::unique_ptr<OwnedProgram> random_program(Random&);
 // The same with many channels at few positions.
 std::unique_ptr<OwnedProgram> random_wide_program(Random&);
+// Stores some of its values, and some of the weights that go with them, in bfloat16.
+void store_in_bf16(Random&, OwnedProgram&);
 
 // What a program computes for one sample, from the definition. Sums are in double precision.
 struct Reference {
@@ -27,8 +30,8 @@ struct Reference {
     std::vector<std::vector<float>> logits;  // per gate
     std::vector<long long> macs;             // per layer
 };
-// `masks`: per gate, what it decides or is given.
+// `masks`: per gate, what it decides or is given. `known`: values that operations read instead of those computed before.
 Reference reference(const Program&, const std::vector<std::vector<float>>& inputs,
-                    const std::vector<std::vector<std::uint8_t>>& masks);
+                    const std::vector<std::vector<std::uint8_t>>& masks, const std::vector<std::vector<float>>* known = nullptr);
 
 }  // namespace convgate::testing

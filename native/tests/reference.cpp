@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "../kernels/bf16_numbers.h"
 #include "programs.h"
 
 namespace convgate::testing {
@@ -32,13 +33,21 @@ double activated(double x, const Function& f) {
 struct Executor {
     const Program& program;
     const std::vector<std::vector<std::uint8_t>>& masks;
+    const std::vector<std::vector<float>>* known;  // what operations read instead of what came before; or null
     Reference result;
+    const Operation* current = nullptr;
 
     const Value& shape(int v) const { return program.values[v]; }
     static std::size_t at(const Value& v, int c, int y, int x) {
         return (static_cast<std::size_t>(c) * v.height + y) * v.width + x;
     }
-    float read(int v, int c, int y, int x) const { return result.values[v][at(shape(v), c, y, x)]; }
+    static float stored(float x, Storage as) { return as == Storage::bf16 ? widened(rounded(x)) : x; }
+    float read(int v, int c, int y, int x) const {
+        const float value = (known ? *known : result.values)[v][at(shape(v), c, y, x)];
+        const Form form = form_of(program, *current);
+        const bool added = current->kind == Kind::conv && v != current->inputs[0];
+        return stored(value, added ? form.out : form.in);
+    }
 
     bool tile(int gate, const Value& v, int y, int x) const {
         if (gate < 0) return true;
@@ -57,7 +66,7 @@ struct Executor {
         to.resize(static_cast<std::size_t>(value.positions()) * value.channels);
         for (int c = 0; c < value.channels; c++)
             for (int y = 0; y < value.height; y++)
-                for (int x = 0; x < value.width; x++) to[at(value, c, y, x)] = static_cast<float>(f(c, y, x));
+                for (int x = 0; x < value.width; x++) to[at(value, c, y, x)] = stored(static_cast<float>(f(c, y, x)), value.storage);
     }
 
     void conv(const Operation& op) {
@@ -74,14 +83,17 @@ struct Executor {
             double sum = 0;
             if (tile(op.positions, out, y, x) && channel(op.out_channels, o)) {
                 sum = op.bias.data ? op.bias.data[o] : 0;
-                const float* w = op.weight.data + static_cast<std::size_t>(o) * ins * op.kernel.y * op.kernel.x;
+                std::size_t w = static_cast<std::size_t>(o) * ins * op.kernel.y * op.kernel.x;
+                const auto weight = [&](std::size_t i) {
+                    return op.weight.halves ? widened(op.weight.halves[i]) : stored(op.weight.data[i], form_of(program, op).in);
+                };
                 for (int i = 0; i < ins; i++)
                     for (int ky = 0; ky < op.kernel.y; ky++)
                         for (int kx = 0; kx < op.kernel.x; kx++, w++) {
                             const int iy = y * op.stride.y - op.top + ky * op.dilation.y,
                                       ix = x * op.stride.x - op.left + kx * op.dilation.x;
                             if (iy >= 0 && iy < in.height && ix >= 0 && ix < in.width)
-                                sum += static_cast<double>(*w) * read(op.inputs[0], o / outs * ins + i, iy, ix);
+                                sum += static_cast<double>(weight(w)) * read(op.inputs[0], o / outs * ins + i, iy, ix);
                         }
             }
             if (op.inputs.size() > 1) sum += read(op.inputs[1], o, y, x);
@@ -124,7 +136,7 @@ struct Executor {
         const Value& in = shape(op.inputs[0]);
         std::vector<float>& logits = result.logits[op.output];
         if (!gate.by_activation()) {
-            logits = result.values[op.inputs[0]];
+            logits = (known ? *known : result.values)[op.inputs[0]];
             for (std::size_t i = 0; i < logits.size(); i++) logits[i] += op.weight.data[i];
             return;
         }
@@ -247,6 +259,7 @@ struct Executor {
     }
 
     void operation(const Operation& op) {
+        current = &op;
         const int a = op.inputs.empty() ? 0 : op.inputs[0], b = op.inputs.size() > 1 ? op.inputs[1] : a;
         const auto spread = [&](int v, int c, int y, int x) {
             const Value& from = shape(v);
@@ -298,7 +311,10 @@ struct Executor {
                     const int f = op.factor, part = c % (f * f);
                     return read(a, c / (f * f), y * f + part / f, x * f + part % f);
                 });
-            case Kind::reshape: result.values[op.output] = result.values[a]; return;
+            case Kind::reshape:
+                result.values[op.output] = (known ? *known : result.values)[a];
+                for (float& x : result.values[op.output]) x = stored(x, shape(op.output).storage);
+                return;
             case Kind::group_norm: return norm(op, op.groups, true);
             case Kind::layer_norm: return norm(op, 1, false);
             case Kind::softmax:
@@ -344,12 +360,16 @@ struct Executor {
 }  // namespace
 
 Reference reference(const Program& program, const std::vector<std::vector<float>>& inputs,
-                    const std::vector<std::vector<std::uint8_t>>& masks) {
-    Executor executor{program, masks, {}};
+                    const std::vector<std::vector<std::uint8_t>>& masks, const std::vector<std::vector<float>>* known) {
+    Executor executor{program, masks, known, {}};
     executor.result.values.resize(program.values.size());
     executor.result.logits.resize(program.gates.size());
     executor.result.macs.assign(program.layers, 0);
-    for (std::size_t i = 0; i < inputs.size(); i++) executor.result.values[program.inputs[i]] = inputs[i];
+    for (std::size_t i = 0; i < inputs.size(); i++) {
+        const int v = program.inputs[i];
+        executor.result.values[v] = inputs[i];
+        for (float& x : executor.result.values[v]) x = Executor::stored(x, program.values[v].storage);
+    }
     for (const Operation& op : program.operations) executor.operation(op);
     return std::move(executor.result);
 }

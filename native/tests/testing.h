@@ -103,6 +103,8 @@ void test_kernels(Random&);
 void test_bf16(Random&);
 void test_networks(Random&);
 void test_wide_networks(Random&);
+void test_bf16_networks(Random&);
+void test_wide_bf16_networks(Random&);
 void test_shared_network(Random&);
 void test_pool(Random&);
 void test_malformed(Random&);

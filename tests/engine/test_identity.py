@@ -33,6 +33,19 @@ def test_threads_and_batches_change_no_bit(isa, program, batch, share, seed):
             assert same(one.outputs, [array[n : n + 1] for array in wanted]), f"sample {n} alone, {threads} threads"
 
 
+@pytest.mark.parametrize("isa", instruction_sets("bf16"))
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(program=programs(), batch=st.integers(2, 4), share=st.sampled_from((0.3, 0.7, 1.0)), seed=st.integers(0, 99))
+def test_threads_and_batches_change_no_bit_in_bf16(isa, program, batch, share, seed):
+    x, drawn = images(program, batch, seed=seed), masks(program, batch, share, seed=seed)
+    wanted = Engine(program, threads=1, isa=isa, precision="bf16").run(*x, given=drawn).outputs
+    engine = Engine(program, threads=3, isa=isa, precision="bf16")
+    assert same(engine.run(*x, given=drawn).outputs, wanted)
+    for n in range(batch):
+        one = engine.run(*(a[n : n + 1] for a in x), given={name: mask[n : n + 1] for name, mask in drawn.items()})
+        assert same(one.outputs, [array[n : n + 1] for array in wanted]), f"sample {n} alone"
+
+
 @pytest.mark.skipif(not {"avx2", "avx512"} <= set(ISAS), reason="this machine has not both")
 @pytest.mark.parametrize(("name", "size"), [("cifar_resnet8", 32), ("mobilenet_v2", 64)])
 def test_avx2_and_avx512_agree_to_the_bit(name, size):

@@ -5,7 +5,7 @@ How images are prepared and what the classes are called goes with it, if the che
 
 Examples:
   convgate compile mine/ -o net.cgm
-  convgate compile net.safetensors -o net.cgm
+  convgate compile net.safetensors -o net.cgm --precision bf16
 
 """
 
@@ -23,6 +23,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     """The options of `convgate compile`."""
     parser.add_argument("source", type=Path, help="a gated network's file, or the folder that it lies in")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .cgm file to write")
+    parser.add_argument(
+        "--precision", choices=("float32", "bf16"), help="what maps and weights are stored as (default: float32)"
+    )
     add_json(parser)
 
 
@@ -34,14 +37,21 @@ def run(arguments: Namespace) -> None:
     from convgate.gated import gate_weights
 
     network = load(source)
-    engine = compile_engine(network)
+    engine = compile_engine(network, precision=arguments.precision)
     engine.save(arguments.output)
     size = arguments.output.stat().st_size
     if arguments.json:
-        show({"file": str(arguments.output), "bytes": size, "prepares_images": engine.preparation is not None})
+        show(
+            {
+                "file": str(arguments.output),
+                "bytes": size,
+                "precision": engine.precision,
+                "prepares_images": engine.preparation is not None,
+            }
+        )
         return
     show(
-        f"{arguments.output}: {size / 1e6:.1f} MB; {gate_weights(network)}. It runs with "
+        f"{arguments.output}: {size / 1e6:.1f} MB in {engine.precision}; {gate_weights(network)}. It runs with "
         f"convgate.engine.load({str(arguments.output)!r})"
     )
     if engine.preparation is None:

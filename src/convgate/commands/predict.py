@@ -26,6 +26,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--top", type=int, default=5, metavar="N", help="how many classes to name (default: %(default)s)"
     )
+    parser.add_argument(
+        "--precision", choices=("float32", "bf16"), help="run a file of float32 in bf16 (default: as it was written)"
+    )
     parser.add_argument("--threads", type=int, help="threads of the engine (default: one per core)")
     add_json(parser)
 
@@ -39,7 +42,7 @@ def run(arguments: Namespace) -> None:
 
     if arguments.top < 1:
         raise InputError(f"--top {arguments.top}: name at least 1 class")
-    engine = load(arguments.network, threads=arguments.threads)
+    engine = load(arguments.network, threads=arguments.threads, precision=arguments.precision)
     preparation = engine.preparation
     if preparation is None:
         raise CheckpointError(

@@ -6,9 +6,11 @@ from convgate.engine.program import (
     Complete,
     Conv,
     ConvTranspose,
+    Element,
     Operation,
     Program,
     dense_macs,
+    form,
     label,
     reads,
     reference_fields,
@@ -22,16 +24,32 @@ _WORDS = {"in_channels": "inputs", "out_channels": "outputs"}
 def describe(program: Program) -> str:
     """One line per operation: what it is, reads and writes, its gates, and its MACs when every gate is open."""
     macs = [dense_macs(program, operation) for operation in program.operations]
-    rows = [("writes", "operation", "reads", "shape", "gates", "MACs")]
+    rows: list[tuple[str, ...]] = [("writes", "operation", "reads", "shape", "gates", "MACs", "in")]
     for operation, spent in zip(program.operations, macs, strict=True):
         shape, gates = _shape(program, operation), "; ".join(_gates(operation))
-        reading = ", ".join(operation.inputs)
-        rows.append((label(operation), _what(program, operation), reading, shape, gates, f"{spent:,}" if spent else ""))
+        what, reading = _what(program, operation), ", ".join(operation.inputs)
+        count = f"{spent:,}" if spent else ""
+        rows.append((label(operation), what, reading, shape, gates, count, _in(program, operation)))
+    if not any(value.element is Element.BFLOAT16 for value in program.values):
+        rows = [row[:-1] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    rows.insert(1, tuple("-" * width for width in widths))  # type: ignore[arg-type]
+    rows.insert(1, tuple("-" * width for width in widths))
     title = f"{len(program.operations)} operations, {len(program.gates)} gates, {sum(macs):,} MACs"
     lines = ("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join([title, "", *(line.rstrip() for line in lines)])
+
+
+def _in(program: Program, operation: Operation) -> str:
+    """What an operation computes in, and what is converted for it."""
+    own = form(program, operation)
+    stored = [program.value(name).element for name in operation.inputs]
+    wanted = [own[1] if isinstance(operation, Conv) and number else own[0] for number in range(len(stored))]
+    words = [str(own[0]) if own[0] is own[1] else f"{own[0]}, to {own[1]}"]
+    if stored != wanted:
+        words.append("converts what it reads")
+    if program.has(operation.output) and program.value(operation.output).element is not own[1]:
+        words.append("converts what it writes")
+    return "; ".join(words)
 
 
 def _gates(operation: Operation) -> list[str]:
@@ -45,7 +63,7 @@ def _shape(program: Program, operation: Operation) -> str:
     if operation.output not in {value.name for value in program.values}:
         return ""
     value = program.value(operation.output)
-    element = f" {value.element}" if value.element.is_integer else ""
+    element = "" if value.element is Element.FLOAT32 else f" {value.element}"
     return f"{value.channels}x{value.height}x{value.width}{element}"
 
 

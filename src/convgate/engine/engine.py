@@ -18,6 +18,7 @@ from convgate.engine.explain import Explanation, explain
 from convgate.engine.file import load_program, save_program
 from convgate.engine.integer import IntegerNetwork, uses_integers
 from convgate.engine.outputs import arrange, as_outputs
+from convgate.engine.precision import Precision, in_precision, precision_of
 from convgate.engine.program import GateKind, Program
 from convgate.engine.runtime import Executor, NativeNetwork, Results, choose_isa, instruction_sets
 from convgate.engine.sizes import at
@@ -85,7 +86,10 @@ class Engine:
         program: what to compute.
         threads: how many cores to use; by default CONVGATE_THREADS, or all that this process may use (its affinity,
             the quota of its container, OMP_NUM_THREADS).
-        isa: which kernels ("avx512", "avx2", "portable", "scalar"); by default CONVGATE_ISA, or the best.
+        isa: which kernels ("avx512", "avx2", "portable", "scalar"; in bf16 "avx512bf16", too); by default
+            CONVGATE_ISA, or the best.
+        precision: "bf16" runs a float32 program in bfloat16: maps and weights are stored so, sums are float32, and so
+            are gates' heads, decisions and outputs. By default as the program says.
         executor: what makes a program ready to run, from the program, a number of threads and an instruction set;
             another than the native runtime where PyTorch computes a part (see `convgate.compile`). By default the
             native runtime, or `IntegerNetwork` for a program of integers.
@@ -103,12 +107,14 @@ class Engine:
         *,
         threads: int | None = None,
         isa: str | None = None,
+        precision: str | None = None,
         executor: Callable[[Program, int, str], Executor] | None = None,
         settle: Callable[[Program], Program] | None = None,
     ) -> None:
+        program = in_precision(program, precision)
         check(program)
         self.program = program
-        self.isa = choose_isa(isa)
+        self.isa = choose_isa(isa, precision or self.precision)
         self.threads = choose_threads(threads)
         self._make = executor or (IntegerNetwork if uses_integers(program) else NativeNetwork)
         self._prepared: OrderedDict[tuple[int, int], tuple[Program, Executor]] = OrderedDict()
@@ -182,6 +188,11 @@ class Engine:
         save_program(self._settled(), path)
 
     @property
+    def precision(self) -> Precision:
+        """What maps and weights are stored as: "float32", "bf16" or "int8"; the least precise of these."""
+        return precision_of(self.program)
+
+    @property
     def activation_bytes(self) -> int:
         """Memory for the feature maps of one sample, of the size that the engine was compiled for."""
         return self._executor.bytes
@@ -212,7 +223,7 @@ class Engine:
         return {"program": self._settled(), "threads": self.threads, "isa": self.isa, "executor": self._make}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        isa = state["isa"] if state["isa"] in instruction_sets() else None
+        isa = state["isa"] if state["isa"] in instruction_sets(precision_of(state["program"])) else None
         self.__init__(state["program"], threads=state["threads"], isa=isa, executor=state["executor"])  # type: ignore[misc]
 
     def _outputs(self, results: Results) -> tuple[Any, ...]:
@@ -269,9 +280,11 @@ def _size(program: Program) -> tuple[int, int]:
     return first.height, first.width
 
 
-def load(path: str | PathLike[str], *, threads: int | None = None, isa: str | None = None) -> Engine:
-    """The engine of a .cgm file. Needs no torch; nothing in the file is executed.
+def load(
+    path: str | PathLike[str], *, threads: int | None = None, isa: str | None = None, precision: str | None = None
+) -> Engine:
+    """The engine of a .cgm file, in the file's precision or another. Needs no torch; nothing in the file is executed.
 
     Raises `CheckpointError` for a file that is damaged, foreign, or of a newer format.
     """
-    return Engine(load_program(path), threads=threads, isa=isa)
+    return Engine(load_program(path), threads=threads, isa=isa, precision=precision)

@@ -30,7 +30,7 @@ from convgate.preparation import Preparation
 __all__ = ["VERSION", "load_program", "save_program"]
 
 VERSION = 4
-"""The format's version; files of a newer one are refused. From 4 on values may hold integers, with a scale."""
+"""The format's version; files of a newer one are refused. From 4 on values say what their elements are."""
 
 _KEY = "convgate.program"
 

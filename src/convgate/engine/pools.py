@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from convgate.engine.program import Operation, PoolToGrid, Program, Value, reference_fields
+from convgate.engine.program import Element, Operation, PoolToGrid, Program, Value, reference_fields
 
 __all__ = ["share_pools"]
 
@@ -21,12 +21,17 @@ def share_pools(program: Program) -> Program:
         operation = _renamed(operation, same) if same else operation
         if isinstance(operation, PoolToGrid):
             source, grid = program.value(operation.inputs[0]), program.value(operation.output)
-            if source.shape == grid.shape and grid.name not in program.outputs:
+            # In bfloat16 a mean is rounded once, from what the map itself holds.
+            same_type = source.element is grid.element
+            if source.shape == grid.shape and same_type and grid.name not in program.outputs:
                 same[grid.name] = source.name
                 continue
             before = pools.setdefault((source.name, operation.maximum), [])
             finer = [fine for fine in before if _divides(fine, source) and _divides(grid, fine)]
-            before.append(grid)
+            if grid.element is Element.FLOAT32:
+                before.append(grid)
+            else:
+                finer = []
             if finer:
                 operation = replace(operation, inputs=(finer[-1].name,))
         operations.append(operation)

@@ -11,11 +11,13 @@ import numpy as np
 
 from convgate.engine import _native  # type: ignore[attr-defined]
 from convgate.engine.pools import share_pools
+from convgate.engine.precision import Precision
 from convgate.engine.program import (
     Activation,
     Complete,
     ConvTranspose,
     Decide,
+    Element,
     GateKind,
     Mask,
     Operation,
@@ -32,14 +34,17 @@ __all__ = ["Executor", "NativeNetwork", "Results", "choose_isa", "instruction_se
 _log = logging.getLogger(__name__)
 
 
-def instruction_sets() -> tuple[str, ...]:
-    """The instruction sets that this machine can run, best first; `scalar` is the reference of the others."""
-    return tuple(_native.instruction_sets())
+def instruction_sets(precision: str = "float32") -> tuple[str, ...]:
+    """The instruction sets that this machine can run, best first; `scalar` is the reference of the others.
+
+    In bf16 there is "avx512bf16", which has an instruction for it; the others compute on what they widen.
+    """
+    return tuple(_native.bf16_instruction_sets() if precision == Precision.BF16 else _native.instruction_sets())
 
 
-def choose_isa(asked: str | None) -> str:
+def choose_isa(asked: str | None, precision: str = "float32") -> str:
     """The instruction set asked for, by the argument or by CONVGATE_ISA, or else the best of this machine."""
-    known = instruction_sets()
+    known = instruction_sets(precision)
     name = asked or os.environ.get("CONVGATE_ISA") or known[0]
     if name not in known:
         raise InputError(
@@ -100,11 +105,16 @@ class _Plan:
         self.program = program = share_pools(program)
         numbers = _Numbers(program)
         operations = [numbers.operation(operation) for operation in program.operations]
-        _log.info("%d operations with %s kernels on %d thread(s)", len(operations), isa, threads)
+        halves = [number for number, value in enumerate(program.values) if value.element is Element.BFLOAT16]
+        _log.info(
+            "%d operations with %s kernels on %d thread(s), %d of %d values in bfloat16",
+            len(operations), isa, threads, len(halves), len(program.values),
+        )  # fmt: skip
         self.gates = numbers.gates
         try:
             self.native = _native.Plan(
                 values=[v.shape for v in program.values],
+                halves=halves,
                 gates=[(g.kind, *g.shape, g.group) for g in program.gates],
                 operations=operations,
                 inputs=[numbers.values[name] for name in program.inputs],
@@ -213,7 +223,10 @@ class _Numbers:
         return found | (special(self, operation) if special else {})
 
     def _array(self, name: str) -> np.ndarray | None:
-        return np.ascontiguousarray(self.program.arrays[name], dtype=np.float32) if name else None
+        if not name:
+            return None
+        array = self.program.arrays[name]
+        return np.ascontiguousarray(array, dtype=np.uint16 if array.dtype == np.uint16 else np.float32)
 
     def _complete(self, operation: Complete) -> dict[str, Any]:
         return {"groups": operation.parts}

@@ -54,13 +54,16 @@ class Checker:
         self.require(whole and all(1 <= n <= MOST_CHANNELS for n in numbers), f"sizes {numbers} out of range")
 
     def array(self, name: str, *shape: int, finite: bool = True, of: Any = np.float32) -> None:
-        """Require an array of that name, shape and type, of finite numbers unless `finite` is False."""
+        """Require an array of that name, shape and type, of finite numbers unless `finite` is False.
+
+        Of the type uint16, an array holds bfloat16.
+        """
         array = self.program.arrays.get(name)
         self.require(array is not None, f"array '{name}' does not exist")
         assert array is not None
         self.require(array.dtype == of, f"array '{name}' is {array.dtype}, not {np.dtype(of).name}")
         self.require(array.shape == shape, f"array '{name}' has shape {array.shape}, not {shape}")
-        self.require(not finite or bool(np.isfinite(array).all()), f"array '{name}' holds values that are not finite")
+        self.require(not finite or _all_finite(array), f"array '{name}' holds values that are not finite")
 
     def inputs(self, inputs: list[Value], count: int) -> None:
         """Require so many inputs."""
@@ -106,3 +109,7 @@ class Checker:
         expected = size_of(op, self.program, [(value.height, value.width) for value in inputs])
         found = (out.height, out.width)
         self.require(found == expected, f"an output of {found} where {expected} follow")
+
+
+def _all_finite(array: np.ndarray) -> bool:
+    return bool((array & 0x7F80 != 0x7F80).all() if array.dtype == np.uint16 else np.isfinite(array).all())

@@ -27,6 +27,7 @@ from convgate.engine.program import (
 
 __all__ = ["check_elements", "moves"]
 
+_FLOATS = (Element.FLOAT32, Element.BFLOAT16)
 _MOVES = (Concat, Mask, Pad, Pick, PixelShuffle, PixelUnshuffle, Pool, Reshape, Slice)
 
 
@@ -43,6 +44,8 @@ def moves(op: Operation) -> bool:
 def check_elements(op: Operation, c: Checker, inputs: list[Value], out: Value | None) -> None:
     """Raise `ProgramError` unless what an operation reads and writes is of elements that it takes."""
     values = [*inputs, *([out] if out else [])]
+    if all(value.element in _FLOATS for value in values):
+        return
     kinds = {(value.element, value.scale) for value in values}
     if len(kinds) == 1 and moves(op):
         return
@@ -71,4 +74,5 @@ def _integers(op: IntegerAdd | IntegerConv | Lookup, c: Checker, inputs: list[Va
 def _elements(c: Checker, values: list[Value], *, integers: bool) -> None:
     for value in values:
         what = "integers" if integers else "float32"
-        c.require(value.element.is_integer == integers, f"takes {what}, and '{value.name}' is {value.element}")
+        fits = value.element.is_integer if integers else value.element is Element.FLOAT32
+        c.require(fits, f"takes {what}, and '{value.name}' is {value.element}")

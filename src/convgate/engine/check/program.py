@@ -102,7 +102,8 @@ class _Check(Checker):
         for name in program.outputs:
             self.place = f"output '{name}'"
             self.require(name in self.written, "is never written")
-            self.require(not self.values[name].element.is_integer, "holds integers; outputs are float32")
+            element = self.values[name].element
+            self.require(element is Element.FLOAT32, f"holds {element}; outputs are float32")
         for name in program.vectors:
             self.place = f"vector '{name}'"
             self.require(name in program.outputs, "is not an output")
@@ -119,7 +120,7 @@ class _Check(Checker):
         self.require(value.element in tuple(Element), f"of elements {value.element!r}; known are {', '.join(Element)}")
         fits = isinstance(value.scale, float | int) and 1e-30 <= value.scale <= 1e30
         self.require(fits, f"a scale of {value.scale!r}")
-        self.require(value.element.is_integer or value.scale == 1, "a scale of float32, which are not scaled")
+        self.require(value.element.is_integer or value.scale == 1, f"a scale of {value.element}, which is not scaled")
 
     def _borders(self, elements: int) -> None:
         """Convolutions read their inputs inside borders as wide as their padding; these are memory, too."""
@@ -193,7 +194,8 @@ class _Check(Checker):
     def _external(self, op: External) -> None:
         for name in op.inputs:
             self.require(name in self.written, f"reads '{name}' before it is written")
-            self.require(not self.values[name].element.is_integer, f"takes float32, and '{name}' holds integers")
+            element = self.values[name].element
+            self.require(element is Element.FLOAT32, f"takes float32, and '{name}' holds {element}")
         for name in op.gates:
             self.require(name in self.decided, f"gate '{name}' is not decided yet")
         for name in decides(op):
@@ -205,4 +207,5 @@ class _Check(Checker):
                 op.output in self.values and op.output not in self.written,
                 "writes a value that does not exist or is written already",
             )
+            self.require(self.values[op.output].element is Element.FLOAT32, "writes float32")
             self.written.add(op.output)

@@ -18,6 +18,7 @@ from convgate.engine.program import (
     Conv,
     ConvTranspose,
     Decide,
+    Element,
     GateKind,
     GroupNorm,
     Interpolate,
@@ -37,6 +38,7 @@ from convgate.engine.program import (
     Slice,
     Softmax,
     Value,
+    form,
 )
 
 __all__ = ["check_convolution", "keeps_shape", "rule", "spreads"]
@@ -50,7 +52,9 @@ def rule(op: Operation, c: Checker, inputs: list[Value], out: Value | None) -> N
 
 @rule.register
 def _conv(op: Conv, c: Checker, inputs: list[Value], out: Value) -> None:
-    check_convolution(op, c, inputs, out)
+    weight = c.program.arrays.get(op.weight)
+    halves = weight is not None and weight.dtype == np.uint16 and form(c.program, op)[0] is Element.BFLOAT16
+    check_convolution(op, c, inputs, out, np.uint16 if halves else np.float32)
 
 
 def check_convolution(

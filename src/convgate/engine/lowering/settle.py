@@ -117,7 +117,7 @@ def _difference(mine: Program, other: Program) -> str:
         if a != b:
             return f"'{label(a)}' ({type(a).__name__}) depends on the size of the images"
         for name in (a.output,):
-            if mine.has(name) and mine.value(name) != other.value(name):
+            if mine.has(name) and mine.value(name).shape != other.value(name).shape:
                 return f"the size of '{name}' does not follow from its operations"
     if len(mine.operations) != len(other.operations) or mine.returns != other.returns or mine.vectors != other.vectors:
         return "the network does something else at another size"

@@ -1,14 +1,16 @@
 """A program: what the engine is to compute, as plain immutable data.
 
-Values are feature maps of one sample, [channels, height, width], of float32 or of 8-bit integers; vectors are 1x1 maps.
-Operations run in order, each writes one value or decides one gate. Nothing here says how: layouts, fusing into kernels
-and threads are the runtime's business. This package needs NumPy, and neither torch nor the rest of convgate.
+Values are feature maps of one sample, [channels, height, width], of float32, bfloat16 or 8-bit integers; vectors are
+1x1 maps. Operations run in order, each writes one value or decides one gate. Nothing here says how: layouts, fusing
+into kernels and threads are the runtime's business. This package needs NumPy, and neither torch nor the rest of
+convgate.
 """
 
 from convgate.engine.program.activation import ACTIVATIONS, NO_ACTIVATION, Activation
 from convgate.engine.program.convolutions import Complete, Conv, ConvTranspose
 from convgate.engine.program.deciding import Decide, External, Mask
 from convgate.engine.program.elementwise import Activate, Add, Affine, Arithmetic, Multiply, PRelu
+from convgate.engine.program.forms import FLOAT32_ONLY, WIDENS, form
 from convgate.engine.program.heads import serving_decisions
 from convgate.engine.program.integer import (
     Dequantize,
@@ -38,7 +40,9 @@ from convgate.engine.program.values import Element, Gate, GateKind, Value
 
 __all__ = [
     "ACTIVATIONS",
+    "FLOAT32_ONLY",
     "NO_ACTIVATION",
+    "WIDENS",
     "Activate",
     "Activation",
     "Add",
@@ -87,6 +91,7 @@ __all__ = [
     "ValueName",
     "decides",
     "dense_macs",
+    "form",
     "label",
     "reads",
     "reference_fields",

@@ -10,6 +10,7 @@ class Element(StrEnum):
     """What the elements of a value are."""
 
     FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
     INT8 = "int8"
     UINT8 = "uint8"
 
@@ -20,21 +21,21 @@ class Element(StrEnum):
         >>> Element.INT8.limits
         (-127, 127)
         """
-        if self is Element.FLOAT32:
-            raise ValueError("elements that are float32 have no limits")
+        if not self.is_integer:
+            raise ValueError(f"elements that are {self} have no limits")
         return (-127, 127) if self is Element.INT8 else (0, 255)
 
     @property
     def is_integer(self) -> bool:
         """Whether values are stored as integers of 8 bits."""
-        return self is not Element.FLOAT32
+        return self in (Element.INT8, Element.UINT8)
 
 
 @dataclass(frozen=True)
 class Value:
     """A feature map of one sample.
 
-    Of integers, each stands for itself times `scale`, so that zero is zero; `scale` is 1 where `element` is float32.
+    Of integers, each stands for itself times `scale`, so that zero is zero; `scale` is 1 elsewhere.
     """
 
     name: str

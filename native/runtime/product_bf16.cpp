@@ -1,0 +1,143 @@
+// Convolutions as products in bfloat16, as product.cpp's in float32: what is open is computed, and the kernels write the
+// results wherever they can. Where some lanes are dropped, or results go to single channels, or no kernel computes the
+// activation, sums stay in memory and are finished row by row.
+#include <algorithm>
+
+#include "convolution.h"
+#include "halves.h"
+#include "steps.h"
+#include "weights.h"
+
+namespace convgate {
+namespace {
+
+constexpr long long least_macs = 1 << 16;  // worth an item of its own
+constexpr long long worthwhile_macs = 1 << 23;
+constexpr std::size_t most_weights = 1 << 18;  // half of a second-level cache
+
+template <typename Out>
+class HalfProduct final : public ConvolutionOf<Bf16, Out> {
+    using Base = ConvolutionOf<Bf16, Out>;
+    using Base::activate, Base::addend_at_, Base::begin, Base::chunk, Base::count, Base::fill, Base::fills, Base::out_at_,
+        Base::point, Base::position, Base::prepare_scatter, Base::spec_;
+    using typename Base::Run;
+    using Block = BlockOf<Bf16>;
+
+public:
+    HalfProduct(const ConvolutionSpec& spec, Needs& needs)
+        : Base(spec),
+          taps_(spec.taps()),
+          bounds_(bounds_of(spec.operation->activation)),
+          weights_(*spec.halves,
+                   {spec.operation->groups, spec.out_channels(), spec.taps(), spec.in_channels(), spec.joined()},
+                   spec.operation->bias, {spec.out->value.positions(), true, spec.masks_channels(), 0, spec.threads},
+                   [&](int out, int tap, int i) {
+                       const Operation& op = *spec.operation;
+                       const int ins = spec.in_channels(), area = op.kernel.y * op.kernel.x;
+                       return stored_as<Bf16>(op.weight, (static_cast<std::size_t>(out) * ins + i % ins) * area + tap * spec.joined() + i / ins);
+                   }) {
+        Needs mine = this->needs_for_positions();
+        mine.accumulators = static_cast<std::size_t>(chunk) * weights_.widest();
+        if (spec_.masks_channels()) mine.scattered = mine.accumulators;
+        weights_.cover_needs(mine);
+        needs.cover(mine);
+    }
+
+    void run(Sample& s, Team& team) const override {
+        const Run run = begin(s);
+        if (spec_.scatters()) prepare_scatter(run, team);
+        const std::vector<Block>& blocks = weights_.choose(run.in_open, run.out_open, run.count, s);
+        if (run.out_open) weights_.pack(s, team);
+        const int n = static_cast<int>(blocks.size()), per_block = chunks_per_block(run, blocks, team);
+        const int items = run.count > 0 ? n * per_block : 0;
+        const bool parts_first = per_block >= team.threads() && weights_of_all_ <= most_weights;
+        const Chunks rest = fills(run, team);
+        team.run(items + rest.items, [&](int item, int thread) {
+            if (item >= items) return fill(run, rest.begin(item - items), rest.end(item - items));
+            const int part = parts_first ? item / n : item % per_block;
+            const int first = static_cast<int>(static_cast<long long>(run.count) * part / per_block);
+            const int last = static_cast<int>(static_cast<long long>(run.count) * (part + 1) / per_block);
+            const Block& block = blocks[parts_first ? item % n : item / per_block];
+            for (int begin = first; begin < last; begin += chunk)
+                compute(run, block, s.scratch[thread], begin, std::min(chunk, last - begin));
+            count(s, static_cast<long long>(last - first) * taps_ * block.in_channels * block.width);
+        });
+    }
+
+private:
+    int chunks_per_block(const Run& run, const std::vector<Block>& blocks, const Team& team) const {
+        const int count = static_cast<int>(blocks.size());
+        if (team.threads() == 1 || count == 0) return 1;
+        const Block& block = blocks[0];
+        const long long macs = static_cast<long long>(run.count) * taps_ * block.in_channels * block.width;
+        // Many items where each is worth a while, so that no thread waits long for the last one.
+        const int items = static_cast<int>(std::clamp<long long>(macs * count / worthwhile_macs, 4, 16)) * team.threads();
+        const int wanted = std::max(ceil_div(items, count), 1);
+        const int sensible = static_cast<int>(std::min<long long>(run.count / 24, macs / least_macs));
+        return std::clamp(wanted, 1, std::max(sensible, 1));
+    }
+
+    void compute(const Run& run, const Block& block, Scratch& scratch, int first, int count) const {
+        point(run, scratch, first, count, block.in_begin, spec_.scatters() ? 0 : block.out_begin);
+        Bf16Product args{};
+        args.rows = scratch.halves.rows.data();
+        args.accumulators = scratch.accumulators.data();
+        args.bias = block.bias;
+        args.width = block.width;
+        const bool by_kernel = std::is_same_v<Out, Bf16> && bounds_ && !block.kept && !spec_.scatters();
+        if (by_kernel) {
+            args.addends = spec_.addend ? scratch.halves.addends.data() : nullptr;
+            args.outputs = scratch.halves.outputs.data();
+            args.least = bounds_->least, args.most = bounds_->most;
+        }
+        const BlockWeightsOf<Bf16> weights{block.weights, weights_.tap_stride(block), block.weight_rows, block.vectors};
+        product_in_steps(*spec_.halves, args, run.taps, taps_, block.in_channels, weights, count, {true, by_kernel});
+        if (!by_kernel) finish(run, block, scratch, first, count);
+    }
+
+    void finish(const Run& run, const Block& block, Scratch& scratch, int first, int count) const {
+        const Kernels& k = *spec_.kernels;
+        const int row = block.vectors * spec_.halves->lanes, n = block.width;
+        float* sums = scratch.accumulators.data();
+        for (int i = 0; i < count; i++) k.add(sums + static_cast<std::ptrdiff_t>(i) * row, sums + static_cast<std::ptrdiff_t>(i) * row, block.bias, row, Activation::none);
+        if (block.kept) {
+            k.pack_columns(sums, row, nullptr, count, block.kept, n, scratch.scattered.data(), row);
+            sums = scratch.scattered.data();
+        }
+        const Places<Out>& places = scratch.places<Out>();
+        const auto activated = [&](float* at, int width) { activate(at, width); };
+        for (int i = 0; i < count; i++, sums += row) {
+            if (spec_.scatters())
+                scatter(run, sums, first + i, run.out_open->data() + block.out_begin, n);
+            else
+                finish_row(*spec_.halves, sums, spec_.addend ? places.addends[i] : nullptr, n, places.outputs[i], activated);
+        }
+    }
+
+    // To single channels of a position.
+    void scatter(const Run& run, float* sums, int i, const std::int32_t* columns, int n) const {
+        const int p = position(run, i);
+        Out gathered[max_vectors * 16];
+        if (spec_.addend) {
+            const Out* addend = run.addend.data + static_cast<std::ptrdiff_t>(addend_at_[p]) * run.addend.stride;
+            for (int j = 0; j < n; j++) gathered[j] = addend[columns[j]];
+        }
+        finish_row(*spec_.halves, sums, spec_.addend ? gathered : nullptr, n, gathered, [&](float* at, int width) { activate(at, width); });
+        Out* to = run.out.data + static_cast<std::ptrdiff_t>(out_at_[p]) * run.out.stride;
+        for (int j = 0; j < n; j++) to[columns[j]] = gathered[j];
+    }
+
+    const int taps_;
+    const std::optional<Bounds> bounds_;
+    const std::size_t weights_of_all_ = spec_.operation->weight.size();
+    const BlockedWeightsOf<Bf16> weights_;
+};
+
+}  // namespace
+
+std::unique_ptr<Layer> make_bf16_product(const ConvolutionSpec& spec, Storage results, Needs& needs) {
+    if (results == Storage::f32) return std::make_unique<HalfProduct<float>>(spec, needs);
+    return std::make_unique<HalfProduct<Bf16>>(spec, needs);
+}
+
+}  // namespace convgate

@@ -1,0 +1,271 @@
+"""Programs in bfloat16 against a reference that rounds at the same places; what is stored how, and what is refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.engine.programs import expected, images, masks, programs
+from tests.engine.test_file import rewrite
+
+import convgate
+from convgate.engine import Engine, instruction_sets, load
+from convgate.engine.check import check
+from convgate.engine.precision import Precision, from_bits, in_precision, to_bits
+from convgate.engine.program import Activation, Conv, Element, GroupNorm, PoolToGrid, Program, Value, form
+from convgate.errors import CheckpointError, InputError, ProgramError
+from convgate.models import create
+
+ISAS = instruction_sets("bf16")
+RANDOM = settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+
+
+def rounded(x):
+    return x.float().bfloat16().to(x.dtype)
+
+
+def as_stored(program, inputs, decided):
+    """The reference in double precision, each operation for itself, rounded where the definition rounds."""
+    values, logits = dict(zip(program.inputs, map(torch.from_numpy, inputs), strict=True)), {}
+    for name in program.inputs:
+        values[name] = rounded(values[name]) if program.value(name).element is Element.BFLOAT16 else values[name]
+    for operation in program.operations:
+        reads, writes = form(program, operation)
+        arrays = dict(program.arrays)
+        weight = arrays.get(getattr(operation, "weight", ""))
+        if isinstance(operation, Conv) and reads is Element.BFLOAT16:
+            arrays[operation.weight] = from_bits(weight if weight.dtype == np.uint16 else to_bits(weight))
+        given_values = []
+        for number, name in enumerate(operation.inputs):
+            wanted = writes if isinstance(operation, Conv) and number else reads
+            given_values.append((name, rounded(values[name]) if wanted is Element.BFLOAT16 else values[name]))
+        given_values = given_values or [(name, values[name]) for name in program.inputs]  # a constant
+        alone = replace(
+            program,
+            operations=(operation,),
+            inputs=tuple(dict(given_values)),
+            outputs=(operation.output,),
+            arrays=arrays,
+        )
+        result = expected(alone, [value.float().numpy() for value in dict(given_values).values()], decided)
+        logits |= result.logits
+        if operation.output in result.values:
+            value = result.values[operation.output]
+            stored = program.has(operation.output) and program.value(operation.output).element is Element.BFLOAT16
+            values[operation.output] = rounded(value) if stored else value
+    return values, logits
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@RANDOM
+@given(program=programs(), threads=st.integers(1, 3), batch=st.integers(1, 3), share=st.sampled_from((0.3, 0.7, 1.0)))
+def test_random_programs(isa, program, threads, batch, share):
+    """Whole programs: where a sum falls next to the middle of two numbers, a later value may differ by some of them."""
+    engine = Engine(program, threads=threads, isa=isa, precision="bf16")
+    drawn, inputs = masks(program, batch, share), images(program, batch)
+    run = engine.run(*inputs, given=drawn)
+    wanted, _ = as_stored(engine.program, inputs, drawn)
+    for name, array in zip(program.outputs, run.outputs, strict=True):
+        scale = max(1.0, float(wanted[name].abs().max()))
+        assert np.abs(array - wanted[name].numpy()).max() <= 2**-5 * scale, name
+    # Executed MACs are float32's.
+    plain = Engine(program, threads=1).run(*inputs, given=drawn)
+    assert all(np.array_equal(run.by_layer[layer], plain.by_layer[layer]) for layer in program.layers)
+
+
+def one_conv(channels=24, out=19, kernel=3, activation="relu", size=9, **changes):
+    rng = np.random.default_rng(0)
+    groups = changes.get("groups", 1)
+    weight = rng.standard_normal((out, channels // groups, kernel, kernel)).astype(np.float32)
+    arrays = {"w": weight, "b": rng.standard_normal(out).astype(np.float32)}
+    pad = kernel // 2
+    op = Conv(("x",), "y", "w", "b", "conv", padding=(pad,) * 4, activation=Activation(activation), **changes)
+    height = (size + 2 * pad - kernel) // op.stride[0] + 1
+    values = (Value("x", channels, size, size), Value("y", out, height, height), Value("z", out, 1, 1))
+    pool = PoolToGrid(("y",), "z")
+    return Program(values, (), (op, pool), ("x",), ("y", "z"), arrays, ("conv",))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"kernel": 1},
+        {"groups": 24, "out": 24},
+        {"groups": 2, "out": 18},
+        {"stride": (2, 2)},
+        {"activation": "silu"},
+        {"channels": 300, "kernel": 1},
+    ],
+    ids=str,
+)
+def test_sums_are_those_of_rounded_numbers(isa, changes):
+    """Sums of products of bfloat16 are as exact as float32's; a map is rounded once, to 1 unit of its last place."""
+    program = in_precision(one_conv(**changes), "bf16")
+    x = np.random.default_rng(1).standard_normal((2, *program.value("x").shape)).astype(np.float32)
+    sums = Engine(program, threads=1, isa=isa)(x)[0]
+    wanted, _ = as_stored(program, [x], {})
+    y = wanted["y"].numpy()
+    assert np.abs(sums - y).max() <= 2e-6 * np.abs(y).max() * np.sqrt(program.arrays["w"][0].size)
+    # The same map, stored in bfloat16.
+    stored = replace(program, values=tuple(replace(v, element=Element.BFLOAT16) for v in program.values))
+    copy = Value("copy", *program.value("y").shape)
+    operations = (stored.operations[0], Conv(("y",), "copy", "one", "", "copy", groups=copy.channels))
+    whole = replace(
+        stored,
+        values=(*stored.values[:2], copy),
+        operations=operations,
+        outputs=("copy",),
+        layers=("conv", "copy"),
+        arrays={**stored.arrays, "one": np.ones((copy.channels, 1, 1, 1), np.float32)},
+    )
+    found = Engine(whole, threads=1, isa=isa)(x)
+    unit = 2.0 ** (np.floor(np.log2(np.maximum(np.abs(y), 1e-30))) - 7)
+    assert (np.abs(found - rounded(torch.from_numpy(y)).numpy()) <= unit + 1e-5).all()
+    assert np.array_equal(found, from_bits(to_bits(found)))
+
+
+def test_what_stays_float32():
+    torch.manual_seed(0)
+    net = convgate.gate(create("cifar_resnet8").eval(), convgate.DualGating(), torch.zeros(1, 3, 32, 32)).eval()
+    engine = convgate.compile(net, threads=1, precision="bf16")
+    assert engine.precision == Precision.BF16
+    program = engine.program
+    assert all(program.value(name).element is Element.FLOAT32 for name in program.outputs)
+    for op in program.operations:
+        if not program.has(op.output):
+            assert all(program.value(name).element is Element.FLOAT32 for name in op.inputs), "decisions are float32"
+    convs = [op for op in program.operations if isinstance(op, Conv)]
+    heads = [op for op in convs if op.layer.startswith("gates.")]
+    assert heads
+    assert all(form(program, op)[0] is Element.FLOAT32 for op in heads)
+    assert all(program.arrays[op.weight].dtype == np.uint16 for op in convs if op not in heads)
+    assert all(program.arrays[op.bias].dtype == np.float32 for op in convs if op.bias)
+    assert "bfloat16, to float32" in engine.describe()
+    plain = convgate.compile(net, threads=1)
+    assert "bfloat16" not in plain.describe()
+    assert engine.activation_bytes <= 0.55 * plain.activation_bytes
+
+
+def test_what_has_no_form_says_so_and_is_right():
+    rng = np.random.default_rng(0)
+    program = one_conv(out=24)
+    norm = GroupNorm(("y",), "n", "s", "t", 1e-5, groups=4)
+    values = (*program.values, Value("n", *program.value("y").shape), Value("o", *program.value("y").shape))
+    last = Conv(("n",), "o", "w2", "", "last")
+    arrays = {
+        **program.arrays,
+        "s": np.ones(24, np.float32),
+        "t": np.zeros(24, np.float32),
+        "w2": rng.standard_normal((24, 24, 1, 1)).astype(np.float32),
+    }
+    program = replace(
+        program, values=values, operations=(*program.operations, norm, last), outputs=("o", "z"), arrays=arrays,
+        layers=("conv", "last"),
+    )  # fmt: skip
+    engine = Engine(program, threads=1, precision="bf16")
+    assert "float32; converts what it reads; converts what it writes" in engine.describe()
+    x = rng.standard_normal((1, *program.value("x").shape)).astype(np.float32)
+    wanted, _ = as_stored(engine.program, [x], {})
+    assert np.abs(engine(x)[0] - wanted["o"].numpy()).max() <= 2**-6 * float(wanted["o"].abs().max())
+
+
+@pytest.mark.parametrize("method", [convgate.DualGating(), convgate.ChannelGating(), convgate.LayerSkipping()], ids=str)
+def test_methods_run_and_stay_near(method):
+    torch.manual_seed(0)
+    x = torch.randn(3, 3, 32, 32)
+    net = convgate.gate(create("cifar_resnet8").eval(), method, x).eval()
+    plain, engine = (convgate.compile(net, threads=1, precision=p) for p in ("float32", "bf16"))
+    run = plain.run(x.numpy())
+    half = engine.run(x.numpy(), given=run.decisions)
+    assert np.array_equal(half.macs, run.macs)
+    assert np.abs(half.outputs[0] - run.outputs[0]).max() <= 0.03 * np.abs(run.outputs[0]).max()
+    other = engine(torch.randn(1, 3, 48, 40).numpy())
+    assert np.isfinite(other).all()
+
+
+def test_what_is_not_a_number_stays_so():
+    program = one_conv(activation="none")
+    x = np.full((1, *program.value("x").shape), 3e38, np.float32)
+    assert not np.isfinite(Engine(program, threads=1, precision="bf16")(x)[0]).any()
+
+
+def test_pytorch_may_compute_a_part():
+    class Odd(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 4, 1)
+
+        def forward(self, x):
+            return self.b(torch.sort(self.a(x), dim=1).values)
+
+    torch.manual_seed(0)
+    net, x = Odd().eval(), torch.randn(1, 3, 10, 10)
+    engine = convgate.compile(net, x, threads=1, fallback="torch", precision="bf16")
+    wanted = net(x).detach().numpy()
+    assert np.abs(engine(x.numpy()) - wanted).max() <= 0.02 * np.abs(wanted).max()
+
+
+def test_files_carry_it(tmp_path):
+    torch.manual_seed(0)
+    net = convgate.gate(create("cifar_resnet8").eval(), convgate.DualGating(), torch.zeros(1, 3, 32, 32)).eval()
+    x = torch.randn(2, 3, 32, 32).numpy()
+    plain = convgate.compile(net, threads=1)
+    half = convgate.compile(net, threads=1, precision="bf16")
+    plain.save(tmp_path / "plain.cgm")
+    half.save(tmp_path / "half.cgm")
+    assert (tmp_path / "half.cgm").stat().st_size < 0.6 * (tmp_path / "plain.cgm").stat().st_size
+    again = load(tmp_path / "half.cgm", threads=1)
+    assert again.precision == "bf16"
+    assert np.array_equal(again(x), half(x))
+    assert np.array_equal(load(tmp_path / "plain.cgm", threads=1, precision="bf16")(x), half(x))
+    with pytest.raises(InputError, match="compile it again"):
+        load(tmp_path / "half.cgm", precision="float32")
+
+
+def test_precisions_are_named():
+    with pytest.raises(InputError, match="'float32' or 'bf16'"):
+        Engine(one_conv(), precision="half")
+    with pytest.raises(InputError, match="convgate"):
+        Engine(one_conv(), precision="int8")
+    with pytest.raises(InputError, match="this machine has"):
+        Engine(one_conv(), precision="bf16", isa="neon")
+
+
+BROKEN = {
+    "an output in bfloat16": lambda p: replace(p, values=tuple(replace(v, element=Element.BFLOAT16) for v in p.values)),
+    "a scale": lambda p: replace(p, values=(replace(p.values[0], scale=2.0), *p.values[1:])),
+    "weights that are not finite": lambda p: replace(p, arrays={**p.arrays, "w": p.arrays["w"] | 0x7F80}),
+    "halves where float32 is computed": lambda p: replace(
+        p, values=tuple(replace(v, element=Element.FLOAT32) for v in p.values)
+    ),
+    "a bias of halves": lambda p: replace(p, arrays={**p.arrays, "b": to_bits(p.arrays["b"])}),
+    "weights of another shape": lambda p: replace(p, arrays={**p.arrays, "w": p.arrays["w"][:-1]}),
+    "weights of another type": lambda p: replace(p, arrays={**p.arrays, "w": p.arrays["w"].view(np.int16)}),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_broken_programs_are_refused(what):
+    program = in_precision(one_conv(), "bf16")
+    check(program)
+    with pytest.raises(ProgramError):
+        check(BROKEN[what](program))
+
+
+def test_damaged_files_are_refused(tmp_path):
+    engine = Engine(one_conv(), threads=1, precision="bf16")
+    engine.save(tmp_path / "half.cgm")
+    for element in ("bfloat17", "int8", None, 3, ["bfloat16"]):
+
+        def change(data, arrays, element=element):
+            data["values"][1]["element"] = element
+
+        path = rewrite(tmp_path / "half.cgm", change)
+        with pytest.raises(CheckpointError):
+            load(path)
