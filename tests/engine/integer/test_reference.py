@@ -120,6 +120,8 @@ def test_to_integers_and_back(element):
     y = one_operation(Quantize(("x",), "y"), {"x": x}, Value("y", 3, 4, 5, element, 0.25))
     assert y[0, 0, 0, :3].tolist() == [0, 2, element.limits[1]]
     np.testing.assert_array_equal(y, np.clip(np.rint(x * 4), *element.limits))
+    none = one_operation(Quantize(("x",), "y"), {"x": np.full_like(x, np.nan)}, Value("y", 3, 4, 5, element, 0.25))
+    assert not none.any()
     back = one_operation(Dequantize(("x",), "y"), {"x": y}, Value("y", 3, 4, 5), scale=0.25)
     np.testing.assert_array_equal(back, y.astype(np.float32) * 0.25)
 

@@ -69,6 +69,7 @@ def _quantize(op: Quantize, context: Context, inputs: Sequence[np.ndarray]) -> n
     out = context.program.value(op.output)
     low, high = out.element.limits
     units = inputs[0] * np.float32(1 / out.scale)
+    units[np.isnan(units)] = 0
     return np.clip(np.rint(units), low, high).astype(dtype(out.element))
 
 

@@ -21,6 +21,7 @@ class Quantize(Operation):
     """float32 as integers: inputs[0] * (1 / scale), rounded to the nearest, halves to even, and clamped.
 
     The element type, with its limits, and the scale are the output's; 1 / scale and the product are rounded to float32.
+    What is not a number becomes 0, as no integer says so.
     """
 
 
