@@ -53,5 +53,7 @@ def configuration(layer: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
     own = (*layer._parameters.items(), *layer._buffers.items())
     tensors = [(name, form_of(tensor)) for name, tensor in own if tensor is not None]
     device = argument.device.type
-    casts = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-    return type(layer), layer.training, *constants, *tensors, casts, form_of(argument)
+    # Asking about a device that has no autocast, such as meta, is an error.
+    casts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    dtype = torch.get_autocast_dtype(device) if casts else None
+    return type(layer), layer.training, *constants, *tensors, dtype, form_of(argument)
