@@ -14,6 +14,7 @@ rows:
     epochs: of gated training; the other stages in proportion (the recipe's, if left out)
     seeds: a list
     controls: which controls are run with it (those that the recipe names, if left out)
+    once: controls that are run with the first seed alone, for they train a network from scratch
     weights: of the network, a file in the folder of weights; {run: NAME}: the dense network of that run of the list
     set: fields of the recipe, nested with dots; "$WEIGHTS/.." is a file in the folder of weights
     into: a folder within results, for rows that are to be compared among themselves alone
@@ -59,7 +60,7 @@ class Places:
     always: Sequence[str] = field(default_factory=tuple)
 
 
-ALLOWED = {"name", "recipe", "epochs", "seeds", "controls", "weights", "set", "into"}
+ALLOWED = {"name", "recipe", "epochs", "seeds", "controls", "once", "weights", "set", "into"}
 
 
 def jobs(rows: Sequence[Mapping[str, Any]], places: Places) -> Iterator[Job]:
@@ -72,7 +73,9 @@ def jobs(rows: Sequence[Mapping[str, Any]], places: Places) -> Iterator[Job]:
     for place in range(max(len(row["seeds"]) for row in rows)):
         for row in rows:
             if place < len(row["seeds"]):
-                controls = row.get("controls", load_recipe(row["recipe"]).controls)
+                once = row.get("once", [])
+                named = row.get("controls", load_recipe(row["recipe"]).controls)
+                controls = [control for control in named if control not in once] + (once if place == 0 else [])
                 yield from (_job(row, control, row["seeds"][place], places) for control in ("", *controls))
 
 

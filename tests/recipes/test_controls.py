@@ -8,7 +8,7 @@ from convgate.cost import count_macs
 from convgate.errors import RecipeError
 from convgate.models import ModelSpec, create
 from convgate.models.widen import count_parameters
-from convgate.recipes.controls import list_controls
+from convgate.recipes.controls import derived, list_controls
 from convgate.recipes.identity import differences
 from convgate.recipes.library import list_recipes
 from convgate.recipes.narrow import narrowed
@@ -71,15 +71,19 @@ def test_wider_has_the_gated_networks_parameters_and_squeeze_has_its_layers():
 
 
 @pytest.mark.parametrize("name", list_recipes())
-def test_the_controls_that_a_recipe_names_are_there(name, tmp_path):
-    for control in load_recipe(name).controls:
+def test_the_controls_that_a_recipe_names_are_there(name):
+    row = load_recipe(name)
+    for control in row.controls:
         assert control in list_controls()
         if control not in ("narrower", "wider"):  # they count networks, which takes seconds
-            recipe = load_recipe(f"{name}@{control}")
+            recipe = derived(row, control, of=name)
             assert (recipe.control, recipe.control_of, recipe.controls) == (control, name, ())
-            copy = tmp_path / "copy.yaml"
-            copy.write_text(dump_recipe(recipe))
-            assert load_recipe(copy) == recipe
+
+
+def test_a_control_is_a_recipe_like_others(tmp_path):
+    recipe = load_recipe(f"{ROW}@random", SHORT)
+    (tmp_path / "copy.yaml").write_text(dump_recipe(recipe))
+    assert load_recipe(tmp_path / "copy.yaml") == recipe
 
 
 def test_a_request_shortens_the_row_before_the_control_is_made():

@@ -51,7 +51,9 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     fields, (name, control) = fields_of(source), _named(source)
     row = parse_recipe(fields, overrides, str(source))
-    return derived(row, control, of=name, written=parse_recipe(fields, (), name)) if control else row
+    if not control:
+        return row
+    return derived(row, control, of=name, written=parse_recipe(fields, (), name) if overrides else row)
 
 
 def fields_of(source: str | Path) -> dict[str, Any]:
