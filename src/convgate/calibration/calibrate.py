@@ -52,20 +52,21 @@ def calibrate(
     agreement: bool = True,
     on_pass: Callable[[int, float], None] | None = None,
 ) -> Calibration:
-    """Shift all gate logits by one amount so that the mean evaluation MACs over `batches` are `budget` of the dense.
+    """Shift all gate logits by one amount so that the mean MACs in evaluation are `budget` of the dense MACs.
 
-    Where no one amount does it (many logits alike, as in untrained gates), some gate units are shifted a little less
-    than others. The shifts are stored in the gates (`Gate.offset`); the network is changed in place, its mode is not.
+    If no single amount does it, because many logits are equal, as in untrained gates, some gate units are shifted a
+    little less than others. The shifts are stored in the gates (`Gate.offset`); the network is changed in place, its
+    mode is not.
 
-    It does not train: what gates close that were never trained to be closed, the network loses. `agreement` says how
-    many answers stayed, and a warning is logged (logger "convgate") where they collapse.
+    It does not train: what untrained gates close is lost to the network. `agreement` says how many answers stayed the
+    same, and a warning is logged (logger "convgate") if most did not.
 
     Args:
         network: the gated network.
         batches: images [N, C, H, W] as the network takes them, or tuples that begin with them; for a detector, lists of
             images [C, H, W] of any sizes, or tuples that begin with such lists. A list or a loader is
             read again in each pass, so memory does not grow with the number of images; what an iterator yields is kept.
-        budget: target share of the dense MACs, gates included, in (0, 1].
+        budget: target share of the dense MACs, as the mean over `batches`, gates included, in (0, 1].
         macs: another name of `budget`.
         tolerance: the largest relative distance from the target that counts as hit; the search stops at a third of it.
         max_passes: how often the images may be run.

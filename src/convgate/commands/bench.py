@@ -1,9 +1,9 @@
 """Time a gated network against the dense one in other engines.
 
-PyTorch (eager, compiled, masked), ONNX Runtime, OpenVINO and convgate's engine, dense and gated, in one process, in
-turns, on the same images (random ones, or --images); each engine with the same number of threads. A model given by name
-has random weights, and its gates are calibrated to the budget; a checkpoint is timed as it was saved. Engines that are
-missing or fail are listed with the reason. Needs, for the others' rows: pip install 'convgate[bench]'.
+Times PyTorch (eager, compiled, masked), ONNX Runtime, OpenVINO and convgate's engine (dense and gated) in one process,
+by turns, on the same images (random ones, or --images); each engine with the same number of threads. A model given by
+name has random weights, and its gates are calibrated to the budget; a checkpoint is timed as it was saved. Engines that
+are missing or fail are listed with the reason. The other engines need: pip install 'convgate[bench]'.
 
 Examples:
   convgate bench resnet18 --budget 0.43 --threads 2
@@ -24,9 +24,7 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: ArgumentParser) -> None:
     """The options of `convgate bench`."""
     parser.add_argument("model", help=f"{MODEL}; or a checkpoint's path")
-    parser.add_argument(
-        "--architecture", metavar="MODEL", help="the model that a checkpoint is of, where it is one of your own"
-    )
+    parser.add_argument("--architecture", metavar="MODEL", help="the model of a checkpoint, if it is one of your own")
     add_network_options(parser)
     parser.add_argument(
         "--budget",
@@ -38,7 +36,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, help="threads of each engine (default: one per core)")
     parser.add_argument("--batch", type=int, default=1, help="images per call (default: %(default)s)")
     parser.add_argument(
-        "--images", nargs="+", default=[], metavar="FOLDER", help="time photographs of these (default: random images)"
+        "--images", nargs="+", default=[], metavar="FOLDER", help="photographs to time on (default: random images)"
     )
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--seconds", type=float, default=30.0, help="how long to time (default: %(default)s)")

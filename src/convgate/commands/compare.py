@@ -1,6 +1,6 @@
 """Put several runs into one table.
 
-Accuracy, MACs, spread, latency, and what schedule was run, of runs that are finished.
+Shows the accuracy, MACs, their spread over images, latency and schedule of finished runs.
 
 Examples:
   convgate compare runs/a runs/b

@@ -1,7 +1,7 @@
 """Write a gated network as a .cgm file, which runs without PyTorch.
 
 The network is a checkpoint (net.safetensors), or the folder that `convgate finetune` or `convgate train` wrote.
-How images are prepared and what the classes are called goes with it, if the checkpoint knows.
+The file also holds how images are prepared and the names of the classes, if the checkpoint does.
 
 Examples:
   convgate compile mine/ -o net.cgm
@@ -21,7 +21,7 @@ _NAMES = ("net.safetensors", "network.safetensors", "finished.safetensors", "gat
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The options of `convgate compile`."""
-    parser.add_argument("source", type=Path, help="a gated network's file, or the folder that it lies in")
+    parser.add_argument("source", type=Path, help="a gated network's file, or the folder that it is in")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .cgm file to write")
     parser.add_argument(
         "--precision", choices=("float32", "bf16"), help="what maps and weights are stored as (default: float32)"

@@ -1,8 +1,8 @@
 """Watch a real network learn to skip half of its work, in a few minutes.
 
-Trains a small residual network on handwritten digits, placed on cluttered canvases; gates it with dual
+Trains a small residual network on handwritten digits placed on cluttered canvases; gates it with dual
 gating; trains it to half of the multiply-accumulates (MACs); calibrates it to exactly half; evaluates it on images it
-has not seen; and writes a page of pictures, report.html, with what the gates learned.
+has not seen; and writes report.html, a page of pictures of what the gates learned.
 """
 
 from argparse import ArgumentParser, Namespace

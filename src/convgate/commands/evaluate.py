@@ -25,12 +25,15 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--recipe", help="which images, and how they are normalised (default: the run's recipe)")
     parser.add_argument("--threads", type=int, help="threads of the engine and of PyTorch (default: the recipe's)")
     parser.add_argument(
-        "--seconds", type=float, default=4.0, help="how long to time, 0 for not at all (default: %(default)s)"
+        "--seconds",
+        type=float,
+        default=4.0,
+        help="how long to time the engine; 0 does not time it (default: %(default)s)",
     )
     parser.add_argument(
         "--static",
         action="store_true",
-        help="measure the network with each unit fixed at its majority over training images, too; for folders only",
+        help="also measure the network with each unit fixed at its majority over training images; for folders only",
     )
     parser.add_argument(
         "--save", action="store_true", help="put the figures into the run's metrics.json; for folders only"

@@ -1,17 +1,16 @@
 """Make a trained network cheaper with photographs of yours, keeping its answers.
 
-Gates the network, trains it to spend the budget and to answer as it did, calibrates it to exactly the budget, and says
-on photographs that were not trained on what it keeps. No labels are needed; where there are some, accuracies are told.
-The folder then holds net.safetensors (the checkpoint), net.cgm (for `convgate predict`, without PyTorch), report.html
-and result.json. A run that was killed goes on with the same command.
+Gates the network, trains it to keep to the budget and to answer as it did, calibrates it to exactly the budget, and
+measures on held-out photographs how many of its answers were kept. No labels are needed; if there are any, accuracies
+are reported, too. The folder then holds net.safetensors (the checkpoint), net.cgm (for `convgate predict`, without
+PyTorch), report.html and result.json. To resume a run that was killed, give the same command again.
 
-Labels are names: folders by class are called as the network's classes are, by their ImageNet codes (n01440764), or by
-the numbers of the outputs; or --labels names a CSV file with the columns file and label. Names that fit no output are
-refused.
+Labels are names: class folders are named after the network's classes, their ImageNet codes (n01440764), or the numbers
+of the outputs. Or --labels names a CSV file with the columns file and label. Names that match no output are refused.
 
-The exit status is 2 where a mistake was made, the budget was not reached, or fewer answers stay than --keep. Where
-answers were lost, the files are written all the same; where the budget was not reached, what was trained stays, and the
-same command goes on from it.
+The exit status is 2 if an argument is wrong, if the budget was not reached, or if fewer answers are kept than --keep
+asks for. If answers were lost, the files are written all the same. If the budget was not reached, the trained weights
+are kept, and the same command continues from them.
 
 Examples:
   convgate finetune resnet50 --weights resnet50.safetensors --images photos/ --budget 0.6 --minutes 30 -o mine
@@ -48,52 +47,60 @@ def add_arguments(parser: ArgumentParser) -> None:
         "your own comes trained",
     )
     parser.add_argument(
-        "--images", nargs="+", required=True, metavar="FOLDER", help="images to train on, flat or by class"
+        "--images",
+        nargs="+",
+        required=True,
+        metavar="FOLDER",
+        help="images to train on, directly in the folder or in one subfolder per class",
     )
     parser.add_argument(
         "--held-out",
         nargs="+",
         default=[],
         metavar="FOLDER",
-        help="images to judge by (default: a fifth of the images)",
+        help="images to evaluate on (default: a fifth of the images)",
     )
     parser.add_argument(
         "--labels",
         default="auto",
         metavar="auto|folders|none|CSV",
-        help="where labels come from (default: the names of folders, if all images lie in folders by class)",
+        help="where labels come from (default: the folders' names, if all images are in class folders)",
     )
     parser.add_argument(
         "--classes",
         metavar="FILE",
-        help="names of the network's outputs, one a line in their order (default: as torchvision or timm names them)",
+        help="names of the network's outputs, one per line, in order (default: as torchvision or timm names them)",
     )
     parser.add_argument("--budget", type=float, default=0.6, help="share of the dense MACs (default: %(default)s)")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, default=30.0, help="how long to train (default: %(default)s)")
-    length.add_argument("--steps", type=int, help="how many steps to train instead; repeats exactly")
+    length.add_argument(
+        "--steps", type=int, help="how many steps to train instead; then the result can be repeated exactly"
+    )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="folder to write")
     parser.add_argument("--fresh", action="store_true", help="start again: delete what a run left in the folder")
     parser.add_argument(
-        "--keep", type=float, default=0.8, help="fail where fewer answers than this share stay (default: %(default)s)"
+        "--keep", type=float, default=0.8, help="fail if a smaller share of the answers is kept (default: %(default)s)"
     )
     parser.add_argument("--batch", type=int, default=24, help="images in a step (default: %(default)s)")
     parser.add_argument(
         "--most",
         type=int,
         default=5000,
-        help="images that are trained on at the most, at random (default: %(default)s)",
+        help="train on at most this many images, chosen at random (default: %(default)s)",
     )
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out files that cannot be read as images")
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn (default: %(default)s)")
     add_json(parser)
-    prepared = parser.add_argument_group("how images are prepared (default: as torchvision or timm says of the model)")
+    prepared = parser.add_argument_group(
+        "how images are prepared (default: as torchvision or timm states for the model)"
+    )
     prepared.add_argument("--like", metavar="MODEL", help="as for this model")
     prepared.add_argument(
         "--resize",
         type=_side,
         metavar="N|whole",
-        help="the shorter side is scaled to N first; or the whole image to size",
+        help="scale the shorter side to N first, or the whole image to the size",
     )
     prepared.add_argument("--interpolation", help="nearest, bilinear, bicubic or lanczos")
     prepared.add_argument("--mean", type=_numbers, metavar="R,G,B", help="subtracted from values in [0, 1]")

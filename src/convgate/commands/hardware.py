@@ -1,9 +1,9 @@
 """Simulate a gated network on an accelerator, from what its gates decided for real images.
 
-`record` notes the decisions for images, a run's test set or yours; `simulate` says what a machine makes of
-them: cycles by cause, traffic, energy, for the gated network and for the same without gates. Only recording from a run
-needs PyTorch. `sweep` asks for arrays and memories of several sizes; `export` writes one image's layers for SCALE-Sim,
-Timeloop or Accelergy. Needs: pip install 'convgate[hardware]'.
+`record` writes a trace: the decisions for the images of a run's test set, or for your own. `simulate` computes the
+cycles by cause, the traffic and the energy that an accelerator needs, for the gated network and for the same network
+without gates. Only recording from a run needs PyTorch. `sweep` simulates arrays and memories of several sizes; `export`
+writes one image's layers for SCALE-Sim, Timeloop or Accelergy. Needs: pip install 'convgate[hardware]'.
 
 Examples:
   convgate hardware record runs/half --images 1000 --out half.cgt --program half.cgm
@@ -34,7 +34,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """The options of `convgate hardware`."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, title="actions")
 
-    record = actions.add_parser("record", help="note what the gates decide for images", allow_abbrev=False)
+    record = actions.add_parser("record", help="record what the gates decide for images", allow_abbrev=False)
     record.add_argument("source", type=Path, help="the folder of a finished run, or a .cgm file")
     record.add_argument("--out", type=Path, required=True, metavar="FILE", help="the trace to write (.cgt)")
     record.add_argument("--images", type=int, default=1000, help="how many (default: %(default)s)")
@@ -52,14 +52,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     record.add_argument("--program", type=Path, metavar="FILE", help="write the run's network here, too (.cgm)")
     record.set_defaults(act=_record)
 
-    simulate = actions.add_parser("simulate", help="what an accelerator makes of a trace", allow_abbrev=False)
+    simulate = actions.add_parser("simulate", help="simulate an accelerator running a trace", allow_abbrev=False)
     _add_simulated(simulate)
     simulate.add_argument("--layers", action="store_true", help="print each step of the network, too")
     simulate.add_argument("--page", type=Path, metavar="FILE", help="write a page of figures, too (.html)")
     add_json(simulate)
     simulate.set_defaults(act=_simulate)
 
-    sweep = actions.add_parser("sweep", help="arrays and memories of several sizes", allow_abbrev=False)
+    sweep = actions.add_parser("sweep", help="simulate arrays and memories of several sizes", allow_abbrev=False)
     _add_simulated(sweep)
     sweep.add_argument("--sides", default="8,16,32,64", help="rows and columns (default: %(default)s)")
     sweep.add_argument("--dram", default="2,4,8,16", help="bytes per cycle from memory (default: %(default)s)")
@@ -69,7 +69,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_json(sweep)
     sweep.set_defaults(act=_sweep)
 
-    export = actions.add_parser("export", help="one image's layers for other simulators", allow_abbrev=False)
+    export = actions.add_parser("export", help="write one image's layers for other simulators", allow_abbrev=False)
     _add_simulated(export)
     export.add_argument("--format", required=True, help="scalesim, timeloop or accelergy")
     export.add_argument("--image", type=int, default=0, help="its number in the trace (default: %(default)s)")

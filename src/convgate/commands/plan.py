@@ -1,7 +1,7 @@
 """Show what a method would gate in a model.
 
-Prints each site (a residual branch or an intermediate feature) with its convolutions, MACs and gates, and each place
-that is left alone with the reason.
+Prints each site (a residual branch or an intermediate feature) with its convolutions, MACs and gates, and everything
+that is left ungated, with the reason.
 
 Examples:
   convgate plan resnet18

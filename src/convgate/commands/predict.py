@@ -1,7 +1,7 @@
-"""Say what is in photographs, with a .cgm file; needs no PyTorch.
+"""Classify photographs with a .cgm file, without PyTorch.
 
-The file says how photographs are prepared and what the classes are called, if `convgate finetune` wrote it, or the
-network had a `preparation` when it was compiled. Reading image files takes Pillow: pip install 'convgate[images]'.
+The file says how photographs are prepared and what the classes are called if `convgate finetune` wrote it, or if the
+network had a `preparation` when it was compiled. Reading image files needs Pillow: pip install 'convgate[images]'.
 
 Examples:
   convgate predict net.cgm cat.jpg dog.jpg

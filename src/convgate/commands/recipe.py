@@ -1,8 +1,8 @@
 """List the recipes, or show one.
 
 A recipe is a YAML file that says all that a training run depends on. Copy one, change it, and give it to
-`convgate train`. RECIPE@CONTROL is what a row is to be compared with, made of its recipe: the network without gates
-trained for as long (dense), a narrower one, masks drawn at random, ..
+`convgate train`. RECIPE@CONTROL names a control that a recipe's result is compared with: the network without
+gates, trained for as long (dense), a narrower network, masks drawn at random, ..
 
 Examples:
   convgate recipe

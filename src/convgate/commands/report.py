@@ -1,7 +1,7 @@
 """Write the page of pictures of a finished run.
 
 Shows how each stage was trained, where the MACs go, what the gates decide, and the cheapest and the costliest images.
-Both networks are evaluated again for it. `convgate train` writes the page by itself.
+Both networks are evaluated again for this. `convgate train` writes the page at its end.
 
 Examples:
   convgate report runs/digits-demo

@@ -1,7 +1,7 @@
 """Write the page of results of a folder from its CSV files.
 
-Each row is put beside the paper's number (published.yaml in the folder), with the schedule that was run and the command
-that reproduces it. `--add` first notes finished runs in the folder, one CSV file each.
+Each row stands beside the paper's number (published.yaml in the folder), with the schedule that was run and the command
+that reproduces it. `--add` first adds finished runs to the folder, as one CSV file each.
 
 Examples:
   convgate results results
@@ -19,9 +19,9 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The options of `convgate results`."""
-    parser.add_argument("folder", type=Path, help="the folder of CSV files; gets README.md")
+    parser.add_argument("folder", type=Path, help="the folder of CSV files, in which README.md is written")
     parser.add_argument(
-        "--add", type=Path, nargs="+", default=[], metavar="RUN", help="folders of finished runs to note"
+        "--add", type=Path, nargs="+", default=[], metavar="RUN", help="folders of finished runs to add"
     )
     add_json(parser)
 

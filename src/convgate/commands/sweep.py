@@ -1,7 +1,7 @@
 """Train one recipe at several budgets.
 
-Writes each run's folder, sweep.csv, and pictures of accuracy against MACs and against measured latency, in which the
-points are joined that no other beats. Finished runs are not repeated: the same command continues what was interrupted.
+Writes each run's folder, sweep.csv, and plots of accuracy against MACs and against measured latency, in which the
+points that no other point beats are joined. Finished runs are not repeated: to resume a sweep, give the same command.
 
 Examples:
   convgate sweep digits-demo --budgets 0.3,0.4,0.5,0.6

@@ -5,8 +5,8 @@ an interrupted run (Ctrl-C, kill, power cut) is continued, to the same weights, 
 
 Any field of the recipe can be overridden after the recipe's name; `convgate recipe --fields` describes them. Recipes
 train for as long as the papers do. `--epochs` and `--minutes` shorten all stages of a recipe by one factor; learning
-rates and annealing shrink with them, and the run's record says what was run. Runs side by side want a share of the
-cores each: `--hardware.threads 1`.
+rates and annealing are shortened in proportion, and the run's record says what was run. To run several at once, give
+each a share of the cores: `--hardware.threads 1`.
 
 Examples:
   convgate train digits-demo --out runs/mine --gated.epochs 20 --budget 0.4

@@ -44,7 +44,8 @@ def plan(model: nn.Module, method: Method, example: Any, *, inside: str | Sequen
 
     Raises:
         TraceError: the model cannot be traced or does not take the example.
-        PlanError: an option of the method does not suit the model, or the method's sites do not hold together.
+        PlanError: an option of the method does not suit the model, or the method's sites contradict each other or the
+            model.
         InputError: an argument of the wrong kind, or an example that is not a batch of images.
 
     """
@@ -80,9 +81,9 @@ def gate(
         method: e.g. `convgate.DualGating()`.
         example: float images [N, C, H, W] as the model takes them; or, for a model that has such a part, whatever it
             takes as its one argument.
-        exclude: sites to leave alone, by name or by what they lie below; see `Plan.without`.
-        inside: the name or names of the sub-modules that make up the part, to choose another than the one that is
-            found: "backbone.body".
+        exclude: sites to leave alone, by name or by the name of a module that contains them; see `Plan.without`.
+        inside: the name or names of the sub-modules that make up the part, if it is not to be the one that is found:
+            "backbone.body".
 
     Returns:
         A `GatedNetwork`; for a model with a part, a `GatedModel`, which is also of the model's class.

@@ -46,7 +46,7 @@ class Method(ABC):
 
     @abstractmethod
     def terms(self, decisions: Decisions, gates: GateSet, ledger: Ledger, progress: float) -> LossTerms:
-        """All that is added to the task loss, by name: what a training loop calls once a step.
+        """All that is added to the task loss, by name: a training loop calls this once per step.
 
         Args:
             decisions: of one training batch.
@@ -64,7 +64,7 @@ class Method(ABC):
         return dict(self.terms(decisions, GateSet(()), ledger, progress))
 
     def with_budget(self, share: float) -> "Method":
-        """The method that trains to this share of the dense MACs; itself, if its terms know no budget."""
+        """A method that trains to this share of the dense MACs; the method itself if its terms have no budget."""
         return self
 
     @property
@@ -78,7 +78,7 @@ class Method(ABC):
         return KINDS
 
     def trunk(self, example: tuple[int, ...]) -> nn.Module | None:
-        """A new sub-network that several gates share, for images of the example's shape; None if there is none.
+        """A new sub-network that several gates share, for images of the example's shape; None if they share nothing.
 
         It reads the images, before the network does, and returns (features [N, F], a tuple that the estimators of the
         gates that read it get after the logits in training; empty in evaluation). Its MACs are spent on every sample.
@@ -86,7 +86,7 @@ class Method(ABC):
         return None
 
     def schedule(self, gates: GateSet, progress: float) -> None:
-        """Set what of the gates changes in the course of training; called before each step. Most have nothing.
+        """Update what changes in the gates during training; called before each step. Most methods need not do anything.
 
         `gates` are the network's, `net.convgate`; `progress` is the share of the training done, in [0, 1).
         """

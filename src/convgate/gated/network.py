@@ -55,12 +55,11 @@ class _State:
 class GatedNetwork(nn.Module):
     """A CNN whose gates decide, for each image, what is computed. Made by `convgate.gate`.
 
-    Children, parameters and buffers of the model keep their names and state-dict keys. All that is added lies in one
-    child, a `GateSet`, named `gates` (`convgate` where the model has a member `gates`), and in the attribute `convgate`
-    in any case. Plain attributes of the model can be read, and set: the model is then captured again. Its methods
-    cannot be called, since they would bypass the gates; `dense()` gives the ordinary model back.
-    Nothing is left on modules by a call: `decide` returns the decisions, and every other method takes them as an
-    argument.
+    Children, parameters and buffers of the model keep their names and state-dict keys. All that is added is in one
+    child, a `GateSet`, named `gates` (`convgate` if the model has a member `gates`); the attribute `convgate` always
+    returns it. Plain attributes of the model can be read and set; when one is set, the model is captured again. The
+    model's methods cannot be called, since they would bypass the gates; `dense()` returns the ordinary model. Calls
+    leave nothing behind on modules: `decide` returns the decisions, and every other method takes them as an argument.
 
     Attributes:
         plan: which sites are gated, and how.
@@ -199,7 +198,7 @@ class GatedNetwork(nn.Module):
     # -- modes -----------------------------------------------------------------------------------------------------
 
     def train(self, mode: bool = True) -> "GatedNetwork":
-        """Training or evaluation mode, as the model's own `train` sets it: what it keeps frozen stays frozen."""
+        """Switch to training or evaluation mode by the model's own `train`: what it keeps frozen stays frozen."""
         super().train(mode)
         if _STATE in vars(self) and type(self._convgate.model).train is not nn.Module.train:
             model = restored(self._convgate.model, self)
@@ -212,9 +211,9 @@ class GatedNetwork(nn.Module):
     def forward(self, images: Tensor, *, given: Decisions | None = None, return_decisions: bool = False) -> Any:
         """What the model returns for `images` (float [N, C, H, W]); with `return_decisions`, (that, `Decisions`).
 
-        Each gate decides for itself unless its decision is `given`. Images may have any size that the model takes: it
-        is read again for a size that was not seen yet, and sizes that were used last are remembered. Raises
-        `InputError` for images that the model does not take, and for decisions of another network, batch or size.
+        Each gate decides for itself unless its decision is `given`. Images may have any size that the model takes: the
+        model is read again for a new size, and the sizes that were used last are remembered. Raises `InputError` for
+        images that the model does not take, and for decisions of another network, batch or size.
         """
         layout = self._layout_for(images)
         if given is not None:
@@ -263,9 +262,8 @@ class GatedNetwork(nn.Module):
     def closed_decisions(self, n: int, size: tuple[int, int] | None = None) -> Decisions:
         """Decisions that close every gate, for `n` images of `size` (height, width; the example's if None).
 
-        Where branches have gates of tiles that leaves the shortcut path alone; elsewhere gated features are zero and
-        the layers behind them compute what they make of zeros. Convolutions that are computed in part give their base
-        path.
+        Where branches have gates of tiles, only the shortcut path is left; elsewhere gated features are zero, and the
+        layers behind them compute on zeros. Convolutions that are computed in part return their base path.
         """
         return self._uniform_decisions(n, size, 0.0)
 
@@ -319,13 +317,13 @@ class GatedNetwork(nn.Module):
         yield from self.convgate.named_gates()
 
     def gate_parameters(self) -> Iterator[nn.Parameter]:
-        """The parameters of all gates, and of what they share (published recipes decay none of them)."""
+        """The parameters of all gates, and of what they share (published recipes put no weight decay on them)."""
         yield from self.convgate.gate_parameters()
 
     # -- graphs ----------------------------------------------------------------------------------------------------
 
     def graph_root(self, size: tuple[int, int] | None = None) -> nn.Module:
-        """The module that an interpreter of `graphs_at(size)` takes for its root: there every name is the model's."""
+        """The root module for an interpreter of `graphs_at(size)`: its members have the model's own names."""
         layout = self._layout(self._convgate.size if size is None else _checked(size))
         return as_root(self, self._convgate.model, layout.constants)
 

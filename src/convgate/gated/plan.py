@@ -163,7 +163,7 @@ class Plan:
 
     `model` is its class, `spec` what `convgate.models.create` would rebuild it from (None for a model in the user's own
     code); `example` is the shape of the images [N, C, H, W]; `method` describes the method as plain data; `fingerprint`
-    identifies the traced graphs; `starts` says of each gate whose head tells it how it starts.
+    identifies the traced graphs; `starts` says how each gate starts, for gates whose head states it.
     """
 
     model: str
@@ -222,18 +222,18 @@ class Plan:
         return self.select(lambda site: not any(_is_below(site.name, name) for name in names))
 
     def apply(self) -> nn.Module:
-        """The model with these gates: for a plan that was not edited, what `convgate.gate` returns.
+        """The model with these gates: for a plan that was not edited, this is what `convgate.gate` returns.
 
-        Raises `PlanError` when no site is left, or when the model computes something else than when it was planned.
+        Raises `PlanError` when no site is left, or when the model no longer computes what it did when it was planned.
         """
         return self._source().apply(self)
 
     def check(self) -> None:
-        """Raise `PlanError`, naming the method and the site, unless gates, masks and model fit; done by `plan`, too."""
+        """Raise `PlanError`, naming method and site, unless gates, masks and model fit together; `plan` does this, too."""
         self._source().plan(self.sites, self.skipped)
 
     def detached(self) -> "Plan":
-        """The plan as data alone, without the model it was made for: it can be read, not edited or applied."""
+        """The plan as plain data, without the model it was made for: it can be read, but not edited or applied."""
         return replace(self, source=None)
 
     def _source(self) -> Source:

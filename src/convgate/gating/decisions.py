@@ -20,7 +20,7 @@ class Decision:
 
     `kind` says what a mask entry stands for: `Tiles` (a tile of positions; mask [N, 1, rows, columns]),
     `ChannelGroups` (a group of channels; mask [N, groups, 1, 1]) or `Activations` (one position of a group of channels;
-    mask [N, groups, H, W]). `mask` is float and exactly 0 or 1 (in training some estimators also return what lies
+    mask [N, groups, H, W]). `mask` is float and exactly 0 or 1 (in training some estimators also return values in
     between), differentiable in training; `logits` has its shape, or is None where the decision was given rather than
     computed.
     """
@@ -96,7 +96,7 @@ class Decisions(Mapping[str, Decision]):
         return self._map(Tensor.detach)
 
     def without_logits(self) -> "Decisions":
-        """The same masks alone."""
+        """The same decisions with their masks only."""
         return self.map(lambda _, d: Decision(d.kind, d.mask))
 
     def to(self, device: torch.device | str) -> "Decisions":
@@ -118,7 +118,8 @@ class Decisions(Mapping[str, Decision]):
         """Decisions from arrays, e.g. those of an engine: `Decisions.from_numpy(run.decisions, kinds)`.
 
         Args:
-            masks: by gate, arrays [N, units, rows, columns] of 0 and 1, or what holds such an array as its `mask`.
+            masks: by gate, arrays [N, units, rows, columns] of 0 and 1, or objects whose attribute `mask` is such an
+                array.
             kinds: the gates' kinds, in the network's order; `{spec.name: spec.kind for spec in net.plan.gates}`.
             size: see the class.
 

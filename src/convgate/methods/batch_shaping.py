@@ -74,17 +74,17 @@ class BatchShaping(Method):
         shaping_weight: gamma, of the distance.
         l0_weight: rho, of the mean openness.
         shaping_end: share of the training at which the distance's weight has fallen to 0.
-        l0_start: share of the training at which the openness begins to cost.
-        l0_end: share of the training from which it costs rho.
+        l0_start: share of the training at which the mean openness begins to be penalised.
+        l0_end: share of the training from which its weight is rho.
         normalisation: of the distance, see `convgate.gating.batch_shaping`.
         where: "branches": residual branches only; "everywhere": also features outside of them; "auto": "everywhere"
             in a network that has no residual branch.
         hidden: units of a gate's hidden layer.
         group: how many neighbouring channels share a gate (for hardware).
         temperature: of the sigmoid whose gradient is used.
-        final_temperature: what the temperature falls to, exponentially, until the noise ends; None: it stays.
-        noise: the share of the training in which decisions are sampled (all of it in the sources); in the rest they are
-            those of evaluation, and go on learning.
+        final_temperature: what the temperature falls to, exponentially, until the noise ends; None: it stays constant.
+        noise: the share of the training in which decisions are sampled (all of it in the sources); after that they are
+            those of evaluation, and the gates keep learning.
         init: "whole": the gated network starts as the network it was made from; "paper": heads start as the sources
             start them, which disturbs a trained network at once.
         bias: initial bias of the logits; None for 5, or 0 with `init="paper"`.

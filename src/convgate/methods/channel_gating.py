@@ -73,7 +73,7 @@ class ChannelGating(Method):
         shuffle: the chunks are taken after a channel shuffle, so that each holds channels of all groups.
         convs: "all": every convolution but the first that can be partitioned; "activated": those of them that an
             activation follows, at once or behind a batch norm (the authors'); "first": the first of each residual
-            branch; or the names of those to gate, the first layer not excepted.
+            branch; or the names of those to gate, which may include the first layer.
         form: "code": one batch norm, after the combination; "paper": one for each path (only convolutions that a
             batch norm follows are gated).
         group: how many neighbouring output channels share a decision, by the mean of their logits.

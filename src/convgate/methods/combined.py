@@ -26,8 +26,9 @@ __all__ = ["Combined"]
 class Combined(Method):
     """Gates, and what they are trained for, from different methods.
 
-    Where the gates sit and how they decide is `gates`'s; the loss terms are its own and those of `penalties`, terms of
-    one name added up. Both are methods, or what `Method.describe` makes of one: {"name": .., "options": {..}}.
+    `gates` says where gates are placed and how they decide. The loss terms are its own and those of `penalties`; terms
+    of the same name are added. Both are methods, or their descriptions as `Method.describe` returns them: {"name": ..,
+    "options": {..}}.
 
     Args:
         gates: the method whose gates are used.

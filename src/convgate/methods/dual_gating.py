@@ -87,15 +87,15 @@ class DualGating(Method):
         counted: "sampled": budget and bounds count the sampled masks (paper); "noise_free": they count the masks that
             evaluation would use, so that evaluation lands where training aimed.
         budget_annealing: the share of the training in which the budget falls evenly from 1 to `budget` (0 in the
-            paper): a network that is trained already unlearns less that way.
+            paper): a network that is already trained forgets less that way.
         where: "branches": residual branches only; "everywhere": also channel gates on features outside of them;
             "auto": "everywhere" in a network that has no residual branch.
-        noise: the share of the training in which decisions are sampled (all of it in the paper); in the rest they are
-            those of evaluation, and go on learning.
-        joint: one budget, in MACs, for gates of both kinds; False: each gate is drawn to a density of sqrt(budget) for
-            itself, as if methods of one kind were combined (the budget term is then the mean over gates).
+        noise: the share of the training in which decisions are sampled (all of it in the paper); after that they are
+            those of evaluation, and the gates keep learning.
+        joint: one budget, in MACs, for gates of both kinds; False: each gate by itself is driven to a density of
+            sqrt(budget), as if methods of one kind were combined (the budget term is then the mean over gates).
         temperature: of the sigmoid whose gradient is used.
-        final_temperature: what the temperature falls to, exponentially, until the noise ends; None: it stays.
+        final_temperature: what the temperature falls to, exponentially, until the noise ends; None: it stays constant.
         init: "whole": the gated network starts as the network it was made from; "paper": heads start as the sources
             start them, which disturbs a trained network at once.
         bias: initial bias of the logits; None for 5, with which sampling closes 0.7 % of the units at the start and
@@ -104,7 +104,7 @@ class DualGating(Method):
         budget_weight: lambda.
         bounds_weight: gamma.
         annealing: how fast the bounds open.
-        macs: the former name of `budget`, whose own former meaning is that of `counted`.
+        macs: the former name of `budget` (what used to be called `budget` is now `counted`).
 
     """
 

@@ -75,7 +75,7 @@ class GlobalGater(Method):
 
     Args:
         gater: the network that sees the image: a name for `convgate.models.create`, or {"name": .., "options": {..}}
-            for it, whose output layer is removed; or a module, images -> features [N, F], which is copied with its
+            for it, whose output layer is removed; or a module, from images to features [N, F], which is copied with its
             weights; or None for cifar_resnet20 (images of at most 64 pixels) or resnet18.
         bottleneck: units between the gater's features and the gates; None for 8 (images of at most 64 pixels) or 256.
         norm: a batch norm after the bottleneck's linear layer (the paper's text; the released code has none).
@@ -83,8 +83,8 @@ class GlobalGater(Method):
         dropout: the share of gates dropped at the end of training; it rises from 0 in proportion to progress.
         init: "whole": the gated network starts as the network it was made from; "paper": heads start as the sources
             start them, which disturbs a trained network at once.
-        bias: initial bias of the logits; None for 3, or 0 with `init="paper"`. Beyond ln 11 = 2.4 the estimator has no
-            gradient but for noise that draws the logit back, so more than 3 would keep gates from learning.
+        bias: initial bias of the logits; None for 3, or 0 with `init="paper"`. Beyond ln 11 = 2.4 the estimator has a
+            gradient only where noise draws the logit back, so more than 3 would keep gates from learning.
 
     """
 
@@ -141,7 +141,7 @@ class GlobalGater(Method):
     # -- how they decide -------------------------------------------------------------------------------------------
 
     def trunk(self, example: tuple[int, ...]) -> nn.Module:
-        """The gater without the last layer, which is cut up among the gates."""
+        """The gater without its last layer, which is divided among the gates."""
         if isinstance(self.gater, nn.Module):
             network = copy.deepcopy(self.gater).to(torch.get_default_device())
         elif isinstance(self.gater, Mapping):

@@ -57,13 +57,13 @@ class LayerSkipping(Method):
 
     Args:
         target: the share of images for which a branch is to be open.
-        targets: branches (by site name, see `convgate.plan`) with a target of their own.
+        targets: site name of a branch (see `convgate.plan`) -> a target of its own.
         target_weight: of the loss term.
         hidden: units of a gate's hidden layer.
         temperature: of the sigmoid whose gradient is used.
-        final_temperature: what the temperature falls to, exponentially, until the noise ends; None: it stays.
-        noise: the share of the training in which decisions are sampled (all of it in the code); in the rest they are
-            those of evaluation, and go on learning.
+        final_temperature: what the temperature falls to, exponentially, until the noise ends; None: it stays constant.
+        noise: the share of the training in which decisions are sampled (all of it in the code); after that they are
+            those of evaluation, and the gates keep learning.
         init: "whole": the gated network starts as the network it was made from; "paper": with the code's initial bias.
         bias: initial bias of the logits; None for 5, or 1.9 with `init="paper"`.
 

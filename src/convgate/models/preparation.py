@@ -14,7 +14,7 @@ __all__ = ["preparation_of", "prepared_at", "synsets"]
 
 
 def preparation_of(name: str) -> Preparation | None:
-    """How images are prepared for the model `name` (see `create_model`), with its classes; None where nobody says.
+    """How images are prepared for the model `name` (see `create_model`), with its classes; None if that is not known.
 
     torchvision's come from the transforms and categories of its first published weights, timm's from the model's
     data configuration and ImageNet's names; a registered model's from its registration. They are right for the

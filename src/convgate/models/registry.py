@@ -49,7 +49,7 @@ def register_model(
     """Enter a model under a name, so that `convgate.models.create_model`, recipes and the command line know it.
 
     Args:
-        name: free, and without "/" and ":"; those lead to timm and to Python modules.
+        name: one that is not taken, without "/" and ":", which stand for timm's models and Python modules.
         input: the images that it takes.
         fixed: arguments of the builder that the name fixes; they are not options of the model.
 

@@ -22,11 +22,11 @@ _MOST_CLASSES, _LONGEST_NAME = 100_000, 1_000
 
 @dataclass(frozen=True)
 class Preparation:
-    """Scale an image, cut out the middle, normalise it; as torchvision's and timm's transforms for evaluation do.
+    """Scale an image, crop its centre and normalise it, as torchvision's and timm's evaluation transforms do.
 
     Args:
         size: height and width that the network is given, in pixels.
-        resize: the shorter side is scaled to this before the middle is cut out; or (height, width), to which the whole
+        resize: the shorter side is scaled to this before the centre is cropped; or (height, width), to which the whole
             image is scaled whatever its shape.
         interpolation: nearest, bilinear, bicubic or lanczos.
         mean: mean of each channel, of values scaled to [0, 1]; three for RGB, one for grey.
@@ -77,7 +77,7 @@ class Preparation:
     # -- images in -------------------------------------------------------------------------------------------------
 
     def read(self, images: Iterable[Any]) -> np.ndarray:
-        """What the network is given of images: float32 [N, C, height, width].
+        """Images as the network is given them: float32 [N, C, height, width].
 
         Args:
             images: paths of files, Pillow images, or arrays uint8 [H, W, C].
@@ -95,7 +95,7 @@ class Preparation:
         return np.stack(prepared)
 
     def scaled(self, image: Any) -> np.ndarray:
-        """An image scaled, but not yet cut: uint8 [H, W, C]."""
+        """An image scaled, but not yet cropped: uint8 [H, W, C]."""
         pixels = pixels_of(image, len(self.mean))
         height, width = pixels.shape[:2]
         if isinstance(self.resize, tuple):
@@ -150,7 +150,7 @@ class Preparation:
 
     @staticmethod
     def from_data(data: Any) -> "Preparation":
-        """From what `as_data` gives. Raises `InputError` for anything else, whatever a file holds."""
+        """The preparation that `as_data` described. Raises `InputError` for any other data."""
         fields = ("size", "resize", "interpolation", "mean", "std", "classes")
         if not isinstance(data, Mapping) or set(data) != set(fields):
             raise InputError(f"a preparation is an object with the fields {', '.join(fields)}")
@@ -161,7 +161,7 @@ class Preparation:
         return Preparation(resize=resize, interpolation=data["interpolation"], **lists)
 
     def check_outputs(self, outputs: int) -> None:
-        """Raise `InputError` unless the classes, where they are known, are as many as the network's outputs."""
+        """Raise `InputError` unless there are as many classes, if they are known, as the network has outputs."""
         if self.classes and len(self.classes) != outputs:
             raise InputError(
                 f"{len(self.classes)} names of classes are given, and the network has {outputs} outputs; give one name "
