@@ -20,4 +20,4 @@ def test_every_command_is_one():
         assert parsed.command in {module.__name__.rpartition(".")[2] for module in COMMANDS}
         assert parsed.takes_overrides or not rest, line
         if arguments[0] in ("train", "sweep"):
-            assert arguments[1] in list_recipes()
+            assert arguments[1].partition("@")[0] in list_recipes()  # RECIPE@CONTROL is made of RECIPE

@@ -229,7 +229,7 @@ class Plan:
         return self._source().apply(self)
 
     def check(self) -> None:
-        """Raise `PlanError`, naming method and site, unless gates, masks and model fit together; `plan` does this, too."""
+        """Raise `PlanError`, naming method and site, unless gates, masks and model fit together; `plan` checks, too."""
         self._source().plan(self.sites, self.skipped)
 
     def detached(self) -> "Plan":

@@ -65,6 +65,7 @@ def register_model(
     ...     return nn.Sequential(nn.Conv2d(3, width, 3), nn.Conv2d(width, 10, 3))
     >>> create_model("two_layers", width=4)[0].out_channels
     4
+    >>> _ = _registered.pop("two_layers")
 
     """
     if not name or {*"/:"} & {*name}:

@@ -33,6 +33,7 @@ def register_recipe(name: str) -> Callable[[AnySource], AnySource]:
     ...     return {"base": "digits-demo", "gated": {"epochs": 200}}
     >>> "digits-for-an-hour" in list_recipes("digits-*")
     True
+    >>> _ = _REGISTERED.pop("digits-for-an-hour")
 
     """
 
