@@ -71,7 +71,8 @@ def run(arguments: Namespace) -> None:
         show(finished.finished.as_data())
     else:
         show_metrics(finished.finished)
-        show(f"written to {folder}; the page: {finished.folder.report}")
+        page = f"; the page: {finished.folder.report}" if finished.folder.report.is_file() else ""
+        show(f"written to {folder}{page}")
 
 
 def request_of(arguments: Namespace) -> "Request":
