@@ -62,7 +62,7 @@ def small():
     return _small()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_small():
     return _small
 

@@ -41,11 +41,20 @@ MODELS = {
 }
 
 
-@pytest.fixture
-def saved(small, tmp_path):
-    net, x = small
-    path = tmp_path / "net.safetensors"
+@pytest.fixture(scope="module")
+def saved_once(make_small, tmp_path_factory):
+    net, x = make_small()
+    path = tmp_path_factory.mktemp("saved") / "net.safetensors"
     save(net, path)
+    return net, x, path.read_bytes()
+
+
+@pytest.fixture
+def saved(saved_once, tmp_path):
+    """A network, which stays as it is, images, and a file of it that may be damaged."""
+    net, x, data = saved_once
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(data)
     return net, x, path
 
 
@@ -112,8 +121,9 @@ def test_a_failed_save_leaves_the_old_file_whole(saved, monkeypatch):
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
-def test_a_shifted_offset_is_saved(saved):
-    net, x, path = saved
+def test_a_shifted_offset_is_saved(small, tmp_path):
+    net, x = small
+    path = tmp_path / "net.safetensors"
     for _, g in net.gate_modules():
         g.offset.sub_(1)
     save(net, path)
