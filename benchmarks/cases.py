@@ -31,7 +31,7 @@ def measure(case: Case, seconds: float) -> dict[str, Any]:
     print(f"\n{case.model}, {case.method}{options}, {case.threads} thread(s)")
     for row in result.rows:
         time = f"{row.median_ms:9.3f} ms ({row.p20_ms:.3f} - {row.p80_ms:.3f})" if row.median_ms else row.failed
-        print(f"  {row.label:<18} {time}")
+        print(f"  {row.label:<19} {time}")
     print(sentences(result), flush=True)
     return result.as_data()
 

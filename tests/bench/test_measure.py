@@ -117,6 +117,17 @@ def test_decisions_on_the_edge_do_not_count_as_differences(subject):
     assert "decisions differ" in row.note
 
 
+def test_rows_in_bfloat16(subject):
+    """They are near what PyTorch computes in float32, given the same decisions, and execute as many MACs."""
+    found = measure(subject, choose("engine-gated,engine-dense-bf16,engine-gated-bf16"), threads=1, rounds=1)
+    gated, *halves = found.rows
+    assert [row.failed for row in found.rows] == ["", "", ""]
+    assert all(1e-5 < row.difference < 0.05 and row.precision == "bf16" for row in halves)
+    assert halves[1].macs == pytest.approx(gated.macs, rel=0.05)
+    assert found.gated_bf16.engine == "engine-gated-bf16"
+    assert found.own_dense_bf16.engine == "engine-dense-bf16"
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_from_python_in_one_call(method):
     """Calibrated to what its gates can reach, as nobody asks for a budget."""

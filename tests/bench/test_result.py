@@ -56,6 +56,21 @@ def test_the_speed_up_is_over_the_faster_reference():
     assert found.speedup == pytest.approx(9 / 6)
 
 
+def test_bfloat16_is_compared_with_bfloat16():
+    halves = (
+        row("openvino-bf16", 4.0, precision="bf16", reference=True),
+        row("engine-dense-bf16", 5.0, precision="bf16"),
+        row("engine-gated-bf16", 2.0, kind="gated", precision="bf16"),
+    )
+    found = result((*ROWS, *halves))
+    assert found.best_dense_in("bf16").engine == "openvino-bf16"
+    assert found.best_dense_in("int8") is None
+    assert found.best_dense.engine == "openvino"
+    assert found.gated.engine == "engine-gated"
+    assert "2.50 times as fast as dense and 2.00 times as fast as the best dense bf16 engine" in sentences(found)
+    assert "bf16" not in sentences(result())
+
+
 @pytest.mark.parametrize(("p80", "inconclusive"), [(7.0, False), (7.2, True), (9.0, True)])
 def test_timings_that_overlap_are_inconclusive(p80, inconclusive):
     rows = tuple(replace(r, p80_ms=p80) if r.engine == "engine-gated" else r for r in ROWS)  # p20 of dense is 7.2

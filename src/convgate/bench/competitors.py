@@ -33,8 +33,8 @@ class Built:
 class Competitor:
     """One row of the comparison.
 
-    `kind` is what is run, "dense" or "gated". `reference` marks the rows that the best dense float32 engine is chosen
-    from, `precision` says "default" where the engine may use less than float32.
+    `kind` is what is run, "dense" or "gated". `reference` marks the rows that the best dense engine of a precision is
+    chosen from; `precision` is "float32", "bf16" or, where the engine chooses, "default".
     """
 
     name: str
@@ -97,6 +97,10 @@ def _openvino(subject: Subject, threads: int) -> Built:
     return _in_openvino(subject, threads, "f32")
 
 
+def _openvino_bf16(subject: Subject, threads: int) -> Built:
+    return _in_openvino(subject, threads, "bf16")
+
+
 def _openvino_default(subject: Subject, threads: int) -> Built:
     return _in_openvino(subject, threads, None)
 
@@ -115,15 +119,23 @@ def _engine_gated(subject: Subject, threads: int) -> Built:
     return _in_engine(subject.network, subject, threads)
 
 
-def _in_engine(network: nn.Module, subject: Subject, threads: int) -> Built:
+def _engine_dense_bf16(subject: Subject, threads: int) -> Built:
+    return _in_engine(subject.dense, subject, threads, "bf16")
+
+
+def _engine_gated_bf16(subject: Subject, threads: int) -> Built:
+    return _in_engine(subject.network, subject, threads, "bf16")
+
+
+def _in_engine(network: nn.Module, subject: Subject, threads: int, precision: str = "float32") -> Built:
     from convgate.engine.compile import compile as compile_engine
 
     example = None if network is subject.network else torch.from_numpy(subject.inputs[0])
     note = ""
     try:
-        engine = compile_engine(network, example, threads=threads)
+        engine = compile_engine(network, example, threads=threads, precision=precision)
     except LoweringError as error:
-        engine = compile_engine(network, example, threads=threads, fallback="torch")
+        engine = compile_engine(network, example, threads=threads, precision=precision, fallback="torch")
         note = f"PyTorch computes a part: {error}"
     return Built(engine, note or engine.isa, engine)
 
@@ -133,9 +145,12 @@ COMPETITORS = (
     Competitor("torch-compile", "torch.compile", "dense", _compiled),
     Competitor("onnxruntime", "ONNX Runtime", "dense", _onnxruntime, reference=True),
     Competitor("openvino", "OpenVINO float32", "dense", _openvino, reference=True),
+    Competitor("openvino-bf16", "OpenVINO bfloat16", "dense", _openvino_bf16, reference=True, precision="bf16"),
     Competitor("openvino-default", "OpenVINO default", "dense", _openvino_default, precision="default"),
     Competitor("masked", "PyTorch masked", "gated", _masked),
     Competitor("engine-dense", "convgate dense", "dense", _engine_dense),
     Competitor("engine-gated", "convgate gated", "gated", _engine_gated),
+    Competitor("engine-dense-bf16", "convgate dense bf16", "dense", _engine_dense_bf16, precision="bf16"),
+    Competitor("engine-gated-bf16", "convgate gated bf16", "gated", _engine_gated_bf16, precision="bf16"),
 )
 """All rows, in the order in which they are shown."""

@@ -98,7 +98,7 @@ def _outputs(subject: Subject, *, gated: bool) -> list[np.ndarray]:
 def _checked(row: Row, built: Built, subject: Subject, expected: list[np.ndarray]) -> Row:
     """The row with how far its outputs are from PyTorch's; failed, if too far."""
     note = built.note
-    if row.engine == "engine-gated":
+    if row.kind == "gated" and built.engine is not None:
         expected, flipped = _with_decisions_of(built, subject)
         # A logit next to zero may round to either side; the network is then asked what it makes of those decisions.
         note += f"; {flipped} decisions differ from PyTorch's, compared given these" if flipped else ""

@@ -52,6 +52,7 @@ def sentences(result: Result) -> str:
         _gain(result),
         f"MACs: {result.gated_macs:,.0f} of {result.dense_macs:,} per image, {ratio:.1%}: {cut}",
         _against_others(result),
+        *_in_bf16(result),
         _inputs(result),
         f"{machine['processor']}, {machine['cores']} core(s), {machine['instruction_set']}, "
         f"{machine['threads']} thread(s), batch {result.settings.get('batch', 1)}; {versions}",
@@ -93,6 +94,22 @@ def _against_others(result: Result) -> str:
     text = f"{result.speedup:.2f} times as fast as the best dense float32 engine of others ({best.label})"
     faster = [r.label for r in result.rows if r.median_ms and r.kind == "dense" and r.median_ms < best.median_ms]
     return text + (f"; faster still than that: {', '.join(faster)}" if faster else "")
+
+
+def _in_bf16(result: Result) -> list[str]:
+    """What gating brings in bfloat16, against our own dense engine and others', where these were timed."""
+    gated, own, best = result.gated_bf16, result.own_dense_bf16, result.best_dense_in("bf16")
+    if gated is None or not gated.median_ms:
+        return []
+    against = [
+        f"{row.median_ms / gated.median_ms:.2f} times as fast as {label}"
+        for row, label in (
+            (own, "dense"),
+            (best, f"the best dense bf16 engine of others ({best.label if best else ''})"),
+        )
+        if row is not None and row.median_ms
+    ]
+    return [f"in bf16 the gated engine is {' and '.join(against)}"] if against else []
 
 
 def figure(result: Result) -> Drawing:

@@ -85,6 +85,21 @@ class Result:
         references = [r for r in others if r.reference]
         return min(references or others, key=lambda r: r.median_ms or 0.0, default=None)
 
+    def best_dense_in(self, precision: str) -> Row | None:
+        """The fastest dense engine of others among those that are asked for that precision."""
+        rows = (r for r in self.rows if r.median_ms and r.kind == "dense" and r.reference and r.precision == precision)
+        return min(rows, key=lambda r: r.median_ms or 0.0, default=None)
+
+    @property
+    def gated_bf16(self) -> Row | None:
+        """The gated network in convgate's engine in bfloat16, if it was measured."""
+        return self._measured("engine-gated-bf16")
+
+    @property
+    def own_dense_bf16(self) -> Row | None:
+        """The dense network in convgate's engine in bfloat16, if it was measured."""
+        return self._measured("engine-dense-bf16")
+
     @property
     def gated(self) -> Row | None:
         """The gated network in convgate's engine, if it was measured."""
