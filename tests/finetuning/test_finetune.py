@@ -19,8 +19,13 @@ def tiny(randomise, width=4, n=48):
     return model, gate(model, DualGating(masks="equal"), images[:1]), list(images.split(8))
 
 
-def test_it_reaches_its_budget_and_writes_what_it_made(randomise, tmp_path):
-    model, net, batches = tiny(randomise)
+# With 28 units gates learn what to close; with 112, units close for good.
+WIDTHS = pytest.mark.parametrize("width", [4, 16])
+
+
+@WIDTHS
+def test_it_reaches_its_budget_and_writes_what_it_made(randomise, tmp_path, width):
+    model, net, batches = tiny(randomise, width)
     said = []
     result = finetune(net, batches, budget=0.8, steps=16, out=tmp_path, keep=0.0, say=said.append)
     assert result.network is net
@@ -40,12 +45,14 @@ def test_it_reaches_its_budget_and_writes_what_it_made(randomise, tmp_path):
     assert (tmp_path / "net.cgm").is_file()
     assert not (tmp_path / "state.pt").exists()
     assert any("before" in line for line in said)
+    assert any("round 4 of 4" in line for line in said) == (width == 16)
 
 
-def test_a_run_that_was_killed_ends_in_the_same_weights(randomise, tmp_path, monkeypatch):
-    _, whole, batches = tiny(randomise)
+@WIDTHS
+def test_a_run_that_was_killed_ends_in_the_same_weights(randomise, tmp_path, monkeypatch, width):
+    _, whole, batches = tiny(randomise, width)
     finetune(whole, batches, budget=0.8, steps=12, out=tmp_path / "whole", keep=0.0)
-    _, net, _ = tiny(randomise)
+    _, net, _ = tiny(randomise, width)
     step, steps = type(torch.optim.AdamW([nn.Parameter(torch.zeros(1))])).step, []
 
     def dying(self, *arguments):
@@ -58,7 +65,7 @@ def test_a_run_that_was_killed_ends_in_the_same_weights(randomise, tmp_path, mon
         patch.setattr(torch.optim.AdamW, "step", dying)
         with pytest.raises(KeyboardInterrupt):
             finetune(net, batches, budget=0.8, steps=12, out=tmp_path / "killed", keep=0.0)
-    _, again, _ = tiny(randomise)
+    _, again, _ = tiny(randomise, width)
     said = []
     finetune(again, batches, budget=0.8, steps=12, out=tmp_path / "killed", keep=0.0, say=said.append)
     assert said[0].startswith("going on from step 6")

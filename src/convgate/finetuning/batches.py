@@ -12,6 +12,10 @@ from convgate.reading.trace import check_images
 __all__ = ["Batches"]
 
 
+_ON_THE_WAY, _CLOSING = 128, 512
+# Images that are judged by on the way, and that say what closing costs.
+
+
 class Batches:
     """Training batches for ever, in epochs; and what is judged by and calibrated on."""
 
@@ -43,6 +47,23 @@ class Batches:
         known = batch[1] if self.labels and isinstance(batch, tuple | list) and len(batch) > 1 else None
         return images.to(self.device), None if known is None else known.to(self.device)
 
+    def some_held_out(self) -> list[tuple[Tensor, Tensor | None]]:
+        """The first of the images to judge by, so many that a look on the way takes little time."""
+        found: list[tuple[Tensor, Tensor | None]] = []
+        for batch in self.held_out:
+            if sum(len(images) for images, _ in found) < _ON_THE_WAY:
+                found.append(batch)
+        return found
+
+    def to_close_on(self, seed: int) -> list[Tensor]:
+        """Images that say what closing costs: those that are calibrated on, and training images up to so many."""
+        found = [x for x in self.calibrated_on if x.shape[2:] == self.calibrated_on[0].shape[2:]]
+        torch.manual_seed(seed)
+        for images, _ in self._some(self.training, max(_CLOSING - sum(map(len, found)), 0)):
+            if images.shape[2:] == found[0].shape[2:]:
+                found.append(images)
+        return found
+
     def epochs(self, seed: int, epoch: int, skip: int) -> Iterator[tuple[int, int, Tensor, Tensor | None]]:
         """(epoch, number in the epoch, images, labels), from the batch `skip` of `epoch` on, without end."""
         while True:
@@ -61,7 +82,7 @@ class Batches:
             epoch, skip = epoch + 1, 0
 
     def _some(self, batches: Iterable[Any], images: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-        for batch in batches:
+        for batch in batches if images > 0 else ():
             x, labels = self.split(batch)
             yield x, labels
             images -= len(x)

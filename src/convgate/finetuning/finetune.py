@@ -22,6 +22,7 @@ from convgate.files import replacing, write_text
 from convgate.finetuning.anneal import set_noise
 from convgate.finetuning.batches import Batches
 from convgate.finetuning.budget import Budget
+from convgate.finetuning.closing import Closing
 from convgate.finetuning.distillation import distillation
 from convgate.finetuning.features import Features, distance
 from convgate.finetuning.importance import order_gates
@@ -30,6 +31,7 @@ from convgate.finetuning.parameters import parameter_groups, train_gates
 from convgate.finetuning.settings import Settings
 from convgate.gated import GatedNetwork, gate_weights
 from convgate.gating import Decisions
+from convgate.reading.modes import evaluating
 
 __all__ = ["Finetuned", "finetune"]
 
@@ -172,7 +174,9 @@ class _Run:
         self.out = None if out is None else Path(out)
         self.autocast = computes_in_bfloat16(data.device)
         self.progress, self.step, self.epoch, self.batch, self.elapsed = 0.0, 0, 0, 0, 0.0
-        self.calibrated = False
+        self.held = False
+        self.closing: Closing | None = None
+        self.rounds, self.points = 0, list[Judgement]()
         self.features: Features | None = None
         self.history: list[dict[str, float]] = []
         self.before: Judgement | None = None
@@ -186,12 +190,13 @@ class _Run:
             network.to(memory_format=torch.channels_last)
             self.teacher.to(memory_format=torch.channels_last)
         self.optimiser = torch.optim.AdamW(parameter_groups(network, lr=self.settings.lr), betas=(0.9, 0.99))
+        self.closing = self._closing()
         self._resume()
         if self.before is None:
             self.before = judge(network, self.teacher, self.data.held_out)
             self.say(f"before: {self.before}")
             units = sum(gate.offset.numel() for _, gate in network.gate_modules())
-            if self.settings.order and self.before.share > _WHOLE and units >= _MANY:
+            if self.closing is None and self.settings.order and self.before.share > _WHOLE and units >= _MANY:
                 order_gates(network, self.data.calibrated_on, spread=self.settings.order)
         estimators = [gate.estimator for _, gate in network.gate_modules()]
         try:
@@ -202,14 +207,16 @@ class _Run:
                 gate.estimator = estimator
         network.requires_grad_(True).eval()
         after = judge(network, self.teacher, self.data.held_out)
-        points = curve(
-            network,
-            self.teacher,
-            self.data.calibrated_on,
-            self.data.held_out,
-            self.budget.share,
-            points=self.settings.points,
-        )
+        points = [*self.points, after]
+        if self.closing is None:
+            points = curve(
+                network,
+                self.teacher,
+                self.data.calibrated_on,
+                self.data.held_out,
+                self.budget.share,
+                points=self.settings.points,
+            )
         result = Finetuned(
             network,
             self.budget.share,
@@ -237,17 +244,19 @@ class _Run:
     def _train(self) -> None:
         settings, network = self.settings, self.network
         train_gates(network)
-        if self.calibrated:
+        if self.held:
             self._hold()
         begun, spoken, saved = time.monotonic() - self.elapsed, time.monotonic(), time.monotonic()
         pace = _Pace(self.seconds, self.steps)
         for epoch, number, images, labels in self.data.epochs(self.seed, self.epoch, self.batch):
             if self.progress >= 1:
                 break
-            if not self.calibrated and self.progress >= 1 - settings.finish:
+            while self.closing and self.rounds < settings.rounds and self.progress >= self._due(self.rounds):
+                self._round(self.closing)
+            if not self.held and self.progress >= 1 - settings.finish:
                 calibrate(network, self.data.calibrated_on, self.budget.share, agreement=False)
                 self._hold()
-                self.calibrated = True
+                self.held = True
             terms = self._step(images, labels)
             self.step, self.epoch, self.batch = self.step + 1, epoch, number + 1
             now = time.monotonic()
@@ -259,7 +268,7 @@ class _Run:
                 self.history.append({"step": self.step, "progress": self.progress, **terms})
                 self.say(
                     f"{self.progress:4.0%} {self.elapsed / 60:5.1f} min: loss {terms['loss']:.3f}, "
-                    f"{terms['share']:.1%} of the MACs (due {self.budget.target:.1%}), "
+                    f"{terms['share']:.1%} of the MACs (due {terms['due']:.1%}), "
                     f"{terms['agreement']:.0%} of the batch's answers"
                 )
             if self.out is not None and (
@@ -274,10 +283,10 @@ class _Run:
         gate_lr = settings.gate_lr or min(max(8 / max(settings.ramp * self._expected_steps(), 1), 1e-3), _FASTEST)
         # The gates keep their rate until they are held, or they could not follow the budget. Weights learn as far as
         # gates have closed: while nothing is lost there is nothing to learn, and Adam makes full steps of mere noise.
-        rate = max((1 + math.cos(math.pi * self.progress)) / 2, 1e-3) * self._closed()
+        rate = max((1 + math.cos(math.pi * self.progress)) / 2, 1e-3) * (1.0 if self.closing else self._closed())
         for group in self.optimiser.param_groups:
             group["lr"] = group["scale"] * (gate_lr if group["gates"] else settings.lr * rate)
-        if not self.calibrated:
+        if not self.held:
             fade = max(1 - self.progress / settings.noise, 0.0) if settings.noise else 0.0
             set_noise(network, settings.noise_from * fade, settings.gate_temperature)
         if images.device.type == "cpu":
@@ -287,7 +296,7 @@ class _Run:
         loss, logits, theirs, decisions = self._answers(images)
         if labels is not None and settings.label_weight:
             loss = loss + settings.label_weight * F.cross_entropy(logits.float(), labels)
-        if self.calibrated:
+        if self.held:
             total, share = loss, float(network.cost(decisions.detach()).ratio.float().mean())
         else:
             total = loss + self.budget.term(network, decisions, loss, self.progress)
@@ -301,7 +310,7 @@ class _Run:
         terms = {
             "loss": float(loss.detach()),
             "share": share,
-            "due": self.budget.target,
+            "due": share if self.closing else self.budget.target,
             "weight": self.budget.weight,
             "agreement": agreed,
             "kl": float(distillation(logits.detach(), theirs)),
@@ -324,6 +333,40 @@ class _Run:
         if self.features is not None:
             loss = loss + self.settings.features * distance(inside, inside_teacher)
         return loss, logits, theirs, decisions
+
+    # -- closing ---------------------------------------------------------------------------------------------------
+
+    def _closing(self) -> Closing | None:
+        """What closes units for good, where the network starts whole and has enough of them."""
+        if not self.settings.rounds:
+            return None
+        whole = copy.deepcopy(self.network).eval().requires_grad_(False)
+        closing = Closing(self.network, whole)
+        images = self.data.calibrated_on[0][:2]
+        with torch.no_grad(), evaluating(self.network):
+            _, decisions = self.network.decide(images)
+        starts_whole = float(self.network.cost(decisions).ratio.min()) > _WHOLE
+        if not starts_whole or closing.units < _MANY or closing.least() >= self.budget.share:
+            return None
+        self.held = True
+        return closing
+
+    def _due(self, number: int) -> float:
+        """The progress at which a round is due."""
+        return self.settings.ramp * number / self.settings.rounds
+
+    def _round(self, closing: Closing) -> None:
+        """Close some more units, and let the layers that read them make up for it."""
+        torch.manual_seed(self.seed * 7_368_787 + self.rounds)
+        if self.rounds:
+            self.points.append(judge(self.network, self.teacher, self.data.some_held_out()))
+        begun = time.monotonic()
+        whole = 1 - (1 - self.budget.share) * (self.rounds + 1) / self.settings.rounds
+        closing.close_to(whole, self.data.to_close_on(self.seed + self.rounds))
+        self.rounds += 1
+        judged = judge(self.network, self.teacher, self.data.some_held_out())
+        took = time.monotonic() - begun
+        self.say(f"round {self.rounds} of {self.settings.rounds} of closing ({took:.0f} s): {judged}")
 
     def _hold(self) -> None:
         """Gates decide as in evaluation and learn no more."""
@@ -356,8 +399,10 @@ class _Run:
             "share": self.budget.share,
             "about": self.about,
             "history": self.history,
+            "closing": self.closing and self.closing.state_dict(),
+            "points": [dataclasses.asdict(point) for point in self.points],
             "before": None if self.before is None else dataclasses.asdict(self.before),
-            **{key: getattr(self, key) for key in ("progress", "step", "epoch", "batch", "elapsed", "calibrated")},
+            **{key: getattr(self, key) for key in ("progress", "step", "epoch", "batch", "elapsed", "held", "rounds")},
         }
         with replacing(self.out / "state.pt") as temporary:
             torch.save(state, temporary)
@@ -383,7 +428,10 @@ class _Run:
         self.budget.load_state_dict(state["budget"])
         self.history = state["history"]
         self.before = state["before"] and Judgement(**state["before"])
-        for key in ("progress", "step", "epoch", "batch", "elapsed", "calibrated"):
+        self.points = [Judgement(**point) for point in state["points"]]
+        if self.closing:
+            self.closing.load_state_dict(state["closing"])
+        for key in ("progress", "step", "epoch", "batch", "elapsed", "held", "rounds"):
             setattr(self, key, state[key])
         self.say(f"going on from step {self.step}, {self.progress:.0%}")
 

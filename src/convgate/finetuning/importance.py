@@ -13,7 +13,7 @@ Source: Theis, Korshunova, Tejani, Huszar: Faster gaze prediction with dense net
 2.1 and 2.2 (there for feature maps; here for every kind of gate, and as a start that training changes).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ from convgate.gated import GatedNetwork
 from convgate.gating import Decision, Decisions
 from convgate.reading.modes import evaluating
 
-__all__ = ["importance", "order_gates"]
+__all__ = ["importance", "information", "order_gates"]
 
 
 def importance(network: GatedNetwork, batches: Iterable[Tensor], images: int = 128) -> dict[str, Tensor]:
@@ -35,13 +35,33 @@ def importance(network: GatedNetwork, batches: Iterable[Tensor], images: int = 1
         images: how many to use.
 
     """
+    fisher, macs = information(network, batches, network.open_decisions, images=images)
+    return {name: fisher[name] / macs[name].clamp_min(1.0) for name in fisher}
+
+
+def information(
+    network: GatedNetwork,
+    batches: Iterable[Tensor],
+    decided: Callable[[int, tuple[int, int]], Decisions],
+    *,
+    images: int = 128,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """(Fisher information, MACs) of each gate's units, for an image, shaped as the gate's offset.
+
+    Args:
+        network: a gated classifier, logits [N, classes].
+        batches: images [N, C, H, W]; as many of the first are used as hold `images`.
+        decided: what is open, for so many images of a size.
+        images: how many to use.
+
+    """
     gates = dict(network.gate_modules())
     fisher = {name: torch.zeros_like(gate.offset) for name, gate in gates.items()}
     macs = {name: torch.zeros_like(gate.offset) for name, gate in gates.items()}
     used = 0
     with evaluating(network), torch.enable_grad():
         for batch in batches:
-            opened = network.open_decisions(len(batch), (batch.shape[2], batch.shape[3]))
+            opened = decided(len(batch), (batch.shape[2], batch.shape[3]))
             masks = {name: decision.mask.requires_grad_(True) for name, decision in opened.items()}
             given = Decisions({name: Decision(opened[name].kind, mask) for name, mask in masks.items()}, opened.size)
             logits = network(batch, given=given).float()
@@ -55,7 +75,7 @@ def importance(network: GatedNetwork, batches: Iterable[Tensor], images: int = 1
             used += len(batch)
             if used >= images:
                 break
-    return {name: fisher[name] / macs[name].clamp_min(1.0) for name in gates}
+    return {name: x / used for name, x in fisher.items()}, {name: x / used for name, x in macs.items()}
 
 
 @torch.no_grad()

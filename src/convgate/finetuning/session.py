@@ -79,9 +79,10 @@ def session(
             output, files that cannot be read.
 
     """
-    # Training masks what evaluation masks, where a method has the choice.
-    masks = {"masks": "equal"} if "masks" in option_names(request.method) else {}
-    method = create_method(request.method, {**masks, **request.options})
+    # Training masks what evaluation masks, and all of the network has gates, where a method has the choice.
+    known = option_names(request.method)
+    defaults = {key: value for key, value in (("masks", "equal"), ("where", "everywhere")) if key in known}
+    method = create_method(request.method, {**defaults, **request.options})
     model = _model(request)
     preparation = _preparation(request)
     outputs = _outputs(model, preparation)

@@ -16,8 +16,11 @@ class Settings:
         temperature: of the distillation.
         features: weight of the distance between features (`convgate.finetuning.features`); only where the teacher is
             the dense network.
-        order: shift gates that have closed nothing yet so that those which are missed least close first
-            (`convgate.finetuning.importance`), by so much for each standard deviation; 0 leaves them.
+        rounds: in so many rounds, in the part of the training that is the ramp, units of gates of channels close for
+            good and the layers behind them make up for it (`convgate.finetuning.closing`); 0 leaves it to the gates to
+            learn what to close, as it is in networks whose gates decide of too few units or too little of the MACs.
+        order: where gates learn what to close: shift gates that have closed nothing yet so that those which are missed
+            least close first (`convgate.finetuning.importance`), by so much for each standard deviation; 0 leaves them.
         small: the first part, trained on images of `small_size` times their size, for more steps in the same time.
         small_size: a share of the images' sides; sizes are rounded to multiples of 32.
         label_weight: of the cross-entropy, where labels are given; 0 leaves them to the report.
@@ -31,11 +34,12 @@ class Settings:
 
     """
 
-    lr: float = 1e-4
+    lr: float = 5e-5
     gate_lr: float | None = None
     weight_decay: float = 0.0
     temperature: float = 1.0
     features: float = 0.0
+    rounds: int = 4
     order: float = 1.5
     small: float = 0.0
     small_size: float = 0.72

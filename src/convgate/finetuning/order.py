@@ -1,0 +1,165 @@
+"""In which order a gate's units close: each time the one whose place the others can take best.
+
+A unit's share of the answers is known from its Fisher information (`convgate.finetuning.importance`). But what closing
+it costs is less, since the layer that reads it learns to do without: of a channel that the others foretell nothing is
+lost. With H = E[x x'] of what the layer reads and W its weights, closing unit u and solving least squares for the rest
+leaves an error of
+
+    tr(W_u [(H^-1)_uu]^-1 W_u'),    against    tr(W_u H_uu W_u')    without,
+
+and moves the others' weights by -W_u [(H^-1)_uu]^-1 (H^-1)_u. The unit's information is scaled by the ratio of the two.
+
+Source: Hassibi, Stork: Second order derivatives for network pruning: Optimal Brain Surgeon, 1992, for a layer's squared
+error and whole blocks of weights. A convolution's taps are taken to read the same moments.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from convgate.finetuning.readers import Closable
+
+__all__ = ["KEPT", "RIDGES", "Sequence", "best_ridge", "closing_sequence", "made_up_weights", "regularised"]
+
+RIDGES = (1e-2, 1e-1, 1.0)
+# Shares of each channel's own power, of which the one is taken that does best on other images. Late layers have few
+# positions, so that what a few hundred images show of them is mostly chance: see docs/design/finetuning.md.
+KEPT = 16
+# One in so many units of a gate always stays open.
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """`units` in the order in which they close, and the `costs` (nats, about) of closing each after those before."""
+
+    units: tuple[int, ...]
+    costs: tuple[float, ...]
+
+
+def closing_sequence(
+    gate: Closable,
+    information: Tensor,
+    is_open: Tensor,
+    moments: Tensor | None,
+    weights: Tensor | None,
+    ridge: float = RIDGES[0],
+) -> Sequence:
+    """The order in which a gate's open units close.
+
+    Args:
+        gate: with its number of units, and of channels in each.
+        information: Fisher information of each unit [units].
+        is_open: bool [units].
+        moments: of what the first reader reads [C + 1, C + 1], see `convgate.finetuning.moments`; None for a gate
+            without readers, whose units close by their information alone.
+        weights: the first reader's [O, C, k, k].
+        ridge: see `best_ridge`.
+
+    """
+    alive = is_open.clone()
+    closing = int(alive.sum()) - max(gate.units // KEPT, 1)
+    half = information.double() / 2
+    if moments is None or weights is None:
+        order = [int(u) for u in half.argsort() if alive[u]][: max(closing, 0)]
+        return Sequence(tuple(order), tuple(float(half[u]) for u in order))
+    units, group = gate.units, gate.group
+    channels = units * group
+    here = torch.cat([alive.repeat_interleave(group), torch.ones(1, dtype=torch.bool)])
+    inverse = torch.zeros_like(moments)
+    index = here.nonzero()[:, 0]
+    inverse[index[:, None], index] = torch.linalg.inv(regularised(moments, ridge)[index[:, None], index])
+    matrix = weights.detach().double().cpu().permute(0, 2, 3, 1).reshape(-1, channels)
+    matrix = torch.cat([matrix, matrix.new_zeros(len(matrix), 1)], 1)
+    whole = _errors(matrix, _blocks(moments, units, group)).clamp_min(1e-30)
+    found: list[int] = []
+    costs: list[float] = []
+    eye = torch.eye(group, dtype=torch.double)
+    for _ in range(closing):
+        blocks = _blocks(inverse, units, group)
+        blocks[~alive] = eye
+        inverted = torch.linalg.inv(blocks)
+        cost = half * (_errors(matrix, inverted) / whole).clamp_max(1.0)
+        unit = int(torch.where(alive, cost, torch.inf).argmin())
+        found.append(unit)
+        costs.append(float(cost[unit]))
+        alive[unit] = False
+        own = slice(unit * group, (unit + 1) * group)
+        columns = inverse[:, own].clone()
+        moved = inverted[unit] @ columns.T
+        matrix -= matrix[:, own] @ moved
+        matrix[:, own] = 0
+        inverse -= columns @ moved
+        inverse[own], inverse[:, own] = 0, 0
+    return Sequence(tuple(found), tuple(costs))
+
+
+def best_ridge(weights: Tensor, fitted: Tensor, checked: Tensor, is_open: Tensor) -> float:
+    """The ridge with which every second open channel, closed, is made up for best on images that were not fitted to.
+
+    Args:
+        weights: of a layer that reads the channels [O, C, k, k].
+        fitted: moments [C + 1, C + 1] of the images that are fitted to.
+        checked: of the others.
+        is_open: bool [C].
+
+    """
+    index = is_open.nonzero()[:, 0]
+    stays = torch.zeros_like(is_open)
+    stays[index[::2]] = True
+    closed = is_open & ~stays
+
+    def error(ridge: float) -> float:
+        made_up, constant = made_up_weights(weights, fitted, closed, stays, ridge)
+        missing = (weights - made_up).double().cpu().permute(0, 2, 3, 1)
+        constants = missing.new_zeros(*missing.shape[:3], 1)
+        constants[:, 0, 0, 0] = -constant.double().cpu()
+        rows = torch.cat([missing, constants], 3).reshape(-1, len(checked))
+        return float(((rows @ checked) * rows).sum())
+
+    return min(RIDGES, key=error)
+
+
+def made_up_weights(
+    weights: Tensor, moments: Tensor, closed: Tensor, is_open: Tensor, ridge: float
+) -> tuple[Tensor, Tensor]:
+    """(weights [O, C, k, k] that do without the closed channels, what to add to the output [O]), by the moments alone.
+
+    Args:
+        weights: of a layer that reads the channels.
+        moments: [C + 1, C + 1].
+        closed: bool [C], the channels that are closing.
+        is_open: bool [C], those that stay.
+        ridge: see `best_ridge`.
+
+    """
+    gone = closed.nonzero()[:, 0]
+    stay = torch.cat([is_open.nonzero()[:, 0], torch.tensor([len(moments) - 1])])
+    all_ = regularised(moments, ridge)
+    by_others = torch.linalg.solve(all_[stay[:, None], stay], moments[stay[:, None], gone]).to(weights)
+    added = torch.einsum("ocij,sc->osij", weights[:, gone], by_others)
+    weights = weights.clone()
+    weights[:, stay[:-1]] += added[:, :-1]
+    weights[:, gone] = 0
+    return weights, added[:, -1].sum((1, 2))
+
+
+def regularised(moments: Tensor, ridge: float) -> Tensor:
+    """Moments with a share of each channel's own power added; the constant's stays."""
+    power = moments.diagonal().clone()
+    power = ridge * power.clamp_min(1e-6 * float(power[:-1].mean()) + 1e-30)
+    power[-1] = 0
+    return moments + torch.diag(power)
+
+
+def _blocks(matrix: Tensor, units: int, group: int) -> Tensor:
+    """The diagonal blocks of the units: [units, group, group], a copy."""
+    inner = matrix[: units * group, : units * group].reshape(units, group, units, group)
+    each = torch.arange(units)
+    return inner[each, :, each].clone()
+
+
+def _errors(matrix: Tensor, blocks: Tensor) -> Tensor:
+    """tr(W_u B_u W_u') of each unit."""
+    by_unit = matrix[:, : len(blocks) * blocks.shape[1]].reshape(len(matrix), *blocks.shape[:2])
+    return torch.einsum("oug,ugh,ouh->u", by_unit, blocks, by_unit)

@@ -1,0 +1,69 @@
+"""Which layers read the channels that a gate closes, so that others of its channels can take their place."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from convgate.gated import GatedNetwork
+from convgate.gating import ChannelGroups
+from convgate.reading.norms import is_fixed_norm
+from convgate.reading.structure import features
+from convgate.reading.trace import trace
+
+__all__ = ["Closable", "Reader", "closable"]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A convolution that reads a feature: its node, its layer, and the batch norm behind it (None: a bias takes
+    what is constant, or nothing does).
+    """
+
+    node: str
+    layer: str
+    norm: str | None
+
+
+@dataclass(frozen=True)
+class Closable:
+    """A gate of channel groups whose units can be closed for every image: `units` of `group` channels each.
+
+    `readers` are empty where the feature's readers mix it with others or read it in groups: what is closed there is not
+    made up for.
+    """
+
+    gate: str
+    units: int
+    group: int
+    readers: tuple[Reader, ...]
+
+
+def closable(network: GatedNetwork) -> list[Closable]:
+    """The gates of channel groups, in the plan's order, with the layers that read what they mask."""
+    dense = network.dense().eval()
+    read = trace(dense, torch.zeros(network.plan.example, device=next(network.buffers()).device), block_hooks=True)
+    by_end = {feature.end: feature for feature in features(read)[0]}
+    masked: dict[str, list[str]] = {}
+    for site in network.plan.sites:
+        for mask in site.masks:
+            masked.setdefault(mask.gate, []).append(mask.node)
+    found = []
+    for spec in network.plan.gates:
+        if not isinstance(spec.kind, ChannelGroups):
+            continue
+        nodes = masked.get(spec.name, [])
+        feature = by_end.get(nodes[0]) if len(nodes) == 1 else None
+        readers: list[Reader] = []
+        for name in feature.readers if feature else ():
+            node = read.node(name)
+            layer = read.layer(node)
+            if not isinstance(layer, nn.Conv2d) or layer.groups != 1 or layer.in_channels != spec.kind.channels:
+                readers.clear()
+                break
+            users = list(node.users)
+            behind = read.layer(users[0]) if len(users) == 1 else None
+            fits = behind is not None and is_fixed_norm(behind) and layer.bias is None
+            readers.append(Reader(name, str(node.target), str(users[0].target) if fits else None))
+        found.append(Closable(spec.name, spec.units, spec.kind.group, tuple(readers)))
+    return found
