@@ -53,7 +53,8 @@ class Finetuned:
 
     `before` and `after` were measured on images that were not trained on, where the batches could be divided; `kept`
     maps 0.99, 0.98 and 0.95 to the smallest share of the MACs at which that many answers stay (None: at none tried);
-    `about` is what the caller said of the network and its images.
+    `about` is what the caller said of the network and its images; `on_the_way` says of the curve whether it was
+    measured while the network came down, or afterwards, by calibration.
     """
 
     network: GatedNetwork
@@ -66,6 +67,7 @@ class Finetuned:
     seconds: float
     history: list[dict[str, float]] = field(default_factory=list)
     about: Mapping[str, Any] = field(default_factory=dict)
+    on_the_way: bool = False
 
     def as_data(self) -> dict[str, Any]:
         """Everything but the network, as plain data."""
@@ -228,6 +230,7 @@ class _Run:
             self.elapsed,
             self.history,
             self.about,
+            self.closing is not None,
         )
         self.say(f"after {self.elapsed / 60:.1f} min, {self.step} steps: {after}")
         if self.out is not None:

@@ -21,7 +21,10 @@ _CURVE = 128
 
 @dataclass(frozen=True)
 class Judgement:
-    """Shares of the dense MACs and of the images; `kl` is KL(teacher || network) in nats, the mean."""
+    """Shares of the dense MACs and of the images; `kl` is KL(teacher || network) in nats, the mean.
+
+    `changing` is the share of the gates' units that are open for some of the images and closed for others.
+    """
 
     share: float
     agreement: float
@@ -29,6 +32,7 @@ class Judgement:
     accuracy: float | None
     teacher_accuracy: float | None
     images: int
+    changing: float = 0.0
 
     def __str__(self) -> str:
         text = f"{self.share:.1%} of the MACs, {self.agreement:.1%} of the answers, KL {self.kl:.3f}"
@@ -42,10 +46,15 @@ def judge(network: GatedNetwork, teacher: nn.Module, batches: Iterable[tuple[Ten
     """Run both networks, in evaluation mode, over batches of (images, labels or None)."""
     share = agreed = kl = right = teacher_right = 0.0
     images = labelled = 0
+    ever, always = dict[str, Tensor](), dict[str, Tensor]()
     with evaluating(network), evaluating(teacher):
         for x, labels in batches:
             logits, decisions = network.decide(x)
             theirs = teacher(x)
+            for name, decision in decisions.items():
+                mask = decision.mask.bool()
+                ever[name] = mask.any(0) | (ever[name] if name in ever else False)
+                always[name] = mask.all(0) & (always[name] if name in always else True)
             share += float(network.cost(decisions).ratio.double().sum())
             agreed += float((logits.argmax(1) == theirs.argmax(1)).sum())
             kl += float(F.kl_div(logits.log_softmax(1), theirs.log_softmax(1), reduction="sum", log_target=True))
@@ -61,6 +70,7 @@ def judge(network: GatedNetwork, teacher: nn.Module, batches: Iterable[tuple[Ten
         right / labelled if labelled else None,
         teacher_right / labelled if labelled else None,
         images,
+        sum(int((ever[name] & ~always[name]).sum()) for name in ever) / sum(mask.numel() for mask in ever.values()),
     )
 
 

@@ -15,6 +15,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from convgate.finetuning.moments import rows, sampled, with_one
@@ -116,6 +117,9 @@ def _solve(
     taps = dense.shape[1] // len(is_open)
     stays = is_open.to(dense.device).repeat_interleave(taps)
     unknowns = int(stays.sum()) + 1
+    height, width = _output_size(layer, pairs[0][0])
+    if height * width * sum(len(x) for x, _ in pairs) < _ROWS * unknowns:
+        return  # too little to learn from; and such layers are the ones that take long
     most = math.ceil(max(_ROWS * unknowns, _LEAST) / len(pairs))
     known = _shift(network, whole, reader, dense)
     kept = torch.cat([layer.weight.detach().float().flatten(1)[:, stays], known[:, None]], 1).double().cpu()
@@ -130,6 +134,20 @@ def _solve(
     weights[:, stays] = found[:, :-1].to(dense)
     layer.weight.copy_(weights.view_as(layer.weight))
     shift_output(network, reader, found[:, -1].to(dense) - known)
+
+
+def _output_size(layer: nn.Conv2d, x: Tensor) -> tuple[int, int]:
+    """(height, width) of what a convolution makes of `x`."""
+    with torch.device("meta"):
+        shape = F.conv2d(
+            torch.empty(1, *x.shape[1:]),
+            torch.empty_like(layer.weight, device="meta"),
+            None,
+            layer.stride,
+            layer.padding,
+            layer.dilation,
+        ).shape
+    return shape[2], shape[3]
 
 
 def _shift(network: GatedNetwork, whole: GatedNetwork, reader: Reader, like: Tensor) -> Tensor:

@@ -31,8 +31,10 @@ def report(result: "Finetuned") -> str:
 <p>Judged on {after.images} images that were not trained on; one standard error of the answers that stay is
 {_error(after.agreement, after.images):.1%}. Training took {result.seconds / 60:.1f} minutes, {result.steps} steps.</p>
 {_before_and_after(result, labelled)}
+<p>{after.changing:.1%} of the gates' units are open for some of these images and closed for others; the rest are the same
+for all, as in a network that was pruned.</p>
 <h2>From which budget on answers stay</h2>
-<p>By calibration alone, of the network as it is now, whose weights were trained for {result.budget:.0%}.</p>
+<p>{_origin(result)}</p>
 <ul>{_kept(result)}</ul>
 {_curve(result)}
 {_points(result, labelled)}
@@ -42,6 +44,12 @@ def report(result: "Finetuned") -> str:
 {_facts(dict(result.about) | {"budget": f"{result.budget:.1%} of the dense MACs"})}
 </html>
 """
+
+
+def _origin(result: "Finetuned") -> str:
+    if result.on_the_way:
+        return "As the network was on its way down, when the weights had learned for a while at each of these budgets."
+    return f"By calibration alone, of the network as it is now, whose weights were trained for {result.budget:.0%}."
 
 
 def _error(share: float, n: int) -> float:
