@@ -46,15 +46,17 @@ def judge(network: GatedNetwork, teacher: nn.Module, batches: Iterable[tuple[Ten
     """Run both networks, in evaluation mode, over batches of (images, labels or None)."""
     share = agreed = kl = right = teacher_right = 0.0
     images = labelled = 0
-    ever, always = dict[str, Tensor](), dict[str, Tensor]()
+    ever: dict[tuple[str, torch.Size], Tensor] = {}
+    always: dict[tuple[str, torch.Size], Tensor] = {}
     with evaluating(network), evaluating(teacher):
         for x, labels in batches:
             logits, decisions = network.decide(x)
             theirs = teacher(x)
             for name, decision in decisions.items():
                 mask = decision.mask.bool()
-                ever[name] = mask.any(0) | (ever[name] if name in ever else False)
-                always[name] = mask.all(0) & (always[name] if name in always else True)
+                units = name, mask.shape[1:]  # of images of another size there are others
+                ever[units] = ever.get(units, False) | mask.any(0)
+                always[units] = always.get(units, True) & mask.all(0)
             share += float(network.cost(decisions).ratio.double().sum())
             agreed += float((logits.argmax(1) == theirs.argmax(1)).sum())
             kl += float(F.kl_div(logits.log_softmax(1), theirs.log_softmax(1), reduction="sum", log_target=True))
@@ -63,6 +65,7 @@ def judge(network: GatedNetwork, teacher: nn.Module, batches: Iterable[tuple[Ten
                 labelled += len(x)
                 right += float((logits.argmax(1) == labels).sum())
                 teacher_right += float((theirs.argmax(1) == labels).sum())
+    changing = sum(int((mask & ~always[units]).sum()) for units, mask in ever.items())
     return Judgement(
         share / images,
         agreed / images,
@@ -70,7 +73,7 @@ def judge(network: GatedNetwork, teacher: nn.Module, batches: Iterable[tuple[Ten
         right / labelled if labelled else None,
         teacher_right / labelled if labelled else None,
         images,
-        sum(int((ever[name] & ~always[name]).sum()) for name in ever) / sum(mask.numel() for mask in ever.values()),
+        changing / sum(mask.numel() for mask in ever.values()),
     )
 
 

@@ -31,8 +31,8 @@ def report(result: "Finetuned") -> str:
 <p>Judged on {after.images} images that were not trained on; one standard error of the answers that stay is
 {_error(after.agreement, after.images):.1%}. Training took {result.seconds / 60:.1f} minutes, {result.steps} steps.</p>
 {_before_and_after(result, labelled)}
-<p>{after.changing:.1%} of the gates' units are open for some of these images and closed for others; the rest are the same
-for all, as in a network that was pruned.</p>
+<p>{after.changing:.1%} of the gates' units are open for some of these images and closed for others; the rest are the
+same for all, as in a network that was pruned.</p>
 <h2>From which budget on answers stay</h2>
 <p>{_origin(result)}</p>
 <ul>{_kept(result)}</ul>
