@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from convgate.data import register_dataset
     from convgate.engine.compile import compile  # noqa: A004
     from convgate.errors import ConvgateError
-    from convgate.finetuning import Budget, distillation, finetune, train_gates
+    from convgate.finetuning import Budget, train_gates
+    from convgate.finetuning.distillation import distillation
+    from convgate.finetuning.finetune import finetune
     from convgate.gated import GatedNetwork, Plan, gate, plan
     from convgate.gating import Decision, Decisions
     from convgate.methods import (

@@ -28,10 +28,10 @@ def convolution(op: Conv, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
 def _product(op: Conv, x: np.ndarray, weight: np.ndarray, kind: type) -> np.ndarray:
     windows = _windows(op, x, weight.shape[2:])
     n, channels, height, width = windows[0].shape
-    columns = np.empty((n, len(windows), channels, height, width), kind)
+    columns: np.ndarray = np.empty((n, len(windows), channels, height, width), kind)
     for tap, window in enumerate(windows):
         columns[:, tap] = window
-    rows = weight.transpose(0, 2, 3, 1).reshape(len(weight), -1).astype(kind)
+    rows: np.ndarray = weight.transpose(0, 2, 3, 1).reshape(len(weight), -1).astype(kind)
     sums = np.matmul(rows, columns.reshape(n, -1, height * width))
     return sums.astype(np.int32).reshape(n, len(weight), height, width)
 
