@@ -45,7 +45,7 @@ def test_it_reaches_its_budget_and_writes_what_it_made(randomise, tmp_path, widt
     assert (tmp_path / "net.cgm").is_file()
     assert not (tmp_path / "state.pt").exists()
     assert any("before" in line for line in said)
-    assert any("round 4 of 4" in line for line in said) == (width == 16)
+    assert any("round 4 of closing" in line for line in said) == (width == 16)
 
 
 @WIDTHS

@@ -43,6 +43,10 @@ _EARLIER = 2.0
 # Weights learn at their full rate when gates have come half the way.
 _WHOLE = 0.99
 # From this share of the MACs on gates have closed nothing, so nothing that they learned is lost by ordering them.
+_PROGRESS = ("progress", "step", "epoch", "batch", "elapsed", "held", "rounds", "round_seconds")
+# What a checkpoint holds of a run beside its parts.
+_EXACT = 2e-3
+# As near as calibration comes to a budget, relative.
 _MANY = 100
 # With fewer units each is so large a part of the MACs that an order would leave gaps between budgets.
 
@@ -178,7 +182,7 @@ class _Run:
         self.progress, self.step, self.epoch, self.batch, self.elapsed = 0.0, 0, 0, 0, 0.0
         self.held = False
         self.closing: Closing | None = None
-        self.rounds, self.points = 0, list[Judgement]()
+        self.rounds, self.round_seconds, self.points = 0, 0.0, list[Judgement]()
         self.features: Features | None = None
         self.history: list[dict[str, float]] = []
         self.before: Judgement | None = None
@@ -203,7 +207,9 @@ class _Run:
         estimators = [gate.estimator for _, gate in network.gate_modules()]
         try:
             self._train()
-            reached = calibrate(network, self.data.calibrated_on, self.budget.share, agreement=False)
+            # What closes for good costs every image the same, so that there is hardly ever anything to calibrate.
+            if self.closing is None or abs(self.closing.share() / self.budget.share - 1) > _EXACT:
+                calibrate(network, self.data.calibrated_on, self.budget.share, agreement=False)
         finally:
             for (_, gate), estimator in zip(network.gate_modules(), estimators, strict=True):
                 gate.estimator = estimator
@@ -237,7 +243,7 @@ class _Run:
             self._write(result)
         if after.agreement < keep:
             raise BudgetError(
-                f"at {reached.reached:.1%} of the dense MACs only {after.agreement:.1%} of the answers stay (keep="
+                f"at {after.share:.1%} of the dense MACs only {after.agreement:.1%} of the answers stay (keep="
                 f"{keep}); train longer, on more images, or for a larger budget"
             )
         return result
@@ -254,7 +260,7 @@ class _Run:
         for epoch, number, images, labels in self.data.epochs(self.seed, self.epoch, self.batch):
             if self.progress >= 1:
                 break
-            while self.closing and self.rounds < settings.rounds and self.progress >= self._due(self.rounds):
+            if self.closing and self._closes_now():
                 self._round(self.closing)
             if not self.held and self.progress >= 1 - settings.finish:
                 calibrate(network, self.data.calibrated_on, self.budget.share, agreement=False)
@@ -354,9 +360,10 @@ class _Run:
         self.held = True
         return closing
 
-    def _due(self, number: int) -> float:
-        """The progress at which a round is due."""
-        return self.settings.ramp * number / self.settings.rounds
+    def _closes_now(self) -> bool:
+        """Whether a round is due: they are spread over the ramp."""
+        due = self.settings.ramp * self.rounds / self.settings.rounds
+        return self.closing is not None and self.closing.share() > self.budget.share and self.progress >= due
 
     def _round(self, closing: Closing) -> None:
         """Close some more units, and let the layers that read them make up for it."""
@@ -364,12 +371,22 @@ class _Run:
         if self.rounds:
             self.points.append(judge(self.network, self.teacher, self.data.some_held_out()))
         begun = time.monotonic()
-        whole = 1 - (1 - self.budget.share) * (self.rounds + 1) / self.settings.rounds
-        closing.close_to(whole, self.data.to_close_on(self.seed + self.rounds))
+        spent = closing.share()
+        closing.close_to(
+            spent - (spent - self.budget.share) / self._rounds_left(), self.data.to_close_on(self.seed + self.rounds)
+        )
         self.rounds += 1
+        self.round_seconds = time.monotonic() - begun
         judged = judge(self.network, self.teacher, self.data.some_held_out())
-        took = time.monotonic() - begun
-        self.say(f"round {self.rounds} of {self.settings.rounds} of closing ({took:.0f} s): {judged}")
+        self.say(f"round {self.rounds} of closing ({self.round_seconds:.0f} s): {judged}")
+
+    def _rounds_left(self) -> int:
+        """How many rounds there are still to be; fewer where they take long: half of the ramp is for learning."""
+        left = max(self.settings.rounds - self.rounds, 1)
+        if self.seconds is None or not self.round_seconds:
+            return left
+        time_left = self.settings.ramp * self.seconds - self.elapsed
+        return max(min(left, int(time_left / (2 * self.round_seconds))), 1)
 
     def _hold(self) -> None:
         """Gates decide as in evaluation and learn no more."""
@@ -405,7 +422,10 @@ class _Run:
             "closing": self.closing and self.closing.state_dict(),
             "points": [dataclasses.asdict(point) for point in self.points],
             "before": None if self.before is None else dataclasses.asdict(self.before),
-            **{key: getattr(self, key) for key in ("progress", "step", "epoch", "batch", "elapsed", "held", "rounds")},
+            **{
+                key: getattr(self, key)
+                for key in ("progress", "step", "epoch", "batch", "elapsed", "held", "rounds", "round_seconds")
+            },
         }
         with replacing(self.out / "state.pt") as temporary:
             torch.save(state, temporary)
@@ -434,7 +454,7 @@ class _Run:
         self.points = [Judgement(**point) for point in state["points"]]
         if self.closing:
             self.closing.load_state_dict(state["closing"])
-        for key in ("progress", "step", "epoch", "batch", "elapsed", "held", "rounds"):
+        for key in _PROGRESS:
             setattr(self, key, state[key])
         self.say(f"going on from step {self.step}, {self.progress:.0%}")
 

@@ -29,7 +29,7 @@ def moments(network: GatedNetwork, gates: Sequence[Closable], batches: Iterable[
     def add(gate: str, x: Tensor) -> None:
         x = x.detach().float()
         points = with_one(sampled(x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]), _POSITIONS * len(x)))
-        product = (points.T @ points).double().cpu()
+        product = (points.T @ points).cpu().double()
         sums[gate] = sums[gate] + product if gate in sums else product
         counts[gate] = counts.get(gate, 0) + len(points)
 

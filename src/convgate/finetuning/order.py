@@ -69,7 +69,7 @@ def closing_sequence(
     inverse = torch.zeros_like(moments)
     index = here.nonzero()[:, 0]
     inverse[index[:, None], index] = torch.linalg.inv(regularised(moments, ridge)[index[:, None], index])
-    matrix = weights.detach().double().cpu().permute(0, 2, 3, 1).reshape(-1, channels)
+    matrix = weights.detach().cpu().double().permute(0, 2, 3, 1).reshape(-1, channels)
     matrix = torch.cat([matrix, matrix.new_zeros(len(matrix), 1)], 1)
     whole = _errors(matrix, _blocks(moments, units, group)).clamp_min(1e-30)
     found: list[int] = []
@@ -111,9 +111,9 @@ def best_ridge(weights: Tensor, fitted: Tensor, checked: Tensor, is_open: Tensor
 
     def error(ridge: float) -> float:
         made_up, constant = made_up_weights(weights, fitted, closed, stays, ridge)
-        missing = (weights - made_up).double().cpu().permute(0, 2, 3, 1)
+        missing = (weights - made_up).cpu().double().permute(0, 2, 3, 1)
         constants = missing.new_zeros(*missing.shape[:3], 1)
-        constants[:, 0, 0, 0] = -constant.double().cpu()
+        constants[:, 0, 0, 0] = -constant.cpu().double()
         rows = torch.cat([missing, constants], 3).reshape(-1, len(checked))
         return float(((rows @ checked) * rows).sum())
 

@@ -122,7 +122,7 @@ def _solve(
         return  # too little to learn from; and such layers are the ones that take long
     most = math.ceil(max(_ROWS * unknowns, _LEAST) / len(pairs))
     known = _shift(network, whole, reader, dense)
-    kept = torch.cat([layer.weight.detach().float().flatten(1)[:, stays], known[:, None]], 1).double().cpu()
+    kept = torch.cat([layer.weight.detach().float().flatten(1)[:, stays], known[:, None]], 1).cpu().double()
     fitted, checked = _Equations(unknowns, dense), _Equations(unknowns, dense)
     for number, (x, theirs) in enumerate(pairs):
         points = with_one(sampled(rows(layer, x.float()), most)[:, stays])
