@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from convgate.finetuning.moments import rows, sampled, with_one
-from convgate.finetuning.order import RIDGES, regularised
-from convgate.finetuning.readers import Closable, Reader
+from convgate.finetuning.closing.moments import rows, sampled, with_one
+from convgate.finetuning.closing.order import RIDGES, regularised
+from convgate.finetuning.closing.readers import Closable, Reader
 from convgate.gated import GatedNetwork
 from convgate.gating import Decision, Decisions
 from convgate.reading.modes import evaluating
@@ -52,7 +52,7 @@ def reconstruct(
     Args:
         network: the network that is to do without the closed units.
         whole: the same network with the weights that it had when every gate was open.
-        gates: see `convgate.finetuning.readers`.
+        gates: see `convgate.finetuning.closing.readers`.
         is_open: bool [units] of each of these gates; the network's other gates are taken to be open.
         batches: images [N, C, H, W]; those of the first one's size are used.
 

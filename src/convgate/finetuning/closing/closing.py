@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from convgate.calibration.measure import computes_in_bfloat16
 from convgate.errors import BudgetError
-from convgate.finetuning import order
+from convgate.finetuning.closing import order
+from convgate.finetuning.closing.moments import moments
+from convgate.finetuning.closing.readers import Closable, Reader, closable
+from convgate.finetuning.closing.reconstruct import first, masks_of, reconstruct, shift_output
 from convgate.finetuning.importance import information
-from convgate.finetuning.moments import moments
-from convgate.finetuning.readers import Closable, Reader, closable
-from convgate.finetuning.reconstruct import first, masks_of, reconstruct, shift_output
 from convgate.gated import GatedNetwork
 from convgate.gating import Decisions
 from convgate.reading.modes import evaluating

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from convgate.finetuning.order import RIDGES, best_ridge, closing_sequence, made_up_weights, regularised
-from convgate.finetuning.readers import Closable, Reader
+from convgate.finetuning.closing.order import RIDGES, best_ridge, closing_sequence, made_up_weights, regularised
+from convgate.finetuning.closing.readers import Closable, Reader
 
 
 def made(group=1, units=6, rows=400, seed=0):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convgate.finetuning.readers import Closable
+from convgate.finetuning.closing.readers import Closable
 from convgate.gated import GatedNetwork
 from convgate.reading.modes import evaluating
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from convgate.finetuning.readers import Closable
+from convgate.finetuning.closing.readers import Closable
 
 __all__ = ["KEPT", "RIDGES", "Sequence", "best_ridge", "closing_sequence", "made_up_weights", "regularised"]
 
@@ -51,8 +51,8 @@ def closing_sequence(
         gate: with its number of units, and of channels in each.
         information: Fisher information of each unit [units].
         is_open: bool [units].
-        moments: of what the first reader reads [C + 1, C + 1], see `convgate.finetuning.moments`; None for a gate
-            without readers, whose units close by their information alone.
+        moments: of what the first reader reads [C + 1, C + 1], see `convgate.finetuning.closing.moments`; None for a
+            gate without readers, whose units close by their information alone.
         weights: the first reader's [O, C, k, k].
         ridge: see `best_ridge`.
 

@@ -8,9 +8,9 @@ import torch
 from convgate import BatchShaping, DualGating, LayerSkipping, calibrate, gate
 from convgate.errors import BudgetError
 from convgate.finetuning.closing import Closing
+from convgate.finetuning.closing.readers import closable
+from convgate.finetuning.closing.reconstruct import masks_of, reconstruct
 from convgate.finetuning.judge import judge
-from convgate.finetuning.readers import closable
-from convgate.finetuning.reconstruct import masks_of, reconstruct
 from convgate.models import create
 
 METHODS = [DualGating(masks="equal", where="everywhere"), DualGating(group=2, where="everywhere"), BatchShaping()]
