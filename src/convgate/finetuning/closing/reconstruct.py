@@ -15,10 +15,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from convgate.finetuning.closing.moments import rows, sampled, with_one
+from convgate.finetuning.closing.moments import output_size, rows, some_places, with_one
 from convgate.finetuning.closing.order import RIDGES, regularised
 from convgate.finetuning.closing.readers import Closable, Reader
 from convgate.gated import GatedNetwork
@@ -117,16 +116,17 @@ def _solve(
     taps = dense.shape[1] // len(is_open)
     stays = is_open.to(dense.device).repeat_interleave(taps)
     unknowns = int(stays.sum()) + 1
-    height, width = _output_size(layer, pairs[0][0])
-    if height * width * sum(len(x) for x, _ in pairs) < _ROWS * unknowns:
+    height, width = output_size(layer, pairs[0][0])
+    images = sum(len(x) for x, _ in pairs)
+    if height * width * images < _ROWS * unknowns:
         return  # too little to learn from; and such layers are the ones that take long
-    most = math.ceil(max(_ROWS * unknowns, _LEAST) / len(pairs))
+    places = some_places(height * width, math.ceil(max(_ROWS * unknowns, _LEAST) / images))
     known = _shift(network, whole, reader, dense)
     kept = torch.cat([layer.weight.detach().float().flatten(1)[:, stays], known[:, None]], 1).cpu().double()
     fitted, checked = _Equations(unknowns, dense), _Equations(unknowns, dense)
     for number, (x, theirs) in enumerate(pairs):
-        points = with_one(sampled(rows(layer, x.float()), most)[:, stays])
-        wanted = sampled(rows(before, theirs.float()), most) @ dense.T
+        points = with_one(rows(layer, x, places)[:, stays])
+        wanted = rows(before, theirs, places) @ dense.T
         (checked if number % _CHECKED == 1 else fitted).add(points, wanted)
     ridge = min((*RIDGES, _FIRM), key=lambda ridge: checked.error(fitted.solution(kept, ridge)))
     found = (fitted + checked).solution(kept, ridge)
@@ -134,20 +134,6 @@ def _solve(
     weights[:, stays] = found[:, :-1].to(dense)
     layer.weight.copy_(weights.view_as(layer.weight))
     shift_output(network, reader, found[:, -1].to(dense) - known)
-
-
-def _output_size(layer: nn.Conv2d, x: Tensor) -> tuple[int, int]:
-    """(height, width) of what a convolution makes of `x`."""
-    with torch.device("meta"):
-        shape = F.conv2d(
-            torch.empty(1, *x.shape[1:]),
-            torch.empty_like(layer.weight, device="meta"),
-            None,
-            layer.stride,
-            layer.padding,
-            layer.dilation,
-        ).shape
-    return shape[2], shape[3]
 
 
 def _shift(network: GatedNetwork, whole: GatedNetwork, reader: Reader, like: Tensor) -> Tensor:
