@@ -1,11 +1,13 @@
 """Finetuning reaches its budget, resumes exactly, judges what it says it judges, and fails loudly."""
 
 import json
+import sys
 
 import pytest
 import torch
 from torch import nn
 
+import convgate.engine
 from convgate import DualGating, gate, load
 from convgate.errors import BudgetError, InputError
 from convgate.finetuning import finetune
@@ -43,9 +45,29 @@ def test_it_reaches_its_budget_and_writes_what_it_made(randomise, tmp_path, widt
     assert json.loads((tmp_path / "result.json").read_text())["steps"] == 16
     assert "of the answers" in (tmp_path / "report.html").read_text()
     assert (tmp_path / "net.cgm").is_file()
+    assert (tmp_path / "pruned.cgm").is_file() == (width == 16 and not result.after.changing)
+    for file in tmp_path.glob("*.cgm"):
+        engine = convgate.engine.load(file)
+        torch.testing.assert_close(
+            torch.from_numpy(engine(batches[0].numpy())), net(batches[0]).detach(), rtol=1e-4, atol=1e-4
+        )
     assert not (tmp_path / "state.pt").exists()
     assert any("before" in line for line in said)
     assert any("round 4 of closing" in line for line in said) == (width == 16)
+
+
+def test_what_closed_for_every_image_is_taken_out(randomise, tmp_path, monkeypatch):
+    """Without calibration, which would open a few units for some of the images of so small a network."""
+    monkeypatch.setattr(sys.modules["convgate.finetuning.finetune"], "_EXACT", 1.0)
+    _, net, batches = tiny(randomise, 16)
+    result = finetune(net, batches, budget=0.8, steps=4, out=tmp_path, keep=0.0)
+    assert result.after.changing == 0
+    engines = [convgate.engine.load(tmp_path / name) for name in ("net.cgm", "pruned.cgm")]
+    runs = [engine.run(batches[0].numpy()) for engine in engines]
+    torch.testing.assert_close(*(torch.from_numpy(run.outputs[0]) for run in runs), rtol=1e-4, atol=1e-4)
+    assert runs[1].macs.max() < runs[0].macs.min()
+    assert not runs[1].decisions
+    assert engines[1].preparation == net.preparation
 
 
 @WIDTHS

@@ -12,7 +12,7 @@ from convgate.engine.hybrid import Together
 from convgate.engine.lowering import lower
 from convgate.engine.lowering.settle import settle
 from convgate.engine.precision import in_precision
-from convgate.gated import GatedNetwork
+from convgate.preparation import Preparation
 from convgate.reading.wrappers import unwrapped
 
 __all__ = ["compile"]
@@ -29,7 +29,7 @@ def compile(  # noqa: A001 -- the name that users look for, as torch.compile
 ) -> Engine:
     """An engine that computes what `network` does in evaluation, skipping what its gates close.
 
-    How images are prepared (`network.preparation`) goes with it.
+    How images are prepared goes with it: `network.preparation`, where that is a `convgate.Preparation`.
 
     Args:
         network: a gated network, or any CNN that `torch.fx` can trace. Of a model with Python around its convolutions
@@ -58,8 +58,8 @@ def compile(  # noqa: A001 -- the name that users look for, as torch.compile
     """
     with torch.no_grad():
         lowered = lower(network, example, fallback=fallback)
-    inner = unwrapped(network)
-    preparation = inner.preparation if isinstance(inner, GatedNetwork) else None
+    preparation = getattr(unwrapped(network), "preparation", None)
+    preparation = preparation if isinstance(preparation, Preparation) else None
     program = in_precision(replace(lowered.program, preparation=preparation), precision)
     if any(program.externals()):
         program = replace(program, fixed="PyTorch computes a part of it")

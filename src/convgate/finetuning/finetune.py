@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from convgate.calibration import calibrate
 from convgate.calibration.measure import computes_in_bfloat16
 from convgate.checkpoint import save
-from convgate.errors import BudgetError, ConvgateError, InputError
+from convgate.errors import BudgetError, ConvgateError, InputError, PlanError
 from convgate.files import replacing, write_text
 from convgate.finetuning.anneal import set_noise
 from convgate.finetuning.batches import Batches
 from convgate.finetuning.budget import Budget
 from convgate.finetuning.closing import Closing
+from convgate.finetuning.closing.pruned import pruned
 from convgate.finetuning.distillation import distillation
 from convgate.finetuning.features import Features, distance
 from convgate.finetuning.importance import order_gates
@@ -47,6 +48,8 @@ _PROGRESS = ("progress", "step", "epoch", "batch", "elapsed", "held", "rounds", 
 # What a checkpoint holds of a run beside its parts.
 _EXACT = 2e-3
 # As near as calibration comes to a budget, relative.
+_SAME = 1e-4
+# Rounding in another order; more would be another network.
 _MANY = 100
 # With fewer units each is so large a part of the MACs that an order would leave gaps between budgets.
 
@@ -127,8 +130,9 @@ def finetune(
         held_out: batches to judge by, not trained on; by default the first eighth of the batches of a list is set
             aside, and of a loader the first batches are used (and trained on).
         calibrated_on: batches to calibrate on; by default the training batches, as many as hold 512 images.
-        out: folder for net.safetensors, net.cgm (where the engine has a form for all of it), report.html, result.json
-            and, while training, state.pt, from which a run that was killed goes on.
+        out: folder for net.safetensors, net.cgm (where the engine has a form for all of it), pruned.cgm (the same
+            without gates, where what they close is the same for every image), report.html, result.json and, while
+            training, state.pt, from which a run that was killed goes on.
         seed: of noise, and of loaders' order (the global generator is seeded before each epoch).
         keep: raise where fewer answers than this share stay.
         settings: learning rates, schedules and the like.
@@ -468,9 +472,33 @@ class _Run:
             compile_engine(result.network).save(self.out / "net.cgm")
         except ConvgateError as error:
             self.say(f"no net.cgm: {error}")
+        self._write_pruned(result)
         write_text(self.out / "result.json", json.dumps(result.as_data(), indent=1))
         write_text(self.out / "report.html", report(result))
         (self.out / "state.pt").unlink(missing_ok=True)
+
+    def _write_pruned(self, result: Finetuned) -> None:
+        """Where gates decide the same for every image, the network without them, for the engine."""
+        from convgate.engine.compile import compile as compile_engine
+
+        assert self.out is not None
+        images = self.data.held_out[0][0]
+        if self.closing is None or result.after.changing:
+            return
+        try:
+            with torch.no_grad():
+                wanted, decisions = result.network.decide(images)
+                # Of the first image, as of all.
+                masks = {gate.gate: decisions[gate.gate].mask[0].flatten().bool().cpu() for gate in self.closing.gates}
+                smaller = pruned(result.network, masks)
+                ours = smaller(images)
+            apart = float((ours - wanted).abs().max() / wanted.abs().max())
+            if apart > _SAME:
+                raise PlanError(f"its answers differ by {apart:.1g}, relative to the largest")
+            smaller.preparation = result.network.preparation  # type: ignore[assignment]
+            compile_engine(smaller, images[:1].contiguous()).save(self.out / "pruned.cgm")
+        except ConvgateError as error:
+            self.say(f"no pruned.cgm: {error}")
 
 
 def _smaller(images: Tensor, share: float) -> Tensor:
