@@ -1,8 +1,8 @@
 """How fast a finetuned network is: gated, and without what its gates close for every image (pruned), on photographs.
 
 Whole networks of batch 1 by turns in one process: our engine with the dense, the gated and the pruned network, in
-float32 and bfloat16, and OpenVINO with the dense and the pruned one. The share of the promised gain is (own dense time / time - 1) /
-(1 / MACs left - 1).
+float32 and bfloat16, and OpenVINO with the dense and the pruned one. The share of the promised gain is (own dense
+time / time - 1) / (1 / MACs left - 1).
 
     python benchmarks/finetuned.py mine/net.safetensors --like resnet50 --images photos --seconds 90 --record
 
@@ -26,7 +26,7 @@ from convgate.data import list_images
 from convgate.finetuning.closing.pruned import pruned
 from convgate.finetuning.closing.readers import closable
 from convgate.gated import GatedNetwork
-from convgate.timing import interleave
+from convgate.timing.interleave import interleave
 
 PHOTOGRAPHS = 16
 
