@@ -77,8 +77,8 @@ def test_a_finished_folder_is_left_alone(mine, home, capsys):
 
 def test_a_killed_run_goes_on_and_another_is_refused(home, monkeypatch, capsys):
     out = home / "killed"
-    finetuning = __import__("convgate.finetuning.finetune", fromlist=["_Run"])
-    step = finetuning._Run._step
+    finetuning = __import__("convgate.finetuning.run", fromlist=["Run"])
+    step = finetuning.Run._step
     left = [3]
 
     def killed(self, *arguments):
@@ -87,7 +87,7 @@ def test_a_killed_run_goes_on_and_another_is_refused(home, monkeypatch, capsys):
             raise KeyboardInterrupt
         return step(self, *arguments)
 
-    monkeypatch.setattr(finetuning._Run, "_step", killed)
+    monkeypatch.setattr(finetuning.Run, "_step", killed)
     assert main(command(home, "--labels", "none", "-o", str(out))) == 130
     assert "continues" in capsys.readouterr().err
     monkeypatch.undo()

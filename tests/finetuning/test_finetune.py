@@ -58,7 +58,7 @@ def test_it_reaches_its_budget_and_writes_what_it_made(randomise, tmp_path, widt
 
 def test_what_closed_for_every_image_is_taken_out(randomise, tmp_path, monkeypatch):
     """Without calibration, which would open a few units for some of the images of so small a network."""
-    monkeypatch.setattr(sys.modules["convgate.finetuning.finetune"], "_EXACT", 1.0)
+    monkeypatch.setattr(sys.modules["convgate.finetuning.run"], "_EXACT", 1.0)
     _, net, batches = tiny(randomise, 16)
     result = finetune(net, batches, budget=0.8, steps=4, out=tmp_path, keep=0.0)
     assert result.after.changing == 0

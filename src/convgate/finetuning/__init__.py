@@ -2,7 +2,8 @@
 
 from convgate.finetuning.budget import Budget
 from convgate.finetuning.distillation import distillation
-from convgate.finetuning.finetune import Finetuned, finetune
+from convgate.finetuning.finetune import finetune
+from convgate.finetuning.finetuned import Finetuned
 from convgate.finetuning.parameters import parameter_groups, train_gates
 from convgate.finetuning.views import Photographs, Views
 

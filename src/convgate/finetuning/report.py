@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from convgate.gated import gate_weights
 
 if TYPE_CHECKING:
-    from convgate.finetuning.finetune import Finetuned
+    from convgate.finetuning.finetuned import Finetuned
 
 __all__ = ["report"]
 

@@ -11,7 +11,8 @@ from torch import nn
 from convgate.data import Listing, label, read_classes
 from convgate.errors import DataError, InputError
 from convgate.finetuning.answers import Answers, first_answers
-from convgate.finetuning.finetune import Finetuned, finetune
+from convgate.finetuning.finetune import finetune
+from convgate.finetuning.finetuned import Finetuned
 from convgate.finetuning.request import PUBLISHED, Request
 from convgate.finetuning.views import Photographs, Views
 from convgate.gated import GatedNetwork, gate, gate_weights
