@@ -1,7 +1,6 @@
 """Finetuning reaches its budget, resumes exactly, judges what it says it judges, and fails loudly."""
 
 import json
-import sys
 
 import pytest
 import torch
@@ -37,7 +36,10 @@ def test_it_reaches_its_budget_and_writes_what_it_made(randomise, tmp_path, widt
     with torch.no_grad():
         shares = torch.cat([net.cost(net.decide(x)[1]).ratio for x in trained])
         agreed = (net(batches[0]).argmax(1) == model(batches[0]).argmax(1)).float().mean()
-    assert shares.mean().item() == pytest.approx(0.8, rel=5e-3)
+    if width == 4:
+        assert shares.mean().item() == pytest.approx(0.8, rel=5e-3)
+    else:  # whole units close, of which this network has few
+        assert 0.75 < shares.mean().item() <= 0.8
     assert result.after.agreement == pytest.approx(agreed.item())
     assert result.after.images == 8
     with torch.no_grad():
@@ -45,7 +47,7 @@ def test_it_reaches_its_budget_and_writes_what_it_made(randomise, tmp_path, widt
     assert json.loads((tmp_path / "result.json").read_text())["steps"] == 16
     assert "of the answers" in (tmp_path / "report.html").read_text()
     assert (tmp_path / "net.cgm").is_file()
-    assert (tmp_path / "pruned.cgm").is_file() == (width == 16 and not result.after.changing)
+    assert (tmp_path / "pruned.cgm").is_file() == (width == 16)
     for file in tmp_path.glob("*.cgm"):
         engine = convgate.engine.load(file)
         torch.testing.assert_close(
@@ -56,9 +58,7 @@ def test_it_reaches_its_budget_and_writes_what_it_made(randomise, tmp_path, widt
     assert any("round 4 of closing" in line for line in said) == (width == 16)
 
 
-def test_what_closed_for_every_image_is_taken_out(randomise, tmp_path, monkeypatch):
-    """Without calibration, which would open a few units for some of the images of so small a network."""
-    monkeypatch.setattr(sys.modules["convgate.finetuning.run"], "_EXACT", 1.0)
+def test_what_closed_for_every_image_is_taken_out(randomise, tmp_path):
     _, net, batches = tiny(randomise, 16)
     result = finetune(net, batches, budget=0.8, steps=4, out=tmp_path, keep=0.0)
     assert result.after.changing == 0
@@ -89,6 +89,8 @@ def test_a_run_that_was_killed_ends_in_the_same_weights(randomise, tmp_path, mon
             finetune(net, batches, budget=0.8, steps=12, out=tmp_path / "killed", keep=0.0)
     _, again, _ = tiny(randomise, width)
     said = []
+    with pytest.raises(InputError, match="another seed"):
+        finetune(again, batches, budget=0.8, steps=12, seed=1, out=tmp_path / "killed", keep=0.0)
     finetune(again, batches, budget=0.8, steps=12, out=tmp_path / "killed", keep=0.0, say=said.append)
     assert said[0].startswith("going on from step 6")
     for key, tensor in whole.state_dict().items():
@@ -117,6 +119,7 @@ def test_with_labels_accuracy_is_reported(randomise):
         (iter([torch.zeros(2, 3, 16, 16)]), {}, "iterator"),
         ([torch.zeros(2, 3, 16, 16)], {"minutes": None}, "how long"),
         ([torch.zeros(2, 3, 16, 16)], {"budget": 1.5}, "budget"),
+        ([torch.zeros(2, 3, 16, 16)], {"steps": 0}, "more than nothing"),
     ],
 )
 def test_what_it_cannot_take_is_said(randomise, batches, options, said):

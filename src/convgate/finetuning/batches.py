@@ -30,6 +30,7 @@ class Batches:
         if isinstance(batches, Iterator):
             raise InputError("finetune() was given an iterator, which can be read only once; give a list or a loader")
         self.labels, self.device = labels, device
+        self._calibrated_apart = calibrated_on is not None
         if held_out is None and isinstance(batches, list | tuple) and len(batches) >= 2:
             aside = max(1, len(batches) // 8)
             held_out, batches = batches[:aside], batches[aside:]
@@ -58,6 +59,8 @@ class Batches:
     def to_close_on(self, seed: int) -> list[Tensor]:
         """Images that say what closing costs: those that are calibrated on, and training images up to so many."""
         found = [x for x in self.calibrated_on if x.shape[2:] == self.calibrated_on[0].shape[2:]]
+        if not self._calibrated_apart:
+            return found  # these are the training images
         torch.manual_seed(seed)
         for images, _ in self._some(self.training, max(_CLOSING - sum(map(len, found)), 0)):
             if images.shape[2:] == found[0].shape[2:]:

@@ -40,9 +40,12 @@ def finetune(
 ) -> Finetuned:
     """Train a gated network to spend `budget` of the dense MACs and to answer as its teacher does. In place.
 
-    The teacher is the dense network, so no labels are needed. The budget is a constraint (`Budget`): it comes down
-    from 1 and is held, whatever the size of the loss. Then the gates are calibrated and held, and the weights learn on
-    under exactly the masks of evaluation. Calibrated once more, the network lies within 0.5 % of its budget.
+    The teacher is the dense network, so no labels are needed. In a network that starts whole and has gates of channels
+    for most of its MACs, units close for good, in rounds, until at most `budget` is left, and layers make up for what
+    they read no more (`convgate.finetuning.closing`); between the rounds, and afterwards, the weights learn. Elsewhere
+    the gates learn what to close: the budget is a constraint (`Budget`) that comes down from 1 and is held, whatever
+    the size of the loss; then gates are calibrated, to within 0.5 % of the budget, and held, and the weights learn on
+    under exactly the masks of evaluation.
 
     Args:
         network: a gated network; with `DualGating(masks="equal")` training masks what evaluation masks.
@@ -78,6 +81,8 @@ def finetune(
     settings = settings or Settings()
     if (minutes is None) == (steps is None) and steps is None:
         raise InputError("finetune(minutes=None, steps=None): say how long to train")
+    if (steps is not None and steps < 1) or (minutes is not None and minutes <= 0):
+        raise InputError(f"finetune(minutes={minutes}, steps={steps}): give more than nothing of either")
     device = next(network.parameters()).device
     own = teacher is None
     teacher = network.dense() if teacher is None else copy.deepcopy(teacher)

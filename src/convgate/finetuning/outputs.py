@@ -34,6 +34,8 @@ def write(result: Finetuned, out: Path, closing: Closing | None, images: Tensor,
     """
     from convgate.engine.compile import compile as compile_engine
 
+    for earlier in ("net.cgm", "pruned.cgm"):
+        (out / earlier).unlink(missing_ok=True)
     save(result.network, out / "net.safetensors")
     try:
         compile_engine(result.network).save(out / "net.cgm")
@@ -58,7 +60,7 @@ def _write_pruned(result: Finetuned, out: Path, closing: Closing, images: Tensor
     masks = {gate.gate: decisions[gate.gate].mask[0].flatten().bool().cpu() for gate in closing.gates}
     smaller = pruned(result.network, masks)
     apart = float((smaller(images) - wanted).abs().max() / wanted.abs().max())
-    if apart > _SAME:
+    if not apart <= _SAME:  # nor if it is not a number
         raise PlanError(f"its answers differ by {apart:.1g}, relative to the largest")
     smaller.preparation = result.network.preparation  # type: ignore[assignment]
     compile_engine(smaller, images[:1].contiguous()).save(out / "pruned.cgm")

@@ -44,8 +44,6 @@ _WHOLE = 0.99
 # From this share of the MACs on gates have closed nothing, so nothing that they learned is lost by ordering them.
 _PROGRESS = ("progress", "step", "epoch", "batch", "elapsed", "held", "rounds", "round_seconds")
 # What a checkpoint holds of a run beside its parts.
-_EXACT = 2e-3
-# As near as calibration comes to a budget, relative.
 _MANY = 100
 # With fewer units each is so large a part of the MACs that an order would leave gaps between budgets.
 
@@ -67,7 +65,8 @@ class Run:
         say: Callable[[str], None],
     ) -> None:
         self.network, self.teacher, self.data, self.budget, self.settings = network, teacher, data, budget, settings
-        self.seconds, self.steps, self.seed, self.say = minutes and 60 * minutes * _TRAINING, steps, seed, say
+        self.seconds = 60 * minutes * _TRAINING if steps is None and minutes is not None else None
+        self.steps, self.seed, self.say = steps, seed, say
         self.out = None if out is None else Path(out)
         self.autocast = computes_in_bfloat16(data.device)
         self.progress, self.step, self.epoch, self.batch, self.elapsed = 0.0, 0, 0, 0, 0.0
@@ -86,7 +85,9 @@ class Run:
         if self.data.device.type == "cpu":
             network.to(memory_format=torch.channels_last)
             self.teacher.to(memory_format=torch.channels_last)
-        self.optimiser = torch.optim.AdamW(parameter_groups(network, lr=self.settings.lr), betas=(0.9, 0.99))
+        self.optimiser = torch.optim.AdamW(
+            parameter_groups(network, lr=self.settings.lr, weight_decay=self.settings.weight_decay), betas=(0.9, 0.99)
+        )
         self.closing = self._closing()
         self._resume()
         if self.before is None:
@@ -99,7 +100,9 @@ class Run:
         try:
             self._train()
             # What closes for good costs every image the same, so that there is hardly ever anything to calibrate.
-            if self.closing is None or abs(self.closing.share() / self.budget.share - 1) > _EXACT:
+            if self.closing is not None and self.closing.share() > self.budget.share:
+                self._round(self.closing, last=True)
+            if self.closing is None:
                 calibrate(network, self.data.calibrated_on, self.budget.share, agreement=False)
         finally:
             for (_, gate), estimator in zip(network.gate_modules(), estimators, strict=True):
@@ -195,6 +198,11 @@ class Run:
         if self.progress < settings.small:
             images = _smaller(images, settings.small_size)
         loss, logits, theirs, decisions = self._answers(images)
+        if not math.isfinite(float(loss.detach())):
+            raise InputError(
+                f"the loss is {float(loss.detach())} in step {self.step}; check the images, the learning rate and the "
+                "network's weights"
+            )
         if labels is not None and settings.label_weight:
             loss = loss + settings.label_weight * F.cross_entropy(logits.float(), labels)
         if self.held:
@@ -241,9 +249,9 @@ class Run:
         """What closes units for good, where the network starts whole and has enough of them."""
         if not self.settings.rounds:
             return None
+        images = self.data.calibrated_on[0]
         whole = copy.deepcopy(self.network).eval().requires_grad_(False)
-        closing = Closing(self.network, whole)
-        images = self.data.calibrated_on[0][:2]
+        closing = Closing(self.network, whole, (images.shape[2], images.shape[3]))
         with torch.no_grad(), evaluating(self.network):
             _, decisions = self.network.decide(images)
         starts_whole = float(self.network.cost(decisions).ratio.min()) > _WHOLE
@@ -257,16 +265,15 @@ class Run:
         due = self.settings.ramp * self.rounds / self.settings.rounds
         return self.closing is not None and self.closing.share() > self.budget.share and self.progress >= due
 
-    def _round(self, closing: Closing) -> None:
+    def _round(self, closing: Closing, last: bool = False) -> None:
         """Close some more units, and let the layers that read them make up for it."""
         torch.manual_seed(self.seed * 7_368_787 + self.rounds)
         if self.rounds:
             self.points.append(judge(self.network, self.teacher, self.data.some_held_out()))
         begun = time.monotonic()
         spent = closing.share()
-        closing.close_to(
-            spent - (spent - self.budget.share) / self._rounds_left(), self.data.to_close_on(self.seed + self.rounds)
-        )
+        goal = spent - (spent - self.budget.share) / (1 if last else self._rounds_left())
+        closing.close_to(goal, self.data.to_close_on(self.seed + self.rounds))
         self.rounds += 1
         self.round_seconds = time.monotonic() - begun
         judged = judge(self.network, self.teacher, self.data.some_held_out())
@@ -309,6 +316,7 @@ class Run:
             "optimiser": self.optimiser.state_dict(),
             "budget": self.budget.state_dict(),
             "share": self.budget.share,
+            "how": self._how(),
             "about": self.about,
             "history": self.history,
             "closing": self.closing and self.closing.state_dict(),
@@ -321,6 +329,10 @@ class Run:
         }
         with replacing(self.out / "state.pt") as temporary:
             torch.save(state, temporary)
+
+    def _how(self) -> dict[str, Any]:
+        """What a run that goes on must have in common with the one that was killed, beside network and budget."""
+        return {"seed": self.seed, "steps": self.steps, **dataclasses.asdict(self.settings)}
 
     def _resume(self) -> None:
         path = None if self.out is None else self.out / "state.pt"
@@ -337,6 +349,13 @@ class Run:
             raise InputError(
                 f"{path} is of another run: {other[0]} was {state['about'][other[0]]}, and is {self.about[other[0]]} "
                 "now; give another folder, or delete that file"
+            )
+        how = state.get("how", {})
+        other = [key for key, value in self._how().items() if how.get(key) != value]
+        if other:
+            raise InputError(
+                f"{path} is of a run with another {other[0]} ({how.get(other[0])}, and now {self._how()[other[0]]}); "
+                "give another folder, or delete that file"
             )
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])

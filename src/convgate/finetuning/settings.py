@@ -19,6 +19,8 @@ class Settings:
         rounds: in so many rounds at the most, in the part of the training that is the ramp, units of gates of channels
             close for good and the layers behind them make up for it (`convgate.finetuning.closing`); 0 leaves it to the
             gates to learn what to close, as it is in networks whose gates decide of too few units or too few MACs.
+            Gates that close for good learn nothing: `gate_lr`, `order`, `noise`, `gate_temperature`, `finish` and
+            `points` are for those that learn.
         order: where gates learn what to close: shift gates that have closed nothing yet so that those which are missed
             least close first (`convgate.finetuning.importance`), by so much for each standard deviation; 0 leaves them.
         small: the first part, trained on images of `small_size` times their size, for more steps in the same time.

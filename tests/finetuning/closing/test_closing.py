@@ -118,3 +118,16 @@ def test_gates_of_whole_layers_are_not_closable(randomise):
     images = torch.randn(4, 3, 16, 16)
     net = gate(randomise(create("cifar_resnet8", width=4), images), LayerSkipping(), images[:1])
     assert closable(net) == []
+
+
+@pytest.mark.parametrize("batches", [1, 2, 5])
+def test_few_batches_do(randomise, batches):
+    """One batch is divided, so that there is something to check on; five are not a multiple of what is left out."""
+    torch.manual_seed(0)
+    images = torch.randn(20, 3, 16, 16)
+    net = gate(randomise(create("cifar_resnet8", width=8), images).eval(), METHODS[0], images[:1]).eval()
+    closing = Closing(net.requires_grad_(False), copy.deepcopy(net))
+    closing.close_to(0.8, list(images.chunk(batches)))
+    assert closing.share() <= 0.8
+    with torch.no_grad():
+        assert bool(net(images).isfinite().all())

@@ -31,7 +31,7 @@ __all__ = ["Closing"]
 
 _TRIED = 0.3
 # Of a gate's units, to measure what closing them costs.
-_CHECKED = 4
+_BATCH, _CHECKED = 32, 4
 # One in so many batches is checked on: what was learned from the others is tried there.
 _MEASURED = 24
 # Images that this is measured on.
@@ -47,12 +47,14 @@ class Closing:
     Args:
         network: a gated classifier.
         whole: a copy of it from before any training; its weights are what layers are fitted to.
+        size: (height, width) of the images, for which MACs are counted; by default the example's.
 
     """
 
-    def __init__(self, network: GatedNetwork, whole: GatedNetwork) -> None:
+    def __init__(self, network: GatedNetwork, whole: GatedNetwork, size: tuple[int, int] | None = None) -> None:
         self.network, self.whole = network, whole
-        self.gates = closable(network)
+        self.size = size or (network.plan.example[2], network.plan.example[3])
+        self.gates = [gate for gate in closable(network) if gate.readers]
         self.is_open = {gate.gate: torch.ones(gate.units, dtype=torch.bool) for gate in self.gates}
         self._closed: list[tuple[str, int]] = []
         self._factors: dict[str, float] = {}
@@ -83,8 +85,11 @@ class Closing:
             BudgetError: all that may close is closed before.
 
         """
-        with torch.autocast(batches[0].device.type, torch.bfloat16, enabled=computes_in_bfloat16(batches[0].device)):
-            layers, sequences = self._sequences(batches)
+        # Small batches, so that some can be left out of what is fitted.
+        batches = [part for batch in batches for part in batch.split(_BATCH)]
+        if len(batches) == 1:
+            batches = list(batches[0].chunk(2))
+        layers, sequences = self._sequences(batches)
         before = {name: units.clone() for name, units in self.is_open.items()}
         self._choose(sequences, share)
         with torch.no_grad():
@@ -98,10 +103,11 @@ class Closing:
 
     def _sequences(self, batches: Sequence[Tensor]) -> tuple[list["_Layer"], dict[str, order.Sequence]]:
         """What is known of each gate, and in which order its units close."""
-        fitted = moments(self.network, self.gates, [x for n, x in enumerate(batches) if n % _CHECKED != 1])
         other = [x for n, x in enumerate(batches) if n % _CHECKED == 1] or list(batches)
-        checked = moments(self.network, self.gates, other)
-        fisher, _ = information(self.network, batches, self._decisions)
+        with _fast(batches[0]):
+            fitted = moments(self.network, self.gates, [x for n, x in enumerate(batches) if n % _CHECKED != 1])
+            checked = moments(self.network, self.gates, other)
+            fisher, _ = information(self.network, batches, self._decisions)
         layers = [_Layer.of(self.network, gate, self.is_open[gate.gate], fitted, checked) for gate in self.gates]
         sequences = {
             layer.gate.gate: order.closing_sequence(
@@ -125,7 +131,7 @@ class Closing:
         """How much more closing units of a gate costs than was foretold, on images that were not fitted to."""
         closing = sequence.units[: max(int(_TRIED * layer.gate.units), 1)]
         foretold = sum(sequence.costs[: len(closing)])
-        if not closing or layer.moments is None:
+        if not closing:
             return 1.0
         is_open = self.is_open[layer.gate.gate].clone()
         is_open[list(closing)] = False
@@ -138,13 +144,13 @@ class Closing:
         """KL of the answers with these units open from those of the whole network, the mean."""
         if self._answers is None:
             self._answers = []
-            with evaluating(self.whole):
+            with evaluating(self.whole), _fast(batches[0]):
                 for x in first(batches, _MEASURED):
                     opened = self.whole.open_decisions(len(x), (x.shape[2], x.shape[3]))
                     self._answers.append(self.whole(x, given=opened).float().log_softmax(1))
         total = 0.0
         images = first(batches, _MEASURED)
-        with evaluating(self.network):
+        with evaluating(self.network), _fast(batches[0]):
             for x, theirs in zip(images, self._answers, strict=True):
                 given = masks_of(self.network, is_open, len(x), (x.shape[2], x.shape[3]))
                 ours = self.network(x, given=given).float().log_softmax(1)
@@ -177,7 +183,7 @@ class Closing:
 
     def _saved(self) -> dict[str, float]:
         """The share of the dense MACs that one more closed unit of each gate saves."""
-        given = self._decisions(1, self._size())
+        given = self._decisions(1, self.size)
         masks = {name: decision.mask.requires_grad_(True) for name, decision in given.items()}
         ratio = self.network.cost(given).ratio.double().sum()
         slopes = torch.autograd.grad(ratio, list(masks.values()), allow_unused=True)
@@ -218,13 +224,9 @@ class Closing:
     def _decisions(self, n: int, size: tuple[int, int]) -> Decisions:
         return masks_of(self.network, self.is_open, n, size)
 
-    def _size(self) -> tuple[int, int]:
-        example = self.network.plan.example
-        return example[2], example[3]
-
     @torch.no_grad()
     def _share(self, is_open: Mapping[str, Tensor]) -> float:
-        given = masks_of(self.network, is_open, 1, self._size())
+        given = masks_of(self.network, is_open, 1, self.size)
         return float(self.network.cost(given).ratio.double().mean())
 
     def state_dict(self) -> dict[str, Any]:
@@ -241,11 +243,11 @@ class Closing:
 
 @dataclass(frozen=True)
 class _Layer:
-    """What is known of a gate's units from what their first reader reads: nothing, where there is none."""
+    """What is known of a gate's units from what their first reader reads."""
 
     gate: Closable
-    weights: Tensor | None
-    moments: Tensor | None
+    weights: Tensor
+    moments: Tensor
     ridge: float
 
     @classmethod
@@ -257,8 +259,6 @@ class _Layer:
         fitted: Mapping[str, Tensor],
         checked: Mapping[str, Tensor],
     ) -> "_Layer":
-        if not gate.readers:
-            return cls(gate, None, None, order.RIDGES[0])
         layer = network.get_submodule(gate.readers[0].layer)
         assert isinstance(layer, nn.Conv2d)
         weights = layer.weight.detach()
@@ -270,7 +270,6 @@ class _Layer:
         """Give the gate's readers weights that do without the closed units, by the moments alone."""
         channels = closed.repeat_interleave(self.gate.group), is_open.repeat_interleave(self.gate.group)
         for reader in self.gate.readers if bool(closed.any()) else ():
-            assert self.moments is not None
             layer = network.get_submodule(reader.layer)
             assert isinstance(layer, nn.Conv2d)
             weights, constant = order.made_up_weights(layer.weight, self.moments, *channels, self.ridge)
@@ -288,6 +287,11 @@ def _keeping(network: GatedNetwork, readers: Iterable[Reader]) -> Iterator[None]
     finally:
         for layer, state in zip(layers, kept, strict=True):
             layer.load_state_dict(state)
+
+
+def _fast(images: Tensor) -> torch.autocast:
+    """Within it networks compute in bfloat16, where the images' device does."""
+    return torch.autocast(images.device.type, torch.bfloat16, enabled=computes_in_bfloat16(images.device))
 
 
 def _rising(costs: Iterable[float], factor: float) -> list[float]:

@@ -29,7 +29,8 @@ def moments(network: GatedNetwork, gates: Sequence[Closable], batches: Iterable[
         x = x.detach().float()
         x = x.flatten(2)[:, :, some_places(x.shape[2] * x.shape[3], _POSITIONS).to(x.device)]
         points = with_one(x.transpose(1, 2).reshape(-1, x.shape[1]))
-        product = (points.T @ points).cpu().double()
+        with torch.autocast(x.device.type, enabled=False):
+            product = (points.T @ points).cpu().double()
         sums[gate] = sums[gate] + product if gate in sums else product
         counts[gate] = counts.get(gate, 0) + len(points)
 

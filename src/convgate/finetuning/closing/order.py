@@ -41,8 +41,8 @@ def closing_sequence(
     gate: Closable,
     information: Tensor,
     is_open: Tensor,
-    moments: Tensor | None,
-    weights: Tensor | None,
+    moments: Tensor,
+    weights: Tensor,
     ridge: float = RIDGES[0],
 ) -> Sequence:
     """The order in which a gate's open units close.
@@ -51,8 +51,7 @@ def closing_sequence(
         gate: with its number of units, and of channels in each.
         information: Fisher information of each unit [units].
         is_open: bool [units].
-        moments: of what the first reader reads [C + 1, C + 1], see `convgate.finetuning.closing.moments`; None for a
-            gate without readers, whose units close by their information alone.
+        moments: of what the first reader reads [C + 1, C + 1], see `convgate.finetuning.closing.moments`.
         weights: the first reader's [O, C, k, k].
         ridge: see `best_ridge`.
 
@@ -60,9 +59,6 @@ def closing_sequence(
     alive = is_open.clone()
     closing = int(alive.sum()) - max(gate.units // KEPT, 1)
     half = information.double() / 2
-    if moments is None or weights is None:
-        order = [int(u) for u in half.argsort() if alive[u]][: max(closing, 0)]
-        return Sequence(tuple(order), tuple(float(half[u]) for u in order))
     units, group = gate.units, gate.group
     channels = units * group
     here = torch.cat([alive.repeat_interleave(group), torch.ones(1, dtype=torch.bool)])
