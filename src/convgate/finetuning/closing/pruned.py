@@ -11,10 +11,10 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from convgate.errors import PlanError
-from convgate.finetuning.closing.readers import Closable, closable
+from convgate.finetuning.closing.readers import Closable, closable, read_dense
 from convgate.gated import GatedNetwork
-from convgate.reading.structure import Feature, features
-from convgate.reading.trace import Trace, trace
+from convgate.reading.structure import Feature
+from convgate.reading.trace import Trace
 
 __all__ = ["pruned"]
 
@@ -33,19 +33,16 @@ def pruned(network: GatedNetwork, is_open: Mapping[str, Tensor]) -> nn.Module:
         PlanError: a closed channel is read, or made, by a layer that cannot do without it; the message names it.
 
     """
-    model = network.dense().eval()
-    read = trace(model, torch.zeros(network.plan.example, device=next(network.buffers()).device), block_hooks=True)
-    by_end = {feature.end: feature for feature in features(read)[0]}
-    ends = {mask.gate: mask.node for site in network.plan.sites for mask in site.masks}
-    for gate in closable(network):
+    model, read = read_dense(network)
+    for gate in closable(network, read):
         units = is_open.get(gate.gate)
         if units is None or bool(units.all()):
             continue
-        if not gate.readers:
+        if gate.feature is None or not gate.readers:
             raise PlanError(
                 f"the channels of gate '{gate.gate}' are read together with others; they cannot be taken out"
             )
-        _cut(model, read, by_end[ends[gate.gate]], gate, units.repeat_interleave(gate.group).nonzero()[:, 0])
+        _cut(model, read, gate.feature, gate, units.repeat_interleave(gate.group).nonzero()[:, 0])
     return model
 
 

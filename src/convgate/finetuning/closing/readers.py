@@ -8,10 +8,10 @@ from torch import nn
 from convgate.gated import GatedNetwork
 from convgate.gating import ChannelGroups
 from convgate.reading.norms import is_fixed_norm
-from convgate.reading.structure import features
-from convgate.reading.trace import trace
+from convgate.reading.structure import Feature, features
+from convgate.reading.trace import Trace, trace
 
-__all__ = ["Closable", "Reader", "closable"]
+__all__ = ["Closable", "Reader", "closable", "read_dense"]
 
 
 @dataclass(frozen=True)
@@ -29,20 +29,33 @@ class Reader:
 class Closable:
     """A gate of channel groups whose units can be closed for every image: `units` of `group` channels each.
 
-    `readers` are empty where the feature's readers mix it with others or read it in groups: what is closed there is not
-    made up for.
+    `readers` are empty where the feature's readers mix it with others or read it in groups: nothing could make up for
+    what is closed there, so such gates stay open. `feature` is what the gate masks, where that is one feature.
     """
 
     gate: str
     units: int
     group: int
     readers: tuple[Reader, ...]
+    feature: Feature | None = None
 
 
-def closable(network: GatedNetwork) -> list[Closable]:
-    """The gates of channel groups, in the plan's order, with the layers that read what they mask."""
+def read_dense(network: GatedNetwork) -> tuple[nn.Module, Trace]:
+    """(a copy of the dense network in evaluation mode, its graphs)."""
     dense = network.dense().eval()
-    read = trace(dense, torch.zeros(network.plan.example, device=next(network.buffers()).device), block_hooks=True)
+    example = torch.zeros(network.plan.example, device=next(network.buffers()).device)
+    return dense, trace(dense, example, block_hooks=True)
+
+
+def closable(network: GatedNetwork, read: Trace | None = None) -> list[Closable]:
+    """The gates of channel groups, in the plan's order, with the layers that read what they mask.
+
+    Args:
+        network: a gated network.
+        read: the dense network's graphs, if it was read already (`read_dense`).
+
+    """
+    read = read_dense(network)[1] if read is None else read
     by_end = {feature.end: feature for feature in features(read)[0]}
     masked: dict[str, list[str]] = {}
     for site in network.plan.sites:
@@ -65,5 +78,5 @@ def closable(network: GatedNetwork) -> list[Closable]:
             behind = read.layer(users[0]) if len(users) == 1 else None
             fits = behind is not None and is_fixed_norm(behind) and layer.bias is None
             readers.append(Reader(name, str(node.target), str(users[0].target) if fits else None))
-        found.append(Closable(spec.name, spec.units, spec.kind.group, tuple(readers)))
+        found.append(Closable(spec.name, spec.units, spec.kind.group, tuple(readers), feature))
     return found
