@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from convgate.commands import (
     bench,
+    calibrate,
     compare,
     demo,
     evaluate,
@@ -35,6 +36,7 @@ COMMANDS = (
     report,
     compare,
     sweep,
+    calibrate,
     compile_,
     predict,
     hardware,

@@ -35,13 +35,13 @@ def preparation_for(network: GatedNetwork, model: str | None) -> Preparation:
     return known if known.size == (height, width) or height != width else prepared_at(known, height)
 
 
-def photographs(folders: Sequence[str], preparation: Preparation, batch: int) -> list[Tensor]:
-    """Photographs drawn with torch's global seed, prepared: float32 [batch, C, H, W] each.
+def photographs(folders: Sequence[str], preparation: Preparation, batch: int, most: int = _IMAGES) -> list[Tensor]:
+    """At most so many photographs drawn with torch's global seed, prepared: float32 [batch, C, H, W] each.
 
     Raises `DataError` for a folder without images and for a file that is not one.
     """
     paths = [path for folder in folders for path in images_in(folder)]
-    wanted = batch * math.ceil(_IMAGES / batch)
+    wanted = batch * math.ceil(most / batch)
     order = torch.randperm(len(paths)).tolist()
     chosen = [paths[order[number % len(order)]] for number in range(min(wanted, max(len(paths), batch)))]
     chosen = chosen[: len(chosen) // batch * batch]

@@ -22,17 +22,18 @@ def table(result: Result) -> Any:
 
     lines = Table(box=box.SIMPLE_HEAD)
     lines.add_column("")
-    for heading in ("median ms", "p20 - p80", "n", "gated is faster by", "difference"):
+    for heading in ("median ms", "MACs", "p20 - p80", "n", "gated is faster by", "difference"):
         lines.add_column(heading, justify="right")
     lines.add_column("")
     for row in result.rows:
         if row.failed:
-            lines.add_row(row.label, "-", "-", "-", "-", "-", row.failed)
+            lines.add_row(row.label, "-", "-", "-", "-", "-", "-", row.failed)
             continue
         faster = result.speedup_over(row)
         lines.add_row(
             row.label,
             f"{row.median_ms:.3f}",
+            _macs(result, row),
             f"{row.p20_ms:.3f} - {row.p80_ms:.3f}",
             str(row.n),
             f"{faster:.2f}x" if faster else "-",
@@ -40,6 +41,12 @@ def table(result: Result) -> Any:
             row.note,
         )
     return lines
+
+
+def _macs(result: Result, row: Row) -> str:
+    """What an image costs: of a gated network as the engine counted it; what only masks computes all."""
+    macs = result.dense_macs if row.kind == "dense" else row.macs
+    return "-" if macs is None else f"{macs / 1e6:,.1f} M"
 
 
 def sentences(result: Result) -> str:

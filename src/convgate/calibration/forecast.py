@@ -1,7 +1,8 @@
 """Which shifts would bring the cost to the budget, if the logits of one pass stayed what they are.
 
-They do not quite: a gate reads features that earlier gates masked. But they nearly do, and asking the ledger what masks
-cost takes a hundredth of what it takes to run the network. So a pass is spent on confirming, not on searching.
+They do not quite: a gate reads features that earlier gates masked. But they nearly do, and asking the ledger or a
+latency model what masks cost takes a hundredth of what it takes to run the network. So a pass is spent on confirming,
+not on searching.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from convgate.calibration.measure import Measurement, decide_as
+from convgate.calibration.price import Price
 from convgate.gated import GatedModel, GatedNetwork
 from convgate.gating import Decision
 
@@ -22,14 +24,15 @@ MARGIN = 1e-3
 
 
 def needed_shifts(
-    network: GatedNetwork | GatedModel, measured: Measurement, budget: float, precision: float
+    network: GatedNetwork | GatedModel, price: Price, measured: Measurement, budget: float, precision: float
 ) -> tuple[list[Tensor], float]:
     """What to add to the gates' offsets, one tensor for each gate, and the shift that it is for most units.
 
     Args:
         network: the gated network.
+        price: what decisions cost.
         measured: a pass with the present offsets.
-        budget: the share of the dense MACs to come to.
+        budget: the share of the dense network's price to come to.
         precision: the relative distance from it that is near enough.
 
     """
@@ -46,8 +49,7 @@ def needed_shifts(
             masks = held.map(
                 lambda name, d, by=shift: Decision(d.kind, decide_as(gates[name], _logits(d) + by[name]))  # type: ignore[misc]
             )
-            cost = network.cost(masks)
-            total += float(cost.macs.double().sum()) / cost.dense
+            total += price.total(masks)
         return total / images - target
 
     near = precision * budget

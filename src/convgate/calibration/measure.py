@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from convgate.calibration.price import Macs, Price
 from convgate.errors import InputError
 from convgate.gated import GatedModel, GatedNetwork
 from convgate.gating import Decision, Decisions, Gate
@@ -22,8 +23,9 @@ _FAR = 1e4
 class Measurement:
     """What a pass came to.
 
-    `share` is the mean share of the dense MACs over `images`. `held` has the decisions, with logits, of the first
-    batches, and `held_share` their mean share. `below` and `above` are for each gate the logits next to its threshold.
+    `share` is the mean price over `images`, as a share of the dense network's. `held` has the decisions, with logits,
+    of the first batches, and `held_share` their mean share. `macs` is the mean share of the dense MACs. `below` and
+    `above` are for each gate the logits next to its threshold.
     `answers` are the classes with the highest output, int64 [images], or None for outputs that are not logits.
     """
 
@@ -31,6 +33,7 @@ class Measurement:
     images: int = 0
     held: list[Decisions] = field(default_factory=list)
     held_share: float = 0.0
+    macs: float = 0.0
     below: list[float] = field(default_factory=list)
     above: list[float] = field(default_factory=list)
     answers: Tensor | None = None
@@ -38,7 +41,10 @@ class Measurement:
 
 @torch.no_grad()
 def measure(
-    network: GatedNetwork | GatedModel, batches: Iterable[Any], on_batch: Callable[[int], None] = lambda images: None
+    network: GatedNetwork | GatedModel,
+    price: Price,
+    batches: Iterable[Any],
+    on_batch: Callable[[int], None] = lambda images: None,
 ) -> Measurement:
     """Run the network, in evaluation mode, on the batches.
 
@@ -47,13 +53,14 @@ def measure(
     gates = list(network.gate_modules())
     device = gates[0][1].offset.device
     result = Measurement(below=[-_FAR] * len(gates), above=[_FAR] * len(gates))
-    spent, held_spent, held_images, held_bytes = 0.0, 0.0, 0, 0
+    ledger = Macs(network)
+    spent, macs, held_spent, held_images, held_bytes = 0.0, 0.0, 0.0, 0, 0
     answers: list[Tensor | None] = []
     for number, batch in enumerate(batches):
         output, decisions = network.decide(on(device, batch))
-        cost = network.cost(decisions)
-        ratios = float(cost.macs.double().sum()) / cost.dense
+        ratios = price.total(decisions)
         spent += ratios
+        macs += ledger.total(decisions)
         result.images += len(batch)
         for gate, (name, decision) in enumerate(decisions.items()):
             logits = decision.logits
@@ -73,6 +80,7 @@ def measure(
             held_bytes, held_spent, held_images = held_bytes + size, held_spent + ratios, held_images + len(batch)
         on_batch(result.images)
     result.share, result.held_share = spent / result.images, held_spent / held_images
+    result.macs = macs / result.images
     if all(answer is not None for answer in answers):
         result.answers = torch.cat([answer for answer in answers if answer is not None])
     return result

@@ -11,6 +11,7 @@ from torch import Tensor
 from convgate.calibration.forecast import MARGIN, REACH, mixed_shifts, mixing_order, needed_shifts
 from convgate.calibration.images import Images
 from convgate.calibration.measure import Measurement, computes_in_bfloat16, measure
+from convgate.calibration.price import Price
 from convgate.errors import BudgetError
 from convgate.gated import GatedModel, GatedNetwork
 
@@ -32,7 +33,7 @@ class Search:
     """Looks for offsets of the gates; keeps the best that a pass over all images confirmed.
 
     Attributes:
-        reached: the mean share of the dense MACs with the best offsets.
+        reached: the mean price with the best offsets, as a share of the dense network's.
         shift: what most units were shifted by.
         passes: over images, subsets included.
         measured: the pass that confirmed the best offsets.
@@ -42,6 +43,7 @@ class Search:
     def __init__(
         self,
         network: GatedNetwork | GatedModel,
+        price: Price,
         images: Images,
         budget: float,
         tolerance: float,
@@ -49,7 +51,7 @@ class Search:
         on_pass: Callable[[int, float], None],
         on_batch: Callable[[int], None],
     ) -> None:
-        self.network, self.images = network, images
+        self.network, self.price, self.images = network, price, images
         self.budget, self.tolerance, self.max_passes = budget, tolerance, max_passes
         self.on_pass, self.on_batch = on_pass, on_batch
         self.gates = [gate for _, gate in network.gate_modules()]
@@ -79,8 +81,9 @@ class Search:
             used_up = self.passes >= self.max_passes
             remedy = f"more than {self.max_passes} passes (max_passes)" if used_up else "more images"
             raise BudgetError(
-                f"calibration to {self.budget} of the dense MACs came to {self.reached:.5f} in {self.passes} passes on "
-                f"{self.measured.images} images; allow {remedy}, or a larger tolerance (now {self.tolerance})"
+                f"calibration to {self.price.words(self.budget)} came to {self.price.words(self.reached)} in "
+                f"{self.passes} passes on {self.measured.images} images; allow {remedy}, or a larger tolerance (now "
+                f"{self.tolerance})"
             )
         self._centre()
 
@@ -117,7 +120,7 @@ class Search:
             nearest = min(nearest, distance)
             if worse == 2:
                 break
-            shifts, by = needed_shifts(self.network, measured, self.budget, self.tolerance / 6)
+            shifts, by = needed_shifts(self.network, self.price, measured, self.budget, self.tolerance / 6)
             self._set([offset + more for offset, more in zip(offsets, shifts, strict=True)])
             shift += by
         return shift
@@ -180,7 +183,7 @@ class Search:
         self._set(offsets)
         self.passes += 1
         with torch.autocast(self.gates[0].offset.device.type, torch.bfloat16, enabled=self._rough):
-            measured = measure(self.network, self.images.read(self._limit), self.on_batch)
+            measured = measure(self.network, self.price, self.images.read(self._limit), self.on_batch)
         if self._limit is not None and measured.images < self._limit:
             self._limit = None  # the subset is all there is, too few to save anything
             if self._rough:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from convgate.commands.console import add_json, show
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_arguments", "network_file", "run"]
 
 _NAMES = ("net.safetensors", "network.safetensors", "finished.safetensors", "gated.safetensors")
 
@@ -31,7 +31,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> None:
     """Compile and write."""
-    source = _network_file(arguments.source)
+    source = network_file(arguments.source)
     from convgate.checkpoint import load
     from convgate.engine.compile import compile as compile_engine
     from convgate.gated import gate_weights
@@ -58,7 +58,7 @@ def run(arguments: Namespace) -> None:
         show("it does not say how images are prepared; set network.preparation before compiling, for convgate predict")
 
 
-def _network_file(source: Path) -> Path:
+def network_file(source: Path) -> Path:
     """The gated network's file: `source`, or the one that lies in it. Raises `InputError` if there is none."""
     from convgate.errors import InputError
 

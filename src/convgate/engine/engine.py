@@ -64,13 +64,16 @@ class Run:
 
     `outputs` are all arrays that the network returns, in order; where it returns a dict, they can be looked up by key,
     too. `macs` int64 [N] are the multiply-accumulates executed for each sample, gates included: counted by the kernels
-    that ran, and for what PyTorch computed by the ledger; `by_layer` has them per layer of the ledger.
+    that ran, and for what PyTorch computed by the ledger; `by_layer` has them per layer of the ledger. `milliseconds`
+    float64 [N] is how long the operations took for each sample in this call; of a batch, samples are computed side by
+    side, one a thread.
     """
 
     outputs: tuple[Any, ...]
     decisions: Mapping[str, GateDecision]
     macs: np.ndarray
     by_layer: Mapping[str, np.ndarray]
+    milliseconds: np.ndarray
 
 
 class Engine:
@@ -119,7 +122,7 @@ class Engine:
         self._make = executor or (IntegerNetwork if uses_integers(program) else NativeNetwork)
         self._prepared: OrderedDict[tuple[int, int], tuple[Program, Executor]] = OrderedDict()
         self._lock, self._settle = threading.RLock(), settle
-        self._executor = self._at(*_size(program))[1]
+        self._executor = self.executor_at(*_size(program))[1]
         _engines.add(self)
 
     def __repr__(self) -> str:
@@ -132,7 +135,7 @@ class Engine:
         Raises `InputError` for arrays of another shape or type, and for values that are not finite.
         """
         inputs = self._inputs(images)
-        _, executor = self._at(*inputs[0].shape[2:])
+        _, executor = self.executor_at(*inputs[0].shape[2:])
         return arrange(self._outputs(executor.run(inputs, {})), self.program.returns)
 
     def run(self, *images: npt.ArrayLike, given: Mapping[str, npt.ArrayLike] | None = None) -> Run:
@@ -141,17 +144,18 @@ class Engine:
         Raises `InputError` as a call does, and for masks of another shape or of unknown gates.
         """
         inputs = self._inputs(images)
-        program, executor = self._at(*inputs[0].shape[2:])
+        program, executor = self.executor_at(*inputs[0].shape[2:])
         masks = self._masks(given or {}, {gate.name: (len(inputs[0]), *gate.shape) for gate in program.gates})
-        results = executor.run(inputs, masks, details=True)
+        results = executor.run(inputs, masks, details=True, times=True)
         decisions = {}
         for gate in self.program.gates:
             logits = None if gate.name in masks else results.logits.get(gate.name)
             decisions[gate.name] = GateDecision(gate.kind, results.masks[gate.name], logits)
         assert results.macs is not None
+        assert results.seconds is not None
         by_layer = {layer: results.macs[:, number] for number, layer in enumerate(self.program.layers)}
         outputs = as_outputs(self._outputs(results), self.program.returns)
-        return Run(outputs, decisions, results.macs.sum(1), by_layer)
+        return Run(outputs, decisions, results.macs.sum(1), by_layer, 1e3 * results.seconds.sum(1))
 
     @property
     def preparation(self) -> Preparation | None:
@@ -166,7 +170,7 @@ class Engine:
     def profile(self, *images: npt.ArrayLike) -> dict[str, float]:
         """Milliseconds per sample that each operation took, by what it writes, in order of execution."""
         inputs = self._inputs(images)
-        _, executor = self._at(*inputs[0].shape[2:])
+        _, executor = self.executor_at(*inputs[0].shape[2:])
         seconds = executor.run(inputs, {}, times=True).seconds
         assert seconds is not None
         return dict(zip(executor.labels, 1e3 * seconds.mean(0), strict=True))
@@ -197,8 +201,11 @@ class Engine:
         """Memory for the feature maps of one sample, of the size that the engine was compiled for."""
         return self._executor.bytes
 
-    def _at(self, height: int, width: int) -> tuple[Program, Executor]:
-        """The program for images of that size, ready to run; those of the sizes used last are kept."""
+    def executor_at(self, height: int, width: int) -> tuple[Program, Executor]:
+        """The program for images of that size, and what runs it; those of the sizes used last are kept.
+
+        For code that times or analyses operations: an executor takes inputs and masks unchecked.
+        """
         size = (height, width)
         with self._lock:
             if size not in self._prepared:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convgate.errors import ConvgateError, RecipeError
+from convgate.recipes.budget import budget_fields
 from convgate.recipes.controls import derived, split_name
 from convgate.recipes.library import find_recipe
 from convgate.recipes.recipe import Recipe
@@ -114,6 +115,9 @@ def parse_recipe(
 
     parser = recipe_parser()
     try:
+        # A text says milliseconds; of a file that has both fields, as runs write it, they stay as they are.
+        if isinstance(fields.get("budget"), str):
+            fields = {**fields, **budget_fields(fields["budget"])}
         parser.set_defaults(parser.parse_object({**fields}).as_dict())
         recipe = Recipe(**parser.instantiate(parser.parse_args(_whole_options(fields, overrides))).as_dict())
         # Here, and not when the gated stage begins: training before it may take days.
@@ -142,6 +146,9 @@ def _whole_options(fields: Mapping[str, Any], overrides: Sequence[str]) -> list[
         path = flag.removeprefix("--").split(".")
         if value is None or not flag.startswith("--"):
             whole += [flag] if value is None else [flag, value]
+            continue
+        if path == ["budget"]:
+            whole += [f"--{name}={json.dumps(set_to)}" for name, set_to in budget_fields(_parsed(value)).items()]
             continue
         _set(now, path, _parsed(value))
         end = path.index("options") + 2 if "options" in path else len(path)

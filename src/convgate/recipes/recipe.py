@@ -150,7 +150,10 @@ class Recipe:
             that the network adapts to what they leave; then calibration again.
         distillation: a teacher in gated training and finish.
         budget: share of the dense MACs that the method trains to and is calibrated to; null: the method's own default
-            in training, and no calibration. Of a network without gates it is a note, of whose MACs it is to have.
+            in training, and no calibration. Of a network without gates it is a note, of whose MACs it is to have. A
+            text such as 5ms sets `milliseconds` instead.
+        milliseconds: how long the engine is to take for an image on this machine, with hardware.threads: the method
+            trains to the share of the MACs that takes about as long, and is calibrated to the time. Null: a share.
         measured: which images the finished network is measured on: test; or validation, those that are held out, for
             runs from which settings are chosen.
         controls: what the run is to be compared with, by the names of `convgate.recipes.controls`.
@@ -172,6 +175,7 @@ class Recipe:
     finish: FinishStage = field(default_factory=FinishStage)
     distillation: Distillation = field(default_factory=Distillation)
     budget: float | None = None
+    milliseconds: float | None = None
     measured: Literal["test", "validation"] = "test"
     controls: tuple[str, ...] = ()
     control: str = ""
@@ -182,6 +186,16 @@ class Recipe:
 
     def __post_init__(self) -> None:
         require(self.budget is None or 0 < self.budget <= 1, "budget", self.budget, "in (0, 1], or null")
+        require(
+            self.milliseconds is None or 0 < self.milliseconds < math.inf,
+            "milliseconds",
+            self.milliseconds,
+            "above 0, or null",
+        )
+        if self.milliseconds is not None:
+            require(self.budget is None, "budget", self.budget, "left out where milliseconds are given")
+            require(not self.method.is_static, "milliseconds", self.milliseconds, "left out where no gates decide")
+            require(self.processes == 1, "milliseconds", self.milliseconds, "left out in runs of several processes")
         require(self.calibration_images >= 1, "calibration_images", self.calibration_images, "at least 1")
         require(self.seed >= 0, "seed", self.seed, "at least 0")
         require(

@@ -31,6 +31,7 @@ class RunFolder:
         recipe: all fields of the run's recipe.
         origin: where the recipe comes from, see `Origin`.
         timing: how long each step took.
+        latency: the model of the engine's times, of a recipe that asks for milliseconds.
         network: the calibrated network, see `convgate.load`.
         metrics: the figures of the finished run.
         report: the page of pictures.
@@ -42,6 +43,7 @@ class RunFolder:
         self.recipe = self.path / "recipe.yaml"
         self.origin = self.path / "origin.json"
         self.timing = self.path / "timing.json"
+        self.latency = self.path / "latency.json"
         self.network = self.path / "network.safetensors"
         self.metrics = self.path / "metrics.json"
         self.report = self.path / "report.html"
@@ -130,7 +132,7 @@ class RunFolder:
         for kind in _AFTER:
             shutil.rmtree(self.during(kind), ignore_errors=True)
             self.after(kind).unlink(missing_ok=True)
-        for path in (self.origin, self.timing, self.network, self.metrics, self.report, self.recipe):
+        for path in (self.origin, self.timing, self.latency, self.network, self.metrics, self.report, self.recipe):
             path.unlink(missing_ok=True)
         if not any(self.path.iterdir()):
             self.path.rmdir()

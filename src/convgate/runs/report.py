@@ -9,7 +9,7 @@ from convgate.bench.latency import Latency
 from convgate.data import Splits
 from convgate.errors import CheckpointError
 from convgate.gated import GatedNetwork
-from convgate.recipes.recipe import Distillation
+from convgate.recipes.recipe import Distillation, Recipe
 from convgate.recipes.stages import Gates, Stage
 from convgate.runs.measure import on_images
 from convgate.runs.run import Run
@@ -91,7 +91,7 @@ def _notes(run: Run, splits: Splits) -> Mapping[str, str]:
         "Method": f"{recipe.method.name}({options})",
         **{f"{stage.name.capitalize()} training": _trained(stage, splits) for stage in recipe.stages},
         "Distillation": _distillation(recipe.distillation),
-        "Calibration": f"to {recipe.budget:.0%} on training images" if recipe.budget else "none",
+        "Calibration": _calibrated(recipe),
         "Test images" if recipe.measured == "test" else "Held-out images": f"{metrics.test_images:,}",
         "Units fixed at their majority": _static(metrics),
         "Latency": _latency(metrics.latency),
@@ -117,6 +117,12 @@ def _latency(latency: Latency | None) -> str:
         f"{dense.median_ms:.3f} ms dense ({dense.p20_ms:.3f} to {dense.p80_ms:.3f}), one image at a time, on "
         f"{latency.threads} thread(s) of convgate's engine ({latency.isa}): {latency.speedup:.2f} times as fast"
     )
+
+
+def _calibrated(recipe: Recipe) -> str:
+    if recipe.milliseconds is not None:
+        return f"to {recipe.milliseconds:g} ms on the engine, on training images"
+    return f"to {recipe.budget:.0%} on training images" if recipe.budget else "none"
 
 
 def _static(metrics: Metrics) -> str:

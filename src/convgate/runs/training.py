@@ -17,14 +17,19 @@ from torch import Tensor, nn
 
 from convgate import checkpoint
 from convgate.analysis import Evaluation, Metrics
-from convgate.calibration import calibrate
+from convgate.calibration import calibrate, share_of_time
 from convgate.cost import count_macs
 from convgate.data import Batches
 from convgate.data import load as load_data
+from convgate.engine.compile import compile as compile_engine
 from convgate.errors import BudgetError, RecipeError
 from convgate.extras import missing
 from convgate.files import replacing, write_text
 from convgate.gated import GatedNetwork, gate
+from convgate.latency import LatencyModel, fit_latency
+from convgate.latency import Origin as Origins
+from convgate.latency import load as load_latency
+from convgate.latency import save as save_latency
 from convgate.recipes.recipe import Recipe
 from convgate.recipes.stages import Gates, Stage
 from convgate.runs.folder import RunFolder
@@ -67,8 +72,9 @@ class TrainingRun:
     """
 
     def __init__(self, recipe: Recipe, folder: str | Path, *, progress: bool = True) -> None:
-        self.recipe = recipe
+        self.asked = self.recipe = recipe
         self.folder = RunFolder(folder)
+        self.latency: LatencyModel | None = None
         self.progress = progress
         self.folder.check(recipe)
         self.splits = load_data(recipe.data.name, **recipe.data.options)
@@ -83,6 +89,8 @@ class TrainingRun:
             self.dense = build_model(recipe.model)
             check_classifies(self.dense, self.splits, "model")
             self.teacher = build_teacher(recipe, self.splits) or self.dense
+            if recipe.milliseconds is not None:
+                self._share_of_time(recipe.milliseconds)
             self._check_gating()
 
     def carry_out(self, origin: Origin | None = None) -> Run | None:
@@ -93,7 +101,9 @@ class TrainingRun:
         `convgate.load`), metrics.json, report.html, and per stage a folder with epochs.csv, a checkpoint and logs.
         """
         is_new = not self.folder.path.exists()
-        self.folder.claim(self.recipe, origin)
+        self.folder.claim(self.asked, origin)
+        if self.latency is not None:
+            save_latency(self.latency, self.folder.latency)
         try:
             with undisturbed(self.recipe.hardware.threads):
                 return self._carry_out()
@@ -197,6 +207,24 @@ class TrainingRun:
         torch.manual_seed(self.recipe.seed + 1)
         return build_static(self.recipe, copy.deepcopy(self.dense), self.splits)
 
+    def _share_of_time(self, milliseconds: float) -> None:
+        """Which share of the MACs takes so long: the recipe and its method train to that."""
+        assert self.method is not None
+        with torch.random.fork_rng(devices=[]):
+            network = gate(build_model(self.recipe.model, weights=False), self.method, self.splits.train.example())
+        engine = compile_engine(network.eval(), threads=self.recipe.hardware.threads)
+        model = load_latency(self.folder.latency) if self.folder.latency.is_file() else None
+        if model is None or model.origin != Origins.of(engine, model.origin.clock):
+            _LOG.info("timing the operations of the engine")
+            model = fit_latency(engine)
+        share = share_of_time(network, model, milliseconds)
+        _LOG.info(
+            "%.4g ms on %d thread(s) are about %.1f%% of the dense MACs", milliseconds, engine.threads, 100 * share
+        )
+        self.latency = model
+        self.recipe = replace(self.recipe, budget=share, milliseconds=None)
+        self.method = build_method(self.recipe)
+
     def _check_gating(self) -> None:
         """Find out before training whether the model can be gated, and the budget reached."""
         if self.folder.network.is_file() or self.method is None:
@@ -241,10 +269,22 @@ class TrainingRun:
     def _calibrate(self, network: GatedNetwork) -> None:
         if self.recipe.budget is None:
             return
-        _LOG.info("calibrating to %.1f%% of the dense MACs", 100 * self.recipe.budget)
         # What its gates close it was trained to do without: its answers with all of them open say nothing about it.
-        done = calibrate(network, _CalibrationImages(self), self.recipe.budget, agreement=False)
-        _LOG.info("calibrated to %.3f%% on %d images in %d passes", 100 * done.reached, done.images, done.passes)
+        if self.asked.milliseconds is None:
+            _LOG.info("calibrating to %.1f%% of the dense MACs", 100 * self.recipe.budget)
+            done = calibrate(network, _CalibrationImages(self), self.recipe.budget, agreement=False)
+        else:
+            _LOG.info("calibrating to %.4g ms", self.asked.milliseconds)
+            done = calibrate(
+                network,
+                _CalibrationImages(self),
+                milliseconds=self.asked.milliseconds,
+                engine=compile_engine(network, threads=self.recipe.hardware.threads),
+                latency=self.latency,
+                agreement=False,
+            )
+            _LOG.info("calibrated to %.4g ms on the engine", done.reached)
+        _LOG.info("calibrated to %.3f%% on %d images in %d passes", 100 * done.macs, done.images, done.passes)
 
     def _evaluate(self, dense: nn.Module, network: nn.Module) -> Evaluations:
         _LOG.info("evaluating the dense network on %s %s images", f"{len(self.measured):,}", self.recipe.measured)

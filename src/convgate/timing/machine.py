@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["machine", "processor"]
+__all__ = ["machine", "processor", "version_of"]
 
 _PACKAGES = ("convgate", "torch", "torchvision", "timm", "numpy", "onnx", "onnxruntime", "openvino")
 
@@ -25,11 +25,12 @@ def machine(threads: int) -> dict[str, Any]:
         "instruction_set_torch": torch.backends.cpu.get_cpu_capability(),
         "threads": threads,
         "system": platform.system(),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "versions": {"python": platform.pythonversion_of(), **{name: version_of(name) for name in _PACKAGES}},
     }
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """The version of a package; None where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -1,0 +1,99 @@
+"""Calibration to milliseconds: the search asks a latency model, and the engine is timed under what it found."""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from convgate.calibration.measure import on
+from convgate.calibration.price import Milliseconds
+from convgate.engine import Engine
+from convgate.errors import InputError
+from convgate.gated import GatedNetwork
+from convgate.latency import LatencyModel, fit_latency, watch
+
+__all__ = ["Timed", "latency_model"]
+
+_IMAGES = 32
+# At most; times differ by image, but the model's factor hardly does.
+_NEAR = 0.01
+# A model that is off by less is not corrected: measurements repeat no better.
+
+
+@dataclass
+class Timed:
+    """An engine and the model of its times, which measurements correct.
+
+    `milliseconds` is the mean time of the images that were timed last, `off` that over what the model says of them.
+    """
+
+    network: GatedNetwork
+    engine: Engine
+    model: LatencyModel
+    milliseconds: float = 0.0
+    off: float = field(default=1.0)
+
+    @property
+    def price(self) -> Milliseconds:
+        """What the search asks."""
+        return Milliseconds(self.network, self.model)
+
+    @torch.no_grad()
+    def correct(self, batches: Iterable[Tensor]) -> bool:
+        """Time the engine under the network's present decisions; whether the model had to be corrected."""
+        images, masks = [], []
+        device = next(self.network.gate_modules())[1].offset.device
+        for batch in batches:
+            _, decisions = self.network.decide(on(device, batch))
+            given = decisions.numpy()
+            # Each mask in memory of its own, in the order of its indices, as the engine reads them.
+            masks += [{gate: m[n : n + 1].copy() for gate, m in given.items()} for n in range(len(batch))]
+            images += [np.ascontiguousarray(image[None].numpy(force=True), np.float32) for image in batch]
+        images, masks = images[:_IMAGES], masks[:_IMAGES]
+        watched = watch(self.engine, images, masks, clock=self.model.origin.clock)
+        expected = np.concatenate([self.model.milliseconds(mask) for mask in masks])
+        self.milliseconds, self.off = watched.mean, watched.mean / float(expected.mean())
+        if abs(self.off - 1) <= _NEAR:
+            return False
+        self.model = self.model.scaled(self.off)
+        return True
+
+
+def latency_model(
+    network: GatedNetwork,
+    engine: Engine | None,
+    latency: LatencyModel | None,
+    progress: Callable[[float], None],
+) -> Timed:
+    """The engine of a network, compiled if none was given, with a model of its times, fitted if none was given.
+
+    Raises `InputError` for an engine of another network, and for a model of another engine or machine.
+    """
+    if engine is None:
+        from convgate.engine.compile import compile as compile_engine
+
+        engine = compile_engine(network)
+    if not isinstance(engine, Engine):
+        raise InputError(f"engine: a {type(engine).__name__}; give what convgate.compile(net) returns")
+    own = {spec.name: tuple(spec.shape) for spec in network.plan.gates}
+    theirs = {gate.name: gate.shape for gate in engine.program.gates}
+    if own != theirs or engine.program.value(engine.program.inputs[0]).shape != tuple(network.plan.example[1:]):
+        raise InputError(
+            f"the engine is of another network or for another size: it has {len(theirs)} gates and this network has "
+            f"{len(own)}, and their names, masks or images differ; give convgate.compile(net)"
+        )
+    if latency is None:
+        latency = fit_latency(engine, progress=progress)
+        logging.getLogger("convgate").info(
+            "latency model of the engine: off by %.1f %% under masks that it was not fitted to; one time differs from "
+            "the next by %.1f %%",
+            100 * latency.error,
+            100 * latency.spread,
+        )
+    if not isinstance(latency, LatencyModel):
+        raise InputError(f"latency: a {type(latency).__name__}; give what convgate.latency.fit_latency returns")
+    latency.check_for(engine)
+    return Timed(network, engine, latency)

@@ -1,0 +1,69 @@
+"""`convgate calibrate`: from a checkpoint and photographs to a checkpoint at a budget."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import convgate
+from convgate.cli import main
+from convgate.models import create
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, randomise):
+    folder = tmp_path_factory.mktemp("calibrate")
+    torch.manual_seed(0)
+    x = torch.randn(4, 3, 16, 16)
+    network = convgate.gate(randomise(create("cifar_resnet8", width=4), x), convgate.DualGating(init="paper"), x).eval()
+    network.preparation = convgate.Preparation((16, 16), 18)
+    convgate.save(network, folder / "net.safetensors")
+    (folder / "photos").mkdir()
+    for number in range(6):
+        pixels = np.random.default_rng(number).integers(0, 256, (30, 40, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / "photos" / f"{number}.png")
+    return folder
+
+
+def test_to_a_share(folder, capsys):
+    out = folder / "out.safetensors"
+    command = [
+        "calibrate",
+        str(folder),
+        "--images",
+        str(folder / "photos"),
+        "--budget",
+        "0.9",
+        "-o",
+        str(out),
+        "--json",
+    ]
+    assert main(command) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["macs_ratio"] == pytest.approx(0.9, rel=5e-3)
+    assert told["milliseconds"] is None
+    assert convgate.load(out).preparation is not None
+
+
+def test_to_milliseconds_that_no_engine_reaches(folder, capsys):
+    command = ["calibrate", str(folder), "--images", str(folder / "photos"), "-o", str(folder / "fast.cgm")]
+    assert main([*command, "--milliseconds", "1e-6", "--threads", "1"]) == 2
+    assert "every gate closed" in capsys.readouterr().err
+    assert not (folder / "fast.cgm").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--budget", "0.5", "--threads", "1"], "--milliseconds"),
+        (["--budget", "0.5", "--most", "0"], "--most 0"),
+        (["--budget", "0.5", "-o", "net.onnx"], "net.onnx"),
+        (["--budget", "2"], "share of the dense MACs"),
+    ],
+)
+def test_mistakes(folder, arguments, named, capsys):
+    command = ["calibrate", str(folder), "--images", str(folder / "photos"), "-o", str(folder / "no.safetensors")]
+    assert main([*command, *arguments]) == 2
+    assert named in capsys.readouterr().err
