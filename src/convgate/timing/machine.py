@@ -25,7 +25,7 @@ def machine(threads: int) -> dict[str, Any]:
         "instruction_set_torch": torch.backends.cpu.get_cpu_capability(),
         "threads": threads,
         "system": platform.system(),
-        "versions": {"python": platform.pythonversion_of(), **{name: version_of(name) for name in _PACKAGES}},
+        "versions": {"python": platform.python_version(), **{name: version_of(name) for name in _PACKAGES}},
     }
 
 
