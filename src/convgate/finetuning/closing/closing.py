@@ -2,26 +2,25 @@
 
 A round ends at a share of the MACs. (1) Fisher information says how much of the answers hangs on each unit, moments of
 what layers read how much of that the others can take over (`order`). (2) That is measured once for each gate, since
-layers differ in how far it holds: a third of the gate's units are closed and made up for, and the answers' divergence
-is compared with what was foretold. (3) The units that cost least for each MAC close. (4) The layers that read them are
+layers differ in how far it holds (`costs`). (3) The units that cost least for each MAC close. (4) The layers behind are
 given new weights (`reconstruct`). Then the weights learn until the next round.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from convgate.calibration.measure import computes_in_bfloat16
 from convgate.errors import BudgetError
 from convgate.finetuning.closing import order
+from convgate.finetuning.closing.costs import Costs, fast
+from convgate.finetuning.closing.layer import Layer
 from convgate.finetuning.closing.moments import moments
-from convgate.finetuning.closing.readers import Closable, Reader, closable
-from convgate.finetuning.closing.reconstruct import first, masks_of, reconstruct, shift_output
+from convgate.finetuning.closing.readers import closable
+from convgate.finetuning.closing.reconstruct import masks_of, reconstruct
 from convgate.finetuning.importance import information
 from convgate.gated import GatedNetwork
 from convgate.gating import Decisions
@@ -29,14 +28,12 @@ from convgate.reading.modes import evaluating
 
 __all__ = ["Closing"]
 
-_TRIED = 0.3
-# Of a gate's units, to measure what closing them costs.
 _BATCH, _CHECKED = 32, 4
 # One in so many batches is checked on: what was learned from the others is tried there.
-_MEASURED = 24
-# Images that this is measured on.
 _STEP = 0.004
 # Of the dense MACs: so many are saved before the units' MACs are counted again.
+_LANES = 16
+# Channels that a vector instruction computes at once.
 _FURTHEST = 5.0
 # Logits of gates' units: the last to close, and the first that closed, are so far from the threshold.
 
@@ -57,8 +54,8 @@ class Closing:
         self.gates = [gate for gate in closable(network) if gate.readers]
         self.is_open = {gate.gate: torch.ones(gate.units, dtype=torch.bool) for gate in self.gates}
         self._closed: list[tuple[str, int]] = []
-        self._factors: dict[str, float] = {}
-        self._answers: list[Tensor] | None = None
+        self._by_name = {gate.gate: gate for gate in self.gates}
+        self._costs = Costs(network, whole)
 
     @property
     def units(self) -> int:
@@ -101,14 +98,14 @@ class Closing:
 
     # -- a round ---------------------------------------------------------------------------------------------------
 
-    def _sequences(self, batches: Sequence[Tensor]) -> tuple[list["_Layer"], dict[str, order.Sequence]]:
+    def _sequences(self, batches: Sequence[Tensor]) -> tuple[list[Layer], dict[str, order.Sequence]]:
         """What is known of each gate, and in which order its units close."""
         other = [x for n, x in enumerate(batches) if n % _CHECKED == 1] or list(batches)
-        with _fast(batches[0]):
+        with fast(batches[0]):
             fitted = moments(self.network, self.gates, [x for n, x in enumerate(batches) if n % _CHECKED != 1])
             checked = moments(self.network, self.gates, other)
             fisher, _ = information(self.network, batches, self._decisions)
-        layers = [_Layer.of(self.network, gate, self.is_open[gate.gate], fitted, checked) for gate in self.gates]
+        layers = [Layer.of(self.network, gate, self.is_open[gate.gate], fitted, checked) for gate in self.gates]
         sequences = {
             layer.gate.gate: order.closing_sequence(
                 layer.gate,
@@ -120,66 +117,54 @@ class Closing:
             )
             for layer in layers
         }
-        if not self._factors:
-            self._factors = {
-                layer.gate.gate: self._factor(layer, sequences[layer.gate.gate], other) for layer in layers
-            }
-        return layers, sequences
-
-    @torch.no_grad()
-    def _factor(self, layer: "_Layer", sequence: order.Sequence, batches: Sequence[Tensor]) -> float:
-        """How much more closing units of a gate costs than was foretold, on images that were not fitted to."""
-        closing = sequence.units[: max(int(_TRIED * layer.gate.units), 1)]
-        foretold = sum(sequence.costs[: len(closing)])
-        if not closing:
-            return 1.0
-        is_open = self.is_open[layer.gate.gate].clone()
-        is_open[list(closing)] = False
-        with _keeping(self.network, layer.gate.readers):
-            layer.make_up(self.network, self.is_open[layer.gate.gate] & ~is_open, is_open)
-            measured = self._divergence({**self.is_open, layer.gate.gate: is_open}, batches)
-        return measured / max(foretold, 1e-12)
-
-    def _divergence(self, is_open: Mapping[str, Tensor], batches: Sequence[Tensor]) -> float:
-        """KL of the answers with these units open from those of the whole network, the mean."""
-        if self._answers is None:
-            self._answers = []
-            with evaluating(self.whole), _fast(batches[0]):
-                for x in first(batches, _MEASURED):
-                    opened = self.whole.open_decisions(len(x), (x.shape[2], x.shape[3]))
-                    self._answers.append(self.whole(x, given=opened).float().log_softmax(1))
-        total = 0.0
-        images = first(batches, _MEASURED)
-        with evaluating(self.network), _fast(batches[0]):
-            for x, theirs in zip(images, self._answers, strict=True):
-                given = masks_of(self.network, is_open, len(x), (x.shape[2], x.shape[3]))
-                ours = self.network(x, given=given).float().log_softmax(1)
-                total += float(F.kl_div(ours, theirs, reduction="sum", log_target=True))
-        return total / sum(map(len, images))
+        self._costs.measure(layers, sequences, self.is_open, other)
+        corrected = {name: self._costs.corrected(name, s, self.is_open[name]) for name, s in sequences.items()}
+        return layers, corrected
 
     def _choose(self, sequences: Mapping[str, order.Sequence], share: float) -> None:
-        """Close the units that cost least for each MAC."""
+        """Close the units that cost least for each MAC, a block of them at a time."""
         place = dict.fromkeys(sequences, 0)
-        costs = {name: _rising(s.costs, self._factors.get(name, 1.0)) for name, s in sequences.items()}
         reached = self.share()
         while reached > share:
             saved = self._saved()
-            goal = max(reached - share, 0.0) if reached - share < _STEP else _STEP
+            goal = min(reached - share, _STEP)
             freed = 0.0
             while freed < goal:
-                left = [name for name in sequences if place[name] < len(costs[name])]
-                if not left:
+                blocks = {
+                    name: self._block(name, len(sequence.units) - place[name])
+                    for name, sequence in sequences.items()
+                    if place[name] < len(sequence.units)
+                }
+                if not blocks:
                     raise BudgetError(
                         f"closing all units that may close leaves {self.share():.1%} of the dense MACs, and the budget "
                         f"is {share:.1%}; gate more of the network (where='everywhere'), or ask for a larger budget"
                     )
-                name = min(left, key=lambda name: costs[name][place[name]] / max(saved[name], 1e-12))
-                unit = sequences[name].units[place[name]]
-                self.is_open[name][unit] = False
-                self._closed.append((name, unit))
-                freed += saved[name]
-                place[name] += 1
+                name = min(
+                    blocks,
+                    key=lambda name: (
+                        fmean(sequences[name].costs[place[name] : place[name] + blocks[name]]) / max(saved[name], 1e-12)
+                    ),
+                )
+                # The last block is cut, so that the budget is met to the unit.
+                needed = math.ceil((reached - share - freed) / max(saved[name], 1e-12))
+                units = min(blocks[name], max(needed, 1))
+                for unit in sequences[name].units[place[name] : place[name] + units]:
+                    self.is_open[name][unit] = False
+                    self._closed.append((name, unit))
+                freed += units * saved[name]
+                place[name] += units
             reached = self.share()
+
+    def _block(self, name: str, left: int) -> int:
+        """How many units of a gate close together, so that what stays is a multiple of what processors compute at once.
+
+        At most an eighth of the gate's.
+        """
+        gate = self._by_name[name]
+        most = max(min(_LANES // gate.group, gate.units // 8), 1)
+        block = 1 << (most.bit_length() - 1)
+        return min(int(self.is_open[name].sum()) % block or block, left)
 
     def _saved(self) -> dict[str, float]:
         """The share of the dense MACs that one more closed unit of each gate saves."""
@@ -202,7 +187,7 @@ class Closing:
         following = sorted(
             (cost, name, unit)
             for name, sequence in sequences.items()
-            for unit, cost in zip(sequence.units, _rising(sequence.costs, self._factors.get(name, 1.0)), strict=True)
+            for unit, cost in zip(sequence.units, sequence.costs, strict=True)
             if self.is_open[name][unit]
         )
         for number, (_, name, unit) in enumerate(following):
@@ -231,73 +216,11 @@ class Closing:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold beside the network."""
-        return {"closed": list(self._closed), "factors": dict(self._factors)}
+        return {"closed": list(self._closed), "factors": dict(self._costs.factors)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
         self._closed = [(name, int(unit)) for name, unit in state["closed"]]
-        self._factors = dict(state["factors"])
+        self._costs.factors = dict(state["factors"])
         for name, unit in self._closed:
             self.is_open[name][unit] = False
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """What is known of a gate's units from what their first reader reads."""
-
-    gate: Closable
-    weights: Tensor
-    moments: Tensor
-    ridge: float
-
-    @classmethod
-    def of(
-        cls,
-        network: GatedNetwork,
-        gate: Closable,
-        is_open: Tensor,
-        fitted: Mapping[str, Tensor],
-        checked: Mapping[str, Tensor],
-    ) -> "_Layer":
-        layer = network.get_submodule(gate.readers[0].layer)
-        assert isinstance(layer, nn.Conv2d)
-        weights = layer.weight.detach()
-        channels = is_open.repeat_interleave(gate.group)
-        ridge = order.best_ridge(weights, fitted[gate.gate], checked[gate.gate], channels)
-        return cls(gate, weights, fitted[gate.gate], ridge)
-
-    def make_up(self, network: GatedNetwork, closed: Tensor, is_open: Tensor) -> None:
-        """Give the gate's readers weights that do without the closed units, by the moments alone."""
-        channels = closed.repeat_interleave(self.gate.group), is_open.repeat_interleave(self.gate.group)
-        for reader in self.gate.readers if bool(closed.any()) else ():
-            layer = network.get_submodule(reader.layer)
-            assert isinstance(layer, nn.Conv2d)
-            weights, constant = order.made_up_weights(layer.weight, self.moments, *channels, self.ridge)
-            layer.weight.copy_(weights)
-            shift_output(network, reader, constant)
-
-
-@contextmanager
-def _keeping(network: GatedNetwork, readers: Iterable[Reader]) -> Iterator[None]:
-    """Afterwards the readers, and the norms behind them, are as they were."""
-    layers = [network.get_submodule(name) for reader in readers for name in (reader.layer, reader.norm) if name]
-    kept = [{key: value.clone() for key, value in layer.state_dict().items()} for layer in layers]
-    try:
-        yield
-    finally:
-        for layer, state in zip(layers, kept, strict=True):
-            layer.load_state_dict(state)
-
-
-def _fast(images: Tensor) -> torch.autocast:
-    """Within it networks compute in bfloat16, where the images' device does."""
-    return torch.autocast(images.device.type, torch.bfloat16, enabled=computes_in_bfloat16(images.device))
-
-
-def _rising(costs: Iterable[float], factor: float) -> list[float]:
-    """Costs that never fall: a cheap unit behind a dear one is as dear."""
-    found, largest = [], 0.0
-    for cost in costs:
-        largest = max(largest, factor * cost)
-        found.append(largest)
-    return found

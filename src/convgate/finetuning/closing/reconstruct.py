@@ -1,9 +1,9 @@
 """Layers learn to do without closed channels, one after another, by least squares: no gradients, no learning rate.
 
-Each layer that reads a gated feature is given new weights W, those that come closest to what the dense network computes
-there: the least of E |W x + b - W_dense x_dense|^2 + ridge, with x what the layer reads in the gated network, in which
-the layers before it have their new weights already. So errors do not add up from layer to layer. Both networks run
-node by node, side by side, once.
+Each layer that reads a gated feature, from the first closed unit on, is given new weights W, those that come closest to
+what the dense network computes there: the least of E |W x + b - W_dense x_dense|^2 + ridge, with x what the layer reads
+in the gated network, in which the layers before it have their new weights already. So errors do not add up from layer
+to layer. Both networks run node by node, side by side, once.
 
 Source: He, Zhang, Sun: Channel pruning for accelerating very deep neural networks, ICCV 2017, section 3.1 (the least
 squares step, from the pruned network's inputs to the whole one's outputs); here with a constant and a ridge towards the
@@ -46,7 +46,7 @@ def reconstruct(
     is_open: Mapping[str, Tensor],
     batches: Sequence[Tensor],
 ) -> None:
-    """Give the readers of gates that closed something new weights. In place.
+    """Give layers that read what gates closed, and readers of gates behind them, new weights. In place.
 
     Args:
         network: the network that is to do without the closed units.
@@ -58,9 +58,8 @@ def reconstruct(
     """
     size = (batches[0].shape[2], batches[0].shape[3])
     graph = network.graphs_at(size)[False]
-    readers = {
-        reader.layer: (gate, reader) for gate in gates for reader in gate.readers if not is_open[gate.gate].all()
-    }
+    readers = {reader.layer: (gate, reader) for gate in gates for reader in gate.readers}
+    changed = False
     with evaluating(network), evaluating(whole):
         batches = _few(whole, graph, size, batches)
         ours = [_Running(network, graph, size, x, masks_of(network, is_open, len(x), size)) for x in batches]
@@ -68,9 +67,12 @@ def reconstruct(
         for node in graph.nodes:
             if node.op == "call_module" and str(node.target) in readers:
                 gate, reader = readers[str(node.target)]
-                read = node.all_input_nodes[0]
-                pairs = [(a.values[read], b.values[read]) for a, b in zip(ours, theirs, strict=True)]
-                _solve(network, whole, reader, is_open[gate.gate].repeat_interleave(gate.group), pairs)
+                # Layers behind the first closed unit make up for it, too, where all of what they read is open.
+                changed = changed or not bool(is_open[gate.gate].all())
+                if changed:
+                    read = node.all_input_nodes[0]
+                    pairs = [(a.values[read], b.values[read]) for a, b in zip(ours, theirs, strict=True)]
+                    _solve(network, whole, reader, is_open[gate.gate].repeat_interleave(gate.group), pairs)
             for running in (*ours, *theirs):
                 running.run(node)
 
