@@ -197,6 +197,8 @@ class Run:
             images = images.contiguous(memory_format=torch.channels_last)
         if self.progress < settings.small:
             images = _smaller(images, settings.small_size)
+        if settings.mix and not settings.label_weight and float(torch.rand(())) < settings.mix:
+            images, labels = _mixed(images), None
         loss, logits, theirs, decisions = self._answers(images)
         if not math.isfinite(float(loss.detach())):
             raise InputError(
@@ -376,6 +378,16 @@ def _smaller(images: Tensor, share: float) -> Tensor:
     if (height, width) == tuple(images.shape[2:]):
         return images
     return F.interpolate(images, size=(height, width), mode="bilinear", antialias=True)
+
+
+def _mixed(images: Tensor) -> Tensor:
+    """Each image mixed with that at the same place from the end, in a share of its own.
+
+    Source: Beyer, Zhai, Royer, Markeeva, Anil, Kolesnikov: Knowledge distillation: a good teacher is patient and
+    consistent, CVPR 2022, section 3 (the teacher sees the student's views; mixtures extend the images there are).
+    """
+    share = torch.rand(len(images), 1, 1, 1).to(images)
+    return share * images + (1 - share) * images.flip(0)
 
 
 class _Pace:
