@@ -7,7 +7,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from convgate.gated import GatedNetwork
 
-__all__ = ["parameter_groups", "train_gates"]
+__all__ = ["hold_gates", "parameter_groups", "train_gates"]
 
 _COHERENT = 0.5
 # Inputs of a gate that are of mean size 2, as those of MobileNetV2's blocks, move its logit as its bias does.
@@ -30,6 +30,17 @@ def train_gates(network: GatedNetwork, *, rest: bool = True) -> GatedNetwork:
     for parameter in network.parameters():
         parameter.requires_grad_(rest or id(parameter) in learning)
     return network
+
+
+def hold_gates(network: GatedNetwork) -> None:
+    """Gates decide as in evaluation and learn no more, whatever the rest of the network does."""
+    for _, gate in network.gate_modules():
+        gate.eval()
+    if network.convgate.trunk is not None:
+        network.convgate.trunk.eval()
+    for parameter in network.gate_parameters():
+        parameter.requires_grad_(False)
+        parameter.grad = None
 
 
 def parameter_groups(

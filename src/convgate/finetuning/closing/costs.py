@@ -23,10 +23,12 @@ from convgate.reading.modes import evaluating
 
 __all__ = ["Costs", "fast"]
 
-_SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)
+_SHARES = (1 / 16, 1 / 4, 1 / 2)
 # Of a gate's units, closed one share after the other. Units beyond the last are taken to cost as those before it.
-_MEASURED = 64
-# Images that this is measured on.
+_MACS = 1e13
+# To be spent on measuring: minutes of two cores.
+_FEWEST, _MOST = 24, 64
+# Images that it is measured on, at least and at most.
 
 
 class Costs:
@@ -62,7 +64,9 @@ class Costs:
         """
         if self.factors:
             return
-        images = first(batches, _MEASURED)
+        size = (batches[0].shape[2], batches[0].shape[3])
+        macs = self.whole.cost(self.whole.open_decisions(1, size)).dense * len(_SHARES) * max(len(layers), 1)
+        images = first(batches, min(max(int(_MACS / macs), _FEWEST), _MOST))
         base = self._divergence(is_open, images)
         for layer in layers:
             gate, sequence = layer.gate, sequences[layer.gate.gate]

@@ -1,0 +1,108 @@
+"""Units close for good, in rounds, and layers make up for them; between the rounds the weights learn."""
+
+import copy
+import dataclasses
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from convgate.finetuning.closing import Closing
+from convgate.finetuning.descent import MANY, WHOLE, Setting
+from convgate.finetuning.judge import Judgement, judge
+from convgate.finetuning.parameters import hold_gates
+from convgate.gating import Decisions
+from convgate.reading.modes import evaluating
+
+__all__ = ["ClosesForGood"]
+
+
+class ClosesForGood:
+    """The descent of a network that starts whole and has gates of channels for most of its MACs."""
+
+    def __init__(self, given: Setting, closing: Closing) -> None:
+        self.given, self.closing = given, closing
+        self.rounds, self.round_seconds, self.points = 0, 0.0, list[Judgement]()
+        hold_gates(given.network)
+
+    @classmethod
+    def of(cls, given: Setting) -> "ClosesForGood | None":
+        """Of a network that can come down to its budget so; else None."""
+        if not given.settings.rounds:
+            return None
+        network, images = given.network, given.data.calibrated_on[0]
+        whole = copy.deepcopy(network).eval().requires_grad_(False)
+        closing = Closing(network, whole, (images.shape[2], images.shape[3]))
+        with torch.no_grad(), evaluating(network):
+            _, decisions = network.decide(images)
+        starts_whole = float(network.cost(decisions).ratio.min()) > WHOLE
+        fits = starts_whole and closing.units >= MANY and closing.least() < given.budget.share
+        return cls(given, closing) if fits else None
+
+    def start(self, before: Judgement) -> None:
+        """Nothing is to be done: rounds find out what is missed least."""
+
+    def before_step(self, progress: float, elapsed: float) -> None:
+        """Close some more, where a round is due: they are spread over the ramp."""
+        settings = self.given.settings
+        due = settings.ramp * self.rounds / settings.rounds
+        if self.closing.share() > self.given.budget.share and progress >= due:
+            self._round(self._rounds_left(elapsed))
+
+    def rate(self) -> float:
+        """All of it: what closed has closed."""
+        return 1.0
+
+    def term(self, decisions: Decisions, loss: Tensor, progress: float) -> tuple[Tensor, float, float]:
+        """The budget is met by rounds, so that the loss needs no term."""
+        share = float(self.given.network.cost(decisions.detach()).ratio.float().mean())
+        return loss.new_zeros(()), share, share
+
+    def finish(self) -> None:
+        """A last round, where there was no time for it. What closed costs every image the same: no calibration."""
+        if self.closing.share() > self.given.budget.share:
+            self._round(1)
+
+    def curve(self, after: Judgement) -> list[Judgement]:
+        """What stayed on the way: before each round, what was learned since the last."""
+        return [*self.points, after]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Units, rounds, and what stayed after them."""
+        return {
+            "closing": self.closing.state_dict(),
+            "rounds": self.rounds,
+            "round_seconds": self.round_seconds,
+            "points": [dataclasses.asdict(point) for point in self.points],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        self.closing.load_state_dict(state["closing"])
+        self.rounds, self.round_seconds = state["rounds"], state["round_seconds"]
+        self.points = [Judgement(**point) for point in state["points"]]
+
+    def _round(self, left: int) -> None:
+        """Close some more units, of what is to close in so many rounds, and let layers make up for it."""
+        given = self.given
+        torch.manual_seed(given.seed * 7_368_787 + self.rounds)
+        if self.rounds:
+            self.points.append(judge(given.network, given.teacher, given.data.some_held_out()))
+        begun = time.monotonic()
+        spent = self.closing.share()
+        goal = spent - (spent - given.budget.share) / left
+        self.closing.close_to(goal, given.data.to_close_on(given.seed + self.rounds))
+        self.rounds += 1
+        self.round_seconds = time.monotonic() - begun
+        judged = judge(given.network, given.teacher, given.data.some_held_out())
+        given.say(f"round {self.rounds} of closing ({self.round_seconds:.0f} s): {judged}")
+
+    def _rounds_left(self, elapsed: float) -> int:
+        """How many rounds there are still to be; fewer where they take long: half of the ramp is for learning."""
+        settings, seconds = self.given.settings, self.given.seconds
+        left = max(settings.rounds - self.rounds, 1)
+        if seconds is None or not self.round_seconds:
+            return left
+        time_left = settings.ramp * seconds - elapsed
+        return max(min(left, int(time_left / (2 * self.round_seconds))), 1)
