@@ -37,9 +37,11 @@ class Setting:
 
 
 class Descent(Protocol):
-    """A way down. What it closes for good, if it does, is its `closing`."""
+    """A way down."""
 
-    closing: Closing | None
+    @property
+    def closing(self) -> Closing | None:
+        """What closes units for good, if that is how it goes."""
 
     def start(self, before: Judgement) -> None:
         """Before the first step of a run, whose network was judged; not where a run goes on."""

@@ -21,7 +21,7 @@ _EARLIER = 2.0
 class LearnsToClose:
     """The descent of any gated network."""
 
-    closing = None
+    closing: None = None
 
     def __init__(self, given: Setting) -> None:
         self.given, self.held = given, False
