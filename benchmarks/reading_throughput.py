@@ -31,6 +31,7 @@ from convgate.methods import DualGating
 from convgate.models import create
 from convgate.recipes.recipe import Hardware
 from convgate.recipes.stages import Stage
+from convgate.tasks.classification import Classification
 from convgate.training.fit import lightning_precision
 from convgate.training.module import TrainingModule
 
@@ -88,7 +89,9 @@ def training(batch: int, steps: int) -> float:
     images = ImageSet(pixels, labels, tuple("0123456789"), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), view=224)
     network = gate(create("resnet18"), DualGating(), torch.zeros(2, 3, 224, 224)).train()
     network.to(memory_format=torch.channels_last)
-    module = TrainingModule(network, Stage(epochs=10**6), images, Augmentation(crop="resized"), method=DualGating())
+    module = TrainingModule(
+        network, Stage(epochs=10**6), images, Classification(Augmentation(crop="resized")), method=DualGating()
+    )
     clock = Clock()
     trainer = L.Trainer(
         max_steps=steps + 1,

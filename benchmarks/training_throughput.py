@@ -25,6 +25,7 @@ from convgate.methods import DualGating
 from convgate.models import create
 from convgate.recipes.recipe import Hardware
 from convgate.recipes.stages import Stage
+from convgate.tasks.classification import Classification
 from convgate.training.fit import lightning_precision
 from convgate.training.module import TrainingModule
 
@@ -76,7 +77,7 @@ def measure(compiled: bool, images: ImageSet, blocks: int, steps: int) -> dict[s
     network.to(memory_format=torch.channels_last)
     if compiled:
         network.compile()
-    module = TrainingModule(network, Stage(epochs=10**6), images, Augmentation(), method=DualGating())
+    module = TrainingModule(network, Stage(epochs=10**6), images, Classification(Augmentation()), method=DualGating())
     plain = plain_loop(images)
     for _ in range(3):
         next(plain)

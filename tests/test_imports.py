@@ -23,6 +23,7 @@ FLOORS = (
     ("calibration",),
     ("quantization", "hardware"),
     ("bench",),
+    ("tasks",),
     ("recipes",),
     ("analysis",),
     ("training", "finetuning"),

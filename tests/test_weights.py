@@ -140,3 +140,14 @@ def test_missing_and_damaged_files_are_refused(tmp_path):
     (tmp_path / "junk").write_bytes(b"not safetensors")
     with pytest.raises(CheckpointError, match="damaged"):
         load_weights(create("cifar_resnet8"), tmp_path / "junk", {})
+
+
+def test_a_safetensors_file_whose_length_begins_as_a_pickle_is_read(tmp_path):
+    path, model = tmp_path / "net.safetensors", nn.Linear(2, 1)
+    for more in range(0, 256, 8):
+        save_file(model.state_dict(), path, metadata={"note": "x" * more})
+        if path.read_bytes()[:1] == b"\x80":
+            break
+    else:
+        pytest.fail("no such length")
+    assert read_tensors(path).keys() == model.state_dict().keys()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from convgate.errors import CheckpointError, ConvgateError
 from convgate.files import replacing
-from convgate.gated import GATES, OURS, PATHS, TRUNK, GatedNetwork, gate, place_in
+from convgate.gated import GATES, OURS, PATHS, TRUNK, GatedModel, GatedNetwork, gate, place_in
 from convgate.methods import Method, create
 from convgate.models import ModelSpec
 from convgate.preparation import Preparation
@@ -42,7 +42,7 @@ _FOREIGN = (
 _log = logging.getLogger(__name__)
 
 
-def save(network: GatedNetwork, path: str | Path) -> None:
+def save(network: GatedNetwork | GatedModel, path: str | Path) -> None:
     """Write a gated network to `path`, complete or not at all.
 
     `network.preparation` is saved with it, if it is set. Extra state of modules (`get_extra_state`) is saved where it
@@ -55,7 +55,7 @@ def save(network: GatedNetwork, path: str | Path) -> None:
     """
     from safetensors.torch import save_file
 
-    if not isinstance(network, GatedNetwork):
+    if not isinstance(network, GatedNetwork | GatedModel):
         raise CheckpointError(f"save() takes a GatedNetwork, not a {type(network).__name__}; make one with gate()")
     plan = network.plan
     tensors, extra = _parted(network.state_dict())
@@ -75,12 +75,15 @@ def save(network: GatedNetwork, path: str | Path) -> None:
         "layers": {layer.name: layer.macs for layer in plan.ledger.layers},
         "extra": extra,
     }
-    if network.preparation is not None:
-        if not isinstance(network.preparation, Preparation):
+    if isinstance(network, GatedModel):
+        description["lists"] = True
+    preparation = getattr(network, "preparation", None)
+    if preparation is not None:
+        if not isinstance(preparation, Preparation):
             raise CheckpointError(
-                f"network.preparation is a {type(network.preparation).__name__}; set a convgate.Preparation, or None"
+                f"network.preparation is a {type(preparation).__name__}; set a convgate.Preparation, or None"
             )
-        description["preparation"] = network.preparation.as_data()
+        description["preparation"] = preparation.as_data()
     for what in ("model", "method", "extra"):
         _require_plain(what, description[what])
     # A copy each: safetensors refuses tensors that share memory, as tied weights do.
@@ -89,8 +92,8 @@ def save(network: GatedNetwork, path: str | Path) -> None:
         save_file(copies, temporary, metadata={_KEY: json.dumps(description)})
 
 
-def load(path: str | Path, model: nn.Module | None = None, method: Method | None = None) -> GatedNetwork:
-    """Read a gated network that `save` wrote; on the CPU, in evaluation mode.
+def load(path: str | Path, model: nn.Module | None = None, method: Method | None = None) -> Any:
+    """Read a gated network that `save` wrote, a `GatedNetwork` or `GatedModel`; on the CPU, in evaluation mode.
 
     Args:
         path: the file.
@@ -108,7 +111,9 @@ def load(path: str | Path, model: nn.Module | None = None, method: Method | None
     if model is None:
         model = _rebuild(description, path)
     # One image, and no memory for it: what a damaged file says of its size costs nothing.
-    example = torch.zeros(1).expand(1, *description["example"][1:])
+    example: Any = torch.zeros(1).expand(1, *description["example"][1:])
+    if description["lists"]:  # a detector, which makes the same batch of an image of that size
+        example = [example[0]]
     try:
         if method is None:
             method = create(description["method"]["name"], description["method"]["options"])
@@ -119,7 +124,8 @@ def load(path: str | Path, model: nn.Module | None = None, method: Method | None
         raise CheckpointError(f"{path} describes a network that cannot be gated: {error}") from error
     _require_same(description, network, path)
     _fill(network, tensors, description["extra"], path)
-    network.preparation = description.get("preparation")
+    if isinstance(network, GatedNetwork):
+        network.preparation = description.get("preparation")
     return network
 
 
@@ -247,6 +253,8 @@ def _check(description: Any) -> dict[str, Any]:
             raise ValueError(f"the MACs of layer '{name}' are {macs!r}")
     if "preparation" in description:
         description["preparation"] = Preparation.from_data(description["preparation"])
+    if not isinstance(description.setdefault("lists", False), bool):
+        raise ValueError(f"'lists' is a {type(description['lists']).__name__}")
     if not isinstance(description.setdefault("torch", "of an unknown version"), str):
         raise ValueError("the version of torch is not text")
     return description
@@ -256,7 +264,7 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _require_same(description: Mapping[str, Any], network: GatedNetwork, path: Path) -> None:
+def _require_same(description: Mapping[str, Any], network: GatedNetwork | GatedModel, path: Path) -> None:
     """Raise `CheckpointError` unless the network has the gates and the layers that the file describes."""
     plan = network.plan
     gates = {spec.name: [str(spec.kind), *spec.shape] for spec in plan.gates}
@@ -302,7 +310,9 @@ def _rebuild(description: Mapping[str, Any], path: Path) -> nn.Module:
         raise CheckpointError(f"{path} describes a model that cannot be built: {error}") from error
 
 
-def _fill(network: GatedNetwork, tensors: Mapping[str, Tensor], extra: Mapping[str, Any], path: Path) -> None:
+def _fill(
+    network: GatedNetwork | GatedModel, tensors: Mapping[str, Tensor], extra: Mapping[str, Any], path: Path
+) -> None:
     expected, own_extra = _parted(network.state_dict(keep_vars=True))
     place = place_in(network)
     tensors = {_moved(key, OURS, place): tensor for key, tensor in tensors.items()}

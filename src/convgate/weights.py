@@ -102,9 +102,12 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"there is no weights file {path}")
     with path.open("rb") as file:
         start = file.read(64)
+    # First, because the length may begin as a pickle does, with the byte 80: one file of 32 does.
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size:  # the header's length
+        return _safetensors(path)
     if start.startswith((b"PK\x03\x04", b"\x80")):  # a zip archive; a pickle, as torch.save wrote before 1.6
         return _state_dict(_saved(path), path)
-    if start[8:9] == b"{":  # after the length of the header
+    if start[8:9] == b"{":  # cut off
         return _safetensors(path)
     raise CheckpointError(f"{path} is damaged or not a file of weights: {_guess(start)}")
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from convgate.data import digits, scan_splits
-from convgate.data.digits import _scans
+from convgate.data.digits import read_scans
 from convgate.errors import InputError
 
 EXPECTED = [
@@ -56,7 +56,7 @@ def test_each_split_has_random_numbers_of_its_own():
 
 
 def test_no_scan_is_in_two_splits_and_all_classes_are_in_each():
-    targets = _scans()[1]
+    targets = read_scans()[1]
     splits = scan_splits(0)
     assert list(splits) == ["train", "validation", "test"]
     assert sorted(np.concatenate(list(splits.values()))) == list(range(1797))
@@ -68,14 +68,14 @@ def test_no_scan_is_in_two_splits_and_all_classes_are_in_each():
 
 def test_images_are_drawn_from_the_scans_of_their_own_split(monkeypatch):
     """With every scan outside a split blank, the split is the same: nothing of it comes from elsewhere."""
-    whole_images, whole_digits = _scans()
+    whole_images, whole_digits = read_scans()
     for part in ("train", "validation", "test"):
         masked = whole_images.copy()
         others = np.setdiff1d(np.arange(1797), scan_splits(0)[part])
         masked[others] = 0
         module = sys.modules["convgate.data.digits"]  # as an attribute of its package it is the function
         with monkeypatch.context() as patch:
-            patch.setattr(module, "_scans", lambda masked=masked: (masked, whole_digits))
+            patch.setattr(module, "read_scans", lambda masked=masked: (masked, whole_digits))
             alone = digits(size=32, train=300, validation=40, test=30)
         assert torch.equal(getattr(alone, part).images, getattr(some(), part).images)
         other = "test" if part == "train" else "train"
@@ -85,7 +85,7 @@ def test_images_are_drawn_from_the_scans_of_their_own_split(monkeypatch):
 def test_labels_are_those_of_the_scans():
     """On plain canvases, upright enough, the nearest scan by shape names the digit."""
     part = some(clutter=0.0, size=48).train
-    scans, digit = _scans()
+    scans, digit = read_scans()
     reference = torch.from_numpy(scans[scan_splits(0)["train"]]).float().flatten(1)
     reference = torch.nn.functional.normalize(reference, dim=1)
     known = torch.from_numpy(digit[scan_splits(0)["train"]])
@@ -105,7 +105,7 @@ def test_labels_are_those_of_the_scans():
 
 def test_scans_are_used_equally_often():
     labels = some(train=1078 * 2, size=24).train.labels
-    targets = _scans()[1][scan_splits(0)["train"]]
+    targets = read_scans()[1][scan_splits(0)["train"]]
     assert len(targets) == 1078
     assert (labels.bincount().numpy() == 2 * np.bincount(targets)).all()
 
@@ -148,7 +148,7 @@ def test_bad_arguments_are_refused(options, message):
 
 def test_scans_and_splits_are_those_of_scikit_learn():
     """Hashes of what sklearn.datasets.load_digits and train_test_split(stratify=..) of scikit-learn 1.9.1 gave."""
-    images, digit = _scans()
+    images, digit = read_scans()
     assert images.shape == (1797, 8, 8)
     told = [hashlib.sha256(values.astype(np.uint8).tobytes()).hexdigest()[:16] for values in (images, digit)]
     told += [

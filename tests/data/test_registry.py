@@ -35,7 +35,7 @@ def test_a_name_is_one_functions():
 
     with pytest.raises(InputError, match="two data sets are called 'digits'"):
         register_dataset(digits)
-    assert list_datasets("digit*") == ["digits"]
+    assert list_datasets("digits*") == ["digits"]
 
 
 def test_options_that_do_not_fit_are_refused():

@@ -4,10 +4,11 @@ import lightning as L
 import pytest
 import torch
 
-from convgate.data import Augmentation, ImageSet
+from convgate.data import ImageSet
 from convgate.gated import gate
 from convgate.models import create
 from convgate.recipes.stages import Stage
+from convgate.tasks.classification import Classification
 from convgate.training.module import TrainingModule
 
 
@@ -28,7 +29,7 @@ def make_module(images):
         if method:
             network = gate(network, method, torch.zeros(2, 3, 32, 32)).train()
         stage = Stage(epochs=4)
-        module = TrainingModule(network, stage, images, Augmentation(), seed=seed, method=method, teacher=teacher)
+        module = TrainingModule(network, stage, images, Classification(), seed=seed, method=method, teacher=teacher)
         module.trainer = L.Trainer(
             accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
         )

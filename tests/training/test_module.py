@@ -8,6 +8,7 @@ from convgate.methods import DualGating, GlobalGater
 from convgate.models import create
 from convgate.recipes.recipe import Hardware
 from convgate.recipes.stages import Stage
+from convgate.tasks.classification import Classification
 from convgate.training.fit import lightning_precision
 from convgate.training.module import TrainingModule
 
@@ -40,7 +41,9 @@ def test_a_step_depends_on_seed_and_step_alone(images, make_module):
 def test_held_gates_decide_as_in_evaluation_and_learn_nothing(images):
     torch.manual_seed(0)
     network = gate(create("cifar_resnet8"), DualGating(masks="equal"), torch.zeros(2, 3, 32, 32)).train()
-    module = TrainingModule(network, Stage(epochs=1), images, Augmentation(pad=0, flip=False), hold_gates=True)
+    module = TrainingModule(
+        network, Stage(epochs=1), images, Classification(Augmentation(pad=0, flip=False)), hold_gates=True
+    )
     module.on_train_epoch_start()
     x = module._prepare(images.images)
     _, trained = network.decide(x)
@@ -83,8 +86,10 @@ def test_the_penalty_is_told_how_much_of_the_training_is_done(images, monkeypatc
 def test_validation_is_accounted_for_without_augmentation(images, make_module):
     module = make_module(DualGating()).eval()
     module.validation_step((images.images, images.labels), 0)
+    module.on_validation_epoch_end()
     first = dict(module.recorded)
     module.validation_step((images.images, images.labels), 1)
+    module.on_validation_epoch_end()
     assert first == module.recorded
     assert {"validation_accuracy", "validation_loss", "validation_macs_ratio"} == set(first)
 

@@ -3,6 +3,7 @@
 from convgate.analysis.census import Census, GateCensus, census
 from convgate.analysis.cost_maps import cost_maps
 from convgate.analysis.evaluation import Evaluation, Spending, evaluate
+from convgate.analysis.judging import Judged, judge
 from convgate.analysis.metrics import DenseFigures, GatedFigures, Metrics
 from convgate.analysis.report import write_report
 from convgate.analysis.sites import SiteCost, site_costs
@@ -15,6 +16,7 @@ __all__ = [
     "Evaluation",
     "GateCensus",
     "GatedFigures",
+    "Judged",
     "Metrics",
     "SiteCost",
     "Spending",
@@ -24,6 +26,7 @@ __all__ = [
     "compare_with_static",
     "cost_maps",
     "evaluate",
+    "judge",
     "majority_masks",
     "site_costs",
     "write_report",

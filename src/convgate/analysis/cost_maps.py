@@ -20,10 +20,10 @@ def cost_maps(network: GatedNetwork, decisions: Decisions, size: tuple[int, int]
     Args:
         network: the gated network.
         decisions: what it decided for a batch of N.
-        size: H and W of the maps; those of the plan's example unless given.
+        size: H and W of the maps; those of the images that were decided for unless given.
 
     """
-    height, width = network.plan.example[2:] if size is None else size
+    height, width = size or decisions.size or network.plan.example[2:]
     if min(height, width) < 1:
         raise InputError(f"cost_maps(size={size}): give a height and a width of at least 1 pixel")
     decisions = decisions.detach()
@@ -32,7 +32,8 @@ def cost_maps(network: GatedNetwork, decisions: Decisions, size: tuple[int, int]
     # Layers that share a gate and a resolution share a map, so each map is resampled once.
     tiled: dict[tuple[str, tuple[int, int]], Tensor] = {}
     known: dict[tuple[int, int], Tensor] = {}
-    for layer in network.ledger.layers:
+    ledger = network.ledger if decisions.size is None else network.ledger_at(decisions.size)
+    for layer in ledger.layers:
         if layer.activations is not None:
             there = layer.by_position(decisions[layer.activations].mask).double()
             known[layer.size] = known.get(layer.size, 0) + there

@@ -6,6 +6,7 @@ decisions are counted batch by batch. Ask the network again for the decisions of
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,9 +27,11 @@ class Spending:
 
     Attributes:
         macs: MACs of each image, gates included, int64 [N].
-        dense: the ungated network's MACs per image.
+        dense: the ungated network's MACs per image; of images of several sizes, their mean.
         by_layer: the mean MACs of each layer and gate.
         census: gate name -> how its units behaved over the images.
+        of_own_size: the share that each image spent of what its own size costs, float64 [N]; None where all images are
+            of one size.
 
     """
 
@@ -36,11 +39,17 @@ class Spending:
     dense: int
     by_layer: Mapping[str, float]
     census: Mapping[str, GateCensus]
+    of_own_size: Tensor | None = None
+
+    @property
+    def shares(self) -> Tensor:
+        """The share of the dense MACs that each image spent, float64 [N]."""
+        return self.macs.double() / self.dense if self.of_own_size is None else self.of_own_size
 
     @property
     def ratio(self) -> float:
         """Mean share of the dense MACs."""
-        return float(self.macs.double().mean()) / self.dense
+        return float(self.macs.double().mean()) / self.dense if self.of_own_size is None else float(self.shares.mean())
 
     @property
     def changing(self) -> float:
@@ -51,8 +60,7 @@ class Spending:
     @property
     def percentiles(self) -> dict[str, float]:
         """Percentiles over images of the share of the dense MACs: {"5": .., "25": .., ..}."""
-        shares = self.macs.double() / self.dense
-        return {str(p): float(torch.quantile(shares, p / 100)) for p in PERCENTILES}
+        return {str(p): float(torch.quantile(self.shares, p / 100)) for p in PERCENTILES}
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +70,18 @@ class Evaluation:
     predictions: Tensor
     labels: Tensor
     spending: Spending | None = None
+
+    metric: ClassVar[str] = "accuracy"
+
+    @property
+    def images(self) -> int:
+        """How many images there were."""
+        return len(self.labels)
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """Name -> value, as of other tasks."""
+        return {self.metric: self.accuracy}
 
     @property
     def correct(self) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from convgate.analysis.evaluation import Evaluation, Spending
+from convgate.analysis.judging import Judged
 from convgate.analysis.static import StaticFigures
 from convgate.bench.latency import Latency, Milliseconds
 from convgate.errors import CheckpointError, InputError
@@ -20,7 +21,10 @@ __all__ = ["DenseFigures", "GatedFigures", "Metrics"]
 
 @dataclass(frozen=True)
 class DenseFigures:
-    """The network before gating: its accuracy in [0, 1] (None where it is not known), its MACs per image."""
+    """The network before gating: its accuracy in [0, 1] (None where it is not known), its MACs per image.
+
+    Of another task than classification, `accuracy` is the metric that `Metrics.metric` names.
+    """
 
     accuracy: float | None
     macs: int
@@ -53,6 +57,8 @@ class Metrics:
         seconds: step of the run -> how long it took.
         latency: of one image on the engine; None where it was not timed.
         static: the gated network with each unit fixed at its majority; None where that was not measured.
+        metric: what `accuracy` is: "accuracy", "mIoU", "AP50", ..
+        scores: "dense" and "gated" -> all that the task's judge said; empty for classification.
 
     """
 
@@ -66,24 +72,32 @@ class Metrics:
     seconds: Mapping[str, float] = field(default_factory=dict)
     latency: Latency | None = None
     static: StaticFigures | None = None
+    metric: str = "accuracy"
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @staticmethod
-    def of(dense: Evaluation | None, gated: Evaluation, macs: int | None = None) -> "Metrics":
+    def of(dense: Evaluation | Judged | None, gated: Evaluation | Judged, macs: int | None = None) -> "Metrics":
         """The figures of evaluations on the same images, made on this machine; `macs` of a network without gates."""
         spending = gated.spending
         if spending is None and macs is not None:
-            spending = Spending(torch.full((len(gated.labels),), macs), macs, {}, {})
+            spending = Spending(torch.full((gated.images,), macs), macs, {}, {})
         if spending is None:
             raise InputError("Metrics.of(gated=..) has no spending; give what evaluate() returned for a GatedNetwork")
         return Metrics(
             DenseFigures(None if dense is None else dense.accuracy, spending.dense),
             GatedFigures(gated.accuracy, spending.ratio, spending.percentiles),
-            len(gated.labels),
+            gated.images,
             machine=f"{processor() or platform.machine()}, {torch.get_num_threads()} threads",
             versions={
                 "convgate": version("convgate"),
                 "torch": str(torch.__version__),
                 "python": platform.python_version(),
+            },
+            metric=gated.metric,
+            scores={
+                name: dict(one.scores)
+                for name, one in (("dense", dense), ("gated", gated))
+                if one is not None and len(one.scores) > 1
             },
         )
 
@@ -107,7 +121,9 @@ class Metrics:
     def as_data(self) -> dict[str, Any]:
         """Plain data; the inverse of `from_data`. What is not known is left out, but for the dense accuracy."""
         data = asdict(self)
-        unknown = [key for key in ("latency", "static") if data[key] is None]
+        if not self.scores:  # of classification, whose figures are as they have always been
+            del data["metric"]
+        unknown = [key for key in ("latency", "static", "scores") if not data[key]]
         return {key: value for key, value in data.items() if key not in unknown}
 
     def to_json(self) -> str:

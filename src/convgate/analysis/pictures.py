@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["colour_bar", "image_uri", "map_uri"]
+__all__ = ["colour_bar", "colours", "image_uri", "map_uri"]
 
 LARGEST = 192
 _COLOURS = "YlGnBu"
@@ -23,20 +23,20 @@ def image_uri(image: Tensor) -> str:
 
 def map_uri(values: Tensor, greatest: float) -> str:
     """A data URI of a map, float [H, W], coloured from 0 to `greatest`."""
-    return _png(_colour(values / greatest))
+    return _png(colours(values / greatest))
 
 
 def colour_bar() -> str:
     """A data URI of the colours of `map_uri` from left to right."""
-    return _png(_colour(torch.linspace(0, 1, LARGEST).view(1, -1)))
+    return _png(colours(torch.linspace(0, 1, LARGEST).view(1, -1)))
 
 
-def _colour(shares: Tensor) -> Tensor:
+def colours(shares: Tensor) -> Tensor:
     """Shares in [0, 1], float [H, W], to uint8 [H, W, 3]."""
     import matplotlib
 
     rgba = matplotlib.colormaps[_COLOURS](shares.clamp(0, 1).numpy(), bytes=True)
-    return torch.from_numpy(rgba)[..., :3]
+    return torch.from_numpy(rgba)[..., :3].contiguous()
 
 
 def _png(pixels: Tensor) -> str:

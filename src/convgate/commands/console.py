@@ -141,7 +141,7 @@ def show_metrics(metrics: "Metrics") -> None:
     from rich.table import Table
 
     dense, gated = metrics.dense, metrics.gated
-    table = Table("", "test accuracy", "MACs per image", "share of dense", box=box.SIMPLE_HEAD)
+    table = Table("", f"test {metrics.metric}", "MACs per image", "share of dense", box=box.SIMPLE_HEAD)
     accuracy = "not known" if dense.accuracy is None else f"{dense.accuracy:.2%}"
     table.add_row("dense", accuracy, f"{dense.macs:,}", "100.0%")
     table.add_row(

@@ -9,13 +9,14 @@ import os
 from collections.abc import Iterator
 from itertools import islice
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from convgate.data.images import ImageSet
+from convgate.data.images import AnyImages
 from convgate.errors import InputError
 
 __all__ = ["Batches", "usable_cores"]
@@ -23,6 +24,8 @@ __all__ = ["Batches", "usable_cores"]
 
 class Batches:
     """An iterable over `(images uint8 [B, C, H, W], labels int64 [B])`, on the device that holds the images.
+
+    Of scenes (`MaskSet`, `BoxSet`) a batch is `(list of images uint8 [3, H, W], list of targets)`.
 
     The order depends on `seed` and the epoch alone, never on what ran before, so an interrupted run that calls
     `set_epoch` resumes with the batches it would have seen.
@@ -51,7 +54,7 @@ class Batches:
 
     def __init__(
         self,
-        images: ImageSet,
+        images: AnyImages,
         batch_size: int,
         *,
         seed: int = 0,
@@ -98,7 +101,7 @@ class Batches:
         full, left = divmod(self._share(), self.batch_size)
         return full if self.drop_last or not left else full + 1
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
         # A generator: the order is drawn, and reading ahead begins, at the first batch. Lightning makes the iterator of
         # a resumed run's first epoch before it calls set_epoch.
         if self.shuffle and self.images.stream is not None:
@@ -109,7 +112,7 @@ class Batches:
         chosen = list(self._indices().split(self.batch_size)[: len(self)])
         if not self.workers:
             for indices in chosen:
-                yield _read(self.images, indices)
+                yield self.images.batch(indices)
             return
         yield from DataLoader(
             _ByBatch(self.images),
@@ -135,23 +138,19 @@ class Batches:
         return torch.from_numpy(padded[self.rank :: self.world_size].copy())
 
 
-class _ByBatch(Dataset[tuple[Tensor, Tensor]]):
+class _ByBatch(Dataset[tuple[Any, Any]]):
     """What a DataLoader's processes read: a batch for each tensor of indices."""
 
-    def __init__(self, images: ImageSet) -> None:
+    def __init__(self, images: AnyImages) -> None:
         self.images = images
 
-    def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        return _read(self.images, indices)
+    def __getitem__(self, indices: Tensor) -> tuple[Any, Any]:
+        return self.images.batch(indices)
 
 
 def usable_cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _read(images: ImageSet, indices: Tensor) -> tuple[Tensor, Tensor]:
-    return images.at(indices), images.labels[indices.to(images.labels.device)]
 
 
 def _check_at_least(name: str, value: int, least: int) -> None:

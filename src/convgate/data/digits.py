@@ -17,7 +17,7 @@ from convgate.data.sprites import bars, fragments, glyphs, place, spots
 from convgate.data.stratify import stratified_split
 from convgate.errors import InputError
 
-__all__ = ["digits", "scan_splits"]
+__all__ = ["digits", "read_scans", "scan_splits"]
 
 MIN_SIZE = 24
 CHUNK = 256  # images drawn together: small enough to stay in the cache
@@ -56,7 +56,7 @@ def digits(
             raise InputError(f"{name} is {value}: give {low} or more.")
     if not 0 <= clutter <= 1:
         raise InputError(f"clutter is {clutter}: it must lie in [0, 1], 0 for plain digits.")
-    scans, targets = _scans()
+    scans, targets = read_scans()
     drawn = {}
     streams = np.random.SeedSequence(seed).spawn(3)
     for stream, n, (part, chosen) in zip(streams, (train, validation, test), scan_splits(seed).items(), strict=True):
@@ -69,7 +69,7 @@ def digits(
 
 def scan_splits(seed: int) -> dict[str, np.ndarray]:
     """Which of the 1797 scans each split draws from: 60, 20 and 20 %, and so of each class."""
-    digit = _scans()[1]
+    digit = read_scans()[1]
     # Apart from the streams of the images, which are spawned.
     state = int(np.random.SeedSequence(seed).generate_state(1)[0])
     train, rest = stratified_split(digit, 0.4, state)
@@ -78,7 +78,7 @@ def scan_splits(seed: int) -> dict[str, np.ndarray]:
 
 
 @cache
-def _scans() -> tuple[np.ndarray, np.ndarray]:
+def read_scans() -> tuple[np.ndarray, np.ndarray]:
     """Scans [1797, 8, 8] of values 0..16, and their digits int64 [1797]; source and licence: digits.txt."""
     with np.load(Path(__file__).with_name("digits.npz")) as file:
         return file["images"].astype(np.float64), file["digits"].astype(np.int64)

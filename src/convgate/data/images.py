@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,7 +12,39 @@ from convgate.data.normalise import normalise
 from convgate.errors import DataError, InputError
 from convgate.preparation import Preparation
 
-__all__ = ["ImageSet", "Images", "Splits", "Stream", "hold_out", "split_off"]
+__all__ = ["AnyImages", "ImageSet", "Images", "Splits", "Stream", "hold_out", "split_off"]
+
+AnySet = TypeVar("AnySet", bound="AnyImages")
+
+
+class AnyImages(Protocol):
+    """A set of images with labels, masks or boxes: `ImageSet`, or one of `convgate.data.scenes`."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The name of each class."""
+        ...
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the parts of a data set must have in common."""
+        ...
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether reading an image costs next to nothing."""
+        ...
+
+    @property
+    def stream(self) -> "Stream | None":
+        """Reads the same images in another order for training."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Tensor, /) -> tuple[Any, Any]:
+        """(images, targets) at integer `indices` [M]."""
+        ...
 
 
 class Images(Protocol):
@@ -99,6 +131,15 @@ class ImageSet:
         return len(self.images)
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """What the parts of a data set must have in common."""
+        return {"classes": self.classes, "image shape": tuple(self.images.shape[1:])}
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """(images uint8 [M, C, H, W], labels int64 [M]) at integer `indices` [M]."""
+        return self.at(indices), self.labels[indices.to(self.labels.device)]
+
+    @property
     def in_memory(self) -> bool:
         """Whether reading an image costs next to nothing."""
         return isinstance(self.images, Tensor)
@@ -173,21 +214,22 @@ class ImageSet:
 
 
 @dataclass(frozen=True, eq=False)
-class Splits:
+class Splits(Generic[AnySet]):
     """A data set: what to learn from, what to choose by, what to report on.
 
-    Where nothing is held out to choose by, `validation` is `train` itself.
+    The three are of one kind: `ImageSet`, `MaskSet` or `BoxSet`. Where nothing is held out to choose by, `validation`
+    is `train` itself.
 
-    Raises `DataError` unless the three agree in classes and image shape.
+    Raises `DataError` unless the three agree in kind and classes, and images of one size in their shape.
     """
 
     name: str
-    train: ImageSet
-    validation: ImageSet
-    test: ImageSet
+    train: AnySet
+    validation: AnySet
+    test: AnySet
 
     @property
-    def parts(self) -> tuple[ImageSet, ImageSet, ImageSet]:
+    def parts(self) -> tuple[AnySet, AnySet, AnySet]:
         """The three, in this order."""
         return self.train, self.validation, self.test
 
@@ -198,13 +240,12 @@ class Splits:
 
     def __post_init__(self) -> None:
         for part in ("validation", "test"):
-            other: ImageSet = getattr(self, part)
-            for what, ours, theirs in (
-                ("classes", self.train.classes, other.classes),
-                ("image shape", tuple(self.train.images.shape[1:]), tuple(other.images.shape[1:])),
-            ):
-                if ours != theirs:
-                    raise DataError(f"{self.name}: {what} of train is {ours}, of {part} {theirs}: make them the same.")
+            others = getattr(self, part).facts
+            for what, ours in self.train.facts.items():
+                if ours != others.get(what):
+                    raise DataError(
+                        f"{self.name}: {what} of train is {ours}, of {part} {others.get(what)}: make them the same."
+                    )
 
 
 def split_off(images: ImageSet, n: int, seed: int) -> tuple[ImageSet, ImageSet]:

@@ -6,10 +6,14 @@ from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 from convgate.data.cifar import cifar10, cifar100
+from convgate.data.coco import coco
+from convgate.data.digit_scenes import digit_scenes
 from convgate.data.digits import digits
 from convgate.data.imagenet import imagenet
 from convgate.data.images import Splits
+from convgate.data.pairs import camvid, cityscapes, pairs, voc_segmentation
 from convgate.data.shards import shards
+from convgate.data.yolo import yolo
 from convgate.errors import DataError, InputError
 from convgate.suggestions import did_you_mean
 
@@ -44,7 +48,20 @@ def register_dataset(loader: AnyLoader) -> AnyLoader:
     return loader
 
 
-for _loader in (digits, cifar10, cifar100, imagenet, shards):
+for _loader in (
+    digits,
+    cifar10,
+    cifar100,
+    imagenet,
+    shards,
+    digit_scenes,
+    coco,
+    yolo,
+    pairs,
+    camvid,
+    cityscapes,
+    voc_segmentation,
+):
     register_dataset(_loader)
 
 

@@ -6,6 +6,7 @@ from convgate.models.cifar_vgg import CifarVGG16
 from convgate.models.create import ModelSpec, create, create_model, identify, input_shape, model_input
 from convgate.models.densenet_bc import DenseNetBC
 from convgate.models.names import list_models
+from convgate.models.point_detector import point_detector
 from convgate.models.preact_resnet import PreActResNet
 from convgate.models.preparation import preparation_of, prepared_at, synsets
 from convgate.models.pretrained import pretrained
@@ -30,6 +31,7 @@ __all__ = [
     "input_shape",
     "list_models",
     "model_input",
+    "point_detector",
     "preparation_of",
     "prepared_at",
     "pretrained",

@@ -168,7 +168,9 @@ def identify(model: nn.Module) -> ModelSpec | None:
 
 def _candidates(model: nn.Module) -> list[ModelSpec]:
     home = type(model).__module__
-    entries = {name: entry for name, entry in registered().items() if entry.builder is type(model)}
+    # A class that is imported late is registered by the function that builds it.
+    builder = getattr(type(model), "made_by", type(model))
+    entries = {name: entry for name, entry in registered().items() if entry.builder is builder}
     if entries:
         own: dict[str, Any] = getattr(model, "options", {})
         return [

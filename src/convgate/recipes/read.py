@@ -125,6 +125,10 @@ def parse_recipe(
             from convgate.methods import create_method  # after all that can be checked without torch
 
             create_method(recipe.method.name, recipe.method.options, budget=recipe.budget)
+        if not past:
+            from convgate.tasks import create_task
+
+            create_task(recipe.task, recipe.task_options).with_augmentation(recipe.augmentation)
         return recipe
     except (jsonargparse.ArgumentError, ConvgateError, OSError) as error:
         changes = f" with {' '.join(overrides)}" if overrides else ""

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from convgate.augmentation import Augmentation
 from convgate.recipes.stages import DenseStage, FinishStage, GatedStage, Stage, require
 
-__all__ = ["DataChoice", "Distillation", "Hardware", "MethodChoice", "ModelChoice", "Recipe"]
+__all__ = ["DataChoice", "Distillation", "Hardware", "MethodChoice", "ModelChoice", "Recipe", "Supervision"]
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,28 @@ class Distillation:
         require(0 < self.temperature < math.inf, "temperature", self.temperature, "above 0, and finite")
 
 
+@dataclass(frozen=True)
+class Supervision:
+    """Spatial gates told where objects are, as gated training begins: adds weight * their cross-entropy to the loss.
+
+    Args:
+        weight: weight of the term at the start; 0: they are not told.
+        until: the share of the stage in which the weight falls evenly to 0.
+
+    """
+
+    weight: float = 0.0
+    until: float = 0.3
+
+    def __post_init__(self) -> None:
+        require(0 <= self.weight < math.inf, "weight", self.weight, "at least 0, and finite")
+        require(0 < self.until <= 1, "until", self.until, "in (0, 1]")
+
+    def weight_at(self, progress: float) -> float:
+        """The weight when the share `progress` of the stage is done."""
+        return self.weight * max(0.0, 1 - progress / self.until)
+
+
 _ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 
 
@@ -140,8 +162,10 @@ class Recipe:
 
     Args:
         title: what the run is, in a few words.
+        task: what the network is trained for: classification, segmentation, detection, or one that is registered.
+        task_options: options of the task, e.g. crop; see `convgate.tasks`.
         data: the images.
-        augmentation: random crops and flips.
+        augmentation: random crops and flips of images with a class each; other tasks have options of their own.
         model: the network.
         dense: training before gating (0 epochs: start from model.weights, or from scratch).
         method: how it is gated.
@@ -149,6 +173,7 @@ class Recipe:
         finish: more training after calibration, in which the gates stay as they are and decide as in evaluation, so
             that the network adapts to what they leave; then calibration again.
         distillation: a teacher in gated training and finish.
+        supervision: whether spatial gates are told where objects are, in tasks with boxes.
         budget: share of the dense MACs that the method trains to and is calibrated to; null: the method's own default
             in training, and no calibration. Of a network without gates it is a note, of whose MACs it is to have. A
             text such as 5ms sets `milliseconds` instead.
@@ -166,6 +191,8 @@ class Recipe:
     """
 
     title: str = "convgate run"
+    task: str = "classification"
+    task_options: dict[str, Any] = field(default_factory=dict)
     data: DataChoice = field(default_factory=DataChoice)
     augmentation: Augmentation = field(default_factory=Augmentation)
     model: ModelChoice = field(default_factory=ModelChoice)
@@ -174,6 +201,7 @@ class Recipe:
     gated: GatedStage = field(default_factory=GatedStage)
     finish: FinishStage = field(default_factory=FinishStage)
     distillation: Distillation = field(default_factory=Distillation)
+    supervision: Supervision = field(default_factory=Supervision)
     budget: float | None = None
     milliseconds: float | None = None
     measured: Literal["test", "validation"] = "test"

@@ -3,23 +3,25 @@
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from convgate import checkpoint
-from convgate.analysis import Metrics
+from convgate.analysis import Evaluation, Metrics
 from convgate.cost import count_macs
-from convgate.data import ImageSet, Splits
+from convgate.data import Splits
 from convgate.data import load as load_data
 from convgate.errors import CheckpointError, RecipeError
 from convgate.files import write_text
-from convgate.gated import GatedNetwork
+from convgate.gated import GatedModel, GatedNetwork
 from convgate.recipes.read import load_recipe
 from convgate.recipes.recipe import Hardware
 from convgate.runs.measure import calibration_images, on_images, static_figures, time_on_engine
 from convgate.runs.run import Run
+from convgate.tasks.task import Task
 from convgate.training.evaluation import evaluation_device
-from convgate.training.parts import check_classifies
+from convgate.training.parts import build_task
 from convgate.training.undisturbed import undisturbed
 
 __all__ = ["evaluate_file", "evaluate_run"]
@@ -63,7 +65,9 @@ def evaluate_run(
     splits, network = run.splits(), run.trained()
     images = splits.validation if run.recipe.measured == "validation" else splits.test
     fixed_on = calibration_images(run.recipe, splits) if static else None
-    measured = _measured(network, run.dense_network(), splits, images, hardware, seconds, fixed_on)
+    measured = _measured(
+        network, run.dense_network(), splits, images, build_task(run.recipe), hardware, seconds, fixed_on
+    )
     if before is not None:
         measured = before.updated(measured)
         write_text(run.folder.metrics, measured.to_json())
@@ -105,37 +109,42 @@ def evaluate_file(
     network = checkpoint.load(path)
     hardware = replace(chosen.hardware, threads=threads or chosen.hardware.threads)
     splits = load_data(chosen.data.name, **chosen.data.options)
-    return _measured(network, None, splits, splits.test, hardware, seconds)
+    return _measured(network, None, splits, splits.test, build_task(chosen), hardware, seconds)
 
 
 def _measured(
     network: nn.Module,
     dense: nn.Module | None,
     splits: Splits,
-    images: ImageSet,
+    images: Any,
+    task: Task,
     hardware: Hardware,
     seconds: float,
-    fixed_on: ImageSet | None = None,
+    fixed_on: Any = None,
 ) -> Metrics:
     device = evaluation_device(hardware)
     with undisturbed(hardware.threads):
-        check_classifies(network, splits, "model")
+        task.check(network, splits.train, "model")
         _LOG.info("evaluating on %s images", f"{len(images):,}")
         workers = hardware.workers
-        before = None if dense is None else on_images(dense.to(device), images, workers=workers)
-        after = on_images(network.to(device), images, workers=workers)
-        if not isinstance(network, GatedNetwork):
-            macs = None if after.spending else count_macs(network, images.example().shape[1:])
+        before = None if dense is None else on_images(dense.to(device), images, task, workers=workers)
+        after = on_images(network.to(device), images, task, workers=workers)
+        if not isinstance(network, GatedNetwork | GatedModel):
+            macs = None if after.spending else count_macs(network, task.example(images).shape[1:])
             return Metrics.of(before, after, macs)
         measured = Metrics.of(before, after)
         if fixed_on is not None:
-            static = static_figures(network, after, fixed_on, images, workers=workers)
+            if not isinstance(after, Evaluation) or not isinstance(network, GatedNetwork):
+                raise RecipeError(
+                    "units are fixed at their majorities for images of one size with a class each; leave --static out"
+                )
+            static = static_figures(network, after, fixed_on, images, task, workers=workers)
             measured = replace(measured, static=static)
         spec = network.plan.spec
         timed = dense or (spec.create().eval() if spec else None)  # the time does not depend on the weights
         if timed is None:
             return measured
-        latency = time_on_engine(timed.cpu(), network.cpu(), images, hardware.threads, seconds)
+        latency = time_on_engine(timed.cpu(), network.cpu(), images, task, hardware.threads, seconds)
         return replace(measured, latency=latency)
 
 

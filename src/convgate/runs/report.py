@@ -7,13 +7,14 @@ from pathlib import Path
 from convgate.analysis import Evaluation, Metrics, StageCurves, write_report
 from convgate.bench.latency import Latency
 from convgate.data import Splits
-from convgate.errors import CheckpointError
+from convgate.errors import CheckpointError, RecipeError
 from convgate.gated import GatedNetwork
 from convgate.recipes.recipe import Distillation, Recipe
 from convgate.recipes.stages import Gates, Stage
 from convgate.runs.measure import on_images
 from convgate.runs.run import Run
 from convgate.training.evaluation import evaluation_device
+from convgate.training.parts import build_task
 from convgate.training.undisturbed import undisturbed
 
 __all__ = ["Evaluations", "report", "write_report_of"]
@@ -40,6 +41,12 @@ def report(run: Run, path: str | Path | None = None) -> Path:
 
     """
     assert run.finished
+    task = build_task(run.recipe)
+    if not task.whole_images:
+        raise RecipeError(
+            f"the page of pictures is about images with a class each, and {run.folder.path} is a run of the task "
+            f"{run.recipe.task}; `convgate figure` draws where work was spent on an image"
+        )
     device, workers = evaluation_device(run.recipe.hardware), run.recipe.hardware.workers
     network, dense, splits = run.network().to(device), run.dense_network(), run.splits()
     if dense is None:
@@ -48,10 +55,12 @@ def report(run: Run, path: str | Path | None = None) -> Path:
     _LOG.info("evaluating both networks on %s images", f"{len(images):,}")
     with undisturbed(run.recipe.hardware.threads):
         evaluations = (
-            on_images(dense.to(device), images, workers=workers),
-            on_images(network, images, workers=workers),
+            on_images(dense.to(device), images, task, workers=workers),
+            on_images(network, images, task, workers=workers),
         )
-        return write_report_of(run, network, evaluations, splits, path)
+        assert isinstance(evaluations[0], Evaluation)
+        assert isinstance(evaluations[1], Evaluation)
+        return write_report_of(run, network, (evaluations[0], evaluations[1]), splits, path)
 
 
 def write_report_of(

@@ -13,7 +13,7 @@ from convgate.gated import gate
 from convgate.recipes.recipe import Recipe
 from convgate.recipes.stages import Gates
 from convgate.training.fit import training_steps
-from convgate.training.parts import build_method, build_model, build_static, build_teacher, check_classifies, teaching
+from convgate.training.parts import build_method, build_model, build_static, build_task, build_teacher, teaching
 
 __all__ = ["images_per_second"]
 
@@ -35,8 +35,10 @@ def images_per_second(
     """
     if recipe.processes > 1:
         raise RecipeError("the speed of several processes is not measured; give a number of epochs instead of minutes")
+    task = build_task(recipe)
+    task.require(splits.train)
     dense = build_model(recipe.model)
-    check_classifies(dense, splits, "model")
+    task.check(dense, splits.train, "model")
     teacher = teaching(recipe, build_teacher(recipe, splits) or dense)
     speeds = {}
     for stage in recipe.stages:
@@ -52,7 +54,7 @@ def images_per_second(
             if recipe.method.is_static:
                 network = build_static(recipe, dense, splits)
             elif (method := build_method(recipe)) is not None:
-                network = gate(dense, method, splits.train.example())
+                network = gate(dense, method, task.example(splits.train))
                 used = method if stage.gates is Gates.TRAIN else None
             training_steps(network, stage, splits, recipe, method=used, teacher=teacher, **steps)
         speeds[stage.name] = stage.batch_size / clock.seconds_per_step

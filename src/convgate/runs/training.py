@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from convgate import checkpoint
-from convgate.analysis import Evaluation, Metrics
+from convgate.analysis import Evaluation, Judged, Metrics
 from convgate.calibration import calibrate, share_of_time
 from convgate.cost import count_macs
 from convgate.data import Batches
@@ -25,7 +25,7 @@ from convgate.engine.compile import compile as compile_engine
 from convgate.errors import BudgetError, RecipeError
 from convgate.extras import missing
 from convgate.files import replacing, write_text
-from convgate.gated import GatedNetwork, gate
+from convgate.gated import GatedModel, GatedNetwork, gate
 from convgate.latency import LatencyModel, fit_latency
 from convgate.latency import Origin as Origins
 from convgate.latency import load as load_latency
@@ -37,14 +37,14 @@ from convgate.runs.measure import calibration_images, on_images, static_figures,
 from convgate.runs.origin import Origin
 from convgate.runs.report import Evaluations, write_report_of
 from convgate.runs.run import Run
-from convgate.training.evaluation import evaluation_batch, evaluation_device
+from convgate.training.evaluation import evaluation_device
 from convgate.training.fit import fit, is_first_process
 from convgate.training.parts import (
     build_method,
     build_model,
     build_static,
+    build_task,
     build_teacher,
-    check_classifies,
     teaching,
 )
 from convgate.training.undisturbed import undisturbed
@@ -83,11 +83,13 @@ class TrainingRun:
                 "measured is validation, and no images are held out; set data.options.validation to how many are"
             )
         self.measured = self.splits.validation if recipe.measured == "validation" else self.splits.test
+        self.task = build_task(recipe)
+        self.task.require(self.splits.train)
         self.method = build_method(recipe)
         with undisturbed(recipe.hardware.threads):
             torch.manual_seed(recipe.seed)
             self.dense = build_model(recipe.model)
-            check_classifies(self.dense, self.splits, "model")
+            self.task.check(self.dense, self.splits.train, "model")
             self.teacher = build_teacher(recipe, self.splits) or self.dense
             if recipe.milliseconds is not None:
                 self._share_of_time(recipe.milliseconds)
@@ -121,20 +123,21 @@ class TrainingRun:
         started = time.monotonic()
         device = evaluation_device(self.recipe.hardware)
         dense, network = self.dense.to(device), network.to(device)
-        if isinstance(network, GatedNetwork):
+        if isinstance(network, GatedNetwork | GatedModel):
             self._calibrate(network)
         self._save(network, self.folder.network)
         evaluations = self._evaluate(dense, network)
         known: dict[str, Any] = {"budget": self.recipe.budget, "seed": self.recipe.seed}
-        if isinstance(network, GatedNetwork):
+        if isinstance(network, GatedNetwork | GatedModel):
             known |= self._compared(dense, network, evaluations[1])
         self.folder.add_seconds("calibration and evaluation", time.monotonic() - started)
-        macs = count_macs(network, self.splits.train.example().shape[1:]) if self.method is None else None
+        macs = count_macs(network, self.task.example(self.splits.train).shape[1:]) if self.method is None else None
         metrics = replace(Metrics.of(*evaluations, macs), seconds=self.folder.seconds(), **known)
         write_text(self.folder.metrics, metrics.to_json())
         run = Run.load(self.folder.path)
-        if isinstance(network, GatedNetwork):
-            self._report(run, network, evaluations)
+        before, after = evaluations
+        if isinstance(network, GatedNetwork) and isinstance(before, Evaluation) and isinstance(after, Evaluation):
+            self._report(run, network, (before, after))
         return run
 
     def _report(self, run: Run, network: GatedNetwork, evaluations: Evaluations) -> None:
@@ -164,7 +167,9 @@ class TrainingRun:
                 self.splits,
                 self.recipe,
                 self.folder.during(stage),
-                method=self.method if stage.gates is Gates.TRAIN and isinstance(network, GatedNetwork) else None,
+                method=self.method
+                if stage.gates is Gates.TRAIN and isinstance(network, GatedNetwork | GatedModel)
+                else None,
                 teacher=None if stage.gates is Gates.NONE else teaching(self.recipe, self.teacher),
                 progress=self.progress,
             )
@@ -182,15 +187,16 @@ class TrainingRun:
             return self._static() if self.recipe.method.is_static else self._gated()
         if stage.gates is Gates.HOLD and is_first_process():  # the others get its gates when training begins
             network = network.to(evaluation_device(self.recipe.hardware))
-            if isinstance(network, GatedNetwork):
+            if isinstance(network, GatedNetwork | GatedModel):
                 self._calibrate(network)
         return network
 
-    def _gated(self) -> GatedNetwork:
+    def _gated(self) -> GatedNetwork | GatedModel:
         assert self.method is not None
         torch.manual_seed(self.recipe.seed + 1)
-        network = gate(self.dense, self.method, self.splits.train.example())
-        network.preparation = self.splits.train.preparation
+        network: GatedNetwork | GatedModel = gate(self.dense, self.method, self.task.example(self.splits.train))
+        if self.task.whole_images:
+            network.preparation = self.splits.train.preparation
         if self.recipe.method.weights:
             self.method.load_pretrained(network.convgate, read_tensors(self.recipe.method.weights))
         elif network.convgate.trunk is not None and self.recipe.gated.epochs:
@@ -211,7 +217,14 @@ class TrainingRun:
         """Which share of the MACs takes so long: the recipe and its method train to that."""
         assert self.method is not None
         with torch.random.fork_rng(devices=[]):
-            network = gate(build_model(self.recipe.model, weights=False), self.method, self.splits.train.example())
+            network = gate(
+                build_model(self.recipe.model, weights=False), self.method, self.task.example(self.splits.train)
+            )
+        if isinstance(network, GatedModel):
+            raise RecipeError(
+                f"budget is {milliseconds:g}ms, and the time of a model with Python around its convolutions is not "
+                "only the engine's; give a share of the dense MACs"
+            )
         engine = compile_engine(network.eval(), threads=self.recipe.hardware.threads)
         model = load_latency(self.folder.latency) if self.folder.latency.is_file() else None
         if model is None or model.origin != Origins.of(engine, model.origin.clock):
@@ -230,7 +243,9 @@ class TrainingRun:
         if self.folder.network.is_file() or self.method is None:
             return
         with torch.random.fork_rng(devices=[]):
-            network = gate(build_model(self.recipe.model, weights=False), self.method, self.splits.train.example())
+            network = gate(
+                build_model(self.recipe.model, weights=False), self.method, self.task.example(self.splits.train)
+            )
         least = float(network.cost(network.closed_decisions(1)).ratio)
         if self.recipe.budget is not None and self.recipe.budget < least:
             raise BudgetError(
@@ -241,7 +256,7 @@ class TrainingRun:
     def _save(self, network: nn.Module, path: Path) -> None:
         from safetensors.torch import save_file
 
-        if isinstance(network, GatedNetwork):
+        if isinstance(network, GatedNetwork | GatedModel):
             checkpoint.save(network, path)
             return
         with replacing(path) as temporary:
@@ -266,7 +281,7 @@ class TrainingRun:
 
     # -- what comes after training ---------------------------------------------------------------------------------
 
-    def _calibrate(self, network: GatedNetwork) -> None:
+    def _calibrate(self, network: GatedNetwork | GatedModel) -> None:
         if self.recipe.budget is None:
             return
         # What its gates close it was trained to do without: its answers with all of them open say nothing about it.
@@ -286,21 +301,24 @@ class TrainingRun:
             _LOG.info("calibrated to %.4g ms on the engine", done.reached)
         _LOG.info("calibrated to %.3f%% on %d images in %d passes", 100 * done.macs, done.images, done.passes)
 
-    def _evaluate(self, dense: nn.Module, network: nn.Module) -> Evaluations:
+    def _evaluate(self, dense: nn.Module, network: nn.Module) -> tuple[Evaluation | Judged, Evaluation | Judged]:
         _LOG.info("evaluating the dense network on %s %s images", f"{len(self.measured):,}", self.recipe.measured)
         workers = self.recipe.hardware.workers
-        before = on_images(dense, self.measured, workers=workers)
+        before = on_images(dense, self.measured, self.task, workers=workers)
         _LOG.info("evaluating what was made of it")
-        return before, on_images(network, self.measured, workers=workers)
+        return before, on_images(network, self.measured, self.task, workers=workers)
 
-    def _compared(self, dense: nn.Module, network: GatedNetwork, measured: Evaluation) -> dict[str, Any]:
+    def _compared(
+        self, dense: nn.Module, network: GatedNetwork | GatedModel, measured: Evaluation | Judged
+    ) -> dict[str, Any]:
         """The gated network beside the dense one, timed, and beside itself with each unit fixed at its majority."""
-        _LOG.info("evaluating the gated network with its units fixed at their majorities")
-        hardware = self.recipe.hardware
-        some = calibration_images(self.recipe, self.splits)
-        static = static_figures(network, measured, some, self.measured, workers=hardware.workers)
+        hardware, static = self.recipe.hardware, None
+        if isinstance(measured, Evaluation) and isinstance(network, GatedNetwork):
+            _LOG.info("evaluating the gated network with its units fixed at their majorities")
+            some = calibration_images(self.recipe, self.splits)
+            static = static_figures(network, measured, some, self.measured, self.task, workers=hardware.workers)
         seconds = hardware.timing_seconds
-        latency = time_on_engine(dense, network, self.measured, hardware.threads, seconds)
+        latency = time_on_engine(dense, network, self.measured, self.task, hardware.threads, seconds)
         return {"static": static, "latency": latency}
 
 
@@ -310,7 +328,8 @@ class _CalibrationImages:
     def __init__(self, work: TrainingRun) -> None:
         recipe = work.recipe
         self.images = calibration_images(recipe, work.splits)
-        self.batches = Batches(self.images, evaluation_batch(self.images), workers=recipe.hardware.workers)
+        self.task = work.task
+        self.batches = Batches(self.images, self.task.evaluation_batch(self.images), workers=recipe.hardware.workers)
 
-    def __iter__(self) -> Iterator[Tensor]:
-        return (self.images.prepared(batch) for batch, _ in self.batches)
+    def __iter__(self) -> Iterator[Any]:
+        return (self.task.prepared(self.images, batch) for batch, _ in self.batches)

@@ -4,12 +4,14 @@ Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015, secti
 """
 
 import copy
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convgate.errors import InputError
+from convgate.tasks.classification import Classification
+from convgate.tasks.task import Task
 
 __all__ = ["Teacher"]
 
@@ -20,15 +22,22 @@ class Teacher:
     No module on purpose: it is not trained, not in checkpoints, and not synchronised between processes.
 
     Args:
-        network: images -> logits [N, classes], e.g. the dense network that a gated one was made from.
+        network: images -> what the task is about, e.g. the dense network that a gated one was made from.
         weight: of the term.
         convex: whether the cross-entropy beside it is weighted with 1 - weight.
         temperature: T; the higher, the more the unlikely classes count.
+        task: says what of the answers is compared, and how.
 
     """
 
     def __init__(
-        self, network: nn.Module, *, weight: float = 1.0, convex: bool = False, temperature: float = 1.0
+        self,
+        network: nn.Module,
+        *,
+        weight: float = 1.0,
+        convex: bool = False,
+        temperature: float = 1.0,
+        task: Task | None = None,
     ) -> None:
         if not weight > 0 or not temperature > 0:
             raise InputError(f"Teacher(weight={weight}, temperature={temperature}): both are above 0")
@@ -38,30 +47,24 @@ class Teacher:
         self.weight = weight
         self.convex = convex
         self.temperature = temperature
+        self.task = Classification() if task is None else task
+        self._answer = self.task.watch(self.network)
 
-    def predict(self, images: Tensor) -> Tensor:
-        """The teacher's logits [N, classes]."""
-        self.network.to(images.device)
+    def predict(self, images: Any) -> Any:
+        """The teacher's answer, e.g. logits [N, classes]."""
+        first = images if isinstance(images, Tensor) else images[0]
+        self.network.to(first.device)
         with torch.no_grad():
-            return self.network(images)
+            return self._answer(self.network(images))
 
     @property
     def rest(self) -> float:
         """The weight of the cross-entropy beside the term."""
         return 1 - self.weight if self.convex else 1.0
 
-    def term(self, images: Tensor, logits: Tensor) -> Tensor:
-        """The loss term, a scalar: weight * T^2 * KL(softmax(teacher / T) || softmax(logits / T)), the batch's mean.
+    def term(self, images: Any, answer: Any) -> Tensor:
+        """The loss term, a scalar: weight * divergence, of classification weight * T^2 * KL of the softened classes.
 
         T^2 keeps the gradient's size independent of T. Raises `InputError` where the two predict different classes.
         """
-        theirs = self.predict(images)
-        if not isinstance(theirs, Tensor) or theirs.shape != logits.shape:
-            given = list(theirs.shape) if isinstance(theirs, Tensor) else type(theirs).__name__
-            raise InputError(
-                f"the teacher returns {given} and the network in training {list(logits.shape)}; give a teacher of the "
-                "same classes"
-            )
-        student, teacher = (F.log_softmax(values.float() / self.temperature, dim=1) for values in (logits, theirs))
-        divergence = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
-        return self.weight * self.temperature**2 * divergence
+        return self.weight * self.task.divergence(answer, self.predict(images), self.temperature)

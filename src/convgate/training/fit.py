@@ -25,8 +25,8 @@ from convgate.recipes.recipe import Hardware, Recipe
 from convgate.recipes.stages import Gates, Stage
 from convgate.training.callbacks import History
 from convgate.training.distil import Teacher
-from convgate.training.evaluation import evaluation_batch
 from convgate.training.module import TrainingModule
+from convgate.training.parts import build_task
 
 __all__ = [
     "fit",
@@ -89,7 +89,7 @@ def fit(
         if splits.holds_out:
             validation = Batches(
                 splits.validation,
-                evaluation_batch(splits.validation, stage.batch_size),
+                module.task.evaluation_batch(splits.validation, stage.batch_size),
                 rank=rank,
                 world_size=world_size,
                 workers=hardware.workers,
@@ -158,11 +158,12 @@ def _module(
         network,
         stage,
         splits.train,
-        recipe.augmentation,
+        build_task(recipe),
         seed=recipe.seed,
         method=method,
         teacher=teacher,
         hold_gates=stage.gates is Gates.HOLD,
+        told=recipe.supervision if stage.gates is Gates.TRAIN else None,
         channels_last=hardware.channels_last,
     )
 

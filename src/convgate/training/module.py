@@ -8,24 +8,27 @@ from typing import Any
 
 import lightning as L
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convgate.data import Augmentation, ImageSet, normalise
-from convgate.gated import FixedNetwork, GatedNetwork
+from convgate.data.images import AnyImages
+from convgate.gated import FixedNetwork, GatedModel, GatedNetwork
 from convgate.methods import Method
+from convgate.recipes.recipe import Supervision
 from convgate.recipes.stages import Stage
+from convgate.tasks.task import Task
 from convgate.training.distil import Teacher
 from convgate.training.optimise import learning_rate_factor, make_optimiser
+from convgate.training.supervise import fit_to, supervision
 
 __all__ = ["TrainingModule"]
 
 _OURS = ("cross_entropy", "distillation", "loss", "macs_ratio")
 # What is logged beside the method's terms.
+_FEW = 3
 
 
 class TrainingModule(L.LightningModule):
-    """Trains a network, gated or not, on batches (images uint8 [N, C, H, W], labels int64 [N]).
+    """Trains a network, gated or not, on batches (images, targets) of a task.
 
     Everything random in a step (crops, flips, gate noise) is seeded from (seed, epoch, step, rank), so that a run that
     was interrupted and resumed ends in the same weights as one that was not.
@@ -33,12 +36,13 @@ class TrainingModule(L.LightningModule):
     Args:
         network: the network to train; with a `method`, a `GatedNetwork`.
         stage: optimiser, schedule, length.
-        images: the training set; supplies mean, std and the evaluation crop.
-        augmentation: augmentation of training batches.
+        images: the training set.
+        task: says how batches are augmented, what is learned from and what is judged.
         seed: seed of everything random.
-        method: the method whose loss terms are added to the cross-entropy.
+        method: the method whose loss terms are added to the task's.
         teacher: a teacher whose predictions the network learns to match, too.
         hold_gates: keep the gates as they are, deciding as in evaluation.
+        told: whether spatial gates are told where objects are.
         channels_last: keep images as NHWC in memory.
 
     """
@@ -47,47 +51,54 @@ class TrainingModule(L.LightningModule):
         self,
         network: nn.Module,
         stage: Stage,
-        images: ImageSet,
-        augmentation: Augmentation,
+        images: AnyImages,
+        task: Task,
         *,
         seed: int = 0,
         method: Method | None = None,
         teacher: Teacher | None = None,
         hold_gates: bool = False,
+        told: Supervision | None = None,
         channels_last: bool = True,
     ) -> None:
         super().__init__()
         self.network = network
         self.stage = stage
         self.images = images
-        self.augmentation = augmentation
+        self.task = task
         self.seed = seed
         self.method = method
         self.teacher = teacher
+        self.told = told or Supervision()
         self.held = _deciding_parts(network) if hold_gates else []
         for part in self.held:
             part.requires_grad_(False)
         self.sums: dict[str, Tensor | float] = {}
         self.steps = 0
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.judge = task.judge(images.classes)
+        self.validated = 0
+        self.answer = None
         if teacher is not None:
             teacher.network.to(memory_format=self.memory_format)
+            self.answer = task.watch(network)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        images, labels = batch
+    def training_step(self, batch: tuple[Any, Any], index: int) -> Tensor:
         seed = self._seed_of_step(index)
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
-        x = self._prepare(self.augmentation(images, generator, self.images.view))
-        if self.method is not None and isinstance(self.network, GatedNetwork):
+        x, targets = self.task.augmented(self.images, batch, generator)
+        x = self._laid_out(x)
+        if self.method is not None and isinstance(self.network, GatedNetwork | GatedModel):
             self.method.schedule(self.network.convgate, self.progress(index))
-        logits, terms = self._forward(x, index)
+        output, terms = self._forward(x, targets, index)
         parts = {f"method_{name}" if name in _OURS else name: term for name, term in terms.items()}
-        labelled = F.cross_entropy(logits.float(), labels, label_smoothing=self.stage.label_smoothing)
-        if self.teacher is not None:
-            parts["distillation"] = self.teacher.term(x, logits)
-            labelled = self.teacher.rest * labelled
-        parts["cross_entropy"] = labelled
+        rest = 1.0
+        if self.teacher is not None and self.answer is not None:
+            parts["distillation"] = self.teacher.term(x, self.answer(output))
+            rest = self.teacher.rest
+        for name, term in self.task.losses(output, targets, self.stage.label_smoothing).items():
+            parts[name] = rest * term
         loss = torch.stack([*parts.values()]).sum()
         for name, part in {**parts, "loss": loss}.items():
             self._note(name, part)
@@ -114,18 +125,28 @@ class TrainingModule(L.LightningModule):
         means = {f"train_{name}": total / self.steps for name, total in self.sums.items()}
         self.log_dict(means, on_step=False, on_epoch=True, sync_dist=True, batch_size=1)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
-        images, labels = batch
-        x = self._prepare(self.images.seen(images))
-        recorded = {}
-        if isinstance(self.network, GatedNetwork | FixedNetwork):
-            logits, decisions = self.network.decide(x)
-            recorded["validation_macs_ratio"] = self.network.cost(decisions).ratio.mean()
+    def on_validation_epoch_start(self) -> None:
+        self.judge, self.validated = self.task.judge(self.images.classes), 0
+
+    def validation_step(self, batch: tuple[Any, Any], index: int) -> None:
+        images, targets = batch
+        x = self._prepare(images)
+        if isinstance(self.network, GatedNetwork | GatedModel | FixedNetwork):
+            output, decisions = self.network.decide(x)
+            ratio = self.network.cost(decisions).ratio.mean()
+            self.log_dict(
+                {"validation_macs_ratio": ratio}, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(targets)
+            )
         else:
-            logits = self.network(x)
-        recorded["validation_loss"] = F.cross_entropy(logits.float(), labels)
-        recorded["validation_accuracy"] = (logits.argmax(1) == labels).float().mean()
-        self.log_dict(recorded, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(labels))
+            output = self.network(x)
+        self.judge.add(output, targets)
+        self.validated += len(targets)
+
+    def on_validation_epoch_end(self) -> None:
+        scores = self.judge.scores()
+        # Of many classes each has a score, which would be a column each.
+        few = {name: scores[name] for name in [*scores][:_FEW]}
+        self.log_dict({f"validation_{name}": value for name, value in few.items()}, batch_size=self.validated)
 
     def configure_optimizers(self) -> Any:
         optimiser = make_optimiser(self.network, self.stage)
@@ -135,31 +156,42 @@ class TrainingModule(L.LightningModule):
         )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def _forward(self, x: Tensor, index: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits and the method's loss terms; notes the share of the dense MACs that was spent."""
-        if not isinstance(self.network, GatedNetwork | FixedNetwork):
-            return self.network(x), {}
-        logits, decisions = self.network.decide(x)
+    def _forward(self, x: Any, targets: Any, index: int) -> tuple[Any, dict[str, Tensor]]:
+        """The network's output and the method's loss terms; notes the share of the dense MACs that was spent."""
+        arguments = self.task.arguments(x, targets)
+        if not isinstance(self.network, GatedNetwork | GatedModel | FixedNetwork):
+            return self.network(*arguments), {}
+        output, decisions = self.network.decide(*arguments)
         with torch.no_grad():
             # Not detached: whether masks hold fractions would have to be asked, and the answer waits for the device.
             self._note("macs_ratio", self.network.cost(decisions).ratio.mean())
-        if self.method is None or not isinstance(self.network, GatedNetwork):
-            return logits, {}
-        terms = self.method.terms(decisions, self.network.convgate, self.network.ledger, self.progress(index))
-        return logits, dict(terms)
+        if self.method is None or not isinstance(self.network, GatedNetwork | GatedModel):
+            return output, {}
+        ledger = self.network.ledger if decisions.size is None else self.network.ledger_at(decisions.size)
+        terms = dict(self.method.terms(decisions, self.network.convgate, ledger, self.progress(index)))
+        if self.told.weight:
+            size = decisions.size or (self.network.plan.example[2], self.network.plan.example[3])
+            regions = fit_to(self.task.regions(x, targets), size)
+            weight = self.told.weight_at(self.progress(index))
+            terms["supervision"] = weight * supervision(decisions, regions)
+        return output, terms
 
     def _note(self, name: str, value: Tensor) -> None:
         """Add to the sum that the epoch's mean is logged from."""
         self.sums[name] = self.sums.get(name, 0.0) + value.detach()
 
-    def _prepare(self, images: Tensor) -> Tensor:
-        return normalise(images, self.images.mean, self.images.std, memory_format=self.memory_format)
+    def _prepare(self, images: Any) -> Any:
+        return self._laid_out(self.task.prepared(self.images, images))
+
+    def _laid_out(self, x: Any) -> Any:
+        """A batch in the memory format that was asked for; a list of images is as the detector makes it."""
+        return x.contiguous(memory_format=self.memory_format) if isinstance(x, Tensor) else x
 
     def _seed_of_step(self, index: int) -> int:
         return random.Random(f"{self.seed} {self.current_epoch} {index} {self.global_rank}").getrandbits(63)
 
 
 def _deciding_parts(network: nn.Module) -> list[nn.Module]:
-    if not isinstance(network, GatedNetwork):
+    if not isinstance(network, GatedNetwork | GatedModel):
         return []
     return [*(gate for _, gate in network.gate_modules()), *([trunk] if (trunk := network.convgate.trunk) else [])]

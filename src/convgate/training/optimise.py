@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from convgate.gated import GatedNetwork
+from convgate.gated import GatedModel, GatedNetwork
 from convgate.recipes.stages import Stage
 
 __all__ = ["learning_rate_factor", "make_optimiser"]
@@ -14,7 +14,7 @@ __all__ = ["learning_rate_factor", "make_optimiser"]
 
 def make_optimiser(network: nn.Module, stage: Stage) -> torch.optim.Optimizer:
     """The stage's optimiser; gates have a decay of their own (0 in most sources), vectors one if the stage says so."""
-    gates = list(network.gate_parameters()) if isinstance(network, GatedNetwork) else []
+    gates = list(network.gate_parameters()) if isinstance(network, GatedNetwork | GatedModel) else []
     held = {id(p) for p in gates}
     others = [p for p in network.parameters() if id(p) not in held]
     decayed = [p for p in others if stage.decay_vectors or p.dim() > 1]

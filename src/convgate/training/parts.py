@@ -1,21 +1,21 @@
 """What a recipe names, built: the model, the teacher, how images are prepared."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from convgate.data import Splits
-from convgate.errors import RecipeError
 from convgate.gated import FixedNetwork, gate, random_masks
 from convgate.methods import Method
 from convgate.methods import create as create_method
 from convgate.models import create as create_model
 from convgate.models import pretrained
-from convgate.reading.modes import evaluating
 from convgate.recipes.recipe import ModelChoice, Recipe
+from convgate.tasks import create_task
+from convgate.tasks.task import Task
 from convgate.training.distil import Teacher
 from convgate.weights import load_weights
 
-__all__ = ["build_method", "build_model", "build_static", "build_teacher", "check_classifies", "teaching"]
+__all__ = ["build_method", "build_model", "build_static", "build_task", "build_teacher", "teaching"]
 
 
 def build_model(choice: ModelChoice, *, weights: bool = True) -> nn.Module:
@@ -35,13 +35,18 @@ def build_method(recipe: Recipe) -> Method | None:
     return create_method(recipe.method.name, recipe.method.options, budget=recipe.budget)
 
 
+def build_task(recipe: Recipe) -> Task:
+    """What the recipe's network is trained for."""
+    return create_task(recipe.task, recipe.task_options).with_augmentation(recipe.augmentation)
+
+
 def build_static(recipe: Recipe, model: nn.Module, splits: Splits) -> nn.Module:
     """What a recipe makes of its model whose network does not decide by image: fixed masks, or the model itself."""
     method = build_method(recipe)
     if method is None:
         return model
     assert recipe.budget is not None
-    network = gate(model, method, splits.train.example())
+    network = gate(model, method, build_task(recipe).example(splits.train))
     return FixedNetwork(network, random_masks(network, recipe.budget, recipe.seed))
 
 
@@ -52,7 +57,7 @@ def build_teacher(recipe: Recipe, splits: Splits) -> nn.Module | None:
         return None
     with torch.random.fork_rng(devices=[]):  # what is trained does not depend on the teacher's random weights
         teacher = build_model(chosen.teacher)
-    check_classifies(teacher, splits, "distillation.teacher")
+    build_task(recipe).check(teacher, splits.train, "distillation.teacher")
     return teacher
 
 
@@ -61,18 +66,10 @@ def teaching(recipe: Recipe, teacher: nn.Module) -> Teacher | None:
     chosen = recipe.distillation
     if not chosen.weight:
         return None
-    return Teacher(teacher, weight=chosen.weight, convex=chosen.convex, temperature=chosen.temperature)
-
-
-def check_classifies(model: nn.Module, splits: Splits, field: str) -> None:
-    """Raise `RecipeError` unless the model of the recipe's `field` returns one logit for each class."""
-    with torch.no_grad(), evaluating(model):
-        logits = model(splits.train.example())
-    classes = len(splits.train.classes)
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] != classes:
-        given = list(logits.shape[1:]) if isinstance(logits, Tensor) else type(logits).__name__
-        raise RecipeError(
-            f"the {field} returns {given} for each image, and the data set has {classes} classes, numbered in their "
-            f"own order; set {field}.options.num_classes to {classes}. For a network that knows more classes, convgate "
-            "finetune finds the outputs by the classes' names"
-        )
+    return Teacher(
+        teacher,
+        weight=chosen.weight,
+        convex=chosen.convex,
+        temperature=chosen.temperature,
+        task=build_task(recipe),
+    )
