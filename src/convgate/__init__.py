@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from convgate.calibration import calibrate
+    from convgate.calibration.calibrate import calibrate
     from convgate.checkpoint import load, save
     from convgate.cost import Cost
     from convgate.data import register_dataset

@@ -80,7 +80,8 @@ def test_an_engine_for_real(engine, tmp_path):
     assert again == model
     again.check_for(engine)
     run = engine.run(np.zeros((2, 3, 16, 16), np.float32))
-    assert model.milliseconds(run.decisions).shape == (2,)
+    assert model.milliseconds(run.decisions).shape == run.milliseconds.shape == (2,)
+    assert (run.milliseconds > 0).all()
 
 
 def test_a_model_is_for_one_engine(made_up):

@@ -19,6 +19,8 @@ __all__ = ["Timed", "latency_model"]
 
 _IMAGES = 32
 # At most; times differ by image, but the model's factor hardly does.
+_AVERAGED = 3
+# Measurements; see `Timed`.
 _NEAR = 0.01
 # A model that is off by less is not corrected: measurements repeat no better.
 
@@ -27,14 +29,15 @@ _NEAR = 0.01
 class Timed:
     """An engine and the model of its times, which measurements correct.
 
-    `milliseconds` is the mean time of the images that were timed last, `off` that over what the model says of them.
+    `off` is by which factor the model was off when the engine was timed last. All measurements are next to one target,
+    so that the factor they ask for is taken to be the mean of the last three.
     """
 
     network: GatedNetwork
     engine: Engine
     model: LatencyModel
-    milliseconds: float = 0.0
-    off: float = field(default=1.0)
+    off: float = 1.0
+    factors: list[float] = field(default_factory=list)
 
     @property
     def price(self) -> Milliseconds:
@@ -55,7 +58,8 @@ class Timed:
         images, masks = images[:_IMAGES], masks[:_IMAGES]
         watched = watch(self.engine, images, masks, clock=self.model.origin.clock)
         expected = np.concatenate([self.model.milliseconds(mask) for mask in masks])
-        self.milliseconds, self.off = watched.mean, watched.mean / float(expected.mean())
+        self.factors.append(self.model.factor * watched.mean / float(expected.mean()))
+        self.off = float(np.mean(self.factors[-_AVERAGED:])) / self.model.factor
         if abs(self.off - 1) <= _NEAR:
             return False
         self.model = self.model.scaled(self.off)

@@ -44,7 +44,7 @@ def fit_latency(
 
     Args:
         engine: of a gated network, for images of the size that it was compiled for.
-        seconds: how long to measure; 4 rounds at least.
+        seconds: how long to measure, by the clock; 4 rounds at least.
         clock: "wall", or "cpu" for one thread on a busy machine (`convgate.latency.CLOCKS`).
         seed: of the masks and the image.
         progress: is told the share that is done.
@@ -122,8 +122,8 @@ def _measure(
     ]
     now = CLOCKS[clock]
     by_operation, deciding, calls, rests = [], [], [], []
-    begin, rounds = time.perf_counter(), -1  # the first round is to warm up
-    while rounds < _LEAST_ROUNDS or time.perf_counter() - begin < seconds:
+    begin, rounds = now(), -1  # the first round is to warm up
+    while rounds < _LEAST_ROUNDS or now() - begin < seconds:
         took = np.empty((len(masks), len(executor.labels)))
         called, rest = np.empty(len(masks)), np.empty(len(masks))
         for number in generator.permutation(len(masks)):
@@ -142,7 +142,7 @@ def _measure(
             calls.append(called)
             rests.append(rest)
         done = max((rounds + 1) / (_LEAST_ROUNDS + 1), 0.0)
-        progress(min(done, (time.perf_counter() - begin) / seconds, 1.0) if seconds > 0 else min(done, 1.0))
+        progress(min(done, (now() - begin) / seconds, 1.0) if seconds > 0 else min(done, 1.0))
     low, middle, high = np.quantile(calls, [0.25, 0.5, 0.75], axis=0)
     return _Timed(
         executor.labels,

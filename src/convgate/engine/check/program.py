@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import convgate.engine.check.integers  # noqa: F401 -- registers its rules
+from convgate.engine.check import integers as _integers  # noqa: F401 -- registers its rules
 from convgate.engine.check.checker import MOST_CHANNELS, MOST_POSITIONS, Checker
 from convgate.engine.check.elements import check_elements
 from convgate.engine.check.rules import rule
