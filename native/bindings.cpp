@@ -18,6 +18,8 @@ namespace {
 
 using Floats = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
 using Halves = nb::ndarray<const std::uint16_t, nb::c_contig, nb::device::cpu>;
+using Weights = nb::ndarray<const std::int8_t, nb::c_contig, nb::device::cpu>;
+using Integers = nb::ndarray<const std::int32_t, nb::c_contig, nb::device::cpu>;
 using Results = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
 using Bytes = nb::ndarray<const std::uint8_t, nb::c_contig, nb::device::cpu>;
 
@@ -35,6 +37,15 @@ const std::map<std::string, convgate::Kind> kinds = {
     {"PixelUnshuffle", convgate::Kind::pixel_unshuffle}, {"Reshape", convgate::Kind::reshape},
     {"GroupNorm", convgate::Kind::group_norm}, {"LayerNorm", convgate::Kind::layer_norm},
     {"Softmax", convgate::Kind::softmax},   {"OverChannels", convgate::Kind::over_channels},
+    {"Quantize", convgate::Kind::quantize}, {"Dequantize", convgate::Kind::dequantize},
+    {"Lookup", convgate::Kind::lookup},
+};
+
+const std::map<std::string, convgate::Storage> storages = {
+    {"float32", convgate::Storage::f32},
+    {"bfloat16", convgate::Storage::bf16},
+    {"int8", convgate::Storage::s8},
+    {"uint8", convgate::Storage::u8},
 };
 
 const std::map<std::string, convgate::GateKind> gate_kinds = {
@@ -80,11 +91,18 @@ typename Map::mapped_type named(const Map& map, const std::string& name) {
     return found->second;
 }
 
-// Fields of one operation; the array holders keep borrowed memory alive while the network is built.
+// Arrays whose memory is borrowed while a plan is made.
+struct Held {
+    std::vector<Floats> floats;
+    std::vector<Halves> halves;
+    std::vector<Weights> weights;
+    std::vector<Integers> integers;
+};
+
+// Fields of one operation.
 class Fields {
 public:
-    Fields(const nb::dict& fields, std::vector<Floats>& arrays, std::vector<Halves>& halves)
-        : fields_(fields), arrays_(arrays), halves_(halves) {}
+    Fields(const nb::dict& fields, Held& held) : fields_(fields), held_(held) {}
 
     template <typename T>
     T get(const char* name, T otherwise) const {
@@ -94,28 +112,36 @@ public:
         const auto [y, x] = get(name, std::make_pair(1, 1));
         return {y, x};
     }
-    // float32; or, of weights of a convolution, bfloat16 as uint16.
-    convgate::Array weights(const char* name) const {
-        Halves halves;
-        if (!fields_.contains(name) || !nb::try_cast(fields_[name], halves, false)) return array(name);
-        halves_.push_back(halves);
-        convgate::Array array{nullptr, {}, reinterpret_cast<const convgate::Bf16*>(halves.data())};
-        for (std::size_t i = 0; i < halves.ndim(); i++) array.shape.push_back(halves.shape(i));
-        return array;
-    }
+    // float32, bfloat16 as uint16, int8 or int32.
     convgate::Array array(const char* name) const {
-        if (!fields_.contains(name) || fields_[name].is_none()) return {};
-        arrays_.push_back(nb::cast<Floats>(fields_[name]));
-        const Floats& a = arrays_.back();
-        convgate::Array array{a.data(), {}};
-        for (std::size_t i = 0; i < a.ndim(); i++) array.shape.push_back(a.shape(i));
+        convgate::Array array;
+        if (!fields_.contains(name) || fields_[name].is_none()) return array;
+        const nb::handle from = fields_[name];
+        if (const Halves* halves = holds(from, held_.halves, array.shape))
+            array.halves = reinterpret_cast<const convgate::Bf16*>(halves->data());
+        else if (const Weights* weights = holds(from, held_.weights, array.shape))
+            array.bytes = weights->data();
+        else if (const Integers* integers = holds(from, held_.integers, array.shape))
+            array.integers = integers->data();
+        else if (const Floats* floats = holds(from, held_.floats, array.shape))
+            array.data = floats->data();
+        else
+            throw std::invalid_argument(std::string("'") + name + "' is an array of another type");
         return array;
     }
 
 private:
+    template <typename T>
+    static const T* holds(nb::handle from, std::vector<T>& held, std::vector<std::size_t>& shape) {
+        T array;
+        if (!nb::try_cast(from, array, false)) return nullptr;
+        held.push_back(array);
+        for (std::size_t i = 0; i < array.ndim(); i++) shape.push_back(array.shape(i));
+        return &held.back();
+    }
+
     const nb::dict& fields_;
-    std::vector<Floats>& arrays_;
-    std::vector<Halves>& halves_;
+    Held& held_;
 };
 
 convgate::Operation parse(const Fields& f) {
@@ -130,10 +156,10 @@ convgate::Operation parse(const Fields& f) {
     for (std::size_t i = 0; i < parameters.size(); i++) *to[i] = parameters[i];
     const bool scales = op.kind == convgate::Kind::affine || op.kind == convgate::Kind::group_norm ||
                         op.kind == convgate::Kind::layer_norm;
-    op.weight = op.kind == convgate::Kind::conv      ? f.weights("weight")
-                : scales                             ? f.array("scale")
-                : op.kind == convgate::Kind::decide ? f.array("offset")
-                                                     : f.array("weight");
+    op.weight = f.array(scales                               ? "scale"
+                        : op.kind == convgate::Kind::decide ? "offset"
+                        : op.kind == convgate::Kind::lookup ? "table"
+                                                             : "weight");
     op.arithmetic = named(arithmetics, f.get("arithmetic", std::string("divide")));
     if (op.kind == convgate::Kind::interpolate) op.interpolation = named(interpolations, f.get("mode", std::string()));
     if (op.kind == convgate::Kind::pad) op.padding_mode = named(padding_modes, f.get("mode", std::string()));
@@ -169,37 +195,53 @@ convgate::Operation parse(const Fields& f) {
         op.open_scale = f.array("open_scale");
         op.open_shift = f.array("open_shift");
     }
+    if (op.kind == convgate::Kind::conv) {
+        op.multiplier = f.array("multiplier");
+        op.shifts = f.array("shift");
+        op.scale = f.array("scale");
+    }
+    const auto rescales = f.get("rescale", std::vector<std::pair<int, int>>());
+    if (rescales.size() > 2) throw std::invalid_argument("more than two scales");
+    for (std::size_t i = 0; i < rescales.size(); i++) op.rescale[i] = {rescales[i].first, rescales[i].second};
+    op.low = f.get("low", 0);
+    op.high = f.get("high", 0);
     return op;
 }
 
+// Channels, height, width, elements, scale.
+using Values = std::vector<std::tuple<int, int, int, std::string, double>>;
 using Gates = std::vector<std::tuple<std::string, int, int, int, int>>;
 using SharedPlan = std::shared_ptr<const convgate::Plan>;
 
-SharedPlan make_plan(const std::vector<std::tuple<int, int, int>>& values, const std::vector<int>& halves, const Gates& gates, const nb::list& operations,
+SharedPlan make_plan(const Values& values, const Gates& gates, const nb::list& operations,
                      std::vector<int> inputs, std::vector<int> outputs, int layers, int threads, const std::string& isa) {
-    const convgate::Bf16Kernels* half_kernels = convgate::find_bf16_kernels(isa.c_str());
-    const convgate::Kernels* kernels = half_kernels ? half_kernels->floats : convgate::find_kernels(isa.c_str());
-    if (!kernels || (!halves.empty() && !half_kernels)) throw std::invalid_argument("no kernels for '" + isa + "' on this machine");
     if (threads < 1 || threads > 1024) throw std::invalid_argument("a number of threads from 1 to 1024");
     convgate::Program program;
-    for (const auto& [channels, height, width] : values) program.values.push_back({channels, height, width});
-    for (const int v : halves) {
-        if (v < 0 || v >= static_cast<int>(program.values.size())) throw std::invalid_argument("a value that does not exist");
-        program.values[v].storage = convgate::Storage::bf16;
+    bool halves = false;
+    for (const auto& [channels, height, width, element, scale] : values) {
+        program.values.push_back({channels, height, width, named(storages, element), scale});
+        halves |= program.values.back().storage == convgate::Storage::bf16;
     }
     for (const auto& [kind, units, rows, columns, group] : gates)
         program.gates.push_back({named(gate_kinds, kind), units, rows, columns, group});
-    std::vector<Floats> arrays;
-    std::vector<Halves> half_arrays;
+    Held held;
     for (nb::handle operation : operations) {
         const nb::dict fields = nb::cast<nb::dict>(operation);
-        program.operations.push_back(parse(Fields(fields, arrays, half_arrays)));
+        program.operations.push_back(parse(Fields(fields, held)));
     }
     program.inputs = std::move(inputs);
     program.outputs = std::move(outputs);
     program.layers = layers;
-    if (halves.empty()) return std::make_shared<const convgate::Plan>(program, *kernels, threads);
-    return std::make_shared<const convgate::Plan>(program, *half_kernels, threads);
+    // Of that name there may be kernels for each type of storage.
+    if (halves)
+        if (const convgate::Bf16Kernels* kernels = convgate::find_bf16_kernels(isa.c_str()))
+            return std::make_shared<const convgate::Plan>(program, *kernels, threads);
+    if (!halves)
+        if (const convgate::Int8Kernels* kernels = convgate::find_int8_kernels(isa.c_str()))
+            return std::make_shared<const convgate::Plan>(program, *kernels, threads);
+    if (const convgate::Kernels* kernels = convgate::find_kernels(isa.c_str()))
+        return std::make_shared<const convgate::Plan>(program, *kernels, threads);
+    throw std::invalid_argument("no kernels for '" + isa + "' on this machine");
 }
 
 // A plan as a Python object: what networks share.
@@ -285,13 +327,18 @@ NB_MODULE(_native, m) {
         for (const char* const* name = convgate::available_bf16_kernels(); *name; name++) names.push_back(*name);
         return names;
     });
+    m.def("int8_instruction_sets", [] {
+        std::vector<std::string> names;
+        for (const char* const* name = convgate::available_int8_kernels(); *name; name++) names.push_back(*name);
+        return names;
+    });
     nb::class_<PyPlan>(m, "Plan", nb::is_weak_referenceable())
         .def("__init__",
-             [](PyPlan* self, const std::vector<std::tuple<int, int, int>>& values, const std::vector<int>& halves, const Gates& gates, const nb::list& operations,
+             [](PyPlan* self, const Values& values, const Gates& gates, const nb::list& operations,
                 std::vector<int> inputs, std::vector<int> outputs, int layers, int threads, const std::string& isa) {
-                 new (self) PyPlan{make_plan(values, halves, gates, operations, std::move(inputs), std::move(outputs), layers, threads, isa)};
+                 new (self) PyPlan{make_plan(values, gates, operations, std::move(inputs), std::move(outputs), layers, threads, isa)};
              },
-             "values"_a, "halves"_a, "gates"_a, "operations"_a, "inputs"_a, "outputs"_a, "layers"_a, "threads"_a, "isa"_a);
+             "values"_a, "gates"_a, "operations"_a, "inputs"_a, "outputs"_a, "layers"_a, "threads"_a, "isa"_a);
     nb::class_<PyNetwork>(m, "Network")
         .def(nb::init<const PyPlan&>(), "plan"_a)
         .def("run", &PyNetwork::run, "inputs"_a, "outputs"_a, "given"_a, "masks"_a, "logits"_a, "macs"_a.none(), "seconds"_a.none() = nb::none())

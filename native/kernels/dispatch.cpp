@@ -2,11 +2,13 @@
 #include <cstring>
 
 #include "bf16.h"
+#include "int8.h"
 
 namespace convgate {
 
 extern const Kernels avx512_kernels, avx2_kernels, portable_kernels;
 extern const Bf16Kernels avx512bf16_bf16_kernels, avx512_bf16_kernels, avx2_bf16_kernels, portable_bf16_kernels, scalar_bf16_kernels;
+extern const Int8Kernels avx512vnni_int8_kernels, avx512_int8_kernels, avx2_int8_kernels, portable_int8_kernels, scalar_int8_kernels;
 
 namespace {
 
@@ -23,6 +25,7 @@ bool avx512() {
            __builtin_cpu_supports("avx512vl");
 }
 bool avx512bf16() { return avx512() && __builtin_cpu_supports("avx512bf16"); }
+bool avx512vnni() { return avx512() && __builtin_cpu_supports("avx512vnni"); }
 bool avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 #endif
 
@@ -44,6 +47,16 @@ const Candidate<Bf16Kernels> bf16_candidates[] = {
 #endif
     {&portable_bf16_kernels, always},
     {&scalar_bf16_kernels, always},
+};
+
+const Candidate<Int8Kernels> int8_candidates[] = {
+#if defined(__x86_64__) || defined(__i386__)
+    {&avx512vnni_int8_kernels, avx512vnni},
+    {&avx512_int8_kernels, avx512},
+    {&avx2_int8_kernels, avx2},
+#endif
+    {&portable_int8_kernels, always},
+    {&scalar_int8_kernels, always},
 };
 
 template <typename Table, std::size_t n>
@@ -70,8 +83,10 @@ const Table* find(const Candidate<Table> (&all)[n], const char* name) {
 
 const char* const* available_kernels() { return names_of(candidates); }
 const char* const* available_bf16_kernels() { return names_of(bf16_candidates); }
+const char* const* available_int8_kernels() { return names_of(int8_candidates); }
 
 const Kernels* find_kernels(const char* name) { return find(candidates, name); }
 const Bf16Kernels* find_bf16_kernels(const char* name) { return find(bf16_candidates, name); }
+const Int8Kernels* find_int8_kernels(const char* name) { return find(int8_candidates, name); }
 
 }  // namespace convgate

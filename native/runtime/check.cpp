@@ -49,6 +49,7 @@ struct Checker {
             require(v.height <= most_items && v.width <= most_items && v.channels <= (1 << 24), "a value too large");
             const long long positions = static_cast<long long>(v.height) * v.width;
             require(positions <= most_items && positions * v.channels <= most_floats, "a value too large");
+            require(v.scale > 0 && v.scale < 1e30, "a scale out of range");
         }
         for (const Gate& g : program.gates) {
             require(g.units > 0 && g.rows > 0 && g.columns > 0 && g.group > 0, "a gate without units");
@@ -63,13 +64,13 @@ struct Checker {
         require(program.layers >= 0 && program.layers <= most_items, "a number of layers out of range");
         require(!program.inputs.empty() && !program.outputs.empty(), "a program without inputs or outputs");
         for (int v : program.inputs) {
-            value(v);
+            require(!integral(value(v).storage), "an input of integers");
             require(!written[v], "an input named twice");
             written[v] = true;
         }
         for (const Operation& op : program.operations) operation(op);
         for (int v : program.outputs) {
-            value(v);
+            require(!integral(value(v).storage), "an output of integers");
             require(written[v], "an output that is never written");
         }
     }
@@ -88,6 +89,8 @@ struct Checker {
         }
         const Value& out = value(op.output);
         require(!written[op.output], "a value that is written twice");
+        elements(op, out);
+        arrays(op);
         if (op.kind == Kind::constant) {
             array(op.weight, static_cast<std::size_t>(out.positions()) * out.channels, "a constant of another shape");
             written[op.output] = true;
@@ -189,10 +192,80 @@ struct Checker {
                 single(op);
                 require(out.channels == 1 && in.height == out.height && in.width == out.width, "an output of another shape");
                 break;
+            case Kind::quantize:
+            case Kind::dequantize:
+            case Kind::lookup:
+                single(op);
+                same(in, out);
+                if (op.kind == Kind::lookup) require(op.weight.bytes && op.weight.size() == 256, "a table of another size");
+                break;
             case Kind::constant:
             case Kind::decide: break;
         }
         written[op.output] = true;
+    }
+
+    // Other types than float32 are those of convolutions, and of tables.
+    void arrays(const Operation& op) const {
+        const bool convolves = op.kind == Kind::conv, integers = convolves && integral(form_of(program, op).in);
+        for (const Array* a : {&op.weight, &op.bias, &op.scale, &op.shift, &op.open_scale, &op.open_shift}) {
+            const bool own = (a == &op.weight && (convolves || op.kind == Kind::lookup)) || (a == &op.bias && integers);
+            require(own || !a->there() || a->data, "an array of another type");
+        }
+    }
+
+    // Integers are read and written by what is defined on them, as they are stored.
+    void elements(const Operation& op, const Value& out) const {
+        const bool to = integral(out.storage);
+        bool all = true, any = false, same = true;
+        for (const int v : op.inputs) {
+            const Storage from = value(v).storage;
+            all &= integral(from), any |= integral(from), same &= from == out.storage;
+        }
+        if (!any && !to) return require(op.kind != Kind::quantize && op.kind != Kind::dequantize && op.kind != Kind::lookup, "floats where integers are read or written");
+        const char* const wrong = "integers where floats are read or written";
+        switch (op.kind) {
+            case Kind::quantize: return require(to && value(op.inputs[0]).storage == Storage::f32, wrong);
+            case Kind::dequantize: return require(all && out.storage == Storage::f32, wrong);
+            case Kind::lookup: return require(all && to, wrong);
+            case Kind::add:
+                require(all && to, wrong);
+                for (const Rescale& rescale : op.rescale) rescaled(rescale.multiplier, rescale.shift);
+                return clamped(op, out);
+            case Kind::pool_to_grid: return require(all && out.storage == Storage::f32 && !op.maximum, wrong);
+            case Kind::pool: return require(same && op.maximum, wrong);
+            case Kind::pad: return require(same && op.fill == 0, wrong);
+            case Kind::concat:
+            case Kind::slice:
+            case Kind::mask:
+            case Kind::pick:
+            case Kind::pixel_shuffle:
+            case Kind::pixel_unshuffle:
+            case Kind::reshape: return require(same && !op.inputs.empty(), wrong);
+            case Kind::conv:
+                require(all && (to || (out.storage == Storage::f32 && op.inputs.size() == 1)), wrong);
+                return sums(op, out);
+            default: require(false, wrong);
+        }
+    }
+
+    // How the sums of a convolution of integers become what it writes.
+    void sums(const Operation& op, const Value& out) const {
+        const std::size_t n = out.channels;
+        require(op.weight.bytes, "weights of another type");
+        require(op.activation.kind == Activation::none, "an activation of integers");
+        require(!op.bias.there() || (op.bias.integers && op.bias.size() == n), "a bias of another shape or type");
+        if (!integral(out.storage)) return array(op.scale, n, "a scale of another size");
+        require(op.multiplier.integers && op.multiplier.size() == n && op.shifts.integers && op.shifts.size() == n, "multipliers or shifts of another size");
+        for (std::size_t i = 0; i < n; i++) rescaled(op.multiplier.integers[i], op.shifts.integers[i]);
+        rescaled(op.rescale[1].multiplier, op.rescale[1].shift);
+        clamped(op, out);
+    }
+
+    void rescaled(int multiplier, int shift) const { require(multiplier >= 0 && multiplier < 1 << 15 && shift >= 1 && shift <= 46, "a multiplier or shift out of range"); }
+    void clamped(const Operation& op, const Value& out) const {
+        const int least = out.is_signed() ? -127 : 0, most = out.is_signed() ? 127 : 255;
+        require(least <= op.low && op.low <= 0 && 0 <= op.high && op.high <= most, "a clamp out of range");
     }
 
     void transposed(const Operation& op, const Value& in, const Value& out) const {
@@ -254,6 +327,7 @@ struct Checker {
         const Gate& g = gate(op.output);
         const Value& in = value(op.inputs[0]);
         require(!decided[op.output], "a gate that is decided twice");
+        require(!integral(in.storage), "logits of integers");
         const int logits = g.by_activation() ? units(in, g) : in.channels;
         require(logits == g.units && in.height == g.rows && in.width == g.columns, "logits of another shape than their gate");
         array(op.weight, g.by_activation() ? g.units : g.size(), "an offset of the wrong size");
@@ -312,8 +386,11 @@ struct Checker {
         window(op, in, out, false);
         const std::vector<std::size_t> shape{static_cast<std::size_t>(out.channels), static_cast<std::size_t>(reads),
                                              static_cast<std::size_t>(op.kernel.y), static_cast<std::size_t>(op.kernel.x)};
-        require((op.weight.data || halves(op)) && op.weight.shape == shape, "weights of another shape");
+        require((op.weight.data || halves(op) || bytes(op)) && op.weight.shape == shape, "weights of another shape");
         require(op.layer >= 0 && op.layer < program.layers, "a layer that does not exist");
+    }
+    bool bytes(const Operation& op) const {
+        return op.weight.bytes && op.kind == Kind::conv && integral(form_of(program, op).in);
     }
     bool halves(const Operation& op) const {
         return op.weight.halves && op.kind == Kind::conv && form_of(program, op).in == Storage::bf16;
@@ -338,7 +415,9 @@ bool in_floats_only(Kind kind) {
 
 Form form_of(const Program& program, const Operation& op) {
     if (in_floats_only(op.kind)) return {Storage::f32, Storage::f32};
-    if (program.values[op.output].storage == Storage::bf16) return {Storage::bf16, Storage::bf16};
+    const Storage to = program.values[op.output].storage, from = op.inputs.empty() ? to : program.values[op.inputs[0]].storage;
+    if (integral(to) || integral(from)) return {from, to};
+    if (to == Storage::bf16) return {Storage::bf16, Storage::bf16};
     const bool sums = op.kind == Kind::conv || op.kind == Kind::pool || op.kind == Kind::pool_to_grid;
     return {sums ? program.values[op.inputs[0]].storage : Storage::f32, Storage::f32};
 }

@@ -107,7 +107,12 @@ void ConvolutionOf<In, Out>::fill_line(const Run& run, int p, int positions) con
         return;
     }
     const Out* addend = run.addend.data + static_cast<std::ptrdiff_t>(addend_at_[p]) * run.addend.stride;
-    if constexpr (std::is_same_v<In, float>) {
+    if constexpr (std::is_same_v<Out, std::uint8_t>) {
+        if (to == addend && spec_.addend_is_done) return;
+        if (spec_.addend_is_done) return (void)std::copy_n(addend, n, to);
+        const Operation& op = *spec_.operation;
+        spec_.integers->sum({{addend, 1, spec_.addend->value.is_signed(), op.rescale[1]}, {}, op.low, op.high}, to, n);
+    } else if constexpr (std::is_same_v<In, float>) {
         spec_.kernels->activate(to, addend, n, spec_.activation());
     } else {
         if (to == addend && spec_.addend_is_done) return;
@@ -168,5 +173,7 @@ Needs ConvolutionOf<In, Out>::needs_for_positions() const {
 template class ConvolutionOf<float, float>;
 template class ConvolutionOf<Bf16, Bf16>;
 template class ConvolutionOf<Bf16, float>;
+template class ConvolutionOf<std::uint8_t, std::uint8_t>;
+template class ConvolutionOf<std::uint8_t, float>;
 
 }  // namespace convgate

@@ -10,7 +10,8 @@ namespace convgate {
 // A convolution with everything about it that is known before a sample comes.
 struct ConvolutionSpec {
     const Kernels* kernels = nullptr;
-    const Bf16Kernels* halves = nullptr;  // of layers that read bfloat16
+    const Bf16Kernels* halves = nullptr;   // of layers that read bfloat16
+    const Int8Kernels* integers = nullptr;  // of layers that read integers
     const Operation* operation = nullptr;
     const Layout* in = nullptr;
     const Layout* out = nullptr;
@@ -36,6 +37,10 @@ struct ConvolutionSpec {
     bool joins_taps() const { return operation->groups == 1 && operation->dilation.x == 1; }
     int joined() const { return joins_taps() ? operation->kernel.x : 1; }
     int taps() const { return operation->kernel.y * operation->kernel.x / joined(); }
+    // Of integers: how the results of a block become what is written.
+    Int8Finish finish(const std::int32_t* multiplier, const std::int32_t* shift) const {
+        return {multiplier, shift, operation->rescale[1], addend && addend->value.is_signed(), operation->low, operation->high};
+    }
 };
 
 // Of maps that are read as In, and added and written as Out.
@@ -94,6 +99,9 @@ protected:
 std::unique_ptr<Layer> make_product(const ConvolutionSpec&, Needs&);
 // In bfloat16; `results`: what the output is stored as.
 std::unique_ptr<Layer> make_bf16_product(const ConvolutionSpec&, Storage results, Needs&);
+// Of integers, whose sums are stored as integers or float32.
+std::unique_ptr<Layer> make_integer_product(const ConvolutionSpec&, Storage results, Needs&);
+std::unique_ptr<Layer> make_integer_depthwise(const ConvolutionSpec&, Storage results, Needs&);
 // Whether there can be, and whether it pays if all positions are open.
 bool suits_winograd(const ConvolutionSpec&);
 // `other` computes where too few positions of too many squares are open; null if no square is closed in part.

@@ -114,7 +114,7 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Layer> make_elementwise(const SimpleSpec& spec) { return make_for_element<Elementwise>(spec); }
+std::unique_ptr<Layer> make_elementwise(const SimpleSpec& spec) { return make_for_floats<Elementwise>(spec); }
 std::unique_ptr<Layer> make_activation_in_place(const SimpleSpec& spec, bool gated) {
     return std::make_unique<ActivationInPlace>(spec, gated);
 }

@@ -21,8 +21,8 @@ float stored_as(const Array& a, std::size_t i) {
 // A number of a map.
 template <typename T>
 T as(float x) {
-    if constexpr (std::is_same_v<T, float>) return x;
-    else return rounded(x);
+    if constexpr (std::is_same_v<T, Bf16>) return rounded(x);
+    else return static_cast<T>(x);
 }
 
 // An activation that is nothing but these.

@@ -89,6 +89,6 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Layer> make_interpolate(const SimpleSpec& spec) { return make_for_element<Interpolate>(spec); }
+std::unique_ptr<Layer> make_interpolate(const SimpleSpec& spec) { return make_for_floats<Interpolate>(spec); }
 
 }  // namespace convgate

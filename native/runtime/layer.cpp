@@ -20,6 +20,7 @@ void ViewOf<T>::clear_border() const {
 
 template struct ViewOf<float>;
 template struct ViewOf<Bf16>;
+template struct ViewOf<std::uint8_t>;
 
 void Needs::cover(const Needs& other) {
     positions = std::max(positions, other.positions);

@@ -27,7 +27,8 @@ struct Layout {
     int height() const { return value.height + top + bottom; }
     int position(int y, int x) const { return (y + top) * width() + x + left; }
     std::size_t size() const { return static_cast<std::size_t>(height()) * width() * value.channels; }  // elements
-    std::size_t bytes() const { return size() * (value.storage == Storage::bf16 ? sizeof(Bf16) : sizeof(float)); }
+    std::size_t bytes() const { return size() * element_size(); }
+    std::size_t element_size() const { return integral(value.storage) ? 1 : value.storage == Storage::bf16 ? sizeof(Bf16) : sizeof(float); }
 };
 
 // Where rows of maps lie that are stored as T.
@@ -40,10 +41,12 @@ struct Places {
 // One thread's buffers; as large as the largest layer needs.
 struct Scratch : Places<float> {
     Places<Bf16> halves;
+    Places<std::uint8_t> bytes;
     template <typename T>
     Places<T>& places() {
         if constexpr (std::is_same_v<T, float>) return *this;
-        else return halves;
+        else if constexpr (std::is_same_v<T, Bf16>) return halves;
+        else return bytes;
     }
     std::vector<const std::uint8_t*> open;  // per position, which of its channels are
     std::vector<std::uint8_t> spread;
@@ -64,6 +67,19 @@ struct BlockOf {
     int group = 0;
 };
 using Block = BlockOf<float>;
+
+// The same of integers, whose weights lie in rows of Int8Kernels::row. Of depthwise convolutions four taps' in a word.
+struct IntegerBlock {
+    int in_begin = 0, in_channels = 0;
+    int out_begin = 0, width = 0;
+    const std::int8_t* weights = nullptr;
+    const std::int32_t* words = nullptr;
+    std::ptrdiff_t tap_stride = 0;
+    const std::int32_t *start = nullptr, *multiplier = nullptr, *shift = nullptr;  // of each output
+    const float* scale = nullptr;
+    const std::int32_t *weight_rows = nullptr, *columns = nullptr, *kept = nullptr;
+    int group = 0, panel = 0;
+};
 
 // A value of one sample.
 template <typename T>
@@ -86,6 +102,7 @@ struct Sample {
     const std::uint8_t* const* given = nullptr;  // per gate, a mask that replaces the decision; or null
     std::vector<Block> blocks;
     std::vector<BlockOf<Bf16>> half_blocks;
+    std::vector<IntegerBlock> integer_blocks;
     std::vector<std::int32_t> lists, squares;
     std::vector<std::uint8_t> open_in_square;
     std::vector<std::ptrdiff_t> taps;

@@ -49,6 +49,12 @@ private:
     std::size_t end_ = 0;
 };
 
+// What integers of a value lie within.
+struct Range {
+    int low = 0, high = 0;
+    void include(const Range& other) { low = std::min(low, other.low), high = std::max(high, other.high); }
+};
+
 struct Planner {
     const Program& program;
     std::vector<GateUse>& gates;
@@ -57,6 +63,7 @@ struct Planner {
     std::vector<int> writer;                // operation, or -1 for inputs
     std::vector<bool> kept;                 // inputs and outputs of the program
     std::vector<Activation> rectified;      // per value
+    std::vector<Range> ranges;              // per value of integers
     std::vector<std::pair<int, int>> conversions;  // the layout, and the operation that it is for
 
     Planner(const Program& program, std::vector<GateUse>& gates) : program(program), gates(gates) {
@@ -170,7 +177,7 @@ struct Planner {
         }
     }
     int stored_as(int v, Storage storage, int operation) {
-        if (program.values[v].storage == storage) return v;
+        if (program.values[v].storage == storage || integral(program.values[v].storage)) return v;
         Layout copy = plan.values[v];
         copy.value.storage = storage;
         plan.values.push_back(copy);
@@ -223,14 +230,36 @@ struct Planner {
         return rectified[v] == activation || (activation == Activation::relu && rectified[v] == Activation::relu6);
     }
 
+    void find_ranges() {
+        ranges.resize(program.values.size());
+        for (const Operation& op : program.operations) {
+            if (op.kind == Kind::decide || !integral(program.values[op.output].storage)) continue;
+            Range& range = ranges[op.output];
+            const bool is_signed = program.values[op.output].is_signed();
+            if (op.kind == Kind::conv || op.kind == Kind::add)
+                range = {op.low, op.high};
+            else if (op.kind == Kind::quantize || op.kind == Kind::lookup)
+                range = {is_signed ? -127 : 0, is_signed ? 127 : 255};
+            else
+                for (int v : op.inputs) range.include(ranges[v]);
+        }
+    }
+    // Whether what a convolution adds would be as it is without its sums.
+    bool addend_done(const Operation& op) const {
+        const int addend = op.inputs[1];
+        const Form form = form_of(program, op);
+        if (integral(form.out))
+            return op.rescale[1].same() && program.values[addend].storage == form.out && ranges[addend].low >= op.low && ranges[addend].high <= op.high;
+        // In float32 the activations that no kernel computes follow in a pass of their own, over all positions.
+        return already(addend, form.in != Storage::f32 ? op.activation.kind : op.activation.inside());
+    }
+
     void choose_in_place() {
         for (std::size_t i = 0; i < program.operations.size(); i++) {
             const Operation& op = program.operations[i];
             if (op.kind != Kind::conv || op.inputs.size() < 2) continue;
             const int addend = op.inputs[1];
-            // In float32 the activations that no kernel computes follow in a pass of their own, over all positions.
-            const bool one_pass = form_of(program, op).in != Storage::f32;
-            plan.addend_done[i] = already(addend, one_pass ? op.activation.kind : op.activation.inside());
+            plan.addend_done[i] = addend_done(op);
             plan.in_place[i] = program.values[addend].storage == program.values[op.output].storage && last_reader(addend) == static_cast<int>(i) && op.inputs[0] != addend && !kept[addend] &&
                                (op.out_channels < 0 || plan.addend_done[i]);
         }
@@ -286,6 +315,7 @@ Layouts lay_out(const Program& program, std::vector<GateUse>& gates) {
     Planner planner(program, gates);
     planner.choose_compact();
     planner.find_rectified();
+    planner.find_ranges();
     planner.choose_in_place();
     planner.choose_borders();
     planner.choose_conversions();

@@ -27,11 +27,12 @@ struct Network::State {
     State(const Plan& plan, std::vector<Scratch>& scratch)
         : arena(plan.arena()),
           macs(plan.program().layers),
-          sample{arena.data(), {}, macs, scratch, nullptr, {}, {}, {}, {}, {}, {}, Buffer(plan.needs().sample_packed)} {
+          sample{arena.data(), {}, macs, scratch, nullptr, {}, {}, {}, {}, {}, {}, {}, Buffer(plan.needs().sample_packed)} {
         const Needs& needs = plan.needs();
         for (const GateUse& use : plan.gates()) sample.gates.emplace_back(use);
         sample.blocks.reserve(needs.blocks);
         if (plan.halves()) sample.half_blocks.reserve(needs.blocks);
+        if (plan.integers()) sample.integer_blocks.reserve(needs.blocks);
         sample.lists.reserve(needs.lists);
         sample.squares.reserve(needs.squares);
         sample.open_in_square.reserve(needs.squares);
@@ -52,6 +53,7 @@ struct Network::Workplace {
         for (Scratch& s : scratch) {
             make_room<float>(s, needs.positions);
             if (plan.halves()) make_room<Bf16>(s, needs.positions);
+            if (plan.integers()) make_room<std::uint8_t>(s, needs.positions);
             s.open.resize(needs.positions);
             s.spread.resize(needs.spread);
             s.weights.resize(needs.weights);

@@ -7,19 +7,21 @@
 
 namespace convgate {
 
-Plan::Plan(const Program& program, const Kernels& kernels, const Bf16Kernels* halves, int threads)
-    : program_(program), kernels_(kernels), halves_(halves), threads_(threads) {
+Plan::Plan(const Program& program, const Kernels& kernels, const Bf16Kernels* halves, const Int8Kernels* integers, int threads)
+    : program_(program), kernels_(kernels), halves_(halves), integers_(integers), threads_(threads) {
     const DefaultFloatingPoint mode;
     check(program_);
-    for (const Value& value : program_.values)
+    for (const Value& value : program_.values) {
         if (value.storage == Storage::bf16 && !halves_) throw std::invalid_argument("a value in bfloat16 without kernels for it");
+        if (integral(value.storage) && !integers_) throw std::invalid_argument("a value of integers without kernels for it");
+    }
     for (Operation& op : program_.operations)
         if (op.kind == Kind::decide) op.gate_is_spatial = program_.gates[op.output].spatial();
     for (const Gate& gate : program_.gates) gates_.push_back({gate, {}, {}});
     build();
     // The arrays belong to the caller; the layers have copies.
     for (Operation& op : program_.operations)
-        for (Array* a : {&op.weight, &op.bias, &op.scale, &op.shift, &op.open_scale, &op.open_shift}) a->data = nullptr, a->halves = nullptr;
+        for (Array* a : {&op.weight, &op.bias, &op.scale, &op.shift, &op.open_scale, &op.open_shift, &op.multiplier, &op.shifts}) a->drop();
 }
 
 Plan::~Plan() = default;
@@ -76,6 +78,7 @@ void Plan::add_convolution(const Operation& op, std::size_t i, const Layouts& pl
     ConvolutionSpec spec;
     spec.kernels = &kernels_;
     spec.halves = halves_;
+    spec.integers = integers_;
     spec.operation = &op;
     spec.in = in;
     spec.out = out;
@@ -86,6 +89,10 @@ void Plan::add_convolution(const Operation& op, std::size_t i, const Layouts& pl
     if (op.positions >= 0) spec.positions_use = gates_[op.positions].positions(out->value.height, out->value.width);
     if (op.in_channels >= 0) spec.in_use = gates_[op.in_channels].spread(in->value.channels);
     if (op.out_channels >= 0) spec.out_use = gates_[op.out_channels].spread(out->value.channels);
+    if (integral(form.in)) {
+        layers_.push_back(spec.depthwise() ? make_integer_depthwise(spec, form.out, needs_) : make_integer_product(spec, form.out, needs_));
+        return;
+    }
     if (form.in == Storage::bf16) {
         layers_.push_back(spec.depthwise() ? make_depthwise(spec, form, needs_) : make_bf16_product(spec, form.out, needs_));
         return;
@@ -140,6 +147,7 @@ void Plan::add_simple(const Operation& op, std::size_t i) {
     SimpleSpec spec{&kernels_, &op, {}};
     spec.form = form_of(program_, op);
     spec.halves = halves_;
+    spec.integers = integers_;
     for (std::size_t k = 0; k < op.inputs.size(); k++) spec.in.push_back(read(i, static_cast<int>(k)));
     if (op.kind == Kind::decide) {
         const Gate& gate = gates_[op.output].gate;
@@ -164,13 +172,19 @@ void Plan::add_simple(const Operation& op, std::size_t i) {
         case Kind::softmax:
         case Kind::over_channels: layers_.push_back(make_over_channels(spec)); break;
         case Kind::interpolate: layers_.push_back(make_interpolate(spec)); break;
-        case Kind::add:
+        case Kind::quantize:
+        case Kind::dequantize:
+        case Kind::lookup: layers_.push_back(make_of_integers(spec)); break;
+        case Kind::add: layers_.push_back(integral(spec.form.out) ? make_of_integers(spec) : make_elementwise(spec)); break;
         case Kind::multiply:
         case Kind::arithmetic: layers_.push_back(make_elementwise(spec)); break;
         case Kind::mask:
             spec.use = gates_[op.gate].gate.spatial() ? gates_[op.gate].positions(out.height, out.width)
                                                     : gates_[op.gate].spread(out.channels);
             [[fallthrough]];
+        case Kind::concat:
+        case Kind::slice:
+        case Kind::pick: layers_.push_back(make_choice(spec)); break;
         default: layers_.push_back(make_row_by_row(spec));
     }
 }

@@ -14,17 +14,19 @@ namespace convgate {
 class Plan {
 public:
     // Copies what it needs of the program's arrays. Throws std::invalid_argument for a program that `check` refuses.
-    Plan(const Program& program, const Kernels& kernels, int threads) : Plan(program, kernels, nullptr, threads) {}
-    // One whose values may be stored as bfloat16.
-    Plan(const Program& program, const Bf16Kernels& kernels, int threads) : Plan(program, *kernels.floats, &kernels, threads) {}
+    Plan(const Program& program, const Kernels& kernels, int threads) : Plan(program, kernels, nullptr, nullptr, threads) {}
+    // One whose values may be stored as bfloat16, or as integers.
+    Plan(const Program& program, const Bf16Kernels& kernels, int threads) : Plan(program, *kernels.floats, &kernels, nullptr, threads) {}
+    Plan(const Program& program, const Int8Kernels& kernels, int threads) : Plan(program, *kernels.floats, nullptr, &kernels, threads) {}
     ~Plan();
     Plan(const Plan&) = delete;
     Plan& operator=(const Plan&) = delete;
 
     const Program& program() const { return program_; }  // without its arrays
     const Kernels& kernels() const { return kernels_; }
-    const Bf16Kernels* halves() const { return halves_; }  // or null
-    const char* isa() const { return halves_ ? halves_->name : kernels_.name; }
+    const Bf16Kernels* halves() const { return halves_; }      // or null
+    const Int8Kernels* integers() const { return integers_; }  // or null
+    const char* isa() const { return halves_ ? halves_->name : integers_ ? integers_->name : kernels_.name; }
     int threads() const { return threads_; }
     const std::vector<Layout>& layouts() const { return layouts_; }  // of the program's values first
     const std::vector<GateUse>& gates() const { return gates_; }
@@ -34,7 +36,7 @@ public:
     std::size_t arena() const { return arena_; }  // bytes for the values of one sample
 
 private:
-    Plan(const Program&, const Kernels&, const Bf16Kernels*, int threads);
+    Plan(const Program&, const Kernels&, const Bf16Kernels*, const Int8Kernels*, int threads);
     void build();
     void add_convolution(const Operation&, std::size_t number, const Layouts&);
     void convert(int from, int to);
@@ -50,6 +52,7 @@ private:
     Program program_;
     const Kernels& kernels_;
     const Bf16Kernels* const halves_;
+    const Int8Kernels* const integers_;
     const int threads_;
     std::vector<Layout> layouts_;
     std::vector<std::vector<int>> reads_;  // see Layouts

@@ -18,6 +18,13 @@ void pool_windows(const SimpleSpec& spec, const Windows& a) requires std::is_sam
 }
 
 template <typename In, typename Out>
+void pool_windows(const SimpleSpec& spec, Int8Windows<Out> a) requires std::is_same_v<In, std::uint8_t> {
+    a.is_signed = spec.in[0]->value.is_signed();
+    if constexpr (std::is_same_v<Out, float>) spec.integers->means(a);
+    else spec.integers->maxima(a);
+}
+
+template <typename In, typename Out>
 class Pooling final : public Layer {
 public:
     explicit Pooling(SimpleSpec spec) : spec_(std::move(spec)) {}
@@ -133,7 +140,13 @@ private:
                                 .channels = in.stride,
                                 .to = to,
                                 .maximum = spec_.operation->maximum,
-                                .factor = 1.0f / static_cast<float>((y1 - y0) * (x1 - x0))});
+                                .factor = factor((y1 - y0) * (x1 - x0))});
+    }
+
+    // Of a mean; that of integers is in units of their scale.
+    float factor(int n) const {
+        if constexpr (std::is_same_v<In, std::uint8_t>) return static_cast<float>(spec_.in[0]->value.scale / n);
+        else return 1.0f / static_cast<float>(n);
     }
 
     // The one cell's open channels to their places, from behind, and zeros between.
@@ -157,7 +170,13 @@ std::unique_ptr<Layer> make(const SimpleSpec& spec) {
     return std::make_unique<Pool<Bf16, Bf16>>(spec);
 }
 
-std::unique_ptr<Layer> make_pool(const SimpleSpec& spec) { return make<Pooling>(spec); }
-std::unique_ptr<Layer> make_pool_to_grid(const SimpleSpec& spec) { return make<GridPooling>(spec); }
+std::unique_ptr<Layer> make_pool(const SimpleSpec& spec) {
+    if (integral(spec.form.in)) return std::make_unique<Pooling<std::uint8_t, std::uint8_t>>(spec);
+    return make<Pooling>(spec);
+}
+std::unique_ptr<Layer> make_pool_to_grid(const SimpleSpec& spec) {
+    if (integral(spec.form.in)) return std::make_unique<GridPooling<std::uint8_t, float>>(spec);
+    return make<GridPooling>(spec);
+}
 
 }  // namespace convgate

@@ -6,15 +6,20 @@
 #include <vector>
 
 #include "../kernels/bf16.h"
+#include "../kernels/int8.h"
 
 namespace convgate {
 
 // What a value is stored as.
-enum class Storage { f32, bf16 };
+enum class Storage { f32, bf16, s8, u8 };
+constexpr bool integral(Storage storage) { return storage == Storage::s8 || storage == Storage::u8; }
 
+// Integers stand for themselves times `scale`.
 struct Value {
     int channels, height, width;
     Storage storage = Storage::f32;
+    double scale = 1;
+    bool is_signed() const { return storage == Storage::s8; }
     int positions() const { return height * width; }
 };
 
@@ -30,12 +35,15 @@ struct Gate {
     std::size_t size() const { return static_cast<std::size_t>(units) * positions(); }
 };
 
-// Borrowed data: float32, or bfloat16 for weights of a convolution that computes in it.
+// Borrowed data: float32, bfloat16 or int8 for weights of a convolution that computes in it, int32 for what goes with these.
 struct Array {
     const float* data = nullptr;
     std::vector<std::size_t> shape;
     const Bf16* halves = nullptr;
-    bool there() const { return data || halves; }
+    const std::int8_t* bytes = nullptr;
+    const std::int32_t* integers = nullptr;
+    bool there() const { return data || halves || bytes || integers; }
+    void drop() { data = nullptr, halves = nullptr, bytes = nullptr, integers = nullptr; }
     std::size_t size() const {
         std::size_t n = there() ? 1 : 0;
         for (std::size_t extent : shape) n *= extent;
@@ -50,9 +58,9 @@ struct Pair {
 enum class Kind {
     conv, pool, pool_to_grid, activate, affine, add, multiply, concat, slice, decide, mask, complete, pick,
     prelu, arithmetic, constant, interpolate, conv_transpose, pad, pixel_shuffle, pixel_unshuffle, reshape, group_norm,
-    layer_norm, softmax, over_channels
+    layer_norm, softmax, over_channels, quantize, dequantize, lookup
 };
-constexpr int kind_count = static_cast<int>(Kind::over_channels) + 1;
+constexpr int kind_count = static_cast<int>(Kind::lookup) + 1;
 
 enum class PaddingMode { constant, reflect, replicate, circular };
 enum class Interpolation { nearest, nearest_exact, bilinear };
@@ -62,7 +70,8 @@ struct Operation {
     std::vector<int> inputs;  // values
     int output;               // a value; a gate for `decide`
     Function activation;
-    Array weight, bias;  // conv; affine: scale and shift; decide: the offset, prelu: the slopes, constant: the data, as weight
+    Array weight, bias;  // conv; affine: scale and shift; decide: the offset, prelu: the slopes, constant: the data, lookup: the
+                         // table, as weight
     Array scale, shift, open_scale, open_shift;  // complete; the first two: decide
     Pair stride, dilation, kernel;
     int top = 0, left = 0;  // padding (below and to the right it follows from the output's size)
@@ -84,6 +93,10 @@ struct Operation {
     float epsilon = 0;  // norms
     int factor = 1;     // pixel_shuffle, pixel_unshuffle
     double scale_y = 0, scale_x = 0;  // interpolate: from input to output; or 0: the ratio of the sizes
+    // Of integers. conv: how sums are brought to the output's scale, as int32 [out]; or, to float32, `scale`.
+    Array multiplier, shifts;
+    Rescale rescale[2];     // add: of both inputs; conv: the second is that of what is added
+    int low = 0, high = 0;  // add, conv: what results are clamped to
 };
 
 struct Program {
@@ -95,7 +108,7 @@ struct Program {
 };
 
 // What an operation computes on and with: what it reads of its first input is stored so, and what it writes. Weights, other
-// maps, sums: what it reads is rounded to `in` (maps that are added to a convolution's results, to `out`), sums are float32.
+// maps, sums: what it reads is rounded to `in` (maps that are added to a convolution's results, to `out`), sums are float32. Integers are read as they are stored.
 struct Form {
     Storage in, out;
     bool operator==(const Form&) const = default;

@@ -74,6 +74,6 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Layer> make_rearrangement(const SimpleSpec& spec) { return make_for_element<Rearrangement>(spec); }
+std::unique_ptr<Layer> make_rearrangement(const SimpleSpec& spec) { return make_for_elements<Rearrangement>(spec); }
 
 }  // namespace convgate

@@ -1,4 +1,4 @@
-// What is done position by position: elementwise operations, channels put together and taken apart, masks.
+// Functions of single elements, constants, conversions between types, and decisions.
 #include <algorithm>
 
 #include "halves.h"
@@ -35,7 +35,11 @@ private:
         if (op.kind == Kind::constant) return constant(y, to);
         const ViewOf<T> first = s.view_of<T>(*spec_.in[0]);
         if (op.kind == Kind::activate) return activate(first.at(y, 0), to, n * width);
-        for (int x = 0; x < width; x++) position(s, y, x, first.at(y, x), to + static_cast<std::ptrdiff_t>(x) * n);
+        for (int x = 0; x < width; x++) {
+            const T* from = first.at(y, x);
+            T* const at = to + static_cast<std::ptrdiff_t>(x) * n;
+            op.kind == Kind::affine ? affine(from, at, n) : prelu(from, at, n);
+        }
         if constexpr (std::is_same_v<T, float>)
             if (!in_any_kernel(op.activation.kind)) spec_.kernels->apply(to, to, n * width, op.activation);
     }
@@ -62,23 +66,6 @@ private:
         in_floats(*spec_.halves, to, from, n, [&](float* row, int i, int count) { spec_.kernels->prelu(row, row, scale_.data() + i, count); });
     }
 
-    void position(Sample& s, int y, int x, const T* from, T* to) const {
-        const Operation& op = *spec_.operation;
-        const int n = spec_.out->value.channels;
-        switch (op.kind) {
-            case Kind::affine: return affine(from, to, n);
-            case Kind::prelu: return prelu(from, to, n);
-            case Kind::concat:
-                for (const Layout* in : spec_.in) to = std::copy_n(s.view_of<T>(*in).at(y, x), in->value.channels, to);
-                return;
-            case Kind::slice: return slice(from, to);
-            case Kind::pick:
-                for (int c = 0; c < n; c++) to[c] = from[op.channels[c]];
-                return;
-            default: return mask(s, y, x, from, to);
-        }
-    }
-
     // From channels first to channels last.
     void constant(int y, T* to) const {
         const Value& value = spec_.out->value;
@@ -87,54 +74,8 @@ private:
                 *to++ = as<T>(scale_[(static_cast<std::size_t>(c) * value.height + y) * value.width + x]);
     }
 
-    // Channels before the first and after the last read as zeros.
-    void slice(const T* from, T* to) const {
-        const int begin = spec_.operation->begin, channels = spec_.in[0]->value.channels, n = spec_.out->value.channels;
-        const int first = std::clamp(begin, 0, channels), last = std::clamp(begin + n, first, channels);
-        const int before = std::min(std::max(-begin, 0), n);
-        std::fill_n(to, before, T{});
-        std::copy(from + first, from + last, to + before);
-        std::fill(to + before + (last - first), to + n, T{});
-    }
-
-    void mask(Sample& s, int y, int x, const T* from, T* to) const {
-        const GateState& gate = s.gates[spec_.operation->gate];
-        const int n = spec_.out->value.channels;
-        if (spec_.operation->gate_is_spatial) {
-            gate.open(spec_.use, y, x) ? (void)std::copy_n(from, n, to) : (void)std::fill_n(to, n, T{});
-            return;
-        }
-        std::fill_n(to, n, T{});
-        for (const std::int32_t c : gate.channels[spec_.use].open) to[c] = from[c];
-    }
-
     SimpleSpec spec_;
     Buffer scale_, shift_;
-};
-
-template <typename T>
-class Compact final : public Layer {
-public:
-    explicit Compact(SimpleSpec spec) : spec_(std::move(spec)) {}
-
-    void run(Sample& s, Team& team) const override {
-        const ViewOf<T> in = s.view_of<T>(*spec_.in[0]), out = s.view_of<T>(*spec_.out);
-        const std::vector<std::int32_t>& open = s.gates[spec_.out->channels_gate].channels[spec_.out->channels_use].open;
-        out.clear_border();
-        const Value& value = spec_.out->value;
-        const Chunks lines(value.height, 8192 / (value.width * value.channels) + 1, team);
-        team.run(lines.items, [&](int item, int) {
-            for (int y = lines.begin(item); y < lines.end(item); y++)
-                for (int x = 0; x < value.width; x++) {
-                    const T* from = in.at(y, x);
-                    T* to = out.at(y, x);
-                    for (std::size_t j = 0; j < open.size(); j++) to[j] = from[open[j]];
-                }
-        });
-    }
-
-private:
-    SimpleSpec spec_;
 };
 
 template <typename From, typename To>
@@ -185,8 +126,7 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Layer> make_row_by_row(const SimpleSpec& spec) { return make_for_element<RowByRow>(spec); }
-std::unique_ptr<Layer> make_compact(const SimpleSpec& spec) { return make_for_element<Compact>(spec); }
+std::unique_ptr<Layer> make_row_by_row(const SimpleSpec& spec) { return make_for_floats<RowByRow>(spec); }
 std::unique_ptr<Layer> make_conversion(const SimpleSpec& spec) {
     if (spec.form.in == Storage::f32) return std::make_unique<Conversion<float, Bf16>>(spec);
     return std::make_unique<Conversion<Bf16, float>>(spec);

@@ -12,20 +12,31 @@ struct SimpleSpec {
     const Layout* out = nullptr;
     int use = -1;  // spread of the operation's gate
     Form form{Storage::f32, Storage::f32};
-    const Bf16Kernels* halves = nullptr;  // of layers that read bfloat16
+    const Bf16Kernels* halves = nullptr;   // of layers that read bfloat16
+    const Int8Kernels* integers = nullptr;  // of layers that read or write integers
 };
 
-// A layer whose maps are all stored alike.
+// A layer whose maps are all stored alike, as floats;
 template <template <typename> class Of>
-std::unique_ptr<Layer> make_for_element(const SimpleSpec& spec) {
+std::unique_ptr<Layer> make_for_floats(const SimpleSpec& spec) {
     if (spec.form.out == Storage::f32) return std::make_unique<Of<float>>(spec);
     return std::make_unique<Of<Bf16>>(spec);
+}
+// or as anything, as elements are only moved.
+template <template <typename> class Of>
+std::unique_ptr<Layer> make_for_elements(const SimpleSpec& spec) {
+    if (integral(spec.form.out)) return std::make_unique<Of<std::uint8_t>>(spec);
+    return make_for_floats<Of>(spec);
 }
 
 std::unique_ptr<Layer> make_pool(const SimpleSpec&);
 std::unique_ptr<Layer> make_pool_to_grid(const SimpleSpec&);
-// activate, affine, prelu, concat, slice, pick, mask, constant
+// activate, affine, prelu, constant
 std::unique_ptr<Layer> make_row_by_row(const SimpleSpec&);
+// concat, slice, pick, mask
+std::unique_ptr<Layer> make_choice(const SimpleSpec&);
+// quantize, dequantize, lookup; add, of integers
+std::unique_ptr<Layer> make_of_integers(const SimpleSpec&);
 // add, multiply, arithmetic
 std::unique_ptr<Layer> make_elementwise(const SimpleSpec&);
 std::unique_ptr<Layer> make_transposed(const SimpleSpec&, Needs&);

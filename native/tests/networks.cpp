@@ -126,7 +126,7 @@ std::string describe(const Program& program) {
                                         "multiply", "concat", "slice",        "decide",   "mask",   "complete", "pick",
                                         "prelu",    "arithmetic", "constant", "interpolate",
                                         "conv_transpose", "pad", "pixel_shuffle", "pixel_unshuffle", "reshape",
-                                        "group_norm", "layer_norm", "softmax", "over_channels"};
+                                        "group_norm", "layer_norm", "softmax", "over_channels", "quantize", "dequantize", "lookup"};
     static_assert(std::size(kinds) == kind_count);
     std::ostringstream out;
     for (const Operation& op : program.operations) {

@@ -101,6 +101,9 @@ inline std::vector<float> numbers(Random& random, std::size_t n) {
 // The tests, each for one seed.
 void test_kernels(Random&);
 void test_bf16(Random&);
+void test_int8(Random&);
+void test_int8_networks(Random&);
+void test_malformed_int8(Random&);
 void test_networks(Random&);
 void test_wide_networks(Random&);
 void test_bf16_networks(Random&);

@@ -124,8 +124,18 @@ def test_rows_in_bfloat16(subject):
     assert [row.failed for row in found.rows] == ["", "", ""]
     assert all(1e-5 < row.difference < 0.05 and row.precision == "bf16" for row in halves)
     assert halves[1].macs == pytest.approx(gated.macs, rel=0.05)
-    assert found.gated_bf16.engine == "engine-gated-bf16"
-    assert found.own_dense_bf16.engine == "engine-dense-bf16"
+    assert found.gated_in("bf16").engine == "engine-gated-bf16"
+    assert found.own_dense_in("bf16").engine == "engine-dense-bf16"
+
+
+def test_rows_in_int8(subject):
+    found = measure(subject, choose("engine-gated,engine-dense-int8,engine-gated-int8"), threads=1, rounds=1)
+    gated, *integers = found.rows
+    assert [row.failed for row in found.rows] == ["", "", ""]
+    assert all(1e-4 < row.difference < 0.2 and row.precision == "int8" for row in integers)
+    assert integers[1].macs == pytest.approx(gated.macs, rel=0.05)
+    assert found.gated_in("int8").engine == "engine-gated-int8"
+    assert found.own_dense_in("int8").engine == "engine-dense-int8"
 
 
 @pytest.mark.parametrize("method", METHODS)

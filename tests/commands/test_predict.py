@@ -56,6 +56,19 @@ def test_compiling_says_what_gates_add_and_whether_photographs_can_be_read(folde
     assert "network.preparation" in capsys.readouterr().err
 
 
+def test_integers_whose_scales_photographs_choose(folder, capsys, tmp_path):
+    out, photos = tmp_path / "int8.cgm", folder / "photos"
+    command = ["compile", str(folder / "net.safetensors"), "-o", str(out), "--precision", "int8"]
+    assert main([*command, "--images", str(photos), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["precision"] == "int8"
+    assert main(["predict", str(out), str(photos)]) == 0
+    assert main(command) == 2
+    assert "go together" in capsys.readouterr().err
+    command[1] = str(folder / "bare.safetensors")
+    assert main([*command, "--images", str(photos)]) == 2
+    assert "network.preparation" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("photo", "says"), [("nothing.png", "no file"), ("net.cgm", "cannot be read as an image"), ("empty", "no images")]
 )

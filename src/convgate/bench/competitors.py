@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from convgate.bench.exchange import onnxruntime_session, openvino_request
+from convgate.bench.exchange import integer_openvino_request, onnxruntime_session, openvino_request
 from convgate.bench.subject import Subject
 from convgate.errors import InputError, LoweringError
 
@@ -34,7 +34,7 @@ class Competitor:
     """One row of the comparison.
 
     `kind` is what is run, "dense" or "gated". `reference` marks the rows that the best dense engine of a precision is
-    chosen from; `precision` is "float32", "bf16" or, where the engine chooses, "default".
+    chosen from; `precision` is "float32", "bf16", "int8" or, where the engine chooses, "default".
     """
 
     name: str
@@ -111,6 +111,12 @@ def _in_openvino(subject: Subject, threads: int, precision: str | None) -> Built
     return Built(lambda images: request.infer([images], share_inputs=True, share_outputs=True)[0], f"ran in {used}")
 
 
+def _openvino_int8(subject: Subject, threads: int) -> Built:
+    request = integer_openvino_request(subject.dense, subject.inputs, threads)
+    note = "quantised by NNCF on the images that are timed"
+    return Built(lambda images: request.infer([images], share_inputs=True, share_outputs=True)[0], note)
+
+
 def _engine_dense(subject: Subject, threads: int) -> Built:
     return _in_engine(subject.dense, subject, threads)
 
@@ -125,6 +131,22 @@ def _engine_dense_bf16(subject: Subject, threads: int) -> Built:
 
 def _engine_gated_bf16(subject: Subject, threads: int) -> Built:
     return _in_engine(subject.network, subject, threads, "bf16")
+
+
+def _engine_dense_int8(subject: Subject, threads: int) -> Built:
+    return _in_integers(subject.dense, subject, threads)
+
+
+def _engine_gated_int8(subject: Subject, threads: int) -> Built:
+    return _in_integers(subject.network, subject, threads)
+
+
+def _in_integers(network: nn.Module, subject: Subject, threads: int) -> Built:
+    from convgate.quantization import quantize
+
+    # Scales need not be good for images that are not timed, only as wide as on these.
+    engine = quantize(network, [torch.from_numpy(images) for images in subject.inputs], threads=threads)
+    return Built(engine, engine.isa, engine)
 
 
 def _in_engine(network: nn.Module, subject: Subject, threads: int, precision: str = "float32") -> Built:
@@ -146,11 +168,14 @@ COMPETITORS = (
     Competitor("onnxruntime", "ONNX Runtime", "dense", _onnxruntime, reference=True),
     Competitor("openvino", "OpenVINO float32", "dense", _openvino, reference=True),
     Competitor("openvino-bf16", "OpenVINO bfloat16", "dense", _openvino_bf16, reference=True, precision="bf16"),
+    Competitor("openvino-int8", "OpenVINO int8", "dense", _openvino_int8, reference=True, precision="int8"),
     Competitor("openvino-default", "OpenVINO default", "dense", _openvino_default, precision="default"),
     Competitor("masked", "PyTorch masked", "gated", _masked),
     Competitor("engine-dense", "convgate dense", "dense", _engine_dense),
     Competitor("engine-gated", "convgate gated", "gated", _engine_gated),
     Competitor("engine-dense-bf16", "convgate dense bf16", "dense", _engine_dense_bf16, precision="bf16"),
     Competitor("engine-gated-bf16", "convgate gated bf16", "gated", _engine_gated_bf16, precision="bf16"),
+    Competitor("engine-dense-int8", "convgate dense int8", "dense", _engine_dense_int8, precision="int8"),
+    Competitor("engine-gated-int8", "convgate gated int8", "gated", _engine_gated_int8, precision="int8"),
 )
 """All rows, in the order in which they are shown."""

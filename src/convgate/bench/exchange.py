@@ -2,6 +2,7 @@
 
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-__all__ = ["export", "onnxruntime_session", "openvino_request"]
+__all__ = ["export", "integer_openvino_request", "onnxruntime_session", "openvino_request"]
 
 _OPSET = 17
 
@@ -60,6 +61,21 @@ def openvino_request(model: nn.Module, images: np.ndarray, threads: int, precisi
     """
     import openvino
 
+    core = openvino.Core()
+    return _request(core, core.read_model(export(model, images)), threads, precision)
+
+
+def integer_openvino_request(model: nn.Module, inputs: Sequence[np.ndarray], threads: int) -> Any:
+    """An `openvino.InferRequest` of 8-bit integers, whose scales NNCF takes from `inputs` after training."""
+    import nncf
+    import openvino
+
+    core = openvino.Core()
+    quantised = nncf.quantize(core.read_model(export(model, inputs[0])), nncf.Dataset(list(inputs)))
+    return _request(core, quantised, threads, None)[0]
+
+
+def _request(core: Any, model: Any, threads: int, precision: str | None) -> tuple[Any, str]:
     settings: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
@@ -67,7 +83,6 @@ def openvino_request(model: nn.Module, images: np.ndarray, threads: int, precisi
     }
     if precision is not None:
         settings["INFERENCE_PRECISION_HINT"] = precision
-    core = openvino.Core()
-    compiled = core.compile_model(core.read_model(export(model, images)), "CPU", settings)
+    compiled = core.compile_model(model, "CPU", settings)
     used = compiled.get_property("INFERENCE_PRECISION_HINT")
     return compiled.create_infer_request(), str(used.get_type_name() if hasattr(used, "get_type_name") else used)

@@ -59,7 +59,7 @@ def sentences(result: Result) -> str:
         _gain(result),
         f"MACs: {result.gated_macs:,.0f} of {result.dense_macs:,} per image, {ratio:.1%}: {cut}",
         _against_others(result),
-        *_in_bf16(result),
+        *(line for precision in ("bf16", "int8") for line in _in(precision, result)),
         _inputs(result),
         f"{machine['processor']}, {machine['cores']} core(s), {machine['instruction_set']}, "
         f"{machine['threads']} thread(s), batch {result.settings.get('batch', 1)}; {versions}",
@@ -103,20 +103,20 @@ def _against_others(result: Result) -> str:
     return text + (f"; faster still than that: {', '.join(faster)}" if faster else "")
 
 
-def _in_bf16(result: Result) -> list[str]:
-    """What gating brings in bfloat16, against our own dense engine and others', where these were timed."""
-    gated, own, best = result.gated_bf16, result.own_dense_bf16, result.best_dense_in("bf16")
+def _in(precision: str, result: Result) -> list[str]:
+    """What gating brings in a precision, against our own dense engine and others', where these were timed."""
+    gated, own, best = result.gated_in(precision), result.own_dense_in(precision), result.best_dense_in(precision)
     if gated is None or not gated.median_ms:
         return []
     against = [
         f"{row.median_ms / gated.median_ms:.2f} times as fast as {label}"
         for row, label in (
             (own, "dense"),
-            (best, f"the best dense bf16 engine of others ({best.label if best else ''})"),
+            (best, f"the best dense {precision} engine of others ({best.label if best else ''})"),
         )
         if row is not None and row.median_ms
     ]
-    return [f"in bf16 the gated engine is {' and '.join(against)}"] if against else []
+    return [f"in {precision} the gated engine is {' and '.join(against)}"] if against else []
 
 
 def figure(result: Result) -> Drawing:

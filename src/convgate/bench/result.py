@@ -90,15 +90,13 @@ class Result:
         rows = (r for r in self.rows if r.median_ms and r.kind == "dense" and r.reference and r.precision == precision)
         return min(rows, key=lambda r: r.median_ms or 0.0, default=None)
 
-    @property
-    def gated_bf16(self) -> Row | None:
-        """The gated network in convgate's engine in bfloat16, if it was measured."""
-        return self._measured("engine-gated-bf16")
+    def gated_in(self, precision: str) -> Row | None:
+        """The gated network in convgate's engine in "bf16" or "int8", if it was measured."""
+        return self._measured(f"engine-gated-{precision}")
 
-    @property
-    def own_dense_bf16(self) -> Row | None:
-        """The dense network in convgate's engine in bfloat16, if it was measured."""
-        return self._measured("engine-dense-bf16")
+    def own_dense_in(self, precision: str) -> Row | None:
+        """The dense network in convgate's engine in "bf16" or "int8", if it was measured."""
+        return self._measured(f"engine-dense-{precision}")
 
     @property
     def gated(self) -> Row | None:

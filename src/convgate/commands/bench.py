@@ -1,10 +1,10 @@
 """Time a gated network against the dense one in other engines.
 
 Times PyTorch (eager, compiled, masked), ONNX Runtime, OpenVINO and convgate's engine (dense and gated) in one process,
-by turns, on the same images (random ones, or --images); OpenVINO and convgate's engine in float32 and in bfloat16. Each
-engine has the same number of threads. A model given by name has random weights, and its gates are calibrated to the
-budget; a checkpoint is timed as it was saved. Engines that are missing or fail are listed with the reason. The other
-engines need: pip install 'convgate[bench]'.
+by turns, on the same images (random ones, or --images); OpenVINO and convgate's engine in float32, bfloat16 and int8
+(quantised on these images; OpenVINO's by NNCF). Each engine has the same number of threads. A model given by name has
+random weights, and its gates are calibrated to the budget; a checkpoint is timed as it was saved. Engines that are
+missing or fail are listed with the reason. The other engines need: pip install 'convgate[bench]'.
 
 Examples:
   convgate bench resnet18 --budget 0.43 --threads 2

@@ -6,15 +6,28 @@ The file also holds how images are prepared and the names of the classes, if the
 Examples:
   convgate compile mine/ -o net.cgm
   convgate compile net.safetensors -o net.cgm --precision bf16
+  convgate compile mine/ -o net.cgm --precision int8 --images photos/
 
 """
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from convgate.commands.console import add_json, show
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from convgate.engine import Engine
+    from convgate.gated import GatedNetwork
+    from convgate.preparation import Preparation
+
 __all__ = ["add_arguments", "network_file", "run"]
+
+_MOST = 300
+_AT_ONCE = 10
 
 _NAMES = ("net.safetensors", "network.safetensors", "finished.safetensors", "gated.safetensors")
 
@@ -24,7 +37,16 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("source", type=Path, help="a gated network's file, or the folder that it is in")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .cgm file to write")
     parser.add_argument(
-        "--precision", choices=("float32", "bf16"), help="what maps and weights are stored as (default: float32)"
+        "--precision",
+        choices=("float32", "bf16", "int8"),
+        help="what maps and weights are stored as (default: float32); int8 needs --images",
+    )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="FOLDER",
+        help="photographs that choose the scales of int8: some hundreds, not those that the network is judged by; of "
+        f"more than {_MOST} as many are taken, evenly",
     )
     add_json(parser)
 
@@ -33,11 +55,11 @@ def run(arguments: Namespace) -> None:
     """Compile and write."""
     source = network_file(arguments.source)
     from convgate.checkpoint import load
-    from convgate.engine.compile import compile as compile_engine
     from convgate.gated import gate_weights
 
+    _check_images(arguments)
     network = load(source)
-    engine = compile_engine(network, precision=arguments.precision)
+    engine = _engine(network, arguments)
     engine.save(arguments.output)
     size = arguments.output.stat().st_size
     if arguments.json:
@@ -56,6 +78,47 @@ def run(arguments: Namespace) -> None:
     )
     if engine.preparation is None:
         show("it does not say how images are prepared; set network.preparation before compiling, for convgate predict")
+
+
+def _check_images(arguments: Namespace) -> None:
+    from convgate.errors import InputError
+
+    if (arguments.images is None) == (arguments.precision == "int8"):
+        raise InputError("--precision int8 and --images go together: the images choose the scales of the integers")
+
+
+def _engine(network: "GatedNetwork", arguments: Namespace) -> "Engine":
+    from convgate.engine.compile import compile as compile_engine
+
+    if arguments.images is None:
+        return compile_engine(network, precision=arguments.precision)
+    from convgate.errors import InputError
+    from convgate.preparation.files import images_in
+    from convgate.quantization import quantize
+
+    preparation = network.preparation
+    if preparation is None:
+        raise InputError(
+            f"{arguments.source} does not say how images are prepared; set network.preparation, or call "
+            "convgate.quantize(network, batches)"
+        )
+    found = images_in(arguments.images)
+    number = min(len(found), _MOST)
+    chosen = [found[i * len(found) // number] for i in range(number)]
+    return quantize(network, _Batches(preparation, chosen))
+
+
+class _Batches:
+    """Photographs in batches, read anew each time that they are gone through."""
+
+    def __init__(self, preparation: "Preparation", paths: Sequence[Path]) -> None:
+        self._preparation, self._paths = preparation, paths
+
+    def __iter__(self) -> Iterator["Tensor"]:
+        import torch
+
+        for begin in range(0, len(self._paths), _AT_ONCE):
+            yield torch.from_numpy(self._preparation.read(self._paths[begin : begin + _AT_ONCE]))
 
 
 def network_file(source: Path) -> Path:

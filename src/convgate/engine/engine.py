@@ -16,7 +16,6 @@ from convgate.engine.check import check
 from convgate.engine.describe import describe
 from convgate.engine.explain import Explanation, explain
 from convgate.engine.file import load_program, save_program
-from convgate.engine.integer import IntegerNetwork, uses_integers
 from convgate.engine.outputs import arrange, as_outputs
 from convgate.engine.precision import Precision, in_precision, precision_of
 from convgate.engine.program import GateKind, Program
@@ -89,13 +88,13 @@ class Engine:
         program: what to compute.
         threads: how many cores to use; by default CONVGATE_THREADS, or all that this process may use (its affinity,
             the quota of its container, OMP_NUM_THREADS).
-        isa: which kernels ("avx512", "avx2", "portable", "scalar"; in bf16 "avx512bf16", too); by default
-            CONVGATE_ISA, or the best.
+        isa: which kernels ("avx512", "avx2", "portable", "scalar"; in bf16 "avx512bf16", in int8 "avx512vnni", too);
+            by default CONVGATE_ISA, or the best.
         precision: "bf16" runs a float32 program in bfloat16: maps and weights are stored so, sums are float32, and so
             are gates' heads, decisions and outputs. By default as the program says.
         executor: what makes a program ready to run, from the program, a number of threads and an instruction set;
             another than the native runtime where PyTorch computes a part (see `convgate.compile`). By default the
-            native runtime, or `IntegerNetwork` for a program of integers.
+            native runtime; `convgate.engine.integer.IntegerNetwork` is the reference for programs of integers.
         settle: finds out whether a program is for any size; called once, when that first matters.
 
     Raises:
@@ -117,9 +116,9 @@ class Engine:
         program = in_precision(program, precision)
         check(program)
         self.program = program
-        self.isa = choose_isa(isa, precision or self.precision)
+        self.isa = choose_isa(isa, self.precision)
         self.threads = choose_threads(threads)
-        self._make = executor or (IntegerNetwork if uses_integers(program) else NativeNetwork)
+        self._make = executor or NativeNetwork
         self._prepared: OrderedDict[tuple[int, int], tuple[Program, Executor]] = OrderedDict()
         self._lock, self._settle = threading.RLock(), settle
         self._executor = self.executor_at(*_size(program))[1]

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
@@ -17,8 +18,12 @@ from convgate.engine.program import (
     Complete,
     ConvTranspose,
     Decide,
-    Element,
     GateKind,
+    IntegerAdd,
+    IntegerConv,
+    IntegerConvToFloat,
+    IntegerMean,
+    Lookup,
     Mask,
     Operation,
     Pick,
@@ -37,9 +42,11 @@ _log = logging.getLogger(__name__)
 def instruction_sets(precision: str = "float32") -> tuple[str, ...]:
     """The instruction sets that this machine can run, best first; `scalar` is the reference of the others.
 
-    In bf16 there is "avx512bf16", which has an instruction for it; the others compute on what they widen.
+    In bf16 there is "avx512bf16", which has an instruction for it; the others compute on what they widen. In int8 there
+    is "avx512vnni"; "avx512" computes integers as "avx2" does.
     """
-    return tuple(_native.bf16_instruction_sets() if precision == Precision.BF16 else _native.instruction_sets())
+    known = {Precision.BF16: _native.bf16_instruction_sets, Precision.INT8: _native.int8_instruction_sets}
+    return tuple(known.get(precision, _native.instruction_sets)())  # type: ignore[call-overload]
 
 
 def choose_isa(asked: str | None, precision: str = "float32") -> str:
@@ -105,16 +112,13 @@ class _Plan:
         self.program = program = share_pools(program)
         numbers = _Numbers(program)
         operations = [numbers.operation(operation) for operation in program.operations]
-        halves = [number for number, value in enumerate(program.values) if value.element is Element.BFLOAT16]
-        _log.info(
-            "%d operations with %s kernels on %d thread(s), %d of %d values in bfloat16",
-            len(operations), isa, threads, len(halves), len(program.values),
-        )  # fmt: skip
+        stored = Counter(str(value.element) for value in program.values)
+        elements = ", ".join(f"{count} {element}" for element, count in sorted(stored.items()))
+        _log.info("%d operations with %s kernels on %d thread(s); values: %s", len(operations), isa, threads, elements)
         self.gates = numbers.gates
         try:
             self.native = _native.Plan(
-                values=[v.shape for v in program.values],
-                halves=halves,
+                values=[(*v.shape, str(v.element), float(v.scale)) for v in program.values],
                 gates=[(g.kind, *g.shape, g.group) for g in program.gates],
                 operations=operations,
                 inputs=[numbers.values[name] for name in program.inputs],
@@ -226,7 +230,9 @@ class _Numbers:
         if not name:
             return None
         array = self.program.arrays[name]
-        return np.ascontiguousarray(array, dtype=np.uint16 if array.dtype == np.uint16 else np.float32)
+        # Besides float32 there are halves (uint16), and weights and numbers of integers.
+        kept = array.dtype in (np.uint16, np.int8, np.int32)
+        return np.ascontiguousarray(array, dtype=array.dtype if kept else np.float32)
 
     def _complete(self, operation: Complete) -> dict[str, Any]:
         return {"groups": operation.parts}
@@ -238,6 +244,21 @@ class _Numbers:
         gate = self.program.gates[self.gates[operation.output]]
         offset = self.program.arrays[operation.offset]
         return {"offset": np.ascontiguousarray(np.broadcast_to(offset, gate.offset_shape), dtype=np.float32)}
+
+    def _integer_add(self, operation: IntegerAdd) -> dict[str, Any]:
+        return {"kind": "Add", "rescale": list(zip(operation.multipliers, operation.shifts, strict=True))}
+
+    def _integer_conv(self, operation: IntegerConv) -> dict[str, Any]:
+        return {"kind": "Conv", "rescale": [(0, 1), operation.addend]}
+
+    def _integer_conv_to_float(self, operation: IntegerConvToFloat) -> dict[str, Any]:
+        return {"kind": "Conv"}
+
+    def _integer_mean(self, operation: IntegerMean) -> dict[str, Any]:
+        return {"kind": "PoolToGrid"}
+
+    def _lookup(self, operation: Lookup) -> dict[str, Any]:
+        return {"table": np.ascontiguousarray(self.program.arrays[operation.table]).view(np.int8)}
 
     def _pick(self, operation: Pick) -> dict[str, Any]:
         return {"channels": list(operation.channels)}
@@ -253,6 +274,11 @@ class _Numbers:
         Complete: _complete,
         ConvTranspose: _transposed,
         Decide: _decide,
+        IntegerAdd: _integer_add,
+        IntegerConv: _integer_conv,
+        IntegerConvToFloat: _integer_conv_to_float,
+        IntegerMean: _integer_mean,
+        Lookup: _lookup,
         Mask: _mask,
         Pick: _pick,
         Pool: _pool,

@@ -13,6 +13,7 @@ from convgate.calibration.images import Images
 from convgate.engine.engine import Engine
 from convgate.engine.lowering import lower
 from convgate.engine.lowering.settle import settle
+from convgate.engine.precision import Precision
 from convgate.engine.program import Program
 from convgate.engine.runtime import choose_isa
 from convgate.engine.sizes import at
@@ -56,7 +57,7 @@ def quantize(
         keep: layers of the ledger that stay float32: names, or what they begin with up to a dot ("layer4").
         tie: whether a residual sum has the scale of its shortcut. The shortcut then stays as it is at closed positions.
         threads: how many cores; by default CONVGATE_THREADS, or all that this process may use.
-        isa: which kernels, see `convgate.engine.instruction_sets`.
+        isa: which kernels, see `convgate.engine.instruction_sets("int8")`.
 
     Raises:
         LoweringError: nodes without a native form.
@@ -85,7 +86,7 @@ def quantize(
         keep=_layers(program, keep),
         tie=tie,
         threads=choose_threads(threads),
-        isa=choose_isa(isa),
+        isa=choose_isa(isa, Precision.INT8),
     )
     return Engine(replace(at(observed, own.height, own.width), preparation=preparation), threads=threads, isa=isa)
 

@@ -209,4 +209,5 @@ def _maximum(op: Pool, context: Context, inputs: Sequence[np.ndarray]) -> np.nda
             begin = row * op.dilation[0], column * op.dilation[1]
             window = padded[:, :, begin[0] :: op.stride[0], begin[1] :: op.stride[1]]
             np.maximum(result, window[:, :, : out.height, : out.width], out=result)
-    return result
+    # A window without an element holds zero.
+    return np.where(result == least, 0, result).astype(x.dtype)

@@ -1,0 +1,119 @@
+// Kernels for 8-bit integers, as one table beside those for floats. What they compute is defined to the bit by
+// `convgate.engine.integer` (Python): sums are int32 and exact in whatever order, for no sum of a program that was checked
+// leaves an int32; then sums are brought to the scale of what is written, (sum * multiplier + 2^(shift - 1)) >> shift, an
+// addend likewise, and their sum is clamped. Maps are bytes, with a sign or without.
+#pragma once
+
+#include "table.h"
+
+namespace convgate {
+
+// From one scale to another: a multiplier of 15 bits and a shift of 1 to 46.
+struct Rescale {
+    std::int32_t multiplier = 0, shift = 1;
+    bool same() const { return shift <= 15 && multiplier == 1 << shift; }  // every integer stays as it is
+};
+
+// How sums become what is written. Arrays hold an entry for each output of a panel (Int8Kernels::row), or channel.
+struct Int8Finish {
+    const std::int32_t *multiplier, *shift;
+    Rescale addend;
+    bool addend_signed;
+    std::int32_t low, high;  // within 8 bits, with or without a sign
+};
+
+// A product of inputs and a panel of weights, output channels along the lanes:
+//   sum[p][o] = start[o] + sum over taps t, i < count of rows[p][taps[t] + i] * weights[t][row(i)][o]
+// for `width` <= row outputs o. Inputs have a sign or not, weights have one. Which of a position's inputs meet which rows
+// of weights is free: closed inputs need neither be stored nor read.
+struct Int8Product {
+    const std::uint8_t* const* rows;  // per position, the address of what its first tap reads
+    int positions;
+    const std::ptrdiff_t* taps;
+    int tap_count;
+    int count;                        // inputs at each tap
+    bool is_signed;
+    const std::int8_t* weights;       // row (t, r) is at t * tap_stride + r * row, outputs as `place` says
+    std::ptrdiff_t tap_stride;
+    const std::int32_t* weight_rows;  // row(i), or null: i
+    const std::int32_t* start;        // [row]: see `starts`
+    int width;
+    Int8Finish finish;
+    const std::uint8_t* const* addends;  // per position, or null
+    std::uint8_t* const* outputs;        // per position; or null, where sums become floats:
+    float* const* floats;                // per position: float(sum) * scale[o]
+    const float* scale;                  // [row]
+};
+
+// Depthwise: sum[p][c] = start[c] + sum over taps t of rows[p][taps[t] + c] * weight(t, c)
+struct Int8Depthwise {
+    const std::uint8_t* const* rows;
+    const std::ptrdiff_t* taps;
+    int tap_count;
+    int channels;
+    bool is_signed;
+    const std::int32_t* weights;  // [taps / 4, rounded up][channels]: four taps' weights in the bytes of each, zeros at the end
+    const std::int32_t* start;    // [channels]
+    Int8Finish finish;            // arrays [channels]
+    const std::uint8_t* const* addends;
+    std::uint8_t* const* outputs;  // or null, and
+    float* const* floats;
+    const float* scale;            // [channels]
+};
+
+// As table.h's: the maximum, as bytes, or `factor` times the exact sum, of at most 2^23 rows, as floats.
+template <typename Out>
+struct Int8Windows {
+    int windows;
+    const std::uint8_t* from;
+    std::ptrdiff_t from_step, to_step;
+    int count_y, count_x;
+    std::ptrdiff_t step_y, step_x;
+    int channels;
+    Out* to;
+    bool maximum;
+    float factor;
+    bool is_signed = false;
+};
+
+// to[i] = clamp(brought(a[i * a.step]) + brought(b[i * b.step])); steps are 0 or 1.
+struct Int8Sum {
+    struct Term {
+        const std::uint8_t* from;  // or null: zeros
+        int step;
+        bool is_signed;
+        Rescale rescale;
+    } a, b;
+    std::int32_t low, high;
+};
+
+struct Int8Kernels {
+    const char* name;
+    const Kernels* floats;  // of the same processors: what a network computes in float32
+    int lanes;              // outputs are computed in multiples of as many
+    int row;                // outputs of a panel
+    int (*place)(int o);    // where output o stands in a row of weights
+    // A kernel may read inputs with a sign as if they were larger by this; sums then start as much lower.
+    int excess;
+    void (*product)(const Int8Product&);
+    void (*depthwise)(const Int8Depthwise&, int positions);
+    // to[r][place(j)] = from[r][place(columns[j])], where r runs through `rows_list`, or 0, 1, .. if null. Columns ascend, and
+    // are given as if outputs stood in order, in panels that each begin at a multiple of `row`; n <= row.
+    void (*pack_columns)(const std::int8_t* from, const std::int32_t* rows_list, int rows, const std::int32_t* columns, int n,
+                         std::int8_t* to);
+    void (*maxima)(const Int8Windows<std::uint8_t>&);
+    void (*means)(const Int8Windows<float>&);
+    void (*sum)(const Int8Sum&, std::uint8_t* to, int n);
+    // To the nearest integer, halves to even, of from[i] * factor, in [low, high]; 0 for what is not a number.
+    void (*quantize)(const float* from, float factor, int low, int high, std::uint8_t* to, int n);
+    void (*dequantize)(const std::uint8_t* from, bool is_signed, float scale, float* to, int n);
+};
+
+// What sums of a product start at, [row], for its taps, inputs and weights and these biases [row].
+void starts(const Int8Kernels&, const Int8Product&, const std::int32_t* bias, std::int32_t* to);
+
+// As table.h's: "avx512vnni" has the instruction for it; "avx512" computes integers as "avx2" does.
+const Int8Kernels* find_int8_kernels(const char* name);
+const char* const* available_int8_kernels();
+
+}  // namespace convgate

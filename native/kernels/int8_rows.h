@@ -1,0 +1,121 @@
+// What is done row by row, for any instruction set: plain loops that compilers make vectors of. Included inside an anonymous
+// namespace, so that each instruction set has its own.
+
+constexpr int stretch = 64;  // channels at once
+
+template <typename T>
+void maxima_of(const Int8Windows<std::uint8_t>& a) {
+    for (int w = 0; w < a.windows; w++)
+        for (int c = 0; c < a.channels; c += stretch) {
+            const int n = std::min(stretch, a.channels - c);
+            const T* from = reinterpret_cast<const T*>(a.from + w * a.from_step + c);
+            T most[stretch];
+            const auto include = [&](int n) {
+                std::copy_n(from, n, most);
+                for (int y = 0; y < a.count_y; y++)
+                    for (int x = 0; x < a.count_x; x++) {
+                        const T* at = from + y * a.step_y + x * a.step_x;
+                        for (int i = 0; i < n; i++) most[i] = at[i] > most[i] ? at[i] : most[i];
+                    }
+                std::memcpy(a.to + w * a.to_step + c, most, n);
+            };
+            n == stretch ? include(stretch) : include(n);
+        }
+}
+
+void maxima(const Int8Windows<std::uint8_t>& a) { a.is_signed ? maxima_of<std::int8_t>(a) : maxima_of<std::uint8_t>(a); }
+
+// Sums of up to 128 rows fit into 16 bits.
+template <typename T, typename Short>
+void means_of(const Int8Windows<float>& a) {
+    for (int w = 0; w < a.windows; w++)
+        for (int c = 0; c < a.channels; c += stretch) {
+            const int n = std::min(stretch, a.channels - c);
+            const T* from = reinterpret_cast<const T*>(a.from + w * a.from_step + c);
+            std::int32_t sums[stretch] = {};
+            const auto include = [&](int n) {
+                Short some[stretch] = {};
+                int rows = 0;
+                const auto flush = [&] {
+                    for (int i = 0; i < n; i++) sums[i] += some[i], some[i] = 0;
+                    rows = 0;
+                };
+                for (int y = 0; y < a.count_y; y++)
+                    for (int x = 0; x < a.count_x; x++) {
+                        const T* at = from + y * a.step_y + x * a.step_x;
+                        for (int i = 0; i < n; i++) some[i] = static_cast<Short>(some[i] + at[i]);
+                        if (++rows == 128) flush();
+                    }
+                flush();
+                float* to = a.to + w * a.to_step + c;
+                for (int i = 0; i < n; i++) to[i] = static_cast<float>(sums[i]) * a.factor;
+            };
+            n == stretch ? include(stretch) : include(n);
+        }
+}
+
+void means(const Int8Windows<float>& a) {
+    a.is_signed ? means_of<std::int8_t, std::int16_t>(a) : means_of<std::uint8_t, std::uint16_t>(a);
+}
+
+// Bytes brought to another scale. The product has 24 bits with its sign, of which a shift over 24 leaves nothing.
+template <typename T>
+void bring(const Int8Sum::Term& a, int first, int n, std::int32_t* to) {
+    const T* from = reinterpret_cast<const T*>(a.from) + static_cast<std::ptrdiff_t>(first) * a.step;
+    const bool gone = a.rescale.shift > 24;
+    const std::int32_t multiplier = gone ? 0 : a.rescale.multiplier, shift = gone ? 1 : a.rescale.shift;
+    const std::int32_t half = 1 << (shift - 1);
+    if (a.step)
+        for (int i = 0; i < n; i++) to[i] = (from[i] * multiplier + half) >> shift;
+    else
+        std::fill_n(to, n, (*from * multiplier + half) >> shift);
+}
+
+void bring(const Int8Sum::Term& a, int first, int n, std::int32_t* to) {
+    if (!a.from)
+        std::fill_n(to, n, 0);
+    else
+        a.is_signed ? bring<std::int8_t>(a, first, n, to) : bring<std::uint8_t>(a, first, n, to);
+}
+
+void sum(const Int8Sum& a, std::uint8_t* to, int n) {
+    std::int32_t first[stretch], second[stretch];
+    for (int i = 0; i < n; i += stretch) {
+        const int count = std::min(stretch, n - i);
+        bring(a.a, i, count, first);
+        bring(a.b, i, count, second);
+        for (int j = 0; j < count; j++) to[i + j] = static_cast<std::uint8_t>(std::clamp(first[j] + second[j], a.low, a.high));
+    }
+}
+
+// Of a number below 2^22, adding 1.5 * 2^23 leaves the nearest integer in the lower bits, halves to even.
+void quantize(const float* from, float factor, int low, int high, std::uint8_t* to, int n) {
+    const float least = static_cast<float>(low), most = static_cast<float>(high), magic = 12582912.0f;
+    for (int i = 0; i < n; i++) {
+        float x = from[i] * factor;
+        x = x == x ? x : 0.0f;
+        x = x < least ? least : x;
+        x = x > most ? most : x;
+        to[i] = static_cast<std::uint8_t>(std::bit_cast<std::int32_t>(x + magic));
+    }
+}
+
+void dequantize(const std::uint8_t* from, bool is_signed, float scale, float* to, int n) {
+    if (is_signed)
+        for (int i = 0; i < n; i++) to[i] = static_cast<float>(static_cast<std::int8_t>(from[i])) * scale;
+    else
+        for (int i = 0; i < n; i++) to[i] = static_cast<float>(from[i]) * scale;
+}
+
+// The columns' places once, then row by row.
+[[maybe_unused]] void pack_in_order(int (*place)(int), int row, const std::int8_t* from, const std::int32_t* rows_list, int rows,
+                                    const std::int32_t* columns, int n, std::int8_t* to) {
+    std::ptrdiff_t source[64];
+    int target[64];
+    for (int j = 0; j < n; j++) source[j] = columns[j] / row * row + place(columns[j] % row), target[j] = place(j);
+    for (int r = 0; r < rows; r++, to += row) {
+        const std::int8_t* at = from + static_cast<std::ptrdiff_t>(rows_list ? rows_list[r] : r) * row;
+        std::fill_n(to, row, std::int8_t{0});
+        for (int j = 0; j < n; j++) to[target[j]] = at[source[j]];
+    }
+}

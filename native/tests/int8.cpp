@@ -1,0 +1,270 @@
+// Kernels for 8-bit integers: every table's results are the definition's, to the bit, and nothing else is touched.
+#include <cmath>
+#include <memory>
+
+#include "../kernels/int8.h"
+#include "testing.h"
+
+namespace convgate::testing {
+namespace {
+
+using Bytes = Guarded<std::uint8_t>;
+
+// Products, sums and shifts in more bits than any kernel has.
+std::int64_t brought(__int128 sum, std::int32_t multiplier, std::int32_t shift) {
+    return static_cast<std::int64_t>((sum * multiplier + (__int128{1} << (shift - 1))) >> shift);
+}
+
+int value(std::uint8_t bits, bool is_signed) { return is_signed ? static_cast<std::int8_t>(bits) : bits; }
+
+std::uint8_t byte(Random& random, bool is_signed) {
+    const int limit = is_signed ? 127 : 255, least = is_signed ? -127 : 0;
+    return static_cast<std::uint8_t>(random.chance(0.1) ? random.pick({least, limit, 0}) : random.from(least, limit));
+}
+
+std::vector<std::uint8_t> bytes(Random& random, std::size_t n, bool is_signed) {
+    std::vector<std::uint8_t> values(n);
+    for (std::uint8_t& x : values) x = byte(random, is_signed);
+    return values;
+}
+
+std::vector<std::int8_t> weights_of(Random& random, std::size_t n, bool extreme) {
+    std::vector<std::int8_t> values(n);
+    for (std::int8_t& x : values) x = static_cast<std::int8_t>(extreme ? random.pick({-127, 127, 127, 127}) : random.from(-127, 127));
+    return values;
+}
+
+// Multipliers and shifts of all sizes, biases, and clamps with and without a sign.
+struct Finishing {
+    Guarded<std::int32_t> multiplier, shift, bias;
+    Int8Finish finish;
+    Finishing(Random& random, int n) : multiplier(random, n), shift(random, n), bias(random, n) {
+        const int usual = random.from(12, 26);
+        const bool odd = random.chance(0.5);
+        for (int o = 0; o < n; o++) {
+            multiplier[o] = odd && random.chance(0.1) ? random.pick({0, 1, (1 << 15) - 1}) : random.from(1 << 14, (1 << 15) - 1);
+            shift[o] = odd && random.chance(0.1) ? random.pick({1, 2, 16, 17, 31, 32, 33, 45, 46}) : usual;
+            bias[o] = random.chance(0.1) ? random.pick({-(1 << 30), 1 << 30}) : random.from(-1000, 1000);
+        }
+        finish.multiplier = multiplier.data(), finish.shift = shift.data();
+        finish.addend = {random.from(0, (1 << 15) - 1), random.chance(0.3) ? random.from(1, 46) : random.from(12, 16)};
+        if (random.chance(0.3)) finish.addend = {1 << 14, 14};
+        finish.addend_signed = random.chance(0.5);
+        const bool is_signed = random.chance(0.5);
+        finish.low = is_signed ? random.from(-127, 0) : 0, finish.high = random.from(0, is_signed ? 127 : 255);
+    }
+    std::uint8_t of(std::int64_t sum, int o, const std::uint8_t* addend) const {
+        std::int64_t result = brought(sum, finish.multiplier[o], finish.shift[o]);
+        if (addend) result += brought(value(*addend, finish.addend_signed), finish.addend.multiplier, finish.addend.shift);
+        return static_cast<std::uint8_t>(std::clamp<std::int64_t>(result, finish.low, finish.high));
+    }
+};
+
+// What every position reads and writes, each in memory of its own.
+struct Positions {
+    std::vector<std::unique_ptr<Bytes>> in, add, out;
+    std::vector<const std::uint8_t*> rows, addends;
+    std::vector<std::uint8_t*> outputs;
+    Positions(Random& random, int n, std::size_t read, int width, bool is_signed, bool addend_signed) {
+        for (int p = 0; p < n; p++) {
+            in.push_back(std::make_unique<Bytes>(random, read));
+            add.push_back(std::make_unique<Bytes>(random, width));
+            out.push_back(std::make_unique<Bytes>(random, width));
+            in.back()->copy(bytes(random, read, is_signed)), add.back()->copy(bytes(random, width, addend_signed));
+            rows.push_back(in.back()->data()), addends.push_back(add.back()->data()), outputs.push_back(out.back()->data());
+        }
+    }
+};
+
+void product(Random& random, const Int8Kernels& table) {
+    const int taps = random.from(1, 4), count = random.chance(0.2) ? random.from(200, 600) : random.from(1, 40);
+    const int all = count + random.from(0, 9), width = random.from(1, table.row), positions = random.from(1, 20);
+    const bool listed = random.chance(0.5), is_signed = random.chance(0.5), added = random.chance(0.5), floats = random.chance(0.25);
+    Guarded<std::int32_t> list(random, count);
+    for (int i = 0; i < count; i++) list[i] = listed ? random.from(0, all - 1) : i;
+    // [tap][all][row], with what no place holds left as it is
+    const std::size_t rows = static_cast<std::size_t>(taps) * all;
+    Guarded<std::int8_t> weights(random, rows * table.row);
+    weights.copy(weights_of(random, weights.size(), random.chance(0.3)));
+    const auto weight = [&](int t, int r, int o) { return weights[(static_cast<std::size_t>(t) * all + r) * table.row + table.place(o)]; };
+    const Finishing how(random, table.row);
+    std::vector<std::ptrdiff_t> at;
+    for (int t = 0; t < taps; t++) at.push_back(static_cast<std::ptrdiff_t>(t) * count);
+    const Positions maps(random, positions, static_cast<std::size_t>(taps) * count, width, is_signed, how.finish.addend_signed);
+    Guarded<float> scale(random, table.row);
+    scale.copy(numbers(random, table.row));
+    std::vector<std::unique_ptr<Guarded<float>>> sums;
+    std::vector<float*> to;
+    for (int p = 0; p < positions; p++) sums.push_back(std::make_unique<Guarded<float>>(random, width)), to.push_back(sums.back()->data());
+    Guarded<std::int32_t> start(random, table.row);
+    Int8Product a{};
+    a.rows = maps.rows.data(), a.positions = positions;
+    a.taps = at.data(), a.tap_count = taps, a.count = count, a.is_signed = is_signed;
+    a.weights = weights.data(), a.tap_stride = static_cast<std::ptrdiff_t>(all) * table.row;
+    a.weight_rows = listed ? list.data() : nullptr;
+    a.width = width, a.finish = how.finish;
+    a.addends = added && !floats ? maps.addends.data() : nullptr;
+    a.outputs = floats ? nullptr : maps.outputs.data();
+    a.floats = floats ? to.data() : nullptr, a.scale = scale.data();
+    starts(table, a, how.bias.data(), start.data());
+    a.start = start.data();
+    table.product(a);
+    const std::string where = std::string(table.name) + " product of 8-bit integers";
+    for (int p = 0; p < positions; p++) {
+        for (int o = 0; o < width; o++) {
+            std::int64_t sum = how.bias[o];
+            for (int t = 0; t < taps; t++)
+                for (int i = 0; i < count; i++) sum += value(maps.rows[p][at[t] + i], is_signed) * weight(t, list[i], o);
+            if (floats) {
+                const float wanted = static_cast<float>(static_cast<std::int32_t>(sum)) * scale[o];
+                require(to[p][o] == wanted, where, ": ", to[p][o], ", not ", wanted);
+            } else {
+                const int found = maps.outputs[p][o], wanted = how.of(sum, o, added ? maps.addends[p] + o : nullptr);
+                require(found == wanted, where, ": ", found, ", not ", wanted, " (sum ", sum, ", output ", o, ")");
+            }
+        }
+        require(maps.out[p]->intact() && sums[p]->intact(), where, ": wrote outside its output");
+    }
+    require(start.intact(), where, ": wrote outside what sums start at");
+}
+
+void depthwise(Random& random, const Int8Kernels& table) {
+    const int channels = random.from(1, 140), taps = random.chance(0.1) ? random.from(60, 80) : random.from(1, 9), positions = random.from(1, 12);
+    const int quads = (taps + 3) / 4;
+    const bool is_signed = random.chance(0.5), floats = random.chance(0.25), added = !floats && random.chance(0.5);
+    const std::vector<std::int8_t> weights = weights_of(random, static_cast<std::size_t>(taps) * channels, random.chance(0.3));
+    Guarded<std::int32_t> words(random, static_cast<std::size_t>(quads) * channels), start(random, channels);
+    const Finishing how(random, channels);
+    for (int c = 0; c < channels; c++) start[c] = how.bias[c];
+    for (std::size_t i = 0; i < words.size(); i++) words[i] = 0;
+    for (int t = 0; t < taps; t++)
+        for (int c = 0; c < channels; c++) {
+            const std::int8_t w = weights[static_cast<std::size_t>(t) * channels + c];
+            words[static_cast<std::size_t>(t / 4) * channels + c] |= static_cast<std::int32_t>(static_cast<std::uint32_t>(static_cast<std::uint8_t>(w)) << t % 4 * 8);
+            if (is_signed) start[c] -= table.excess * w;
+        }
+    std::vector<std::ptrdiff_t> at;
+    for (int t = 0; t < taps; t++) at.push_back(static_cast<std::ptrdiff_t>(t) * channels);
+    const Positions maps(random, positions, static_cast<std::size_t>(taps) * channels, channels, is_signed, how.finish.addend_signed);
+    Guarded<float> scale(random, channels);
+    scale.copy(numbers(random, channels));
+    std::vector<std::unique_ptr<Guarded<float>>> sums;
+    std::vector<float*> to;
+    for (int p = 0; p < positions; p++) sums.push_back(std::make_unique<Guarded<float>>(random, channels)), to.push_back(sums.back()->data());
+    Int8Depthwise a{};
+    a.rows = maps.rows.data(), a.taps = at.data(), a.tap_count = taps, a.channels = channels, a.is_signed = is_signed;
+    a.weights = words.data(), a.start = start.data(), a.finish = how.finish;
+    a.addends = added ? maps.addends.data() : nullptr;
+    a.outputs = floats ? nullptr : maps.outputs.data();
+    a.floats = floats ? to.data() : nullptr, a.scale = scale.data();
+    table.depthwise(a, positions);
+    for (int p = 0; p < positions; p++) {
+        for (int c = 0; c < channels; c++) {
+            std::int64_t sum = how.bias[c];
+            for (int t = 0; t < taps; t++) sum += value(maps.rows[p][at[t] + c], is_signed) * weights[static_cast<std::size_t>(t) * channels + c];
+            if (floats) {
+                const float wanted = static_cast<float>(static_cast<std::int32_t>(sum)) * scale[c];
+                require(to[p][c] == wanted, table.name, " depthwise of 8-bit integers: ", to[p][c], ", not ", wanted);
+                continue;
+            }
+            const int found = maps.outputs[p][c], wanted = how.of(sum, c, added ? maps.addends[p] + c : nullptr);
+            require(found == wanted, table.name, " depthwise of 8-bit integers: ", found, ", not ", wanted);
+        }
+        require(maps.out[p]->intact() && sums[p]->intact(), table.name, " depthwise of 8-bit integers: wrote outside its output");
+    }
+}
+
+void pack(Random& random, const Int8Kernels& table) {
+    const int panels = random.from(1, 4), all = random.from(1, 20), rows = random.from(1, 20), row = table.row;
+    const bool listed = random.chance(0.5);
+    Guarded<std::int8_t> from(random, static_cast<std::size_t>(panels) * all * row);
+    from.copy(weights_of(random, from.size(), false));
+    std::vector<std::int32_t> list, columns;
+    for (int r = 0; r < rows; r++) list.push_back(listed ? random.from(0, all - 1) : std::min(r, all - 1));
+    const int count = listed ? rows : std::min(rows, all);
+    const double share = random.number() / 2 + 0.5;
+    for (int panel = 0; panel < panels; panel++)
+        for (int o = 0; o < row && static_cast<int>(columns.size()) < row; o++)
+            if (random.chance(share)) columns.push_back(panel * all * row + o);
+    Guarded<std::int8_t> to(random, static_cast<std::size_t>(count) * row);
+    table.pack_columns(from.data(), listed ? list.data() : nullptr, count, columns.data(), static_cast<int>(columns.size()), to.data());
+    for (int r = 0; r < count; r++)
+        for (std::size_t j = 0; j < columns.size(); j++) {
+            const int panel = columns[j] / row * row, o = columns[j] - panel;
+            require(to[static_cast<std::size_t>(r) * row + table.place(static_cast<int>(j))] == from[static_cast<std::size_t>(panel) + static_cast<std::size_t>(list[r]) * row + table.place(o)],
+                    table.name, " packed columns of 8-bit integers");
+        }
+    require(to.intact(), table.name, " packed columns of 8-bit integers: wrote outside");
+}
+
+void windows(Random& random, const Int8Kernels& table) {
+    const int channels = random.from(1, 140), count_y = random.chance(0.1) ? 40 : random.from(1, 4), count_x = random.from(1, 9), n = random.from(1, 5);
+    const bool is_signed = random.chance(0.5), maximum = random.chance(0.5);
+    const std::ptrdiff_t step_x = channels, step_y = static_cast<std::ptrdiff_t>(count_x + 2) * channels;
+    Bytes from(random, static_cast<std::size_t>(count_y - 1) * step_y + static_cast<std::size_t>(count_x + n - 1) * channels);
+    from.copy(bytes(random, from.size(), is_signed));
+    Bytes to(random, static_cast<std::size_t>(n) * channels);
+    Guarded<float> floats(random, static_cast<std::size_t>(n) * channels);
+    const float factor = random.number();
+    if (maximum)
+        table.maxima({n, from.data(), channels, channels, count_y, count_x, step_y, step_x, channels, to.data(), true, 0, is_signed});
+    else
+        table.means({n, from.data(), channels, channels, count_y, count_x, step_y, step_x, channels, floats.data(), false, factor, is_signed});
+    for (int w = 0; w < n; w++)
+        for (int c = 0; c < channels; c++) {
+            int most = -1000, sum = 0;
+            for (int y = 0; y < count_y; y++)
+                for (int x = 0; x < count_x; x++) {
+                    const int at = value(from[static_cast<std::size_t>(w + x) * channels + y * step_y + c], is_signed);
+                    most = std::max(most, at), sum += at;
+                }
+            const std::size_t i = static_cast<std::size_t>(w) * channels + c;
+            if (maximum) require(value(to[i], is_signed) == most, table.name, " maxima of 8-bit integers");
+            else require(floats[i] == static_cast<float>(sum) * factor, table.name, " means of 8-bit integers");
+        }
+    require(to.intact() && floats.intact(), table.name, " windows of 8-bit integers: wrote outside");
+}
+
+void rows(Random& random, const Int8Kernels& table) {
+    const int n = random.from(1, 200);
+    const auto term = [&](const Bytes& bytes, bool is_signed) {
+        const Rescale rescale{random.from(0, (1 << 15) - 1), random.chance(0.5) ? random.from(1, 46) : random.from(12, 16)};
+        return Int8Sum::Term{random.chance(0.2) ? nullptr : bytes.data(), random.from(0, 1), is_signed, rescale};
+    };
+    const bool first = random.chance(0.5), second = random.chance(0.5), to_signed = random.chance(0.5);
+    Bytes a(random, n), b(random, n), to(random, n);
+    a.copy(bytes(random, n, first)), b.copy(bytes(random, n, second));
+    Int8Sum sum{term(a, first), term(b, second), to_signed ? random.from(-127, 0) : 0, random.from(0, to_signed ? 127 : 255)};
+    table.sum(sum, to.data(), n);
+    const auto of = [&](const Int8Sum::Term& t, int i) {
+        return t.from ? brought(value(t.from[i * t.step], t.is_signed), t.rescale.multiplier, t.rescale.shift) : 0;
+    };
+    for (int i = 0; i < n; i++)
+        require(to[i] == static_cast<std::uint8_t>(std::clamp<std::int64_t>(of(sum.a, i) + of(sum.b, i), sum.low, sum.high)), table.name, " sum of 8-bit integers");
+    Guarded<float> floats(random, n);
+    const float factor = std::ldexp(1.0f, random.from(-3, 3));
+    for (int i = 0; i < n; i++)
+        floats[i] = random.chance(0.1) ? random.pick({NAN, 1e30f, -1e30f, INFINITY, 0.5f / factor, 1.5f / factor, -2.5f / factor}) : 300 * random.number();
+    const int low = to_signed ? -127 : 0, high = to_signed ? 127 : 255;
+    table.quantize(floats.data(), factor, low, high, to.data(), n);
+    for (int i = 0; i < n; i++) {
+        const float x = std::isnan(floats[i]) ? 0 : std::clamp(floats[i] * factor, static_cast<float>(low), static_cast<float>(high));
+        require(value(to[i], to_signed) == static_cast<int>(std::nearbyint(x)), table.name, " to 8-bit integers: ", value(to[i], to_signed), ", not ", x);
+    }
+    table.dequantize(to.data(), to_signed, factor, floats.data(), n);
+    for (int i = 0; i < n; i++) require(floats[i] == static_cast<float>(value(to[i], to_signed)) * factor, table.name, " from 8-bit integers");
+    require(to.intact() && floats.intact(), table.name, " rows of 8-bit integers: wrote outside");
+}
+
+}  // namespace
+
+void test_int8(Random& random) {
+    for (const char* const* name = available_int8_kernels(); *name; name++) {
+        const Int8Kernels& table = *find_int8_kernels(*name);
+        for (int i = 0; i < 10; i++) product(random, table);
+        for (int i = 0; i < 5; i++) depthwise(random, table);
+        for (int i = 0; i < 3; i++) pack(random, table), windows(random, table), rows(random, table);
+    }
+}
+
+}  // namespace convgate::testing

@@ -1,0 +1,255 @@
+// Programs of 8-bit integers on every instruction set and any number of threads: results are those of the scalar kernels,
+// which are the definition, to the bit. (What the definition is, tests in Python compare with a reference in NumPy.)
+#include <deque>
+
+#include "../runtime/network.h"
+#include "testing.h"
+
+namespace convgate::testing {
+namespace {
+
+class IntegerProgram {
+public:
+    explicit IntegerProgram(Random& random) : random(random) {}
+    Program program;
+
+    // A few convolutions one after another, and what else there is for integers between them.
+    void build() {
+        const int images = value(random.pick({1, 3, 8, 33, 64, 70}), random.from(1, 11), random.from(1, 11), Storage::f32);
+        program.inputs.push_back(images);
+        int x = unary(Kind::quantize, images, storage());
+        std::vector<int> shown{x};
+        for (int step = random.from(1, 5); step > 0; step--) {
+            x = random.chance(0.7) ? conv(x, true) : other(x);
+            shown.push_back(x);
+        }
+        for (const int v : shown) program.outputs.push_back(unary(Kind::dequantize, v, Storage::f32));
+        program.outputs.push_back(conv(x, false));
+        Operation& mean = add(Kind::pool_to_grid, {x}, value(program.values[x].channels, random.from(1, 3), random.from(1, 3), Storage::f32));
+        program.outputs.push_back(mean.output);
+    }
+
+private:
+    Random& random;
+    std::deque<std::vector<float>> floats;
+    std::deque<std::vector<std::int8_t>> bytes;
+    std::deque<std::vector<std::int32_t>> integers;
+    int channels_gate = -1, gated_channels = 0;  // of what was written last
+
+    Storage storage() { return random.pick({Storage::s8, Storage::u8}); }
+    int value(int channels, int height, int width, Storage storage) {
+        program.values.push_back({channels, height, width, storage, 0.01 + random.from(0, 9) * 0.01});
+        return static_cast<int>(program.values.size()) - 1;
+    }
+    int like(int v, Storage storage) {
+        const Value of = program.values[v];
+        return value(of.channels, of.height, of.width, storage);
+    }
+    Operation& add(Kind kind, std::vector<int> inputs, int output) {
+        Operation op{};
+        op.kind = kind, op.inputs = std::move(inputs), op.output = output;
+        program.operations.push_back(op);
+        return program.operations.back();
+    }
+    int unary(Kind kind, int v, Storage storage) { return add(kind, {v}, like(v, storage)).output; }
+
+    Array array_of(std::vector<int> shape, int low, int high) {
+        std::size_t n = 1;
+        Array array;
+        for (const int extent : shape) n *= extent, array.shape.push_back(extent);
+        integers.emplace_back();
+        for (std::size_t i = 0; i < n; i++) integers.back().push_back(random.from(low, high));
+        array.integers = integers.back().data();
+        return array;
+    }
+    Array bytes_of(std::vector<int> shape) {
+        Array array = array_of(shape, -127, 127);
+        bytes.emplace_back(integers.back().begin(), integers.back().end());
+        array.integers = nullptr, array.bytes = bytes.back().data();
+        return array;
+    }
+    Array floats_of(std::vector<int> shape) {
+        Array array = array_of(shape, 0, 0);
+        floats.push_back(numbers(random, integers.back().size()));
+        array.integers = nullptr, array.data = floats.back().data();
+        return array;
+    }
+    void clamp(Operation& op) {
+        const bool is_signed = program.values[op.output].is_signed();
+        op.low = is_signed ? random.from(-127, 0) : 0, op.high = random.from(1, is_signed ? 127 : 255);
+        if (random.chance(0.5)) op.low = is_signed ? -127 : 0, op.high = is_signed ? 127 : 255;
+        for (Rescale& rescale : op.rescale) rescale = random.chance(0.5) ? Rescale{1 << 14, 14} : Rescale{random.from(0, (1 << 15) - 1), random.from(1, 46)};
+    }
+
+    // Its masks are given.
+    int gate(GateKind kind, int units, int rows, int columns, int group) {
+        program.gates.push_back({kind, units, rows, columns, group});
+        const int logits = value(units, rows, columns, Storage::f32);
+        program.inputs.push_back(logits);
+        Operation decide{};
+        decide.kind = Kind::decide, decide.inputs = {logits}, decide.output = static_cast<int>(program.gates.size()) - 1;
+        decide.weight = floats_of({units, rows, columns});
+        program.operations.insert(program.operations.begin(), decide);
+        return decide.output;
+    }
+    int channel_gate(int channels) {
+        const int group = random.pick({1, 1, 2, 4, 16});
+        return gate(GateKind::channel, (channels - 1) / group + 1, 1, 1, group);
+    }
+
+    int conv(int v, bool to_integers) {
+        const Value x = program.values[v];
+        Operation op{};
+        op.kind = Kind::conv;
+        op.kernel = random.pick({Pair{1, 1}, Pair{1, 1}, Pair{3, 3}, Pair{3, 3}, Pair{2, 3}});
+        op.stride = random.pick({Pair{1, 1}, Pair{1, 1}, Pair{2, 2}}), op.dilation = random.pick({Pair{1, 1}, Pair{1, 1}, Pair{2, 1}});
+        op.top = random.from(0, 2), op.left = random.from(0, 2);
+        const auto size = [](int n, int before, int kernel, int dilation, int stride) { return (n + 2 * before - dilation * (kernel - 1) - 1) / stride + 1; };
+        const auto fits = [&] { return x.height + 2 * op.top > op.dilation.y * (op.kernel.y - 1) && x.width + 2 * op.left > op.dilation.x * (op.kernel.x - 1); };
+        if (!fits()) op.kernel = {1, 1};
+        op.bottom = op.top, op.right = op.left;
+        const bool depthwise = random.chance(0.3);
+        const int outs = depthwise ? x.channels : random.pick({1, 5, 16, 17, 48, 64, 65, 130});
+        op.groups = depthwise ? x.channels : x.channels % 2 == 0 && outs % 2 == 0 && random.chance(0.2) ? 2 : 1;
+        const int height = size(x.height, op.top, op.kernel.y, op.dilation.y, op.stride.y), width = size(x.width, op.left, op.kernel.x, op.dilation.x, op.stride.x);
+        op.inputs = {v};
+        op.weight = bytes_of({outs, x.channels / op.groups, op.kernel.y, op.kernel.x});
+        if (random.chance(0.7)) op.bias = array_of({outs}, -4000, 4000);
+        op.layer = program.layers++;
+        if (channels_gate >= 0 && gated_channels == x.channels && random.chance(0.8)) op.in_channels = channels_gate;
+        if (random.chance(0.4)) op.positions = gate(GateKind::spatial, 1, random.from(1, height), random.from(1, width), 1);
+        if (random.chance(0.4)) op.out_channels = depthwise && op.in_channels >= 0 ? op.in_channels : channel_gate(outs);
+        op.output = value(outs, height, width, to_integers ? storage() : Storage::f32);
+        channels_gate = op.out_channels, gated_channels = outs;
+        if (!to_integers) {
+            op.scale = floats_of({outs});
+        } else {
+            op.multiplier = array_of({outs}, 0, (1 << 15) - 1);
+            op.shifts = random.chance(0.3) ? array_of({outs}, 1, 46) : array_of({outs}, 17, 26);
+            clamp(op);
+            if (random.chance(0.4)) {
+                const int images = value(outs, height, width, Storage::f32);
+                program.inputs.push_back(images);
+                op.inputs.push_back(unary(Kind::quantize, images, random.chance(0.5) ? program.values[op.output].storage : storage()));
+            }
+        }
+        program.operations.push_back(op);
+        return op.output;
+    }
+
+    int other(int v) {
+        const Value x = program.values[v];
+        channels_gate = -1;
+        switch (random.from(0, 3)) {
+            case 0: {
+                const int out = unary(Kind::lookup, v, storage());
+                program.operations.back().weight = bytes_of({256});
+                for (std::int8_t& entry : bytes.back())
+                    if (program.values[out].storage == Storage::u8) entry = static_cast<std::int8_t>(entry & 127);
+                return out;
+            }
+            case 1: {
+                Operation& op = add(Kind::add, {v, v}, like(v, storage()));
+                clamp(op);
+                return op.output;
+            }
+            case 2: {
+                Operation& op = add(Kind::pool, {v}, value(x.channels, (x.height - 1) / 2 + 1, (x.width - 1) / 2 + 1, x.storage));
+                op.kernel = {3, 3}, op.stride = {2, 2}, op.dilation = {1, 1}, op.top = op.left = op.bottom = op.right = 1, op.maximum = true;
+                program.values[op.output].scale = x.scale;
+                return op.output;
+            }
+            default: {
+                Operation& op = add(Kind::slice, {v}, value(x.channels + random.from(0, 3), x.height, x.width, x.storage));
+                op.begin = -random.from(0, 3);
+                return op.output;
+            }
+        }
+    }
+};
+
+struct Found {
+    std::vector<std::vector<float>> outputs;
+    std::vector<std::int64_t> macs;
+    bool operator==(const Found&) const = default;
+};
+
+template <typename Table>
+Found run(const Program& program, const Table& table, int threads, int batch, const std::vector<std::vector<float>>& inputs,
+          const std::vector<std::vector<std::uint8_t>>& masks) {
+    Found found;
+    std::vector<const float*> from;
+    std::vector<float*> to;
+    std::vector<const std::uint8_t*> given;
+    for (const auto& input : inputs) from.push_back(input.data());
+    for (const int v : program.outputs)
+        found.outputs.emplace_back(static_cast<std::size_t>(batch) * program.values[v].positions() * program.values[v].channels);
+    for (auto& output : found.outputs) to.push_back(output.data());
+    for (const auto& mask : masks) given.push_back(mask.data());
+    found.macs.resize(static_cast<std::size_t>(batch) * program.layers);
+    Details details;
+    details.macs = found.macs.data();
+    Network network(program, table, threads);
+    network.run(batch, from, to, given, details);
+    network.run(batch, from, to, given, details);  // memory is used again
+    return found;
+}
+
+}  // namespace
+
+void test_int8_networks(Random& random) {
+    IntegerProgram drawn(random);
+    drawn.build();
+    const Program& program = drawn.program;
+    const int batch = random.from(1, 3);
+    std::vector<std::vector<float>> inputs;
+    std::vector<std::vector<std::uint8_t>> masks;
+    for (const int v : program.inputs) inputs.push_back(numbers(random, static_cast<std::size_t>(batch) * program.values[v].positions() * program.values[v].channels));
+    for (auto& input : inputs)
+        for (float& x : input) x *= 3;
+    for (const Gate& gate : program.gates) {
+        const double open = random.pick({0.0, 0.3, 0.7, 1.0});
+        masks.emplace_back();
+        for (std::size_t i = 0; i < batch * gate.size(); i++) masks.back().push_back(random.chance(open));
+    }
+    const Found wanted = run(program, *find_int8_kernels("scalar"), 1, batch, inputs, masks);
+    for (const char* const* name = available_int8_kernels(); *name; name++) {
+        const int threads = random.from(1, 3);
+        const Found found = run(program, *find_int8_kernels(*name), threads, batch, inputs, masks);
+        require(found.macs == wanted.macs, *name, ": other MACs are executed than by the scalar kernels");
+        for (std::size_t i = 0; i < wanted.outputs.size(); i++)
+            for (std::size_t j = 0; j < wanted.outputs[i].size(); j++)
+                require(found.outputs[i][j] == wanted.outputs[i][j], *name, ", ", threads, " thread(s), output ", i, ", element ", j, ": ", found.outputs[i][j], ", not ", wanted.outputs[i][j]);
+    }
+}
+
+// What is wrong about integers is refused.
+void test_malformed_int8(Random& random) {
+    IntegerProgram drawn(random);
+    drawn.build();
+    Program& program = drawn.program;
+    check(program);
+    for (int i = random.from(1, 3); i > 0; i--) {
+        Operation& op = random.pick(program.operations);
+        switch (random.from(0, 7)) {
+            case 0: random.pick(program.values).storage = random.pick({Storage::f32, Storage::bf16, Storage::s8, Storage::u8}); break;
+            case 1: op.kind = static_cast<Kind>(random.from(0, kind_count - 1)); break;
+            case 2: op.rescale[random.from(0, 1)] = {random.from(-2, 40000), random.from(-1, 60)}; break;
+            case 3: (random.chance(0.5) ? op.low : op.high) = random.from(-400, 400); break;
+            case 4: *random.pick<Array*>({&op.weight, &op.bias, &op.multiplier, &op.shifts, &op.scale}) = {}; break;
+            case 5: std::swap(*random.pick<Array*>({&op.weight, &op.bias, &op.multiplier}), *random.pick<Array*>({&op.shifts, &op.scale})); break;
+            case 6: op.maximum = !op.maximum; break;
+            default: random.pick(program.values).scale = random.pick({0.0, -1.0, 1e300, 0.5});
+        }
+    }
+    try {
+        std::vector<std::vector<float>> inputs;
+        for (const int v : program.inputs) inputs.push_back(numbers(random, static_cast<std::size_t>(program.values[v].positions()) * program.values[v].channels));
+        std::vector<std::vector<std::uint8_t>> masks;
+        for (const Gate& gate : program.gates) masks.emplace_back(gate.size(), 1);
+        run(program, *find_int8_kernels(""), 1, 1, inputs, masks);
+    } catch (const std::invalid_argument&) {
+    }
+}
+
+}  // namespace convgate::testing
