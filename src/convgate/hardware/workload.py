@@ -8,6 +8,9 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+
+from convgate.engine.integer import brought
 from convgate.engine.program import (
     Activate,
     Complete,
@@ -19,6 +22,8 @@ from convgate.engine.program import (
     Gate,
     GateKind,
     GroupNorm,
+    IntegerAdd,
+    IntegerConv,
     Interpolate,
     LayerNorm,
     Mask,
@@ -90,6 +95,15 @@ class Workload:
                     bare = replace(bare, completion=None, groups=1, in_channels=how.base + how.rest)
             steps.append(bare)
         return replace(self, steps=tuple(steps), gates={}, logits={})
+
+    def just_decided(self) -> list[frozenset[str]]:
+        """By step, the gates that the array's step before it, or something after that, gave the logits of."""
+        found, now = [], frozenset[str]()
+        for step in self.steps:
+            found.append(now)
+            own = frozenset(gate for gate, logits in self.logits.items() if logits == step.writes)
+            now = own if isinstance(step, ArrayStep) else now | own
+        return found
 
     def array_steps(self) -> Iterator[ArrayStep]:
         """The steps on the array."""
@@ -254,6 +268,11 @@ class _Reading:
         later = order[order.index(op) + 1 :]
         last = not any(added in other.inputs for other in later) and added not in self.program.outputs
         writer = self.writers.get(added)
+        if isinstance(op, IntegerConv):
+            # Brought to its own scale an integer stays what it is, and the limits let all that was written pass.
+            same = brought(np.arange(-128, 256), *op.addend).tolist() == list(range(-128, 256))
+            low, high = (writer.low, writer.high) if isinstance(writer, IntegerConv | IntegerAdd) else (-128, 255)
+            return last and same and op.low <= low and high <= op.high and (added,) == self._roots(added)
         done = getattr(writer, "activation", None)
         same = not op.activation or (op.activation.name == "relu" and done is not None and done == op.activation)
         return last and same and (added,) == self._roots(added)

@@ -1,7 +1,7 @@
 """Runs a program with 8-bit integers: these by the reference in NumPy, all else natively."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from convgate.engine.runtime import Results
 from convgate.engine.stretches import Call, Stretch, cut
 
 __all__ = ["IntegerNetwork", "uses_integers"]
+
+Compute = Callable[[Operation, Context, Sequence[np.ndarray]], np.ndarray]
+"""What an operation writes, in its context, from its inputs."""
 
 _AT_ONCE = 1 << 18
 """Elements of the largest value of the images that are computed together: what caches hold, more is slower."""
@@ -26,11 +29,11 @@ class IntegerNetwork:
     """An executor (`convgate.engine.runtime.Executor`) of programs with 8-bit integers.
 
     Operations on integers are computed by their definition, whatever gates close; MACs are counted as executed where
-    gates are open, as the native runtime counts them.
+    gates are open, as the native runtime counts them. `compute` may be something else that computes the same.
     """
 
-    def __init__(self, program: Program, threads: int, isa: str) -> None:
-        self.program = program
+    def __init__(self, program: Program, threads: int, isa: str, compute: Compute = compute) -> None:
+        self.program, self.compute = program, compute
         phases = cut(program, lambda operation: _of_integers(program, operation))
         self._phases = [
             phase if _of_integers(program, phase[0]) else Stretch.of(program, phase, threads, isa) for phase in phases
@@ -75,6 +78,7 @@ class IntegerNetwork:
     def _run(self, inputs: list[np.ndarray], given: Mapping[str, np.ndarray], times: bool) -> Results:
         program = self.program
         call = _Call(program, inputs, given, times)
+        call.compute = self.compute
         for phase in self._phases:
             if isinstance(phase, Stretch):
                 call.native(phase)
@@ -93,10 +97,12 @@ def _of_integers(program: Program, operation: Operation) -> bool:
 
 
 class _Call(Call):
+    compute: Compute
+
     def integers(self, operation: Operation) -> None:
         start = time.perf_counter()
         inputs = [self.known[name] for name in operation.inputs]
-        self.known[operation.output] = compute(operation, Context(self.program, self._mask), inputs)
+        self.known[operation.output] = self.compute(operation, Context(self.program, self._mask, self.masks), inputs)
         if isinstance(operation, Conv):
             x, out = self.program.value(operation.inputs[0]), self.program.value(operation.output)
             spent = executed_macs(operation, self.program.arrays[operation.weight], self._mask, x, out, self.batch)

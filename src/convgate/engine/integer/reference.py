@@ -1,7 +1,7 @@
 """Each operation on 8-bit integers by its definition, in NumPy: everything is computed, and masked."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import singledispatch
 
 import numpy as np
@@ -39,10 +39,14 @@ __all__ = ["Context", "compute", "dtype"]
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """Where an operation stands: its program, and `mask`, which gives a gate's mask as large as it is on a value."""
+    """Where an operation stands: its program, and `mask`, which gives a gate's mask as large as it is on a value.
+
+    `masks` are those of the gates that were decided so far, [N, units, rows, columns].
+    """
 
     program: Program
     mask: Callable[[str, Value], np.ndarray]
+    masks: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def array(self, name: str) -> np.ndarray:
         """An array of the program."""

@@ -1,0 +1,128 @@
+"""`convgate hardware rtl` and `convgate hardware verify`: the accelerator in SystemVerilog."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convgate.commands.console import add_json, options, show
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from convgate.engine.program import Program
+    from convgate.hardware import Accelerator
+    from convgate.hardware.rtl.verify import Verified
+
+__all__ = ["add_actions"]
+
+
+def add_actions(actions: Any) -> None:
+    """The actions of `convgate hardware` that are about the RTL."""
+    rtl = actions.add_parser("rtl", help="write the accelerator in SystemVerilog", allow_abbrev=False)
+    rtl.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="where to write the sources")
+    add_json(rtl)
+    rtl.set_defaults(act=_rtl)
+
+    verify = actions.add_parser("verify", help="compare the RTL with the integers and the cycles", allow_abbrev=False)
+    verify.add_argument("program", type=Path, help="a .cgm file of 8-bit integers, see `convgate.quantize`")
+    verify.add_argument("--file", type=Path, help="images: .npy, float32 [N, C, H, W] (default: random ones)")
+    verify.add_argument("--images", type=int, default=1, help="how many (default: %(default)s)")
+    verify.add_argument(
+        "--resting", type=int, default=0, metavar="PERCENT", help="of all clocks, the memory does nothing"
+    )
+    _add_machine(verify)
+    add_json(verify)
+    verify.set_defaults(act=_verify)
+
+
+def _add_machine(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--accelerator", default="dgnet-ultra96", metavar="NAME", help="by name, or a YAML file (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a field of the accelerator; may be repeated"
+    )
+
+
+def _machine(arguments: Namespace) -> "Accelerator":
+    from convgate.hardware import accelerator
+
+    return accelerator(arguments.accelerator, **options(arguments.set))
+
+
+def _rtl(arguments: Namespace) -> None:
+    from convgate.hardware.rtl import write_sources
+
+    written = write_sources(arguments.out)
+    if arguments.json:
+        show({"files": [str(path) for path in written]})
+        return
+    show(f"{len(written)} files in {arguments.out}; the top is cg_top, read cg_registers.sv first")
+
+
+def _verify(arguments: Namespace) -> None:
+    from convgate.engine.file import load_program
+    from convgate.hardware.rtl import verify
+
+    program = load_program(arguments.program)
+    found = verify(program, _images(arguments, program), _machine(arguments), resting=arguments.resting)
+    if arguments.json:
+        show(_as_data(found))
+    else:
+        show(_table(found))
+    if not found.passed:
+        from convgate.errors import ConvgateError
+
+        raise ConvgateError("the RTL differs from the integer reference or from the simulator")
+
+
+def _images(arguments: Namespace, program: "Program") -> "np.ndarray":
+    import numpy as np
+
+    from convgate.errors import InputError
+
+    if arguments.images < 1 or not 0 <= arguments.resting <= 99:
+        raise InputError("--images is at least 1, --resting from 0 to 99")
+    if arguments.file is None:
+        shape = program.value(program.inputs[0]).shape
+        return np.random.default_rng(0).standard_normal((arguments.images, *shape)).astype(np.float32)
+    try:
+        return np.asarray(np.load(arguments.file, mmap_mode="r", allow_pickle=False)[: arguments.images], np.float32)
+    except ValueError as error:
+        raise InputError(f"{arguments.file} is not a .npy file of numbers: {error}") from error
+
+
+def _as_data(found: "Verified") -> dict[str, Any]:
+    return {
+        "passed": found.passed,
+        "outputs_equal": found.outputs_equal,
+        "images": found.images,
+        "counters_compared": found.compared,
+        "computed_by_host": list(found.host),
+        "layers": [
+            {
+                "image": layer.image, "layer": layer.layer, "wrong_results": layer.wrong, "cycles": layer.cycles,
+                "memory_cycles": layer.memory,
+                "differing": {f"{group} {name}": list(pair) for (group, name), pair in layer.differing.items()},
+            }
+            for layer in found.layers
+        ],
+    }  # fmt: skip
+
+
+def _table(found: "Verified") -> str:
+    lines = [f"{'layer':<24} {'images':>6} {'cycles':>10} {'of memory':>10} {'wrong':>6} {'differing':>9}"]
+    for name in dict.fromkeys(layer.layer for layer in found.layers):
+        own = [layer for layer in found.layers if layer.layer == name]
+        lines.append(
+            f"{name:<24} {len(own):>6} {sum(one.cycles for one in own):>10,} {sum(one.memory for one in own):>10,} "
+            f"{sum(one.wrong for one in own):>6} {sum(len(one.differing) for one in own):>9}"
+        )
+    lines.append(
+        f"{found.images} images on {found.machine.rows}x{found.machine.columns}: outputs "
+        f"{'equal' if found.outputs_equal else 'DIFFER'}, {found.compared:,} counters compared with the simulator; "
+        "cycles without those of memory, which follow from the harness; gates' heads, and averages, on the host"
+    )
+    if found.host:
+        lines.append(f"computed by the host, too: {', '.join(found.host)}")
+    return "\n".join(lines)

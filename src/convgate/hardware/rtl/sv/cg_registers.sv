@@ -1,0 +1,64 @@
+// A step's descriptor: 32-bit registers, by number. The host writes them before it starts a step.
+package cg_registers;
+    localparam int IN_HEIGHT = 0;       // of the map that is read
+    localparam int IN_WIDTH = 1;
+    localparam int OUT_HEIGHT = 2;      // of the map that is written
+    localparam int OUT_WIDTH = 3;
+    localparam int KERNEL_HEIGHT = 4;
+    localparam int KERNEL_WIDTH = 5;
+    localparam int STRIDE_DOWN = 6;
+    localparam int STRIDE_RIGHT = 7;
+    localparam int PADDING_TOP = 8;
+    localparam int PADDING_LEFT = 9;
+    localparam int DILATION_DOWN = 10;
+    localparam int DILATION_RIGHT = 11;
+    localparam int IN_CHANNELS = 12;    // open and closed
+    localparam int OUT_CHANNELS = 13;
+    localparam int FLAGS = 14;          // see below
+    localparam int X_BASE = 15;         // where the map that is read begins in memory
+    localparam int X_STRIDE = 16;       // bytes from one of its positions to the next
+    localparam int W_BASE = 17;         // weights
+    localparam int W_STRIDE = 18;       // bytes from one output channel's weights to the next one's
+    localparam int A_BASE = 19;         // the map that is added
+    localparam int A_STRIDE = 20;
+    localparam int Y_BASE = 21;         // the map that is written
+    localparam int Y_STRIDE = 22;
+    localparam int ADD_MULTIPLIER = 23; // these bring what is added to the scale of what is written
+    localparam int ADD_SHIFT = 24;
+    localparam int LOW = 25;            // results are clamped to LOW .. HIGH
+    localparam int HIGH = 26;
+    localparam int POSITION_SLOT = 27;  // where the masks lie: of output positions,
+    localparam int READ_SLOT = 28;      // of input positions,
+    localparam int IN_SLOT = 29;        // of input channels,
+    localparam int OUT_SLOT = 30;       // of output channels
+    localparam int IN_GROUP = 31;       // channels of one unit of a channel mask
+    localparam int OUT_GROUP = 32;
+    localparam int IN_UNITS = 33;       // entries of the masks
+    localparam int OUT_UNITS = 34;
+    localparam int TILES = 35;          // of the mask of output positions
+    localparam int TILE_COLUMNS = 36;
+    localparam int TILE_INVERSE = 37;   // 2^20 / TILE_COLUMNS, rounded up
+    localparam int READ_TILES = 38;     // of the mask of input positions
+    localparam int READ_TILE_COLUMNS = 39;
+    localparam int READ_TILE_INVERSE = 40;
+    localparam int REGISTERS = 41;
+
+    // Bits of FLAGS.
+    localparam int GATED_POSITIONS = 0; // closed positions are not computed
+    localparam int GATED_READ = 1;      // closed positions of the input are zero and are not read
+    localparam int GATED_INPUTS = 2;    // closed input channels are not read
+    localparam int GATED_OUTPUTS = 3;   // closed output channels are not computed
+    localparam int LIST_INPUTS = 4;     // the mask of input channels was decided just now: list what is open
+    localparam int LIST_OUTPUTS = 5;
+    localparam int SIGNED_INPUT = 6;
+    localparam int SIGNED_ADDED = 7;
+    localparam int ADDED = 8;           // something is added
+    localparam int RAW = 9;             // write sums of 32 bits
+    localparam int COMPACT_INPUT = 10;  // the input is stored without what is closed
+    localparam int COMPACT_OUTPUT = 11; // so is the output
+    localparam int WHOLE_OUTPUT = 12;   // what is closed is written, too: what is added, brought to the output's scale
+    localparam int INDEXED = 13;        // decisions matter to this step
+    localparam int LOADED = 14;         // the first weights go into the array while maps are loaded
+    localparam int DECIDED = 15;        // the first weights depend on what the step before decided
+    localparam int LIST_ONLY = 16;      // list what is open of the channel masks, nothing else
+endpackage

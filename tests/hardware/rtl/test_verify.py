@@ -1,0 +1,83 @@
+"""The RTL gives the integers of the reference and counts what the simulator says, whatever memory does."""
+
+import numpy as np
+import pytest
+import torch
+from tests.hardware.rtl.bugs import BUGS, Buggy, with_bugs
+from tests.hardware.rtl.layers import random_masks, random_program
+
+import convgate
+from convgate.errors import ConvgateError, InputError, MissingDependencyError
+from convgate.hardware import accelerator
+from convgate.hardware.rtl import counters, verify
+from convgate.hardware.rtl.tools import verilator
+from convgate.hardware.rtl.verify import parameters
+from convgate.hardware.workload import Workload
+from convgate.models import create
+
+MACHINE = accelerator("dgnet-ultra96", rows=4, columns=3, index_bits=8)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """One model for all tests: the sources with bugs that are off."""
+    try:
+        verilator()
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+    shared = tmp_path_factory.getbasetemp().parent / "rtl"  # by all workers
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(shared))
+        sizes = parameters(Workload.of(random_program(np.random.default_rng(0))), MACHINE)
+        with Buggy(sizes, with_bugs(tmp_path_factory.mktemp("sources"))) as running:
+            yield running
+
+
+def try_layers(model, seeds, resting):
+    """(program, what was found) for random layers and masks."""
+    rng = np.random.default_rng(resting)
+    for seed in range(seeds):
+        program = random_program(rng)
+        images = rng.standard_normal((2, *program.value("images").shape)).astype(np.float32) * 40
+        masks = random_masks(program, 2, rng)
+        yield verify(program, images, MACHINE, masks, resting=resting, seed=seed, model=model)
+
+
+@pytest.mark.parametrize("resting", [0, 40])
+def test_random_layers_and_masks(model, resting):
+    for found in try_layers(model, 25, resting):
+        assert found.passed, [layer for layer in found.layers if layer.wrong or layer.differing]
+        assert not found.host
+        assert found.compared == len(found.layers) * (len(counters()) - 1)
+
+
+def test_a_gated_network(model):
+    torch.manual_seed(0)
+    images = torch.randn(2, 3, 8, 8)
+    net = convgate.gate(create("cifar_resnet8").eval(), convgate.DualGating(group=2), images).eval()
+    engine = convgate.quantize(net, [images])
+    masks = random_masks(engine.program, 1, np.random.default_rng(0))
+    found = verify(engine.program, images[:1].numpy(), MACHINE, masks, model=model)
+    assert found.passed, [layer for layer in found.layers if layer.wrong or layer.differing]
+    assert len(found.layers) == 10
+    assert verify(engine.program, images[:1].numpy(), MACHINE, model=model).passed  # its own decisions
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_bugs_are_caught(model, bug):
+    model.bug = list(BUGS).index(bug) + 1
+    try:
+        assert not all(found.passed for found in try_layers(model, 60, 0))
+    except ConvgateError:  # it does not end, or asks for memory that is not there
+        model.close()
+    finally:
+        model.bug = 0
+
+
+def test_what_the_rtl_cannot_do_is_refused():
+    program = random_program(np.random.default_rng(0))
+    images = np.zeros((1, *program.value("images").shape), np.float32)
+    with pytest.raises(InputError, match="output_latency_cycles"):
+        verify(program, images, accelerator("dgnet-ultra96", output_latency_cycles=5))
+    with pytest.raises(InputError, match="exceed the buffers"):
+        verify(program, images, accelerator("dgnet-ultra96", rows=1, columns=16384, sum_buffer_kib=128))
