@@ -24,7 +24,7 @@ _MASKS = 64
 _HELD_OUT = 4
 # Every fourth set of masks is not fitted to.
 _LEAST_ROUNDS = 4
-_LANES = {"avx512": 16, "avx512bf16": 16, "avx2": 8}
+_LANES = {"avx512": 16, "avx512bf16": 16, "avx512vnni": 16, "avx2": 8}
 # Channels that a vector holds, by instruction set; elsewhere 4.
 
 
