@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # One per core of the smallest machine that is to run the tests.
 WORKERS ?= 2
 
-.PHONY: demo test native-test wheel-test torch-test hardware-verify check docs clean
+.PHONY: demo test native-test wheel-test torch-test check docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/convgate demo
@@ -25,10 +25,6 @@ native-test: $(VENV)/.installed
 		-DCONVGATE_NATIVE_TESTS=ON "-DCONVGATE_SANITIZE=$(SANITIZE)"
 	$(BIN)/cmake --build "$(NATIVE_BUILD)"
 	"$(NATIVE_BUILD)/native/tests/native_tests" $(NATIVE_TESTS)
-
-# A gated ResNet-20 of 8-bit integers on the 16x16 accelerator's RTL: about a minute for an image of one core.
-hardware-verify: $(VENV)/.installed
-	$(BIN)/python benchmarks/verify_rtl.py $(VERIFY)
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check src tests benchmarks
