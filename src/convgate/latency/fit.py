@@ -78,7 +78,7 @@ def fit_latency(
         elif shares:
             weights = _least_squares(products([share.of(fitted) for share in shares], int(kept.sum())), took)
         else:
-            weights = np.array([took.mean()])
+            weights = np.array([np.median(took)])
         layer = str(getattr(operation, "layer", ""))
         terms.append(Term(label(operation), layer, shares, tuple(float(weight) for weight in weights)))
     rest = Term("the call", "", (), (float(max(timed.rest, 0.0)),))
@@ -150,7 +150,7 @@ def _measure(
         np.min(deciding, axis=0),
         np.min(calls, axis=0),
         middle,
-        float(np.median(rests)),
+        float(np.median(np.min(rests, axis=0))),
         float(((high - low) / 2 / middle).mean()),
     )
 
