@@ -1,5 +1,7 @@
 """Other runtimes by way of ONNX: the model is exported once per runtime and read from memory."""
 
+import contextlib
+import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -67,11 +69,14 @@ def openvino_request(model: nn.Module, images: np.ndarray, threads: int, precisi
 
 def integer_openvino_request(model: nn.Module, inputs: Sequence[np.ndarray], threads: int) -> Any:
     """An `openvino.InferRequest` of 8-bit integers, whose scales NNCF takes from `inputs` after training."""
-    import nncf
     import openvino
 
     core = openvino.Core()
-    quantised = nncf.quantize(core.read_model(export(model, inputs[0])), nncf.Dataset(list(inputs)))
+    # Its log, which takes the stream that it finds when it is imported, and its bar would stand in what --json prints.
+    with contextlib.redirect_stdout(sys.stderr):
+        import nncf
+
+        quantised = nncf.quantize(core.read_model(export(model, inputs[0])), nncf.Dataset(list(inputs)))
     return _request(core, quantised, threads, None)[0]
 
 
