@@ -136,6 +136,8 @@ def cell(options: argparse.Namespace, pictures: Pictures, name: str, budget: flo
     torch.manual_seed(options.seed)
     method = convgate.DualGating(**{**METHOD, **options.method})
     network = convgate.gate(model, method, prepare(pictures.judged[:1]))
+    size = (options.size, options.size)
+    network.preparation = convgate.Preparation(size, size, "bicubic", *normalisation)
     settings = Settings(**{**SETTINGS, **options.settings})
     begun, used = time.monotonic(), time.process_time()
     result = finetune(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from convgate.finetuning.closing import Closing
-from convgate.finetuning.descent import MANY, WHOLE, Setting
+from convgate.finetuning.descent import MANY, WHOLE, Given
 from convgate.finetuning.judge import Judgement, judge
 from convgate.finetuning.parameters import hold_gates
 from convgate.gating import Decisions
@@ -21,13 +21,12 @@ __all__ = ["ClosesForGood"]
 class ClosesForGood:
     """The descent of a network that starts whole and has gates of channels for most of its MACs."""
 
-    def __init__(self, given: Setting, closing: Closing) -> None:
+    def __init__(self, given: Given, closing: Closing) -> None:
         self.given, self.closing = given, closing
         self.rounds, self.round_seconds, self.points = 0, 0.0, list[Judgement]()
-        hold_gates(given.network)
 
     @classmethod
-    def of(cls, given: Setting) -> "ClosesForGood | None":
+    def of(cls, given: Given) -> "ClosesForGood | None":
         """Of a network that can come down to its budget so; else None."""
         if not given.settings.rounds:
             return None
@@ -41,7 +40,11 @@ class ClosesForGood:
         return cls(given, closing) if fits else None
 
     def start(self, before: Judgement) -> None:
-        """Nothing is to be done: rounds find out what is missed least."""
+        """Nothing: the first round finds out what is missed least."""
+
+    def begin(self) -> None:
+        """Gates decide by what has closed, and learn nothing."""
+        hold_gates(self.given.network)
 
     def before_step(self, progress: float, elapsed: float) -> None:
         """Close some more, where a round is due: they are spread over the ramp."""
@@ -51,12 +54,12 @@ class ClosesForGood:
             self._round(self._rounds_left(elapsed))
 
     def rate(self) -> float:
-        """All of it: what closed has closed."""
+        """The whole rate: a round is over when the weights begin to learn."""
         return 1.0
 
     def term(self, decisions: Decisions, loss: Tensor, progress: float) -> tuple[Tensor, float, float]:
         """The budget is met by rounds, so that the loss needs no term."""
-        share = float(self.given.network.cost(decisions.detach()).ratio.float().mean())
+        share = self.given.network.cost(decisions.detach()).ratio.float().mean().item()
         return loss.new_zeros(()), share, share
 
     def finish(self) -> None:
@@ -86,7 +89,7 @@ class ClosesForGood:
     def _round(self, left: int) -> None:
         """Close some more units, of what is to close in so many rounds, and let layers make up for it."""
         given = self.given
-        torch.manual_seed(given.seed * 7_368_787 + self.rounds)
+        torch.manual_seed(given.seed * 7_368_787 - 1 - self.rounds)  # steps count from 0 up
         if self.rounds:
             self.points.append(judge(given.network, given.teacher, given.data.some_held_out()))
         begun = time.monotonic()
@@ -94,7 +97,8 @@ class ClosesForGood:
         goal = spent - (spent - given.budget.share) / left
         self.closing.close_to(goal, given.data.to_close_on(given.seed + self.rounds))
         self.rounds += 1
-        self.round_seconds = time.monotonic() - begun
+        self.round_seconds = time.monotonic() - begun - self.closing.costs.seconds  # measuring is done once
+        self.closing.costs.seconds = 0.0
         judged = judge(given.network, given.teacher, given.data.some_held_out())
         given.say(f"round {self.rounds} of closing ({self.round_seconds:.0f} s): {judged}")
 

@@ -14,16 +14,16 @@ from convgate.finetuning.settings import Settings
 from convgate.gated import GatedNetwork
 from convgate.gating import Decisions
 
-__all__ = ["MANY", "WHOLE", "Descent", "Setting"]
+__all__ = ["MANY", "WHOLE", "Descent", "Given"]
 
 WHOLE = 0.99
-# From this share of the MACs on gates have closed nothing.
+# A network that spends at least this share of the dense MACs has closed nothing yet.
 MANY = 100
 # With fewer units each is so large a part of the MACs that an order would leave gaps between budgets.
 
 
 @dataclass(frozen=True)
-class Setting:
+class Given:
     """What a descent is given. `seconds` is how long training takes in all, where that is what it goes by."""
 
     network: GatedNetwork
@@ -37,7 +37,7 @@ class Setting:
 
 
 class Descent(Protocol):
-    """A way down."""
+    """How a network comes down to its budget."""
 
     @property
     def closing(self) -> Closing | None:
@@ -45,6 +45,9 @@ class Descent(Protocol):
 
     def start(self, before: Judgement) -> None:
         """Before the first step of a run, whose network was judged; not where a run goes on."""
+
+    def begin(self) -> None:
+        """Before the first step, also of a run that goes on: what learns, and what is held."""
 
     def before_step(self, progress: float, elapsed: float) -> None:
         """Before a step, when so much of the training, and so many seconds of it, are over."""

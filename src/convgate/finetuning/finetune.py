@@ -68,18 +68,20 @@ def finetune(
         settings: learning rates, schedules and the like.
         say: is told how it goes, a line at a time.
         watch: is told after each step how far training is (`progress`, `step`, `seconds`), and of the step's images
-            their `share` of the MACs, the share that is `due`, `agreement`, `kl` and, with labels, `accuracy`.
+            their `share` of the MACs, the share that is `due`, `agreement`, `kl` and, with labels, `accuracy` (not in
+            steps whose images are mixtures).
         about: plain data on the network and its images, for the report; a run that is resumed must have the same.
 
     Raises:
-        BudgetError: the budget was not reached, or too few answers stayed; what there is has been written to `out`.
+        BudgetError: the budget was not reached, or too few answers stayed, in which case what there is has been
+            written to `out`.
         InputError: arguments of the wrong kind, or batches without images.
 
     """
     if not isinstance(network, GatedNetwork):
         raise InputError(f"finetune() takes a GatedNetwork, not a {type(network).__name__}; make one with gate()")
     settings = settings or Settings()
-    if (minutes is None) == (steps is None) and steps is None:
+    if minutes is None and steps is None:
         raise InputError("finetune(minutes=None, steps=None): say how long to train")
     if (steps is not None and steps < 1) or (minutes is not None and minutes <= 0):
         raise InputError(f"finetune(minutes={minutes}, steps={steps}): give more than nothing of either")

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from convgate.calibration import calibrate
 from convgate.finetuning.anneal import set_noise
-from convgate.finetuning.descent import MANY, WHOLE, Setting
+from convgate.finetuning.descent import MANY, WHOLE, Given
 from convgate.finetuning.importance import order_gates
 from convgate.finetuning.judge import Judgement, curve
 from convgate.finetuning.parameters import hold_gates
@@ -23,7 +23,7 @@ class LearnsToClose:
 
     closing: None = None
 
-    def __init__(self, given: Setting) -> None:
+    def __init__(self, given: Given) -> None:
         self.given, self.held = given, False
 
     def start(self, before: Judgement) -> None:
@@ -33,6 +33,11 @@ class LearnsToClose:
         # Nothing that gates learned is lost so.
         if spread and before.share > WHOLE and units >= MANY:
             order_gates(network, self.given.data.calibrated_on, spread=spread)
+
+    def begin(self) -> None:
+        """Gates learn, if they are not held yet."""
+        if self.held:
+            hold_gates(self.given.network)
 
     def before_step(self, progress: float, elapsed: float) -> None:
         """Set the noise; for the last part calibrate and hold the gates."""
@@ -78,8 +83,6 @@ class LearnsToClose:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
         self.held = state["held"]
-        if self.held:
-            hold_gates(self.given.network)
 
     def _calibrate(self) -> None:
         calibrate(self.given.network, self.given.data.calibrated_on, self.given.budget.share, agreement=False)

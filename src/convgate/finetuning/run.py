@@ -17,7 +17,7 @@ from convgate.files import replacing
 from convgate.finetuning.batches import Batches
 from convgate.finetuning.budget import Budget
 from convgate.finetuning.closes import ClosesForGood
-from convgate.finetuning.descent import Descent, Setting
+from convgate.finetuning.descent import Descent, Given
 from convgate.finetuning.distillation import distillation
 from convgate.finetuning.features import Features, distance
 from convgate.finetuning.finetuned import Finetuned
@@ -77,8 +77,7 @@ class Run:
         self.optimiser = torch.optim.AdamW(
             parameter_groups(network, lr=self.settings.lr, weight_decay=self.settings.weight_decay), betas=(0.9, 0.99)
         )
-        train_gates(network)
-        given = Setting(network, self.teacher, self.data, self.budget, self.settings, self.seconds, self.seed, self.say)
+        given = Given(network, self.teacher, self.data, self.budget, self.settings, self.seconds, self.seed, self.say)
         self.descent: Descent = ClosesForGood.of(given) or LearnsToClose(given)
         self._resume()
         if self.before is None:
@@ -86,13 +85,15 @@ class Run:
             self.say(f"before: {self.before}")
             self.descent.start(self.before)
         estimators = [gate.estimator for _, gate in network.gate_modules()]
+        train_gates(network)
+        self.descent.begin()
         try:
             self._train()
             self.descent.finish()
         finally:
             for (_, gate), estimator in zip(network.gate_modules(), estimators, strict=True):
                 gate.estimator = estimator
-        network.requires_grad_(True).eval()
+            network.requires_grad_(True).eval()
         after = judge(network, self.teacher, self.data.held_out)
         points = self.descent.curve(after)
         result = Finetuned(
@@ -160,7 +161,9 @@ class Run:
             images = images.contiguous(memory_format=torch.channels_last)
         if self.progress < settings.small:
             images = smaller(images, settings.small_size)
-        if settings.mix and not settings.label_weight and float(torch.rand(())) < settings.mix:
+        # Gates that learn are to decide of images, not of mixtures.
+        mixes = self.descent.closing is not None and not settings.label_weight
+        if mixes and float(torch.rand(())) < settings.mix:
             images, labels = mixed(images), None
         loss, logits, theirs, decisions = self._answers(images)
         if not math.isfinite(float(loss.detach())):
@@ -252,6 +255,11 @@ class Run:
             raise InputError(
                 f"{path} is of a run with another {other[0]} ({how.get(other[0])}, and now {self._how()[other[0]]}); "
                 "give another folder, or delete that file"
+            )
+        if state.get("descent", {}).keys() != self.descent.state_dict().keys():
+            raise InputError(
+                f"{path} is of a run that came down to its budget in another way, as a network does that was changed "
+                "since, or of another version; give the network as it was before that run, or delete the file"
             )
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])

@@ -24,7 +24,8 @@ class Settings:
         order: where gates learn what to close: shift gates that have closed nothing yet so that those which are missed
             least close first (`convgate.finetuning.importance`), by so much for each standard deviation; 0 leaves them.
         mix: of so many of the steps the images are mixed in pairs, pixel by pixel, in shares drawn evenly from [0, 1];
-            the teacher answers the same mixtures. Few images then do as more would. Not where labels are learned from.
+            the teacher answers the same mixtures. Few images then do as more would. Only where units close for good
+            (gates that learn are to decide of images), and not where labels are learned from.
         small: the first part, trained on images of `small_size` times their size, for more steps in the same time.
         small_size: a share of the images' sides; sizes are rounded to multiples of 32.
         label_weight: of the cross-entropy, where labels are given; 0 leaves them to the report.

@@ -8,7 +8,7 @@ import torch
 from convgate import BatchShaping, DualGating, LayerSkipping, calibrate, gate
 from convgate.errors import BudgetError
 from convgate.finetuning.closing import Closing
-from convgate.finetuning.closing.readers import closable
+from convgate.finetuning.closing.readers import Closable, closable
 from convgate.finetuning.closing.reconstruct import masks_of, reconstruct
 from convgate.finetuning.judge import judge
 from convgate.models import create
@@ -131,3 +131,39 @@ def test_few_batches_do(randomise, batches):
     assert closing.share() <= 0.8
     with torch.no_grad():
         assert bool(net(images).isfinite().all())
+
+
+@pytest.mark.parametrize(
+    ("group", "units", "block"), [(1, 64, 8), (1, 256, 16), (4, 64, 4), (16, 32, 1), (3, 128, 16), (1, 4, 1)]
+)
+def test_channels_close_in_blocks_that_vectors_hold(made, group, units, block):
+    _, net, _ = made
+    closing = Closing(net, copy.deepcopy(net))
+    closing._by_name["a"] = Closable("a", units, group, ())
+    closing.is_open["a"] = torch.ones(units, dtype=torch.bool)
+    assert closing._block("a", units) == block
+    closing.is_open["a"][0] = False  # a block that was cut is made up for
+    assert closing._block("a", units) == (block - 1 or block)
+    assert closing._block("a", 1) == 1
+
+
+def test_a_layer_without_bias_or_norm_behind_it_gets_no_constant(randomise):
+    """The convolutions of a pre-activation network end in a sum, which adds nothing to what they compute."""
+    torch.manual_seed(0)
+    images = torch.randn(24, 3, 16, 16)
+    model = randomise(create("cifar_preact_resnet11", width=8), images).eval()
+    net = gate(model, METHODS[0], images[:1]).eval().requires_grad_(False)
+    without = [gate for gate in closable(net) for reader in gate.readers if not reader.takes_constants]
+    assert without
+    closing = Closing(net, copy.deepcopy(net))
+    closing.close_to(0.7, list(images.split(8)))
+    torch.manual_seed(5)
+    other = torch.randn(64, 3, 16, 16)
+    with torch.no_grad():
+        wanted, made_up = model(other), net(other)
+        given = net.decide(other)[1]
+        alone = copy.deepcopy(net)
+        for name, value in model.state_dict().items():
+            alone.state_dict()[name].copy_(value)
+        closed = alone(other, given=given)
+    assert (made_up - wanted).square().mean() < (closed - wanted).square().mean()

@@ -30,10 +30,10 @@ def test_costs_add_up_to_the_divergence_that_was_measured(made):
     found = {}
 
     def measured(layers, sequences, is_open, images):
-        Costs.measure(closing._costs, layers, sequences, is_open, images)
+        Costs.measure(closing.costs, layers, sequences, is_open, images)
         found.update(layers=layers, sequences=sequences, images=torch.cat(list(images)))
 
-    closing._costs.measure = measured
+    closing.costs.measure = measured
     closing._sequences(batches)
     layer = found["layers"][0]
     name, units = layer.gate.gate, layer.gate.units
@@ -43,8 +43,8 @@ def test_costs_add_up_to_the_divergence_that_was_measured(made):
     foretold = sequence.costs[: units // 2]
     bounds = [round(share * units) for share in (0, 1 / 16, 1 / 4, 1 / 2)]
     told = sum(
-        sum(foretold[a:b]) * factor
-        for (a, b), factor in zip(pairwise(bounds), closing._costs.factors[name], strict=True)
+        sum(foretold[a:b]) * factor[1]
+        for (a, b), factor in zip(pairwise(bounds), closing.costs.factors[name], strict=True)
     )
     x = found["images"]
     with torch.no_grad():
@@ -68,7 +68,7 @@ def test_layers_are_as_they_were_after_measuring(made):
 def test_corrected_costs_never_fall(made):
     net, whole, _ = made
     costs = Costs(net, whole)
-    costs.factors = {"a": [1.0, 3.0, 0.5]}
+    costs.factors = {"a": [(1, 1.0), (4, 3.0), (8, 0.5)]}
     sequence = Sequence(tuple(range(15)), tuple(0.1 * (n + 1) for n in range(15)))
     found = costs.corrected("a", sequence, torch.ones(16, dtype=torch.bool)).costs
     assert found[0] == pytest.approx(0.1)  # the first of sixteen units: the first factor
@@ -81,6 +81,19 @@ def test_factors_belong_to_places_in_the_gate(made):
     """Of a gate that has closed a quarter of its units, the next is in the part behind the quarter."""
     net, whole, _ = made
     costs = Costs(net, whole)
-    costs.factors = {"a": [1.0, 1.0, 5.0]}
+    costs.factors = {"a": [(1, 1.0), (4, 1.0), (8, 5.0)]}
     is_open = torch.arange(16) >= 4
     assert costs.corrected("a", Sequence((8,), (0.1,)), is_open).costs == pytest.approx((0.5,))
+
+
+@pytest.mark.parametrize("units", [2, 3, 5, 6, 8, 40])
+def test_each_unit_has_the_factor_that_it_was_measured_with(made, units):
+    """Shares of a few units are whole units: the first that was measured is the first that is looked up."""
+    net, whole, _ = made
+    costs = Costs(net, whole)
+    numbers = sorted({max(round(share * units), 1) for share in (1 / 16, 1 / 4, 1 / 2)})
+    costs.factors = {"a": [(number, 10.0**place) for place, number in enumerate(numbers)]}
+    sequence = Sequence(tuple(range(units)), (1.0,) * units)
+    found = costs.corrected("a", sequence, torch.ones(units, dtype=torch.bool)).costs
+    for place, number in enumerate(numbers):
+        assert found[number - 1] == 10.0**place

@@ -13,7 +13,7 @@ def made(group=1, units=6, rows=400, seed=0):
     x = torch.randn(rows, channels, dtype=torch.double) @ torch.randn(channels, channels, dtype=torch.double) + 0.3
     points = torch.cat([x, torch.ones(rows, 1, dtype=torch.double)], 1)
     weights = torch.randn(5, channels, 1, 1)
-    gate = Closable("a", units, group, (Reader("conv", "conv", None),))
+    gate = Closable("a", units, group, (Reader("conv", "conv", None, takes_constants=True),))
     return gate, points, points.T @ points / rows, weights
 
 

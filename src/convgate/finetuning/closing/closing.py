@@ -20,7 +20,7 @@ from convgate.finetuning.closing.costs import Costs, fast
 from convgate.finetuning.closing.layer import Layer
 from convgate.finetuning.closing.moments import moments
 from convgate.finetuning.closing.readers import closable
-from convgate.finetuning.closing.reconstruct import masks_of, reconstruct
+from convgate.finetuning.closing.reconstruct import is_checked_on, masks_of, reconstruct
 from convgate.finetuning.importance import information
 from convgate.gated import GatedNetwork
 from convgate.gating import Decisions
@@ -28,8 +28,8 @@ from convgate.reading.modes import evaluating
 
 __all__ = ["Closing"]
 
-_BATCH, _CHECKED = 32, 4
-# One in so many batches is checked on: what was learned from the others is tried there.
+_BATCH = 32
+# Images are fitted to and checked on in batches of so many.
 _STEP = 0.004
 # Of the dense MACs: so many are saved before the units' MACs are counted again.
 _LANES = 16
@@ -55,7 +55,7 @@ class Closing:
         self.is_open = {gate.gate: torch.ones(gate.units, dtype=torch.bool) for gate in self.gates}
         self._closed: list[tuple[str, int]] = []
         self._by_name = {gate.gate: gate for gate in self.gates}
-        self._costs = Costs(network, whole)
+        self.costs = Costs(network, whole)
 
     @property
     def units(self) -> int:
@@ -64,7 +64,7 @@ class Closing:
 
     def least(self) -> float:
         """The share of the dense MACs that is left when all that may close has closed."""
-        kept = {gate.gate: torch.arange(gate.units) < max(gate.units // order.KEPT, 1) for gate in self.gates}
+        kept = {gate.gate: torch.arange(gate.units) < order.fewest(gate.units) for gate in self.gates}
         return self._share(kept)
 
     def share(self) -> float:
@@ -100,9 +100,9 @@ class Closing:
 
     def _sequences(self, batches: Sequence[Tensor]) -> tuple[list[Layer], dict[str, order.Sequence]]:
         """What is known of each gate, and in which order its units close."""
-        other = [x for n, x in enumerate(batches) if n % _CHECKED == 1] or list(batches)
+        other = [x for n, x in enumerate(batches) if is_checked_on(n)] or list(batches)
         with fast(batches[0]):
-            fitted = moments(self.network, self.gates, [x for n, x in enumerate(batches) if n % _CHECKED != 1])
+            fitted = moments(self.network, self.gates, [x for n, x in enumerate(batches) if not is_checked_on(n)])
             checked = moments(self.network, self.gates, other)
             fisher, _ = information(self.network, batches, self._decisions)
         layers = [Layer.of(self.network, gate, self.is_open[gate.gate], fitted, checked) for gate in self.gates]
@@ -117,8 +117,8 @@ class Closing:
             )
             for layer in layers
         }
-        self._costs.measure(layers, sequences, self.is_open, other)
-        corrected = {name: self._costs.corrected(name, s, self.is_open[name]) for name, s in sequences.items()}
+        self.costs.measure(layers, sequences, self.is_open, other)
+        corrected = {name: self.costs.corrected(name, s, self.is_open[name]) for name, s in sequences.items()}
         return layers, corrected
 
     def _choose(self, sequences: Mapping[str, order.Sequence], share: float) -> None:
@@ -159,11 +159,12 @@ class Closing:
     def _block(self, name: str, left: int) -> int:
         """How many units of a gate close together, so that what stays is a multiple of what processors compute at once.
 
-        At most an eighth of the gate's.
+        At most an eighth of the gate's. The last block of a round is cut, and the gate's next one makes up for it.
         """
         gate = self._by_name[name]
-        most = max(min(_LANES // gate.group, gate.units // 8), 1)
-        block = 1 << (most.bit_length() - 1)
+        block = _LANES // math.gcd(_LANES, gate.group)
+        while block > max(gate.units // 8, 1):
+            block //= 2
         return min(int(self.is_open[name].sum()) % block or block, left)
 
     def _saved(self) -> dict[str, float]:
@@ -175,7 +176,6 @@ class Closing:
         by_gate = dict(zip(masks, slopes, strict=True))
         return {name: 0.0 if by_gate[name] is None else float(by_gate[name].flatten().max()) for name in self.is_open}
 
-    @torch.no_grad()
     def _decide(self, sequences: Mapping[str, order.Sequence], images: Tensor) -> None:
         """Set the gates' offsets: logits below 0 where closed, the last to close nearest; else above, the next nearest.
 
@@ -184,15 +184,16 @@ class Closing:
         logits = {gate.gate: torch.full((gate.units,), _FURTHEST) for gate in self.gates}
         for number, (name, unit) in enumerate(reversed(self._closed)):
             logits[name][unit] = -0.5 - (_FURTHEST - 0.5) * number / len(self._closed)
+        saved = self._saved()
         following = sorted(
-            (cost, name, unit)
+            (cost / max(saved[name], 1e-12), name, place, unit)
             for name, sequence in sequences.items()
-            for unit, cost in zip(sequence.units, sequence.costs, strict=True)
+            for place, (unit, cost) in enumerate(zip(sequence.units, sequence.costs, strict=True))
             if self.is_open[name][unit]
         )
-        for number, (_, name, unit) in enumerate(following):
+        for number, (_, name, _, unit) in enumerate(following):
             logits[name][unit] = 0.5 + (_FURTHEST - 0.5) * number / len(following)
-        with evaluating(self.network):
+        with evaluating(self.network), torch.no_grad():
             _, decisions = self.network.decide(images)
         # Heads that start whole say the same of every image, but for a thousandth.
         said = {
@@ -216,11 +217,11 @@ class Closing:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold beside the network."""
-        return {"closed": list(self._closed), "factors": dict(self._costs.factors)}
+        return {"closed": list(self._closed), "factors": dict(self.costs.factors)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
         self._closed = [(name, int(unit)) for name, unit in state["closed"]]
-        self._costs.factors = dict(state["factors"])
+        self.costs.factors = dict(state["factors"])
         for name, unit in self._closed:
             self.is_open[name][unit] = False

@@ -2,12 +2,12 @@
 
 Fisher information foretells the cost of closing one unit a little. How far that holds when many close differs from
 layer to layer, by factors of 0.2 to 50 in MobileNetV2. So each gate's units are closed, by growing shares, in a network
-whose other gates are all open; the layer behind makes up for it; and the answers' divergence, on images that nothing
-was fitted to, is compared with what was foretold. That is done once.
+whose other gates are all open; the layer behind makes up for it; and the answers' divergence, on images that its
+weights were not fitted to, is compared with what was foretold. That is done once.
 """
 
-import bisect
 import dataclasses
+import time
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -26,9 +26,11 @@ __all__ = ["Costs", "fast"]
 _SHARES = (1 / 16, 1 / 4, 1 / 2)
 # Of a gate's units, closed one share after the other. Units beyond the last are taken to cost as those before it.
 _MACS = 1e13
-# To be spent on measuring: minutes of two cores.
+# Measuring is to spend no more, which takes a minute or two of two cores ..
 _FEWEST, _MOST = 24, 64
-# Images that it is measured on, at least and at most.
+# .. but on so many images at least; and on so many at most.
+_LEAST_FACTOR, _LARGEST_FACTOR = 0.1, 100.0
+# Beyond these it is not the units that were measured but rounding, of units that cost next to nothing.
 
 
 class Costs:
@@ -42,7 +44,8 @@ class Costs:
 
     def __init__(self, network: GatedNetwork, whole: GatedNetwork) -> None:
         self.network, self.whole = network, whole
-        self.factors: dict[str, list[float]] = {}
+        self.factors: dict[str, list[tuple[int, float]]] = {}
+        self.seconds = 0.0
         self._answers: list[Tensor] = []
 
     @torch.no_grad()
@@ -53,24 +56,25 @@ class Costs:
         is_open: Mapping[str, Tensor],
         batches: Sequence[Tensor],
     ) -> None:
-        """Measure each gate's factors, if that was not done before.
+        """Measure each gate's factors, if that was not done before: (up to how many closed units, factor).
 
         Args:
             layers: of each gate.
             sequences: gate -> the order in which its units are to close, with what is foretold.
             is_open: gate -> bool [units].
-            batches: images [N, C, H, W] that nothing was fitted to.
+            batches: images [N, C, H, W] that no weights were fitted to.
 
         """
         if self.factors:
             return
+        begun = time.monotonic()
         size = (batches[0].shape[2], batches[0].shape[3])
         macs = self.whole.cost(self.whole.open_decisions(1, size)).dense * len(_SHARES) * max(len(layers), 1)
         images = first(batches, min(max(int(_MACS / macs), _FEWEST), _MOST))
         base = self._divergence(is_open, images)
         for layer in layers:
             gate, sequence = layer.gate, sequences[layer.gate.gate]
-            factors, before, cost = [], 0, 0.0
+            factors, before, cost = list[tuple[int, float]](), 0, 0.0
             for share in _SHARES:
                 number = min(max(round(share * gate.units), before + 1), len(sequence.units))
                 if number > before:
@@ -79,11 +83,11 @@ class Costs:
                     with keeping(self.network, gate.readers):
                         layer.make_up(self.network, is_open[gate.gate] & ~left, left)
                         measured = max(self._divergence({**is_open, gate.gate: left}, images) - base, cost)
-                    factors.append((measured - cost) / max(sum(sequence.costs[before:number]), 1e-12))
+                    factor = (measured - cost) / max(sum(sequence.costs[before:number]), 1e-12)
+                    factors.append((number, min(max(factor, _LEAST_FACTOR), _LARGEST_FACTOR)))
                     before, cost = number, measured
-                else:
-                    factors.append(factors[-1] if factors else 1.0)
             self.factors[gate.gate] = factors
+        self.seconds = time.monotonic() - begun
 
     def corrected(self, gate: str, sequence: order.Sequence, is_open: Tensor) -> order.Sequence:
         """The sequence with costs as measured, never falling: a cheap unit behind a dear one is as dear.
@@ -94,10 +98,10 @@ class Costs:
             is_open: bool [units], of the gate.
 
         """
+        factors = self.factors[gate] or [(0, 1.0)]
         closed, costs, largest = len(is_open) - int(is_open.sum()), list[float](), 0.0
         for number, cost in enumerate(sequence.costs):
-            place = bisect.bisect_left(_SHARES, (closed + number + 0.5) / len(is_open))
-            largest = max(largest, cost * self.factors[gate][min(place, len(_SHARES) - 1)])
+            largest = max(largest, cost * next((f for upto, f in factors if closed + number < upto), factors[-1][1]))
             costs.append(largest)
         return dataclasses.replace(sequence, costs=tuple(costs))
 

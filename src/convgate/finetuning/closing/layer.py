@@ -37,7 +37,8 @@ class Layer:
         assert isinstance(layer, nn.Conv2d)
         weights = layer.weight.detach()
         channels = is_open.repeat_interleave(gate.group)
-        ridge = order.best_ridge(weights, fitted[gate.gate], checked[gate.gate], channels)
+        constants = gate.readers[0].takes_constants
+        ridge = order.best_ridge(weights, fitted[gate.gate], checked[gate.gate], channels, constants)
         return cls(gate, weights, fitted[gate.gate], ridge)
 
     def make_up(self, network: GatedNetwork, closed: Tensor, is_open: Tensor) -> None:
@@ -46,9 +47,12 @@ class Layer:
         for reader in self.gate.readers if bool(closed.any()) else ():
             layer = network.get_submodule(reader.layer)
             assert isinstance(layer, nn.Conv2d)
-            weights, constant = order.made_up_weights(layer.weight, self.moments, *channels, self.ridge)
+            weights, constant = order.made_up_weights(
+                layer.weight, self.moments, *channels, self.ridge, reader.takes_constants
+            )
             layer.weight.copy_(weights)
-            shift_output(network, reader, constant)
+            if reader.takes_constants:
+                shift_output(network, reader, constant)
 
 
 @contextmanager

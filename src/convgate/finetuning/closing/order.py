@@ -20,12 +20,12 @@ from torch import Tensor
 
 from convgate.finetuning.closing.readers import Closable
 
-__all__ = ["KEPT", "RIDGES", "Sequence", "best_ridge", "closing_sequence", "made_up_weights", "regularised"]
+__all__ = ["RIDGES", "Sequence", "best_ridge", "closing_sequence", "fewest", "made_up_weights", "regularised"]
 
 RIDGES = (1e-2, 1e-1, 1.0)
 # Shares of each channel's own power, of which the one is taken that does best on other images. Late layers have few
 # positions, so that what a few hundred images show of them is mostly chance: see docs/design/finetuning.md.
-KEPT = 16
+_KEPT = 16
 # One in so many units of a gate always stays open.
 
 
@@ -57,11 +57,11 @@ def closing_sequence(
 
     """
     alive = is_open.clone()
-    closing = int(alive.sum()) - max(gate.units // KEPT, 1)
+    closing = int(alive.sum()) - fewest(gate.units)
     half = information.double() / 2
     units, group = gate.units, gate.group
     channels = units * group
-    here = torch.cat([alive.repeat_interleave(group), torch.ones(1, dtype=torch.bool)])
+    here = torch.cat([alive.repeat_interleave(group), torch.tensor([gate.readers[0].takes_constants])])
     inverse = torch.zeros_like(moments)
     index = here.nonzero()[:, 0]
     inverse[index[:, None], index] = torch.linalg.inv(regularised(moments, ridge)[index[:, None], index])
@@ -90,7 +90,12 @@ def closing_sequence(
     return Sequence(tuple(found), tuple(costs))
 
 
-def best_ridge(weights: Tensor, fitted: Tensor, checked: Tensor, is_open: Tensor) -> float:
+def fewest(units: int) -> int:
+    """How many units of a gate always stay open."""
+    return max(units // _KEPT, 1)
+
+
+def best_ridge(weights: Tensor, fitted: Tensor, checked: Tensor, is_open: Tensor, constants: bool = True) -> float:
     """The ridge with which every second open channel, closed, is made up for best on images that were not fitted to.
 
     Args:
@@ -98,6 +103,7 @@ def best_ridge(weights: Tensor, fitted: Tensor, checked: Tensor, is_open: Tensor
         fitted: moments [C + 1, C + 1] of the images that are fitted to.
         checked: of the others.
         is_open: bool [C].
+        constants: whether a constant can be added to the layer's output.
 
     """
     index = is_open.nonzero()[:, 0]
@@ -106,18 +112,18 @@ def best_ridge(weights: Tensor, fitted: Tensor, checked: Tensor, is_open: Tensor
     closed = is_open & ~stays
 
     def error(ridge: float) -> float:
-        made_up, constant = made_up_weights(weights, fitted, closed, stays, ridge)
+        made_up, constant = made_up_weights(weights, fitted, closed, stays, ridge, constants)
         missing = (weights - made_up).cpu().double().permute(0, 2, 3, 1)
-        constants = missing.new_zeros(*missing.shape[:3], 1)
-        constants[:, 0, 0, 0] = -constant.cpu().double()
-        rows = torch.cat([missing, constants], 3).reshape(-1, len(checked))
+        shift = missing.new_zeros(*missing.shape[:3], 1)
+        shift[:, 0, 0, 0] = -constant.cpu().double()
+        rows = torch.cat([missing, shift], 3).reshape(-1, len(checked))
         return float(((rows @ checked) * rows).sum())
 
     return min(RIDGES, key=error)
 
 
 def made_up_weights(
-    weights: Tensor, moments: Tensor, closed: Tensor, is_open: Tensor, ridge: float
+    weights: Tensor, moments: Tensor, closed: Tensor, is_open: Tensor, ridge: float, constants: bool = True
 ) -> tuple[Tensor, Tensor]:
     """(weights [O, C, k, k] that do without the closed channels, what to add to the output [O]), by the moments alone.
 
@@ -127,24 +133,28 @@ def made_up_weights(
         closed: bool [C], the channels that are closing.
         is_open: bool [C], those that stay.
         ridge: see `best_ridge`.
+        constants: whether a constant can be added to the output; else that is zero.
 
     """
-    gone = closed.nonzero()[:, 0]
-    stay = torch.cat([is_open.nonzero()[:, 0], torch.tensor([len(moments) - 1])])
+    gone, stay = closed.nonzero()[:, 0], is_open.nonzero()[:, 0]
+    channels = len(stay)
+    if constants:
+        stay = torch.cat([stay, torch.tensor([len(moments) - 1])])
     all_ = regularised(moments, ridge)
     by_others = torch.linalg.solve(all_[stay[:, None], stay], moments[stay[:, None], gone]).to(weights)
     added = torch.einsum("ocij,sc->osij", weights[:, gone], by_others)
     weights = weights.clone()
-    weights[:, stay[:-1]] += added[:, :-1]
+    weights[:, stay[:channels]] += added[:, :channels]
     weights[:, gone] = 0
-    return weights, added[:, -1].sum((1, 2))
+    return weights, added[:, channels:].sum((1, 2, 3))
 
 
-def regularised(moments: Tensor, ridge: float) -> Tensor:
-    """Moments with a share of each channel's own power added; the constant's stays."""
+def regularised(moments: Tensor, ridge: float, *, constant: bool = True) -> Tensor:
+    """Moments with a share of each channel's own power added; that of the constant, the last, stays."""
     power = moments.diagonal().clone()
-    power = ridge * power.clamp_min(1e-6 * float(power[:-1].mean()) + 1e-30)
-    power[-1] = 0
+    channels = len(power) - constant
+    power = ridge * power.clamp_min(1e-6 * float(power[:channels].mean()) + 1e-30)
+    power[channels:] = 0
     return moments + torch.diag(power)
 
 

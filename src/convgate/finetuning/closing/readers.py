@@ -16,13 +16,14 @@ __all__ = ["Closable", "Reader", "closable", "read_dense"]
 
 @dataclass(frozen=True)
 class Reader:
-    """A convolution that reads a feature: its node, its layer, and the batch norm behind it (None: a bias takes
-    what is constant, or nothing does).
+    """A convolution that reads a feature: its node, its layer, the batch norm behind it, which takes what is constant
+    (None: there is none), and whether anything takes it: that norm, or the layer's own bias.
     """
 
     node: str
     layer: str
     norm: str | None
+    takes_constants: bool
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def closable(network: GatedNetwork, read: Trace | None = None) -> list[Closable]
             users = list(node.users)
             behind = read.layer(users[0]) if len(users) == 1 else None
             fits = behind is not None and is_fixed_norm(behind) and layer.bias is None
-            readers.append(Reader(name, str(node.target), str(users[0].target) if fits else None))
+            norm = str(users[0].target) if fits else None
+            readers.append(Reader(name, str(node.target), norm, fits or layer.bias is not None))
         found.append(Closable(spec.name, spec.units, spec.kind.group, tuple(readers), feature))
     return found

@@ -1,9 +1,9 @@
 """Layers learn to do without closed channels, one after another, by least squares: no gradients, no learning rate.
 
-Each layer that reads a gated feature, from the first closed unit on, is given new weights W, those that come closest to
-what the dense network computes there: the least of E |W x + b - W_dense x_dense|^2 + ridge, with x what the layer reads
-in the gated network, in which the layers before it have their new weights already. So errors do not add up from layer
-to layer. Both networks run node by node, side by side, once.
+Each layer that reads closed units is given new weights W, those that come closest to what the dense network computes
+there: the least of E |W x + b - W_dense x_dense|^2 + ridge, with x what the layer reads in the gated network, in which
+the layers before it have their new weights already. So errors do not add up from layer to layer. Both networks run
+node by node, side by side, once. There is no b where nothing behind the layer could add it.
 
 Source: He, Zhang, Sun: Channel pruning for accelerating very deep neural networks, ICCV 2017, section 3.1 (the least
 squares step, from the pruned network's inputs to the whole one's outputs); here with a constant and a ridge towards the
@@ -24,12 +24,10 @@ from convgate.gated import GatedNetwork
 from convgate.gating import Decision, Decisions
 from convgate.reading.modes import evaluating
 
-__all__ = ["first", "masks_of", "reconstruct", "shift_output"]
+__all__ = ["first", "is_checked_on", "masks_of", "reconstruct", "shift_output"]
 
 _FIRM = 30.0
 # A ridge with which layers hardly move: what late layers see of errors before them is mostly chance.
-_CHECKED = 4
-# One in so many batches is checked on, to choose the ridge.
 _ROWS = 4
 # For each unknown of a layer, so many rows of its equations at least ..
 _LEAST = 8192
@@ -46,7 +44,7 @@ def reconstruct(
     is_open: Mapping[str, Tensor],
     batches: Sequence[Tensor],
 ) -> None:
-    """Give layers that read what gates closed, and readers of gates behind them, new weights. In place.
+    """Give the readers of gates that closed something new weights. In place.
 
     Args:
         network: the network that is to do without the closed units.
@@ -58,8 +56,9 @@ def reconstruct(
     """
     size = (batches[0].shape[2], batches[0].shape[3])
     graph = network.graphs_at(size)[False]
-    readers = {reader.layer: (gate, reader) for gate in gates for reader in gate.readers}
-    changed = False
+    readers = {
+        reader.layer: (gate, reader) for gate in gates for reader in gate.readers if not is_open[gate.gate].all()
+    }
     with evaluating(network), evaluating(whole):
         batches = _few(whole, graph, size, batches)
         ours = [_Running(network, graph, size, x, masks_of(network, is_open, len(x), size)) for x in batches]
@@ -67,14 +66,16 @@ def reconstruct(
         for node in graph.nodes:
             if node.op == "call_module" and str(node.target) in readers:
                 gate, reader = readers[str(node.target)]
-                # Layers behind the first closed unit make up for it, too, where all of what they read is open.
-                changed = changed or not bool(is_open[gate.gate].all())
-                if changed:
-                    read = node.all_input_nodes[0]
-                    pairs = [(a.values[read], b.values[read]) for a, b in zip(ours, theirs, strict=True)]
-                    _solve(network, whole, reader, is_open[gate.gate].repeat_interleave(gate.group), pairs)
+                read = node.all_input_nodes[0]
+                pairs = [(a.values[read], b.values[read]) for a, b in zip(ours, theirs, strict=True)]
+                _solve(network, whole, reader, is_open[gate.gate].repeat_interleave(gate.group), pairs)
             for running in (*ours, *theirs):
                 running.run(node)
+
+
+def is_checked_on(number: int) -> bool:
+    """Whether a batch is left out of what is fitted, to choose ridges and to measure costs: one in four is."""
+    return number % 4 == 1
 
 
 def masks_of(network: GatedNetwork, is_open: Mapping[str, Tensor], n: int, size: tuple[int, int]) -> Decisions:
@@ -117,25 +118,30 @@ def _solve(
     dense = before.weight.detach().float().flatten(1)
     taps = dense.shape[1] // len(is_open)
     stays = is_open.to(dense.device).repeat_interleave(taps)
-    unknowns = int(stays.sum()) + 1
+    shifts = reader.takes_constants
+    unknowns = int(stays.sum()) + shifts
     height, width = output_size(layer, pairs[0][0])
     images = sum(len(x) for x, _ in pairs)
     if height * width * images < _ROWS * unknowns:
         return  # too little to learn from; and such layers are the ones that take long
     places = some_places(height * width, math.ceil(max(_ROWS * unknowns, _LEAST) / images))
     known = _shift(network, whole, reader, dense)
-    kept = torch.cat([layer.weight.detach().float().flatten(1)[:, stays], known[:, None]], 1).cpu().double()
-    fitted, checked = _Equations(unknowns, dense), _Equations(unknowns, dense)
+    kept = layer.weight.detach().float().flatten(1)[:, stays]
+    kept = (torch.cat([kept, known[:, None]], 1) if shifts else kept).cpu().double()
+    fitted, checked = _Equations(unknowns, dense, shifts), _Equations(unknowns, dense, shifts)
     for number, (x, theirs) in enumerate(pairs):
-        points = with_one(rows(layer, x, places)[:, stays])
+        points = rows(layer, x, places)[:, stays]
         wanted = rows(before, theirs, places) @ dense.T
-        (checked if number % _CHECKED == 1 else fitted).add(points, wanted)
-    ridge = min((*RIDGES, _FIRM), key=lambda ridge: checked.error(fitted.solution(kept, ridge)))
+        (checked if is_checked_on(number) else fitted).add(with_one(points) if shifts else points, wanted)
+    ridge = _FIRM
+    if checked.count:
+        ridge = min((*RIDGES, _FIRM), key=lambda ridge: checked.error(fitted.solution(kept, ridge)))
     found = (fitted + checked).solution(kept, ridge)
     weights = torch.zeros_like(dense)
-    weights[:, stays] = found[:, :-1].to(dense)
+    weights[:, stays] = found[:, : int(stays.sum())].to(dense)
     layer.weight.copy_(weights.view_as(layer.weight))
-    shift_output(network, reader, found[:, -1].to(dense) - known)
+    if shifts:
+        shift_output(network, reader, found[:, -1].to(dense) - known)
 
 
 def _shift(network: GatedNetwork, whole: GatedNetwork, reader: Reader, like: Tensor) -> Tensor:
@@ -148,21 +154,22 @@ def _shift(network: GatedNetwork, whole: GatedNetwork, reader: Reader, like: Ten
 
 
 def shift_output(network: GatedNetwork, reader: Reader, constant: Tensor) -> None:
-    """Add a constant [O] to a layer's output: to its bias, or by the mean of the batch norm behind it."""
+    """Add a constant [O] to the output of a layer that `takes_constants`: to its bias, or by the norm behind it."""
     if reader.norm is not None:
         mean = network.get_submodule(reader.norm).running_mean
         assert isinstance(mean, Tensor)
         mean -= constant.to(mean)
     else:
         bias = network.get_submodule(reader.layer).bias
-        if isinstance(bias, Tensor):
-            bias += constant.to(bias)
+        assert isinstance(bias, Tensor)
+        bias += constant.to(bias)
 
 
 class _Equations:
     """Sums over rows of a least squares problem: x x', x y' and y y'."""
 
-    def __init__(self, unknowns: int, dense: Tensor) -> None:
+    def __init__(self, unknowns: int, dense: Tensor, constant: bool) -> None:
+        self.constant = constant
         self.left = torch.zeros(unknowns, unknowns, dtype=torch.double)
         self.right = torch.zeros(unknowns, len(dense), dtype=torch.double)
         self.power, self.count = 0.0, 0
@@ -182,7 +189,7 @@ class _Equations:
     def solution(self, kept: Tensor, ridge: float) -> Tensor:
         """The weights [O, unknowns] that solve it, with a ridge towards `kept`."""
         moments = self.left / max(self.count, 1)
-        towards = regularised(moments, ridge) - moments
+        towards = regularised(moments, ridge, constant=self.constant) - moments
         factor = torch.linalg.cholesky(moments + towards)
         return torch.cholesky_solve(self.right / max(self.count, 1) + towards @ kept.T, factor).T
 
@@ -200,7 +207,8 @@ def _few(whole: GatedNetwork, graph: fx.Graph, size: tuple[int, int], batches: S
         one.run(node)
         value = one.values.get(node)
         largest = max(largest, value.numel()) if isinstance(value, Tensor) else largest
-    return first([x for x in batches if x.shape[2:] == size], max(int(_BYTES / (4 * largest)), 16))
+    few = first([x for x in batches if x.shape[2:] == size], max(int(_BYTES / (4 * largest)), 16))
+    return few if len(few) > 1 else list(few[0].chunk(2))  # one of them is checked on
 
 
 def first(batches: Iterable[Tensor], images: int) -> list[Tensor]:
