@@ -241,6 +241,9 @@ SharedPlan make_plan(const Values& values, const Gates& gates, const nb::list& o
             return std::make_shared<const convgate::Plan>(program, *kernels, threads);
     if (const convgate::Kernels* kernels = convgate::find_kernels(isa.c_str()))
         return std::make_shared<const convgate::Plan>(program, *kernels, threads);
+    // Parts of a program in bfloat16 may hold nothing of it.
+    if (const convgate::Bf16Kernels* kernels = convgate::find_bf16_kernels(isa.c_str()))
+        return std::make_shared<const convgate::Plan>(program, *kernels->floats, threads);
     throw std::invalid_argument("no kernels for '" + isa + "' on this machine");
 }
 

@@ -77,7 +77,7 @@ def test_plan_prints_json(capsys):
         (["evaluate", "nothing.safetensors", "--recipe", "digits-demo"], "nothing.safetensors"),
         (["compare", "nothing"], "no folder nothing"),
         (["compare", "."], "not the folder of a run"),
-        (["train", "digit-demo"], "did you mean digits-demo?"),
+        (["train", "digit-demo"], "did you mean digits-demo or digits-detection?"),
         (["report", "."], "not the folder of a run"),
         (["evaluate", "pyproject.toml", "--save"], "--save"),
         (["sweep", "digits-demo", "--budgets", "half"], "--budgets half"),

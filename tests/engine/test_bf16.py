@@ -269,3 +269,15 @@ def test_damaged_files_are_refused(tmp_path):
         path = rewrite(tmp_path / "half.cgm", change)
         with pytest.raises(CheckpointError):
             load(path)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_where_nothing_can_be_stored_in_it_a_program_is_float32s(isa):
+    """Kernels are asked for by the precision that was wanted: its name for them is good for float32, too."""
+    conv = Conv(("x",), "y", "w", "", "conv")
+    values = (Value("x", 2, 1, 1), Value("y", 1, 1, 1))
+    program = Program(values, (), (conv,), ("x",), ("x", "y"), {"w": np.ones((1, 2, 1, 1), np.float32)}, ("conv",))
+    engine = Engine(program, threads=1, isa=isa, precision="bf16")
+    x = np.array([1.0, 2.0], np.float32).reshape(1, 2, 1, 1)
+    assert engine.precision == "float32"
+    assert engine(x)[1].item() == 3.0

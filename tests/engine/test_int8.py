@@ -15,6 +15,7 @@ from convgate.engine import Engine, instruction_sets, load
 from convgate.engine.integer import IntegerNetwork
 from convgate.engine.precision import Precision
 from convgate.engine.program import (
+    Constant,
     Conv,
     Decide,
     Dequantize,
@@ -26,6 +27,7 @@ from convgate.engine.program import (
     IntegerMean,
     Lookup,
     Mask,
+    Multiply,
     Pad,
     PixelShuffle,
     PixelUnshuffle,
@@ -358,3 +360,24 @@ def test_instruction_sets_are_named():
     assert Engine(program, threads=1).isa == ISAS[0]
     with pytest.raises(InputError, match="this machine has"):
         Engine(program, isa="neon")
+
+
+def test_a_part_of_constants_alone_runs_between_integers():
+    """Floats between integers are run as parts; one that only holds a constant reads no value."""
+    values = (
+        Value("x", 1, 2, 2),
+        Value("q", 1, 2, 2, Element.INT8, 0.5),
+        Value("c", 1, 1, 1),
+        Value("f", 1, 2, 2),
+        Value("y", 1, 2, 2),
+    )
+    operations = (
+        Quantize(("x",), "q"),
+        Constant((), "c", "k"),
+        Dequantize(("q",), "f"),
+        Multiply(("f", "c"), "y"),
+    )
+    program = Program(values, (), operations, ("x",), ("y",), {"k": np.full((1, 1, 1), 3.0, np.float32)}, ())
+    x = np.arange(8, dtype=np.float32).reshape(2, 1, 2, 2)
+    for executor in ({}, {"executor": IntegerNetwork}):
+        np.testing.assert_array_equal(Engine(program, threads=1, **executor)(x), 3 * x)

@@ -116,7 +116,8 @@ class Engine:
         program = in_precision(program, precision)
         check(program)
         self.program = program
-        self.isa = choose_isa(isa, self.precision)
+        # A program of which nothing can be stored in bfloat16 is float32's; kernels are asked for by what was wanted.
+        self.isa = choose_isa(isa, precision or self.precision)
         self.threads = choose_threads(threads)
         self._make = executor or NativeNetwork
         self._prepared: OrderedDict[tuple[int, int], tuple[Program, Executor]] = OrderedDict()

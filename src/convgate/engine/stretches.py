@@ -68,6 +68,7 @@ class Stretch:
         logits = [Value(_carried(g.name), g.logit_channels, *g.shape[1:]) for g in carried]
         zeros = {_carried(g.name): np.zeros(g.offset_shape, np.float32) for g in carried}
         inputs = (*sorted(read - inside), *(value.name for value in logits))
+        inputs = inputs or program.inputs[:1]  # of constants alone: it tells how many samples there are
         needed = {*inputs, *inside, *outputs}
         part = replace(
             program,
@@ -101,7 +102,8 @@ class Call:
         self, program: Program, inputs: Sequence[np.ndarray], given: Mapping[str, np.ndarray], times: bool
     ) -> None:
         self.program, self.batch, self.given, self.times = program, len(inputs[0]), given, times
-        self.known = dict(zip(program.inputs, inputs, strict=True))
+        self._inputs = dict(zip(program.inputs, inputs, strict=True))
+        self.known = dict(self._inputs)
         self.masks: dict[str, np.ndarray] = {}
         self.logits: dict[str, np.ndarray] = {}
         self.gates = {gate.name: gate for gate in program.gates}
@@ -115,7 +117,8 @@ class Call:
             self.known[_carried(gate.name)] = _as_logits(gate, self.masks[gate.name])
         own = {name: mask for name, mask in self.given.items() if name in stretch.decided}
         part = stretch.network.program
-        inputs = [self.known[name] for name in part.inputs]
+        # An input may have been read for the last time.
+        inputs = [self._inputs[name] if name in self._inputs else self.known[name] for name in part.inputs]
         results = stretch.network.run(inputs, own, details=True, times=self.times)
         self.known.update(zip(part.outputs, results.outputs, strict=True))
         self.masks.update({name: results.masks[name] for name in stretch.decided})
