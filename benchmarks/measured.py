@@ -21,6 +21,11 @@ PAGES = (ROOT / "docs" / "measured.md", ROOT / "README.md")
 
 _README_CASES = (("resnet18", 0.43, 2), ("resnet50", 0.403, 2), ("mobilenet_v2", 0.55, 2), ("cifar_resnet20", 0.5, 2))
 _NOT_IN_README = ("threads", "OpenVINO, bfloat16")
+_PRECISIONS = (
+    ("float32", "", "openvino"),
+    ("bfloat16", "-bf16", "openvino-bf16"),
+    ("int8", "-int8", "openvino-int8"),
+)
 _NAMES = {
     "resnet18": "ResNet-18",
     "resnet50": "ResNet-50",
@@ -41,6 +46,8 @@ def tables() -> dict[str, str]:
         "trained": _trained(_records(ROOT / "results")),
         "ablations": _ablations(_records(ROOT / "results" / "ablations")),
         "throughput": _built(_json("training_throughput")) + _throughput(_json("training_throughput")["rows"]),
+        "precisions": _built(engine) + _precisions(engine["cases"]),
+        "readme-precisions": _precisions([case for case in engine["cases"] if _key(case) in _README_CASES]),
         "readme": _engine([case for case in engine["cases"] if _key(case) in _README_CASES], _NOT_IN_README),
     }
 
@@ -78,7 +85,7 @@ def _key(case: Mapping[str, Any]) -> tuple[str, float, int]:
     return case["model"], case["macs_asked"], case["threads"]
 
 
-def _ms(case: Mapping[str, Any], engine: str) -> float:
+def _ms(case: Mapping[str, Any], engine: str) -> Any:
     return next(row["median_ms"] for row in case["rows"] if row["engine"] == engine)
 
 
@@ -110,6 +117,37 @@ def _timed(case: Mapping[str, Any]) -> dict[str, str]:
 def _engine(cases: Sequence[Mapping[str, Any]], without: Sequence[str] = ()) -> str:
     rows = [{heading: text for heading, text in _timed(case).items() if heading not in without} for case in cases]
     return _table(list(rows[0]), [list(row.values()) for row in rows])
+
+
+def _precisions(cases: Sequence[Mapping[str, Any]]) -> str:
+    """Each network in each precision, against OpenVINO in the same."""
+    rows = []
+    for case in cases:
+        for precision, ending, theirs in _PRECISIONS:
+            names = (f"engine-dense{ending}", f"engine-gated{ending}", theirs)
+            dense, gated, other = (_ms(case, name) for name in names)
+            rows.append(
+                {
+                    "network": _NAMES[case["model"]],
+                    "threads": str(case["threads"]),
+                    "MACs left": f"{100 * case['macs_ratio']:.1f} %",
+                    "precision": precision,
+                    "ours, dense": _said(dense),
+                    "ours, gated": _said(gated),
+                    "OpenVINO": _said(other),
+                    "dense against it": _against(other, dense),
+                    "gated against it": _against(other, gated),
+                }
+            )
+    return _table(list(rows[0]), [list(row.values()) for row in rows])
+
+
+def _said(milliseconds: float | None) -> str:
+    return "failed" if milliseconds is None else f"{milliseconds:.2f} ms"
+
+
+def _against(theirs: float | None, ours: float | None) -> str:
+    return "-" if theirs is None or ours is None else f"{theirs / ours:.2f}"
 
 
 def _methods(cases: Sequence[Mapping[str, Any]]) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 
@@ -38,9 +39,11 @@ def encodings(
 
     """
     ranges = watch.ranges(batches())
-    greatest = {
-        name: max(max(abs(end) for other in group for end in ranges[other]), 1e-12) for name, group in groups.items()
-    }
+    seen = {name: max(abs(end) for other in group for end in ranges[other]) for name, group in groups.items()}
+    # Of a value that was always 0, as behind gates that closed all of it, nothing is known: a scale like the others'
+    # can be brought to theirs.
+    usual = median([value for value in seen.values() if value > 0] or [1.0])
+    greatest = {name: max(value, 1e-12) if value > 0 else usual for name, value in seen.items()}
     histograms = {name: np.zeros(BINS, np.int64) for name in groups}
     if not isinstance(observer, MinMax):
         histograms = watch.histograms(batches(), greatest)
