@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from convgate.finetuning.closing import Closing
-from convgate.finetuning.descent import MANY, WHOLE, Given
+from convgate.finetuning.descent import MANY, WHOLE, Given, share_of
 from convgate.finetuning.judge import Judgement, judge
 from convgate.finetuning.parameters import hold_gates
 from convgate.gating import Decisions
@@ -59,7 +59,7 @@ class ClosesForGood:
 
     def term(self, decisions: Decisions, loss: Tensor, progress: float) -> tuple[Tensor, float, float]:
         """The budget is met by rounds, so that the loss needs no term."""
-        share = self.given.network.cost(decisions.detach()).ratio.float().mean().item()
+        share = share_of(self.given.network, decisions)
         return loss.new_zeros(()), share, share
 
     def finish(self) -> None:

@@ -14,7 +14,7 @@ from convgate.finetuning.settings import Settings
 from convgate.gated import GatedNetwork
 from convgate.gating import Decisions
 
-__all__ = ["MANY", "WHOLE", "Descent", "Given"]
+__all__ = ["MANY", "WHOLE", "Descent", "Given", "share_of"]
 
 WHOLE = 0.99
 # A network that spends at least this share of the dense MACs has closed nothing yet.
@@ -34,6 +34,11 @@ class Given:
     seconds: float | None
     seed: int
     say: Callable[[str], None]
+
+
+def share_of(network: GatedNetwork, decisions: Decisions) -> float:
+    """The mean share of the dense MACs that decisions spend."""
+    return network.cost(decisions.detach()).ratio.float().mean().item()
 
 
 class Descent(Protocol):

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from convgate.calibration import calibrate
 from convgate.finetuning.anneal import set_noise
-from convgate.finetuning.descent import MANY, WHOLE, Given
+from convgate.finetuning.descent import MANY, WHOLE, Given, share_of
 from convgate.finetuning.importance import order_gates
 from convgate.finetuning.judge import Judgement, curve
 from convgate.finetuning.parameters import hold_gates
@@ -60,7 +60,7 @@ class LearnsToClose:
         """The budget's, while gates learn."""
         budget = self.given.budget
         if self.held:
-            share = float(self.given.network.cost(decisions.detach()).ratio.float().mean())
+            share = share_of(self.given.network, decisions)
             return loss.new_zeros(()), share, budget.target
         added = budget.term(self.given.network, decisions, loss, progress)
         assert budget.spent is not None

@@ -2,8 +2,8 @@
 
 A round ends at a share of the MACs. (1) Fisher information says how much of the answers hangs on each unit, moments of
 what layers read how much of that the others can take over (`order`). (2) That is measured once for each gate, since
-layers differ in how far it holds (`costs`). (3) The units that cost least for each MAC close. (4) The layers behind are
-given new weights (`reconstruct`). Then the weights learn until the next round.
+layers differ in how far it holds (`costs`). (3) The units that cost least for each MAC close. (4) The layers that read
+them are given new weights (`reconstruct`). Then the weights learn until the next round.
 """
 
 import math
@@ -20,7 +20,7 @@ from convgate.finetuning.closing.costs import Costs, fast
 from convgate.finetuning.closing.layer import Layer
 from convgate.finetuning.closing.moments import moments
 from convgate.finetuning.closing.readers import closable
-from convgate.finetuning.closing.reconstruct import is_checked_on, masks_of, reconstruct
+from convgate.finetuning.closing.reconstruct import is_checked_on, masks_of, reconstruct, two_at_least
 from convgate.finetuning.importance import information
 from convgate.gated import GatedNetwork
 from convgate.gating import Decisions
@@ -83,9 +83,7 @@ class Closing:
 
         """
         # Small batches, so that some can be left out of what is fitted.
-        batches = [part for batch in batches for part in batch.split(_BATCH)]
-        if len(batches) == 1:
-            batches = list(batches[0].chunk(2))
+        batches = two_at_least([part for batch in batches for part in batch.split(_BATCH)])
         layers, sequences = self._sequences(batches)
         before = {name: units.clone() for name, units in self.is_open.items()}
         self._choose(sequences, share)
@@ -143,11 +141,11 @@ class Closing:
                 name = min(
                     blocks,
                     key=lambda name: (
-                        fmean(sequences[name].costs[place[name] : place[name] + blocks[name]]) / max(saved[name], 1e-12)
+                        fmean(sequences[name].costs[place[name] : place[name] + blocks[name]]) / saved[name]
                     ),
                 )
                 # The last block is cut, so that the budget is met to the unit.
-                needed = math.ceil((reached - share - freed) / max(saved[name], 1e-12))
+                needed = math.ceil((reached - share - freed) / saved[name])
                 units = min(blocks[name], max(needed, 1))
                 for unit in sequences[name].units[place[name] : place[name] + units]:
                     self.is_open[name][unit] = False
@@ -168,13 +166,14 @@ class Closing:
         return min(int(self.is_open[name].sum()) % block or block, left)
 
     def _saved(self) -> dict[str, float]:
-        """The share of the dense MACs that one more closed unit of each gate saves."""
+        """The share of the dense MACs that one more closed unit of each gate saves; above 0, so that it divides."""
         given = self._decisions(1, self.size)
         masks = {name: decision.mask.requires_grad_(True) for name, decision in given.items()}
         ratio = self.network.cost(given).ratio.double().sum()
         slopes = torch.autograd.grad(ratio, list(masks.values()), allow_unused=True)
         by_gate = dict(zip(masks, slopes, strict=True))
-        return {name: 0.0 if by_gate[name] is None else float(by_gate[name].flatten().max()) for name in self.is_open}
+        found = {name: 0.0 if by_gate[name] is None else float(by_gate[name].flatten().max()) for name in self.is_open}
+        return {name: max(share, 1e-12) for name, share in found.items()}
 
     def _decide(self, sequences: Mapping[str, order.Sequence], images: Tensor) -> None:
         """Set the gates' offsets: logits below 0 where closed, the last to close nearest; else above, the next nearest.
@@ -186,7 +185,7 @@ class Closing:
             logits[name][unit] = -0.5 - (_FURTHEST - 0.5) * number / len(self._closed)
         saved = self._saved()
         following = sorted(
-            (cost / max(saved[name], 1e-12), name, place, unit)
+            (cost / saved[name], name, place, unit)
             for name, sequence in sequences.items()
             for place, (unit, cost) in enumerate(zip(sequence.units, sequence.costs, strict=True))
             if self.is_open[name][unit]

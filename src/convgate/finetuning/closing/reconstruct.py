@@ -24,7 +24,7 @@ from convgate.gated import GatedNetwork
 from convgate.gating import Decision, Decisions
 from convgate.reading.modes import evaluating
 
-__all__ = ["first", "is_checked_on", "masks_of", "reconstruct", "shift_output"]
+__all__ = ["first", "is_checked_on", "masks_of", "reconstruct", "shift_output", "two_at_least"]
 
 _FIRM = 30.0
 # A ridge with which layers hardly move: what late layers see of errors before them is mostly chance.
@@ -76,6 +76,11 @@ def reconstruct(
 def is_checked_on(number: int) -> bool:
     """Whether a batch is left out of what is fitted, to choose ridges and to measure costs: one in four is."""
     return number % 4 == 1
+
+
+def two_at_least(batches: list[Tensor]) -> list[Tensor]:
+    """The batches; a single one in two parts, so that there is one to check on."""
+    return batches if len(batches) > 1 else list(batches[0].chunk(2))
 
 
 def masks_of(network: GatedNetwork, is_open: Mapping[str, Tensor], n: int, size: tuple[int, int]) -> Decisions:
@@ -207,8 +212,7 @@ def _few(whole: GatedNetwork, graph: fx.Graph, size: tuple[int, int], batches: S
         one.run(node)
         value = one.values.get(node)
         largest = max(largest, value.numel()) if isinstance(value, Tensor) else largest
-    few = first([x for x in batches if x.shape[2:] == size], max(int(_BYTES / (4 * largest)), 16))
-    return few if len(few) > 1 else list(few[0].chunk(2))  # one of them is checked on
+    return two_at_least(first([x for x in batches if x.shape[2:] == size], max(int(_BYTES / (4 * largest)), 16)))
 
 
 def first(batches: Iterable[Tensor], images: int) -> list[Tensor]:
