@@ -139,6 +139,7 @@ def cell(options: argparse.Namespace, pictures: Pictures, name: str, budget: flo
     size = (options.size, options.size)
     network.preparation = convgate.Preparation(size, size, "bicubic", *normalisation)
     settings = Settings(**{**SETTINGS, **options.settings})
+    commit = _commit()  # of the code that runs: by the end the checkout may have moved on
     begun, used = time.monotonic(), time.process_time()
     result = finetune(
         network,
@@ -176,7 +177,7 @@ def cell(options: argparse.Namespace, pictures: Pictures, name: str, budget: flo
         "settings": json.dumps(options.settings),
         "threads": options.threads,
         "processor": machine()["processor"],
-        "commit": _commit(),
+        "commit": commit,
         "finished": time.strftime("%Y-%m-%d"),
     }
     table = CHOICES if options.choose or options.steps else TABLE
