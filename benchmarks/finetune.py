@@ -19,8 +19,9 @@ import csv
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import convgate
-from convgate.finetuning import finetune
+from convgate.finetuning import Finetuned, finetune
 from convgate.finetuning.settings import Settings
 
 METHOD = {"masks": "equal", "where": "everywhere"}
@@ -80,18 +81,19 @@ class Prepare:
 class Views:
     """Shuffled batches of random crops and reflections, prepared; their order and crops follow the global seed.
 
-    Images are decoded once, a quarter larger than the network takes them.
+    Images are decoded once, a quarter larger than the network takes them. With labels, batches are (images, labels).
     """
 
-    def __init__(self, images: Tensor, size: int, batch: int, prepare: Prepare) -> None:
-        self.images, self.size, self.batch, self.prepare = images, size, batch, prepare
+    def __init__(self, images: Tensor, size: int, batch: int, prepare: Prepare, labels: Tensor | None = None) -> None:
+        self.images, self.size, self.batch, self.prepare, self.labels = images, size, batch, prepare, labels
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[Tensor | tuple[Tensor, Tensor]]:
         order = torch.randperm(len(self.images))
         for chosen in order.split(self.batch):
             if len(chosen) < 2:
                 return
-            yield self.prepare(torch.cat([self._view(self.images[i]) for i in chosen]))
+            views = self.prepare(torch.cat([self._view(self.images[i]) for i in chosen]))
+            yield views if self.labels is None else (views, self.labels[chosen])
 
     def _view(self, image: Tensor) -> Tensor:
         side = int(image.shape[-1] * (0.65 + 0.35 * float(torch.rand(()))))
@@ -116,7 +118,8 @@ class Pictures:
             judged, training = training[::4], [photo for number, photo in enumerate(training) if number % 4]
         own = [path for path, _ in training]
         more = [path for folder in options.more for path in files(folder)]
-        self.training = read(own + more, options.size * 5 // 4)
+        self.training = read(own + more, options.size * 5 // 4)  # the first of them are those that have labels
+        self.training_labels = torch.tensor([label for _, label in training])
         self.calibrated_on = read(own, options.size)
         self.judged = read([path for path, _ in judged], options.size)
         self.labels = torch.tensor([label for _, label in judged])
@@ -129,6 +132,22 @@ def cell(options: argparse.Namespace, pictures: Pictures, name: str, budget: flo
     if (folder / "record.json").is_file():
         return
     print(f"== {folder.name}: {len(pictures.training)} images to train on", flush=True)
+    row, result = trained(options, pictures, name, budget, minutes, folder)
+    add_row(CHOICES if options.choose or options.steps else TABLE, row)
+    (folder / "record.json").write_text(json.dumps({**row, **result.as_data()}, indent=1))
+
+
+def trained(
+    options: argparse.Namespace,
+    pictures: Pictures,
+    name: str,
+    budget: float,
+    minutes: float,
+    folder: Path,
+    *,
+    labelled: bool = False,
+) -> tuple[dict[str, Any], Finetuned]:
+    """Finetune one network: (its row, what came of it). `labelled` trains on the images alone that have labels."""
     model, file, normalisation = networks()[name]
     model.load_state_dict(load_file(options.weights / file))
     model.eval()
@@ -141,9 +160,11 @@ def cell(options: argparse.Namespace, pictures: Pictures, name: str, budget: flo
     settings = Settings(**{**SETTINGS, **options.settings})
     commit = _commit()  # of the code that runs: by the end the checkout may have moved on
     begun, used = time.monotonic(), time.process_time()
+    labels = pictures.training_labels if labelled else None
+    images = pictures.training[: len(pictures.training_labels)] if labelled else pictures.training
     result = finetune(
         network,
-        Views(pictures.training, options.size, options.batch, prepare),
+        Views(images, options.size, options.batch, prepare, labels),
         budget=budget,
         minutes=None if options.steps else minutes,
         steps=options.steps,
@@ -160,7 +181,7 @@ def cell(options: argparse.Namespace, pictures: Pictures, name: str, budget: flo
         "network": name,
         "size": options.size,
         "budget": budget,
-        "trained": length,
+        "trained": f"{options.steps}steps" if options.steps else f"{minutes:g}min",
         "judged": "training photographs" if options.choose else "test photographs",
         "images": result.after.images,
         "dense": result.after.teacher_accuracy,
@@ -180,14 +201,17 @@ def cell(options: argparse.Namespace, pictures: Pictures, name: str, budget: flo
         "commit": commit,
         "finished": time.strftime("%Y-%m-%d"),
     }
-    table = CHOICES if options.choose or options.steps else TABLE
+    return row, result
+
+
+def add_row(table: Path, row: Mapping[str, Any]) -> None:
+    """Append a row to a CSV file, which is made if it is not there."""
     new = not table.is_file()
     with table.open("a", newline="") as stream:
         writer = csv.DictWriter(stream, list(row))
         if new:
             writer.writeheader()
         writer.writerow(row)
-    (folder / "record.json").write_text(json.dumps({**row, **result.as_data()}, indent=1))
 
 
 def _commit() -> str:
@@ -217,23 +241,28 @@ def markdown(path: Path) -> str:
     return "\n".join(lines)
 
 
+def add_arguments(parser: argparse.ArgumentParser, *, size: int, threads: int) -> None:
+    """What every finetuning of photographs is told."""
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--more", type=Path, nargs="*", default=[])
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--size", type=int, default=size)
+    parser.add_argument("--batch", type=int, default=24)
+    parser.add_argument("--threads", type=int, default=threads)
+    parser.add_argument("--seed", type=int, default=0)
+
+
 def main() -> None:
     """Run the cells that have no record yet, or print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="run the cells that have no record yet")
-    run.add_argument("--images", type=Path, required=True)
-    run.add_argument("--more", type=Path, nargs="*", default=[])
-    run.add_argument("--weights", type=Path, required=True)
-    run.add_argument("--out", type=Path, required=True)
+    add_arguments(run, size=224, threads=2)
     run.add_argument("--only", nargs="*", default=["mobilenetv2", "efficientnet_lite0", "resnet50"])
     run.add_argument("--budgets", type=float, nargs="*", default=[0.6, 0.8])
     run.add_argument("--minutes", type=float, nargs="*", default=[60])
     run.add_argument("--steps", type=int)
-    run.add_argument("--size", type=int, default=224)
-    run.add_argument("--batch", type=int, default=24)
-    run.add_argument("--threads", type=int, default=2)
-    run.add_argument("--seed", type=int, default=0)
     run.add_argument("--tag", default="", help="added to the run's name")
     run.add_argument("--choose", action="store_true", help="judge by a part of the training images")
     run.add_argument("--settings", type=json.loads, default={}, help="JSON, see convgate.finetuning.settings.Settings")
