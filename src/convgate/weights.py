@@ -59,7 +59,10 @@ def load_weights(model: nn.Module, path: str | Path, rename: Mapping[str, str] |
             model.load_state_dict(renamed, strict=False)
             return
     problem = misfit(expected, _renamed(unwrapped, rename or {}), optional=optional)
-    raise CheckpointError(f"{path} does not fit {type(model).__name__} ({problem}); `rename` replaces prefixes")
+    raise CheckpointError(
+        f"{path} does not fit {type(model).__name__} ({problem}); rename (--rename, model.rename in a recipe) "
+        "replaces prefixes of the file's names"
+    )
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:

@@ -2,6 +2,8 @@
 
 import json
 import re
+import runpy
+import sys
 
 import pytest
 
@@ -30,6 +32,14 @@ def test_the_first_help_names_every_command(capsys):
         main(["--help"])
     text = capsys.readouterr().out
     assert all(re.search(rf"^    {name}\b", text, re.MULTILINE) for name in NAMES)  # a long name has a line of its own
+
+
+def test_it_runs_as_a_module(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["convgate/__main__.py", "--help"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module("convgate", run_name="__main__")
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: convgate")
 
 
 def test_plan_prints_a_table(capsys):

@@ -27,7 +27,8 @@ def home(tmp_path_factory):
         model.fc.bias -= model(torch.randn(50, 3, 16, 16)).mean(0)
         model.fc.weight *= 20
         model.fc.bias *= 20
-    save_file(model.state_dict(), home / "weights.safetensors")
+    state = {key.replace("fc.", "linear."): value for key, value in model.state_dict().items()}
+    save_file(state, home / "weights.safetensors")
     draw = np.random.default_rng(0)
     for number in range(24):
         name = CLASSES[number % 3]
@@ -43,6 +44,7 @@ def home(tmp_path_factory):
 
 def command(home, *more, images="photos"):
     arguments = ["finetune", *MODEL, "--weights", str(home / "weights.safetensors"), "--images", str(home / images)]
+    arguments += ["--rename", "linear.=fc."]
     return [*arguments, *PREPARED, "--batch", "4", "--steps", "4", "--budget", "0.9", "--keep", "0", *more]
 
 
@@ -116,6 +118,7 @@ def test_lost_answers_end_with_an_error_that_says_what_to_do(home, capsys):
         (["--images", "nowhere"], "nowhere is not there"),
         (["--weights", "nothing.pt"], "no file of weights nothing.pt"),
         (["--weights", "WRONG"], "does not fit CifarResNet"),
+        (["--rename", "linear"], "write it as OLD=NEW"),
         (["--budget", "60"], "share of the dense MACs"),
         (["--keep", "80"], "share of the answers"),
         (["--batch", "1"], "at least 2"),

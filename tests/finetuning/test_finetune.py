@@ -97,6 +97,51 @@ def test_a_run_that_was_killed_ends_in_the_same_weights(randomise, tmp_path, mon
         assert torch.equal(tensor, again.state_dict()[key]), key
 
 
+class Unrepeatable:
+    """Batches in an order of its own, which nobody can seed."""
+
+    def __init__(self, batches):
+        self.batches, self.reads = batches, 0
+
+    def __iter__(self):
+        self.reads += 1
+        return iter(self.batches[self.reads % 2 :])
+
+
+def test_batches_that_cannot_be_repeated_are_told_of(randomise, tmp_path):
+    def run(batches, steps, stop=None):
+        _, net, held_out = tiny(randomise, n=32)
+        said = []
+
+        def watch(terms):
+            if terms["step"] == stop:
+                raise KeyboardInterrupt
+
+        try:
+            options = {"held_out": held_out[:1], "calibrated_on": held_out[:1], "out": tmp_path, "keep": 0.0}
+            finetune(net, batches, budget=0.9, steps=steps, say=said.append, watch=watch, **options)
+        except KeyboardInterrupt:
+            return []
+        return [line for line in said if line.startswith("WARNING")]
+
+    _, _, batches = tiny(randomise, n=32)
+    for loader, warnings in ((batches, 0), (Unrepeatable(batches), 1)):
+        run(loader, 4, stop=3)
+        assert (tmp_path / "state.pt").is_file()
+        assert len(run(loader, 4)) == warnings
+
+
+def test_all_points_of_the_curve_are_of_the_same_images(randomise, monkeypatch):
+    monkeypatch.setattr("convgate.finetuning.batches._ON_THE_WAY", 8)
+    _, net, batches = tiny(randomise, 16)
+    result = finetune(net, batches[2:], held_out=batches[:2], budget=0.8, steps=4, keep=0.0)
+    assert result.on_the_way
+    assert [point.images for point in result.curve] == [8] * len(result.curve)
+    assert len(result.curve) == 4
+    assert result.after.images == 16
+    assert result.curve[-1].share == pytest.approx(result.after.share)
+
+
 def test_lost_answers_are_an_error(randomise, tmp_path):
     _, net, batches = tiny(randomise)
     with pytest.raises(BudgetError, match="answers stay"):

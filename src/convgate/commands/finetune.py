@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments", "run"]
 
 _LOG = logging.getLogger(__name__)
-_FILES = ("net.safetensors", "net.cgm", "report.html", "result.json", "state.pt")
+_FILES = ("net.safetensors", "net.cgm", "pruned.cgm", "report.html", "result.json", "state.pt")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -45,6 +45,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="FILE",
         help='the trained weights, or "published" for those of torchvision or timm; may be left out where a model of '
         "your own comes trained",
+    )
+    parser.add_argument(
+        "--rename",
+        action="append",
+        default=[],
+        metavar="OLD=NEW",
+        help="replace this prefix of the weights' names, e.g. linear.=fc.; may be repeated",
     )
     parser.add_argument(
         "--images",
@@ -173,9 +180,11 @@ def _summary(result: "Finetuned", out: Path) -> str:
         for wanted, share in result.kept.items()
     )
     files = ", ".join(name for name in _FILES if (out / name).is_file())
+    how = "as the network came down" if result.on_the_way else "by calibration alone"
+    judged = f", on {result.curve[0].images} of these images" if result.curve else ""
     return (
         f"before: {result.before}\nafter: {result.after}, on {result.after.images} images that were not trained on\n"
-        f"answers that stay by calibration alone, from which share of the MACs on: {kept}\n"
+        f"answers that stay {how}, from which share of the MACs on{judged}: {kept}\n"
         f"in {out}: {files}"
     )
 
@@ -188,6 +197,7 @@ def _request(arguments: Namespace) -> "Request":
         model=arguments.model,
         images=tuple(arguments.images),
         weights=arguments.weights,
+        rename=_renaming(arguments.rename),
         held_out=tuple(arguments.held_out),
         labels=arguments.labels,
         classes=arguments.classes,
@@ -211,7 +221,7 @@ def _check(arguments: Namespace) -> None:
 
     check_model(arguments.model)
     check_method(arguments.method or DEFAULT_METHOD)
-
+    _renaming(arguments.rename)
     if not 0 < arguments.budget <= 1:
         raise InputError(f"--budget {arguments.budget:g}: it is a share of the dense MACs, in (0, 1]")
     if not 0 <= arguments.keep <= 1:
@@ -238,6 +248,15 @@ def _discard(arguments: Namespace) -> None:
     if arguments.fresh:
         for name in _FILES:
             (arguments.out / name).unlink(missing_ok=True)
+
+
+def _renaming(pairs: list[str]) -> dict[str, str]:
+    from convgate.errors import InputError
+
+    for pair in pairs:
+        if "=" not in pair:
+            raise InputError(f"--rename {pair}: write it as OLD=NEW, linear.=fc. for example")
+    return dict(pair.split("=", 1) for pair in pairs)
 
 
 def _numbers(text: str) -> tuple[float, ...]:

@@ -68,7 +68,11 @@ class ClosesForGood:
             self._round(1)
 
     def curve(self, after: Judgement) -> list[Judgement]:
-        """What stayed on the way: before each round, what was learned since the last."""
+        """What stayed on the way: before each round, what was learned since the last; all on the same images."""
+        data = self.given.data
+        some = data.some_held_out()
+        if len(some) < len(data.held_out):
+            after = judge(self.given.network, self.given.teacher, some)
         return [*self.points, after]
 
     def state_dict(self) -> dict[str, Any]:
@@ -95,7 +99,7 @@ class ClosesForGood:
         begun = time.monotonic()
         spent = self.closing.share()
         goal = spent - (spent - given.budget.share) / left
-        self.closing.close_to(goal, given.data.to_close_on(given.seed + self.rounds))
+        self.closing.close_to(goal, given.data.to_close_on(self.rounds))
         self.rounds += 1
         self.round_seconds = time.monotonic() - begun - self.closing.costs.seconds  # measuring is done once
         self.closing.costs.seconds = 0.0

@@ -54,7 +54,7 @@ def finetune(
         budget: share of the dense MACs, gates included, in (0, 1].
         minutes: how long to train; the number of steps follows from the speed, measured all along.
         steps: how many steps to train instead, whatever they take. Such a run that is killed and resumed ends in the
-            same weights, bit for bit.
+            same weights, bit for bit, if the batches follow from `seed`; if they do not, it says so.
         teacher: images -> logits; by default the network as it was before it had gates.
         labels: the second entry of a batch is its labels (int64 [N]): accuracy is reported, too.
         held_out: batches to judge by, not trained on; by default the first eighth of the batches of a list is set
@@ -63,7 +63,8 @@ def finetune(
         out: folder for net.safetensors, net.cgm (where the engine has a form for all of it), pruned.cgm (the same
             without gates, where what they close is the same for every image), report.html, result.json and, while
             training, state.pt, from which a run that was killed goes on.
-        seed: of noise, and of loaders' order (the global generator is seeded before each epoch).
+        seed: of noise, and of loaders' order: before each epoch and each batch the global generators (torch, random,
+            NumPy) are seeded, before each epoch the loader's own, too, and its sampler's `set_epoch` is called.
         keep: raise where fewer answers than this share stay.
         settings: learning rates, schedules and the like.
         say: is told how it goes, a line at a time.
@@ -89,7 +90,7 @@ def finetune(
     own = teacher is None
     teacher = network.dense() if teacher is None else copy.deepcopy(teacher)
     teacher = teacher.eval().requires_grad_(False).to(device)
-    data = Batches(batches, held_out, calibrated_on, labels, device)
+    data = Batches(batches, held_out, calibrated_on, labels, device, seed)
     run = Run(network, teacher, data, Budget(budget, ramp=settings.ramp), settings, minutes, steps, seed, out, say)
     run.watch, run.about = watch, dict(about or {})
     if own and settings.features:

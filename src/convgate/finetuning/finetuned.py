@@ -16,9 +16,10 @@ class Finetuned:
     """What finetuning came to.
 
     `before` and `after` were measured on images that were not trained on, where the batches could be divided; `kept`
-    maps 0.99, 0.98 and 0.95 to the smallest share of the MACs at which that many answers stay (None: at none tried);
-    `about` is what the caller said of the network and its images; `on_the_way` says of the curve whether it was
-    measured while the network came down, or afterwards, by calibration.
+    maps 0.99, 0.98 and 0.95 to the smallest share of the MACs at which that many answers stay (None: at none tried), by
+    the `curve`. All points of the curve were measured on the same images: the first 128 or so of those that are judged
+    by if `on_the_way`, as the network came down; all of them otherwise, afterwards, by calibration. `about` is what the
+    caller said of the network and its images.
     """
 
     network: GatedNetwork

@@ -108,7 +108,10 @@ def curve(
 
 
 def kept_at(points: Sequence[Judgement]) -> dict[float, float | None]:
-    """The smallest share of the MACs at which 99, 98 and 95 % of the answers stay, between points evenly; else None."""
+    """The smallest share of the MACs at which 99, 98 and 95 % of the answers stay, between points evenly; else None.
+
+    The points are judged on the same images: between two that are not, what lies between would be of neither.
+    """
     ordered = sorted(points, key=lambda p: p.share)
     found: dict[float, float | None] = {}
     for wanted in _STAYING:

@@ -47,9 +47,12 @@ same for all, as in a network that was pruned.</p>
 
 
 def _origin(result: "Finetuned") -> str:
+    judged = f"Judged on {result.curve[0].images} of the images." if result.curve else ""
     if result.on_the_way:
-        return "As the network was on its way down, when the weights had learned for a while at each of these budgets."
-    return f"By calibration alone, of the network as it is now, whose weights were trained for {result.budget:.0%}."
+        way = "As the network was on its way down, when the weights had learned for a while at each of these budgets."
+        return f"{way} {judged}"
+    way = f"By calibration alone, of the network as it is now, whose weights were trained for {result.budget:.0%}."
+    return f"{way} {judged}"
 
 
 def _error(share: float, n: int) -> float:

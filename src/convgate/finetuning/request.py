@@ -18,6 +18,7 @@ class Request:
         model: a name as `convgate.models.create_model` takes it.
         images: folders to train on.
         weights: a file, "published" for torchvision's or timm's, or None for a model of one's own that comes trained.
+        rename: prefixes of the file's keys -> what replaces them, e.g. {"linear.": "fc."}.
         held_out: folders to judge by; by default a fifth of the images is set aside, at random.
         labels: "auto", "folders", "none" or a CSV file, see `convgate.data.label`.
         classes: a file with the names of the outputs; by default those that the model's publisher gives.
@@ -36,6 +37,7 @@ class Request:
     model: str
     images: tuple[str, ...]
     weights: str | None = None
+    rename: Mapping[str, str] = field(default_factory=dict)
     held_out: tuple[str, ...] = ()
     labels: str = "auto"
     classes: str | None = None

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from convgate.calibration.measure import computes_in_bfloat16
 from convgate.errors import BudgetError, InputError
 from convgate.files import replacing
-from convgate.finetuning.batches import Batches
+from convgate.finetuning.batches import Batches, checksum
 from convgate.finetuning.budget import Budget
 from convgate.finetuning.closes import ClosesForGood
 from convgate.finetuning.descent import Descent, Given
@@ -62,6 +62,7 @@ class Run:
         self.out = None if out is None else Path(out)
         self.autocast = computes_in_bfloat16(data.device)
         self.progress, self.step, self.epoch, self.batch, self.elapsed = 0.0, 0, 0, 0, 0.0
+        self.seen: int | None = None
         self.features: Features | None = None
         self.history: list[dict[str, float]] = []
         self.before: Judgement | None = None
@@ -125,7 +126,7 @@ class Run:
     def _train(self) -> None:
         begun, spoken, saved = time.monotonic() - self.elapsed, time.monotonic(), time.monotonic()
         pace = _Pace(self.seconds, self.steps)
-        for epoch, number, images, labels in self.data.epochs(self.seed, self.epoch, self.batch):
+        for epoch, number, images, labels in self.data.epochs(self.epoch, self.batch, self._compare):
             if self.progress >= 1:
                 break
             self.descent.before_step(self.progress, self.elapsed)
@@ -146,7 +147,7 @@ class Run:
             if self.out is not None and (
                 now - saved > 60 or (self.steps is not None and self.step % max(min(50, self.steps // 4), 1) == 0)
             ):
-                saved = now
+                saved, self.seen = now, checksum(images)
                 self._save()
 
     def _step(self, images: Tensor, labels: Tensor | None) -> dict[str, float]:
@@ -222,12 +223,22 @@ class Run:
             "how": self._how(),
             "about": self.about,
             "history": self.history,
+            "seen": self.seen,
             "descent": self.descent.state_dict(),
             "before": None if self.before is None else dataclasses.asdict(self.before),
             **{key: getattr(self, key) for key in _PROGRESS},
         }
         with replacing(self.out / "state.pt") as temporary:
             torch.save(state, temporary)
+
+    def _compare(self, images: Tensor) -> None:
+        """Say so if the last batch before the checkpoint was another: then the run is not what it would have been."""
+        if self.steps is not None and self.seen is not None and checksum(images) != self.seen:
+            self.say(
+                "WARNING: the batches are not those of the run that was killed, so the weights will not be those that "
+                "it would have ended in; to repeat a run, give batches that follow from the global generators (torch, "
+                "random, NumPy) alone"
+            )
 
     def _how(self) -> dict[str, Any]:
         """What a run that goes on must have in common with the one that was killed, beside network and budget."""
@@ -269,6 +280,7 @@ class Run:
         self.descent.load_state_dict(state["descent"])
         for key in _PROGRESS:
             setattr(self, key, state[key])
+        self.seen = state.get("seen")  # earlier versions wrote none
         self.say(f"going on from step {self.step}, {self.progress:.0%}")
 
 

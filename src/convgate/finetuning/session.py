@@ -151,7 +151,7 @@ def _model(request: Request) -> nn.Module:
         )
     model = create_model(request.model, **options)
     if request.weights is not None:
-        load_weights(model, request.weights)
+        load_weights(model, request.weights, request.rename)
     return model.eval()
 
 
