@@ -18,6 +18,7 @@ from convgate.analysis import (
     census,
     write_report,
 )
+from convgate.bench.latency import Latency, Milliseconds
 from convgate.data import ImageSet
 from convgate.errors import InputError
 from convgate.gating import Decision, Decisions
@@ -116,6 +117,17 @@ def written(parts, tmp_path_factory):
     write_report(path, **parts)
     html = path.read_text(encoding="utf-8")
     return SimpleNamespace(html=html, page=Page(html), spending=parts["gated"].spending)
+
+
+@pytest.mark.parametrize(("p20", "said"), [(3.0, "1.50 times as fast"), (1.5, "these overlap")])
+def test_a_time_is_told_with_its_spread_and_claims_no_more(parts, tmp_path, p20, said):
+    dense, gated = Milliseconds(3.3, p20, 3.4, 9), Milliseconds(2.2, 2.1, 2.3, 9)
+    metrics = replace(parts["metrics"], latency=Latency(dense, gated, 1.5, 2, "avx2"))
+    write_report(tmp_path / "report.html", **{**parts, "metrics": metrics})
+    text = Page((tmp_path / "report.html").read_text()).text
+    assert "2.20 ms 2.10\N{EN DASH}2.30 ms (20\N{EN DASH}80 %)" in text
+    assert said in text
+    assert ("times as fast" in text) == (p20 > 2.3)
 
 
 def test_the_page_states_the_numbers(written):

@@ -20,6 +20,7 @@ from convgate.recipes.read import dump_recipe, load_recipe
 from convgate.recipes.recipe import ModelChoice
 from convgate.runs.folder import RunFolder
 from convgate.runs.launch import train
+from convgate.runs.training import TrainingRun
 from convgate.training import fit as fit_module
 
 
@@ -113,6 +114,22 @@ def test_an_interrupted_run_resumes_to_the_same_weights(finished, tmp_path, monk
     train(done.recipe, tmp_path, progress=False)
     assert_same_weights(done.folder.path, tmp_path)
     assert (tmp_path / "gated" / "epochs.csv").read_text() == (done.folder.path / "gated" / "epochs.csv").read_text()
+
+
+def test_a_network_that_comes_trained_is_looked_at_first(tiny, tmp_path, monkeypatch, caplog):
+    def stop(self):
+        raise KeyboardInterrupt
+
+    overrides = [*tiny, f"--model.weights={tmp_path / 'net.safetensors'}", "--dense.epochs=0"]
+    recipe = load_recipe("digits-demo", overrides)
+    torch.manual_seed(0)
+    net = convgate.create_model(recipe.model.name, **recipe.model.options)
+    save_file(net.state_dict(), tmp_path / "net.safetensors")
+    monkeypatch.setattr(TrainingRun, "_gated", stop)
+    with caplog.at_level("INFO", logger="convgate"), pytest.raises(KeyboardInterrupt):
+        TrainingRun(recipe, tmp_path / "run", progress=False).carry_out()
+    assert any("the dense network as it came: accuracy" in line for line in caplog.messages)
+    assert any("look like guesses" in line for line in caplog.messages)
 
 
 def test_a_finish_trains_what_the_gates_leave_and_resumes_to_the_same_weights(finished, tmp_path, monkeypatch):

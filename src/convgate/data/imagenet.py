@@ -47,8 +47,12 @@ def imagenet(
     path = Path(root).expanduser()
     train, test = _listed(path / "train"), _listed(path / "val")
     if train.keys() != test.keys():
-        odd = sorted(train.keys() ^ test.keys())
-        raise DataError(f"{path}: only one of train and val has the class folders {', '.join(odd[:5])}.")
+        lacking = [
+            f"{part} has none of {', '.join(sorted(names)[:5])}{', ..' if len(names) > 5 else ''}"
+            for part, names in (("train", test.keys() - train.keys()), ("val", train.keys() - test.keys()))
+            if names
+        ]
+        raise DataError(f"{path}: {'; '.join(lacking)}. Give train and val the same class folders.")
     classes = tuple(train)
 
     def whole(files: dict[str, list[Path]]) -> ImageSet:

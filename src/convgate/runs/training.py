@@ -53,6 +53,8 @@ from convgate.weights import read_tensors
 __all__ = ["TrainingRun"]
 
 _LOG = logging.getLogger(__name__)
+_LOOKED_AT = 500
+# Training images on which a network that came trained is looked at before it is gated.
 
 
 class TrainingRun:
@@ -173,6 +175,8 @@ class TrainingRun:
                 teacher=None if stage.gates is Gates.NONE else teaching(self.recipe, self.teacher),
                 progress=self.progress,
             )
+        elif stage.gates is Gates.NONE and self.recipe.model.weights and is_first_process():
+            self._look()
         if is_first_process():
             self._save(network, path)
             self.folder.add_seconds(f"{stage.name} training", time.monotonic() - started)
@@ -180,6 +184,21 @@ class TrainingRun:
         elif stage.gates is Gates.NONE:
             self._as_loaded(network)
         return network
+
+    def _look(self) -> None:
+        """Say how a network that came trained answers some training images: whether weights, images and labels fit."""
+        images = self.splits.train
+        some = images.take(min(_LOOKED_AT, len(images)), self.recipe.seed)
+        dense = self.dense.to(evaluation_device(self.recipe.hardware))
+        found = on_images(dense, some, self.task, workers=self.recipe.hardware.workers)
+        score, classes = found.accuracy, len(images.classes)
+        _LOG.info("the dense network as it came: %s %.1f%% on %d training images", found.metric, 100 * score, len(some))
+        if isinstance(found, Evaluation) and classes > 3 and score <= 3 / classes:
+            _LOG.warning(
+                "these answers look like guesses: do model.weights belong to these images, and are the network's "
+                "outputs in the order of the classes (%s, ..)?",
+                ", ".join(map(str, images.classes[:3])),
+            )
 
     def _before(self, stage: Stage, network: nn.Module) -> nn.Module:
         """What a stage begins with, made from what the stage before it left."""
