@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # One per core of the smallest machine that is to run the tests.
 WORKERS ?= 2
 
-.PHONY: demo test native-test wheel-test torch-test check docs clean
+.PHONY: demo test native-test wheel-test torch-test hardware-verify check docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/convgate demo
@@ -25,6 +25,13 @@ native-test: $(VENV)/.installed
 		-DCONVGATE_NATIVE_TESTS=ON "-DCONVGATE_SANITIZE=$(SANITIZE)"
 	$(BIN)/cmake --build "$(NATIVE_BUILD)"
 	"$(NATIVE_BUILD)/native/tests/native_tests" $(NATIVE_TESTS)
+
+# A gated ResNet-20 in 8-bit integers on the 16x16 RTL, compared with the integers and the simulator; recorded in
+# benchmarks/results. CIFAR=cifar10.npz for real images, NETWORK for a checkpoint of yours, WEIGHTS for its weights alone.
+IMAGES ?= 4
+hardware-verify: $(VENV)/.installed
+	$(BIN)/python benchmarks/hardware_verify.py --images $(IMAGES) $(if $(CIFAR),--cifar "$(CIFAR)") \
+		$(if $(NETWORK),--network "$(NETWORK)") $(if $(WEIGHTS),--weights "$(WEIGHTS)")
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check src tests benchmarks

@@ -102,7 +102,7 @@ def _as_data(found: "Verified") -> dict[str, Any]:
         "layers": [
             {
                 "image": layer.image, "layer": layer.layer, "wrong_results": layer.wrong, "cycles": layer.cycles,
-                "memory_cycles": layer.memory,
+                "simulated_cycles": layer.simulated, "memory_cycles": layer.memory,
                 "differing": {f"{group} {name}": list(pair) for (group, name), pair in layer.differing.items()},
             }
             for layer in found.layers
@@ -111,12 +111,15 @@ def _as_data(found: "Verified") -> dict[str, Any]:
 
 
 def _table(found: "Verified") -> str:
-    lines = [f"{'layer':<24} {'images':>6} {'cycles':>10} {'of memory':>10} {'wrong':>6} {'differing':>9}"]
+    lines = [
+        f"{'layer':<24} {'images':>6} {'cycles':>10} {'simulated':>10} {'of memory':>10} {'wrong':>6} {'differing':>9}"
+    ]
     for name in dict.fromkeys(layer.layer for layer in found.layers):
         own = [layer for layer in found.layers if layer.layer == name]
         lines.append(
-            f"{name:<24} {len(own):>6} {sum(one.cycles for one in own):>10,} {sum(one.memory for one in own):>10,} "
-            f"{sum(one.wrong for one in own):>6} {sum(len(one.differing) for one in own):>9}"
+            f"{name:<24} {len(own):>6} {sum(one.cycles for one in own):>10,} {sum(one.simulated for one in own):>10,} "
+            f"{sum(one.memory for one in own):>10,} {sum(one.wrong for one in own):>6} "
+            f"{sum(len(one.differing) for one in own):>9}"
         )
     lines.append(
         f"{found.images} images on {found.machine.rows}x{found.machine.columns}: outputs "

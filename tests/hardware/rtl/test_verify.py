@@ -60,6 +60,7 @@ def test_a_gated_network(model):
     found = verify(engine.program, images[:1].numpy(), MACHINE, masks, model=model)
     assert found.passed, [layer for layer in found.layers if layer.wrong or layer.differing]
     assert len(found.layers) == 10
+    assert all(layer.cycles == layer.simulated > 0 for layer in found.layers)
     assert verify(engine.program, images[:1].numpy(), MACHINE, model=model).passed  # its own decisions
 
 

@@ -30,14 +30,15 @@ _FIXED = {"sum_latency_cycles": 3, "output_latency_cycles": 6, "decision_latency
 class Found:
     """One layer of one image: whether its results are the reference's, and counters that differ from the simulator's.
 
-    `differing` has by (group, name) what the RTL counted and what the simulator says; `cycles` are the RTL's, without
-    those of memory, of which `memory` are counted.
+    `differing` has by (group, name) what the RTL counted and what the simulator says; `cycles` are the RTL's and
+    `simulated` the simulator's, without those of memory, of which the RTL counts `memory`.
     """
 
     image: int
     layer: str
     wrong: int
     cycles: int
+    simulated: int
     memory: int
     differing: Mapping[tuple[str, str], tuple[int, int]]
 
@@ -238,14 +239,14 @@ class _Run:
     def _compared(self, image: int, name: str, wrong: int, answer: Answer, report: Report, to: Verified) -> Found:
         line = [line.name for line in report.lines].index(name)
         tables = {"cycles": report.cycles, "words": report.words, "actions": report.actions}
-        differing = {}
+        differing, cycles, expected = {}, 0, 0
         for (group, counter), counted in answer.counters.items():
             if (group, counter) == ("cycles", "memory"):
                 continue
             simulated = int(tables[group][counter][0, line])
             to.compared += 1
+            if group == "cycles":
+                cycles, expected = cycles + counted, expected + simulated
             if counted != simulated:
                 differing[group, counter] = (counted, simulated)
-        cycles = sum(n for (group, _), n in answer.counters.items() if group == "cycles")
-        memory = answer.counters["cycles", "memory"]
-        return Found(image, name, wrong, cycles - memory, memory, differing)
+        return Found(image, name, wrong, cycles, expected, answer.counters["cycles", "memory"], differing)

@@ -61,7 +61,7 @@ module cg_load #(
     logic [15:0] taps, tap, y, x, corner_y, corner_x, in_y, in_x, block_base, part, plane, area;
     logic [7:0]  bank, ky, kx;
     logic [15:0] to, rank;
-    logic        in_map, wanted, full, accepted, last_tap;
+    logic        in_map, wanted, full, accepted, last_tap, tap_done;
     logic [31:0] address;
 
     // Tags of the requests that were not answered yet.
@@ -95,8 +95,9 @@ module cg_load #(
     assign source = 16'(in_y * d[IN_WIDTH]) + in_x;
     assign wanted = in_map && !fetched && (source_open || !d[FLAGS][GATED_READ]);
     assign fetch_mark = state == TAP && wanted && live;
-    assign next   = (state == POSITION && !live) || (state == TAP && last_tap && !(wanted && live)) ||
-                    (state == FETCH && accepted && part + 16'd1 == inputs && last_tap);
+    // A tap is done with when there is nothing to read for it, or its last channel is asked for.
+    assign tap_done = state == TAP ? !(wanted && live) : state == FETCH && accepted && part + 16'd1 == inputs;
+    assign next     = (state == POSITION && !live) || (tap_done && last_tap);
 
     always_comb begin
         rd_tensor = 2'd0;
@@ -193,11 +194,6 @@ module cg_load #(
                     plane <= '0;
                     to    <= source;
                     if (wanted && live) state <= FETCH;
-                    else if (last_tap) state <= POSITION;
-                    else begin
-                        kx <= kx + 8'd1 == 8'(d[KERNEL_WIDTH]) ? '0 : kx + 8'd1;
-                        ky <= kx + 8'd1 == 8'(d[KERNEL_WIDTH]) ? ky + 8'd1 : ky;
-                    end
                 end
                 FETCH: if (accepted) begin
                     part <= part + 16'd1;
@@ -205,11 +201,6 @@ module cg_load #(
                     if (bank + 8'd1 == 8'(ROWS)) begin
                         bank <= '0;
                         to   <= to + area;
-                    end
-                    if (part + 16'd1 == inputs) begin
-                        state <= last_tap ? POSITION : TAP;
-                        kx <= kx + 8'd1 == 8'(d[KERNEL_WIDTH]) ? '0 : kx + 8'd1;
-                        ky <= kx + 8'd1 == 8'(d[KERNEL_WIDTH]) ? ky + 8'd1 : ky;
                     end
                 end
                 LIST: begin  // the list answers in the next clock
@@ -233,6 +224,11 @@ module cg_load #(
                 WAIT: if (waiting == '0) state <= IDLE;
                 default: state <= IDLE;
             endcase
+            if (tap_done) begin
+                state <= last_tap ? POSITION : TAP;
+                kx    <= kx + 8'd1 == 8'(d[KERNEL_WIDTH]) ? '0 : kx + 8'd1;
+                ky    <= kx + 8'd1 == 8'(d[KERNEL_WIDTH]) ? ky + 8'd1 : ky;
+            end
         end
     end
 endmodule

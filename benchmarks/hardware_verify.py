@@ -1,0 +1,201 @@
+"""Does the accelerator in SystemVerilog compute a gated ResNet-20 as it should: bit by bit, cycle by cycle?
+
+    make hardware-verify
+    make hardware-verify CIFAR=cifar10.npz NETWORK=gated.safetensors IMAGES=4
+    python benchmarks/hardware_verify.py --cifar cifar10.npz --weights cifar10-resnet20.safetensors
+
+A CIFAR ResNet-20 with dual gating, in 8-bit integers, runs layer by layer on the RTL of `dgnet-ultra96` (16x16), each
+layer on what the RTL computed before. Results are compared with the integer reference; cycles by cause (without those
+of memory), words and accesses with the simulator. Without `--network`, the gates are new ones, of a network with random
+weights or those of `--weights`, calibrated to half of the MACs; without `--cifar`, the images are random. Gates that
+are not trained decide nearly alike for all images: masks drawn at random and all gates open are therefore run, too, and
+a memory that rests. The record goes to `results/hardware_verify.json`; it tells which network and which images it is
+of. Several minutes, most of them for Verilator's model.
+"""
+
+import argparse
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from records import record
+from torch import Tensor, nn
+
+import convgate
+from convgate.engine.program import Program
+from convgate.hardware import Accelerator, accelerator, simulate
+from convgate.hardware import record as hardware_record
+from convgate.hardware.rtl import Model
+from convgate.hardware.rtl.model import build
+from convgate.hardware.rtl.sources import sources
+from convgate.hardware.rtl.tools import verilator
+from convgate.hardware.rtl.verify import Verified, parameters, verified_machine, verify
+from convgate.hardware.workload import Workload
+from convgate.models import create
+from convgate.weights import load_weights
+
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+SCALES_BY = 128
+"""Images that choose scales, and that gates are calibrated on: of the training set, which is not run."""
+
+
+def images(path: Path | None, count: int) -> tuple[Tensor, Tensor, str]:
+    """Images that choose scales, those to run, and what they are."""
+    if path is None:
+        drawn = torch.randn(SCALES_BY + count, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        return drawn[:SCALES_BY], drawn[SCALES_BY:], "drawn at random"
+
+    def prepared(stored: np.ndarray) -> Tensor:
+        x = torch.from_numpy(stored).permute(0, 3, 1, 2).float() / 255
+        return (x - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+
+    data = np.load(path)
+    order = np.random.default_rng(0).permutation(len(data["train_x"]))
+    return (
+        prepared(data["train_x"][order[:SCALES_BY]]),
+        prepared(data["test_x"][:count]),
+        "CIFAR-10, the first of the test set",
+    )
+
+
+def network(options: argparse.Namespace, scales: Tensor) -> tuple[nn.Module, str]:
+    """The gated network, and what it is."""
+    if options.network is not None:
+        return convgate.load(options.network).eval(), f"checkpoint {options.network.name}"
+    torch.manual_seed(0)
+    model = create("cifar_resnet20", shortcut="A").eval()
+    told = "random weights"
+    if options.weights is not None:
+        load_weights(model, options.weights, {"linear.": "fc."})
+        told = f"weights {options.weights.name}"
+    net = convgate.gate(model, convgate.DualGating(init="paper", budget=0.5), scales[:1]).eval()
+    convgate.calibrate(net, scales.split(32), budget=0.5)
+    return net, f"{told}; gates not trained, calibrated to half of the MACs"
+
+
+def masks_of(program: Program, share: float) -> dict[str, np.ndarray]:
+    """A mask for each gate, of which about `share` is open."""
+    rng = np.random.default_rng(0)
+    return {gate.name: (rng.random((1, *gate.shape)) < share).astype(np.uint8) for gate in program.gates}
+
+
+def found_in(name: str, verified: Verified, seconds: float) -> dict[str, Any]:
+    """A part of the record: the sums, and each layer's of all images."""
+    layers = []
+    for layer in dict.fromkeys(one.layer for one in verified.layers):
+        own = [one for one in verified.layers if one.layer == layer]
+        layers.append(
+            {
+                "layer": layer,
+                "wrong_results": sum(one.wrong for one in own),
+                "cycles": [one.cycles for one in own],
+                "simulated_cycles": [one.simulated for one in own],
+                "differing_counters": sum(len(one.differing) for one in own),
+            }
+        )
+    return {
+        "what": name,
+        "passed": verified.passed,
+        "images": verified.images,
+        "outputs_equal": verified.outputs_equal,
+        "wrong_results": sum(one.wrong for one in verified.layers),
+        "counters_compared": verified.compared,
+        "counters_differing": sum(len(one.differing) for one in verified.layers),
+        "cycles": sum(one.cycles for one in verified.layers),
+        "simulated_cycles": sum(one.simulated for one in verified.layers),
+        "memory_cycles_of_the_rtl": sum(one.memory for one in verified.layers),
+        "computed_by_host": list(verified.host),
+        "seconds": round(seconds, 1),
+        "layers": layers,
+    }
+
+
+def shown(part: Mapping[str, Any]) -> str:
+    """A line for the terminal."""
+    return (
+        f"{'passed' if part['passed'] else 'FAILED'}: {part['what']}, {part['images']} image(s): outputs "
+        f"{'equal' if part['outputs_equal'] else 'DIFFER'}, {part['wrong_results']} wrong results, "
+        f"{part['counters_differing']} of {part['counters_compared']:,} counters differ, {part['cycles']:,} cycles "
+        f"(simulator: {part['simulated_cycles']:,}), {part['seconds']:.0f} s"
+    )
+
+
+def parts(program: Program, x: np.ndarray, machine: Accelerator, model: Model) -> list[dict[str, Any]]:
+    """All that is run."""
+    one = x[:1]
+    cases: Sequence[tuple[str, np.ndarray, Mapping[str, np.ndarray] | None, int]] = (
+        ("the gates' own decisions", x, None, 0),
+        ("half of all units open, at random", one, masks_of(program, 0.5), 0),
+        ("a tenth of all units open, at random; memory rests in 30 % of the clocks", one, masks_of(program, 0.1), 30),
+        ("all gates open", one, masks_of(program, 1.0), 0),
+    )
+    found = []
+    for name, those, given, resting in cases:
+        begun = time.perf_counter()
+        verified = verify(program, those, machine, given, resting=resting, model=model)
+        found.append(found_in(name, verified, time.perf_counter() - begun))
+        print(shown(found[-1]), flush=True)
+    return found
+
+
+def told_by(command: Sequence[str]) -> str:
+    """The first line that a tool prints."""
+    told = subprocess.run(command, capture_output=True, text=True)
+    return (told.stdout.splitlines() or ["unknown"])[0]
+
+
+def main() -> int:
+    """Run it, record it; 1 if anything differs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cifar", type=Path, help="cifar10.npz: train_x, test_x, uint8 [N, 32, 32, 3] (random images)")
+    parser.add_argument(
+        "--network", type=Path, help="a checkpoint of a gated CIFAR ResNet (gates that are not trained)"
+    )
+    parser.add_argument("--weights", type=Path, help="of a CIFAR ResNet-20, if there is no checkpoint (random ones)")
+    parser.add_argument("--images", type=int, default=4, help="with their own decisions (default: %(default)s)")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    scales, x, images_are = images(options.cifar, options.images)
+    net, network_is = network(options, scales)
+    engine = convgate.quantize(net, scales.split(32), threads=1)
+    program = engine.program
+    asked = accelerator("dgnet-ultra96")
+    simulated = simulate(program, hardware_record(engine, x.numpy()), asked)
+    machine = verified_machine(asked)
+    sizes = parameters(Workload.of(program), machine)
+    begun = time.perf_counter()
+    build(sizes, sources())
+    built = time.perf_counter() - begun
+    print(f"{network_is}; images {images_are}; model of the RTL built in {built:.0f} s", flush=True)
+    with Model(sizes) as model:
+        found = parts(program, x.numpy(), machine, model)
+    command, _ = verilator()
+    content = {
+        "passed": all(part["passed"] for part in found),
+        "network": network_is,
+        "images_are": images_are,
+        "macs_cut": round(float(simulated.macs_cut.mean()), 3),
+        "simulated_speedup": round(float(simulated.speedup.mean()), 3),
+        "accelerator": machine.name,
+        "parameters": sizes,
+        "build_seconds": round(built, 1),  # next to nothing if the model was in the cache
+        "tools": {
+            "verilator": told_by([*command, "--version"]),
+            "compiler": told_by(["g++", "--version"]),
+            "numpy": np.__version__,
+            "system": platform.platform(),
+        },
+        "parts": found,
+    }
+    print(f"recorded in {record('hardware_verify', content)}")
+    return 0 if content["passed"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
