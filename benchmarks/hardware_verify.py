@@ -14,7 +14,7 @@ of. Several minutes, most of them for Verilator's model.
 """
 
 import argparse
-import platform
+import os
 import subprocess
 import sys
 import time
@@ -28,6 +28,7 @@ from records import record
 from torch import Tensor, nn
 
 import convgate
+from convgate.engine import Engine
 from convgate.engine.program import Program
 from convgate.hardware import Accelerator, accelerator, simulate
 from convgate.hardware import record as hardware_record
@@ -38,11 +39,14 @@ from convgate.hardware.rtl.tools import verilator
 from convgate.hardware.rtl.verify import Verified, parameters, verified_machine, verify
 from convgate.hardware.workload import Workload
 from convgate.models import create
+from convgate.timing.machine import version_of
 from convgate.weights import load_weights
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 SCALES_BY = 128
 """Images that choose scales, and that gates are calibrated on: of the training set, which is not run."""
+JUDGED = 500
+"""Test images that tell what the network is worth."""
 
 
 def images(path: Path | None, count: int) -> tuple[Tensor, Tensor, str]:
@@ -62,6 +66,13 @@ def images(path: Path | None, count: int) -> tuple[Tensor, Tensor, str]:
         prepared(data["test_x"][:count]),
         "CIFAR-10, the first of the test set",
     )
+
+
+def accuracy(engine: Engine, path: Path) -> dict[str, float]:
+    """The share of the first test images that the network knows in 8-bit integers."""
+    _, x, _ = images(path, JUDGED)
+    answers = np.concatenate([engine(part.numpy()).argmax(1) for part in x.split(100)])
+    return {"images": JUDGED, "share": float((answers == np.load(path)["test_y"][:JUDGED]).mean())}
 
 
 def network(options: argparse.Namespace, scales: Tensor) -> tuple[nn.Module, str]:
@@ -179,6 +190,7 @@ def main() -> int:
     content = {
         "passed": all(part["passed"] for part in found),
         "network": network_is,
+        "accuracy": accuracy(engine, options.cifar) if options.cifar else None,
         "images_are": images_are,
         "macs_cut": round(float(simulated.macs_cut.mean()), 3),
         "simulated_speedup": round(float(simulated.speedup.mean()), 3),
@@ -186,10 +198,9 @@ def main() -> int:
         "parameters": sizes,
         "build_seconds": round(built, 1),  # next to nothing if the model was in the cache
         "tools": {
-            "verilator": told_by([*command, "--version"]),
-            "compiler": told_by(["g++", "--version"]),
+            "verilator": version_of("verilator") or told_by([*command, "--version"]),
+            "compiler": told_by([os.environ.get("CXX", "g++"), "--version"]),
             "numpy": np.__version__,
-            "system": platform.platform(),
         },
         "parts": found,
     }
