@@ -7,14 +7,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from convgate import save
+from convgate import DualGating, gate, save
 from convgate.bench import COMPETITORS, bench
 from convgate.bench.competitors import Built, Competitor, choose
 from convgate.bench.measure import measure
 from convgate.bench.subject import prepare
 from convgate.cli import main
+from convgate.engine.compile import compile as compile_engine
 from convgate.errors import InputError
 from convgate.methods import METHODS
+from convgate.models import create
 
 LIGHT = "eager,masked,engine-dense,engine-gated"
 PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "openvino-default": "openvino"}
@@ -188,6 +190,23 @@ def test_the_command_times_a_checkpoint(tmp_path, capsys, small):
     assert "convgate gated" in text
     assert "no gain to tell" in text  # our own dense row was left out
     assert "the best dense float32 engine of others (PyTorch eager" in text
+
+
+def test_a_finetuned_checkpoint_is_timed_without_its_gates_too(tmp_path, capsys):
+    torch.manual_seed(0)
+    model = create("cifar_resnet8", width=4).eval()
+    example = torch.randn(1, 3, 16, 16)
+    net = gate(model, DualGating(), example).eval()  # whole, so that the model is what it is without gates
+    save(net, tmp_path / "net.safetensors")
+    arguments = ["bench", str(tmp_path / "net.safetensors"), "--threads", "1", "--rounds", "1", "--out", str(tmp_path)]
+    assert main([*arguments, "--only", "engine-pruned"]) == 2
+    assert "there is no pruned.cgm" in capsys.readouterr().err
+    compile_engine(model, example).save(tmp_path / "pruned.cgm")
+    assert main([*arguments, "--only", "engine-pruned", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["rows"]
+    assert found["engine"] == "engine-pruned"
+    assert found["max_relative_difference"] < 1e-4
+    assert found["failed"] is None
 
 
 @pytest.mark.parametrize(

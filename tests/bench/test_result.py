@@ -50,6 +50,21 @@ def test_gates_that_save_no_time_realise_nothing():
     assert result(tuple(slower)).realised < 0
 
 
+def test_without_gates_the_promise_is_that_of_the_macs_that_are_left_then():
+    assert result().realised_without_gates() is None
+    pruned = row("engine-pruned", 4.0, kind="pruned", macs=250.0)
+    found = result((*ROWS, pruned))
+    assert found.realised_without_gates() == pytest.approx((8 / 4 - 1) / (1000 / 250 - 1))
+    assert found.realised == result().realised
+    text = sentences(found)
+    assert (
+        "without gates (pruned.cgm, 25.0% of the MACs, float32): 33% of the promised gain, 2.00 times as fast" in text
+    )
+    assert "overlap" not in text.split("without gates")[1].split("\n")[0]
+    halves = (row("engine-dense-bf16", 4.0), row("engine-pruned-bf16", 3.9, kind="pruned", macs=250.0))
+    assert "dense (3.600 - 4.800 ms) and pruned" in sentences(result((*ROWS, *halves)))
+
+
 def test_the_speed_up_is_over_the_faster_reference():
     found = result()
     assert found.best_dense.engine == "openvino"  # not the faster one at lower precision, nor our own

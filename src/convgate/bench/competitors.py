@@ -33,7 +33,8 @@ class Built:
 class Competitor:
     """One row of the comparison.
 
-    `kind` is what is run, "dense" or "gated". `reference` marks the rows that the best dense engine of a precision is
+    `kind` is what is run: "dense", "gated" or "pruned", which is without gates what a finetuned network is with them.
+    `reference` marks the rows that the best dense engine of a precision is
     chosen from; `precision` is "float32", "bf16", "int8" or, where the engine chooses, "default".
     """
 
@@ -43,6 +44,10 @@ class Competitor:
     build: Callable[[Subject, int], Built]
     reference: bool = False
     precision: str = "float32"
+
+    def applies(self, subject: Subject) -> bool:
+        """Whether there is such a network: a pruned one is only beside a finetuned checkpoint."""
+        return self.kind != "pruned" or subject.pruned is not None
 
 
 def choose(only: str | None) -> tuple[Competitor, ...]:
@@ -141,6 +146,22 @@ def _engine_gated_int8(subject: Subject, threads: int) -> Built:
     return _in_integers(subject.network, subject, threads)
 
 
+def _engine_pruned(subject: Subject, threads: int) -> Built:
+    return _without_gates(subject, threads, "float32")
+
+
+def _engine_pruned_bf16(subject: Subject, threads: int) -> Built:
+    return _without_gates(subject, threads, "bf16")
+
+
+def _without_gates(subject: Subject, threads: int, precision: str) -> Built:
+    from convgate.engine import load
+
+    assert subject.pruned is not None
+    engine = load(subject.pruned, threads=threads, precision=precision)
+    return Built(engine, engine.isa, engine)
+
+
 def _in_integers(network: nn.Module, subject: Subject, threads: int) -> Built:
     from convgate.quantization import quantize
 
@@ -173,9 +194,11 @@ COMPETITORS = (
     Competitor("masked", "PyTorch masked", "gated", _masked),
     Competitor("engine-dense", "convgate dense", "dense", _engine_dense),
     Competitor("engine-gated", "convgate gated", "gated", _engine_gated),
+    Competitor("engine-pruned", "convgate pruned", "pruned", _engine_pruned),
     Competitor("engine-dense-bf16", "convgate dense bf16", "dense", _engine_dense_bf16, precision="bf16"),
     Competitor("engine-gated-bf16", "convgate gated bf16", "gated", _engine_gated_bf16, precision="bf16"),
+    Competitor("engine-pruned-bf16", "convgate pruned bf16", "pruned", _engine_pruned_bf16, precision="bf16"),
     Competitor("engine-dense-int8", "convgate dense int8", "dense", _engine_dense_int8, precision="int8"),
     Competitor("engine-gated-int8", "convgate gated int8", "gated", _engine_gated_int8, precision="int8"),
 )
-"""All rows, in the order in which they are shown."""
+"""All rows, in the order in which they are shown; not all apply to every subject."""

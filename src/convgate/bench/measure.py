@@ -49,13 +49,20 @@ def measure(
         progress: is told the share of the timing that is done.
 
     Raises:
-        InputError: a model whose output is not a tensor, or numbers below 1.
+        InputError: a model whose output is not a tensor, numbers below 1, or nothing to time.
 
     """
     if threads < 1 or (rounds is not None and rounds < 1) or seconds <= 0:
         raise InputError(f"threads {threads}, rounds {rounds}, seconds {seconds}: all of them must be positive")
+    competitors = [competitor for competitor in competitors if competitor.applies(subject)]
+    if not competitors:
+        raise InputError(
+            f"there is no pruned.cgm beside {subject.model}; convgate finetune writes one where gates decide the same "
+            "for every image"
+        )
     with _torch_threads(threads):
-        expected = {"dense": _outputs(subject, gated=False), "gated": _outputs(subject, gated=True)}
+        gated = _outputs(subject, gated=True)
+        expected = {"dense": _outputs(subject, gated=False), "gated": gated, "pruned": gated}
         rows, calls = {}, {}
         for competitor in competitors:
             _LOG.info("building %s", competitor.label)

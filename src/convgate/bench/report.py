@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convgate.bench.result import Result, Row
+from convgate.bench.result import Result, Row, overlap
 from convgate.drawing import BLUE, FAINT, GREY, ORANGE, Drawing, draw
 from convgate.files import write_text
 
@@ -57,6 +57,7 @@ def sentences(result: Result) -> str:
     cut = f"{1 / ratio:.2f} times fewer" if ratio < 1 else "more than the dense network's; no engine could gain"
     lines = [
         _gain(result),
+        *(line for precision in ("float32", "bf16") for line in _without_gates(precision, result)),
         f"MACs: {result.gated_macs:,.0f} of {result.dense_macs:,} per image, {ratio:.1%}: {cut}",
         _against_others(result),
         *(line for precision in ("bf16", "int8") for line in _in(precision, result)),
@@ -87,11 +88,29 @@ def _gain(result: Result) -> str:
     else:
         text = f"{result.realised:.0%} of the promised gain: {ours}, and the MACs promise {result.promised:.2f} times"
     if result.inconclusive:
-        text += (
-            f"; inconclusive: p20 to p80 of dense ({dense.p20_ms:.3f} - {dense.p80_ms:.3f} ms) and gated "
-            f"({gated.p20_ms:.3f} - {gated.p80_ms:.3f} ms) overlap; time for longer, or on a quiet machine"
-        )
+        text += f"; inconclusive: {_ranges(dense, gated)}"
     return text
+
+
+def _without_gates(precision: str, result: Result) -> list[str]:
+    """What the pruned network brings, whose closed channels are taken out, where it was timed."""
+    row = result.pruned_in(precision)
+    own = result.own_dense if precision == "float32" else result.own_dense_in(precision)
+    share = result.realised_without_gates(precision)
+    if row is None or own is None or share is None or not row.median_ms or not row.macs or not own.median_ms:
+        return []
+    text = (
+        f"without gates (pruned.cgm, {row.macs / result.dense_macs:.1%} of the MACs, {precision}): {share:.0%} of the "
+        f"promised gain, {own.median_ms / row.median_ms:.2f} times as fast as dense"
+    )
+    return [text + (f"; inconclusive: {_ranges(own, row)}" if overlap(own, row) else "")]
+
+
+def _ranges(dense: Row, other: Row) -> str:
+    return (
+        f"p20 to p80 of dense ({dense.p20_ms:.3f} - {dense.p80_ms:.3f} ms) and {other.kind} ({other.p20_ms:.3f} - "
+        f"{other.p80_ms:.3f} ms) overlap; time for longer, or on a quiet machine"
+    )
 
 
 def _against_others(result: Result) -> str:
@@ -166,6 +185,6 @@ def _title(result: Result) -> str:
 
 
 def _colour(row: Row) -> str:
-    if row.kind == "gated":
+    if row.kind != "dense":
         return BLUE
     return ORANGE if row.engine.startswith("engine") else FAINT

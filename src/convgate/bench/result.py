@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Result", "Row", "realised"]
+__all__ = ["Result", "Row", "overlap", "realised"]
 
 
 def realised(dense_ms: float, gated_ms: float, macs_share: float) -> float | None:
@@ -36,7 +36,7 @@ class Row:
     """One engine's timings, in milliseconds per call of one input.
 
     `n` samples, each the mean over `calls` calls. `difference` is the largest distance of its outputs from PyTorch's
-    (a dense row's from the dense model's, a gated row's from the masked network's), relative to the largest output.
+    (a dense row's from the dense model's, the others' from the masked network's), relative to the largest output.
     `macs` per image, as the kernels counted them, only of convgate's engine. A row that could not be measured has
     `failed`, the reason, and no numbers.
     """
@@ -124,10 +124,22 @@ class Result:
             return None
         return realised(dense.median_ms, gated.median_ms, self.macs_ratio)
 
+    def pruned_in(self, precision: str) -> Row | None:
+        """The network without its gates in convgate's engine in "float32" or "bf16", if it was measured."""
+        return self._measured("engine-pruned" if precision == "float32" else f"engine-pruned-{precision}")
+
+    def realised_without_gates(self, precision: str = "float32") -> float | None:
+        """The share of the promised gain without gates, of the MACs that are left then; None as in `realised`."""
+        pruned = self.pruned_in(precision)
+        dense = self.own_dense if precision == "float32" else self.own_dense_in(precision)
+        if pruned is None or dense is None or not pruned.macs or not pruned.median_ms or not dense.median_ms:
+            return None
+        return realised(dense.median_ms, pruned.median_ms, pruned.macs / self.dense_macs)
+
     @property
     def inconclusive(self) -> bool:
         """Whether the timings of own dense and gated overlap from p20 to p80, so that `realised` may be noise."""
-        return self.own_dense is not None and self.gated is not None and _overlap(self.own_dense, self.gated)
+        return self.own_dense is not None and self.gated is not None and overlap(self.own_dense, self.gated)
 
     @property
     def speedup(self) -> float | None:
@@ -151,6 +163,7 @@ class Result:
             "macs_ratio": self.macs_ratio,
             "mac_reduction": 1 / self.macs_ratio,
             "realised": self.realised,
+            "realised_without_gates": self.realised_without_gates(),
             "inconclusive": self.inconclusive,
             "speedup_over_own_dense": self.speedup_over(self.own_dense) if self.own_dense else None,
             "best_dense": best.engine if best else None,
@@ -193,6 +206,6 @@ class Result:
         }
 
 
-def _overlap(a: Row, b: Row) -> bool:
+def overlap(a: Row, b: Row) -> bool:
     """Whether the ranges from p20 to p80 of two rows have anything in common."""
     return (a.p20_ms or 0.0) <= (b.p80_ms or 0.0) and (b.p20_ms or 0.0) <= (a.p80_ms or 0.0)

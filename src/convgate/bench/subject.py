@@ -30,7 +30,8 @@ class Subject:
     """Both networks in evaluation mode, and the inputs, float32 [batch, C, H, W] each.
 
     `method` is the method with its options, `macs_asked` what was calibrated to (None: nothing was); `dense_macs` and
-    `gated_macs` are per image, the latter the mean over the inputs, gates included, as the ledger counts them.
+    `gated_macs` are per image, the latter the mean over the inputs, gates included, as the ledger counts them. `pruned`
+    is the file of the same network without its gates, which `convgate finetune` leaves beside a checkpoint.
     """
 
     model: str
@@ -41,6 +42,7 @@ class Subject:
     dense_macs: int
     gated_macs: float
     macs_asked: float | None
+    pruned: Path | None = None
 
 
 def prepare(
@@ -108,7 +110,9 @@ def prepare(
         _calibrate(network, inputs, macs)
     gated_macs = float(np.mean([_macs(network, images) for images in inputs]))
     arrays = tuple(images.numpy() for images in inputs)
-    return Subject(model, network.plan.method, dense, network, arrays, network.ledger.dense, gated_macs, macs)
+    pruned = Path(model).parent / "pruned.cgm"
+    beside = pruned if _is_checkpoint(model) and macs is None and pruned.is_file() else None
+    return Subject(model, network.plan.method, dense, network, arrays, network.ledger.dense, gated_macs, macs, beside)
 
 
 def _is_checkpoint(model: str) -> bool:

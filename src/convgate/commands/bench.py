@@ -3,8 +3,9 @@
 Times PyTorch (eager, compiled, masked), ONNX Runtime, OpenVINO and convgate's engine (dense and gated) in one process,
 by turns, on the same images (random ones, or --images); OpenVINO and convgate's engine in float32, bfloat16 and int8
 (quantised on these images; OpenVINO's by NNCF). Each engine has the same number of threads. A model given by name has
-random weights, and its gates are calibrated to the budget; a checkpoint is timed as it was saved. Engines that are
-missing or fail are listed with the reason. The other engines need: pip install 'convgate[bench]'.
+random weights, and its gates are calibrated to the budget. A checkpoint is timed as it was saved, and without its
+gates, too, where `convgate finetune` left pruned.cgm beside it. Engines that are missing or fail are listed with the
+reason. The other engines need: pip install 'convgate[bench]'.
 
 Examples:
   convgate bench resnet18 --budget 0.43 --threads 2
