@@ -34,6 +34,7 @@ _NAMES = {
     "cifar_resnet20": "CIFAR ResNet-20",
     "cifar_resnet56": "CIFAR ResNet-56",
     "cifar_vgg16": "CIFAR VGG-16",
+    "point_detector": "point detector",
 }
 
 
@@ -48,8 +49,74 @@ def tables() -> dict[str, str]:
         "throughput": _built(_json("training_throughput")) + _throughput(_json("training_throughput")["rows"]),
         "precisions": _built(engine) + _precisions(engine["cases"]),
         "readme-precisions": _precisions([case for case in engine["cases"] if _key(case) in _README_CASES]),
+        "detection": _detection(),
+        "readme-detection": _detection_in_short(),
         "readme": _engine([case for case in engine["cases"] if _key(case) in _README_CASES], _NOT_IN_README),
     }
+
+
+def _digits() -> dict[str, Any] | None:
+    """The record of `digits.py`; None before it was made."""
+    path = ROOT / "benchmarks" / "results" / "digits.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _detection() -> str:
+    if (record := _digits()) is None:
+        return ""
+    rows = [
+        {
+            "images": f"{case['group']}, {_sizes(case)}",
+            **{k: v for k, v in _timed(case).items() if k not in ("network", "OpenVINO, bfloat16")},
+            **{
+                name: _said(_ms(case, engine))
+                for name, engine in (
+                    ("ours, gated, bf16", "engine-gated-bf16"),
+                    ("OpenVINO, bfloat16", "openvino-bf16"),
+                )
+            },
+        }
+        for case in record["cases"]
+    ]
+    return (
+        _built(record)
+        + f"{_found(record)}\n\n"
+        + _table(list(rows[0]), [list(row.values()) for row in rows])
+        + "\n"
+        + "".join(
+            f"With what decodes the maps, in PyTorch: {1e3 * one['detector']['median_s']:.2f} ms for an image with "
+            f"{one['threads']} thread(s), of which the engine takes {1e3 * one['part']['median_s']:.2f} ms.\n"
+            for one in record["whole"]
+        )
+    )
+
+
+def _detection_in_short() -> str:
+    if (record := _digits()) is None:
+        return ""
+    return (
+        "![Digits on large canvases with the boxes that a gated detector found, and beside each the map of where it "
+        f"worked](results/digits-detection.jpg)\n\n{_found(record)}\n"
+    )
+
+
+def _found(record: Mapping[str, Any]) -> str:
+    objects, faster = record["objects"], []
+    for case in record["cases"]:
+        timed = _timed(case)
+        faster.append(float(timed["gated is faster"]))
+    return (
+        f"A detector of digits on canvases of 320 to 640 pixels, on {record['test_images']} test images: "
+        f"{record['metric']} {100 * record['dense']:.1f} % dense, {100 * record['gated']:.1f} % gated with "
+        f"{100 * record['macs_ratio']:.1f} % of the MACs. For a pixel of an object it spends "
+        f"{100 * objects['inside']:.0f} % of what the dense one does, for one of the background "
+        f"{100 * objects['outside']:.0f} %. Its convolutions run {min(faster):.2f} to {max(faster):.2f} times as fast "
+        "as the dense one's on the same engine."
+    )
+
+
+def _sizes(case: Mapping[str, Any]) -> str:
+    return ", ".join(f"{width}x{height}" for height, width in case["sizes"])
 
 
 def drawn(text: str) -> str:
@@ -86,7 +153,7 @@ def _key(case: Mapping[str, Any]) -> tuple[str, float, int]:
 
 
 def _ms(case: Mapping[str, Any], engine: str) -> Any:
-    return next(row["median_ms"] for row in case["rows"] if row["engine"] == engine)
+    return next((row["median_ms"] for row in case["rows"] if row["engine"] == engine), None)
 
 
 def _gain(dense_ms: float | None, gated_ms: float | None, share: float) -> str:
@@ -110,7 +177,7 @@ def _timed(case: Mapping[str, Any]) -> dict[str, str]:
         "share of the promised gain": _gain(dense, gated, case["macs_ratio"]),
         "best other dense engine": f"{best:.2f} ms ({label.removesuffix(' float32')})",
         "against it": f"{best / gated:.2f}",
-        "OpenVINO, bfloat16": f"{_ms(case, 'openvino-default'):.2f} ms",
+        "OpenVINO, bfloat16": _said(_ms(case, "openvino-default")),
     }
 
 

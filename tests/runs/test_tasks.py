@@ -7,12 +7,18 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from tests.made_up_times import made_up_model, watching
 
+from convgate import DualGating, calibrate, compile, gate  # noqa: A004
+from convgate.calibration import timed
 from convgate.cli import main
+from convgate.errors import InputError
 from convgate.gated import GatedModel, GatedNetwork
 from convgate.recipes.request import Request
 from convgate.runs.evaluate import evaluate_run
 from convgate.runs.launch import train
+from convgate.runs.ungated import ungated_macs
+from convgate.training.parts import build_task
 
 SHORT = (
     "--dense.epochs=1",
@@ -123,5 +129,68 @@ def test_where_it_worked_is_drawn(detected, capsys):
     assert all(0 < share < 1.1 for share in told["shares"].values())
     assert main(["figure", str(folder), "--images", "2"]) == 2
     assert "from 0 to 1" in capsys.readouterr().err
-    assert main(["report", str(folder)]) == 2
-    assert "convgate figure" in capsys.readouterr().err
+
+
+def test_the_report_shows_boxes_and_where_the_work_was_spent(detected, tmp_path):
+    written = detected.folder.report.read_text()
+    assert main(["report", str(detected.folder.path), "--out", str(tmp_path / "page.html")]) == 0
+    assert (tmp_path / "page.html").read_text() == written
+    assert written.count("data:image/jpeg") == 2
+    assert "On objects and on background" in written
+    for name in ("AP50", "AP75", "Where the MACs go"):
+        assert name in written
+
+
+def test_photographs_are_answered_and_drawn(detected, tmp_path, capsys):
+    folder = str(detected.folder.path)
+    sizes = {"wide": (60, 90, 3), "grey": (64, 64)}
+    for name, shape in sizes.items():
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)).save(tmp_path / f"{name}.jpg")
+    assert main(["predict", folder, str(tmp_path), "--out", str(tmp_path / "out"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [one["picture"] for one in found] == [str(tmp_path / "out" / f"{name}.png") for name in sorted(sizes)]
+    assert all(one["boxes"] == [] or one["boxes"][0].keys() == {"class", "score", "box"} for one in found)
+    assert all(0 < one["share"] < 1.1 for one in found)
+    with Image.open(tmp_path / "out" / "wide.png") as picture:
+        assert picture.size == (2 * 90 + 8, 60 + 16)
+    assert main(["predict", folder, str(tmp_path / "wide.jpg"), "--out", str(tmp_path / "out")]) == 0
+    assert f"{found[1]['share']:.1%} of the dense MACs" in capsys.readouterr().out
+    assert main(["predict", folder, str(tmp_path / "out" / "wide.png"), "--out", str(tmp_path / "out")]) == 2
+    assert "would replace" in capsys.readouterr().err
+    assert main(["predict", folder, str(tmp_path / "wide.jpg")]) == 2
+    assert "--out FOLDER" in capsys.readouterr().err
+
+
+def test_a_detectors_part_is_compiled_and_timed(detected, tmp_path, capsys):
+    folder = str(detected.folder.path)
+    assert main(["compile", folder, "-o", str(tmp_path / "net.cgm")]) == 0
+    assert "run_on(engine, images)" in capsys.readouterr().out
+    engines = "eager,onnxruntime,masked,engine-dense,engine-gated"
+    options = ["--only", engines, "--threads", "1", "--rounds", "1", "--out", str(tmp_path), "--json"]
+    assert main(["bench", folder, *options]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [row["failed"] for row in result["rows"]] == [None] * 5
+    assert len(result["sizes"]) == 2
+    assert result["gated_macs"] < result["dense_macs"]
+
+
+def test_a_detector_is_calibrated_to_milliseconds(detected, monkeypatch):
+    images = [[torch.rand(3, 64, 64)] for _ in range(8)]
+    network = gate(detected.network().dense(), DualGating(init="paper", tile=2), images[0]).eval()
+    engine = compile(network, threads=1)
+    model = made_up_model(engine)
+    monkeypatch.setattr(timed, "watch", watching(model, 1.2))
+    low, high = (1.2 * value for value in model.range(engine.program))
+    asked = (low + high) / 2
+    done = calibrate(network, images, milliseconds=asked, engine=engine, latency=model, tolerance=0.02)
+    assert done.reached == pytest.approx(asked, rel=0.03)
+    with pytest.raises(InputError, match="images of that size"):
+        calibrate(network, [[torch.rand(3, 64, 96)]], milliseconds=asked, engine=engine, latency=model)
+
+
+def test_a_detector_without_gates_is_counted(detected):
+    task, images = build_task(detected.recipe), detected.splits().test
+    network = detected.network()
+    counted = ungated_macs(network.dense(), images, task)
+    sizes = [network.decide(task.prepared(images, images.batch([n])[0]))[1].size for n in range(len(images))]
+    assert counted == round(sum(network.ledger_at(size).dense for size in sizes) / len(sizes))

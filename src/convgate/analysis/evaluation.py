@@ -32,6 +32,7 @@ class Spending:
         census: gate name -> how its units behaved over the images.
         of_own_size: the share that each image spent of what its own size costs, float64 [N]; None where all images are
             of one size.
+        dense_by_layer: the mean MACs of each layer of the ungated network; None where all images are of one size.
 
     """
 
@@ -40,6 +41,7 @@ class Spending:
     by_layer: Mapping[str, float]
     census: Mapping[str, GateCensus]
     of_own_size: Tensor | None = None
+    dense_by_layer: Mapping[str, float] | None = None
 
     @property
     def shares(self) -> Tensor:

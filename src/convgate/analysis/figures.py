@@ -24,11 +24,11 @@ HALF = (440.0, 285.0)
 SPREAD = 20.0
 
 
-def training_curves(stage: StageCurves) -> list[Drawing]:
-    """Loss, validation accuracy, and where it was logged the share of MACs; a panel without data is left out."""
+def training_curves(stage: StageCurves, metric: str = "accuracy") -> list[Drawing]:
+    """Loss, a metric of the validation images, and where it was logged the share of MACs; none without data."""
     panels = [
         _curves(stage, "Training loss", {"train_loss": ("loss", BLUE)}, percent=False),
-        _curves(stage, "Validation accuracy", {"validation_accuracy": ("accuracy", BLUE)}),
+        _curves(stage, f"Validation {metric}", {f"validation_{metric}": (metric, BLUE)}),
         _curves(
             stage,
             "MACs, share of dense",
@@ -102,7 +102,7 @@ def gate_census(gates: Mapping[str, GateCensus], kind: type[GateKind]) -> Drawin
 
 def cost_histogram(spending: Spending, target: float | None) -> Drawing:
     """How many images cost how much, with mean, target, and the range that holds nine images in ten."""
-    shares = 100 * spending.macs.double() / spending.dense
+    shares = 100 * spending.shares
     mean, low, high = float(shares.mean()), 100 * spending.percentiles["5"], 100 * spending.percentiles["95"]
     bins = min(40, max(8, round(len(shares) ** 0.5)))
     smallest, greatest = float(shares.min()), float(shares.max())

@@ -70,6 +70,7 @@ class _Account:
         self.macs: list[Tensor] = []
         self.dense: list[Tensor] = []
         self.by_layer: dict[str, int] = {}
+        self.dense_by_layer: dict[str, int] = {}
 
     def run(self, x: Any) -> Any:
         output, decisions = self.network.decide(x)
@@ -78,9 +79,17 @@ class _Account:
         self.dense.append(torch.full_like(self.macs[-1], cost.dense))
         for name, spent in cost.by_layer.items():
             self.by_layer[name] = self.by_layer.get(name, 0) + int(spent.sum())
+        if not isinstance(self.network, FixedNetwork):
+            ledger = self.network.ledger if decisions.size is None else self.network.ledger_at(decisions.size)
+            for layer in ledger.layers:
+                more = layer.macs * len(cost.macs)
+                self.dense_by_layer[layer.name] = self.dense_by_layer.get(layer.name, 0) + more
         return output
 
     def spending(self) -> Spending:
         macs, dense = torch.cat(self.macs), torch.cat(self.dense)
-        means = {name: spent / len(macs) for name, spent in self.by_layer.items()}
-        return Spending(macs, round(float(dense.double().mean())), means, {}, macs.double() / dense.double())
+        means, ungated = (
+            {name: spent / len(macs) for name, spent in total.items()} for total in (self.by_layer, self.dense_by_layer)
+        )
+        shares = macs.double() / dense.double()
+        return Spending(macs, round(float(dense.double().mean())), means, {}, shares, ungated or None)

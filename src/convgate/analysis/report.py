@@ -61,6 +61,7 @@ def write_report(
     costs = site_costs(network.plan, spending)
     context = {
         "title": title,
+        "metric": "accuracy",
         "n": len(images),
         "dense_accuracy": dense.accuracy,
         "gated_accuracy": gated.accuracy,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 __all__ = ["export", "integer_openvino_request", "onnxruntime_session", "openvino_request"]
 
@@ -22,6 +23,7 @@ def export(model: nn.Module, images: np.ndarray) -> bytes:
     import onnx  # noqa: F401 -- the exporter needs it and its own complaint is obscure
 
     example = torch.from_numpy(images)
+    model = _Leaves(model)
     with warnings.catch_warnings(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         # The exporter by tracing is deprecated, and its notice comes from several places. It is used all the same: it
@@ -42,6 +44,19 @@ def export(model: nn.Module, images: np.ndarray) -> bytes:
             )
             assert program is not None
             return program.model_proto.SerializeToString()
+
+
+class _Leaves(nn.Module):
+    """A network that returns its tensors one beside the other: the exporters take no mappings."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.training = model.training  # which the exporter restores, in all of it
+
+    def forward(self, x: torch.Tensor) -> Any:
+        leaves = pytree.tree_leaves(self.model(x))
+        return leaves[0] if len(leaves) == 1 else tuple(leaves)
 
 
 def onnxruntime_session(model: nn.Module, images: np.ndarray, threads: int) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils import _pytree as pytree
 
 from convgate.bench.competitors import Built, Competitor
 from convgate.bench.result import Result, Row
@@ -94,23 +95,27 @@ def _on_inputs(built: Built, subject: Subject) -> Callable[[int], Any]:
 
 
 @torch.no_grad()
-def _outputs(subject: Subject, *, gated: bool) -> list[np.ndarray]:
-    """PyTorch's outputs for the inputs."""
+def _outputs(subject: Subject, *, gated: bool) -> list[list[np.ndarray]]:
+    """PyTorch's outputs for the inputs, each a list of arrays."""
     outputs = [(subject.network if gated else subject.dense)(torch.from_numpy(x)) for x in subject.inputs]
-    if not all(isinstance(output, torch.Tensor) for output in outputs):
+    leaves = [pytree.tree_leaves(output) for output in outputs]
+    if not all(own and all(isinstance(leaf, torch.Tensor) for leaf in own) for own in leaves):
         raise InputError(f"{subject.model} returns a {type(outputs[0]).__name__}; only tensors can be compared")
-    return [output.numpy() for output in outputs]
+    return [[leaf.numpy() for leaf in own] for own in leaves]
 
 
-def _checked(row: Row, built: Built, subject: Subject, expected: list[np.ndarray]) -> Row:
+def _checked(row: Row, built: Built, subject: Subject, expected: list[list[np.ndarray]]) -> Row:
     """The row with how far its outputs are from PyTorch's; failed, if too far."""
     note = built.note
     if row.kind == "gated" and built.engine is not None:
         expected, flipped = _with_decisions_of(built, subject)
         # A logit next to zero may round to either side; the network is then asked what it makes of those decisions.
         note += f"; {flipped} decisions differ from PyTorch's, compared given these" if flipped else ""
-    pairs = [(np.array(built.call(x)), y) for x, y in zip(subject.inputs, expected, strict=True)]
-    difference = max(_difference(actual, wanted) for actual, wanted in pairs)
+    pairs: list[tuple[np.ndarray, np.ndarray]] = []
+    for x, wanted in zip(subject.inputs, expected, strict=True):
+        actual = [np.array(leaf) for leaf in pytree.tree_leaves(built.call(x))]
+        pairs += zip(actual, wanted, strict=True)
+    difference = float(np.max([_difference(actual, wanted) for actual, wanted in pairs]))  # NaN if any is
     macs = float(np.mean([built.engine.run(x).macs for x in subject.inputs])) if built.engine else None
     row = replace(row, difference=difference, note=note, macs=macs)
     if not difference <= _TOLERANCE and row.precision == "float32":
@@ -124,7 +129,7 @@ def _difference(actual: np.ndarray, wanted: np.ndarray) -> float:
 
 
 @torch.no_grad()
-def _with_decisions_of(built: Built, subject: Subject) -> tuple[list[np.ndarray], int]:
+def _with_decisions_of(built: Built, subject: Subject) -> tuple[list[list[np.ndarray]], int]:
     """(the masked network's outputs given the engine's decisions, how many of them it would take otherwise)."""
     outputs, flipped = [], 0
     for x in subject.inputs:
@@ -133,7 +138,8 @@ def _with_decisions_of(built: Built, subject: Subject) -> tuple[list[np.ndarray]
         run = built.engine.run(x)
         masks = {name: torch.from_numpy(run.decisions[name].mask).float() for name in own}
         flipped += sum(int((masks[name] != decision.mask).sum()) for name, decision in own.items())
-        outputs.append(subject.network.replay(images, run.decisions).numpy())
+        replayed = subject.network.replay(images, run.decisions)
+        outputs.append([leaf.numpy() for leaf in pytree.tree_leaves(replayed)])
     return outputs, flipped
 
 

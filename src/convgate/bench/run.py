@@ -28,6 +28,7 @@ def bench(
     batch: int = 1,
     size: int | None = None,
     images: Sequence[str] = (),
+    given: Sequence[Any] = (),
     seconds: float = 30.0,
     rounds: int | None = None,
     seed: int = 0,
@@ -51,6 +52,7 @@ def bench(
         batch=batch,
         size=size,
         images=images,
+        given=given,
         seed=seed,
     )
     result = measure(
@@ -62,9 +64,10 @@ def bench(
         "macs_asked": subject.macs_asked,
         "batch": batch,
         "size": list(subject.inputs[0].shape[2:]),
+        "sizes": [list(x.shape[2:]) for x in subject.inputs],
         "seed": seed,
         "threads": threads,
         "inputs": len(subject.inputs),
-        "images": ", ".join(images) or "random",
+        "images": ", ".join(images) or ("given" if given else "random"),
     }
     return replace(result, settings=settings)

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from convgate.bench.photographs import photographs, preparation_for
 from convgate.calibration import calibrate
 from convgate.checkpoint import load
+from convgate.engine.engine import KEPT_SIZES
 from convgate.errors import BudgetError, InputError
-from convgate.gated import GatedNetwork, Method, gate
+from convgate.gated import GatedModel, GatedNetwork, Method, gate
 from convgate.methods import create as create_method
 from convgate.methods import option_names
 from convgate.models import create_model, input_shape
@@ -27,11 +28,12 @@ _MACS = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """Both networks in evaluation mode, and the inputs, float32 [batch, C, H, W] each.
+    """Both networks in evaluation mode, and the inputs, float32 [batch, C, H, W] each, which may differ in size.
 
-    `method` is the method with its options, `macs_asked` what was calibrated to (None: nothing was); `dense_macs` and
-    `gated_macs` are per image, the latter the mean over the inputs, gates included, as the ledger counts them. `pruned`
-    is the file of the same network without its gates, which `convgate finetune` leaves beside a checkpoint.
+    Of a detector they are its convolutional part, for images as the detector prepares them. `method` is the method with
+    its options, `macs_asked` what was calibrated to (None: nothing was); `dense_macs` and `gated_macs` are per image,
+    means over the inputs, gates included, as the ledger counts them. `pruned` is the file of the same network without
+    its gates, which `convgate finetune` leaves beside a checkpoint.
     """
 
     model: str
@@ -56,6 +58,7 @@ def prepare(
     batch: int = 1,
     size: int | None = None,
     images: Sequence[str] = (),
+    given: Sequence[Any] = (),
     seed: int = 0,
 ) -> Subject:
     """Build or load a network and calibrate its gates on the inputs.
@@ -73,6 +76,8 @@ def prepare(
             its own.
         images: folders of photographs that the inputs are drawn from, prepared as the checkpoint or the model's
             publisher says; by default the inputs are standard normal.
+        given: the inputs instead, prepared: [1, C, H, W] each, or for a detector lists of one image. Of several
+            sizes as many are taken as an engine stays ready for.
         seed: of weights, gates and images.
 
     Raises:
@@ -92,6 +97,14 @@ def prepare(
                 raise InputError(f"{model} is a checkpoint: it has its own method and image size; leave them out")
             own = None if architecture is None else create_model(architecture, **model_options or {})
             network = load(model, own).eval()
+            if isinstance(network, GatedModel):
+                given = [_as_prepared(network, x) for x in given]
+                network = network.network
+                if images:
+                    raise InputError(
+                        f"{model} is a detector, which prepares images itself; name the folder of its run, whose test "
+                        "images are timed, or leave --images out"
+                    )
             dense = network.dense().eval()
         else:
             if architecture is not None:
@@ -101,7 +114,10 @@ def prepare(
             network = gate(dense, chosen, torch.zeros(1).expand(1, *input_shape(model, size))).eval()
             macs = _reachable(network) if macs is None else macs
         # Enough images for a mean; all of them are timed in turn, so what is calibrated is what is timed.
-        if images:
+        if given:
+            one_size = len({x.shape for x in given}) == 1
+            inputs = list(given[: _IMAGES if one_size else KEPT_SIZES])
+        elif images:
             named = architecture if _is_checkpoint(model) else model
             inputs = photographs(images, preparation_for(network, named), batch)
         else:
@@ -112,7 +128,21 @@ def prepare(
     arrays = tuple(images.numpy() for images in inputs)
     pruned = Path(model).parent / "pruned.cgm"
     beside = pruned if _is_checkpoint(model) and macs is None and pruned.is_file() else None
-    return Subject(model, network.plan.method, dense, network, arrays, network.ledger.dense, gated_macs, macs, beside)
+    sizes = [(images.shape[2], images.shape[3]) for images in inputs]
+    dense_macs = round(float(np.mean([network.ledger_at(size).dense for size in sizes])))
+    return Subject(model, network.plan.method, dense, network, arrays, dense_macs, gated_macs, macs, beside)
+
+
+@torch.no_grad()
+def _as_prepared(detector: GatedModel, x: Any) -> Tensor:
+    """What the part of a detector is given for `x`."""
+    seen: list[Tensor] = []
+    hook = detector.network.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    try:
+        detector(x)
+    finally:
+        hook.remove()
+    return seen[0]
 
 
 def _is_checkpoint(model: str) -> bool:

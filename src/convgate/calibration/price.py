@@ -55,7 +55,7 @@ class Macs:
 class Milliseconds:
     """Milliseconds of an engine by its latency model, as shares of what it takes with every gate open."""
 
-    def __init__(self, network: GatedNetwork, model: LatencyModel) -> None:
+    def __init__(self, network: GatedNetwork | GatedModel, model: LatencyModel) -> None:
         self.model, self.size = model, (network.plan.example[2], network.plan.example[3])
         self.least = float(model.milliseconds(network.closed_decisions(1).numpy())[0])
         self.most = float(model.milliseconds(network.open_decisions(1).numpy())[0])

@@ -3,7 +3,7 @@
 import torch
 
 from convgate.calibration.price import Macs, Milliseconds
-from convgate.gated import GatedNetwork
+from convgate.gated import GatedModel, GatedNetwork
 from convgate.gating import Decision, Decisions
 from convgate.latency import LatencyModel
 
@@ -12,7 +12,7 @@ __all__ = ["share_of_time"]
 _SAMPLES = 32
 
 
-def share_of_time(network: GatedNetwork, model: LatencyModel, milliseconds: float) -> float:
+def share_of_time(network: GatedNetwork | GatedModel, model: LatencyModel, milliseconds: float) -> float:
     """The share of the dense MACs that takes about so long, gates included, in (0, 1].
 
     That of masks which open all gates' units with one probability: what a network will learn to close is not known

@@ -1,8 +1,9 @@
 """Calibration to milliseconds: the search asks a latency model, and the engine is timed under what it found."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,8 @@ from convgate.calibration.measure import on
 from convgate.calibration.price import Milliseconds
 from convgate.engine import Engine
 from convgate.errors import InputError
-from convgate.gated import GatedNetwork
+from convgate.gated import GatedModel, GatedNetwork
+from convgate.gating import Decisions
 from convgate.latency import LatencyModel, fit_latency, watch
 
 __all__ = ["Timed", "latency_model"]
@@ -33,7 +35,7 @@ class Timed:
     so that the factor they ask for is taken to be the mean of the last three.
     """
 
-    network: GatedNetwork
+    network: GatedNetwork | GatedModel
     engine: Engine
     model: LatencyModel
     off: float = 1.0
@@ -45,16 +47,16 @@ class Timed:
         return Milliseconds(self.network, self.model)
 
     @torch.no_grad()
-    def correct(self, batches: Iterable[Tensor]) -> bool:
+    def correct(self, batches: Iterable[Any]) -> bool:
         """Time the engine under the network's present decisions; whether the model had to be corrected."""
         images, masks = [], []
         device = next(self.network.gate_modules())[1].offset.device
         for batch in batches:
-            _, decisions = self.network.decide(on(device, batch))
-            given = decisions.numpy()
-            # Each mask in memory of its own, in the order of its indices, as the engine reads them.
-            masks += [{gate: m[n : n + 1].copy() for gate, m in given.items()} for n in range(len(batch))]
-            images += [np.ascontiguousarray(image[None].numpy(force=True), np.float32) for image in batch]
+            for prepared, decisions in _decided(self.network, on(device, batch)):
+                given = decisions.numpy()
+                # Each mask in memory of its own, in the order of its indices, as the engine reads them.
+                masks += [{gate: m[n : n + 1].copy() for gate, m in given.items()} for n in range(len(prepared))]
+                images += [np.ascontiguousarray(image[None].numpy(force=True), np.float32) for image in prepared]
         images, masks = images[:_IMAGES], masks[:_IMAGES]
         watched = watch(self.engine, images, masks, clock=self.model.origin.clock)
         expected = np.concatenate([self.model.milliseconds(mask) for mask in masks])
@@ -66,8 +68,23 @@ class Timed:
         return True
 
 
+def _decided(network: GatedNetwork | GatedModel, batch: Any) -> Iterator[tuple[Tensor, Decisions]]:
+    """(what the engine is given, what is decided for it): of a batch, or of a detector's images one by one."""
+    if isinstance(network, GatedNetwork):
+        yield batch, network.decide(batch)[1]
+        return
+    seen: list[Tensor] = []
+    hook = network.network.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    try:
+        for image in batch:  # none is padded for another
+            _, decisions = network.decide([image])
+            yield seen.pop(), decisions
+    finally:
+        hook.remove()
+
+
 def latency_model(
-    network: GatedNetwork,
+    network: GatedNetwork | GatedModel,
     engine: Engine | None,
     latency: LatencyModel | None,
     progress: Callable[[float], None],

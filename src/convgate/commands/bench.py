@@ -4,12 +4,14 @@ Times PyTorch (eager, compiled, masked), ONNX Runtime, OpenVINO and convgate's e
 by turns, on the same images (random ones, or --images); OpenVINO and convgate's engine in float32, bfloat16 and int8
 (quantised on these images; OpenVINO's by NNCF). Each engine has the same number of threads. A model given by name has
 random weights, and its gates are calibrated to the budget. A checkpoint is timed as it was saved, and without its
-gates, too, where `convgate finetune` left pruned.cgm beside it. Engines that are missing or fail are listed with the
-reason. The other engines need: pip install 'convgate[bench]'.
+gates, too, where `convgate finetune` left pruned.cgm beside it; the network of a run on test images of its own sizes.
+Of a detector the convolutional part is timed. Engines that are missing or fail are listed with the reason. The other
+engines need: pip install 'convgate[bench]'.
 
 Examples:
   convgate bench resnet18 --budget 0.43 --threads 2
   convgate bench runs/demo/network.safetensors --seconds 10
+  convgate bench runs/digits-detection --threads 1
   convgate bench mine/net.safetensors --images photos/
   convgate bench cifar_resnet20 --only onnxruntime,openvino,engine-gated --json
 
@@ -17,6 +19,7 @@ Examples:
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import Any
 
 from convgate.commands.console import MODEL, add_json, add_network_options, options, show
 
@@ -25,7 +28,7 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The options of `convgate bench`."""
-    parser.add_argument("model", help=f"{MODEL}; or a checkpoint's path")
+    parser.add_argument("model", help=f"{MODEL}; or a checkpoint's path; or the folder of a run")
     parser.add_argument("--architecture", metavar="MODEL", help="the model of a checkpoint, if it is one of your own")
     add_network_options(parser)
     parser.add_argument(
@@ -60,11 +63,12 @@ def run(arguments: Namespace) -> None:
     from convgate.bench.run import bench
 
     competitors = choose(arguments.only)
+    model, given = _model(arguments)
     console = Console(stderr=True, highlight=False)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task("timing", total=1.0)
         result = bench(
-            arguments.model,
+            model,
             arguments.method,
             arguments.budget,
             options=options(arguments.option),
@@ -75,6 +79,7 @@ def run(arguments: Namespace) -> None:
             batch=arguments.batch,
             size=arguments.size,
             images=tuple(arguments.images),
+            given=given,
             seconds=arguments.seconds,
             rounds=arguments.rounds,
             seed=arguments.seed,
@@ -89,6 +94,24 @@ def run(arguments: Namespace) -> None:
     show(f"written to {', '.join(str(path) for path in paths)}")
 
 
+def _model(arguments: Namespace) -> tuple[str, list[Any]]:
+    """The model's name or file, and of a run some of its test images, prepared."""
+    folder = Path(arguments.model)
+    if not folder.is_dir():
+        return arguments.model, []
+    from convgate.commands.compile import network_file
+
+    file = str(network_file(folder))
+    if arguments.images or arguments.batch > 1 or not (folder / "recipe.yaml").is_file():
+        return file, []
+    from convgate.runs.measure import timed_inputs
+    from convgate.runs.run import Run
+    from convgate.training.parts import build_task
+
+    run = Run.load(folder)
+    return file, timed_inputs(run.splits().test, build_task(run.recipe))
+
+
 def _check_names(arguments: Namespace) -> None:
     """Answer misspelt names before torch is imported."""
     from convgate.commands.names import check_method, check_model
@@ -97,7 +120,7 @@ def _check_names(arguments: Namespace) -> None:
     path = Path(arguments.model)
     if path.suffix == ".safetensors" and not path.is_file():
         raise CheckpointError(f"there is no file {path}")
-    model = arguments.architecture if path.is_file() else arguments.model
+    model = arguments.architecture if path.exists() else arguments.model
     if model is not None:
         check_model(model)
     if arguments.method is not None:

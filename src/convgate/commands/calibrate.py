@@ -52,14 +52,18 @@ def run(arguments: Namespace) -> None:
     from convgate.calibration import calibrate
     from convgate.checkpoint import load, save
     from convgate.engine.compile import compile as compile_engine
+    from convgate.gated import GatedModel
 
     network = load(source).eval()
-    if network.preparation is None:
+    if isinstance(network, GatedModel):
+        images = _as_they_are(arguments)
+    elif network.preparation is None:
         raise InputError(
             f"{source} does not say how images are prepared; set network.preparation (see convgate.preparation_of) and "
             "save it again"
         )
-    images = photographs(arguments.images, preparation_for(network, None), 1, arguments.most)
+    else:
+        images = photographs(arguments.images, preparation_for(network, None), 1, arguments.most)
     how: dict[str, Any] = {"budget": arguments.budget}
     if arguments.milliseconds is not None:
         engine = compile_engine(network, threads=arguments.threads, precision=arguments.precision)
@@ -87,6 +91,17 @@ def run(arguments: Namespace) -> None:
     time = "" if done.latency is None else f", {done.reached:.3g} ms"
     same = "" if done.agreement is None else f"; {done.agreement:.1%} of the answers are those with all gates open"
     show(f"{arguments.output}: {done.macs:.1%} of the dense MACs{time}, the mean over {done.images} images{same}")
+
+
+def _as_they_are(arguments: Namespace) -> list[Any]:
+    """The photographs that a detector is given: lists of one, values in [0, 1], each of its own size."""
+    from convgate.data.scenes import read_scene_image
+    from convgate.preparation.files import images_in
+
+    paths = [path for folder in arguments.images for path in images_in(folder)]
+    number = min(len(paths), arguments.most)
+    chosen = [paths[i * len(paths) // number] for i in range(number)]
+    return [[read_scene_image(path).float() / 255] for path in chosen]
 
 
 def _check(arguments: Namespace) -> None:

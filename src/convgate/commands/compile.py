@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from convgate.engine import Engine
-    from convgate.gated import GatedNetwork
+    from convgate.gated import GatedModel, GatedNetwork
     from convgate.preparation import Preparation
 
 __all__ = ["add_arguments", "network_file", "run"]
@@ -55,7 +55,7 @@ def run(arguments: Namespace) -> None:
     """Compile and write."""
     source = network_file(arguments.source)
     from convgate.checkpoint import load
-    from convgate.gated import gate_weights
+    from convgate.gated import GatedModel, gate_weights
 
     _check_images(arguments)
     network = load(source)
@@ -76,7 +76,12 @@ def run(arguments: Namespace) -> None:
         f"{arguments.output}: {size / 1e6:.1f} MB in {engine.precision}; {gate_weights(network)}. It runs with "
         f"convgate.engine.load({str(arguments.output)!r})"
     )
-    if engine.preparation is None:
+    if isinstance(network, GatedModel):
+        show(
+            "it computes the convolutional part, for images as the model prepares them; model.run_on(engine, images) "
+            "is the model with it, and convgate.engine.boxes decodes without PyTorch"
+        )
+    elif engine.preparation is None:
         show("it does not say how images are prepared; set network.preparation before compiling, for convgate predict")
 
 
@@ -87,17 +92,18 @@ def _check_images(arguments: Namespace) -> None:
         raise InputError("--precision int8 and --images go together: the images choose the scales of the integers")
 
 
-def _engine(network: "GatedNetwork", arguments: Namespace) -> "Engine":
+def _engine(network: "GatedNetwork | GatedModel", arguments: Namespace) -> "Engine":
     from convgate.engine.compile import compile as compile_engine
 
     if arguments.images is None:
         return compile_engine(network, precision=arguments.precision)
     from convgate.errors import InputError
+    from convgate.gated import GatedModel
     from convgate.preparation.files import images_in
     from convgate.quantization import quantize
 
     preparation = network.preparation
-    if preparation is None:
+    if isinstance(network, GatedModel) or preparation is None:
         raise InputError(
             f"{arguments.source} does not say how images are prepared; set network.preparation, or call "
             "convgate.quantize(network, batches)"

@@ -24,7 +24,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--images", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="numbers of test images (default: 0 1 2)"
     )
-    parser.add_argument("--out", type=Path, help="PNG file to write (default: work.png in the run's folder)")
+    parser.add_argument("--out", type=Path, help="PNG or JPEG file to write (default: work.png in the run's folder)")
     add_json(parser)
 
 

@@ -1,6 +1,7 @@
 """Write the page of pictures of a finished run.
 
-Shows how each stage was trained, where the MACs go, what the gates decide, and the cheapest and the costliest images.
+Shows how each stage was trained, where the MACs go, what the gates decide, and the cheapest and the costliest images;
+of a detector or segmenter what it found in some images, and where it worked.
 Both networks are evaluated again for this. `convgate train` writes the page at its end.
 
 Examples:

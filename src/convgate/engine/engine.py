@@ -25,7 +25,7 @@ from convgate.engine.threads import choose_threads
 from convgate.errors import InputError
 from convgate.preparation import Preparation
 
-__all__ = ["Engine", "GateDecision", "Run", "load"]
+__all__ = ["KEPT_SIZES", "Engine", "GateDecision", "Run", "load"]
 
 _engines: WeakSet["Engine"] = WeakSet()
 """Those of this process."""
@@ -40,7 +40,7 @@ def _after_fork() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
-_KEPT = 4
+KEPT_SIZES = 4
 """Sizes of images for which an engine stays ready."""
 
 
@@ -214,7 +214,7 @@ class Engine:
                     program = at(self._settled(), height, width)
                 self._prepared[size] = program, self._make(program, self.threads, self.isa)
             self._prepared.move_to_end(size)
-            for old in list(self._prepared)[:-_KEPT]:
+            for old in list(self._prepared)[:-KEPT_SIZES]:
                 del self._prepared[old]
             return self._prepared[size]
 

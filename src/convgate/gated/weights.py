@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from convgate.gated.around import GatedModel
 from convgate.gated.network import GatedNetwork
 
 __all__ = ["GateWeights", "gate_weights"]
@@ -26,7 +27,7 @@ class GateWeights:
         )
 
 
-def gate_weights(network: GatedNetwork) -> GateWeights:
+def gate_weights(network: GatedNetwork | GatedModel) -> GateWeights:
     """Count the parameters of gates, with what they share, and all others.
 
     >>> import torch, convgate

@@ -9,7 +9,6 @@ from torch import nn
 
 from convgate import checkpoint
 from convgate.analysis import Evaluation, Metrics
-from convgate.cost import count_macs
 from convgate.data import Splits
 from convgate.data import load as load_data
 from convgate.errors import CheckpointError, RecipeError
@@ -19,6 +18,7 @@ from convgate.recipes.read import load_recipe
 from convgate.recipes.recipe import Hardware
 from convgate.runs.measure import calibration_images, on_images, static_figures, time_on_engine
 from convgate.runs.run import Run
+from convgate.runs.ungated import ungated_macs
 from convgate.tasks.task import Task
 from convgate.training.evaluation import evaluation_device
 from convgate.training.parts import build_task
@@ -130,7 +130,7 @@ def _measured(
         before = None if dense is None else on_images(dense.to(device), images, task, workers=workers)
         after = on_images(network.to(device), images, task, workers=workers)
         if not isinstance(network, GatedNetwork | GatedModel):
-            macs = None if after.spending else count_macs(network, task.example(images).shape[1:])
+            macs = None if after.spending else ungated_macs(network, images, task)
             return Metrics.of(before, after, macs)
         measured = Metrics.of(before, after)
         if fixed_on is not None:

@@ -9,12 +9,13 @@ from torch import nn
 from convgate.analysis import Evaluation, Judged, StaticFigures, compare_with_static, evaluate, judge
 from convgate.bench.latency import Latency, latency
 from convgate.data import Batches, ImageSet, Splits
+from convgate.engine.engine import KEPT_SIZES
 from convgate.errors import LoweringError
 from convgate.gated import GatedModel, GatedNetwork
 from convgate.recipes.recipe import Recipe
 from convgate.tasks.task import Task
 
-__all__ = ["calibration_images", "on_images", "static_figures", "time_on_engine"]
+__all__ = ["calibration_images", "on_images", "static_figures", "time_on_engine", "timed_inputs"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -47,6 +48,15 @@ def static_figures(
     return compare_with_static(network, measured.spending, some, all_, prepare=images.prepared)
 
 
+def timed_inputs(images: Any, task: Task) -> list[Any]:
+    """Some images of a set, drawn at random, one by one as the network takes them.
+
+    Of images of several sizes as many as an engine stays ready for.
+    """
+    some = images.take(min(64 if task.whole_images else KEPT_SIZES, len(images)), 0)
+    return [task.prepared(some, some.batch(torch.tensor([i]))[0]) for i in range(len(some))]
+
+
 def time_on_engine(
     dense: nn.Module, network: GatedNetwork | GatedModel, images: Any, task: Task, threads: int | None, seconds: float
 ) -> Latency | None:
@@ -54,11 +64,8 @@ def time_on_engine(
     if seconds <= 0:
         return None
     _LOG.info("timing both networks on the engine")
-    # Of images of several sizes fewer: what an engine makes for a size is kept for some of them only.
-    some = images.take(min(64 if task.whole_images else 6, len(images)), 0)
     try:
-        inputs = [task.prepared(some, some.batch(torch.tensor([i]))[0]) for i in range(len(some))]
-        return latency(dense, network, inputs, seconds=seconds, threads=threads)
+        return latency(dense, network, timed_inputs(images, task), seconds=seconds, threads=threads)
     except LoweringError as error:
         _LOG.info("not timed: %s", error)
         return None

@@ -3,12 +3,14 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from convgate.analysis import Evaluation, Metrics, StageCurves, write_report
+from convgate.analysis import Evaluation, Judged, Metrics, StageCurves, write_report
+from convgate.analysis.scenes import write_scene_report
 from convgate.bench.latency import Latency
 from convgate.data import Splits
-from convgate.errors import CheckpointError, RecipeError
-from convgate.gated import GatedNetwork
+from convgate.errors import CheckpointError
+from convgate.gated import GatedModel, GatedNetwork
 from convgate.recipes.recipe import Distillation, Recipe
 from convgate.recipes.stages import Gates, Stage
 from convgate.runs.measure import on_images
@@ -21,7 +23,7 @@ __all__ = ["Evaluations", "report", "write_report_of"]
 
 _LOG = logging.getLogger(__name__)
 
-Evaluations = tuple[Evaluation, Evaluation]
+Evaluations = tuple[Evaluation | Judged, Evaluation | Judged]
 """Of the dense network and of the gated one, on the test images."""
 
 
@@ -42,11 +44,6 @@ def report(run: Run, path: str | Path | None = None) -> Path:
     """
     assert run.finished
     task = build_task(run.recipe)
-    if not task.whole_images:
-        raise RecipeError(
-            f"the page of pictures is about images with a class each, and {run.folder.path} is a run of the task "
-            f"{run.recipe.task}; `convgate figure` draws where work was spent on an image"
-        )
     device, workers = evaluation_device(run.recipe.hardware), run.recipe.hardware.workers
     network, dense, splits = run.network().to(device), run.dense_network(), run.splits()
     if dense is None:
@@ -58,28 +55,35 @@ def report(run: Run, path: str | Path | None = None) -> Path:
             on_images(dense.to(device), images, task, workers=workers),
             on_images(network, images, task, workers=workers),
         )
-        assert isinstance(evaluations[0], Evaluation)
-        assert isinstance(evaluations[1], Evaluation)
-        return write_report_of(run, network, (evaluations[0], evaluations[1]), splits, path)
+        return write_report_of(run, network, evaluations, splits, path)
 
 
 def write_report_of(
-    run: Run, network: GatedNetwork, evaluations: Evaluations, splits: Splits, path: str | Path | None = None
+    run: Run,
+    network: GatedNetwork | GatedModel,
+    evaluations: Evaluations,
+    splits: Splits,
+    path: str | Path | None = None,
 ) -> Path:
     """Write the page of a run whose networks were evaluated just now."""
     target = Path(path) if path is not None else run.folder.report
     dense, gated = evaluations
-    write_report(
-        target,
-        title=run.recipe.title,
-        metrics=run.finished,
-        stages=_curves(run),
-        network=network,
-        dense=dense,
-        gated=gated,
-        images=splits.validation if run.recipe.measured == "validation" else splits.test,
-        notes=_notes(run, splits),
-    )
+    held_out = run.recipe.measured == "validation"
+    shared: dict[str, Any] = {
+        "title": run.recipe.title,
+        "metrics": run.finished,
+        "stages": _curves(run),
+        "images": splits.validation if held_out else splits.test,
+        "notes": _notes(run, splits),
+    }
+    if isinstance(dense, Judged) and isinstance(gated, Judged):
+        task, which = build_task(run.recipe), "held-out" if held_out else "test"
+        write_scene_report(target, network=network, dense=dense, gated=gated, task=task, which=which, **shared)
+    else:
+        assert isinstance(network, GatedNetwork)
+        assert isinstance(dense, Evaluation)
+        assert isinstance(gated, Evaluation)
+        write_report(target, network=network, dense=dense, gated=gated, **shared)
     return target
 
 

@@ -18,7 +18,6 @@ from torch import nn
 from convgate import checkpoint
 from convgate.analysis import Evaluation, Judged, Metrics
 from convgate.calibration import calibrate, share_of_time
-from convgate.cost import count_macs
 from convgate.data import Batches
 from convgate.data import load as load_data
 from convgate.engine.compile import compile as compile_engine
@@ -37,6 +36,7 @@ from convgate.runs.measure import calibration_images, on_images, static_figures,
 from convgate.runs.origin import Origin
 from convgate.runs.report import Evaluations, write_report_of
 from convgate.runs.run import Run
+from convgate.runs.ungated import ungated_macs
 from convgate.training.evaluation import evaluation_device
 from convgate.training.fit import fit, is_first_process
 from convgate.training.parts import (
@@ -133,16 +133,15 @@ class TrainingRun:
         if isinstance(network, GatedNetwork | GatedModel):
             known |= self._compared(dense, network, evaluations[1])
         self.folder.add_seconds("calibration and evaluation", time.monotonic() - started)
-        macs = count_macs(network, self.task.example(self.splits.train).shape[1:]) if self.method is None else None
+        macs = ungated_macs(network, self.measured, self.task) if self.method is None else None
         metrics = replace(Metrics.of(*evaluations, macs), seconds=self.folder.seconds(), **known)
         write_text(self.folder.metrics, metrics.to_json())
         run = Run.load(self.folder.path)
-        before, after = evaluations
-        if isinstance(network, GatedNetwork) and isinstance(before, Evaluation) and isinstance(after, Evaluation):
-            self._report(run, network, (before, after))
+        if isinstance(network, GatedNetwork | GatedModel):
+            self._report(run, network, evaluations)
         return run
 
-    def _report(self, run: Run, network: GatedNetwork, evaluations: Evaluations) -> None:
+    def _report(self, run: Run, network: GatedNetwork | GatedModel, evaluations: Evaluations) -> None:
         try:
             write_report_of(run, network, evaluations, self.splits)
         except ModuleNotFoundError as error:
@@ -238,11 +237,6 @@ class TrainingRun:
         with torch.random.fork_rng(devices=[]):
             network = gate(
                 build_model(self.recipe.model, weights=False), self.method, self.task.example(self.splits.train)
-            )
-        if isinstance(network, GatedModel):
-            raise RecipeError(
-                f"budget is {milliseconds:g}ms, and the time of a model with Python around its convolutions is not "
-                "only the engine's; give a share of the dense MACs"
             )
         engine = compile_engine(network.eval(), threads=self.recipe.hardware.threads)
         model = load_latency(self.folder.latency) if self.folder.latency.is_file() else None

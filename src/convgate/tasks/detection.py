@@ -152,14 +152,23 @@ class Detection(Task):
         from PIL import ImageDraw
 
         pen = ImageDraw.Draw(picture)
+        for one in self.told(answer, classes)["boxes"]:
+            x1, y1, x2, y2 = one["box"]
+            pen.rectangle((x1, y1, x2, y2), outline=_COLOUR, width=2)
+            pen.text((x1, max(0, y1 - 12)), f"{one['class']} {one['score']:.0%}", fill=_COLOUR)
+        return picture
+
+    def told(self, answer: Any, classes: tuple[str, ...]) -> Mapping[str, Any]:
+        """The boxes with a score of at least one half: class, score, and x1, y1, x2, y2 in pixels."""
         found = answer[0]
         rows = zip(found["boxes"].tolist(), found["labels"].tolist(), found["scores"].tolist(), strict=True)
-        for (x1, y1, x2, y2), label, score in rows:
-            if score >= _SHOWN:
-                name = classes[label - 1] if 0 < label <= len(classes) else str(label)
-                pen.rectangle((x1, y1, x2, y2), outline=_COLOUR, width=2)
-                pen.text((x1, max(0, y1 - 12)), f"{name} {score:.0%}", fill=_COLOUR)
-        return picture
+        return {
+            "boxes": [
+                {"class": classes[label - 1] if 0 < label <= len(classes) else str(label), "score": score, "box": box}
+                for box, label, score in rows
+                if score >= _SHOWN
+            ]
+        }
 
     def judge(self, classes: tuple[str, ...]) -> Judge:
         return _AveragePrecision(classes)

@@ -137,6 +137,12 @@ class Segmentation(Task):
         labels = _logits(answer)[0].argmax(0).cpu()
         return Image.blend(picture, Image.fromarray(tints[labels].numpy()).resize(picture.size), 0.55)
 
+    def told(self, answer: Any, classes: tuple[str, ...]) -> Mapping[str, Any]:
+        """The share of the pixels that each class has, of those that have any."""
+        labels = _logits(answer)[0].argmax(0).flatten().cpu()
+        counts = torch.bincount(labels, minlength=len(classes)).tolist()
+        return {"pixels": {name: n / len(labels) for name, n in zip(classes, counts, strict=False) if n}}
+
     def judge(self, classes: tuple[str, ...]) -> Judge:
         return _MeanIoU(classes)
 

@@ -120,6 +120,10 @@ class Task(ABC):
         """A picture (PIL) of an image with what the network answered for it, a batch of one, drawn in."""
         return picture
 
+    def told(self, answer: Any, classes: tuple[str, ...]) -> Mapping[str, Any]:
+        """What the network answered for a batch of one, as plain data with the names of the classes."""
+        return {}
+
     # -- judging ---------------------------------------------------------------------------------------------------
 
     @abstractmethod
