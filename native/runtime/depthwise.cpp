@@ -1,4 +1,5 @@
-// Depthwise convolutions, channels along the vector's lanes.
+// Depthwise convolutions, channels along the vector's lanes. Weights are float32 whatever maps are stored as: they are few,
+// and a sum of nine products hides no error of theirs.
 #include <algorithm>
 #include <cmath>
 
@@ -25,7 +26,7 @@ public:
         for (int c = 0; c < channels; c++) {
             if (op.bias.data) bias_[c] = op.bias.data[c];
             for (int t = 0; t < taps; t++)
-                weights_[static_cast<std::size_t>(t) * channels + c] = stored_as<In>(op.weight, static_cast<std::size_t>(c) * taps + t);
+                weights_[static_cast<std::size_t>(t) * channels + c] = stored_as<float>(op.weight, static_cast<std::size_t>(c) * taps + t);
         }
         Needs mine = this->needs_for_positions();
         if (!std::is_same_v<In, float> && !bounds_of(op.activation)) mine.scattered = static_cast<std::size_t>(chunk) * channels;

@@ -84,8 +84,10 @@ struct Executor {
             if (tile(op.positions, out, y, x) && channel(op.out_channels, o)) {
                 sum = op.bias.data ? op.bias.data[o] : 0;
                 std::size_t w = static_cast<std::size_t>(o) * ins * op.kernel.y * op.kernel.x;
+                // Weights that are stored as float32 are rounded, but for those of channels that are convolved each by itself.
+                const bool alone = op.groups > 1 && ins == 1 && outs == 1 && (op.in_channels < 0 || op.in_channels == op.out_channels);
                 const auto weight = [&](std::size_t i) {
-                    return op.weight.halves ? widened(op.weight.halves[i]) : stored(op.weight.data[i], form_of(program, op).in);
+                    return op.weight.halves ? widened(op.weight.halves[i]) : stored(op.weight.data[i], alone ? Storage::f32 : form_of(program, op).in);
                 };
                 for (int i = 0; i < ins; i++)
                     for (int ky = 0; ky < op.kernel.y; ky++)

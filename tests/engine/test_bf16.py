@@ -14,7 +14,17 @@ import convgate
 from convgate.engine import Engine, instruction_sets, load
 from convgate.engine.check import check
 from convgate.engine.precision import Precision, from_bits, in_precision, to_bits
-from convgate.engine.program import Activation, Conv, Element, GroupNorm, PoolToGrid, Program, Value, form
+from convgate.engine.program import (
+    Activation,
+    Conv,
+    Element,
+    GroupNorm,
+    PoolToGrid,
+    Program,
+    Value,
+    form,
+    weight_element,
+)
 from convgate.errors import CheckpointError, InputError, ProgramError
 from convgate.models import create
 
@@ -37,8 +47,10 @@ def as_stored(program, inputs, decided):
         reads, writes = form(program, operation)
         arrays = dict(program.arrays)
         weight = arrays.get(getattr(operation, "weight", ""))
-        if isinstance(operation, Conv) and reads is Element.BFLOAT16:
-            arrays[operation.weight] = from_bits(weight if weight.dtype == np.uint16 else to_bits(weight))
+        if isinstance(operation, Conv) and weight.dtype == np.uint16:
+            arrays[operation.weight] = from_bits(weight)
+        elif isinstance(operation, Conv) and weight_element(program, operation) is Element.BFLOAT16:
+            arrays[operation.weight] = from_bits(to_bits(weight))
         given_values = []
         for number, name in enumerate(operation.inputs):
             wanted = writes if isinstance(operation, Conv) and number else reads
@@ -150,6 +162,20 @@ def test_what_stays_float32():
     plain = convgate.compile(net, threads=1)
     assert "bfloat16" not in plain.describe()
     assert engine.activation_bytes <= 0.55 * plain.activation_bytes
+
+
+def test_depthwise_weights_are_not_rounded():
+    rng = np.random.default_rng(0)
+    program = one_conv(groups=24, out=24, channels=24)
+    engine = Engine(program, threads=1, precision="bf16")
+    weight = engine.program.arrays["w"]
+    assert weight.dtype == np.float32
+    x = rng.standard_normal((1, *program.value("x").shape)).astype(np.float32)
+    kept = as_stored(engine.program, [x], {})[0]["y"].numpy()
+    halves = replace(engine.program, arrays={**engine.program.arrays, "w": to_bits(weight)})
+    lost = as_stored(halves, [x], {})[0]["y"].numpy()
+    found = engine(x)[0]
+    assert np.abs(found - kept).max() < 0.1 * np.abs(found - lost).max()
 
 
 def test_what_has_no_form_says_so_and_is_right():

@@ -13,8 +13,8 @@ from convgate.engine.program import (
     External,
     Operation,
     Program,
-    form,
     serving_decisions,
+    weight_element,
 )
 from convgate.errors import InputError
 
@@ -57,7 +57,10 @@ def in_precision(program: Program, precision: str | None) -> Program:
 
 
 def _in_bfloat16(program: Program) -> Program:
-    """Maps and weights in bfloat16; outputs, gates' heads and what nothing in bfloat16 reads or writes stay float32."""
+    """Maps and weights in bfloat16.
+
+    Depthwise weights, outputs, gates' heads and what nothing in bfloat16 reads or writes stay float32.
+    """
     kept = _float32(program)
     values = tuple(v if v.name in kept else replace(v, element=Element.BFLOAT16) for v in program.values)
     stored = replace(program, values=values)
@@ -68,7 +71,7 @@ def _in_bfloat16(program: Program) -> Program:
     rounded = {
         name: to_bits(program.arrays[name])
         for name, operations in users.items()
-        if all(isinstance(op, Conv) and form(stored, op)[0] is Element.BFLOAT16 for op in operations)
+        if all(isinstance(op, Conv) and weight_element(stored, op) is Element.BFLOAT16 for op in operations)
     }
     return replace(stored, arrays={**program.arrays, **rounded})
 

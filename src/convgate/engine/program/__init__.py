@@ -10,7 +10,7 @@ from convgate.engine.program.activation import ACTIVATIONS, NO_ACTIVATION, Activ
 from convgate.engine.program.convolutions import Complete, Conv, ConvTranspose
 from convgate.engine.program.deciding import Decide, External, Mask
 from convgate.engine.program.elementwise import Activate, Add, Affine, Arithmetic, Multiply, PRelu
-from convgate.engine.program.forms import FLOAT32_ONLY, WIDENS, form
+from convgate.engine.program.forms import FLOAT32_ONLY, WIDENS, form, weight_element
 from convgate.engine.program.heads import serving_decisions
 from convgate.engine.program.integer import (
     Dequantize,
@@ -97,4 +97,5 @@ __all__ = [
     "reference_fields",
     "references",
     "serving_decisions",
+    "weight_element",
 ]
