@@ -1,43 +1,120 @@
-"""What groups of channels are worth to an accelerator that completes sums on demand, with decisions drawn at random.
+"""What is left of fewer MACs on simulated accelerators: beside the claims of CGNet's and DGNet's papers.
 
-ResNet-18 at 224x224 with channel gates, whose open share cuts the MACs about 2.8 times as in CGNet's papers; the
-machine is `cgnet-asic`. Decisions at random say nothing of a trained network. A minute on one core.
+    python benchmarks/hardware.py groups      # what groups of channels are worth to completed sums; a minute
+    python benchmarks/hardware.py accesses    # how many fewer accesses to memory, under three ways of counting
+    python benchmarks/hardware.py trained GATED.safetensors .. --cifar cifar10.npz --images 1000
 
-    python benchmarks/hardware.py
+The first two draw decisions at random, as papers do not publish theirs: ResNet-18 with channel gates whose open share
+cuts the MACs about 2.8 times, at 224x224 and on CIFAR's 32x32; the machine is `cgnet-asic`. Decisions at random say
+nothing of a trained network. `trained` takes checkpoints of gated CIFAR networks and records what they decide for the
+first test images; its rows go to `results/hardware.json`.
 """
 
+import argparse
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from records import record
+from torch import nn
 from torchvision.models import resnet18
 
 import convgate
+from convgate.engine.program import Program
 from convgate.hardware import Trace, accelerator, simulate
+from convgate.hardware import record as decisions_of
+from convgate.hardware.accesses import CONVENTIONS, access_cut
+from convgate.hardware.report import Spread
+from convgate.models import create
 
 SHARES = {4: 0.072, 8: 0.205}
 """Partitions -> open share at which the network has about 1/2.8 of its MACs."""
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
-def main() -> None:
-    """Print the table of docs/hardware.md."""
-    torch.manual_seed(0)
+def drawn(model: nn.Module, size: int) -> Iterator[tuple[int, int, Program, Trace]]:
+    """(partitions, group, program, decisions drawn at random) for each setting."""
     rng = np.random.default_rng(0)
+    for partitions, share in SHARES.items():
+        for group in (16, 1):
+            method = convgate.ChannelGating(partitions=partitions, group=group)
+            net = convgate.gate(model, method, torch.randn(1, 3, size, size)).eval()
+            program = convgate.compile(net).program
+            masks = {gate.name: (rng.random((2, *gate.shape)) < share).astype(np.uint8) for gate in program.gates}
+            yield partitions, group, program, Trace.of(program, masks)
+
+
+def groups() -> None:
+    """Print the table of groups of docs/hardware.md."""
     machine = accelerator("cgnet-asic")
     ideal = replace(machine, dram_bytes_per_cycle=1024, dram_latency_cycles=0)
     print(
         "| partitions | group | MACs cut | speed-up, ideal memory | speed-up, 16 B per cycle |\n|---|---|---|---|---|"
     )
-    for partitions, share in SHARES.items():
-        for group in (16, 1):
-            method = convgate.ChannelGating(partitions=partitions, group=group)
-            net = convgate.gate(resnet18().eval(), method, torch.randn(1, 3, 224, 224)).eval()
-            program = convgate.compile(net).program
-            masks = {gate.name: (rng.random((2, *gate.shape)) < share).astype(np.uint8) for gate in program.gates}
-            trace = Trace.of(program, masks)
-            found = [simulate(program, trace, each) for each in (ideal, machine)]
-            speedups = " | ".join(f"{each.speedup.mean():.2f}" for each in found)
-            print(f"| {partitions} | {group} | {found[0].macs_cut.mean():.2f} | {speedups} |", flush=True)
+    for partitions, group, program, trace in drawn(resnet18().eval(), 224):
+        found = [simulate(program, trace, each) for each in (ideal, machine)]
+        speedups = " | ".join(f"{each.speedup.mean():.2f}" for each in found)
+        print(f"| {partitions} | {group} | {found[0].macs_cut.mean():.2f} | {speedups} |", flush=True)
+
+
+def accesses() -> None:
+    """Print the table of accesses of docs/hardware.md."""
+    print(f"| partitions | group | {' | '.join(CONVENTIONS)} |\n|---|---|{'---|' * len(CONVENTIONS)}")
+    for partitions, group, program, trace in drawn(create("cifar_resnet18").eval(), 32):
+        found = access_cut(program, trace, accelerator("cgnet-asic"))
+        print(f"| {partitions} | {group} | {' | '.join(f'{cut.mean():.2f}' for cut in found.values())} |", flush=True)
+
+
+def trained(paths: list[Path], cifar: Path, count: int, name: str) -> None:
+    """Simulate checkpoints, print and record their rows."""
+    data = np.load(cifar)
+    stored = torch.from_numpy(data["test_x"][:count]).permute(0, 3, 1, 2).float() / 255
+    images = ((stored - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)).numpy()
+    machine, rows = accelerator(name), []
+    for path in paths:
+        engine = convgate.compile(convgate.load(path).eval())
+        logits = np.concatenate([engine(images[begin : begin + 100]) for begin in range(0, count, 100)])
+        trace = decisions_of(engine, images)
+        found = simulate(engine.program, trace, machine)
+        heads = found.gated.by_line[:, found.gated.heads].sum(1) / found.gated.total
+        row: dict[str, Any] = {
+            "network": path.stem,
+            "images": count,
+            "accuracy": float((logits.argmax(1) == data["test_y"][:count]).mean()),
+            "accelerator": machine.name,
+            "macs_cut": vars(Spread.of(found.macs_cut)),
+            "speedup": vars(Spread.of(found.speedup)),
+            "realised": vars(Spread.of(found.realised)),
+            "head_share_of_cycles": float(heads.mean()),
+            "accesses_cut": {
+                way: vars(Spread.of(cut)) for way, cut in access_cut(engine.program, trace, machine).items()
+            },
+        }
+        rows.append(row)
+        print(row, flush=True)
+    print(f"recorded in {record('hardware', {'rows': rows})}")
+
+
+def main() -> None:
+    """Do what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    actions = parser.add_subparsers(dest="action", required=True)
+    actions.add_parser("groups")
+    actions.add_parser("accesses")
+    networks = actions.add_parser("trained")
+    networks.add_argument("paths", type=Path, nargs="+", metavar="GATED")
+    networks.add_argument("--cifar", type=Path, required=True, help="cifar10.npz: test_x, uint8 [N, 32, 32, 3], test_y")
+    networks.add_argument("--images", type=int, default=1000)
+    networks.add_argument("--accelerator", default="dgnet-ultra96")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    if options.action == "trained":
+        trained(options.paths, options.cifar, options.images, options.accelerator)
+    else:
+        {"groups": groups, "accesses": accesses}[options.action]()
 
 
 if __name__ == "__main__":

@@ -20,6 +20,13 @@ def add_actions(actions: Any) -> None:
     """The actions of `convgate hardware` that are about the RTL."""
     rtl = actions.add_parser("rtl", help="write the accelerator in SystemVerilog", allow_abbrev=False)
     rtl.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="where to write the sources")
+    rtl.add_argument(
+        "--synth",
+        action="store_true",
+        help="count look-up tables, registers, multipliers and memory with yosys, with and without the index module",
+    )
+    rtl.add_argument("--seconds", type=float, default=1800, help="that yosys may take for each (default: %(default)s)")
+    _add_machine(rtl)
     add_json(rtl)
     rtl.set_defaults(act=_rtl)
 
@@ -53,11 +60,29 @@ def _machine(arguments: Namespace) -> "Accelerator":
 def _rtl(arguments: Namespace) -> None:
     from convgate.hardware.rtl import write_sources
 
+    machine = _machine(arguments)
     written = write_sources(arguments.out)
+    if not arguments.json:
+        show(f"{len(written)} files in {arguments.out}; the top is cg_top, read cg_registers.sv first")
+    found = _areas(machine, arguments) if arguments.synth else {}
     if arguments.json:
-        show({"files": [str(path) for path in written]})
-        return
-    show(f"{len(written)} files in {arguments.out}; the top is cg_top, read cg_registers.sv first")
+        show({"files": [str(path) for path in written], **({"areas": found} if found else {})})
+
+
+def _areas(machine: "Accelerator", arguments: Namespace) -> dict[str, dict[str, int]]:
+    """The areas as data, each shown as soon as it is found."""
+    from dataclasses import asdict
+
+    from convgate.hardware.rtl.synth import areas
+
+    found = {}
+    for name, area in areas(machine, arguments.seconds):
+        found[name] = asdict(area)
+        if not arguments.json:
+            if len(found) == 1:
+                show(f"\n{machine.rows}x{machine.columns:<24} " + " ".join(f"{field:>12}" for field in found[name]))
+            show(f"{name:<26} " + " ".join(f"{number:>12,}" for number in found[name].values()))
+    return found
 
 
 def _verify(arguments: Namespace) -> None:

