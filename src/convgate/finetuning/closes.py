@@ -23,7 +23,7 @@ class ClosesForGood:
 
     def __init__(self, given: Given, closing: Closing) -> None:
         self.given, self.closing = given, closing
-        self.rounds, self.round_seconds, self.points = 0, 0.0, list[Judgement]()
+        self.rounds, self.round_seconds, self.measuring, self.points = 0, 0.0, 0.0, list[Judgement]()
 
     @classmethod
     def of(cls, given: Given) -> "ClosesForGood | None":
@@ -47,9 +47,10 @@ class ClosesForGood:
         hold_gates(self.given.network)
 
     def before_step(self, progress: float, elapsed: float) -> None:
-        """Close some more, where a round is due: they are spread over the ramp."""
-        settings = self.given.settings
-        due = settings.ramp * self.rounds / settings.rounds
+        """Close some more, where a round is due: they are spread over the ramp, from when costs are measured."""
+        settings, seconds = self.given.settings, self.given.seconds
+        measured = self.measuring / seconds if seconds else 0.0
+        due = measured + settings.ramp * (1 - measured) * self.rounds / settings.rounds if self.rounds else 0.0
         if self.closing.share() > self.given.budget.share and progress >= due:
             self._round(self._rounds_left(elapsed))
 
@@ -81,13 +82,14 @@ class ClosesForGood:
             "closing": self.closing.state_dict(),
             "rounds": self.rounds,
             "round_seconds": self.round_seconds,
+            "measuring": self.measuring,
             "points": [dataclasses.asdict(point) for point in self.points],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
         self.closing.load_state_dict(state["closing"])
-        self.rounds, self.round_seconds = state["rounds"], state["round_seconds"]
+        self.rounds, self.round_seconds, self.measuring = state["rounds"], state["round_seconds"], state["measuring"]
         self.points = [Judgement(**point) for point in state["points"]]
 
     def _round(self, left: int) -> None:
@@ -102,15 +104,19 @@ class ClosesForGood:
         self.closing.close_to(goal, given.data.to_close_on(self.rounds))
         self.rounds += 1
         self.round_seconds = time.monotonic() - begun - self.closing.costs.seconds  # measuring is done once
+        self.measuring += self.closing.costs.seconds
         self.closing.costs.seconds = 0.0
         judged = judge(given.network, given.teacher, given.data.some_held_out())
         given.say(f"round {self.rounds} of closing ({self.round_seconds:.0f} s): {judged}")
 
     def _rounds_left(self, elapsed: float) -> int:
-        """How many rounds there are still to be; fewer where they take long: half of the ramp is for learning."""
+        """How many rounds there are still to be; fewer where they take long: half of the ramp is for learning.
+
+        The time in which costs are measured is not the ramp's: a slow machine would close all that is left at once.
+        """
         settings, seconds = self.given.settings, self.given.seconds
         left = max(settings.rounds - self.rounds, 1)
         if seconds is None or not self.round_seconds:
             return left
-        time_left = settings.ramp * seconds - elapsed
+        time_left = self.measuring + settings.ramp * (seconds - self.measuring) - elapsed
         return max(min(left, int(time_left / (2 * self.round_seconds))), 1)
