@@ -28,18 +28,19 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from records import RESULTS, machine
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import convgate
 from convgate.finetuning import Finetuned, finetune
 from convgate.finetuning.settings import Settings
+from convgate.weights import load_weights
 
 METHOD = {"masks": "equal", "where": "everywhere"}
 SETTINGS = {"points": 0}  # the curve would take minutes that the table does not ask for
 TABLE, CHOICES = RESULTS / "finetune.csv", RESULTS / "finetune_choices.csv"
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _TORCHVISION = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_CIFAR = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
@@ -55,6 +56,11 @@ def networks() -> dict[str, tuple[nn.Module, str, tuple[tuple[float, ...], tuple
             timm.create_model("mobilenetv2_100", pad_type="same"),
             "mobilenetv2_100.safetensors",
             _TORCHVISION,
+        ),
+        "cifar_resnet20": (
+            convgate.create_model("cifar_resnet20", shortcut="A"),
+            "cifar10-resnet20.safetensors",
+            _CIFAR,
         ),
     }
 
@@ -139,7 +145,7 @@ def cell(options: argparse.Namespace, pictures: Pictures, name: str, budget: flo
 
 def trained(
     options: argparse.Namespace,
-    pictures: Pictures,
+    pictures: Any,
     name: str,
     budget: float,
     minutes: float,
@@ -149,7 +155,7 @@ def trained(
 ) -> tuple[dict[str, Any], Finetuned]:
     """Finetune one network: (its row, what came of it). `labelled` trains on the images alone that have labels."""
     model, file, normalisation = networks()[name]
-    model.load_state_dict(load_file(options.weights / file))
+    load_weights(model, options.weights / file, {"linear.": "fc."})
     model.eval()
     prepare = Prepare(*normalisation)
     torch.manual_seed(options.seed)
@@ -243,7 +249,7 @@ def markdown(path: Path) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser, *, size: int, threads: int) -> None:
     """What every finetuning of photographs is told."""
-    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--images", type=Path)
     parser.add_argument("--more", type=Path, nargs="*", default=[])
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -272,6 +278,8 @@ def main() -> None:
     if options.command == "table":
         print("\n\n".join(markdown(path) for path in (TABLE, CHOICES) if path.is_file()))
         return
+    if not options.images:
+        parser.error("run: give --images")
     torch.set_num_threads(options.threads)
     pictures = Pictures(options)
     for minutes in options.minutes:
