@@ -3,16 +3,19 @@
     python benchmarks/hardware.py groups      # what groups of channels are worth to completed sums; a minute
     python benchmarks/hardware.py accesses    # how many fewer accesses to memory, under three ways of counting
     python benchmarks/hardware.py trained GATED.safetensors .. --cifar cifar10.npz --images 1000
+    python benchmarks/hardware.py area --sides 4 16    # of the RTL, by yosys; minutes
 
 The first two draw decisions at random, as papers do not publish theirs: ResNet-18 with channel gates whose open share
 cuts the MACs about 2.8 times, at 224x224 and on CIFAR's 32x32; the machine is `cgnet-asic`. Decisions at random say
 nothing of a trained network. `trained` takes checkpoints of gated CIFAR networks and records what they decide for the
-first test images; its rows go to `results/hardware.json`.
+first test images; its rows go to `results/hardware.json`. `area` has what the index module and all that goes with it
+take beside an array without them; it goes to `results/hardware_area.json`.
 """
 
 import argparse
+import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,8 @@ from convgate.hardware import Trace, accelerator, simulate
 from convgate.hardware import record as decisions_of
 from convgate.hardware.accesses import CONVENTIONS, access_cut
 from convgate.hardware.report import Spread
+from convgate.hardware.rtl.synth import areas
+from convgate.hardware.rtl.tools import yosys
 from convgate.models import create
 
 SHARES = {4: 0.072, 8: 0.205}
@@ -98,6 +103,20 @@ def trained(paths: list[Path], cifar: Path, count: int, name: str) -> None:
     print(f"recorded in {record('hardware', {'rows': rows})}")
 
 
+def area(sides: list[int], seconds: float) -> None:
+    """Count what the RTL takes, and record each array as soon as it is done."""
+    tool = yosys()
+    told = subprocess.run([*tool, "-V"], capture_output=True, text=True).stdout.strip()
+    arrays = []
+    for side in sides:
+        machine, found = accelerator("dgnet-ultra96", rows=side, columns=side), {}
+        for name, taken in areas(machine, seconds):
+            found[name] = asdict(taken)
+            print(f"{side}x{side} {name}: {found[name]}", flush=True)
+        arrays.append({"rows": side, "columns": side, "areas": found})
+        print(f"recorded in {record('hardware_area', {'tool': told, 'arrays': arrays})}", flush=True)
+
+
 def main() -> None:
     """Do what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -109,10 +128,15 @@ def main() -> None:
     networks.add_argument("--cifar", type=Path, required=True, help="cifar10.npz: test_x, uint8 [N, 32, 32, 3], test_y")
     networks.add_argument("--images", type=int, default=1000)
     networks.add_argument("--accelerator", default="dgnet-ultra96")
+    arrays = actions.add_parser("area")
+    arrays.add_argument("--sides", type=int, nargs="+", default=[4, 16])
+    arrays.add_argument("--seconds", type=float, default=3600, help="that yosys may take for each")
     options = parser.parse_args()
     torch.manual_seed(0)
     if options.action == "trained":
         trained(options.paths, options.cifar, options.images, options.accelerator)
+    elif options.action == "area":
+        area(options.sides, options.seconds)
     else:
         {"groups": groups, "accesses": accesses}[options.action]()
 
