@@ -77,6 +77,7 @@ def save(network: GatedNetwork | GatedModel, path: str | Path) -> None:
     }
     if isinstance(network, GatedModel):
         description["lists"] = True
+        description["inside"] = list(network.inside)
     preparation = getattr(network, "preparation", None)
     if preparation is not None:
         if not isinstance(preparation, Preparation):
@@ -119,7 +120,7 @@ def load(path: str | Path, model: nn.Module | None = None, method: Method | None
             method = create(description["method"]["name"], description["method"]["options"])
         # The random gates are about to be replaced: loading does not advance the caller's random state.
         with torch.random.fork_rng(devices=[]):
-            network = gate(model, method, example).cpu().eval()
+            network = gate(model, method, example, inside=description["inside"]).cpu().eval()
     except (ConvgateError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} describes a network that cannot be gated: {error}") from error
     _require_same(description, network, path)
@@ -255,6 +256,9 @@ def _check(description: Any) -> dict[str, Any]:
         description["preparation"] = Preparation.from_data(description["preparation"])
     if not isinstance(description.setdefault("lists", False), bool):
         raise ValueError(f"'lists' is a {type(description['lists']).__name__}")
+    inside = description.setdefault("inside", [])
+    if not isinstance(inside, list) or not all(isinstance(name, str) for name in inside):
+        raise ValueError(f"'inside' is {inside!r}")
     if not isinstance(description.setdefault("torch", "of an unknown version"), str):
         raise ValueError("the version of torch is not text")
     return description

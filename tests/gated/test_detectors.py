@@ -198,6 +198,17 @@ def test_the_part_can_be_named():
     assert isinstance(model.backbone["body"], type(create("cifar_resnet8")))
 
 
+def test_the_named_part_is_kept_in_a_file(tmp_path):
+    model = build("RetinaNet")
+    net = gate(model, DualGating(), IMAGES, inside="backbone.body").eval()
+    assert net.ledger.dense < gated("RetinaNet")[1].ledger.dense
+    convgate.save(net, tmp_path / "net.safetensors")
+    again = convgate.load(tmp_path / "net.safetensors", model)
+    assert again.inside == net.inside == ("backbone.body",)
+    assert again.ledger.dense == net.ledger.dense
+    assert copy.deepcopy(again).inside == again.inside
+
+
 @pytest.mark.parametrize(
     ("inside", "example", "message"),
     [

@@ -68,6 +68,14 @@ def test_tiles(make_small, tile, grids):
     assert [spec.shape for spec in net.plan.gates] == [(1, n, n) for n in grids]
 
 
+def test_tiles_by_pixels_of_the_image(make_small):
+    net, x = make_small(DualGating(pixels=8, channel=False))
+    assert [spec.kind.side for spec in net.plan.gates] == [8, 4, 2]  # at the full size, a half and a quarter
+    assert {spec.shape for spec in net.plan.gates} == {(1, x.shape[2] // 8, x.shape[3] // 8)}
+    with pytest.raises(InputError, match="one of the two"):
+        DualGating(pixels=8, tile=2)
+
+
 def test_groups_round_up_and_close_together(make_small):
     net, _ = make_small(DualGating(group=3, spatial=False))
     assert [(s.shape[0], s.group) for s in net.plan.gates] == [(2, 3), (3, 3), (6, 3)]  # 4, 8 and 16 channels

@@ -15,7 +15,8 @@ from convgate.models import ModelSpec, count_parameters, create, identify, regis
 from convgate.reading import Trace, branches, trace
 from convgate.reading.structure import chain_end
 
-OWN = {name: model for name, model in registered().items() if name != "point_detector"}  # which answers with boxes
+OTHERS = ("faster_rcnn", "point_detector", "pspnet", "retinanet")  # answer with boxes, or a class for each pixel
+OWN = {name: model for name, model in registered().items() if name not in OTHERS}
 SIZES = {"timm/inception_v4": 299}
 
 
@@ -370,3 +371,15 @@ def test_the_table_in_the_docs_is_measured():
             assert (f"{parameters / 1e6:.{digits}f}M" == papers) != ("differs" in source), model
         named.add(name)
     assert set(OWN) - named == {"cifar_resnet8", "cifar_resnet14", "cifar_preact_resnet11"}
+
+
+@pytest.mark.parametrize("name", ["faster_rcnn", "pspnet", "retinanet"])
+def test_what_a_detector_or_segmenter_was_built_with_is_known(name):
+    options = {"num_classes": 5, "body": "resnet18"}
+    with torch.device("meta"):
+        model = create(name, **options)
+    spec = identify(model)
+    assert spec.name == name
+    assert options.items() <= spec.options.items()
+    with pytest.raises(InputError, match="body is 'vgg11'"):
+        create(name, body="vgg11")

@@ -1,5 +1,8 @@
 """Every shipped recipe trains: two steps of each of its stages, on tiny images, with a small network of its family."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -40,7 +43,35 @@ def images(tmp_path_factory):
                 path = folder / "imagenet" / part / f"class{label}" / f"{number}.jpg"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(rng.integers(0, 256, (90, 80, 3), dtype=np.uint8)).save(path)
-    return {"cifar10": folder / "cifar10.npz", "cifar100": folder / "cifar100.npz", "imagenet": folder / "imagenet"}
+    scenes(folder, rng)
+    return {
+        "cifar10": folder / "cifar10.npz",
+        "cifar100": folder / "cifar100.npz",
+        "imagenet": folder / "imagenet",
+        "coco": folder / "coco",
+        "cityscapes": folder / "cityscapes",
+    }
+
+
+def scenes(folder, rng):
+    """COCO and Cityscapes with a few images each."""
+    for part, n in (("train", 8), ("val", 1)):
+        entries = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "thing"}]}
+        for number in range(n):
+            picture = Image.fromarray(rng.integers(0, 256, (64, 80, 3), dtype=np.uint8))
+            entries["images"].append({"id": number, "file_name": f"{number}.jpg"})
+            entries["annotations"].append({"image_id": number, "category_id": 1, "bbox": [8, 8, 40, 40]})
+            labels = Image.fromarray(rng.integers(0, 34, (64, 80), dtype=np.uint8))
+            for image, path in (
+                (picture, folder / "coco" / f"{part}2017" / f"{number}.jpg"),
+                (picture, folder / "cityscapes" / "leftImg8bit" / part / "town" / f"{number}_leftImg8bit.png"),
+                (labels, folder / "cityscapes" / "gtFine" / part / "town" / f"{number}_gtFine_labelIds.png"),
+            ):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                image.save(path)
+        path = folder / "coco" / "annotations" / f"instances_{part}2017.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(entries))
 
 
 def in_small(name, images):
@@ -57,6 +88,11 @@ def in_small(name, images):
         overrides.append("--model.options.num_classes=4")
         if isinstance(recipe.method.options.get("tile"), dict):  # by the heights of 224-pixel images
             overrides.append("--method.options.tile=null")
+    if recipe.data.name == "coco":
+        overrides += ["--model.options.least=64", "--model.options.num_classes=2", "--hardware.devices=1"]
+        overrides += ["--task_options.crop=64", "--model.options.body=resnet18"]
+    if recipe.data.name == "cityscapes":
+        overrides += ["--task_options.crop=[48,64]", "--model.options.width=16", "--gated.batch_size=2"]
     for begin, (smaller, options) in SMALLER.items():
         if recipe.model.name.startswith(begin):
             overrides.append(f"--model.name={smaller}")
@@ -65,7 +101,18 @@ def in_small(name, images):
     return overrides
 
 
-@pytest.mark.parametrize("name", list_recipes())
+def once_each():
+    """The recipes, of those that differ by title and budget alone the first."""
+    found = {}
+    for name in list_recipes():
+        recipe = load_recipe(name)
+        options = {key: value for key, value in recipe.method.options.items() if key != "budget"}
+        plain = replace(recipe, title="", budget=0.5, milliseconds=None, method=replace(recipe.method, options=options))
+        found.setdefault(repr(plain), name)
+    return list(found.values())
+
+
+@pytest.mark.parametrize("name", once_each())
 def test_it_starts(name, images):
     recipe = load_recipe(name, in_small(name, images))
     splits = load_data(recipe.data.name, **recipe.data.options)

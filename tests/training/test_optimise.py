@@ -76,6 +76,8 @@ def test_vectors_are_spared_if_the_stage_says_so():
         (Stage(schedule="exponential", gamma=0.04), 0.0, 1.0),
         (Stage(schedule="exponential", gamma=0.04), 0.5, 0.2),
         (Stage(schedule="exponential", gamma=0.04), 1.0, 0.04),
+        (Stage(schedule="polynomial", power=2.0), 0.5, 0.25),
+        (Stage(schedule="polynomial"), 1.0, 0.0),
     ],
 )
 def test_learning_rate_schedule(stage, progress, factor):

@@ -102,8 +102,8 @@ def _engine(network: "GatedNetwork | GatedModel", arguments: Namespace) -> "Engi
     from convgate.preparation.files import images_in
     from convgate.quantization import quantize
 
-    preparation = network.preparation
-    if isinstance(network, GatedModel) or preparation is None:
+    preparation = None if isinstance(network, GatedModel) else network.preparation
+    if preparation is None:
         raise InputError(
             f"{arguments.source} does not say how images are prepared; set network.preparation, or call "
             "convgate.quantize(network, batches)"

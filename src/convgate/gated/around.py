@@ -32,6 +32,7 @@ __all__ = ["GatedModel", "around"]
 
 _NETWORK = "_convgate_network"
 _NAME = "_convgate_name"
+_INSIDE = "_convgate_inside"
 _FORWARD_HOOKS = (
     "_forward_hooks",
     "_forward_hooks_with_kwargs",
@@ -99,6 +100,11 @@ class GatedModel(nn.Module):
         return network
 
     @property
+    def inside(self) -> tuple[str, ...]:
+        """The sub-modules that the part was asked for to be in (`gate(.., inside=..)`); empty where it was found."""
+        return vars(self)[_INSIDE]
+
+    @property
     def convgate(self) -> GateSet:
         """See `GatedNetwork.convgate`."""
         return self.network.convgate
@@ -146,7 +152,7 @@ class GatedModel(nn.Module):
         originals = {id(self.get_submodule(n)): self.network.get_submodule(n) for n in _part(self).names}
         whole = copy.copy(self)
         vars(whole)["_modules"] = {k: v for k, v in self._modules.items() if not isinstance(v, GateSet)}
-        del vars(whole)[_NETWORK]
+        del vars(whole)[_NETWORK], vars(whole)[_INSIDE]
         whole.__class__ = type(self).__mro__[2]
         copies = {key: copy.deepcopy(module) for key, module in originals.items()}
         return copy.deepcopy(whole, copies)
@@ -241,8 +247,8 @@ class _OnEngine:
         return tuple(returned)
 
 
-def around(model: nn.Module, network: GatedNetwork) -> GatedModel:
-    """A copy of `model` whose part is `network`, which was made of a `Part` of it.
+def around(model: nn.Module, network: GatedNetwork, inside: tuple[str, ...] = ()) -> GatedModel:
+    """A copy of `model` whose part is `network`, which was made of a `Part` of it, asked for by `inside`.
 
     Raises `PlanError` for a model with an attribute that a gated model has itself.
     """
@@ -266,7 +272,7 @@ def around(model: nn.Module, network: GatedNetwork) -> GatedModel:
     whole._modules[free_name({*whole._modules, *whole._parameters, *whole._buffers})] = network.convgate
     kind: Any = type(whole)
     whole.__class__ = _mixed(GatedModel, kind)
-    vars(whole)[_NETWORK] = network
+    vars(whole).update({_NETWORK: network, _INSIDE: inside})
     assert isinstance(whole, GatedModel)
     return whole
 

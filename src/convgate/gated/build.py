@@ -101,7 +101,7 @@ def _source(model: nn.Module, method: Method, example: Any, inside: str | Sequen
     if isinstance(example, Tensor) and not named:
         return _Source(model, method, example, trace(model, example, block_hooks=True))
     found = find_part(model, example, named)
-    return _Source(found.part, method, found.images, found.trace, model)
+    return _Source(found.part, method, found.images, found.trace, model, named)
 
 
 def _checked(model: nn.Module, method: Method) -> nn.Module:
@@ -119,13 +119,17 @@ def _checked(model: nn.Module, method: Method) -> nn.Module:
 
 @dataclass(eq=False)
 class _Source:
-    """What a plan was made from; see `convgate.gated.plan.Source`. `whole` is the model that `model` is a part of."""
+    """What a plan was made from; see `convgate.gated.plan.Source`.
+
+    `whole` is the model that `model` is a part of, asked for by `inside`.
+    """
 
     model: nn.Module
     method: Method
     example: Tensor
     trace: Trace
     whole: nn.Module | None = None
+    inside: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -212,7 +216,7 @@ class _Source:
         parameter = next(self.model.parameters(), None)
         if parameter is not None:
             network.convgate.to(parameter.device, parameter.dtype)
-        return network if self.whole is None else around(self.whole, network)
+        return network if self.whole is None else around(self.whole, network, self.inside)
 
 
 def unlisted(

@@ -81,6 +81,8 @@ class DualGating(Method):
         tile: side of a tile in positions: one number (1 = fine-grained), or a mapping from the height of a branch's
             output to a number, or None for the paper's: 7x7 tiles per map where 7 divides its height (224-pixel
             ImageNet networks: 8, 4, 2, 1), else 8x8 with a side of at least 2 (CIFAR networks: 4, 2, 2).
+        pixels: side of a tile in pixels of the image, instead of `tile`: 64 are 16 positions at a quarter of the
+            image's resolution, 8 at an eighth, .. (the authors' detectors), whatever the size of the images.
         group: how many neighbouring channels share a channel gate (for hardware).
         masks: "paper": in training, only the branch's output is masked by the spatial gate; "equal": training masks
             everything that evaluation masks.
@@ -114,6 +116,7 @@ class DualGating(Method):
     spatial: bool = True
     channel: bool = True
     tile: Size | Mapping[int, Size] | None = None
+    pixels: Size | None = None
     group: Size = 1
     masks: Literal["paper", "equal"] = "paper"
     counted: Literal["sampled", "noise_free"] = "sampled"
@@ -136,6 +139,8 @@ class DualGating(Method):
         super().__post_init__()
         if not self.spatial and not self.channel:
             raise InputError("DualGating(spatial=False, channel=False) gates nothing; switch at least one on")
+        if self.tile is not None and self.pixels is not None:
+            raise InputError(f"DualGating(tile={self.tile}, pixels={self.pixels}): give one of the two")
 
     def _take_former(self, macs: float | None) -> None:
         """Options as earlier versions named them: `macs` was the budget, and `budget` what it counts."""
@@ -209,11 +214,14 @@ class DualGating(Method):
         return Site(branch.name, branch.convs, output, tuple(gates), tuple(masks), tuple(skipped))
 
     def _spatial_gate(self, trace: Trace, branch: Branch) -> GateSpec:
-        kind = Tiles(self._tile(branch))
+        kind = Tiles(self._tile(branch, trace.example[2]))
         return GateSpec.of(trace, f"{branch.name}.spatial", kind, reads=branch.fork, on=branch.last)
 
-    def _tile(self, branch: Branch) -> int:
+    def _tile(self, branch: Branch, pixels: int) -> int:
+        """The side of a branch's tiles, for images that are `pixels` high."""
         size = branch.height
+        if self.pixels is not None:
+            return min(max(1, round(self.pixels * size / pixels)), size, branch.width)
         if self.tile is None:
             tile = size // 7 if size % 7 == 0 else max(2, math.ceil(size / 8))
             return min(tile, size, branch.width)

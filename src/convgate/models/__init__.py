@@ -10,6 +10,8 @@ from convgate.models.point_detector import point_detector
 from convgate.models.preact_resnet import PreActResNet
 from convgate.models.preparation import preparation_of, prepared_at, synsets
 from convgate.models.pretrained import pretrained
+from convgate.models.pspnet import PSPNet
+from convgate.models.pyramid_detectors import faster_rcnn, retinanet
 from convgate.models.registry import ModelInput, Registration, register_model, registered
 from convgate.models.shake_shake import ShakeShake
 from convgate.models.widen import count_parameters, widened
@@ -21,12 +23,14 @@ __all__ = [
     "DenseNetBC",
     "ModelInput",
     "ModelSpec",
+    "PSPNet",
     "PreActResNet",
     "Registration",
     "ShakeShake",
     "count_parameters",
     "create",
     "create_model",
+    "faster_rcnn",
     "identify",
     "input_shape",
     "list_models",
@@ -37,6 +41,7 @@ __all__ = [
     "pretrained",
     "register_model",
     "registered",
+    "retinanet",
     "synsets",
     "widened",
 ]

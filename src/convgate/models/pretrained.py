@@ -15,6 +15,8 @@ __all__ = ["pretrained"]
 def pretrained(name: str, **options: Any) -> nn.Module:
     """The model `name` with its published weights: torchvision's first ones for ImageNet, or timm's default.
 
+    Of a registered detector or segmenter with a body of torchvision's, the body has them.
+
     Args:
         name: a model of torchvision or timm, as `create_model` takes it.
         options: the builder's; they must be those of the weights, which have 1000 classes.
@@ -24,7 +26,11 @@ def pretrained(name: str, **options: Any) -> nn.Module:
         CheckpointError: nothing is published for this model, it cannot be fetched, or it does not fit the options.
 
     """
-    if name in registered() or is_place(name):
+    if (entry := registered().get(name)) and entry.pretrained is not None:
+        model = create_model(name, **options)
+        entry.pretrained(model)
+        return model
+    if entry or is_place(name):
         raise InputError(f"nobody publishes weights of '{name}'; name a file of weights, or train it")
     create_model(name, **options)  # refuses what does not exist
     try:

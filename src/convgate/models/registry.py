@@ -26,11 +26,15 @@ class ModelInput:
 
 @dataclass(frozen=True)
 class Registration:
-    """A registered model: what builds it, the options that its name fixes, and the images that it takes."""
+    """A registered model: what builds it, the options that its name fixes, and the images that it takes.
+
+    `pretrained` puts published weights into a model that was built, where somebody publishes any.
+    """
 
     builder: Callable[..., nn.Module]
     fixed: Mapping[str, Any] = field(default_factory=dict)
     input: ModelInput | None = None
+    pretrained: Callable[[Any], None] | None = None
 
     def build(self, **options: Any) -> nn.Module:
         """The model, randomly initialised."""
@@ -44,6 +48,7 @@ def register_model(
     name: str,
     *,
     input: ModelInput | None = None,  # noqa: A002 - the field's word
+    pretrained: Callable[[Any], None] | None = None,
     **fixed: Any,
 ) -> Callable[[Builder], Builder]:
     """Enter a model under a name, so that `convgate.models.create_model`, recipes and the command line know it.
@@ -51,6 +56,7 @@ def register_model(
     Args:
         name: one that is not taken, without "/" and ":", which stand for timm's models and Python modules.
         input: the images that it takes.
+        pretrained: puts published weights into a model that was built.
         fixed: arguments of the builder that the name fixes; they are not options of the model.
 
     Returns:
@@ -75,7 +81,7 @@ def register_model(
         known = _registered.get(name)
         if known and _place(known.builder) != _place(builder):
             raise InputError(f"the name '{name}' is taken by {_place(known.builder)}; choose another")
-        _registered[name] = Registration(builder, fixed, input)
+        _registered[name] = Registration(builder, fixed, input, pretrained)
         return builder
 
     return enter

@@ -53,6 +53,8 @@ class MethodChoice:
             images, drawn by the seed, spend the budget (to compare with).
         options: options of the method's class, but for its budget, which is the recipe's `budget`.
         weights: a weights file that a part of the method starts from, if it has one that is trained on its own.
+        inside: sub-modules of a detector; only what is in them is gated and counted, so that shares of the MACs are
+            shares of theirs. Empty: its whole convolutional part (see `convgate.gate`).
 
     """
 
@@ -60,6 +62,7 @@ class MethodChoice:
     options: dict[str, Any] = field(default_factory=dict)
     weights: str | None = None
     masks: Literal["learned", "random"] = "learned"
+    inside: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         given = {"options": self.options, "weights": self.weights, "masks": self.masks != "learned"}

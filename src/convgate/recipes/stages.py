@@ -37,9 +37,10 @@ class Stage:
         weight_decay: weight decay of all parameters but those of the gates.
         decay_vectors: whether one-dimensional parameters (scales and shifts of norms, biases) are decayed, too.
         schedule: cosine: to 0, per step; steps: times `gamma` at each of `milestones`; exponential: evenly, per step,
-            to `gamma` times the rate at the end.
+            to `gamma` times the rate at the end; polynomial: to 0, as the share that is left to the `power`.
         milestones: where the rate steps down, as shares of the stage, in (0, 1).
         gamma: the factor at each milestone, or of the whole stage with the exponential schedule; above 0.
+        power: of the polynomial schedule; above 0.
         warmup: share of the stage in which the learning rate rises from 0.
         label_smoothing: label smoothing of the cross-entropy, in [0, 1).
 
@@ -61,9 +62,10 @@ class Stage:
     epsilon: float = 1.0
     weight_decay: float = 5e-4
     decay_vectors: bool = True
-    schedule: Literal["cosine", "steps", "exponential"] = "cosine"
+    schedule: Literal["cosine", "steps", "exponential", "polynomial"] = "cosine"
     milestones: tuple[float, ...] = (0.5, 0.75)
     gamma: float = 0.1
+    power: float = 0.9
     warmup: float = 0.0
     label_smoothing: float = 0.0
 
@@ -78,6 +80,7 @@ class Stage:
         require(0 <= self.square_decay < 1, "square_decay", self.square_decay, "in [0, 1)")
         require(self.epsilon > 0, "epsilon", self.epsilon, "above 0")
         require(self.gamma > 0, "gamma", self.gamma, "above 0")
+        require(self.power > 0, "power", self.power, "above 0")
         require(all(0 < m < 1 for m in self.milestones), "milestones", self.milestones, "shares in (0, 1)")
         require(0 <= self.warmup < 1, "warmup", self.warmup, "in [0, 1)")
         require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "in [0, 1)")

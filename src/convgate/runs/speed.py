@@ -9,11 +9,18 @@ import torch
 
 from convgate.data import Splits
 from convgate.errors import RecipeError
-from convgate.gated import gate
 from convgate.recipes.recipe import Recipe
 from convgate.recipes.stages import Gates
 from convgate.training.fit import training_steps
-from convgate.training.parts import build_method, build_model, build_static, build_task, build_teacher, teaching
+from convgate.training.parts import (
+    build_gated,
+    build_method,
+    build_model,
+    build_static,
+    build_task,
+    build_teacher,
+    teaching,
+)
 
 __all__ = ["images_per_second"]
 
@@ -54,7 +61,7 @@ def images_per_second(
             if recipe.method.is_static:
                 network = build_static(recipe, dense, splits)
             elif (method := build_method(recipe)) is not None:
-                network = gate(dense, method, task.example(splits.train))
+                network = build_gated(recipe, dense, method, splits)
                 used = method if stage.gates is Gates.TRAIN else None
             training_steps(network, stage, splits, recipe, method=used, teacher=teacher, **steps)
         speeds[stage.name] = stage.batch_size / clock.seconds_per_step

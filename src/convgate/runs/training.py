@@ -24,7 +24,7 @@ from convgate.engine.compile import compile as compile_engine
 from convgate.errors import BudgetError, RecipeError
 from convgate.extras import missing
 from convgate.files import replacing, write_text
-from convgate.gated import GatedModel, GatedNetwork, gate
+from convgate.gated import GatedModel, GatedNetwork
 from convgate.latency import LatencyModel, fit_latency
 from convgate.latency import Origin as Origins
 from convgate.latency import load as load_latency
@@ -40,6 +40,7 @@ from convgate.runs.ungated import ungated_macs
 from convgate.training.evaluation import evaluation_device
 from convgate.training.fit import fit, is_first_process
 from convgate.training.parts import (
+    build_gated,
     build_method,
     build_model,
     build_static,
@@ -212,7 +213,7 @@ class TrainingRun:
     def _gated(self) -> GatedNetwork | GatedModel:
         assert self.method is not None
         torch.manual_seed(self.recipe.seed + 1)
-        network: GatedNetwork | GatedModel = gate(self.dense, self.method, self.task.example(self.splits.train))
+        network: GatedNetwork | GatedModel = build_gated(self.recipe, self.dense, self.method, self.splits)
         if self.task.whole_images:
             network.preparation = self.splits.train.preparation
         if self.recipe.method.weights:
@@ -235,9 +236,7 @@ class TrainingRun:
         """Which share of the MACs takes so long: the recipe and its method train to that."""
         assert self.method is not None
         with torch.random.fork_rng(devices=[]):
-            network = gate(
-                build_model(self.recipe.model, weights=False), self.method, self.task.example(self.splits.train)
-            )
+            network = build_gated(self.recipe, build_model(self.recipe.model, weights=False), self.method, self.splits)
         engine = compile_engine(network.eval(), threads=self.recipe.hardware.threads)
         model = load_latency(self.folder.latency) if self.folder.latency.is_file() else None
         if model is None or model.origin != Origins.of(engine, model.origin.clock):
@@ -256,9 +255,7 @@ class TrainingRun:
         if self.folder.network.is_file() or self.method is None:
             return
         with torch.random.fork_rng(devices=[]):
-            network = gate(
-                build_model(self.recipe.model, weights=False), self.method, self.task.example(self.splits.train)
-            )
+            network = build_gated(self.recipe, build_model(self.recipe.model, weights=False), self.method, self.splits)
         least = float(network.cost(network.closed_decisions(1)).ratio)
         if self.recipe.budget is not None and self.recipe.budget < least:
             raise BudgetError(

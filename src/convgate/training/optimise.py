@@ -52,4 +52,6 @@ def learning_rate_factor(stage: Stage, progress: float) -> float:
     behind = (progress - stage.warmup) / (1 - stage.warmup)
     if stage.schedule == "exponential":
         return stage.gamma**behind
+    if stage.schedule == "polynomial":
+        return max(0.0, 1 - behind) ** stage.power
     return (1 + math.cos(math.pi * behind)) / 2

@@ -1,5 +1,7 @@
 """What a recipe names, built: the model, the teacher, how images are prepared."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -15,7 +17,7 @@ from convgate.tasks.task import Task
 from convgate.training.distil import Teacher
 from convgate.weights import load_weights
 
-__all__ = ["build_method", "build_model", "build_static", "build_task", "build_teacher", "teaching"]
+__all__ = ["build_gated", "build_method", "build_model", "build_static", "build_task", "build_teacher", "teaching"]
 
 
 def build_model(choice: ModelChoice, *, weights: bool = True) -> nn.Module:
@@ -40,13 +42,19 @@ def build_task(recipe: Recipe) -> Task:
     return create_task(recipe.task, recipe.task_options).with_augmentation(recipe.augmentation)
 
 
+def build_gated(recipe: Recipe, model: nn.Module, method: Method, splits: Splits) -> Any:
+    """The recipe's network, gated: a `GatedNetwork`, or of a detector a `GatedModel`."""
+    example = build_task(recipe).example(splits.train)
+    return gate(model, method, example, inside=recipe.method.inside)
+
+
 def build_static(recipe: Recipe, model: nn.Module, splits: Splits) -> nn.Module:
     """What a recipe makes of its model whose network does not decide by image: fixed masks, or the model itself."""
     method = build_method(recipe)
     if method is None:
         return model
     assert recipe.budget is not None
-    network = gate(model, method, build_task(recipe).example(splits.train))
+    network = build_gated(recipe, model, method, splits)
     return FixedNetwork(network, random_masks(network, recipe.budget, recipe.seed))
 
 
