@@ -18,19 +18,19 @@ def sources(tmp_path):
     path = tmp_path / "small.sv"
     path.write_text("""
         module cg_pe #(parameter int W = 4) (
-            input logic clk, write, input logic [2:0] to, from, input logic [W-1:0] a, b, output logic [2*W-1:0] y,
+            input logic clk, write, input logic [3:0] to, from, input logic [W-1:0] a, b, output logic [2*W-1:0] y,
             output logic [W-1:0] later, now
         );
-            logic [W-1:0] sync[8], table_[8];
+            logic [W-1:0] sync[16], table_[8];
             always_ff @(posedge clk) begin
-                if (write) begin sync[to] <= a; table_[to] <= b; end
+                if (write) begin sync[to] <= a; table_[to[2:0]] <= b; end
                 later <= sync[from];
                 y <= a * b;
             end
-            assign now = table_[from] ^ a;
+            assign now = table_[from[2:0]] ^ a;
         endmodule
         module two #(parameter int W = 4) (
-            input logic clk, write, input logic [2:0] to, from, input logic [W-1:0] a, b, c,
+            input logic clk, write, input logic [3:0] to, from, input logic [W-1:0] a, b, c,
             output logic [2*W-1:0] y, z, output logic [W-1:0] l, m, n, o
         );
             cg_pe #(.W(W)) one (.clk, .write, .to, .from, .a, .b, .y, .later(l), .now(m));
@@ -42,7 +42,8 @@ def sources(tmp_path):
 def test_every_kind_is_counted_and_modules_as_often_as_they_are_there(sources):
     found = area("two", {"W": 5}, sources)
     assert found.multipliers == 2
-    assert found.memory_bits == found.table_bits == 2 * 8 * 5
+    assert found.memory_bits == 2 * 16 * 5
+    assert found.table_bits == 2 * 8 * 5
     assert found.registers == 2 * 10  # of the products: what memories answer is held in them
     assert found.luts == 2 * 5
 
