@@ -40,7 +40,7 @@ def test_verify_says_what_it_compared(tmp_path, monkeypatch, capsys, wrong):
 
     def verify(program, images, machine, *, resting):
         given.append((images.shape, machine.rows, resting))
-        layer = Found(0, "a", wrong, 100, 30, {})
+        layer = Found(0, "a", wrong, 100, 100, 30, {})
         return Verified(machine, len(images), ("b",), [layer], compared=16)
 
     monkeypatch.setattr(convgate.hardware.rtl, "verify", verify)
