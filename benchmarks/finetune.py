@@ -31,6 +31,7 @@ from records import RESULTS, machine
 from torch import Tensor, nn
 
 import convgate
+from convgate.data.cifar import MEAN, STD
 from convgate.finetuning import Finetuned, finetune
 from convgate.finetuning.settings import Settings
 from convgate.weights import load_weights
@@ -40,7 +41,6 @@ SETTINGS = {"points": 0}  # the curve would take minutes that the table does not
 TABLE, CHOICES = RESULTS / "finetune.csv", RESULTS / "finetune_choices.csv"
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _TORCHVISION = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_CIFAR = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
@@ -60,7 +60,7 @@ def networks() -> dict[str, tuple[nn.Module, str, tuple[tuple[float, ...], tuple
         "cifar_resnet20": (
             convgate.create_model("cifar_resnet20", shortcut="A"),
             "cifar10-resnet20.safetensors",
-            _CIFAR,
+            (MEAN, STD),
         ),
     }
 

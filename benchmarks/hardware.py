@@ -26,6 +26,8 @@ from torch import nn
 from torchvision.models import resnet18
 
 import convgate
+from convgate.data import normalise
+from convgate.data.cifar import MEAN, STD
 from convgate.engine.program import Program
 from convgate.hardware import Trace, accelerator, simulate
 from convgate.hardware import record as decisions_of
@@ -37,7 +39,6 @@ from convgate.models import create
 
 SHARES = {4: 0.072, 8: 0.205}
 """Partitions -> open share at which the network has about 1/2.8 of its MACs."""
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
 def drawn(model: nn.Module, size: int) -> Iterator[tuple[int, int, Program, Trace]]:
@@ -76,8 +77,7 @@ def accesses() -> None:
 def trained(paths: list[Path], cifar: Path, count: int, name: str) -> None:
     """Simulate checkpoints, print and record their rows."""
     data = np.load(cifar)
-    stored = torch.from_numpy(data["test_x"][:count]).permute(0, 3, 1, 2).float() / 255
-    images = ((stored - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)).numpy()
+    images = normalise(torch.from_numpy(data["test_x"][:count]).permute(0, 3, 1, 2), MEAN, STD).numpy()
     machine, rows = accelerator(name), []
     for path in paths:
         engine = convgate.compile(convgate.load(path).eval())

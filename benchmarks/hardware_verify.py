@@ -28,6 +28,8 @@ from records import record
 from torch import Tensor, nn
 
 import convgate
+from convgate.data import normalise
+from convgate.data.cifar import MEAN, STD
 from convgate.engine import Engine
 from convgate.engine.program import Program
 from convgate.hardware import Accelerator, accelerator, simulate
@@ -42,7 +44,6 @@ from convgate.models import create
 from convgate.timing.machine import version_of
 from convgate.weights import load_weights
 
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 SCALES_BY = 128
 """Images that choose scales, and that gates are calibrated on: of the training set, which is not run."""
 JUDGED = 500
@@ -56,8 +57,7 @@ def images(path: Path | None, count: int) -> tuple[Tensor, Tensor, str]:
         return drawn[:SCALES_BY], drawn[SCALES_BY:], "drawn at random"
 
     def prepared(stored: np.ndarray) -> Tensor:
-        x = torch.from_numpy(stored).permute(0, 3, 1, 2).float() / 255
-        return (x - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+        return normalise(torch.from_numpy(stored).permute(0, 3, 1, 2), MEAN, STD)
 
     data = np.load(path)
     order = np.random.default_rng(0).permutation(len(data["train_x"]))

@@ -25,6 +25,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import convgate
+from convgate.data.cifar import MEAN, STD
 from convgate.engine import Engine
 from convgate.models import create
 from convgate.quantization import MeanSquaredError, MinMax, Observer, Percentile
@@ -54,7 +55,7 @@ class Subject:
 def cifar_images(options: argparse.Namespace) -> tuple[Prepare, list[Tensor], Tensor, Tensor]:
     """How images are prepared, batches for the scales, images and labels to judge by."""
     data = np.load(options.cifar)
-    prepare = Prepare((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+    prepare = Prepare(MEAN, STD)
     order = np.random.default_rng(0).permutation(len(data["train_x"]))
     calibration = torch.from_numpy(data["train_x"][order[:512]]).permute(0, 3, 1, 2)
     if options.choose:

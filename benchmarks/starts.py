@@ -20,18 +20,17 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import convgate
+from convgate.data.cifar import MEAN, STD
 from convgate.finetuning import train_gates
 from convgate.gated import Method
 from convgate.methods import METHODS
-
-_CIFAR = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 
 
 def subjects(options: argparse.Namespace) -> Iterator[tuple[str, nn.Module, Tensor, Tensor]]:
     """(name, trained network, images, labels)."""
     cifar = np.load(options.cifar)
     chosen = np.random.default_rng(0).permutation(10000)[: options.n]
-    images = Prepare(*_CIFAR)(torch.from_numpy(cifar["test_x"][chosen]).permute(0, 3, 1, 2))
+    images = Prepare(MEAN, STD)(torch.from_numpy(cifar["test_x"][chosen]).permute(0, 3, 1, 2))
     for depth in (20, 56):
         model = convgate.create_model(f"cifar_resnet{depth}", shortcut="A")
         state = load_file(options.weights / f"cifar10-resnet{depth}.safetensors")

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from records import quantiles, record
 
 from convgate.data import Augmentation, Batches, ImageSet, normalise
+from convgate.data.cifar import MEAN, STD
 from convgate.gated import gate
 from convgate.methods import DualGating
 from convgate.models import create
@@ -30,7 +31,6 @@ from convgate.training.fit import lightning_precision
 from convgate.training.module import TrainingModule
 
 BATCH = 128
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
 def plain_loop(images: ImageSet) -> Any:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -10,8 +9,7 @@ from convgate.analysis import figures
 from convgate.analysis.evaluation import Evaluation, Spending
 from convgate.analysis.gallery import gallery
 from convgate.analysis.metrics import Metrics
-from convgate.analysis.pictures import colour_bar
-from convgate.analysis.sites import site_costs
+from convgate.analysis.shared import said_of_any
 from convgate.analysis.stages import StageCurves
 from convgate.data import ImageSet
 from convgate.errors import InputError
@@ -56,43 +54,12 @@ def write_report(
 
     """
     spending = _check(metrics, network, dense, gated, images)
-    target = _target(metrics, stages)
-    shares = spending.macs.double() / spending.dense
-    costs = site_costs(network.plan, spending)
-    context = {
-        "title": title,
-        "metric": "accuracy",
-        "n": len(images),
-        "dense_accuracy": dense.accuracy,
-        "gated_accuracy": gated.accuracy,
-        "macs_ratio": spending.ratio,
-        "latency": metrics.latency,
-        "target": target,
-        "least": float(shares.min()),
-        "most": float(shares.max()),
-        "dense_macs": spending.dense,
-        "stages": [(stage.name, panels) for stage in stages if (panels := figures.training_curves(stage))],
-        "site_bars": figures.site_bars(costs),
+    context = said_of_any(title, metrics, stages, network, dense, gated, spending, notes) | {
         "census": [(k.word, d) for k in KINDS if (d := figures.gate_census(spending.census, k))],
-        "histogram": figures.cost_histogram(spending, target),
         "difficulty": [] if images.difficulty is None else figures.by_difficulty(images.difficulty.cpu(), dense, gated),
         "gallery": gallery(network, gated, spending, images, mapped=MAPPED, extremes=EXTREMES),
-        "plan": network.plan,
-        "sites": list(zip(network.plan.sites, costs, strict=False)),
-        "notes": notes,
     }
-    write_text(path, _render(context))
-
-
-def _render(context: Mapping[str, Any]) -> str:
-    template = page_template(Path(__file__).parent / "templates" / "report.html.j2")
-    return template.render(context, colour_bar=colour_bar())
-
-
-def _target(metrics: Metrics, stages: Sequence[StageCurves]) -> float | None:
-    """What was calibrated to, else the target of the last stage that had one."""
-    targets = [stage.target for stage in stages if stage.target is not None]
-    return metrics.budget if metrics.budget is not None or not targets else targets[-1]
+    write_text(path, page_template(Path(__file__).parent / "templates" / "report.html.j2").render(context))
 
 
 def _check(metrics: Metrics, network: GatedNetwork, dense: Evaluation, gated: Evaluation, images: ImageSet) -> Spending:

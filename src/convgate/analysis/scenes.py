@@ -9,11 +9,9 @@ from typing import Any
 
 import torch
 
-from convgate.analysis import figures
 from convgate.analysis.judging import Judged
 from convgate.analysis.metrics import Metrics
-from convgate.analysis.pictures import colour_bar
-from convgate.analysis.sites import site_costs
+from convgate.analysis.shared import said_of_any
 from convgate.analysis.stages import StageCurves
 from convgate.analysis.work import beside, work_on
 from convgate.errors import InputError, RecipeError
@@ -79,37 +77,17 @@ def write_scene_report(
     spending = gated.spending
     if spending is None or len(spending.macs) != len(images):
         raise InputError("write_scene_report(gated=..): give what judge() returned for a gated network and `images`")
-    targets = [stage.target for stage in stages if stage.target is not None]
-    costs = site_costs(network.plan, spending)
     order = spending.shares.argsort(stable=True)
     chosen = order[torch.linspace(0, len(order) - 1, min(SHOWN, len(order))).round().long()].tolist()
     scores = [
         (name, f"{dense.scores[name]:.1%}" if name in dense.scores else "", f"{value:.1%}")
         for name, value in gated.scores.items()
     ]
-    context = {
-        "title": title,
-        "n": len(images),
+    context = said_of_any(title, metrics, stages, network, dense, gated, spending, notes) | {
         "which": which,
-        "metric": gated.metric,
-        "dense_accuracy": dense.accuracy,
-        "gated_accuracy": gated.accuracy,
-        "macs_ratio": spending.ratio,
-        "latency": metrics.latency,
-        "target": metrics.budget if metrics.budget is not None or not targets else targets[-1],
-        "least": float(spending.shares.min()),
-        "most": float(spending.shares.max()),
-        "dense_macs": spending.dense,
-        "stages": [(s.name, panels) for s in stages if (panels := figures.training_curves(s, gated.metric))],
-        "site_bars": figures.site_bars(costs),
-        "histogram": figures.cost_histogram(spending, metrics.budget),
         "objects": on_objects(network, images, task),
         "scenes": [_scene(network, task, images, number) for number in chosen],
         "scores": scores,
-        "plan": network.plan,
-        "sites": list(zip(network.plan.sites, costs, strict=False)),
-        "notes": notes,
-        "colour_bar": colour_bar(),
     }
     write_text(path, page_template(Path(__file__).parent / "templates" / "scenes.html.j2").render(context))
 

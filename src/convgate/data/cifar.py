@@ -12,7 +12,10 @@ import torch
 from convgate.data.images import ImageSet, Splits, hold_out
 from convgate.errors import DataError
 
-__all__ = ["cifar10", "cifar100"]
+__all__ = ["MEAN", "STD", "cifar10", "cifar100"]
+
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+"""Of each channel of CIFAR-10's training images, of values in [0, 1]."""
 
 ARRAYS = ("train_x", "train_y", "test_x", "test_y", "classes")
 SIDE = 32
@@ -48,7 +51,7 @@ def cifar10(
         InputError: `validation` out of range.
 
     """
-    statistics = tuple(mean or (0.4914, 0.4822, 0.4465)), tuple(std or (0.2470, 0.2435, 0.2616))
+    statistics = tuple(mean or MEAN), tuple(std or STD)
     return _load("CIFAR10", 10, *statistics, root, validation, seed, download)
 
 

@@ -48,9 +48,7 @@ class ClosesForGood:
 
     def before_step(self, progress: float, elapsed: float) -> None:
         """Close some more, where a round is due: they are spread over the ramp, from when costs are measured."""
-        settings, seconds = self.given.settings, self.given.seconds
-        measured = self.measuring / seconds if seconds else 0.0
-        due = measured + settings.ramp * (1 - measured) * self.rounds / settings.rounds if self.rounds else 0.0
+        due = self._along_the_ramp(self.rounds / self.given.settings.rounds)
         if self.closing.share() > self.given.budget.share and progress >= due:
             self._round(self._rounds_left(elapsed))
 
@@ -110,13 +108,19 @@ class ClosesForGood:
         given.say(f"round {self.rounds} of closing ({self.round_seconds:.0f} s): {judged}")
 
     def _rounds_left(self, elapsed: float) -> int:
-        """How many rounds there are still to be; fewer where they take long: half of the ramp is for learning.
-
-        The time in which costs are measured is not the ramp's: a slow machine would close all that is left at once.
-        """
+        """How many rounds there are still to be; fewer where they take long: half of the ramp is for learning."""
         settings, seconds = self.given.settings, self.given.seconds
         left = max(settings.rounds - self.rounds, 1)
         if seconds is None or not self.round_seconds:
             return left
-        time_left = self.measuring + settings.ramp * (seconds - self.measuring) - elapsed
+        time_left = self._along_the_ramp(1.0) * seconds - elapsed
         return max(min(left, int(time_left / (2 * self.round_seconds))), 1)
+
+    def _along_the_ramp(self, share: float) -> float:
+        """How much of the training is over when that share of the ramp is.
+
+        The ramp is of the time that is left once costs are measured: a slow machine would close all at once otherwise.
+        """
+        seconds = self.given.seconds
+        measured = self.measuring / seconds if seconds else 0.0
+        return measured + self.given.settings.ramp * (1 - measured) * share

@@ -25,10 +25,16 @@ class PyramidRetinaNet(RetinaNet):
 
     made_by = staticmethod(retinanet)
 
-    def __init__(self, *, num_classes: int, body: str, frozen: int, least: int, most: int, detections_per_img: int):
-        backbone = _pyramid(body, frozen, (2, 3, 4), LastLevelP6P7(_CHANNELS, _CHANNELS))
-        super().__init__(backbone, num_classes, min_size=least, max_size=most, detections_per_img=detections_per_img)
-        self.options = _options(num_classes, body, frozen, least, most, detections_per_img)
+    def __init__(self, **options: Any) -> None:
+        backbone = _pyramid(options["body"], options["frozen"], (2, 3, 4), LastLevelP6P7(_CHANNELS, _CHANNELS))
+        super().__init__(
+            backbone,
+            options["num_classes"],
+            min_size=options["least"],
+            max_size=options["most"],
+            detections_per_img=options["detections_per_img"],
+        )
+        self.options = options
 
 
 class PyramidFasterRCNN(FasterRCNN):
@@ -36,17 +42,17 @@ class PyramidFasterRCNN(FasterRCNN):
 
     made_by = staticmethod(faster_rcnn)
 
-    def __init__(self, *, num_classes: int, body: str, frozen: int, least: int, most: int, detections_per_img: int):
-        backbone = _pyramid(body, frozen, (1, 2, 3, 4), LastLevelMaxPool())
+    def __init__(self, **options: Any) -> None:
+        backbone = _pyramid(options["body"], options["frozen"], (1, 2, 3, 4), LastLevelMaxPool())
         super().__init__(
             backbone,
-            num_classes,
+            options["num_classes"],
             rpn_anchor_generator=AnchorGenerator(tuple((32 * 2**i,) for i in range(5)), ((0.5, 1.0, 2.0),) * 5),
-            min_size=least,
-            max_size=most,
-            box_detections_per_img=detections_per_img,
+            min_size=options["least"],
+            max_size=options["most"],
+            box_detections_per_img=options["detections_per_img"],
         )
-        self.options = _options(num_classes, body, frozen, least, most, detections_per_img)
+        self.options = options
 
 
 def _pyramid(body: str, frozen: int, stages: tuple[int, ...], more: nn.Module) -> BackboneWithFPN:
@@ -60,16 +66,3 @@ def _pyramid(body: str, frozen: int, stages: tuple[int, ...], more: nn.Module) -
     channels = [first * 2 ** (stage - 1) for stage in stages]
     names = {f"layer{stage}": str(number) for number, stage in enumerate(stages)}
     return BackboneWithFPN(resnet, names, channels, _CHANNELS, extra_blocks=more)
-
-
-def _options(
-    num_classes: int, body: str, frozen: int, least: int, most: int, detections_per_img: int
-) -> dict[str, Any]:
-    return {
-        "num_classes": num_classes,
-        "body": body,
-        "frozen": frozen,
-        "least": least,
-        "most": most,
-        "detections_per_img": detections_per_img,
-    }

@@ -60,9 +60,7 @@ def _name_after_layers(draft: Draft, outputs: frozenset[str]) -> None:
 def _skipped(draft: Draft, conv: Conv, cost: LayerCost) -> dict[str, str]:
     """The gates of what the ledger does not count; a mask stands before any use, if not right there."""
     closed = conv.out_channels or cost.outputs or ""
-    depthwise = (
-        conv.groups > 1 and conv.groups == draft.values[conv.inputs[0]].channels == draft.values[conv.output].channels
-    )
+    depthwise = conv.is_depthwise(draft.values[conv.inputs[0]].channels, draft.values[conv.output].channels)
     # A depthwise convolution reads just the channels that it writes.
     return {
         "positions": conv.positions or cost.positions or "",

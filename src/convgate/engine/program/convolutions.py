@@ -33,6 +33,10 @@ class Conv(Operation):
     in_channels: GateName = ""
     out_channels: GateName = ""
 
+    def is_depthwise(self, channels: int, out: int) -> bool:
+        """Whether, of so many channels in and out, each is convolved by itself."""
+        return 1 < self.groups == channels == out
+
 
 @dataclass(frozen=True)
 class Complete(Operation):

@@ -36,8 +36,7 @@ def weight_element(program: Program, conv: Conv) -> Element:
     Such weights are few and cost nothing, and a sum of nine products hides no error of theirs: rounded, they made a
     third of what EfficientNet-Lite0 lost (`docs/design/precision.md`).
     """
-    channels = program.value(conv.inputs[0]).channels
-    alone = 1 < conv.groups == channels == program.value(conv.output).channels
-    if alone and conv.in_channels in ("", conv.out_channels):
+    channels, out = program.value(conv.inputs[0]).channels, program.value(conv.output).channels
+    if conv.is_depthwise(channels, out) and conv.in_channels in ("", conv.out_channels):
         return Element.FLOAT32
     return form(program, conv)[0]
