@@ -5,6 +5,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -76,26 +77,34 @@ def openvino_request(model: nn.Module, images: np.ndarray, threads: int, precisi
 
     `precision` "f32" asks for float32; None leaves it to OpenVINO, which takes bfloat16 where the processor has it.
     """
-    import openvino
-
-    core = openvino.Core()
-    return _request(core, core.read_model(export(model, images)), threads, precision)
+    return _request(_openvino().read_model(export(model, images)), threads, precision)
 
 
 def integer_openvino_request(model: nn.Module, inputs: Sequence[np.ndarray], threads: int) -> Any:
     """An `openvino.InferRequest` of 8-bit integers, whose scales NNCF takes from `inputs` after training."""
-    import openvino
-
-    core = openvino.Core()
+    core = _openvino()
     # Its log, which takes the stream that it finds when it is imported, and its bar would stand in what --json prints.
     with contextlib.redirect_stdout(sys.stderr):
         import nncf
 
         quantised = nncf.quantize(core.read_model(export(model, inputs[0])), nncf.Dataset(list(inputs)))
-    return _request(core, quantised, threads, None)[0]
+    return _request(quantised, threads, None)[0]
 
 
-def _request(core: Any, model: Any, threads: int, precision: str | None) -> tuple[Any, str]:
+@cache
+def _openvino() -> Any:
+    """The one `openvino.Core`, kept for good.
+
+    Its plugin for processors sets a stack for signal handlers, and when it is dropped, the one that it found. Of two
+    plugins that are dropped in the order in which they were made, the second sets the first one's stack, which is
+    gone: the next signal that has a handler (DataLoader sets one for its workers' end) is a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
+def _request(model: Any, threads: int, precision: str | None) -> tuple[Any, str]:
     settings: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
@@ -103,6 +112,6 @@ def _request(core: Any, model: Any, threads: int, precision: str | None) -> tupl
     }
     if precision is not None:
         settings["INFERENCE_PRECISION_HINT"] = precision
-    compiled = core.compile_model(model, "CPU", settings)
+    compiled = _openvino().compile_model(model, "CPU", settings)
     used = compiled.get_property("INFERENCE_PRECISION_HINT")
     return compiled.create_infer_request(), str(used.get_type_name() if hasattr(used, "get_type_name") else used)
