@@ -4,18 +4,21 @@
     python benchmarks/hardware.py accesses    # how many fewer accesses to memory, under three ways of counting
     python benchmarks/hardware.py trained GATED.safetensors .. --cifar cifar10.npz --images 1000
     python benchmarks/hardware.py area --sides 4 16    # of the RTL, by yosys; minutes
+    python benchmarks/hardware.py methods    # is each method simulated, does its network run on the RTL? minutes
 
 The first two draw decisions at random, as papers do not publish theirs: ResNet-18 with channel gates whose open share
 cuts the MACs about 2.8 times, at 224x224 and on CIFAR's 32x32; the machine is `cgnet-asic`. Decisions at random say
 nothing of a trained network. `trained` takes checkpoints of gated CIFAR networks and records what they decide for the
 first test images; its rows go to `results/hardware.json`. `area` has what the index module and all that goes with it
-take beside an array without them; it goes to `results/hardware_area.json`.
+take beside an array without them; it goes to `results/hardware_area.json`. `methods` gates a CIFAR ResNet-8 with each
+method, with random weights and random masks: the simulator's MACs must be the engine's, and the RTL of a 4x4 array the
+reference's results in the simulator's cycles; `results/hardware_methods.json` has what was compared, and README's last
+column of methods is drawn from it.
 """
 
 import argparse
-import subprocess
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +32,15 @@ import convgate
 from convgate.data import normalise
 from convgate.data.cifar import MEAN, STD
 from convgate.engine.program import Program
+from convgate.gated.method import Method
 from convgate.hardware import Trace, accelerator, simulate
 from convgate.hardware import record as decisions_of
 from convgate.hardware.accesses import CONVENTIONS, access_cut
+from convgate.hardware.area import ArrayArea, as_data
 from convgate.hardware.report import Spread
-from convgate.hardware.rtl.synth import areas
-from convgate.hardware.rtl.tools import yosys
+from convgate.hardware.rtl import verify
+from convgate.hardware.rtl.synth import areas, tool
+from convgate.methods.registry import list_methods, method_class
 from convgate.models import create
 
 SHARES = {4: 0.072, 8: 0.205}
@@ -105,16 +111,49 @@ def trained(paths: list[Path], cifar: Path, count: int, name: str) -> None:
 
 def area(sides: list[int], seconds: float) -> None:
     """Count what the RTL takes, and record each array as soon as it is done."""
-    tool = yosys()
-    told = subprocess.run([*tool, "-V"], capture_output=True, text=True).stdout.strip()
-    arrays = []
+    told, arrays = tool(), list[ArrayArea]()
     for side in sides:
         machine, found = accelerator("dgnet-ultra96", rows=side, columns=side), {}
         for name, taken in areas(machine, seconds):
-            found[name] = asdict(taken)
+            found[name] = taken
             print(f"{side}x{side} {name}: {found[name]}", flush=True)
-        arrays.append({"rows": side, "columns": side, "areas": found})
-        print(f"recorded in {record('hardware_area', {'tool': told, 'arrays': arrays})}", flush=True)
+        arrays.append(ArrayArea(side, side, found, told))
+        print(f"recorded in {record('hardware_area', as_data(arrays))}", flush=True)
+
+
+def of_methods() -> dict[str, Method]:
+    """The methods that are tried, by name."""
+    own = {name: method_class(name)() for name in list_methods() if name != "Combined"}
+    return {**own, "Combined": convgate.Combined(own["DualGating"], penalties=[own["BatchShaping"]])}
+
+
+def methods() -> None:
+    """Simulate a small network of each method, run it on the RTL in 8-bit integers, record both."""
+    machine, images = accelerator("dgnet-ultra96", rows=4, columns=4), torch.randn(8, 3, 16, 16)
+    rows = []
+    for name, method in of_methods().items():
+        net = convgate.gate(create("cifar_resnet8").eval(), method, images).eval()
+        engine = convgate.quantize(net, [images], threads=1)
+        x = images[:2].numpy()
+        masks = {
+            gate.name: (np.random.default_rng(0).random((len(x), *gate.shape)) < 0.5).astype(np.uint8)
+            for gate in engine.program.gates
+        }
+        ran = engine.run(x, given=masks)
+        simulated = simulate(engine.program, Trace.of(engine.program, masks), machine)
+        verified = verify(engine.program, x, machine, masks)
+        row: dict[str, Any] = {
+            "method": name,
+            "simulator_has_the_engines_macs": bool((simulated.gated.macs.sum(1) == ran.macs).all()),
+            "rtl_passed": verified.passed,
+            "rtl_layers": len({found.layer for found in verified.layers}),
+            "left_to_the_host": list(verified.host),
+            "counters_compared": verified.compared,
+            "cycles": sum(found.cycles for found in verified.layers),
+        }
+        rows.append(row)
+        print(row, flush=True)
+    print(f"recorded in {record('hardware_methods', {'network': 'cifar_resnet8', 'array': '4x4', 'rows': rows})}")
 
 
 def main() -> None:
@@ -128,6 +167,7 @@ def main() -> None:
     networks.add_argument("--cifar", type=Path, required=True, help="cifar10.npz: test_x, uint8 [N, 32, 32, 3], test_y")
     networks.add_argument("--images", type=int, default=1000)
     networks.add_argument("--accelerator", default="dgnet-ultra96")
+    actions.add_parser("methods")
     arrays = actions.add_parser("area")
     arrays.add_argument("--sides", type=int, nargs="+", default=[4, 16])
     arrays.add_argument("--seconds", type=float, default=3600, help="that yosys may take for each")
@@ -138,7 +178,7 @@ def main() -> None:
     elif options.action == "area":
         area(options.sides, options.seconds)
     else:
-        {"groups": groups, "accesses": accesses}[options.action]()
+        {"groups": groups, "accesses": accesses, "methods": methods}[options.action]()
 
 
 if __name__ == "__main__":

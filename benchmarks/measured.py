@@ -121,11 +121,34 @@ def _sizes(case: Mapping[str, Any]) -> str:
 
 
 def drawn(text: str) -> str:
-    """The text of a page with its tables drawn anew."""
+    """The text of a page with its tables drawn anew, and the last column of its methods."""
     for name, table in tables().items():
         mark = re.compile(rf"(<!-- {name}: [^\n]*-->\n).*?(<!-- end {name} -->)", re.DOTALL)
         text = mark.sub(lambda found, table=table: f"{found[1]}\n{table}\n{found[2]}", text)
-    return text
+    return re.sub(
+        r"(<!-- status: .*?<!-- end status -->)", lambda found: _with_hardware(found[1]), text, flags=re.DOTALL
+    )
+
+
+def _with_hardware(status: str) -> str:
+    """The table of methods with what is on record of each on the simulated accelerator, as its last column."""
+    said = {row["method"]: _on_hardware(row) for row in _json("hardware_methods")["rows"]}
+
+    def line(old: str) -> str:
+        method = re.match(r"\| \[?`(\w+)`", old)
+        return f"{old[: old.rindex(' | ')]} | {said.get(method[1], 'not tried')} |" if method else old
+
+    return "\n".join(line(old) for old in status.split("\n"))
+
+
+def _on_hardware(row: Mapping[str, Any]) -> str:
+    """What a record of `benchmarks/hardware.py methods` says of one method."""
+    if not row["simulator_has_the_engines_macs"]:
+        return "no: MACs differ"
+    if not row["rtl_passed"]:
+        return "simulated; the RTL differs"
+    left = len(row["left_to_the_host"])
+    return f"simulated, and RTL but for {left} of {left + row['rtl_layers']} layers" if left else "simulated, and RTL"
 
 
 def _json(name: str) -> dict[str, Any]:

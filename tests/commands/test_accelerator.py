@@ -7,9 +7,11 @@ import pytest
 from tests.hardware.rtl.layers import random_program
 
 import convgate.hardware.rtl
+import convgate.hardware.rtl.synth
 from convgate.cli import main
 from convgate.engine import Engine
 from convgate.hardware import accelerator
+from convgate.hardware.area import WITHOUT, Area, area_of
 from convgate.hardware.energy import ACTIONS
 from convgate.hardware.report import CAUSES
 from convgate.hardware.rtl import counters
@@ -23,6 +25,18 @@ def test_rtl_writes_the_sources(tmp_path, capsys):
     files = json.loads(capsys.readouterr().out)["files"]
     assert len(files) == len(sources()) + 1
     assert "module cg_top" in (tmp_path / "cg_top.sv").read_text()
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_synthesis_counts_is_shown_and_kept(tmp_path, capsys, monkeypatch, as_json):
+    counted = {"with all": Area(1100, 50, 4, 64, 8), WITHOUT: Area(1000, 50, 4, 64, 0)}
+    monkeypatch.setattr(convgate.hardware.rtl.synth, "areas", lambda machine, seconds: iter(counted.items()))
+    monkeypatch.setattr(convgate.hardware.rtl.synth, "tool", lambda: "a tool")
+    command = ["hardware", "rtl", "-o", str(tmp_path), "--synth", "--set", "rows=4", "--set", "columns=2"]
+    assert main([*command, *(["--json"] if as_json else [])]) == 0
+    assert ('"luts": 1100' if as_json else "1,100") in capsys.readouterr().out
+    found = area_of(tmp_path / "area.json", 4, 2)
+    assert (found.areas, found.tool) == (counted, "a tool")
 
 
 def test_every_counter_has_a_field_of_its_name_in_the_simulator():

@@ -10,6 +10,7 @@ from tests.hardware.programs import engine_of, images_of
 from convgate.cli import main
 from convgate.engine import Engine
 from convgate.hardware import load_trace
+from convgate.hardware.area import WITHOUT, Area, ArrayArea, write_areas
 from convgate.preparation import Preparation
 
 
@@ -34,6 +35,19 @@ def test_simulate_prints_what_was_found_and_what_is_assumed(recorded, capsys, tm
     assert "gate heads" in text
     assert "assumed: frequency_mhz 200" in text
     assert "layer3.0.conv2" in text
+
+
+def test_the_page_shows_areas_of_the_same_array_alone(recorded, capsys, tmp_path):
+    counted = {WITHOUT: Area(1234, 50, 4, 64, 0)}
+    write_areas(tmp_path / "area.json", [ArrayArea(16, 16, counted, "a tool")])
+    command = ["hardware", "simulate", *recorded, "--area", str(tmp_path / "area.json")]
+    assert main([*command, "--page", str(tmp_path / "page.html")]) == 0
+    assert "<td>1,234</td>" in (tmp_path / "page.html").read_text()
+    assert main([*command, "--page", str(tmp_path / "page.html"), "--set", "rows=8"]) == 2
+    assert main(command) == 2
+    told = capsys.readouterr().err
+    assert "arrays 16x16, not 8x16" in told
+    assert "give --page" in told
 
 
 def test_simulate_prints_json_and_takes_fields(recorded, capsys):

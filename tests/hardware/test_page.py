@@ -4,6 +4,7 @@ import pytest
 from tests.hardware.programs import engine_of, trace_of
 
 from convgate.hardware import accelerator, simulate
+from convgate.hardware.area import WITHOUT, Area, ArrayArea
 from convgate.hardware.page import write_page
 from convgate.hardware.sweep import row_of, sweep
 
@@ -22,3 +23,16 @@ def test_the_page_is_one_file_that_says_what_was_found(method, machine, tmp_path
     assert not re.search(r'(src|href)="(?!data:)', page)
     write_page(tmp_path / "again.html", found, title="a <network>", sweep=rows)
     assert (tmp_path / "again.html").read_text() == page
+
+
+def test_the_page_shows_what_the_array_takes_where_that_was_counted(tmp_path):
+    program = engine_of("dual")[0].program
+    found = simulate(program, trace_of(program, 2), accelerator("dgnet-ultra96"))
+    counted = ArrayArea(16, 16, {"with all": Area(1100, 50, 4, 64, 8), WITHOUT: Area(1000, 50, 4, 64, 0)}, "Tool 1 (x)")
+    write_page(tmp_path / "page.html", found, title="a", area=counted)
+    page = (tmp_path / "page.html").read_text()
+    assert "<td>1,100 (+10.0 %)</td>" in page
+    assert "<td>50</td>" in page
+    assert "Counted by\nTool 1, not placed" in page
+    write_page(tmp_path / "page.html", found, title="a")
+    assert "<h2>Area</h2>" not in (tmp_path / "page.html").read_text()

@@ -1,6 +1,7 @@
 """`convgate hardware rtl` and `convgate hardware verify`: the accelerator in SystemVerilog."""
 
 from argparse import ArgumentParser, Namespace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
     from convgate.engine.program import Program
     from convgate.hardware import Accelerator
+    from convgate.hardware.area import Area
     from convgate.hardware.rtl.verify import Verified
 
 __all__ = ["add_actions"]
@@ -23,7 +25,7 @@ def add_actions(actions: Any) -> None:
     rtl.add_argument(
         "--synth",
         action="store_true",
-        help="count look-up tables, registers, multipliers and memory with yosys, with and without the index module",
+        help="count with yosys what the accelerator takes, with and without the index module; writes area.json, too",
     )
     rtl.add_argument("--seconds", type=float, default=1800, help="that yosys may take for each (default: %(default)s)")
     _add_machine(rtl)
@@ -61,27 +63,33 @@ def _rtl(arguments: Namespace) -> None:
     from convgate.hardware.rtl import write_sources
 
     machine = _machine(arguments)
-    written = write_sources(arguments.out)
+    written = list(write_sources(arguments.out))
     if not arguments.json:
         show(f"{len(written)} files in {arguments.out}; the top is cg_top, read cg_registers.sv first")
     found = _areas(machine, arguments) if arguments.synth else {}
+    if found:
+        from convgate.hardware.area import ArrayArea, write_areas
+        from convgate.hardware.rtl.synth import tool
+
+        written.append(arguments.out / "area.json")
+        write_areas(written[-1], [ArrayArea(machine.rows, machine.columns, found, tool())])
     if arguments.json:
-        show({"files": [str(path) for path in written], **({"areas": found} if found else {})})
+        counted = {"areas": {name: asdict(area) for name, area in found.items()}} if found else {}
+        show({"files": [str(path) for path in written], **counted})
 
 
-def _areas(machine: "Accelerator", arguments: Namespace) -> dict[str, dict[str, int]]:
-    """The areas as data, each shown as soon as it is found."""
-    from dataclasses import asdict
-
+def _areas(machine: "Accelerator", arguments: Namespace) -> "dict[str, Area]":
+    """The areas, each shown as soon as it is found."""
     from convgate.hardware.rtl.synth import areas
 
     found = {}
     for name, area in areas(machine, arguments.seconds):
-        found[name] = asdict(area)
+        found[name] = area
         if not arguments.json:
+            counts = asdict(area)
             if len(found) == 1:
-                show(f"\n{machine.rows}x{machine.columns:<24} " + " ".join(f"{field:>12}" for field in found[name]))
-            show(f"{name:<26} " + " ".join(f"{number:>12,}" for number in found[name].values()))
+                show(f"\n{machine.rows}x{machine.columns:<24} " + " ".join(f"{field:>12}" for field in counts))
+            show(f"{name:<26} " + " ".join(f"{number:>12,}" for number in counts.values()))
     return found
 
 

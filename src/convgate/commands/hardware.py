@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from convgate.engine import Engine
     from convgate.hardware import Accelerator, Trace
+    from convgate.hardware.area import ArrayArea
 
 __all__ = ["add_arguments", "run"]
 
@@ -60,6 +61,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     _add_simulated(simulate)
     simulate.add_argument("--layers", action="store_true", help="print each step of the network, too")
     simulate.add_argument("--page", type=Path, metavar="FILE", help="write a page of figures, too (.html)")
+    _add_area(simulate)
     add_json(simulate)
     simulate.set_defaults(act=_simulate)
 
@@ -70,6 +72,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     sweep.add_argument("--images", type=int, default=200, help="the trace's first so many (default: %(default)s)")
     sweep.add_argument("--out", type=Path, metavar="FILE", help="write the rows here, too (.csv)")
     sweep.add_argument("--page", type=Path, metavar="FILE", help="write a page of figures, too (.html)")
+    _add_area(sweep)
     add_json(sweep)
     sweep.set_defaults(act=_sweep)
 
@@ -96,6 +99,26 @@ def _add_simulated(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a field of the accelerator; may be repeated"
     )
+
+
+def _add_area(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--area",
+        type=Path,
+        metavar="FILE",
+        help="show on the page what the array takes of a chip: area.json of `rtl --synth`",
+    )
+
+
+def _area(arguments: Namespace, machine: "Accelerator") -> "ArrayArea | None":
+    from convgate.errors import InputError
+    from convgate.hardware.area import area_of
+
+    if arguments.area is None:
+        return None
+    if arguments.page is None:
+        raise InputError("--area shows areas on a page: give --page, too")
+    return area_of(arguments.area, machine.rows, machine.columns)
 
 
 def _record(arguments: Namespace) -> None:
@@ -178,11 +201,13 @@ def _simulate(arguments: Namespace) -> None:
     from convgate.hardware import load_trace, simulate
     from convgate.hardware.table import layers, summary
 
-    found = simulate(load_program(arguments.program), load_trace(arguments.trace), _machine(arguments))
+    machine = _machine(arguments)
+    area = _area(arguments, machine)
+    found = simulate(load_program(arguments.program), load_trace(arguments.trace), machine)
     if arguments.page is not None:
         from convgate.hardware.page import write_page
 
-        write_page(arguments.page, found, title=arguments.program.stem)
+        write_page(arguments.page, found, title=arguments.program.stem, area=area)
     if arguments.json:
         show(found.as_data())
         return
@@ -202,14 +227,16 @@ def _sweep(arguments: Namespace) -> None:
 
     sides, moved = _numbers("--sides", arguments.sides), _numbers("--dram", arguments.dram)
     trace = load_trace(arguments.trace).part(0, *_numbers("--images", str(arguments.images)))
-    found = sweep(load_program(arguments.program), trace, _machine(arguments), sides, moved)
+    machine = _machine(arguments)
+    area = _area(arguments, machine)
+    found = sweep(load_program(arguments.program), trace, machine, sides, moved)
     rows = [row_of(simulation) for simulation in found]
     if arguments.page is not None:
         from convgate.hardware import simulate
         from convgate.hardware.page import write_page
 
-        whole = simulate(load_program(arguments.program), trace, _machine(arguments))
-        write_page(arguments.page, whole, title=arguments.program.stem, sweep=rows)
+        whole = simulate(load_program(arguments.program), trace, machine)
+        write_page(arguments.page, whole, title=arguments.program.stem, sweep=rows, area=area)
     if arguments.out is not None:
         text = io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")

@@ -6,6 +6,7 @@ from typing import Any
 
 from convgate.files import write_text
 from convgate.hardware import figures
+from convgate.hardware.area import ArrayArea
 from convgate.hardware.report import Simulation, Spread
 from convgate.hardware.table import layers, summary
 from convgate.pages import page_template
@@ -13,7 +14,14 @@ from convgate.pages import page_template
 __all__ = ["write_page"]
 
 
-def write_page(path: str | Path, simulation: Simulation, *, title: str, sweep: Sequence[dict[str, Any]] = ()) -> None:
+def write_page(
+    path: str | Path,
+    simulation: Simulation,
+    *,
+    title: str,
+    sweep: Sequence[dict[str, Any]] = (),
+    area: ArrayArea | None = None,
+) -> None:
     """Write the page to `path`, complete or not at all.
 
     Args:
@@ -21,6 +29,7 @@ def write_page(path: str | Path, simulation: Simulation, *, title: str, sweep: S
         simulation: what `convgate.hardware.simulate` found.
         title: heading of the page: the network.
         sweep: rows of `convgate.hardware.sweep.row_of`, for the figure of several machines.
+        area: what the array takes of a chip, see `convgate.hardware.area.area_of`.
 
     """
     gated = simulation.gated
@@ -38,6 +47,7 @@ def write_page(path: str | Path, simulation: Simulation, *, title: str, sweep: S
         "roofline": figures.roofline(simulation),
         "layers": figures.cycles_by_layer(simulation),
         "sweep": figures.sweep_curves(sweep) if sweep else None,
+        "area": area,
         "summary": summary(simulation),
         "steps": layers(simulation),
     }

@@ -6,39 +6,19 @@ import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from convgate.errors import ConvgateError, InputError
 from convgate.hardware.accelerator import Accelerator
+from convgate.hardware.area import WITHOUT, Area
 from convgate.hardware.rtl.sources import sources
 from convgate.hardware.rtl.tools import yosys
 
-__all__ = ["Area", "area", "areas"]
+__all__ = ["area", "areas", "tool"]
 
 _KEPT = ("cg_pe", "cg_bring")
 """Modules that are synthesised once, whatever number of them there is; everything else is one netlist."""
-
-
-@dataclass(frozen=True)
-class Area:
-    """What a module takes.
-
-    Args:
-        luts: look-up tables of 6 inputs.
-        registers: flip-flops.
-        multipliers: products of two numbers that change, of any width up to 32 bits, which FPGAs have hard blocks for.
-        memory_bits: of memories that answer in the next clock, as block memories do.
-        table_bits: of memories that answer within the clock, as memories of look-up tables do.
-
-    """
-
-    luts: int
-    registers: int
-    multipliers: int
-    memory_bits: int
-    table_bits: int
 
 
 def areas(machine: Accelerator, seconds: float = 1800) -> Iterator[tuple[str, Area]]:
@@ -58,8 +38,13 @@ def areas(machine: Accelerator, seconds: float = 1800) -> Iterator[tuple[str, Ar
     """
     sizes = _sizes(machine)
     yield "with the index module", area("cg_top", {**sizes, "GATED": 1}, seconds=seconds)
-    yield "without it", area("cg_top", {**sizes, "GATED": 0}, seconds=seconds)
+    yield WITHOUT, area("cg_top", {**sizes, "GATED": 0}, seconds=seconds)
     yield "the index module alone", area("cg_index", {"BITS": sizes["INDEX_BITS"]}, seconds=seconds)
+
+
+def tool() -> str:
+    """What yosys says that it is. Raises `MissingDependencyError` where it is not there."""
+    return subprocess.run([*yosys(), "-V"], capture_output=True, text=True).stdout.strip()
 
 
 def area(top: str, parameters: Mapping[str, int], files: Iterable[Path] | None = None, seconds: float = 1800) -> Area:
