@@ -1,16 +1,18 @@
-"""Street scenes on CamVid: a dense segmenter, the same one gated to a share of its MACs, and how fast both run.
+"""Street scenes on CamVid: a dense segmenter, the same one at a share of its MACs, and how fast both run.
 
 An EfficientNet-Lite0 trained on ImageNet, a pyramid of residual blocks on it, 11 classes at 480 x 360. The images and
 the weights are not part of this project; nothing of them is written but networks and numbers.
 
     python benchmarks/camvid.py dense --images FOLDER --weights FILE --out OUT [--epochs 120]
+    python benchmarks/camvid.py finetuned --images FOLDER --out OUT [--minutes 30] [--budget 0.5]
     python benchmarks/camvid.py gated --images FOLDER --out OUT [--epochs 80] [--budget 0.5]
     python benchmarks/camvid.py judge --images FOLDER --out OUT
-    python benchmarks/camvid.py speed --images FOLDER --out OUT
+    python benchmarks/camvid.py speed --images FOLDER --out OUT --network finetuned
 
-FOLDER holds train, val, test (images) and train_labels, val_labels, test_labels (PNG, 11 is unlabelled). `dense` and
-`gated` write OUT/<stage>.resume.pt after every epoch and go on from it; an epoch's random draws follow from its number.
-Nothing is chosen on the test images, which `judge` alone reads; the last weights are the ones that count.
+FOLDER holds train, val, test (images) and train_labels, val_labels, test_labels (PNG, 11 is unlabelled). `finetuned` is
+`convgate.finetune`: channels close for good. `gated` learns gates that decide for each image and tile. A stage goes on
+from what an earlier call left in OUT; an epoch's random draws follow from its number. Nothing is chosen on the test
+images, which `judge` and `speed` alone read; the last weights are the ones that count.
 """
 
 import argparse
@@ -33,11 +35,13 @@ from torchvision.transforms import v2
 import convgate
 from convgate.finetuning import Budget, distillation
 from convgate.finetuning.anneal import set_noise
+from convgate.finetuning.settings import Settings
 
 CLASSES = ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist")
 UNLABELLED = 11
 SIZE = (360, 480)
 CROP = (288, 384)
+NETWORKS = ("finetuned", "gated")
 TILES = {180: 8, 90: 4, 45: 3, 23: 2, 12: 1}
 """Height of a branch's map -> the side of its tiles."""
 
@@ -114,6 +118,11 @@ def batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch of augmented batches, which follows from its number."""
     torch.manual_seed(1000 + epoch)
+    yield from drawn(images, labels, size, crop)
+
+
+def drawn(images: Tensor, labels: Tensor, size: int, crop: tuple[int, int]) -> Iterator[tuple[Tensor, Tensor]]:
+    """One epoch of augmented batches, drawn from torch's global generator."""
     augment = augmentation(crop)
     order = torch.randperm(len(images))
     for start in range(0, len(order) - size + 1, size):
@@ -274,7 +283,40 @@ def train_gated(options: argparse.Namespace) -> None:
         say(options, "gated", epoch, losses, start, net, f", {np.mean(shares):.3f} of the MACs ({budget})")
     net.eval()
     calibrated(net, images[: options.steps], options.budget)
-    save_gated(net, options.out)
+    save_gated(net, options.out / "gated.safetensors")
+
+
+class _Drawn:
+    """Augmented batches, drawn anew in each pass."""
+
+    def __init__(self, images: Tensor, labels: Tensor, options: argparse.Namespace) -> None:
+        self.given = images, labels, options.batch, options.crop
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return drawn(*self.given)
+
+
+def finetune_dense(options: argparse.Namespace) -> None:
+    """Channels close for good, and the weights learn from the dense network and, as much, from labels."""
+    images, labels = read(options.images, "train")
+    judged, wanted = (part[: options.steps] for part in read(options.images, "val"))
+    net = convgate.gate(
+        dense(options.out), convgate.DualGating(masks="equal", where="everywhere"), torch.zeros(1, 3, *SIZE)
+    )
+    print(net.plan.summary(), flush=True)
+    result = convgate.finetune(
+        net,
+        _Drawn(images, labels, options),
+        budget=options.budget,
+        minutes=options.minutes,
+        labels=True,
+        held_out=[(prepared(x), y.long()) for x, y in zip(judged.split(4), wanted.split(4), strict=True)],
+        calibrated_on=[prepared(x) for x in images[::3][: options.steps].split(4)],
+        out=options.out / "finetuning",
+        settings=Settings(label_weight=options.label_weight, lr=options.finetune_lr),
+        say=lambda line: print(line, flush=True),
+    )
+    save_gated(result.network, options.out / "finetuned.safetensors")
 
 
 class _Prepared:
@@ -296,11 +338,11 @@ def calibrated(net: convgate.GatedNetwork, images: Tensor, budget: float) -> Non
     print(f"calibrated: {found}", flush=True)
 
 
-def save_gated(net: convgate.GatedNetwork, out: Path) -> None:
+def save_gated(net: convgate.GatedNetwork, path: Path) -> None:
     """The network as convgate saves it."""
     from convgate import checkpoint
 
-    checkpoint.save(net, out / "gated.safetensors")
+    checkpoint.save(net, path)
 
 
 def dense(out: Path) -> Segmenter:
@@ -312,11 +354,11 @@ def dense(out: Path) -> Segmenter:
     return model.eval()
 
 
-def gated(out: Path) -> convgate.GatedNetwork:
-    """The gated network that was trained."""
+def gated(path: Path) -> convgate.GatedNetwork:
+    """A gated network that was trained."""
     from convgate import checkpoint
 
-    return checkpoint.load(out / "gated.safetensors", Segmenter())
+    return checkpoint.load(path, Segmenter())
 
 
 def say(
@@ -336,16 +378,15 @@ def say(
     print(line, flush=True)
 
 
-def judge_both(options: argparse.Namespace) -> None:
+def judge_all(options: argparse.Namespace) -> None:
     """The test images, once."""
     images, labels = read(options.images, "test")
     test = images[: options.steps], labels[: options.steps]
-    record = {
-        "dense": judge(dense(options.out), *test),
-        "gated": judge(gated(options.out), *test),
-        "images": len(test[0]),
-    }
-    record["lost"] = record["dense"]["miou"] - record["gated"]["miou"]
+    record: dict[str, Any] = {"images": len(test[0]), "dense": judge(dense(options.out), *test)}
+    for name in NETWORKS:
+        if (path := options.out / f"{name}.safetensors").is_file():
+            record[name] = judge(gated(path), *test)
+            record[name]["lost"] = record["dense"]["miou"] - record[name]["miou"]
     (options.out / "judged.json").write_text(json.dumps(record, indent=1))
     print(json.dumps(record, indent=1))
 
@@ -358,7 +399,7 @@ def speed(options: argparse.Namespace) -> None:
 
     images, _ = read(options.images, "test")
     inputs = tuple(prepared(images[i : i + 1]).numpy() for i in range(0, len(images), 30))
-    net = gated(options.out)
+    net = gated(options.out / f"{options.network}.safetensors")
     with torch.no_grad():
         macs = [net.cost(net.decide(torch.from_numpy(x))[1]).macs.double().mean().item() for x in inputs]
     subject = Subject(
@@ -373,12 +414,18 @@ def speed(options: argparse.Namespace) -> None:
     )
     result = measure(subject, COMPETITORS, threads=options.threads, seconds=options.seconds)
     print(result)
-    (options.out / "speed.txt").write_text(str(result))
+    (options.out / f"speed-{options.network}-{options.threads}.txt").write_text(str(result))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    stages = {"dense": train_dense, "gated": train_gated, "judge": judge_both, "speed": speed}
+    stages = {
+        "dense": train_dense,
+        "finetuned": finetune_dense,
+        "gated": train_gated,
+        "judge": judge_all,
+        "speed": speed,
+    }
     parser.add_argument("stage", choices=stages)
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -388,6 +435,10 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--gate-lr", type=float, default=1e-2)
     parser.add_argument("--weight-decay", type=float, default=1e-2)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--label-weight", type=float, default=1.0)
+    parser.add_argument("--finetune-lr", type=float, default=1e-4)
+    parser.add_argument("--network", choices=NETWORKS, default="finetuned", help="which one `speed` times")
     parser.add_argument("--budget", type=float, default=0.5)
     parser.add_argument("--bf16", action="store_true", help="train in bfloat16, on processors that have it")
     parser.add_argument("--crop", type=int, nargs=2, default=CROP, metavar=("HEIGHT", "WIDTH"))

@@ -4,12 +4,15 @@ import json
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torchvision.models.resnet import BasicBlock
 
 import convgate.engine
 from convgate import DualGating, gate, load
 from convgate.errors import BudgetError, InputError
 from convgate.finetuning import finetune
+from convgate.finetuning.settings import Settings
 from convgate.models import create
 
 
@@ -56,6 +59,46 @@ def test_it_reaches_its_budget_and_writes_what_it_made(randomise, tmp_path, widt
     assert not (tmp_path / "state.pt").exists()
     assert any("before" in line for line in said)
     assert any("round 4 of closing" in line for line in said) == (width == 16)
+
+
+class Segmenter(nn.Module):
+    """Logits [N, 5, H, W], or a dict of them."""
+
+    def __init__(self, *, named=False):
+        super().__init__()
+        self.stem, self.named = nn.Conv2d(3, 32, 3, 2, 1), named
+        self.blocks = nn.Sequential(*(BasicBlock(32, 32) for _ in range(4)))
+        self.classify = nn.Conv2d(32, 5, 1)
+
+    def forward(self, x):
+        y = F.interpolate(self.classify(self.blocks(self.stem(x))), size=x.shape[2:])
+        return {"out": y} if self.named else y
+
+
+def test_a_segmenter_keeps_its_answers_at_every_position(tmp_path):
+    torch.manual_seed(0)
+    model, images = Segmenter().eval(), torch.randn(24, 3, 16, 24)
+    net = gate(model, DualGating(masks="equal"), images[:1])
+    with torch.no_grad():
+        labels = model(images).argmax(1)
+    labels[:, :4] = 5  # the classes are 0 to 4
+    batches = [(x, y) for x, y in zip(images.split(8), labels.split(8), strict=True)]
+    settings = Settings(small=0.3, small_size=0.5)
+    result = finetune(net, batches, budget=0.7, steps=4, out=tmp_path, keep=0.0, labels=True, settings=settings)
+    assert result.before.teacher_accuracy == 1.0
+    assert 0.5 < result.after.share <= 0.7
+    with torch.no_grad():
+        agreed = (net(images[:8]).argmax(1) == model(images[:8]).argmax(1)).double()
+    assert result.after.agreement == pytest.approx(agreed.mean().item())
+    assert result.after.accuracy == pytest.approx(agreed[:, 4:].mean().item())
+    assert (tmp_path / "pruned.cgm").is_file()
+
+
+def test_an_output_that_is_not_logits_is_refused():
+    images = torch.randn(4, 3, 16, 16)
+    net = gate(Segmenter(named=True).eval(), DualGating(), images[:1])
+    with pytest.raises(InputError, match="returns its logits alone"):
+        finetune(net, [images], budget=0.7, steps=1)
 
 
 def test_what_closed_for_every_image_is_taken_out(randomise, tmp_path):

@@ -1,7 +1,11 @@
 """Units are ordered by what closing them would do to the answers."""
 
+from itertools import product
+
 import pytest
 import torch
+from torch import nn
+from torchvision.models.resnet import BasicBlock
 
 from convgate import DualGating, gate
 from convgate.finetuning.importance import importance, order_gates
@@ -55,6 +59,27 @@ def test_it_foretells_which_unit_moves_the_answers_more(made):
             moved.append(float((whole.exp() * (whole - ours)).sum(1).mean()))
     ranks = [torch.as_tensor(values).argsort().argsort().double() for values in (found.tolist(), moved)]
     assert torch.corrcoef(torch.stack(ranks))[0, 1] > 0.6
+
+
+def test_of_a_map_it_is_that_of_its_positions_together():
+    """Positions answer independently, so that their information adds up."""
+    torch.manual_seed(0)
+    images = torch.randn(4, 3, 8, 8)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), BasicBlock(4, 4), nn.Conv2d(4, 6, 1)).eval()
+    net = gate(model, DualGating(masks="equal"), images[:1])
+    found = importance(net, [images] * 200, images=800)
+    name = next(name for name in found if name.endswith("channel"))
+    wanted = torch.zeros_like(found[name])
+    opened = net.open_decisions(4, (8, 8))
+    mask = opened[name].mask.requires_grad_(True)
+    logits = net(images, given=opened.map(lambda n, d: Decision(d.kind, mask) if n == name else d))
+    chances = logits.log_softmax(1)
+    for y, x, answer in product(range(8), range(8), range(6)):
+        slope = torch.autograd.grad(chances[:, answer, y, x].sum(), mask, retain_graph=True)[0]
+        weight = chances[:, answer, y, x].exp().detach()
+        wanted += (weight[:, None, None, None] * slope.view(4, *wanted.shape).square()).mean(0)
+    ratio = found[name] / wanted
+    torch.testing.assert_close(ratio / ratio.mean(), torch.ones_like(ratio), rtol=0.25, atol=0)
 
 
 def test_ordering_closes_nothing(made):

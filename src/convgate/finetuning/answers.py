@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from convgate.finetuning.compare import check_logits, right
+
 __all__ = ["Answers", "first_answers"]
 
 _MANY = 20
@@ -42,15 +44,16 @@ class Answers:
 @torch.no_grad()
 def first_answers(model: nn.Module, batches: list[Any]) -> Answers:
     """How a dense network answers batches of images, or of (images, labels)."""
-    confident = right = 0.0
+    confident = found_right = 0.0
     images = labelled = outputs = 0
     named: set[int] = set()
     for batch in batches:
-        logits = model(batch[0] if isinstance(batch, tuple) else batch)
-        confident += float(logits.softmax(1).amax(1).sum())
+        logits = check_logits(model(batch[0] if isinstance(batch, tuple) else batch))
+        confident += float(logits.softmax(1).amax(1).double().reshape(len(logits), -1).mean(1).sum())
         images, outputs = images + len(logits), logits.shape[1]
-        named |= set(logits.argmax(1).tolist())
+        named |= set(logits.argmax(1).unique().tolist())
         if isinstance(batch, tuple):
-            labelled += len(logits)
-            right += float((logits.argmax(1) == batch[1]).sum())
-    return Answers(right / labelled if labelled else None, confident / images, len(named), outputs, images)
+            shares = right(logits, batch[1])
+            labelled += int((~shares.isnan()).sum())
+            found_right += float(shares.nansum())
+    return Answers(found_right / labelled if labelled else None, confident / images, len(named), outputs, images)

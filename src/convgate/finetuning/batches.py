@@ -16,7 +16,9 @@ __all__ = ["Batches", "checksum"]
 
 
 _ON_THE_WAY, _CLOSING = 128, 512
-# Images that are judged by on the way, and that say what closing costs.
+# Images that are judged by on the way, and that say what closing costs,
+_PIXELS = 512 * 224 * 224
+# as long as they have at most so many pixels together: larger images say more each.
 _PRIME, _SEEDS = 1_000_003, 2**63
 
 
@@ -74,12 +76,13 @@ class Batches:
     def to_close_on(self, draw: int) -> list[Tensor]:
         """Images that say what closing costs: those that are calibrated on, and training images up to so many."""
         found = [x for x in self.calibrated_on if x.shape[2:] == self.calibrated_on[0].shape[2:]]
-        if not self._calibrated_apart:
-            return found  # these are the training images
-        for images, _ in self._some(self.training, max(_CLOSING - sum(map(len, found)), 0), self.seed + draw):
-            if images.shape[2:] == found[0].shape[2:]:
-                found.append(images)
-        return found
+        most = _PIXELS // found[0][0, 0].numel()
+        if self._calibrated_apart:  # else these are the training images
+            more = max(min(_CLOSING, most) - sum(map(len, found)), 0)
+            for images, _ in self._some(self.training, more, self.seed + draw):
+                if images.shape[2:] == found[0].shape[2:]:
+                    found.append(images)
+        return _first(found, most)
 
     def epochs(
         self, epoch: int, skip: int, skipped: Callable[[Tensor], None] = lambda images: None
@@ -132,6 +135,12 @@ class Batches:
         finally:
             for generator, state in zip(generators, states, strict=True):
                 generator.set_state(state)
+
+
+def _first(batches: list[Tensor], images: int) -> list[Tensor]:
+    """The first of the batches, until they hold so many images; at least one."""
+    held = np.cumsum([0, *map(len, batches[:-1])])
+    return [batch for batch, before in zip(batches, held, strict=True) if before < max(images, 1)]
 
 
 def checksum(images: Tensor) -> int:

@@ -48,7 +48,8 @@ def finetune(
     under exactly the masks of evaluation.
 
     Args:
-        network: a gated network; with `DualGating(masks="equal")` training masks what evaluation masks.
+        network: a gated network whose output is logits, [N, classes] or, of a segmenter, [N, classes, H, W], where each
+            position is an answer; with `DualGating(masks="equal")` training masks what evaluation masks.
         batches: images [N, C, H, W] as the network takes them, or (images, labels): a list, or a loader that can be
             read again and again.
         budget: share of the dense MACs, gates included, in (0, 1].
@@ -56,7 +57,8 @@ def finetune(
         steps: how many steps to train instead, whatever they take. Such a run that is killed and resumed ends in the
             same weights, bit for bit, if the batches follow from `seed`; if they do not, it says so.
         teacher: images -> logits; by default the network as it was before it had gates.
-        labels: the second entry of a batch is its labels (int64 [N]): accuracy is reported, too.
+        labels: the second entry of a batch is its labels (int64 [N], or of a segmenter [N, H, W], where what names none
+            of the classes is unlabelled): accuracy is reported, too.
         held_out: batches to judge by, not trained on; by default the first eighth of the batches of a list is set
             aside, and of a loader the first batches are used (and trained on).
         calibrated_on: batches to calibrate on; by default the training batches, as many as hold 512 images.
@@ -76,7 +78,7 @@ def finetune(
     Raises:
         BudgetError: the budget was not reached, or too few answers stayed, in which case what there is has been
             written to `out`.
-        InputError: arguments of the wrong kind, or batches without images.
+        InputError: arguments of the wrong kind, batches without images, or a network whose output is not logits.
 
     """
     if not isinstance(network, GatedNetwork):

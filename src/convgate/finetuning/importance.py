@@ -30,7 +30,8 @@ def importance(network: GatedNetwork, batches: Iterable[Tensor], images: int = 1
     """Fisher information for each MAC of each gate's units, shaped as the gate's offset; its network learns nothing.
 
     Args:
-        network: a gated classifier, logits [N, classes].
+        network: a gated network whose output is logits, [N, classes] or, with an answer for each position,
+            [N, classes, H, W].
         batches: images [N, C, H, W]; as many of the first are used as hold `images`.
         images: how many to use.
 
@@ -49,7 +50,8 @@ def information(
     """(Fisher information, MACs) of each gate's units, for an image, shaped as the gate's offset.
 
     Args:
-        network: a gated classifier, logits [N, classes].
+        network: a gated network whose output is logits, [N, classes] or, with an answer for each position,
+            [N, classes, H, W].
         batches: images [N, C, H, W]; as many of the first are used as hold `images`.
         decided: what is open, for so many images of a size.
         images: how many to use.
@@ -65,7 +67,8 @@ def information(
             masks = {name: decision.mask.requires_grad_(True) for name, decision in opened.items()}
             given = Decisions({name: Decision(opened[name].kind, mask) for name, mask in masks.items()}, opened.size)
             logits = network(batch, given=given).float()
-            drawn = torch.multinomial(logits.detach().softmax(1), 1)[:, 0]
+            chances = logits.detach().softmax(1).movedim(1, -1)
+            drawn = torch.multinomial(chances.flatten(0, -2), 1).view(chances.shape[:-1])
             answers = torch.autograd.grad(F.cross_entropy(logits, drawn, reduction="sum"), list(masks.values()))
             spent = torch.autograd.grad(network.cost(given).macs.sum(), list(masks.values()), allow_unused=True)
             for (name, mask), by_answers, by_macs in zip(masks.items(), answers, spent, strict=True):

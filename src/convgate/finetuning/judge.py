@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convgate.calibration import calibrate
 from convgate.errors import BudgetError
+from convgate.finetuning.compare import check_logits, divergence, right, same
 from convgate.gated import GatedNetwork
 from convgate.reading.modes import evaluating
 
@@ -22,6 +22,9 @@ _CURVE = 128
 @dataclass(frozen=True)
 class Judgement:
     """Shares of the dense MACs and of the images; `kl` is KL(teacher || network) in nats, the mean.
+
+    Of networks that answer for each position of a map, shares of the positions, the mean of the images; accuracy is of
+    the labelled positions.
 
     `changing` is the share of the gates' units that are open for some of the images and closed for others.
     """
@@ -44,7 +47,7 @@ class Judgement:
 @torch.no_grad()
 def judge(network: GatedNetwork, teacher: nn.Module, batches: Iterable[tuple[Tensor, Tensor | None]]) -> Judgement:
     """Run both networks, in evaluation mode, over batches of (images, labels or None)."""
-    share = agreed = kl = right = teacher_right = 0.0
+    share = agreed = kl = ours_right = teacher_right = 0.0
     images = labelled = 0
     ever: dict[tuple[str, torch.Size], Tensor] = {}
     always: dict[tuple[str, torch.Size], Tensor] = {}
@@ -58,19 +61,20 @@ def judge(network: GatedNetwork, teacher: nn.Module, batches: Iterable[tuple[Ten
                 ever[units] = ever.get(units, False) | mask.any(0)
                 always[units] = always.get(units, True) & mask.all(0)
             share += float(network.cost(decisions).ratio.double().sum())
-            agreed += float((logits.argmax(1) == theirs.argmax(1)).sum())
-            kl += float(F.kl_div(logits.log_softmax(1), theirs.log_softmax(1), reduction="sum", log_target=True))
+            agreed += float(same(check_logits(logits), theirs).sum())
+            kl += float(divergence(logits, theirs).sum())
             images += len(x)
             if labels is not None:
-                labelled += len(x)
-                right += float((logits.argmax(1) == labels).sum())
-                teacher_right += float((theirs.argmax(1) == labels).sum())
+                shares = torch.stack([right(logits, labels), right(theirs, labels)])
+                labelled += int((~shares[0].isnan()).sum())
+                ours, teachers = shares.nansum(1).tolist()
+                ours_right, teacher_right = ours_right + ours, teacher_right + teachers
     changing = sum(int((mask & ~always[units]).sum()) for units, mask in ever.items())
     return Judgement(
         share / images,
         agreed / images,
         kl / images,
-        right / labelled if labelled else None,
+        ours_right / labelled if labelled else None,
         teacher_right / labelled if labelled else None,
         images,
         changing / sum(mask.numel() for mask in ever.values()),

@@ -17,6 +17,7 @@ from convgate.files import replacing
 from convgate.finetuning.batches import Batches, checksum
 from convgate.finetuning.budget import Budget
 from convgate.finetuning.closes import ClosesForGood
+from convgate.finetuning.compare import right, same, targets
 from convgate.finetuning.descent import Descent, Given
 from convgate.finetuning.distillation import distillation
 from convgate.finetuning.features import Features, distance
@@ -173,7 +174,7 @@ class Run:
                 "network's weights"
             )
         if labels is not None and settings.label_weight:
-            loss = loss + settings.label_weight * F.cross_entropy(logits.float(), labels)
+            loss = loss + settings.label_weight * F.cross_entropy(logits.float(), targets(logits, labels))
         added, share, due = self.descent.term(decisions, loss, self.progress)
         self.optimiser.zero_grad()
         (loss + added).backward()
@@ -184,10 +185,10 @@ class Run:
             "share": share,
             "due": due,
             "weight": self.budget.weight,
-            "agreement": float((logits.argmax(1) == theirs.argmax(1)).float().mean()),
+            "agreement": float(same(logits, theirs).mean()),
             "kl": float(distillation(logits.detach(), theirs)),
         }
-        return terms if labels is None else terms | {"accuracy": float((logits.argmax(1) == labels).float().mean())}
+        return terms if labels is None else terms | {"accuracy": float(right(logits, labels).nanmean())}
 
     def _answers(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Decisions]:
         """(how far the network is from its teacher, both networks' logits, decisions)."""
