@@ -181,6 +181,7 @@ convgate::Operation parse(const Fields& f) {
     op.positions = f.get("positions", -1);
     op.in_channels = f.get("in_channels", -1);
     op.out_channels = f.get("out_channels", -1);
+    std::tie(op.reach.y, op.reach.x) = f.get("reach", std::make_pair(0, 0));
     op.layer = f.get("layer", -1);
     op.maximum = f.get("maximum", false);
     op.count_padding = f.get("count_padding", true);

@@ -82,6 +82,7 @@ struct Checker {
         }
         require(op.inputs.empty() == (op.kind == Kind::constant), "an operation without inputs");
         const auto finite = [](float x) { return x == x; };
+        require(op.reach.y >= 0 && op.reach.y <= most_items && op.reach.x >= 0 && op.reach.x <= most_items, "a reach out of range");
         require(finite(op.activation.a) && finite(op.activation.b) && finite(op.activation.c), "a parameter that is not a number");
         if (op.kind == Kind::decide) {
             decide(op);

@@ -13,6 +13,22 @@ int tile(int position, int tiles, int size) {
     return std::min(static_cast<int>(std::floor(static_cast<float>(position) * scale)), tiles - 1);
 }
 
+// The tiles within reach of each position along one axis.
+std::vector<Tiles> within(int reach, int tiles, int size) {
+    std::vector<Tiles> found;
+    for (int i = 0; i < size; i++) {
+        const int first = i - std::min(reach, i), last = i + std::min(reach, size - 1 - i);
+        found.push_back({tile(first, tiles, size), tile(last, tiles, size)});
+    }
+    return found;
+}
+
+bool any(const std::uint8_t* tiles, Tiles of) {
+    bool found = tiles[of.first];
+    for (int i = of.first + 1; i <= of.last; i++) found |= tiles[i] != 0;
+    return found;
+}
+
 template <typename T>
 int number(std::vector<T>& known, const T& wanted) {
     const auto found = std::find(known.begin(), known.end(), wanted);
@@ -36,14 +52,15 @@ std::size_t repeat(std::int32_t* to, std::size_t count, std::int32_t line, std::
 
 }  // namespace
 
-int GateUse::positions(int height, int width) { return number(sizes, {height, width}); }
+int GateUse::positions(int height, int width, Pair reach) { return number(spreads, {height, width, reach}); }
 int GateUse::spread(int n) { return number(channels, n); }
 
 GateState::GateState(const GateUse& use) : mask(use.gate.size()), logits(use.gate.size()), gate_(use.gate) {
-    for (const auto& [height, width] : use.sizes) {
+    for (const auto& [height, width, reach] : use.spreads) {
         Positions p;
-        for (int y = 0; y < height; y++) p.row_tiles.push_back(tile(y, gate_.rows, height));
-        for (int x = 0; x < width; x++) p.column_tiles.push_back(tile(x, gate_.columns, width));
+        p.rows = within(reach.y, gate_.rows, height);
+        p.columns = within(reach.x, gate_.columns, width);
+        p.joined.resize(gate_.columns);
         p.open.reserve(height * width);
         p.closed.reserve(height * width);
         positions.push_back(std::move(p));
@@ -58,23 +75,23 @@ void GateState::decide(const std::uint8_t* given) {
     if (given) transposed(given, lines(), mask.size() / lines(), mask.data());
     for (Positions& p : positions) {
         // Written at both ends, and the one that counts is kept: the branch would be a coin toss.
-        const std::size_t total = p.row_tiles.size() * p.column_tiles.size();
+        const std::size_t total = p.rows.size() * p.columns.size();
         p.open.resize(total);
         p.closed.resize(total);
-        const std::int32_t width = static_cast<std::int32_t>(p.column_tiles.size());
+        const std::int32_t width = static_cast<std::int32_t>(p.columns.size());
         std::size_t open = 0, closed = 0, open_in_line = 0;
         std::int32_t at = 0;
-        for (std::size_t y = 0; y < p.row_tiles.size(); y++) {
-            if (y > 0 && p.row_tiles[y] == p.row_tiles[y - 1]) {  // as the line before
+        for (std::size_t y = 0; y < p.rows.size(); y++) {
+            if (y > 0 && p.rows[y] == p.rows[y - 1]) {  // as the line before
                 open = repeat(p.open.data() + open, open_in_line, width, open);
                 closed = repeat(p.closed.data() + closed, width - open_in_line, width, closed);
                 at += width;
                 continue;
             }
-            const std::uint8_t* row = mask.data() + p.row_tiles[y] * gate_.columns;
+            const std::uint8_t* row = row_of(p, p.rows[y]);
             open_in_line = open;
-            for (const std::int32_t column : p.column_tiles) {
-                const bool is_open = row[column];
+            for (const Tiles columns : p.columns) {
+                const bool is_open = any(row, columns);
                 p.open[open] = p.closed[closed] = at++;
                 open += is_open;
                 closed += !is_open;
@@ -98,8 +115,19 @@ void GateState::copy_mask(std::uint8_t* to) const { transposed(mask.data(), mask
 void GateState::copy_logits(float* to) const { transposed(logits.data(), logits.size() / lines(), lines(), to); }
 
 bool GateState::open(int use, int y, int x) const {
-    const Positions& p = positions[use];
-    return mask[p.row_tiles[y] * gate_.columns + p.column_tiles[x]];
+    const auto [first, last] = positions[use].rows[y];
+    for (int row = first; row <= last; row++)
+        if (any(mask.data() + row * gate_.columns, positions[use].columns[x])) return true;
+    return false;
+}
+
+const std::uint8_t* GateState::row_of(Positions& p, Tiles rows) const {
+    const std::uint8_t* row = mask.data() + rows.first * gate_.columns;
+    if (rows.first == rows.last) return row;
+    std::copy_n(row, gate_.columns, p.joined.data());
+    for (int i = rows.first + 1; i <= rows.last; i++)
+        for (int column = 0; column < gate_.columns; column++) p.joined[column] |= mask[i * gate_.columns + column];
+    return p.joined.data();
 }
 
 }  // namespace convgate

@@ -12,10 +12,24 @@ namespace convgate {
 // computed on, not masked away.
 inline bool is_open(float logit, bool strict) { return strict ? !(logit <= 0) : !(logit < 0); }
 
-// A tile mask spread over the positions of a height x width map.
+// Tiles next to each other, of a line or a column: those within reach of a position.
+struct Tiles {
+    std::int32_t first, last;
+    bool operator==(const Tiles&) const = default;
+};
+
+// A tile mask spread over the positions of a height x width map; dilated, a position is open where any of its tiles is.
 struct Positions {
-    std::vector<std::int32_t> row_tiles, column_tiles;  // of each line and column
-    std::vector<std::int32_t> open, closed;             // positions y * width + x, ascending
+    std::vector<Tiles> rows, columns;        // of each line and column
+    std::vector<std::int32_t> open, closed;  // positions y * width + x, ascending
+    std::vector<std::uint8_t> joined;        // the tiles of several rows together
+};
+
+// Over which map a tile mask is spread, and by how many lines and columns of it the mask is dilated.
+struct Spread {
+    int height, width;
+    Pair reach;
+    bool operator==(const Spread&) const = default;
 };
 
 // A mask over channel groups spread over single channels.
@@ -27,10 +41,10 @@ struct Channels {
 // Which spreads of a gate are in use; the same for all samples.
 struct GateUse {
     Gate gate;
-    std::vector<std::pair<int, int>> sizes;
+    std::vector<Spread> spreads;
     std::vector<int> channels;
 
-    int positions(int height, int width);  // the number of that spread, a new one if need be
+    int positions(int height, int width, Pair reach);  // the number of that spread, a new one if need be
     int spread(int channels);
 };
 
@@ -49,11 +63,12 @@ public:
 
     std::vector<std::uint8_t> mask;
     std::vector<float> logits;
-    std::vector<Positions> positions;  // as GateUse::sizes
+    std::vector<Positions> positions;  // as GateUse::spreads
     std::vector<Channels> channels;
 
 private:
     std::size_t lines() const;
+    const std::uint8_t* row_of(Positions&, Tiles rows) const;
     Gate gate_;
 };
 

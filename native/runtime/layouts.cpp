@@ -100,7 +100,7 @@ struct Planner {
                 // Only of a convolution: what a decision writes is no value.
                 const bool pointwise = convolved && to.kernel.y == 1 && to.kernel.x == 1 && to.stride.y == 1 &&
                                        to.stride.x == 1 && same_size(program.values[v], program.values[to.output]);
-                unread &= pointwise && to.positions == op.positions;
+                unread &= pointwise && to.positions == op.positions && to.reach.y <= op.reach.y && to.reach.x <= op.reach.x;
                 channels &= (convolved && to.in_channels == op.out_channels) || averaged;
             }
             Layout& layout = plan.values[v];

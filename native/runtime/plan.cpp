@@ -86,7 +86,7 @@ void Plan::add_convolution(const Operation& op, std::size_t i, const Layouts& pl
     spec.in_place = plan.in_place[i] != 0;
     spec.addend_is_done = plan.addend_done[i] != 0;
     spec.threads = threads_;
-    if (op.positions >= 0) spec.positions_use = gates_[op.positions].positions(out->value.height, out->value.width);
+    if (op.positions >= 0) spec.positions_use = gates_[op.positions].positions(out->value.height, out->value.width, op.reach);
     if (op.in_channels >= 0) spec.in_use = gates_[op.in_channels].spread(in->value.channels);
     if (op.out_channels >= 0) spec.out_use = gates_[op.out_channels].spread(out->value.channels);
     if (integral(form.in)) {
@@ -123,11 +123,11 @@ std::unique_ptr<Layer> Plan::make_convolution(ConvolutionSpec spec) {
     if (!suits_winograd(spec)) return make_direct(spec);
     const int gate = spec.operation->positions;
     if (gate < 0) return make_winograd(spec, nullptr, needs_);
-    // Tiles of even sides close whole squares.
+    // Tiles of even sides close whole squares, unless the mask is dilated.
     const int rows = 2 * gates_[gate].gate.rows, columns = 2 * gates_[gate].gate.columns;
     const Value& out = spec.out->value;
-    const bool even = out.height % rows == 0 && out.width % columns == 0;
-    if (even) spec.squares_use = gates_[gate].positions(out.height / 2, out.width / 2);
+    const bool even = out.height % rows == 0 && out.width % columns == 0 && spec.operation->reach == no_reach;
+    if (even) spec.squares_use = gates_[gate].positions(out.height / 2, out.width / 2, no_reach);
     return make_winograd(spec, even ? nullptr : make_direct(spec), needs_);
 }
 
@@ -179,7 +179,7 @@ void Plan::add_simple(const Operation& op, std::size_t i) {
         case Kind::multiply:
         case Kind::arithmetic: layers_.push_back(make_elementwise(spec)); break;
         case Kind::mask:
-            spec.use = gates_[op.gate].gate.spatial() ? gates_[op.gate].positions(out.height, out.width)
+            spec.use = gates_[op.gate].gate.spatial() ? gates_[op.gate].positions(out.height, out.width, op.reach)
                                                     : gates_[op.gate].spread(out.channels);
             [[fallthrough]];
         case Kind::concat:

@@ -53,7 +53,9 @@ struct Array {
 
 struct Pair {
     int y = 1, x = 1;
+    bool operator==(const Pair&) const = default;
 };
+constexpr Pair no_reach{0, 0};
 
 enum class Kind {
     conv, pool, pool_to_grid, activate, affine, add, multiply, concat, slice, decide, mask, complete, pick,
@@ -77,6 +79,7 @@ struct Operation {
     int top = 0, left = 0;  // padding (below and to the right it follows from the output's size)
     int groups = 1;  // complete: parts
     int positions = -1, in_channels = -1, out_channels = -1;  // gates, or -1
+    Pair reach = no_reach;  // conv, mask: by how much the mask of tiles is dilated
     int layer = -1;
     bool maximum = false /* pools, over_channels */, count_padding = true;
     int bottom = 0, right = 0;  // padding that counts in an average

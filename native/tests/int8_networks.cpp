@@ -117,7 +117,10 @@ private:
         if (random.chance(0.7)) op.bias = array_of({outs}, -4000, 4000);
         op.layer = program.layers++;
         if (channels_gate >= 0 && gated_channels == x.channels && random.chance(0.8)) op.in_channels = channels_gate;
-        if (random.chance(0.4)) op.positions = gate(GateKind::spatial, 1, random.from(1, height), random.from(1, width), 1);
+        if (random.chance(0.4)) {
+            op.positions = gate(GateKind::spatial, 1, random.from(1, height), random.from(1, width), 1);
+            if (random.chance(0.4)) op.reach = {random.from(0, 2), random.from(0, 2)};
+        }
         if (random.chance(0.4)) op.out_channels = depthwise && op.in_channels >= 0 ? op.in_channels : channel_gate(outs);
         op.output = value(outs, height, width, to_integers ? storage() : Storage::f32);
         channels_gate = op.out_channels, gated_channels = outs;

@@ -46,7 +46,7 @@ public:
                 number(
                     random.pick<int*>({&op.output, &op.stride.y, &op.stride.x, &op.dilation.y, &op.dilation.x, &op.kernel.y,
                                        &op.kernel.x, &op.top, &op.left, &op.bottom, &op.right, &op.groups, &op.positions,
-                                       &op.in_channels, &op.out_channels, &op.layer, &op.begin, &op.gate, &op.factor}));
+                                       &op.in_channels, &op.out_channels, &op.reach.y, &op.reach.x, &op.layer, &op.begin, &op.gate, &op.factor}));
             }
         }
     }

@@ -147,6 +147,7 @@ std::string describe(const Program& program) {
             out << " groups " << op.groups << " gates " << op.positions << ' ' << op.in_channels << ' ' << op.out_channels
                 << " layer " << op.layer;
         if (op.kind == Kind::mask) out << " gate " << op.gate;
+        if (op.kind == Kind::mask || op.kind == Kind::conv) out << " reach " << op.reach.y << 'x' << op.reach.x;
         if (op.kind == Kind::complete) out << " parts " << op.groups << " gate " << op.gate << " layer " << op.layer;
         if (op.kind == Kind::decide) out << (op.strict ? " strict" : "");
     }

@@ -143,6 +143,7 @@ private:
                 Operation op = operation(Kind::mask, {a}, value(in.channels, in.height, in.width, zeros));
                 op.gate_is_spatial = random.chance(0.5);
                 op.gate = op.gate_is_spatial ? spatial_gate(in) : channel_gate(in.channels);
+                if (op.gate_is_spatial) op.reach = reach();
                 if (!op.gate_is_spatial) zero[op.output].push_back(op.gate);
                 return add(op);
             }
@@ -158,6 +159,12 @@ private:
                 known.push_back(static_cast<int>(g));
         }
         return known.empty() ? -1 : random.pick(known);
+    }
+
+    // By how much a mask is dilated: by nothing, as most are, or a little.
+    Pair reach() {
+        if (random.chance(0.6)) return no_reach;
+        return {random.from(0, 3), random.from(0, 3)};
     }
 
     int spatial_gate(const Value& on) {
@@ -255,7 +262,7 @@ private:
         if (static_cast<long long>(shape.positions()) * shape.channels * in.channels / op.groups * op.kernel.y * op.kernel.x >
             (squares ? 7000000 : 1500000))
             return;
-        if (random.chance(0.4)) op.positions = squares && random.chance(0.7) ? even_gate(shape) : spatial_gate(shape);
+        if (random.chance(0.4)) op.positions = squares && random.chance(0.7) ? even_gate(shape) : spatial_gate(shape), op.reach = reach();
         if (random.chance(0.4)) op.out_channels = channel_gate(out);
         if (!zero[a].empty() && random.chance(0.7)) op.in_channels = random.pick(zero[a]);
         // A depthwise convolution counts its channels once: both sides are gated by the same gate, or one of them is not.

@@ -49,10 +49,15 @@ struct Executor {
         return stored(value, added ? form.out : form.in);
     }
 
+    // Whether a position is open, or one within the operation's reach.
     bool tile(int gate, const Value& v, int y, int x) const {
         if (gate < 0) return true;
         const Gate& g = program.gates[gate];
-        return masks[gate][y * g.rows / v.height * g.columns + x * g.columns / v.width];
+        const Pair reach = current->reach;
+        for (int j = std::max(y - reach.y, 0); j <= std::min(y + reach.y, v.height - 1); j++)
+            for (int i = std::max(x - reach.x, 0); i <= std::min(x + reach.x, v.width - 1); i++)
+                if (masks[gate][j * g.rows / v.height * g.columns + i * g.columns / v.width]) return true;
+        return false;
     }
     bool activation(int gate, const Value& v, int c, int y, int x) const {
         return masks[gate][at({program.gates[gate].units, v.height, v.width}, c / program.gates[gate].group, y, x)];

@@ -35,6 +35,13 @@ def test_a_map_sums_to_what_the_image_cost_without_the_gates(uneven, size):
     torch.testing.assert_close(maps.double().sum((1, 2)), expected.double(), rtol=1e-6, atol=0)
 
 
+def test_maps_sum_up_with_dilated_masks():
+    net = gated(30, 26, tile=4, dilated=True)
+    decisions = random_decisions(net, 3)
+    expected = net.cost(decisions).macs - net.ledger.gate_macs
+    torch.testing.assert_close(cost_maps(net, decisions).double().sum((1, 2)), expected.double(), rtol=1e-6, atol=0)
+
+
 def test_maps_sum_up_with_channel_gates_alone_and_with_all_gates_closed(uneven):
     channels = gated(16, 16, spatial=False)
     decisions = random_decisions(channels, 3)

@@ -24,6 +24,7 @@ def layers(draw):
         "input_group": draw(st.integers(1, 4)),
         "output_group": draw(st.integers(1, 4)),
         "gates": draw(st.sets(st.sampled_from(["p", "i", "o"]), min_size=1)),
+        "reach": draw(st.sampled_from([(0, 0), (0, 0), (1, 1), (0, 2)])),
     }
 
 
@@ -43,6 +44,7 @@ def build(spec):
         outputs="o" if "o" in spec["gates"] else None,
         input_group=spec["input_group"],
         output_group=spec["output_group"],
+        reach=spec["reach"],
     )
 
 
@@ -71,7 +73,12 @@ def brute_force(spec, masks, sample):
     count = 0
     for y in range(height):
         for x in range(width):
-            if p and not p[0][y * rows // height][x * columns // width]:
+            near = [
+                (j * rows // height, i * columns // width)
+                for j in range(max(y - spec["reach"][0], 0), min(y + spec["reach"][0] + 1, height))
+                for i in range(max(x - spec["reach"][1], 0), min(x + spec["reach"][1] + 1, width))
+            ]
+            if p and not any(p[0][row][column] for row, column in near):
                 continue
             for out in range(spec["out_channels"]):
                 if o and not o[out // spec["output_group"]][0][0]:

@@ -39,6 +39,12 @@ def activated(x, activation):
     return ACTIVATIONS[activation.name](x, *activation.parameters)
 
 
+def dilated(mask, reach):
+    """A mask [N, 1, H, W] that also opens what is at most `reach` rows and columns away: a window has an open one."""
+    window = torch.ones(1, 1, *(2 * by + 1 for by in reach), dtype=mask.dtype)
+    return (F.conv2d(mask, window, padding=reach) > 0.5).to(mask.dtype)
+
+
 def prelu(op, value, arrays, x):
     return F.prelu(x, arrays(op.weight))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from tests.engine.definitions import OPERATIONS, activated
+from tests.engine.definitions import OPERATIONS, activated, dilated
 
 from convgate.engine.program import dense_macs
 
@@ -62,9 +62,9 @@ class _Interpreter:
     def array(self, name):
         return torch.from_numpy(self.program.arrays[name].copy())
 
-    def position_mask(self, gate, size):
+    def position_mask(self, gate, size, reach):
         """[N, 1, *size], or ones."""
-        return F.interpolate(self.masks[gate], size=size) if gate else torch.ones(1, 1, *size)
+        return dilated(F.interpolate(self.masks[gate], size=size), reach) if gate else torch.ones(1, 1, *size)
 
     def channel_mask(self, gate, channels):
         """[N, channels, 1, 1], or ones."""
@@ -80,7 +80,7 @@ class _Interpreter:
         top, left, bottom, right = op.padding
         padded = F.pad(x * read, (left, right, top, bottom))
         y = F.conv2d(padded, weight, bias, op.stride, 0, op.dilation, op.groups)
-        positions = self.position_mask(op.positions, y.shape[2:])
+        positions = self.position_mask(op.positions, y.shape[2:], op.reach)
         written = self.channel_mask(op.out_channels, y.shape[1])
         by_group = (m.expand(len(x), -1, 1, 1).reshape(len(x), op.groups, -1).sum(2).long() for m in (read, written))
         pairs = torch.prod(torch.stack(list(by_group)), 0).sum(1)
@@ -180,5 +180,5 @@ class _Interpreter:
 
     def mask(self, op, x):
         if self.gates[op.gate].kind == "spatial":
-            return x * self.position_mask(op.gate, x.shape[2:])
+            return x * self.position_mask(op.gate, x.shape[2:], op.reach)
         return x * self.channel_mask(op.gate, x.shape[1])

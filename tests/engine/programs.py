@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from hypothesis import strategies as st
-from tests.engine.definitions import EXAMPLES, OPERATIONS, activated
+from tests.engine.definitions import EXAMPLES, OPERATIONS, activated, dilated
 
 from convgate.engine.program import (
     Activate,
@@ -78,11 +78,11 @@ def expected(program, inputs, decided):
     values = result.values
     batch = len(inputs[0])
 
-    def spread(name, v):
-        """A gate's mask over a value of the shape of `v`."""
+    def spread(name, v, reach=(0, 0)):
+        """A gate's mask over a value of the shape of `v`; one of tiles dilated."""
         mask, gate = torch.from_numpy(decided[name]).double(), gates[name]
         if gate.kind == "spatial":
-            return F.interpolate(mask, size=(v.height, v.width), mode="nearest")
+            return dilated(F.interpolate(mask, size=(v.height, v.width), mode="nearest"), reach)
         return mask.repeat_interleave(gate.group, 1)[:, : v.channels]
 
     def conv(op):
@@ -91,7 +91,7 @@ def expected(program, inputs, decided):
         padded = F.pad(values[op.inputs[0]], (left, right, top, bottom))
         bias = arrays[op.bias] if op.bias else None
         y = F.conv2d(padded, weight, bias, op.stride, 0, op.dilation, op.groups)
-        positions = spread(op.positions, v) if op.positions else torch.ones(batch, 1, v.height, v.width)
+        positions = spread(op.positions, v, op.reach) if op.positions else torch.ones(batch, 1, v.height, v.width)
         outs = spread(op.out_channels, v) if op.out_channels else torch.ones(batch, v.channels, 1, 1)
         ins = spread(op.in_channels, x) if op.in_channels else torch.ones(batch, x.channels, 1, 1)
         pairs = (ins.reshape(batch, op.groups, -1).sum(2) * outs.reshape(batch, op.groups, -1).sum(2)).sum(1)
@@ -173,7 +173,7 @@ def expected(program, inputs, decided):
             case Slice():
                 y = piece(op)
             case Mask():
-                y = xs[0] * spread(op.gate, v)
+                y = xs[0] * spread(op.gate, v, op.reach)
             case Decide():
                 result.logits[op.output] = logits(op)
                 continue
@@ -313,6 +313,10 @@ class _Builder:
         self.gates.append(gate)
         return gate.name
 
+    def _reach(self):
+        """By how much a mask of tiles is dilated: mostly by nothing."""
+        return self._pick(((0, 0), (0, 0), (0, 0), (1, 1), (0, 2), (3, 1)))
+
     def _two_convs(self, x):
         self._conv(x)
         self._conv(self.usable[-1])  # which may skip the channels that the first left closed
@@ -366,6 +370,7 @@ class _Builder:
                 positions,
                 ins,
                 outs,
+                self._reach() if positions else (0, 0),
             ),
             output,
         )
@@ -551,4 +556,4 @@ class _Builder:
         gate = self._spatial_gate(x) if self._flag() else self._channel_gate(x.channels)
         channel = next(g for g in self.gates if g.name == gate).kind == "channel"
         output = self._like(x, (*self.closed_by[x.name], gate) if channel else self.closed_by[x.name])
-        self._add(Mask((x.name,), output.name, gate), output)
+        self._add(Mask((x.name,), output.name, gate, (0, 0) if channel else self._reach()), output)

@@ -152,6 +152,17 @@ MISTAKES = {
         lambda s: replace(s, partials=(PartialSpec(s.gates[0].name, s.convs[0], 2),)),
         "not Activations",
     ),
+    "a reach that is not one": (
+        lambda s: replace(s, masks=(replace(s.masks[-1], reach=(1, -1)),)),
+        r"reach=\(1, -1\); give \(rows, columns\)",
+    ),
+    "a dilated mask of channels": (
+        lambda s: replace(
+            gates(s, kind=ChannelGroups(s.output[1]), shape=(s.output[1], 1, 1)),
+            masks=(replace(s.masks[-1], reach=(1, 1)),),
+        ),
+        "only masks of Tiles can be dilated",
+    ),
     "no sites at all": (lambda s: None, r"returns \(\[Site"),
 }
 

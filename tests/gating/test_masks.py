@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convgate.gating import expand_channels, expand_tiles, mask_channels, mask_positions
+from convgate.gating import dilate, expand_channels, expand_tiles, mask_channels, mask_positions
 
 sizes = st.tuples(st.integers(1, 12), st.integers(1, 12))
 
@@ -35,6 +35,31 @@ def test_tiles_spread_to_the_nearest_positions(grid, n, seed):
     height, width, rows, columns = grid
     mask = draw_mask((n, 1, rows, columns), seed)
     assert torch.equal(expand_tiles(mask, (height, width)), brute_force(mask, height, width))
+
+
+def brute_dilation(mask, reach):
+    """A position is open if one is that is at most `reach` rows and columns away."""
+    out = torch.zeros_like(mask)
+    for n, c, y, x in mask.nonzero().tolist():
+        out[n, c, max(y - reach[0], 0) : y + reach[0] + 1, max(x - reach[1], 0) : x + reach[1] + 1] = 1
+    return out
+
+
+@settings(deadline=None, max_examples=50)
+@given(tiled(), st.tuples(st.integers(0, 4), st.integers(0, 4)), st.integers(0, 99))
+def test_dilated_masks(grid, reach, seed):
+    height, width, rows, columns = grid
+    mask = draw_mask((2, 1, rows, columns), seed).requires_grad_()
+    wanted = brute_dilation(brute_force(mask.detach(), height, width), reach)
+    assert torch.equal(dilate(expand_tiles(mask, (height, width)), reach), wanted)
+    x = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(seed), requires_grad=True)
+    y = mask_positions(x, mask, reach)
+    assert torch.equal(y, x * wanted)
+    y.sum().backward()
+    assert torch.equal(x.grad, wanted.expand_as(x))
+    # What a tile opens beside itself is its, too: nothing that is open is without a gradient.
+    open_sum = (x.detach() * wanted).sum()
+    torch.testing.assert_close((mask.grad * mask.detach()).sum(), open_sum, rtol=1e-4, atol=1e-4)
 
 
 @settings(deadline=None)

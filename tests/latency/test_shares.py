@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from convgate.gating import expand_channels, expand_tiles
+from convgate.gating import dilate, expand_channels, expand_tiles
 from convgate.latency.shares import Activations, Channels, Positions, Squares
 
 
@@ -17,13 +17,16 @@ def spread(tiles, height, width):
 
 
 @pytest.mark.parametrize(("tiles", "size"), [((4, 4), (8, 8)), ((3, 5), (7, 11)), ((1, 1), (5, 6)), ((7, 7), (7, 7))])
-def test_positions_and_squares(tiles, size):
+@pytest.mark.parametrize("reach", [(0, 0), (1, 0), (2, 1)])
+def test_positions_and_squares(tiles, size, reach):
     masks = {"g": mask(3, 1, *tiles)}
-    full = spread(masks["g"], *size)
-    assert Positions("g", *size).of(masks) == pytest.approx(full.mean((1, 2, 3)))
+    masks["g"][0] = 0
+    masks["g"][0, 0, 0, 0] = 1
+    full = dilate(torch.from_numpy(spread(masks["g"], *size)), reach).numpy()
+    assert Positions("g", *size, reach).of(masks) == pytest.approx(full.mean((1, 2, 3)))
     padded = np.pad(full[:, 0], ((0, 0), (0, size[0] % 2), (0, size[1] % 2)))
     squares = padded.reshape(3, padded.shape[1] // 2, 2, padded.shape[2] // 2, 2).max((2, 4))
-    assert Squares("g", *size).of(masks) == pytest.approx(squares.mean((1, 2)))
+    assert Squares("g", *size, reach).of(masks) == pytest.approx(squares.mean((1, 2)))
 
 
 @pytest.mark.parametrize(("channels", "group"), [(20, 1), (20, 6), (16, 16)])

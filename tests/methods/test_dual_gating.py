@@ -1,12 +1,14 @@
 """DualGating's options, where it gates, and what it refuses."""
 
+from dataclasses import dataclass, replace
+
 import pytest
 import torch
 from torch import nn
 
 from convgate import DualGating, gate, plan
 from convgate.errors import InputError, PlanError
-from convgate.gating import ChannelGroups
+from convgate.gating import ChannelGroups, Tiles
 from convgate.methods import create as create_method
 from convgate.models import create
 
@@ -31,6 +33,8 @@ OPTIONS = [
     {"group": 5},
     {"group": 1000},
     {"masks": "equal"},
+    {"dilated": True},
+    {"dilated": True, "masks": "equal", "tile": 1},
     {"where": "everywhere"},
     {"reduction": 1},
     {"reduction": 1000},
@@ -103,6 +107,62 @@ def test_masks_paper_and_equal_differ_in_training_only(make_small, random_decisi
         paper.training = equal.training = True
         torch.testing.assert_close(equal.replay(x, decisions), evaluated)
         assert not torch.allclose(paper.replay(x, decisions), evaluated, rtol=1e-3)
+
+
+@dataclass(frozen=True)
+class OutputsAlone(DualGating):
+    """Masks of tiles on branches' outputs alone: inside, all is computed, as training with masks="paper" does."""
+
+    def sites(self, trace):
+        sites, skipped = super().sites(trace)
+        return [replace(site, masks=tuple(m for m in site.masks if m.training)) for site in sites], skipped
+
+
+BRANCHES = {
+    "cifar_resnet14": (18, {"width": 6}),  # odd maps
+    "timm/resnet26": (45, {}),  # bottlenecks, which stride inside
+    "mobilenet_v2": (48, {"num_classes": 5}),
+}
+
+
+@pytest.mark.parametrize("name", BRANCHES)
+def test_open_tiles_of_dilated_masks_are_what_the_whole_branch_computes(name, randomise, random_decisions):
+    torch.manual_seed(0)
+    size, options = BRANCHES[name]
+    x = torch.randn(2, 3, size, size)
+    model = randomise(create(name, **options), x)
+    dilated, plain, whole = (
+        gate(model, method, x).eval() for method in (DualGating(dilated=True), DualGating(), OutputsAlone())
+    )
+    decisions = random_decisions(whole, 2)
+    with torch.no_grad():
+        expected = whole.replay(x, decisions)
+        worst = expected.abs().max()
+        assert (dilated.replay(x, decisions) - expected).abs().max() <= 1e-5 * worst
+        assert (plain.replay(x, decisions) - expected).abs().max() > 1e-3 * worst
+    macs = [net.cost(decisions).macs for net in (plain, dilated, whole)]
+    assert (macs[0] < macs[1]).all()
+    assert (macs[1] < macs[2]).all()
+    for state in (dilated.open_decisions(1), dilated.closed_decisions(1)):
+        assert dilated.cost(state).macs == plain.cost(state).macs
+
+
+def test_what_is_read_in_an_unknown_way_is_computed_everywhere():
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+
+        def forward(self, x):
+            return x + self.second(torch.roll(self.first(x), 3, 2))
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), Block())
+    found = plan(model, DualGating(dilated=True), torch.zeros(1, 3, 9, 9))
+    (site,) = found.sites
+    (left,) = (skipped for skipped in site.skipped if skipped.kind is Tiles)
+    assert left.name == "1.first"
+    assert "how far what follows reads it is not known" in left.reason
+    assert {layer.name for layer in found.ledger.layers if layer.gated} == {"1.second"}
 
 
 def test_where(randomise):

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from convgate.errors import InputError
 from convgate.gated import GatedNetwork
-from convgate.gating import Decisions, expand_tiles
+from convgate.gating import Decisions, Reach, dilate, expand_tiles
 
 __all__ = ["cost_maps"]
 
@@ -29,8 +29,8 @@ def cost_maps(network: GatedNetwork, decisions: Decisions, size: tuple[int, int]
     decisions = decisions.detach()
     spent = network.cost(decisions).by_layer
     even = torch.zeros(decisions.batch_size, dtype=torch.float64, device=next(iter(spent.values())).device)
-    # Layers that share a gate and a resolution share a map, so each map is resampled once.
-    tiled: dict[tuple[str, tuple[int, int]], Tensor] = {}
+    # Layers that share a mask and a resolution share a map, so each map is resampled once.
+    tiled: dict[tuple[str, tuple[int, int], Reach], Tensor] = {}
     known: dict[tuple[int, int], Tensor] = {}
     ledger = network.ledger if decisions.size is None else network.ledger_at(decisions.size)
     for layer in ledger.layers:
@@ -40,11 +40,11 @@ def cost_maps(network: GatedNetwork, decisions: Decisions, size: tuple[int, int]
         elif layer.positions is None:
             even += spent[layer.name]
         else:
-            key = layer.positions, layer.size
+            key = layer.positions, layer.size, layer.reach
             tiled[key] = tiled.get(key, 0) + spent[layer.name].double()
     maps = (even / (height * width)).view(-1, 1, 1).repeat(1, height, width)
-    for (gate, resolution), macs in tiled.items():
-        positions = expand_tiles(decisions[gate].mask, resolution).squeeze(1).double()
+    for (gate, resolution, reach), macs in tiled.items():
+        positions = dilate(expand_tiles(decisions[gate].mask, resolution), reach).squeeze(1).double()
         # Where every position is closed, nothing was spent: the clamp only keeps 0 / 0 away.
         positions *= (macs / positions.sum((1, 2)).clamp(min=1)).view(-1, 1, 1)
         known[resolution] = known.get(resolution, 0) + positions

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from convgate.gating import Decisions, expand_channels, expand_tiles
+from convgate.gating import NO_REACH, Decisions, Reach, dilate, expand_channels, expand_tiles
 
 __all__ = ["LayerCost"]
 
@@ -18,7 +18,8 @@ class LayerCost:
 
     Dense MACs of a convolution are (positions) x (kernel area) x (in/groups) x out. Gated, it computes only the open
     positions of its output, only the open output channels, and reads only the open input channels:
-    `positions`, `outputs` and `inputs` name the gates that say which, or are None where all are computed.
+    `positions`, `outputs` and `inputs` name the gates that say which, or are None where all are computed. The mask of
+    `positions` is dilated by `reach` rows and columns: what it opens so is computed, and counted, too.
     Source of the rule: DGNet's code, `get_flops` of its blocks; groups are counted group by group.
 
     Computed in part, every output activation sums over 1/`parts` of the input channels, and the open ones of the gate
@@ -40,6 +41,7 @@ class LayerCost:
     activations: str | None = None
     activation_group: int = 1
     parts: int = 1
+    reach: Reach = NO_REACH
 
     @property
     def gated(self) -> bool:
@@ -91,8 +93,8 @@ class LayerCost:
             return self.size[0] * self.size[1]
         mask = masks[self.positions]
         (height, width), (rows, columns) = self.size, mask.shape[2:]
-        if height % rows or width % columns:
-            return expand_tiles(mask.float(), self.size).to(mask.dtype).flatten(1).sum(1)
+        if height % rows or width % columns or self.reach != NO_REACH:
+            return dilate(expand_tiles(mask.float(), self.size), self.reach).to(mask.dtype).flatten(1).sum(1)
         return mask.flatten(1).sum(1) * (height // rows * (width // columns))
 
     def _open_channel_pairs(self, masks: Mapping[str, Tensor]) -> Tensor | int:

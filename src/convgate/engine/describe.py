@@ -56,7 +56,9 @@ def _gates(operation: Operation) -> list[str]:
     names = set(reads(operation, "gate"))
     fields = (key for key, kind in reference_fields(type(operation)).items() if kind == "gate")
     found = ((key, getattr(operation, key)) for key in fields)
-    return [f"{_WORDS.get(key, key)}: {name}" for key, name in found if isinstance(name, str) and name in names]
+    words = [f"{_WORDS.get(key, key)}: {name}" for key, name in found if isinstance(name, str) and name in names]
+    rows, columns = getattr(operation, "reach", (0, 0))
+    return [*words, f"dilated by {rows}x{columns}"] if rows or columns else words
 
 
 def _shape(program: Program, operation: Operation) -> str:

@@ -29,8 +29,10 @@ from convgate.preparation import Preparation
 
 __all__ = ["VERSION", "load_program", "save_program"]
 
-VERSION = 4
-"""The format's version; files of a newer one are refused. From 4 on values say what their elements are."""
+VERSION = 5
+"""The format's version; files of a newer one are refused. From 4 on values say what their elements are, from 5 on masks
+of tiles by how much they are dilated.
+"""
 
 _KEY = "convgate.program"
 

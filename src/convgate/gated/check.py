@@ -8,7 +8,7 @@ import torch
 from convgate.errors import PlanError
 from convgate.gated.gate_set import TRUNK
 from convgate.gated.plan import GateSpec, MaskSpec, PartialSpec, Site
-from convgate.gating import Activations, ChannelGroups, Gate, GateKind, Tiles
+from convgate.gating import NO_REACH, Activations, ChannelGroups, Gate, GateKind, Tiles
 from convgate.reading.trace import Trace
 from convgate.suggestions import closest
 
@@ -136,6 +136,16 @@ class _Check:
         map_ = self._node(mask.node, f"what gate '{gate.name}' masks")
         if gate.kind.masking is None:
             self.fail(f"a mask on '{mask.node}' is of gate '{gate.name}', of {gate.kind!r}; these need a PartialSpec")
+        whole = isinstance(mask.reach, tuple) and len(mask.reach) == 2 and all(map(_is_reach, mask.reach))
+        if not whole:
+            self.fail(
+                f"the mask on '{mask.node}' has reach={mask.reach!r}; give (rows, columns), whole numbers of at least 0"
+            )
+        if mask.reach != NO_REACH and not isinstance(gate.kind, Tiles):
+            self.fail(
+                f"the mask on '{mask.node}' has reach={mask.reach}, and gate '{gate.name}' is of {gate.kind!r}; only "
+                "masks of Tiles can be dilated"
+            )
         self._before(gate, mask.node, "which it masks")
         key = mask.node, type(gate.kind)
         if key in self.masked:
@@ -174,6 +184,10 @@ class _Check:
         if key in self.masked:
             self.fail(f"'{partial.node}' is completed by two gates, '{self.masked[key]}' and '{gate.name}'")
         self.masked[key] = gate.name
+
+
+def _is_reach(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _close(name: str, known: Mapping[str, Any]) -> str:

@@ -96,6 +96,7 @@ def _layer_cost(trace: Trace, node: str, name: str, macs: int, gates: LayerGates
         out_channels=conv.out_channels,
         size=(height, width),
         positions=gates.positions.name if gates.positions else None,
+        reach=gates.reach,
         inputs=inputs.name if inputs else None,
         outputs=gates.outputs.name if gates.outputs else None,
         input_group=inputs.group if inputs else 1,

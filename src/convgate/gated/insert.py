@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from convgate.gated.gate_set import GATES, PATHS, TRUNK
 from convgate.gated.hooks import INSERTED
 from convgate.gated.plan import GateSpec, PartialSpec, Plan
-from convgate.gating import Activations, average_pool, base_path
+from convgate.gating import NO_REACH, Activations, Reach, average_pool, base_path
 from convgate.reading.contexts import has_contexts, preserving_contexts
 
 __all__ = ["compile_forward", "insert_gates", "mask_of"]
@@ -59,7 +59,7 @@ def insert_gates(
             results[gate.name], masks[gate.name] = _decide(gated, gate, (features, given[gate.name], shared), shared)
     for name, node in list(here.items()):
         for spec in (m for site in plan.sites for m in site.masks if m.node == name and (m.training or not training)):
-            node = _mask(gated, node, masks[spec.gate], next(g for g in gates if g.name == spec.gate))
+            node = _mask(gated, node, masks[spec.gate], next(g for g in gates if g.name == spec.gate), spec.reach)
         place = last_placeholder if node is image else node
         if name in partials:
             gate = next(g for g in gates if g.name == partials[name].gate)
@@ -115,9 +115,11 @@ def _divides(grid: tuple[int, ...], size: tuple[int, ...]) -> bool:
     return size[0] % grid[0] == 0 and size[1] % grid[1] == 0
 
 
-def _mask(graph: fx.Graph, node: fx.Node, mask: fx.Node, gate: GateSpec) -> fx.Node:
+def _mask(graph: fx.Graph, node: fx.Node, mask: fx.Node, gate: GateSpec, reach: Reach) -> fx.Node:
     assert gate.kind.masking is not None
     function, arguments = gate.kind.masking
+    if reach != NO_REACH:
+        arguments = (*arguments, reach)
     with graph.inserting_after(max(node, mask)):
         masked = graph.call_function(function, (node, mask, *arguments))
     masked.meta |= node.meta  # it belongs to the block that its map belongs to

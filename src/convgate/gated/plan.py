@@ -12,6 +12,7 @@ from convgate.errors import PlanError
 from convgate.gated.table import as_rich, as_text
 from convgate.gating.heads import Start
 from convgate.gating.kinds import Activations, ChannelGroups, GateKind, Shape
+from convgate.gating.masks import NO_REACH, Reach
 from convgate.models import ModelSpec
 from convgate.reading.structure import Rejected
 from convgate.reading.trace import Trace
@@ -79,11 +80,16 @@ class GateSpec:
 
 @dataclass(frozen=True)
 class MaskSpec:
-    """A node's output is multiplied by a gate's mask, in evaluation and, if `training`, in training."""
+    """A node's output is multiplied by a gate's mask, in evaluation and, if `training`, in training.
+
+    A mask of tiles may be dilated: positions are kept, too, that are at most `reach` rows and columns of the node's map
+    away from an open tile. `convgate.reading.reach.reaches` says how far the convolutions behind a node read.
+    """
 
     gate: str
     node: str
     training: bool = True
+    reach: Reach = NO_REACH
 
 
 @dataclass(frozen=True)

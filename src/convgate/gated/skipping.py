@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from convgate.gated.plan import GateSpec, PartialSpec, Site
-from convgate.gating import ChannelGroups, Tiles
+from convgate.gating import NO_REACH, ChannelGroups, Reach, Tiles
 from convgate.reading.structure import Feature, chain_end
 from convgate.reading.trace import Trace
 
@@ -21,10 +21,12 @@ __all__ = ["LayerGates", "layer_gates"]
 class LayerGates:
     """The gates that decide what of one convolution is computed; see `convgate.cost.LayerCost`.
 
-    `activations` is the gate of the part of the sum that is not the base path's, `partial`.
+    The mask of `positions` is dilated by `reach` rows and columns. `activations` is the gate of the part of the sum
+    that is not the base path's, `partial`.
     """
 
     positions: GateSpec | None = None
+    reach: Reach = NO_REACH
     inputs: GateSpec | None = None
     outputs: GateSpec | None = None
     activations: GateSpec | None = None
@@ -34,20 +36,21 @@ class LayerGates:
 def layer_gates(trace: Trace, sites: Sequence[Site], found: Iterable[Feature]) -> Mapping[str, LayerGates]:
     """Convolution (node name) -> its gates, for all that the sites' masks reach."""
     gates = {gate.name: gate for site in sites for gate in site.gates}
-    tiles: dict[str, GateSpec] = {}
+    tiles: dict[str, tuple[GateSpec, Reach]] = {}
     channels: dict[str, GateSpec] = {}
     for site in sites:
         for mask in site.masks:
             match gates[mask.gate].kind:
                 case Tiles():
-                    tiles[mask.node] = gates[mask.gate]
+                    tiles[mask.node] = gates[mask.gate], mask.reach
                 case ChannelGroups():
                     channels[mask.node] = gates[mask.gate]
     layers: dict[str, LayerGates] = {}
     for node in trace.evaluation.nodes:
         if trace.convolution(node):
             end = chain_end(trace, node).name
-            layers[node.name] = LayerGates(tiles.get(end), None, channels.get(end))
+            positions, reach = tiles.get(end, (None, NO_REACH))
+            layers[node.name] = LayerGates(positions, reach, outputs=channels.get(end))
     for feature in found:
         gate = channels.get(feature.end)
         if gate is None:

@@ -11,7 +11,7 @@ from convgate.gating.estimators import (
 from convgate.gating.gate import Gate
 from convgate.gating.heads import ChannelHead, LinearHead, SpatialHead, ThresholdHead
 from convgate.gating.kinds import KINDS, Activations, ChannelGroups, GateKind, Tiles
-from convgate.gating.masks import expand_channels, expand_tiles, mask_channels, mask_positions
+from convgate.gating.masks import NO_REACH, Reach, dilate, expand_channels, expand_tiles, mask_channels, mask_positions
 from convgate.gating.partial import base_path, complete
 from convgate.gating.pooling import average_pool
 from convgate.gating.shaping import batch_shaping
@@ -19,6 +19,7 @@ from convgate.gating.terms import LossTerms
 
 __all__ = [
     "KINDS",
+    "NO_REACH",
     "Activations",
     "ChannelGroups",
     "ChannelHead",
@@ -28,6 +29,7 @@ __all__ = [
     "GateKind",
     "LinearHead",
     "LossTerms",
+    "Reach",
     "SpatialHead",
     "ThresholdHead",
     "Tiles",
@@ -36,6 +38,7 @@ __all__ = [
     "base_path",
     "batch_shaping",
     "complete",
+    "dilate",
     "expand_channels",
     "expand_tiles",
     "improved_semhash",

@@ -7,7 +7,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["expand_channels", "expand_tiles", "is_recorded", "map_size", "mask_channels", "mask_positions"]
+__all__ = [
+    "NO_REACH",
+    "Reach",
+    "dilate",
+    "expand_channels",
+    "expand_tiles",
+    "is_recorded",
+    "map_size",
+    "mask_channels",
+    "mask_positions",
+]
+
+Reach = tuple[int, int]
+"""By how many rows and columns of positions a mask is dilated."""
+
+NO_REACH: Reach = (0, 0)
 
 
 def is_recorded() -> bool:
@@ -50,11 +65,28 @@ def expand_channels(mask: Tensor, channels: int, group: int) -> Tensor:
     return mask if group == 1 else mask.repeat_interleave(group, dim=1)[:, :channels]
 
 
-def mask_positions(x: Tensor, mask: Tensor) -> Tensor:
-    """Zero the positions of `x` [N, C, H, W] whose tile is closed in `mask` [N, 1, rows, columns]."""
+def dilate(mask: Tensor, reach: Reach) -> Tensor:
+    """Open what is at most `reach` rows and columns away from an open position: float [N, 1, H, W] to the same shape.
+
+    Differentiable: a position that was opened so passes its gradient to one of the open positions that opened it.
+
+    >>> dilate(torch.tensor([[[[0.0, 0.0, 0.0, 1.0]]]]), (0, 1))
+    tensor([[[[0., 0., 1., 1.]]]])
+    """
+    if reach == NO_REACH:
+        return mask
+    rows, columns = reach
+    return F.max_pool2d(mask, (2 * rows + 1, 2 * columns + 1), stride=1, padding=(rows, columns))
+
+
+def mask_positions(x: Tensor, mask: Tensor, reach: Reach = NO_REACH) -> Tensor:
+    """Zero the positions of `x` [N, C, H, W] whose tile is closed in `mask` [N, 1, rows, columns].
+
+    Those stay that are at most `reach` rows and columns away from an open tile.
+    """
     (height, width), (rows, columns) = map_size(x), map_size(mask)
-    if height % rows or width % columns or is_recorded():
-        return x * expand_tiles(mask, (height, width)).to(x.dtype)
+    if height % rows or width % columns or reach != NO_REACH or is_recorded():
+        return x * dilate(expand_tiles(mask, (height, width)), reach).to(x.dtype)
     return _MaskTiles.apply(x, mask)
 
 

@@ -47,8 +47,8 @@ def simulate(program: Program, trace: Trace, machine: Accelerator) -> Simulation
 
 
 def simulate_workload(workload: Workload, masks: Masks, machine: Accelerator, images: int) -> Report:
-    """What a workload takes for `images` images at once, given the masks of its gates."""
-    return _Chunk(workload, masks, machine, images).report()
+    """What a workload takes for `images` images at once, given the masks of the program's gates."""
+    return _Chunk(workload, workload.masks(masks), machine, images).report()
 
 
 class _Chunk:
@@ -100,7 +100,7 @@ class _Chunk:
         self._moved(actions, step.writes, moved)
         actions["mac"] = actions["register"] = counts.macs
         gates = {gate for gate in (*step.after, step.read_positions) if gate}
-        bits = sum(int(np.prod(self.workload.gates[gate].shape)) for gate in gates)
+        bits = sum(int(np.prod(self.workload.decided(gate).shape)) for gate in gates)
         if step.completion is not None:
             bits += int(np.prod(step.completion.gate.shape))
         self.first = False

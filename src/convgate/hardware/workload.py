@@ -6,11 +6,11 @@ step of the vector unit.
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from convgate.engine.integer import brought
+from convgate.engine.integer import brought, dilated
 from convgate.engine.program import (
     Activate,
     Complete,
@@ -43,6 +43,8 @@ from convgate.engine.program import (
     serving_decisions,
 )
 from convgate.errors import InputError
+from convgate.hardware.counts import Masks
+from convgate.hardware.positions import expanded
 from convgate.hardware.steps import ArrayStep, Completion, Step, VectorStep
 
 __all__ = ["Workload"]
@@ -51,12 +53,26 @@ _VIEWS = (Concat, Constant, Pick, PixelShuffle, PixelUnshuffle, Reshape, Slice)
 """Operations that are another way of addressing what is stored already."""
 
 
+@dataclass(frozen=True)
+class Dilation:
+    """The mask of `gate` on a map of `size`, dilated by `reach` rows and columns."""
+
+    gate: str
+    reach: tuple[int, int]
+    size: tuple[int, int]
+
+    def of(self, mask: np.ndarray) -> np.ndarray:
+        """That of a mask of tiles [N, 1, rows, columns]: uint8 [N, 1, height, width]."""
+        return dilated(expanded(mask, self.size).astype(np.uint8), self.reach)[:, None]
+
+
 @dataclass(frozen=True, eq=False)
 class Workload:
     """The steps of a program, in order.
 
     `maps` are the stored maps, `images` and `results` those of them that come from and go to memory in any case;
-    `logits` names, by gate, the map that it is decided on.
+    `logits` names, by gate, the map that it is decided on. `gates` are the program's, and for each map on which a mask
+    of tiles is dilated one of single positions, which `dilations` says how to find.
     """
 
     steps: tuple[Step, ...]
@@ -65,6 +81,7 @@ class Workload:
     images: tuple[str, ...]
     results: tuple[str, ...]
     logits: Mapping[str, str]
+    dilations: Mapping[str, Dilation] = field(default_factory=dict)
 
     @classmethod
     def of(cls, program: Program) -> "Workload":
@@ -94,7 +111,16 @@ class Workload:
                     # Where the base path is elsewhere, so is its share of the dense convolution.
                     bare = replace(bare, completion=None, groups=1, in_channels=how.base + how.rest)
             steps.append(bare)
-        return replace(self, steps=tuple(steps), gates={}, logits={})
+        return replace(self, steps=tuple(steps), gates={}, logits={}, dilations={})
+
+    def masks(self, decided: Masks) -> Masks:
+        """The masks of all gates, dilated ones among them, given those that were decided."""
+        found = {name: how.of(decided[how.gate]) for name, how in self.dilations.items()}
+        return {**decided, **found}
+
+    def decided(self, name: str) -> Gate:
+        """The gate itself, or that whose mask is dilated: what an accelerator reads."""
+        return self.gates[self.dilations[name].gate if name in self.dilations else name]
 
     def just_decided(self) -> list[frozenset[str]]:
         """By step, the gates that the array's step before it, or something after that, gave the logits of."""
@@ -115,6 +141,7 @@ class _Reading:
         self.program = program
         self.writers = {op.output: op for op in program.operations if not isinstance(op, Decide)}
         self.gates = {gate.name: gate for gate in program.gates}
+        self.dilations: dict[str, Dilation] = {}
         self.heads = serving_decisions(program)
         self.bases = {
             op.inputs[1]: op for op in program.operations if isinstance(op, Complete) and self._is_base(op.inputs[1])
@@ -145,6 +172,7 @@ class _Reading:
             tuple(name for name in self.program.inputs if name in stored),
             tuple(dict.fromkeys(name for name in results if name in stored)),
             {op.output: self._roots(op.inputs[0])[0] for op in self.program.operations if isinstance(op, Decide)},
+            self.dilations,
         )
 
     def _steps(self, op: Operation) -> list[Step]:
@@ -196,7 +224,7 @@ class _Reading:
             groups=op.groups,
             in_channels=x.channels,
             out_channels=out.channels,
-            positions=op.positions,
+            positions=self._positions(op.positions, op.reach, out),
             inputs=op.in_channels,
             outputs=op.out_channels,
             read_positions=self._closed_positions(op.inputs[0]),
@@ -251,13 +279,23 @@ class _Reading:
             of_images=op.inputs[0] in self.program.inputs,
         )
 
+    def _positions(self, gate: str, reach: tuple[int, int], on: Value) -> str:
+        """The spatial gate of a map: the one that decides or, where its mask is dilated, one of single positions."""
+        if not gate or reach == (0, 0):
+            return gate
+        size = on.height, on.width
+        name = f"{gate} on {size[0]}x{size[1]}, dilated by {reach[0]}x{reach[1]}"
+        self.dilations[name] = Dilation(gate, reach, size)
+        self.gates[name] = Gate(name, GateKind.SPATIAL, (1, *size))
+        return name
+
     def _closed_positions(self, name: str) -> str:
         """The spatial gate whose closed positions are zero in a value, "" if there is none."""
         op = self.writers.get(name)
         if isinstance(op, Conv) and len(op.inputs) == 1:
-            return op.positions
+            return self._positions(op.positions, op.reach, self.program.value(name))
         if isinstance(op, Mask) and self.gates[op.gate].kind == GateKind.SPATIAL:
-            return op.gate
+            return self._positions(op.gate, op.reach, self.program.value(name))
         if isinstance(op, PRelu) or (isinstance(op, Activate) and op.activation.keeps_zero):
             return self._closed_positions(op.inputs[0])
         return ""

@@ -65,13 +65,18 @@ def load(path: str | PathLike[str]) -> LatencyModel:
 
 def _term(data: dict[str, Any]) -> Term:
     shares = tuple(
-        _SHARES[share["of"]](**{name: value for name, value in share.items() if name != "of"})
+        _SHARES[share["of"]](**{name: _tupled(value) for name, value in share.items() if name != "of"})
         for share in data["shares"]
     )
     weights = tuple(map(_number, data["weights"]))
     if len(weights) != 2 ** len(shares):
         raise ValueError(f"{len(weights)} weights for {len(shares)} shares")
     return Term(str(data["operation"]), str(data["layer"]), shares, weights)
+
+
+def _tupled(value: Any) -> Any:
+    """JSON has no tuples."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _number(value: Any) -> float:

@@ -169,7 +169,7 @@ def _shares(program: Program, operation: Operation, lanes: int) -> tuple[Share, 
     """What of an operation its gates leave open."""
     gates = {gate.name: gate for gate in program.gates}
     if isinstance(operation, Mask):
-        return (_part(program, gates[operation.gate], operation.output),)
+        return (_part(program, gates[operation.gate], operation.output, operation.reach),)
     if isinstance(operation, Complete):
         gate, channels = gates[operation.gate], program.value(operation.output).channels
         return tuple(Activations(gate.name, channels, gate.group, at_once) for at_once in (1, lanes))
@@ -178,10 +178,11 @@ def _shares(program: Program, operation: Operation, lanes: int) -> tuple[Share, 
     out, read = program.value(operation.output), program.value(operation.inputs[0])
     found: list[Share] = []
     if operation.positions:
-        found.append(Positions(operation.positions, out.height, out.width))
+        found.append(Positions(operation.positions, out.height, out.width, operation.reach))
         kernel = program.arrays[operation.weight].shape[2:]
-        if kernel == (3, 3) and operation.stride == (1, 1) and _cuts_squares(gates[operation.positions], out.shape):
-            found.append(Squares(operation.positions, out.height, out.width))
+        cut = operation.reach != (0, 0) or _cuts_squares(gates[operation.positions], out.shape)
+        if kernel == (3, 3) and operation.stride == (1, 1) and cut:
+            found.append(Squares(operation.positions, out.height, out.width, operation.reach))
     if operation.in_channels and operation.in_channels != operation.out_channels:
         found.append(Channels(operation.in_channels, read.channels, gates[operation.in_channels].group))
     if operation.out_channels:
@@ -189,10 +190,10 @@ def _shares(program: Program, operation: Operation, lanes: int) -> tuple[Share, 
     return tuple(found)
 
 
-def _part(program: Program, gate: Gate, value: str) -> Share:
+def _part(program: Program, gate: Gate, value: str, reach: tuple[int, int]) -> Share:
     channels, height, width = program.value(value).shape
     if gate.kind == GateKind.SPATIAL:
-        return Positions(gate.name, height, width)
+        return Positions(gate.name, height, width, reach)
     if gate.kind == GateKind.CHANNEL:
         return Channels(gate.name, channels, gate.group)
     return Activations(gate.name, channels, gate.group)

@@ -6,6 +6,8 @@ from functools import cache
 
 import numpy as np
 
+from convgate.engine.integer import dilated
+
 __all__ = ["Activations", "Channels", "Positions", "Share", "Squares"]
 
 Masks = Mapping[str, np.ndarray]
@@ -25,14 +27,20 @@ class Share:
 
 @dataclass(frozen=True)
 class Positions(Share):
-    """Open positions of a map of `height` x `width`, over which a mask of tiles spreads by nearest neighbour."""
+    """Open positions of a map of `height` x `width`, over which a mask of tiles spreads by nearest neighbour.
+
+    Those count, too, that are at most `reach` rows and columns away from an open tile.
+    """
 
     height: int
     width: int
+    reach: tuple[int, int] = (0, 0)
 
     def of(self, masks: Masks) -> np.ndarray:
         """See `Share`."""
         mask = masks[self.gate][:, 0]
+        if self.reach != (0, 0):
+            return _spread(mask, self.height, self.width, self.reach).mean((1, 2), dtype=np.float64)
         lines, columns = _sizes(self.height, mask.shape[1]), _sizes(self.width, mask.shape[2])
         found: np.ndarray = np.einsum("nyx,y,x->n", mask, lines, columns, dtype=np.float64)
         return found / (self.height * self.width)
@@ -40,15 +48,15 @@ class Positions(Share):
 
 @dataclass(frozen=True)
 class Squares(Share):
-    """Squares of 2 x 2 positions, as Winograd's algorithm computes them, with an open position."""
+    """Squares of 2 x 2 positions, as Winograd's algorithm computes them, with an open position; see `Positions`."""
 
     height: int
     width: int
+    reach: tuple[int, int] = (0, 0)
 
     def of(self, masks: Masks) -> np.ndarray:
         """See `Share`."""
-        mask = masks[self.gate][:, 0]
-        spread = mask[:, _tiles(self.height, mask.shape[1])][:, :, _tiles(self.width, mask.shape[2])] > 0
+        spread = _spread(masks[self.gate][:, 0], self.height, self.width, self.reach)
         spread = np.pad(spread, ((0, 0), (0, self.height % 2), (0, self.width % 2)))
         any_open = spread[:, ::2, ::2] | spread[:, 1::2, ::2] | spread[:, ::2, 1::2] | spread[:, 1::2, 1::2]
         return any_open.mean((1, 2), dtype=np.float64)
@@ -89,6 +97,12 @@ class Activations(Share):
             mask = np.pad(mask, ((0, 0), (0, -mask.shape[1] % units), (0, 0), (0, 0)))
             mask = np.any(mask.reshape(len(mask), -1, units, *mask.shape[2:]), axis=2)
         return mask.mean((1, 2, 3), dtype=np.float64)
+
+
+def _spread(mask: np.ndarray, height: int, width: int, reach: tuple[int, int]) -> np.ndarray:
+    """Which positions are open: bool [N, height, width]."""
+    spread = mask[:, _tiles(height, mask.shape[1])][:, :, _tiles(width, mask.shape[2])] > 0
+    return dilated(spread, reach)
 
 
 @cache

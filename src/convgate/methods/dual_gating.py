@@ -21,9 +21,9 @@ Differences from the paper and its code:
 - The code's annealing counts epochs; here it follows the share of training done, so that a shorter run anneals as far
   (0.02 x 300 epochs = 6 for CIFAR-10, 0.05 x 100 = 5 for ImageNet, 0.05 x 200 = 10 for MobileNetV2).
 - Positions are counted as they are computed, also where a tile does not divide the map.
-- `masks="equal"`, `counted="noise_free"`, `budget_annealing` above 0, `noise` below 1 and `final_temperature` are ours;
-  the defaults are the paper's. `joint=False` is the plain combination of a spatial and a channel method, to compare
-  with.
+- `masks="equal"`, `dilated`, `counted="noise_free"`, `budget_annealing` above 0, `noise` below 1 and
+  `final_temperature` are ours; the defaults are the paper's. `joint=False` is the plain combination of a spatial and a
+  channel method, to compare with.
 - MobileNetV2: the code's bounds are means over all 17 blocks, the 7 that are not gated with a density of 1; here they
   are means over the 10 gated ones, and weigh 1.7 times as much.
 - Heads start with a last layer that is nearly zero (AIG's way), so that a trained network is whole at the start. The
@@ -48,6 +48,7 @@ from convgate.gated.method import Method
 from convgate.gated.options import BudgetShare, NotNegative, Positive, Share, Size
 from convgate.gated.plan import GateSpec, MaskSpec, Site, Ungated
 from convgate.gating import (
+    NO_REACH,
     ChannelGroups,
     ChannelHead,
     Decisions,
@@ -63,6 +64,7 @@ from convgate.gating.heads import Init
 from convgate.methods.channel_sites import channel_gate, feature_site, inside_branches, outside_branches
 from convgate.methods.registry import register_method
 from convgate.methods.sampling import anneal, temperature_at
+from convgate.reading.reach import reaches
 from convgate.reading.structure import Branch, Feature, Rejected, branches, features
 from convgate.reading.trace import Trace
 
@@ -86,6 +88,9 @@ class DualGating(Method):
         group: how many neighbouring channels share a channel gate (for hardware).
         masks: "paper": in training, only the branch's output is masked by the spatial gate; "equal": training masks
             everything that evaluation masks.
+        dilated: masks inside of a branch are dilated as far as the convolutions behind them read, so that an open tile
+            is computed from what the whole branch computes. In the paper it is computed from zeros at its rim, where
+            the next tile is closed; the positions that are computed more cost their MACs, and are counted.
         counted: "sampled": budget and bounds count the sampled masks (paper); "noise_free": they count the masks that
             evaluation would use, so that evaluation lands where training aimed.
         budget_annealing: the share of the training in which the budget falls evenly from 1 to `budget` (0 in the
@@ -119,6 +124,7 @@ class DualGating(Method):
     pixels: Size | None = None
     group: Size = 1
     masks: Literal["paper", "equal"] = "paper"
+    dilated: bool = False
     counted: Literal["sampled", "noise_free"] = "sampled"
     budget_annealing: Share = 0.0
     where: Literal["auto", "branches", "everywhere"] = "auto"
@@ -194,6 +200,7 @@ class DualGating(Method):
             spatial = None
         if spatial:
             gates.append(spatial)
+        reach = reaches(trace, branch) if spatial and self.dilated else dict.fromkeys(branch.ends, NO_REACH)
         for conv, end in zip(branch.convs, branch.ends, strict=True):
             feature = by_conv.get(conv)
             if feature and self.channel and feature.convs[-1] == conv:
@@ -207,7 +214,11 @@ class DualGating(Method):
                 needs = f"is computed at every position: {branch.pooled[end]} needs all of them for its statistics"
                 skipped.append(Ungated(str(trace.node(conv).target), needs, Tiles))
             elif spatial and end != branch.last and _is_tiled(trace, end, branch, spatial):
-                masks.append(MaskSpec(spatial.name, end, training=self.masks == "equal"))
+                if end in reach:
+                    masks.append(MaskSpec(spatial.name, end, training=self.masks == "equal", reach=reach[end]))
+                else:
+                    unknown = "is computed at every position: how far what follows reads it is not known"
+                    skipped.append(Ungated(str(trace.node(conv).target), unknown, Tiles))
         if spatial:
             masks.append(MaskSpec(spatial.name, branch.last))
         output = trace.shapes[branch.join]

@@ -2,6 +2,7 @@
 
 from convgate.reading.faithful import check_faithful
 from convgate.reading.joins import Join, concatenations, dense_layers, residual_units
+from convgate.reading.reach import reaches
 from convgate.reading.structure import Branch, Feature, Rejected, branches, features
 from convgate.reading.trace import Trace, trace
 
@@ -16,6 +17,7 @@ __all__ = [
     "concatenations",
     "dense_layers",
     "features",
+    "reaches",
     "residual_units",
     "trace",
 ]

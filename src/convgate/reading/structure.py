@@ -17,7 +17,7 @@ from convgate.reading.norms import is_fixed_norm, pools_positions, returns_its_i
 from convgate.reading.residual import Sum, constants, find_sum, function_of
 from convgate.reading.trace import Trace
 
-__all__ = ["Branch", "Feature", "Rejected", "branches", "features", "is_activated"]
+__all__ = ["Branch", "Feature", "Rejected", "branches", "features", "is_activated", "is_pointwise"]
 
 _MULTIPLY = (operator.mul, operator.imul, torch.mul)
 _ACTIVATION_MODULES = (
@@ -185,7 +185,7 @@ def chain_end(trace: Trace, conv: fx.Node) -> fx.Node:
     node = conv
     while len(node.users) == 1:
         user = next(iter(node.users))
-        if not _is_pointwise(trace, user, node):
+        if not is_pointwise(trace, user, node):
             break
         node = user
     return node
@@ -196,7 +196,7 @@ def is_activated(trace: Trace, conv: fx.Node) -> bool:
     node = conv
     while len(node.users) == 1:
         user = next(iter(node.users))
-        if not _is_pointwise(trace, user, node):
+        if not is_pointwise(trace, user, node):
             return False
         if isinstance(trace.layer(user), _ACTIVATION_MODULES) or function_of(user) in _ACTIVATION_FUNCTIONS:
             return True
@@ -212,7 +212,7 @@ def describe(trace: Trace, node: fx.Node) -> str:
     return "the output" if node.op == "output" else str(getattr(node.target, "__name__", node.target))
 
 
-def _is_pointwise(trace: Trace, node: fx.Node, source: fx.Node) -> bool:
+def is_pointwise(trace: Trace, node: fx.Node, source: fx.Node) -> bool:
     """Does `node` map each position of `source`, channel by channel, in evaluation mode?"""
     if node.all_input_nodes != [source]:
         return False

@@ -86,6 +86,12 @@ class Checker:
         fits = kind != GateKind.ACTIVATION or gate.shape[1:] == size
         self.require(fits, f"gate '{name}' is not for {size} positions")
 
+    def reach(self, reach: Any, *, dilates: bool) -> None:
+        """Require (rows, columns) by which a mask is dilated; of what has no mask of tiles, none."""
+        self.extents(*(n + 1 for n in reach))
+        self.require(len(reach) == 2 and max(reach) <= MOST_POSITIONS, f"a reach of {reach}")
+        self.require(dilates or tuple(reach) == (0, 0), f"a reach of {reach} without a spatial gate")
+
     def window(self, kernel: Any, stride: Any, dilation: Any, padding: Any) -> None:
         """Require a kernel and its movement that are not absurdly large."""
         self.extents(*kernel, *stride, *dilation)

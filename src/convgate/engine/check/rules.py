@@ -70,6 +70,7 @@ def check_convolution(
     if len(inputs) == 2:
         c.same(inputs[1], out)
     c.gate(op.positions, GateKind.SPATIAL, out)
+    c.reach(op.reach, dilates=bool(op.positions))
     c.gate(op.in_channels, GateKind.CHANNEL, x)
     c.gate(op.out_channels, GateKind.CHANNEL, out)
     masked = bool(op.positions or op.out_channels)
@@ -259,6 +260,7 @@ def _mask(op: Mask, c: Checker, inputs: list[Value], out: Value) -> None:
         c.gates[op.gate].kind != GateKind.ACTIVATION, f"gate '{op.gate}' of activations cannot be applied as a mask"
     )
     c.gate(op.gate, c.gates[op.gate].kind, out)
+    c.reach(op.reach, dilates=c.gates[op.gate].kind == GateKind.SPATIAL)
 
 
 @rule.register

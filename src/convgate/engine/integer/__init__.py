@@ -4,7 +4,8 @@
 `network` runs whole programs with it. Kernels and the simulated accelerator compute the same integers.
 """
 
+from convgate.engine.integer.masks import dilated
 from convgate.engine.integer.network import IntegerNetwork, uses_integers
 from convgate.engine.integer.requantise import brought, multiplier_and_shift
 
-__all__ = ["IntegerNetwork", "brought", "multiplier_and_shift", "uses_integers"]
+__all__ = ["IntegerNetwork", "brought", "dilated", "multiplier_and_shift", "uses_integers"]

@@ -109,8 +109,8 @@ class _Call(Call):
             self.macs[:, self.program.layers.index(operation.layer)] += spent
         self.spent(operation, (time.perf_counter() - start) / self.batch)
 
-    def _mask(self, gate: str, value: Value) -> np.ndarray:
-        return spread(self.gates[gate], self.masks[gate], value)
+    def _mask(self, gate: str, value: Value, reach: tuple[int, int] = (0, 0)) -> np.ndarray:
+        return spread(self.gates[gate], self.masks[gate], value, reach)
 
     def results(self) -> Results:
         outputs = [self.known[name] for name in self.program.outputs]

@@ -30,7 +30,6 @@ from convgate.engine.program import (
     Quantize,
     Reshape,
     Slice,
-    Value,
 )
 from convgate.errors import ProgramError
 
@@ -41,11 +40,12 @@ __all__ = ["Context", "compute", "dtype"]
 class Context:
     """Where an operation stands: its program, and `mask`, which gives a gate's mask as large as it is on a value.
 
-    `masks` are those of the gates that were decided so far, [N, units, rows, columns].
+    `mask` may be told by how many (rows, columns) the mask is dilated. `masks` are those of the gates that were decided
+    so far, [N, units, rows, columns].
     """
 
     program: Program
-    mask: Callable[[str, Value], np.ndarray]
+    mask: Callable[..., np.ndarray]
     masks: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def array(self, name: str) -> np.ndarray:
@@ -108,9 +108,9 @@ def _sums(op: Conv, context: Context, x: np.ndarray) -> np.ndarray:
 
 def _masked(op: Conv, context: Context, sums: np.ndarray) -> np.ndarray:
     out = context.program.value(op.output)
-    for gate in filter(None, (op.positions, op.out_channels)):
-        sums = sums * context.mask(gate, out)
-    return sums
+    if op.positions:
+        sums = sums * context.mask(op.positions, out, op.reach)
+    return sums * context.mask(op.out_channels, out) if op.out_channels else sums
 
 
 @compute.register
@@ -142,7 +142,7 @@ def _mean(op: IntegerMean, context: Context, inputs: Sequence[np.ndarray]) -> np
 
 @compute.register
 def _mask(op: Mask, context: Context, inputs: Sequence[np.ndarray]) -> np.ndarray:
-    return inputs[0] * context.mask(op.gate, context.program.value(op.output)).astype(inputs[0].dtype)
+    return inputs[0] * context.mask(op.gate, context.program.value(op.output), op.reach).astype(inputs[0].dtype)
 
 
 @compute.register

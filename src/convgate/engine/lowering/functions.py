@@ -17,7 +17,7 @@ from convgate.engine.lowering import activations, arithmetic, channels_last, lay
 from convgate.engine.lowering.channels_last import both
 from convgate.engine.lowering.draft import Context, GateSymbol, Rowed, Symbol, Unsupported
 from convgate.engine.program import Concat, Mask, PoolToGrid
-from convgate.gating import ThresholdHead, average_pool, base_path, complete, mask_channels, mask_positions
+from convgate.gating import NO_REACH, ThresholdHead, average_pool, base_path, complete, mask_channels, mask_positions
 
 __all__ = ["FUNCTIONS", "IN_PLACE", "METHODS", "MODULES", "PADS"]
 
@@ -56,13 +56,17 @@ def _gate_pool(c: Context, x: Symbol, grid: Any) -> Symbol:
     return layers.pool_to_grid(c.draft, c.name, x, grid)
 
 
-def _masked(c: Context, x: Symbol, mask: Any, group: int = 1) -> Symbol:
+def _masked_positions(c: Context, x: Symbol, mask: Any, reach: tuple[int, int] = NO_REACH) -> Symbol:
     if not isinstance(mask, GateSymbol):
         raise Unsupported("a mask that no gate decided")
     c.draft.value_of(x)
     out = c.draft.new(c.name, x.shape)
-    c.draft.emit(Mask((x.value,), out.value, mask.gate))
+    c.draft.emit(Mask((x.value,), out.value, mask.gate, reach))
     return out
+
+
+def _masked_channels(c: Context, x: Symbol, mask: Any, group: int = 1) -> Symbol:
+    return _masked_positions(c, x, mask)  # the program's gate knows its group
 
 
 def _completed(c: Context, full: Symbol, base: Symbol, mask: Any, group: int = 1) -> Symbol:
@@ -160,8 +164,8 @@ FUNCTIONS: dict[Any, Handler] = {
     base_path: lambda c, x, *how: partial.base_path(c.draft, c.name, x, *how),
     complete: _completed,
     average_pool: _gate_pool,
-    mask_positions: _masked,
-    mask_channels: _masked,
+    mask_positions: _masked_positions,
+    mask_channels: _masked_channels,
 }
 """Function -> handler(context, *arguments)."""
 

@@ -57,13 +57,14 @@ def _name_after_layers(draft: Draft, outputs: frozenset[str]) -> None:
     draft.rename({old: new for old, new in names.items() if list(names.values()).count(new) == 1})
 
 
-def _skipped(draft: Draft, conv: Conv, cost: LayerCost) -> dict[str, str]:
-    """The gates of what the ledger does not count; a mask stands before any use, if not right there."""
+def _skipped(draft: Draft, conv: Conv, cost: LayerCost) -> dict[str, Any]:
+    """The gates of what the ledger does not count, and how far; a mask stands before any use, if not right there."""
     closed = conv.out_channels or cost.outputs or ""
     depthwise = conv.is_depthwise(draft.values[conv.inputs[0]].channels, draft.values[conv.output].channels)
     # A depthwise convolution reads just the channels that it writes.
     return {
         "positions": conv.positions or cost.positions or "",
+        "reach": conv.reach if conv.positions else cost.reach,
         "in_channels": closed if depthwise else cost.inputs or "",
         "out_channels": closed,
     }
@@ -118,7 +119,7 @@ def _fused(
             merged = _added(draft, source, operation, place, sources)
         if merged is None and isinstance(operation, Mask) and source is not None:
             # What is zero already needs no mask.
-            merged = replace(source, output=operation.output) if _is_zero(draft, source, operation.gate) else None
+            merged = replace(source, output=operation.output) if _is_zero(draft, source, operation) else None
         if merged is not None and source is not None:
             return place, merged
     return None
@@ -183,16 +184,20 @@ def _masked(draft: Draft, conv: Conv, mask: Mask, ledger: Mapping[str, LayerCost
     if cost is None or len(conv.inputs) > 1 or not conv.activation.keeps_zero:
         return None
     if draft.gates[mask.gate].kind == GateKind.SPATIAL:
-        fits = cost.positions == mask.gate and conv.positions in ("", mask.gate)
-        return replace(conv, output=mask.output, positions=mask.gate) if fits else None
+        own = (mask.gate, mask.reach)
+        fits = (cost.positions, cost.reach) == own and (not conv.positions or (conv.positions, conv.reach) == own)
+        return replace(conv, output=mask.output, positions=mask.gate, reach=mask.reach) if fits else None
     fits = cost.outputs == mask.gate and conv.out_channels in ("", mask.gate)
     return replace(conv, output=mask.output, out_channels=mask.gate) if fits else None
 
 
-def _is_zero(draft: Draft, operation: Operation, gate: str) -> bool:
-    """Does the operation write zeros wherever the gate is closed?"""
+def _is_zero(draft: Draft, operation: Operation, mask: Mask) -> bool:
+    """Does the operation write zeros wherever the mask is closed?"""
     if isinstance(operation, Conv):
-        masked = gate in (operation.positions, operation.out_channels) and operation.activation.keeps_zero
+        closed = operation.out_channels == mask.gate or (
+            operation.positions == mask.gate and _is_within(operation.reach, mask.reach)
+        )
+        masked = closed and operation.activation.keeps_zero
         needed = operation.inputs[1:] if masked else None
     elif isinstance(operation, Multiply):
         # The first factor has the size of the product; a second of one position is masked at another resolution.
@@ -200,11 +205,17 @@ def _is_zero(draft: Draft, operation: Operation, gate: str) -> bool:
         if draft.values[operation.inputs[0]].shape != draft.values[operation.output].shape:
             return False
     else:
-        needed = () if isinstance(operation, Mask) and operation.gate == gate else None
+        same = isinstance(operation, Mask) and operation.gate == mask.gate and _is_within(operation.reach, mask.reach)
+        needed = () if same else None
     # Looked up only where it matters: through all inputs, the ways back would double with every residual sum.
     return needed is not None and all(
-        any(other.output == name and _is_zero(draft, other, gate) for other in draft.operations) for name in needed
+        any(other.output == name and _is_zero(draft, other, mask) for other in draft.operations) for name in needed
     )
+
+
+def _is_within(reach: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether what a mask leaves open that is dilated by one is no more than by the other."""
+    return reach[0] <= other[0] and reach[1] <= other[1]
 
 
 def _added(

@@ -15,7 +15,7 @@ class Conv(Operation):
     `weight` names an array [out, in / groups, kernel height, kernel width], `bias` one [out] or nothing ("").
     `positions`, `in_channels` and `out_channels` name gates ("" for none): outputs at closed positions and in closed
     channels are masked to zero before the second input is added; input channels that are closed hold zeros and need not
-    be read.
+    be read. A position is open, too, that is at most `reach` rows and columns away from one in an open tile.
     An activation of a masked convolution maps zero to zero. `padding` is top, left, bottom, right, with zeros. A linear
     layer is a convolution whose kernel is as large as its input. `layer` is the line of the ledger on which its MACs
     are counted.
@@ -32,6 +32,7 @@ class Conv(Operation):
     positions: GateName = ""
     in_channels: GateName = ""
     out_channels: GateName = ""
+    reach: tuple[int, int] = (0, 0)
 
     def is_depthwise(self, channels: int, out: int) -> bool:
         """Whether, of so many channels in and out, each is convolved by itself."""

@@ -25,9 +25,10 @@ class Decide(Operation):
 
 @dataclass(frozen=True)
 class Mask(Operation):
-    """inputs[0] with zeros where `gate` is closed."""
+    """inputs[0] with zeros where `gate` is closed; of a mask of tiles, but for `reach` rows and columns around it."""
 
     gate: GateName
+    reach: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)

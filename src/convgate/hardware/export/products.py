@@ -29,7 +29,7 @@ class Product:
 
 def products_of(workload: Workload, masks: Masks, machine: Accelerator) -> list[Product]:
     """The products of one image, in order; those of a layer in several groups or blocks are numbered."""
-    found = []
+    found, masks = [], workload.masks(masks)
     for step in workload.array_steps():
         counts = count(step, workload.gates, masks, 1, machine.sum_positions, machine.columns)
         sizes = [np.broadcast_to(n, (1, n.shape[1]))[0].tolist() for n in products(step, counts, machine.columns)]

@@ -179,6 +179,11 @@ class _Run:
                 "a step in one piece; give it larger ones, with sum_buffer_kib, input_buffer_kib or weight_buffer_kib"
             )
         for gate in {step.positions, step.read_positions} - {""}:
+            if gate in self.workload.dilations:
+                raise InputError(
+                    f"{step.name}: its mask of tiles is dilated, and the RTL has no form for that; the simulator has "
+                    "(convgate hardware simulate)"
+                )
             shape = self.workload.gates[gate].shape
             sizes = step.out if gate == step.positions else step.source
             if shape[1] > sizes[0] or shape[2] > sizes[1] or max(shape[1:]) > 127:
