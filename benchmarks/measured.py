@@ -12,12 +12,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import measured_finetuning as finetuning
+
 from convgate.bench.result import realised
 from convgate.files import write_text
 from convgate.runs.record import Record, read_csv
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "docs" / "measured.md", ROOT / "README.md")
+PAGES = (ROOT / "docs" / "measured.md", ROOT / "docs" / "design" / "finetuning.md", ROOT / "README.md")
 
 _README_CASES = (("resnet18", 0.43, 2), ("resnet50", 0.403, 2), ("mobilenet_v2", 0.55, 2), ("cifar_resnet20", 0.5, 2))
 _NOT_IN_README = ("threads", "OpenVINO, bfloat16")
@@ -41,6 +43,7 @@ _NAMES = {
 def tables() -> dict[str, str]:
     """Name of a table -> its lines, in Markdown."""
     engine, methods = _json("engine"), _json("methods")
+    finetuned = finetuning.read(ROOT / "benchmarks" / "results" / "finetune.csv")
     return {
         "engine": _built(engine) + _engine(engine["cases"]),
         "methods": _built(methods) + _methods(methods["cases"]),
@@ -51,6 +54,8 @@ def tables() -> dict[str, str]:
         "readme-precisions": _precisions([case for case in engine["cases"] if _key(case) in _README_CASES]),
         "detection": _detection(),
         "readme-detection": _detection_in_short(),
+        "finetuned": _table(*finetuning.all_rows(finetuned)),
+        "readme-finetuned": _table(*finetuning.in_short(finetuned)) + f"\n{finetuning.taken_out(_json('finetuned'))}\n",
         "readme": _engine([case for case in engine["cases"] if _key(case) in _README_CASES], _NOT_IN_README),
     }
 
