@@ -39,16 +39,16 @@ def all_rows(rows: Sequence[Mapping[str, str]]) -> tuple[list[str], list[list[st
 
 
 def in_short(rows: Sequence[Mapping[str, str]]) -> tuple[list[str], list[list[str]]]:
-    """(headings, lines) of a table with a line for each network."""
+    """(headings, lines) of a table with a line for each network; of runs of one length the newest."""
     budgets = sorted({float(row["budget"]) for row in rows}, reverse=True)
     headings = ["accuracy", "dense", *(f"{100 * budget:.0f} % of the MACs" for budget in budgets)]
     lines = []
     for network, name in _NAMES.items():
         own = [row for row in rows if row["network"] == network]
-        found = [
-            ", ".join(f"{_percent(row['accuracy'])} ({_time(row)})" for row in own if float(row["budget"]) == budget)
-            for budget in budgets
-        ]
+        found = []
+        for budget in budgets:
+            newest = {_asked(row): row for row in own if float(row["budget"]) == budget}
+            found.append(", ".join(f"{_percent(row['accuracy'])} ({_time(row)})" for row in newest.values()))
         lines.append([name, _percent(own[0]["dense"]), *found])
     return headings, lines
 
