@@ -46,6 +46,7 @@ const std::map<std::string, convgate::Storage> storages = {
     {"bfloat16", convgate::Storage::bf16},
     {"int8", convgate::Storage::s8},
     {"uint8", convgate::Storage::u8},
+    {"int32", convgate::Storage::s32},
 };
 
 const std::map<std::string, convgate::GateKind> gate_kinds = {
@@ -190,7 +191,13 @@ convgate::Operation parse(const Fields& f) {
     op.gate_is_spatial = f.get("gate_is_spatial", false);
     op.strict = f.get("strict", false);
     op.channels = f.get("channels", std::vector<int>());
-    if (op.kind == convgate::Kind::complete || op.kind == convgate::Kind::decide) {
+    if (op.kind == convgate::Kind::complete && op.weight.bytes) {
+        op.multiplier = f.array("multiplier");
+        op.shifts = f.array("shift");
+        op.open_bias = f.array("open_bias");
+        op.open_multiplier = f.array("open_multiplier");
+        op.open_shifts = f.array("open_shift");
+    } else if (op.kind == convgate::Kind::complete || op.kind == convgate::Kind::decide) {
         op.scale = f.array("scale");
         op.shift = f.array("shift");
         op.open_scale = f.array("open_scale");

@@ -43,6 +43,8 @@ struct Int8Product {
     std::uint8_t* const* outputs;        // per position; or null, where sums become floats:
     float* const* floats;                // per position: float(sum) * scale[o]
     const float* scale;                  // [row]
+    std::int32_t* const* sums;           // or null; per position: the sums themselves, instead of either
+    bool adds;                           // to what `sums` hold
 };
 
 // Depthwise: sum[p][c] = start[c] + sum over taps t of rows[p][taps[t] + c] * weight(t, c)
@@ -76,6 +78,24 @@ struct Int8Windows {
     bool is_signed = false;
 };
 
+// What completes partial sums: clamp(brought(sum + bias) + brought(addend)), with the rest of the sum where it is open.
+// Multipliers may be negative.
+struct Int8Completion {
+    const std::int32_t* const* sums;  // per position
+    const std::int32_t* rest;         // of position p at rest + p * rest_stride; or null: nothing is open
+    std::ptrdiff_t rest_stride;
+    const std::uint8_t* const* open;  // per position, 1 or 0 for each output; or null: all are
+    struct Following {
+        const std::int32_t *bias, *multiplier, *shift;  // [width]
+    } closed, opened;
+    Rescale addend;
+    bool addend_signed;
+    std::int32_t low, high;
+    const std::uint8_t* const* addends;  // per position, or null
+    std::uint8_t* const* outputs;
+    int width;
+};
+
 // to[i] = clamp(brought(a[i * a.step]) + brought(b[i * b.step])); steps are 0 or 1.
 struct Int8Sum {
     struct Term {
@@ -104,6 +124,7 @@ struct Int8Kernels {
     void (*maxima)(const Int8Windows<std::uint8_t>&);
     void (*means)(const Int8Windows<float>&);
     void (*sum)(const Int8Sum&, std::uint8_t* to, int n);
+    void (*complete)(const Int8Completion&, int positions);
     // To the nearest integer, halves to even, of from[i] * factor, in [low, high]; 0 for what is not a number.
     void (*quantize)(const float* from, float factor, int low, int high, std::uint8_t* to, int n);
     void (*dequantize)(const std::uint8_t* from, bool is_signed, float scale, float* to, int n);

@@ -27,10 +27,16 @@ inline int pair_of(std::uint8_t a, std::uint8_t b, bool is_signed) {
 template <int n>
 void block(const Int8Product& a, int position) {
     __m256i sums[n][2];
+    alignas(32) std::int32_t done[row] = {};
     for (int v = 0; v < 2; v++) {
         const __m256i start = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a.start + v * lanes));
         for (int p = 0; p < n; p++) sums[p][v] = start;
     }
+    if (a.adds)
+        for (int p = 0; p < n; p++) {
+            std::copy_n(a.sums[position + p], a.width, done);
+            for (int v = 0; v < 2; v++) sums[p][v] = _mm256_add_epi32(sums[p][v], _mm256_load_si256(reinterpret_cast<const __m256i*>(done + v * lanes)));
+        }
     for (int t = 0; t < a.tap_count; t++) {
         const std::int8_t* weights = a.weights + t * a.tap_stride;
         const auto at = [&](int i) { return weights + static_cast<std::ptrdiff_t>(a.weight_rows ? a.weight_rows[i] : i) * row; };
@@ -47,9 +53,12 @@ void block(const Int8Product& a, int position) {
             }
         }
     }
-    alignas(32) std::int32_t done[row];
     for (int p = 0; p < n; p++) {
         for (int v = 0; v < 2; v++) _mm256_store_si256(reinterpret_cast<__m256i*>(done + v * lanes), sums[p][v]);
+        if (a.sums) {
+            std::copy_n(done, a.width, a.sums[position + p]);
+            continue;
+        }
         const std::uint8_t* addend = a.addends ? a.addends[position + p] : nullptr;
         for (int o = 0; o < a.width; o++)
             if (a.outputs)
@@ -103,7 +112,7 @@ void pack_columns(const std::int8_t* from, const std::int32_t* rows_list, int ro
 }
 
 constexpr Int8Kernels make(const char* name, const Kernels* floats) {
-    return {name, floats, lanes, row, place, 0, product, depthwise, pack_columns, maxima, means, sum, quantize, dequantize};
+    return {name, floats, lanes, row, place, 0, product, depthwise, pack_columns, maxima, means, sum, complete, quantize, dequantize};
 }
 
 }  // namespace

@@ -201,10 +201,16 @@ __attribute__((always_inline)) inline void accumulate(const Int8Product& a, int 
     }
 }
 
+void write_sums(const __m512i* sums, int vectors, int n, std::int32_t* to) {
+    for (int v = 0; v < vectors; v++) _mm512_mask_storeu_epi32(to + v * lanes, first(n - v * lanes), sums[v]);
+}
+
 void write_all(const Int8Product& a, const Finish<false>& finish, const __m512i* sums, int vectors, int position, int n) {
     const __mmask64 some = first_bytes(a.width);
     for (int p = position; p < position + n; p++, sums += vectors) {
-        if (a.outputs)
+        if (a.sums)
+            write_sums(sums, vectors, a.width, a.sums[p]);
+        else if (a.outputs)
             finish.write(sums, vectors, some, a.addends ? a.addends[p] : nullptr, a.outputs[p]);
         else
             write_floats(sums, vectors, a.width, a.scale, a.floats[p]);
@@ -217,6 +223,10 @@ void block(const Int8Product& a, const Finish<false>& finish, int position) {
     for (int v = 0; v < vectors; v++) {
         const __m512i start = _mm512_loadu_si512(a.start + v * lanes);
         for (int p = 0; p < n; p++) sums[p][v] = start;
+        if (a.adds) {
+            const __mmask16 some = first(a.width - v * lanes);
+            for (int p = 0; p < n; p++) sums[p][v] = _mm512_add_epi32(start, _mm512_maskz_loadu_epi32(some, a.sums[position + p] + v * lanes));
+        }
     }
     a.weight_rows ? accumulate<vectors, n, true>(a, position, sums) : accumulate<vectors, n, false>(a, position, sums);
     // To memory: what is indexed by a loop that is not unrolled would never be in registers.
@@ -342,7 +352,7 @@ void pack_columns(const std::int8_t* from, const std::int32_t* rows_list, int ro
 }
 
 constexpr Int8Kernels make(const Kernels* floats) {
-    return {"avx512vnni", floats, lanes, row, place, 128, product, depthwise, pack_columns, maxima, means, sum, quantize, dequantize};
+    return {"avx512vnni", floats, lanes, row, place, 128, product, depthwise, pack_columns, maxima, means, sum, complete, quantize, dequantize};
 }
 
 }  // namespace

@@ -88,6 +88,28 @@ void sum(const Int8Sum& a, std::uint8_t* to, int n) {
     }
 }
 
+// Row by row: what follows is chosen for each output, and computed without a branch.
+void complete(const Int8Completion& a, int positions) {
+    const auto rows = [&](int p, auto is_open) {
+        const std::int32_t* sums = a.sums[p];
+        for (int o = 0; o < a.width; o++) {
+            const bool on = is_open(o);
+            const std::int64_t sum = std::int64_t{sums[o]} + (on ? a.rest[p * a.rest_stride + o] + std::int64_t{a.opened.bias[o]} : a.closed.bias[o]);
+            std::int64_t result = brought(sum, on ? a.opened.multiplier[o] : a.closed.multiplier[o], on ? a.opened.shift[o] : a.closed.shift[o]);
+            if (a.addends) result += brought(integer(a.addends[p][o], a.addend_signed), a.addend.multiplier, a.addend.shift);
+            a.outputs[p][o] = static_cast<std::uint8_t>(std::clamp<std::int64_t>(result, a.low, a.high));
+        }
+    };
+    for (int p = 0; p < positions; p++) {
+        if (!a.rest)
+            rows(p, [](int) { return false; });
+        else if (!a.open)
+            rows(p, [](int) { return true; });
+        else
+            rows(p, [open = a.open[p]](int o) { return open[o] != 0; });
+    }
+}
+
 // Of a number below 2^22, adding 1.5 * 2^23 leaves the nearest integer in the lower bits, halves to even.
 void quantize(const float* from, float factor, int low, int high, std::uint8_t* to, int n) {
     const float least = static_cast<float>(low), most = static_cast<float>(high), magic = 12582912.0f;

@@ -27,13 +27,15 @@ constexpr int row = 16;
 void product(const Int8Product& a) {
     for (int p = 0; p < a.positions; p++)
         for (int o = 0; o < a.width; o++) {
-            std::int32_t sum = a.start[o];
+            std::int32_t sum = a.start[o] + (a.adds ? a.sums[p][o] : 0);
             for (int t = 0; t < a.tap_count; t++)
                 for (int i = 0; i < a.count; i++) {
                     const std::ptrdiff_t r = a.weight_rows ? a.weight_rows[i] : i;
                     sum += integer(a.rows[p][a.taps[t] + i], a.is_signed) * a.weights[t * a.tap_stride + r * row + o];
                 }
-            if (a.outputs)
+            if (a.sums)
+                a.sums[p][o] = sum;
+            else if (a.outputs)
                 a.outputs[p][o] = finished(a.finish, sum, o, a.addends ? a.addends[p] + o : nullptr);
             else
                 a.floats[p][o] = static_cast<float>(sum) * a.scale[o];
@@ -59,7 +61,7 @@ void pack_columns(const std::int8_t* from, const std::int32_t* rows_list, int ro
 }
 
 constexpr Int8Kernels make(const char* name, const Kernels* floats) {
-    return {name, floats, row, row, place, 0, product, depthwise, pack_columns, maxima, means, sum, quantize, dequantize};
+    return {name, floats, row, row, place, 0, product, depthwise, pack_columns, maxima, means, sum, complete, quantize, dequantize};
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstdlib>
 #include <stdexcept>
 
 #include "program.h"
@@ -25,6 +26,7 @@ struct Checker {
         require(g >= 0 && g < static_cast<int>(program.gates.size()), "a gate that does not exist");
         return program.gates[g];
     }
+    bool completes_integers(const Operation& op) const { return op.kind == Kind::complete && integral(program.values[op.output].storage); }
 
     void used_gate(int g, GateKind kind, const Value& on) const {
         if (g < 0) return;
@@ -64,13 +66,13 @@ struct Checker {
         require(program.layers >= 0 && program.layers <= most_items, "a number of layers out of range");
         require(!program.inputs.empty() && !program.outputs.empty(), "a program without inputs or outputs");
         for (int v : program.inputs) {
-            require(!integral(value(v).storage), "an input of integers");
+            require(!integral(value(v).storage) && !summed(value(v).storage), "an input of integers");
             require(!written[v], "an input named twice");
             written[v] = true;
         }
         for (const Operation& op : program.operations) operation(op);
         for (int v : program.outputs) {
-            require(!integral(value(v).storage), "an output of integers");
+            require(!integral(value(v).storage) && !summed(value(v).storage), "an output of integers");
             require(written[v], "an output that is never written");
         }
     }
@@ -208,7 +210,8 @@ struct Checker {
 
     // Other types than float32 are those of convolutions, and of tables.
     void arrays(const Operation& op) const {
-        const bool convolves = op.kind == Kind::conv, integers = convolves && integral(form_of(program, op).in);
+        const bool completes = completes_integers(op), convolves = op.kind == Kind::conv || completes;
+        const bool integers = completes || (convolves && integral(form_of(program, op).in));
         for (const Array* a : {&op.weight, &op.bias, &op.scale, &op.shift, &op.open_scale, &op.open_shift}) {
             const bool own = (a == &op.weight && (convolves || op.kind == Kind::lookup)) || (a == &op.bias && integers);
             require(own || !a->there() || a->data, "an array of another type");
@@ -217,7 +220,10 @@ struct Checker {
 
     // Integers are read and written by what is defined on them, as they are stored.
     void elements(const Operation& op, const Value& out) const {
-        const bool to = integral(out.storage);
+        if (op.kind == Kind::complete && integral(out.storage)) return completion(op, out);
+        for (const int v : op.inputs) require(!summed(value(v).storage), "partial sums that only decisions and completions read");
+        const bool to = integral(out.storage) || summed(out.storage);
+        require(!summed(out.storage) || op.kind == Kind::conv, "partial sums that only convolutions write");
         bool all = true, any = false, same = true;
         for (const int v : op.inputs) {
             const Storage from = value(v).storage;
@@ -256,9 +262,28 @@ struct Checker {
         require(op.weight.bytes, "weights of another type");
         require(op.activation.kind == Activation::none, "an activation of integers");
         require(!op.bias.there() || (op.bias.integers && op.bias.size() == n), "a bias of another shape or type");
+        if (summed(out.storage)) return require(op.inputs.size() == 1 && op.positions < 0 && op.in_channels < 0 && op.out_channels < 0, "partial sums with gates, or with something added");
         if (!integral(out.storage)) return array(op.scale, n, "a scale of another size");
         require(op.multiplier.integers && op.multiplier.size() == n && op.shifts.integers && op.shifts.size() == n, "multipliers or shifts of another size");
         for (std::size_t i = 0; i < n; i++) rescaled(op.multiplier.integers[i], op.shifts.integers[i]);
+        rescaled(op.rescale[1].multiplier, op.rescale[1].shift);
+        clamped(op, out);
+    }
+
+    // A completion of integers: bytes that are read, sums, and perhaps bytes that are added.
+    void completion(const Operation& op, const Value& out) const {
+        require(op.inputs.size() == 2 || op.inputs.size() == 3, "a completion of another number of inputs");
+        require(integral(value(op.inputs[0]).storage) && summed(value(op.inputs[1]).storage), "floats where integers are read or written");
+        require(op.inputs.size() == 2 || integral(value(op.inputs[2]).storage), "floats where integers are read or written");
+        require(op.weight.bytes && op.activation.kind == Activation::none, "weights or an activation of another type");
+        const std::size_t n = out.channels;
+        for (const Array* a : {&op.bias, &op.open_bias, &op.multiplier, &op.open_multiplier, &op.shifts, &op.open_shifts})
+            require(a->integers && a->size() == n, "biases, multipliers or shifts of another size");
+        for (std::size_t i = 0; i < n; i++)
+            for (const auto& [m, s] : {std::pair{&op.multiplier, &op.shifts}, std::pair{&op.open_multiplier, &op.open_shifts}}) {
+                require(m->integers[i] > -(1 << 15), "a multiplier or shift out of range");
+                rescaled(std::abs(m->integers[i]), s->integers[i]);
+            }
         rescaled(op.rescale[1].multiplier, op.rescale[1].shift);
         clamped(op, out);
     }
@@ -328,9 +353,16 @@ struct Checker {
         const Gate& g = gate(op.output);
         const Value& in = value(op.inputs[0]);
         require(!decided[op.output], "a gate that is decided twice");
-        require(!integral(in.storage), "logits of integers");
+        require(!integral(in.storage) && (!summed(in.storage) || g.by_activation()), "logits of integers");
         const int logits = g.by_activation() ? units(in, g) : in.channels;
         require(logits == g.units && in.height == g.rows && in.width == g.columns, "logits of another shape than their gate");
+        if (summed(in.storage)) {
+            require(op.weight.integers && op.weight.size() == static_cast<std::size_t>(g.units), "an offset of the wrong size or type");
+            array(op.scale, g.units, "a scale of another size");
+            require(!op.shift.there(), "a shift of partial sums");
+            decided[op.output] = true;
+            return;
+        }
         array(op.weight, g.by_activation() ? g.units : g.size(), "an offset of the wrong size");
         require(g.by_activation() || !(op.scale.data || op.shift.data), "scaled logits of a gate that is not by activation");
         optional(op.scale, in.channels);
@@ -391,7 +423,7 @@ struct Checker {
         require(op.layer >= 0 && op.layer < program.layers, "a layer that does not exist");
     }
     bool bytes(const Operation& op) const {
-        return op.weight.bytes && op.kind == Kind::conv && integral(form_of(program, op).in);
+        return op.weight.bytes && (completes_integers(op) || (op.kind == Kind::conv && integral(form_of(program, op).in)));
     }
     bool halves(const Operation& op) const {
         return op.weight.halves && op.kind == Kind::conv && form_of(program, op).in == Storage::bf16;
@@ -415,6 +447,8 @@ bool in_floats_only(Kind kind) {
 }  // namespace
 
 Form form_of(const Program& program, const Operation& op) {
+    if (op.kind == Kind::decide && summed(program.values[op.inputs[0]].storage)) return {Storage::s32, Storage::f32};
+    if (op.kind == Kind::complete && integral(program.values[op.output].storage)) return {program.values[op.inputs[0]].storage, program.values[op.output].storage};
     if (in_floats_only(op.kind)) return {Storage::f32, Storage::f32};
     const Storage to = program.values[op.output].storage, from = op.inputs.empty() ? to : program.values[op.inputs[0]].storage;
     if (integral(to) || integral(from)) return {from, to};

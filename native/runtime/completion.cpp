@@ -14,7 +14,9 @@ constexpr long long least_macs = 1 << 16;  // worth an item of its own
 class CompletingConvolution final : public Convolution {
 public:
     CompletingConvolution(const ConvolutionSpec& spec, const Layout& sums, const Gate& gate, Needs& needs)
-        : Convolution(spec), sums_(&sums), gate_(gate), weights_(spec, gate) {
+        : Convolution(spec), sums_(&sums), gate_(gate), blocks_(spec, gate, {spec.kernels->lanes, spec.kernels->vectors, 0}), weights_(blocks_.weights()) {
+        for (const RestBlock& block : blocks_.all())
+            blocks_.each(block, [&](int row, int o, std::size_t from) { weights_[block.weights + row * this->row(block) + o] = spec.operation->weight.data[from]; });
         const Value& out = spec_.out->value;
         for (int y = 0; y < out.height; y++)
             for (int x = 0; x < out.width; x++) sums_at_.push_back(sums.position(y, x));
@@ -33,7 +35,7 @@ public:
     void run(Sample& s, Team& team) const override {
         const Run run = begin(s);
         const Tensors tensors{run, s.view(*sums_), s.gates[spec_.operation->gate]};
-        const std::vector<RestBlock>& blocks = weights_.blocks();
+        const std::vector<RestBlock>& blocks = blocks_.all();
         const int parts = parts_of_positions(team);
         team.run(static_cast<int>(blocks.size()) * parts, [&](int item, int thread) {
             const RestBlock& block = blocks[item / parts];
@@ -55,12 +57,12 @@ private:
         std::int32_t positions[chunk];
     };
 
-    int row(const RestBlock& block) const { return block.vectors * spec_.kernels->lanes; }
+    std::size_t row(const RestBlock& block) const { return blocks_.row(block); }
 
     int parts_of_positions(const Team& team) const {
         if (team.threads() == 1) return 1;
-        const int blocks = static_cast<int>(weights_.blocks().size()), positions = spec_.out->value.positions();
-        const RestBlock& block = weights_.blocks()[0];
+        const int blocks = static_cast<int>(blocks_.all().size()), positions = spec_.out->value.positions();
+        const RestBlock& block = blocks_.all()[0];
         const long long sensible = std::min<long long>(positions / 48, positions * block.macs * block.width / least_macs);
         return static_cast<int>(std::clamp<long long>(ceil_div(8 * team.threads(), blocks), 1, std::max(sensible, 1LL)));
     }
@@ -136,7 +138,7 @@ private:
         Product args{};
         args.rows = scratch.rows.data();
         args.accumulators = scratch.accumulators.data();
-        const float* weights = weights_.data(block);
+        const float* weights = weights_.data() + block.weights;
         const std::ptrdiff_t* taps = block.taps.data();
         for (const Runs& runs : block.runs) {
             const int n = static_cast<int>(runs.starts.size());
@@ -150,7 +152,8 @@ private:
 
     const Layout* sums_;
     const Gate gate_;
-    const RestWeights weights_;
+    const RestBlocks blocks_;
+    Buffer weights_;
     std::array<Buffer, 4> norms_;  // scale and shift where it is closed, and where it is open
     std::vector<std::int32_t> sums_at_;
 };

@@ -107,7 +107,9 @@ void ConvolutionOf<In, Out>::fill_line(const Run& run, int p, int positions) con
         return;
     }
     const Out* addend = run.addend.data + static_cast<std::ptrdiff_t>(addend_at_[p]) * run.addend.stride;
-    if constexpr (std::is_same_v<Out, std::uint8_t>) {
+    if constexpr (std::is_same_v<Out, std::int32_t>) {
+        // Partial sums have nothing added.
+    } else if constexpr (std::is_same_v<Out, std::uint8_t>) {
         if (to == addend && spec_.addend_is_done) return;
         if (spec_.addend_is_done) return (void)std::copy_n(addend, n, to);
         const Operation& op = *spec_.operation;
@@ -175,5 +177,6 @@ template class ConvolutionOf<Bf16, Bf16>;
 template class ConvolutionOf<Bf16, float>;
 template class ConvolutionOf<std::uint8_t, std::uint8_t>;
 template class ConvolutionOf<std::uint8_t, float>;
+template class ConvolutionOf<std::uint8_t, std::int32_t>;
 
 }  // namespace convgate

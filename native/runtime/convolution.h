@@ -112,4 +112,7 @@ std::unique_ptr<Layer> make_depthwise(const ConvolutionSpec&, Form, Needs&);
 // `sums` are completed where that activation gate is open.
 std::unique_ptr<Layer> make_completion(const ConvolutionSpec&, const Layout& sums, const Gate&, Needs&);
 
+// The same of integers: sums are int32, all else bytes.
+std::unique_ptr<Layer> make_integer_completion(const ConvolutionSpec&, const Layout& sums, const Gate&, Needs&);
+
 }  // namespace convgate

@@ -75,6 +75,8 @@ private:
         if constexpr (std::is_same_v<Out, std::uint8_t>) {
             args.addends = spec_.addend ? places.addends.data() : nullptr;
             args.outputs = aside ? places.kept.data() : places.outputs.data();
+        } else if constexpr (std::is_same_v<Out, std::int32_t>) {
+            args.sums = aside ? places.kept.data() : places.outputs.data();
         } else {
             args.floats = aside ? places.kept.data() : places.outputs.data();
         }
@@ -117,6 +119,7 @@ private:
 
 std::unique_ptr<Layer> make_integer_product(const ConvolutionSpec& spec, Storage results, Needs& needs) {
     if (results == Storage::f32) return std::make_unique<IntegerProduct<float>>(spec, needs);
+    if (summed(results)) return std::make_unique<IntegerProduct<std::int32_t>>(spec, needs);
     return std::make_unique<IntegerProduct<std::uint8_t>>(spec, needs);
 }
 

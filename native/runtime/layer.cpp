@@ -21,6 +21,7 @@ void ViewOf<T>::clear_border() const {
 template struct ViewOf<float>;
 template struct ViewOf<Bf16>;
 template struct ViewOf<std::uint8_t>;
+template struct ViewOf<std::int32_t>;
 
 void Needs::cover(const Needs& other) {
     positions = std::max(positions, other.positions);

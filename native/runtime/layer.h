@@ -42,10 +42,12 @@ struct Places {
 struct Scratch : Places<float> {
     Places<Bf16> halves;
     Places<std::uint8_t> bytes;
+    Places<std::int32_t> sums;  // of integers
     template <typename T>
     Places<T>& places() {
         if constexpr (std::is_same_v<T, float>) return *this;
         else if constexpr (std::is_same_v<T, Bf16>) return halves;
+        else if constexpr (std::is_same_v<T, std::int32_t>) return sums;
         else return bytes;
     }
     std::vector<const std::uint8_t*> open;  // per position, which of its channels are

@@ -177,7 +177,7 @@ struct Planner {
         }
     }
     int stored_as(int v, Storage storage, int operation) {
-        if (program.values[v].storage == storage || integral(program.values[v].storage)) return v;
+        if (program.values[v].storage == storage || integral(program.values[v].storage) || summed(program.values[v].storage)) return v;
         Layout copy = plan.values[v];
         copy.value.storage = storage;
         plan.values.push_back(copy);
@@ -236,7 +236,7 @@ struct Planner {
             if (op.kind == Kind::decide || !integral(program.values[op.output].storage)) continue;
             Range& range = ranges[op.output];
             const bool is_signed = program.values[op.output].is_signed();
-            if (op.kind == Kind::conv || op.kind == Kind::add)
+            if (op.kind == Kind::conv || op.kind == Kind::add || op.kind == Kind::complete)
                 range = {op.low, op.high};
             else if (op.kind == Kind::quantize || op.kind == Kind::lookup)
                 range = {is_signed ? -127 : 0, is_signed ? 127 : 255};

@@ -53,7 +53,7 @@ struct Network::Workplace {
         for (Scratch& s : scratch) {
             make_room<float>(s, needs.positions);
             if (plan.halves()) make_room<Bf16>(s, needs.positions);
-            if (plan.integers()) make_room<std::uint8_t>(s, needs.positions);
+            if (plan.integers()) make_room<std::uint8_t>(s, needs.positions), make_room<std::int32_t>(s, needs.positions);
             s.open.resize(needs.positions);
             s.spread.resize(needs.spread);
             s.weights.resize(needs.weights);

@@ -21,7 +21,7 @@ Plan::Plan(const Program& program, const Kernels& kernels, const Bf16Kernels* ha
     build();
     // The arrays belong to the caller; the layers have copies.
     for (Operation& op : program_.operations)
-        for (Array* a : {&op.weight, &op.bias, &op.scale, &op.shift, &op.open_scale, &op.open_shift, &op.multiplier, &op.shifts}) a->drop();
+        for (Array* a : {&op.weight, &op.bias, &op.scale, &op.shift, &op.open_scale, &op.open_shift, &op.multiplier, &op.shifts, &op.open_bias, &op.open_multiplier, &op.open_shifts}) a->drop();
 }
 
 Plan::~Plan() = default;
@@ -90,7 +90,8 @@ void Plan::add_convolution(const Operation& op, std::size_t i, const Layouts& pl
     if (op.in_channels >= 0) spec.in_use = gates_[op.in_channels].spread(in->value.channels);
     if (op.out_channels >= 0) spec.out_use = gates_[op.out_channels].spread(out->value.channels);
     if (integral(form.in)) {
-        layers_.push_back(spec.depthwise() ? make_integer_depthwise(spec, form.out, needs_) : make_integer_product(spec, form.out, needs_));
+        // Partial sums of single channels are products like any other.
+        layers_.push_back(spec.depthwise() && !summed(form.out) ? make_integer_depthwise(spec, form.out, needs_) : make_integer_product(spec, form.out, needs_));
         return;
     }
     if (form.in == Storage::bf16) {
@@ -109,6 +110,11 @@ void Plan::add_completion(const Operation& op, std::size_t i) {
     spec.out = written(i);
     spec.addend = op.inputs.size() > 2 ? read(i, 2) : nullptr;
     spec.threads = threads_;
+    spec.integers = integers_;
+    if (integral(spec.out->value.storage)) {
+        layers_.push_back(make_integer_completion(spec, *read(i, 1), gates_[op.gate].gate, needs_));
+        return;
+    }
     layers_.push_back(make_completion(spec, *read(i, 1), gates_[op.gate].gate, needs_));
     add_activation(op, *spec.out, -1);
 }
@@ -151,7 +157,10 @@ void Plan::add_simple(const Operation& op, std::size_t i) {
     for (std::size_t k = 0; k < op.inputs.size(); k++) spec.in.push_back(read(i, static_cast<int>(k)));
     if (op.kind == Kind::decide) {
         const Gate& gate = gates_[op.output].gate;
-        layers_.push_back(gate.by_activation() ? make_decide_activations(spec, gate, needs_) : make_decide(spec));
+        if (summed(spec.form.in))
+            layers_.push_back(make_decide_sums(spec, gate));
+        else
+            layers_.push_back(gate.by_activation() ? make_decide_activations(spec, gate, needs_) : make_decide(spec));
         return;
     }
     spec.out = written(i);

@@ -11,8 +11,10 @@
 namespace convgate {
 
 // What a value is stored as.
-enum class Storage { f32, bf16, s8, u8 };
+enum class Storage { f32, bf16, s8, u8, s32 };
 constexpr bool integral(Storage storage) { return storage == Storage::s8 || storage == Storage::u8; }
+// Partial sums of integers; nothing else is stored so.
+constexpr bool summed(Storage storage) { return storage == Storage::s32; }
 
 // Integers stand for themselves times `scale`.
 struct Value {
@@ -97,9 +99,10 @@ struct Operation {
     int factor = 1;     // pixel_shuffle, pixel_unshuffle
     double scale_y = 0, scale_x = 0;  // interpolate: from input to output; or 0: the ratio of the sizes
     // Of integers. conv: how sums are brought to the output's scale, as int32 [out]; or, to float32, `scale`.
-    Array multiplier, shifts;
-    Rescale rescale[2];     // add: of both inputs; conv: the second is that of what is added
-    int low = 0, high = 0;  // add, conv: what results are clamped to
+    Array multiplier, shifts;  // complete, where it is closed; with `bias`
+    Array open_bias, open_multiplier, open_shifts;  // complete of integers, where it is open
+    Rescale rescale[2];     // add: of both inputs; conv, complete: the second is that of what is added
+    int low = 0, high = 0;  // add, conv, complete: what results are clamped to
 };
 
 struct Program {

@@ -6,18 +6,16 @@
 
 namespace convgate {
 
-RestWeights::RestWeights(const ConvolutionSpec& spec, const Gate& gate)
-    : spec_(spec), gate_(gate), parts_(spec.operation->groups) {
+RestBlocks::RestBlocks(const ConvolutionSpec& spec, const Gate& gate, RestShape shape)
+    : spec_(spec), gate_(gate), shape_(shape), parts_(spec.operation->groups) {
     // Without its own chunk of inputs a block has less to compute, but must lie within one chunk of outputs, whose last
     // vector may be almost empty.
     const bool apart = parts_ > 1 && vectors(true) * (parts_ - 1) < vectors(false) * parts_;
     for (const auto& [begin, end] : segments(apart)) cut(begin, end, apart);
-    weights_ = Buffer(floats_);
-    for (const RestBlock& block : blocks_) fill(block);
 }
 
 // Ranges of output channels that no block may leave: chunks if they are computed apart, and units that fill vectors.
-std::vector<std::pair<int, int>> RestWeights::segments(bool apart) const {
+std::vector<std::pair<int, int>> RestBlocks::segments(bool apart) const {
     const int chunk = outs() / parts_;
     std::vector<std::pair<int, int>> found;
     for (int begin = 0; begin < outs(); begin = found.back().second) {
@@ -29,26 +27,26 @@ std::vector<std::pair<int, int>> RestWeights::segments(bool apart) const {
     return found;
 }
 
-int RestWeights::vectors(bool apart) const {
+int RestBlocks::vectors(bool apart) const {
     int n = 0;
-    for (const auto& [begin, end] : segments(apart)) n += ceil_div(end - begin, lanes());
+    for (const auto& [begin, end] : segments(apart)) n += ceil_div(end - begin, shape_.lanes);
     return n;
 }
 
 // A range in blocks; in single vectors where each has several units: the fewer channels, the more often all are closed.
-void RestWeights::cut(int begin, int end, bool apart) {
+void RestBlocks::cut(int begin, int end, bool apart) {
     const Operation& op = *spec_.operation;
-    const int vectors = ceil_div(end - begin, lanes());
-    const int blocks = ceil_div(vectors, within_units() ? spec_.kernels->vectors : 1);
+    const int vectors = ceil_div(end - begin, shape_.lanes);
+    const int blocks = ceil_div(vectors, within_units() ? shape_.vectors : 1);
     for (int b = 0; b < blocks; b++) {
-        const int first = begin + vectors * b / blocks * lanes();
-        const int last = std::min(begin + vectors * (b + 1) / blocks * lanes(), end);
-        RestBlock block{first, last - first, ceil_div(last - first, lanes()), -1, {}, {}, floats_, 0};
+        const int first = begin + vectors * b / blocks * shape_.lanes;
+        const int last = std::min(begin + vectors * (b + 1) / blocks * shape_.lanes, end);
+        RestBlock block{first, last - first, ceil_div(last - first, shape_.lanes), -1, {}, {}, weights_, 0};
         if (first / gate_.group == (last - 1) / gate_.group) block.unit = first / gate_.group;
         block.macs = static_cast<long long>(ins() - own()) * op.kernel.y * op.kernel.x;
         block.runs = apart ? all_but(first / (outs() / parts_) * own(), own()) : all_inputs();
         for (const Runs& runs : block.runs) {
-            floats_ += runs.starts.size() * runs.length * block.vectors * lanes();
+            weights_ += runs.starts.size() * runs.length * row(block);
             for (const Start& start : runs.starts) {
                 const int position = start.y * op.dilation.y * spec_.in->width() + start.x * op.dilation.x;
                 block.taps.push_back(static_cast<std::ptrdiff_t>(position) * ins() + start.channel);
@@ -58,7 +56,7 @@ void RestWeights::cut(int begin, int end, bool apart) {
     }
 }
 
-std::vector<Start> RestWeights::starts(int first_x, int last_x, int channel) const {
+std::vector<Start> RestBlocks::starts(int first_x, int last_x, int channel) const {
     std::vector<Start> found;
     for (int y = 0; y < spec_.operation->kernel.y; y++)
         for (int x = first_x; x < last_x; x++) found.push_back({y, x, channel});
@@ -66,39 +64,20 @@ std::vector<Start> RestWeights::starts(int first_x, int last_x, int channel) con
 }
 
 // The taps of a line are next to each other in memory, if it is not dilated: one run.
-std::vector<Runs> RestWeights::all_inputs() const {
+std::vector<Runs> RestBlocks::all_inputs() const {
     const int width = spec_.operation->kernel.x;
     if (spec_.operation->dilation.x == 1) return {{starts(0, 1, 0), width * ins()}};
     return {{starts(0, width, 0), ins()}};
 }
 
 // But for `n` channels from `begin` on. From what is left of one tap to what the next one begins with is one run.
-std::vector<Runs> RestWeights::all_but(int begin, int n) const {
+std::vector<Runs> RestBlocks::all_but(int begin, int n) const {
     const int width = spec_.operation->kernel.x, end = begin + n, last = width - 1;
     std::vector<Runs> all{{starts(0, width, 0), begin}, {starts(0, width, end), ins() - end}};
     if (spec_.operation->dilation.x == 1)
         all = {{starts(0, 1, 0), begin}, {starts(0, last, end), ins() - n}, {starts(last, width, end), ins() - end}};
     std::erase_if(all, [](const Runs& runs) { return runs.length == 0 || runs.starts.empty(); });
     return all;
-}
-
-// Zeros for inputs that the partial sums know already.
-void RestWeights::fill(const RestBlock& block) {
-    const Operation& op = *spec_.operation;
-    const int row = block.vectors * lanes(), area = op.kernel.y * op.kernel.x, reads = ins() - own();
-    float* to = weights_.data() + block.weights;
-    for (const Runs& runs : block.runs)
-        for (const Start& start : runs.starts)
-            for (int i = 0; i < runs.length; i++, to += row) {
-                const int tap = start.y * op.kernel.x + start.x + (start.channel + i) / ins();
-                const int channel = (start.channel + i) % ins();
-                for (int o = 0; o < block.width; o++) {
-                    const int out = block.begin + o, known = out / (outs() / parts_) * own();
-                    if (channel >= known && channel < known + own()) continue;
-                    const int read = channel < known ? channel : channel - own();
-                    to[o] = op.weight.data[(static_cast<std::size_t>(out) * reads + read) * area + tap];
-                }
-            }
 }
 
 }  // namespace convgate

@@ -54,6 +54,8 @@ std::unique_ptr<Layer> make_activation_in_place(const SimpleSpec&, bool gated);
 std::unique_ptr<Layer> make_decide(const SimpleSpec&);
 // The same for an activation gate.
 std::unique_ptr<Layer> make_decide_activations(const SimpleSpec&, const Gate&, Needs&);
+// The same on partial sums of integers.
+std::unique_ptr<Layer> make_decide_sums(const SimpleSpec&, const Gate&);
 // Copies the open channels of in[0] to out, which is compact.
 std::unique_ptr<Layer> make_compact(const SimpleSpec&);
 // Copies in[0], with its border, to out, which is the same stored as another type.

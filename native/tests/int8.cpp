@@ -79,6 +79,7 @@ struct Positions {
 void product(Random& random, const Int8Kernels& table) {
     const int taps = random.from(1, 4), count = random.chance(0.2) ? random.from(200, 600) : random.from(1, 40);
     const int all = count + random.from(0, 9), width = random.from(1, table.row), positions = random.from(1, 20);
+    const bool kept = random.chance(0.25), adds = kept && random.chance(0.5);  // sums as they are, added to what is there
     const bool listed = random.chance(0.5), is_signed = random.chance(0.5), added = random.chance(0.5), floats = random.chance(0.25);
     Guarded<std::int32_t> list(random, count);
     for (int i = 0; i < count; i++) list[i] = listed ? random.from(0, all - 1) : i;
@@ -96,6 +97,13 @@ void product(Random& random, const Int8Kernels& table) {
     std::vector<std::unique_ptr<Guarded<float>>> sums;
     std::vector<float*> to;
     for (int p = 0; p < positions; p++) sums.push_back(std::make_unique<Guarded<float>>(random, width)), to.push_back(sums.back()->data());
+    std::vector<std::unique_ptr<Guarded<std::int32_t>>> whole;
+    std::vector<std::int32_t*> whole_to;
+    std::vector<std::int32_t> before;
+    for (int p = 0; p < positions; p++) {
+        whole.push_back(std::make_unique<Guarded<std::int32_t>>(random, width)), whole_to.push_back(whole.back()->data());
+        for (int o = 0; o < width; o++) before.push_back((*whole.back())[o] = random.from(-(1 << 20), 1 << 20));
+    }
     Guarded<std::int32_t> start(random, table.row);
     Int8Product a{};
     a.rows = maps.rows.data(), a.positions = positions;
@@ -106,6 +114,7 @@ void product(Random& random, const Int8Kernels& table) {
     a.addends = added && !floats ? maps.addends.data() : nullptr;
     a.outputs = floats ? nullptr : maps.outputs.data();
     a.floats = floats ? to.data() : nullptr, a.scale = scale.data();
+    a.sums = kept ? whole_to.data() : nullptr, a.adds = adds;
     starts(table, a, how.bias.data(), start.data());
     a.start = start.data();
     table.product(a);
@@ -115,7 +124,10 @@ void product(Random& random, const Int8Kernels& table) {
             std::int64_t sum = how.bias[o];
             for (int t = 0; t < taps; t++)
                 for (int i = 0; i < count; i++) sum += value(maps.rows[p][at[t] + i], is_signed) * weight(t, list[i], o);
-            if (floats) {
+            if (kept) {
+                const std::int64_t wanted = sum + (adds ? before[static_cast<std::size_t>(p) * width + o] : 0);
+                require(whole_to[p][o] == static_cast<std::int32_t>(wanted), where, " as sums: ", whole_to[p][o], ", not ", wanted);
+            } else if (floats) {
                 const float wanted = static_cast<float>(static_cast<std::int32_t>(sum)) * scale[o];
                 require(to[p][o] == wanted, where, ": ", to[p][o], ", not ", wanted);
             } else {
@@ -123,7 +135,7 @@ void product(Random& random, const Int8Kernels& table) {
                 require(found == wanted, where, ": ", found, ", not ", wanted, " (sum ", sum, ", output ", o, ")");
             }
         }
-        require(maps.out[p]->intact() && sums[p]->intact(), where, ": wrote outside its output");
+        require(maps.out[p]->intact() && sums[p]->intact() && whole[p]->intact(), where, ": wrote outside its output");
     }
     require(start.intact(), where, ": wrote outside what sums start at");
 }
@@ -225,6 +237,48 @@ void windows(Random& random, const Int8Kernels& table) {
     require(to.intact() && floats.intact(), table.name, " windows of 8-bit integers: wrote outside");
 }
 
+// Partial sums, completed or not, with multipliers of either sign.
+void completion(Random& random, const Int8Kernels& table) {
+    const int width = random.from(1, table.row), positions = random.from(1, 12), stride = width + random.from(0, 9);
+    const bool added = random.chance(0.5);
+    const Finishing closed(random, width), opened(random, width);
+    for (const Finishing* f : {&closed, &opened})
+        for (int o = 0; o < width; o++)
+            if (random.chance(0.5)) f->multiplier[o] = -f->multiplier[o];
+    const int mode = random.from(0, 2);  // nothing, everything or something is open
+    const Positions maps(random, positions, 1, width, false, closed.finish.addend_signed);
+    Guarded<std::int32_t> rest(random, static_cast<std::size_t>(positions) * stride), sums(random, static_cast<std::size_t>(positions) * width);
+    Bytes open(random, static_cast<std::size_t>(positions) * width);
+    for (std::size_t i = 0; i < rest.size(); i++) rest[i] = random.from(-(1 << 24), 1 << 24);
+    for (std::size_t i = 0; i < sums.size(); i++) sums[i] = random.from(-(1 << 24), 1 << 24), open[i] = random.chance(0.5);
+    std::vector<const std::int32_t*> sums_at;
+    std::vector<const std::uint8_t*> open_at;
+    for (int p = 0; p < positions; p++) sums_at.push_back(sums.data() + p * width), open_at.push_back(open.data() + p * width);
+    Int8Completion a{};
+    a.sums = sums_at.data();
+    a.rest = mode > 0 ? rest.data() : nullptr, a.rest_stride = stride;
+    a.open = mode == 2 ? open_at.data() : nullptr;
+    a.closed = {closed.bias.data(), closed.multiplier.data(), closed.shift.data()};
+    a.opened = {opened.bias.data(), opened.multiplier.data(), opened.shift.data()};
+    a.addend = closed.finish.addend, a.addend_signed = closed.finish.addend_signed;
+    a.low = closed.finish.low, a.high = closed.finish.high;
+    a.addends = added ? maps.addends.data() : nullptr;
+    a.outputs = maps.outputs.data(), a.width = width;
+    table.complete(a, positions);
+    for (int p = 0; p < positions; p++) {
+        for (int o = 0; o < width; o++) {
+            const bool on = mode == 1 || (mode == 2 && open_at[p][o]);
+            const Finishing& f = on ? opened : closed;
+            const std::int64_t sum = std::int64_t{sums_at[p][o]} + (on ? rest[static_cast<std::size_t>(p) * stride + o] : 0) + f.bias[o];
+            std::int64_t wanted = brought(sum, f.multiplier[o], f.shift[o]);
+            if (added) wanted += brought(value(maps.addends[p][o], a.addend_signed), a.addend.multiplier, a.addend.shift);
+            wanted = std::clamp<std::int64_t>(wanted, a.low, a.high);
+            require(maps.outputs[p][o] == static_cast<std::uint8_t>(wanted), table.name, " completion of 8-bit integers: ", int{maps.outputs[p][o]}, ", not ", wanted);
+        }
+        require(maps.out[p]->intact(), table.name, " completion of 8-bit integers: wrote outside its output");
+    }
+}
+
 void rows(Random& random, const Int8Kernels& table) {
     const int n = random.from(1, 200);
     const auto term = [&](const Bytes& bytes, bool is_signed) {
@@ -263,6 +317,7 @@ void test_int8(Random& random) {
         const Int8Kernels& table = *find_int8_kernels(*name);
         for (int i = 0; i < 10; i++) product(random, table);
         for (int i = 0; i < 5; i++) depthwise(random, table);
+        for (int i = 0; i < 5; i++) completion(random, table);
         for (int i = 0; i < 3; i++) pack(random, table), windows(random, table), rows(random, table);
     }
 }

@@ -43,6 +43,26 @@ def test_three_counts_of_macs_agree(method, share):
     assert simulated.dense.macs.sum() == net.ledger.dense
 
 
+@pytest.mark.parametrize("method", ["channel", "channel_by_groups", "channel_first"])
+def test_partial_sums_of_integers_take_the_array_as_those_of_float32(method):
+    engine, net = engine_of(method)
+    images = images_of(engine.program, 2)
+    integers = convgate.quantize(net, [torch.from_numpy(images)], threads=1)
+    masks = masks_of(engine.program, 2)
+    run = integers.run(images, given=masks)
+    found, plain = (simulate(p, Trace.of(p, masks), MACHINE).gated for p in (integers.program, engine.program))
+    by_layer = found.by_layer()
+    for layer, macs in run.by_layer.items():
+        assert (by_layer.get(layer, 0) == macs).all(), layer
+    sums = [
+        {line.name: report.cycles["compute"][:, i].tolist() for i, line in enumerate(report.lines) if report.macs[0, i]}
+        for report in (found, plain)
+    ]
+    completed = {step.name for step in Workload.of(integers.program).array_steps() if step.completion}
+    assert len(completed) == len(integers.program.gates)
+    assert all(sums[0][name] == sums[1][name] for name in completed)
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(programs(), st.floats(0, 1), st.integers(0, 1000))
 def test_macs_of_any_program_are_those_that_the_engine_executes(program, share, seed):

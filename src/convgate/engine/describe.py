@@ -3,7 +3,7 @@
 from typing import Any
 
 from convgate.engine.program import (
-    Complete,
+    Completing,
     Conv,
     ConvTranspose,
     Element,
@@ -72,7 +72,7 @@ def _shape(program: Program, operation: Operation) -> str:
 def _what(program: Program, operation: Operation) -> str:
     words = [type(operation).__name__.lower()]
     kernel: Any = getattr(operation, "kernel", None)
-    if isinstance(operation, Conv | Complete | ConvTranspose):
+    if isinstance(operation, Conv | Completing | ConvTranspose):
         kernel = program.arrays[operation.weight].shape[2:]
     if isinstance(operation, Conv | ConvTranspose) and operation.groups > 1:
         words.append(f"groups {operation.groups}")

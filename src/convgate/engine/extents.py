@@ -11,7 +11,7 @@ from convgate.engine.program import (
     Add,
     Affine,
     Arithmetic,
-    Complete,
+    Completing,
     Concat,
     Constant,
     Conv,
@@ -92,7 +92,7 @@ def _largest(op: Add | Arithmetic | IntegerAdd | Multiply, program: Program, inp
 
 
 @size_of.register
-def _convolution(op: Complete | Conv, program: Program, inputs: Sequence[Size]) -> Size:
+def _convolution(op: Completing | Conv, program: Program, inputs: Sequence[Size]) -> Size:
     kernel = program.arrays[op.weight].shape[2:]
     top, left, bottom, right = op.padding
     around = (top + bottom, left + right)

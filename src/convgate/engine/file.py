@@ -29,17 +29,19 @@ from convgate.preparation import Preparation
 
 __all__ = ["VERSION", "load_program", "save_program"]
 
-VERSION = 5
+VERSION = 6
 """The format's version; files of a newer one are refused. From 4 on values say what their elements are, from 5 on masks
-of tiles by how much they are dilated.
+of tiles by how much they are dilated; from 6 on elements may be sums of 32 bits.
 """
 
 _KEY = "convgate.program"
 
+_NOT_IN_FILES = (Operation, programs.Completing, programs.External)
+
 _OPERATIONS: Mapping[str, type[Operation]] = {
     name: kind
     for name, kind in vars(programs).items()
-    if isinstance(kind, type) and issubclass(kind, Operation) and kind not in (Operation, programs.External)
+    if isinstance(kind, type) and issubclass(kind, Operation) and kind not in _NOT_IN_FILES
 }
 
 

@@ -20,8 +20,11 @@ from convgate.engine.program import (
     Decide,
     GateKind,
     IntegerAdd,
+    IntegerComplete,
     IntegerConv,
     IntegerConvToFloat,
+    IntegerConvToSums,
+    IntegerDecide,
     IntegerMean,
     Lookup,
     Mask,
@@ -251,8 +254,14 @@ class _Numbers:
     def _integer_conv(self, operation: IntegerConv) -> dict[str, Any]:
         return {"kind": "Conv", "rescale": [(0, 1), operation.addend]}
 
-    def _integer_conv_to_float(self, operation: IntegerConvToFloat) -> dict[str, Any]:
+    def _integer_conv_further(self, operation: IntegerConvToFloat | IntegerConvToSums) -> dict[str, Any]:
         return {"kind": "Conv"}
+
+    def _integer_decide(self, operation: IntegerDecide) -> dict[str, Any]:
+        return {"kind": "Decide"}
+
+    def _integer_complete(self, operation: IntegerComplete) -> dict[str, Any]:
+        return {"kind": "Complete", "groups": operation.parts, "rescale": [(0, 1), operation.addend]}
 
     def _integer_mean(self, operation: IntegerMean) -> dict[str, Any]:
         return {"kind": "PoolToGrid"}
@@ -276,7 +285,10 @@ class _Numbers:
         Decide: _decide,
         IntegerAdd: _integer_add,
         IntegerConv: _integer_conv,
-        IntegerConvToFloat: _integer_conv_to_float,
+        IntegerComplete: _integer_complete,
+        IntegerConvToFloat: _integer_conv_further,
+        IntegerConvToSums: _integer_conv_further,
+        IntegerDecide: _integer_decide,
         IntegerMean: _integer_mean,
         Lookup: _lookup,
         Mask: _mask,

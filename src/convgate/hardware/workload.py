@@ -13,7 +13,7 @@ import numpy as np
 from convgate.engine.integer import brought, dilated
 from convgate.engine.program import (
     Activate,
-    Complete,
+    Completing,
     Concat,
     Constant,
     Conv,
@@ -23,6 +23,7 @@ from convgate.engine.program import (
     GateKind,
     GroupNorm,
     IntegerAdd,
+    IntegerComplete,
     IntegerConv,
     Interpolate,
     LayerNorm,
@@ -144,7 +145,7 @@ class _Reading:
         self.dilations: dict[str, Dilation] = {}
         self.heads = serving_decisions(program)
         self.bases = {
-            op.inputs[1]: op for op in program.operations if isinstance(op, Complete) and self._is_base(op.inputs[1])
+            op.inputs[1]: op for op in program.operations if isinstance(op, Completing) and self._is_base(op.inputs[1])
         }
 
     def _is_base(self, name: str) -> bool:
@@ -156,8 +157,8 @@ class _Reading:
             and len(base.inputs) == 1
             and not base.activation
             and not (base.positions or base.in_channels or base.out_channels)
-            and all(isinstance(op, Complete | Decide) for op in readers)
-            and sum(isinstance(op, Complete) for op in readers) == 1
+            and all(isinstance(op, Completing | Decide) for op in readers)
+            and sum(isinstance(op, Completing) for op in readers) == 1
             and name not in self.program.outputs
         )
 
@@ -180,7 +181,7 @@ class _Reading:
             return []
         if isinstance(op, Conv):
             return [] if op.output in self.bases else [self._conv(op)]
-        if isinstance(op, Complete):
+        if isinstance(op, Completing):
             return [self._complete(op)]
         if isinstance(op, ConvTranspose):
             return [self._transposed(op)]
@@ -233,7 +234,7 @@ class _Reading:
             of_images=op.inputs[0] in self.program.inputs,
         )
 
-    def _complete(self, op: Complete) -> ArrayStep:
+    def _complete(self, op: Completing) -> ArrayStep:
         x, out = self.program.value(op.inputs[0]), self.program.value(op.output)
         kernel = self.program.arrays[op.weight].shape
         base = self.writers.get(op.inputs[1]) if op.inputs[1] in self.bases else None
@@ -309,7 +310,11 @@ class _Reading:
         if isinstance(op, IntegerConv):
             # Brought to its own scale an integer stays what it is, and the limits let all that was written pass.
             same = brought(np.arange(-128, 256), *op.addend).tolist() == list(range(-128, 256))
-            low, high = (writer.low, writer.high) if isinstance(writer, IntegerConv | IntegerAdd) else (-128, 255)
+            low, high = (
+                (writer.low, writer.high)
+                if isinstance(writer, IntegerAdd | IntegerComplete | IntegerConv)
+                else (-128, 255)
+            )
             return last and same and op.low <= low and high <= op.high and (added,) == self._roots(added)
         done = getattr(writer, "activation", None)
         same = not op.activation or (op.activation.name == "relu" and done is not None and done == op.activation)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from convgate.engine import Engine
-from convgate.engine.program import Complete, Conv, Gate, GateKind, Mask, Operation, Program, decides, label
+from convgate.engine.program import Completing, Conv, Gate, GateKind, Mask, Operation, Program, decides, label
 from convgate.errors import InputError
 from convgate.latency.model import LatencyModel, Term, products
 from convgate.latency.origin import Origin
@@ -170,7 +170,7 @@ def _shares(program: Program, operation: Operation, lanes: int) -> tuple[Share, 
     gates = {gate.name: gate for gate in program.gates}
     if isinstance(operation, Mask):
         return (_part(program, gates[operation.gate], operation.output, operation.reach),)
-    if isinstance(operation, Complete):
+    if isinstance(operation, Completing):
         gate, channels = gates[operation.gate], program.value(operation.output).channels
         return tuple(Activations(gate.name, channels, gate.group, at_once) for at_once in (1, lanes))
     if not isinstance(operation, Conv):

@@ -45,8 +45,9 @@ def quantize(
     """An engine that computes what `network` does in evaluation, with 8-bit integers, skipping what its gates close.
 
     Weights are int8 with a scale for each output channel, feature maps int8 or uint8 with one scale each, and zero is
-    zero, so what gates close contributes exactly nothing. Gates' heads, and so decisions, are float32; so is all that
-    has no integer form. The arithmetic is `convgate.engine.integer`'s.
+    zero, so what gates close contributes exactly nothing. Gates' heads, and so decisions, are float32, but for those of
+    `ChannelGating`, which compare sums of integers with thresholds. float32 is also what has no integer form. The
+    arithmetic is `convgate.engine.integer`'s.
 
     Args:
         network: a gated network, or any CNN that `torch.fx` can trace.

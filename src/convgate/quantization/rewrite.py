@@ -11,12 +11,18 @@ from convgate.engine.program import (
     Activate,
     Activation,
     Add,
+    Complete,
+    Completing,
     Conv,
     Decide,
     Dequantize,
+    Element,
     IntegerAdd,
+    IntegerComplete,
     IntegerConv,
     IntegerConvToFloat,
+    IntegerConvToSums,
+    IntegerDecide,
     IntegerMean,
     Lookup,
     Operation,
@@ -28,6 +34,7 @@ from convgate.engine.program import (
 )
 from convgate.quantization.encodings import Encoding
 from convgate.quantization.functions import clamp_of, table
+from convgate.quantization.partial import PartialSums
 from convgate.quantization.roles import Roles
 
 __all__ = ["rewrite"]
@@ -57,8 +64,14 @@ class _Rewriting:
         for name in source.inputs:
             self._float(source.value(name))
         for op in source.operations:
-            if op.output not in self.roles.integers or isinstance(op, Decide):
+            if isinstance(op, Decide):
+                self._decide(op)
+            elif op.output in self.roles.sums:
+                self._partial(self.roles.sums[op.output])
+            elif op.output not in self.roles.integers:
                 self._keep(op)
+            elif isinstance(op, Complete):
+                self._complete(self.roles.sums[op.inputs[1]])
             elif isinstance(op, Conv):
                 self._conv(op)
             elif isinstance(op, Add):
@@ -117,6 +130,50 @@ class _Rewriting:
         if not isinstance(op, Decide):
             self._float(self.source.value(op.output))
 
+    def _decide(self, op: Decide) -> None:
+        parts = self.roles.sums.get(op.inputs[0])
+        if parts is None:
+            self._keep(op)
+            return
+        name = op.output
+        units = parts.units(self.source, self._as_integers(parts.reads[0]).scale)
+        self.arrays[f"{name}.offset.integers"], self.arrays[f"{name}.scale"] = parts.offsets(self.source, units)
+        self.operations.append(
+            IntegerDecide(op.inputs, name, f"{name}.offset.integers", scale=f"{name}.scale", strict=op.strict)
+        )
+
+    def _partial(self, parts: PartialSums) -> None:
+        op, name = parts.base, parts.base.output
+        read = self._as_integers(op.inputs[0])
+        units = parts.units(self.source, read.scale)
+        own: dict[str, Any] = {part.name: getattr(op, part.name) for part in fields(Conv)}
+        own |= {"weight": f"{name}.weight.integers", "inputs": (read.name,)}
+        self.arrays[own["weight"]] = _rounded(self.source.arrays[op.weight], units / read.scale)
+        if op.bias:
+            own["bias"] = f"{name}.bias.integers"
+            self.arrays[own["bias"]] = np.rint(self.source.arrays[op.bias] / units).astype(np.int32)
+        self.values.append(replace(self.source.value(name), element=Element.INT32))
+        self.operations.append(IntegerConvToSums(**own))
+
+    def _complete(self, parts: PartialSums) -> None:
+        op, name = parts.complete, parts.complete.output
+        read, out = self._as_integers(op.inputs[0]), self._integer(name)
+        units = parts.units(self.source, read.scale)
+        own: dict[str, Any] = {part.name: getattr(op, part.name) for part in fields(Completing)}
+        own |= {"weight": f"{name}.weight.integers", "inputs": (read.name, op.inputs[1])}
+        self.arrays[own["weight"]] = _rounded(self.source.arrays[op.weight], units / read.scale)
+        for prefix in ("", "open_"):
+            following = parts.following(self.source, units, out.scale, opened=bool(prefix))
+            for field_of in fields(following):
+                key = prefix + field_of.name
+                own[key] = f"{name}.{key}.integers"
+                self.arrays[own[key]] = getattr(following, field_of.name)
+        if len(op.inputs) > 2:
+            addend = self._as_integers(op.inputs[2])
+            own |= {"inputs": (*own["inputs"], addend.name), "addend": _pair(addend.scale / out.scale)}
+        own["low"], own["high"] = _clamp(op.activation, out)
+        self.operations.append(IntegerComplete(**own))
+
     def _conv(self, op: Conv) -> None:
         read = self._as_integers(op.inputs[0])
         weight, bias, scale = self._weights(op, read.scale)
@@ -159,7 +216,7 @@ class _Rewriting:
         if bias is not None:
             units = np.maximum(units, np.abs(bias) / (scale * _MOST_BIAS))
         units = np.where(units > 0, units, 1.0)
-        rounded = np.clip(np.rint(weight / units[:, None, None, None]), -127, 127).astype(np.int8)
+        rounded = _rounded(weight, units)
         return rounded, None if bias is None else np.rint(bias / (units * scale)).astype(np.int32), units * scale
 
     def _add(self, op: Add) -> None:
@@ -170,6 +227,11 @@ class _Rewriting:
         low, high = _clamp(op.activation, out)
         inputs = tuple(read.name for read in reads)
         self.operations.append(IntegerAdd(inputs, out.name, multipliers, shifts, low, high))
+
+
+def _rounded(weight: np.ndarray, units: np.ndarray) -> np.ndarray:
+    """int8: weights in the units of each output channel."""
+    return np.clip(np.rint(weight / units[:, None, None, None]), -127, 127).astype(np.int8)
 
 
 def _pair(ratio: float) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Which operations of a program compute with integers, which values these are, and which of them share a scale."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from convgate.engine.check.elements import moves
 from convgate.engine.program import (
@@ -19,6 +19,7 @@ from convgate.engine.program import (
     Program,
     serving_decisions,
 )
+from convgate.quantization.partial import PartialSums, partial_sums
 
 __all__ = ["Roles", "convolutions", "roles", "signs"]
 
@@ -33,24 +34,27 @@ class Roles:
         integers: the results of operations that compute with integers.
         encoded: the values that integers stand for somewhere, with the values that share their scale.
         to_float: of `integers`, those that convolutions write as float32.
+        sums: the partial sums that stay integers of 32 bits, by name.
 
     """
 
     integers: frozenset[str]
     encoded: Mapping[str, frozenset[str]]
     to_float: frozenset[str]
+    sums: Mapping[str, PartialSums] = field(default_factory=dict)
 
 
 def convolutions(program: Program, keep: Iterable[str]) -> frozenset[str]:
     """The results of the convolutions that compute with integers: all but those of layers in `keep`.
 
-    Gates' heads decide in float32, and sums that a gate completes need more than 8 bits.
+    Gates' heads decide in float32. Partial sums are no results: what completes them is, where integers can.
     """
     kept, heads = set(keep), serving_decisions(program)
     wide = {name for op in program.operations if isinstance(op, Decide) for name in op.inputs}
     wide |= {op.inputs[1] for op in program.operations if isinstance(op, Complete)}
     chosen = (op for op in program.operations if type(op) is Conv and op.layer not in kept)
-    return frozenset(op.output for op in chosen if op.output not in heads | wide)
+    completed = {parts.complete.output for parts in partial_sums(program, kept).values()}
+    return frozenset(op.output for op in chosen if op.output not in heads | wide) | completed
 
 
 def roles(program: Program, chosen: frozenset[str], negative: frozenset[str], *, tie: bool) -> Roles:
@@ -64,6 +68,7 @@ def roles(program: Program, chosen: frozenset[str], negative: frozenset[str], *,
 
     """
     heads = serving_decisions(program)
+    sums = {name: parts for name, parts in partial_sums(program, ()).items() if parts.complete.output in chosen}
     integers = set(chosen)
     for op in program.operations:
         if _follows(op, integers) and (op.output not in heads or isinstance(op, PoolToGrid) or moves(op)):
@@ -82,13 +87,17 @@ def roles(program: Program, chosen: frozenset[str], negative: frozenset[str], *,
     to_float |= {op.output for op in program.operations if op.output in integers and isinstance(op, PoolToGrid)}
     encoded = {op.output for op in program.operations if op.output in integers - to_float}
     encoded |= {name for op in program.operations if op.output in integers for name in op.inputs}
-    groups = {name: {name} for name in encoded}
+    encoded |= {name for parts in sums.values() for name in parts.reads}
+    groups = {name: {name} for name in encoded - set(sums)}
+    for parts in sums.values():
+        _join(groups, *parts.reads)
     moved = {op.output for op in program.operations if moves(op) and not isinstance(op, Mask)}
     for op in program.operations:
         if op.output in encoded and op.output in integers:
             for name in op.inputs if moves(op) else _shortcut(op, negative, moved) if tie else ():
                 _join(groups, name, op.output)
-    return Roles(frozenset(integers), {name: frozenset(group) for name, group in groups.items()}, frozenset(to_float))
+    shared = {name: frozenset(group) for name, group in groups.items()}
+    return Roles(frozenset(integers), shared, frozenset(to_float), sums)
 
 
 def signs(program: Program) -> frozenset[str]:
@@ -119,9 +128,12 @@ def _follows(op: Operation, integers: set[str]) -> bool:
 
 def _shortcut(op: Operation, negative: frozenset[str], moved: set[str]) -> tuple[str, ...]:
     """What a convolution adds, if it can have the scale of the sum; what was moved is a map of its own anyway."""
-    if not isinstance(op, Conv) or len(op.inputs) < 2 or op.inputs[1] in moved:
+    if not isinstance(op, Conv | Complete):
         return ()
-    return op.inputs[1:] if (op.inputs[1] in negative) == (op.output in negative) else ()
+    added = op.inputs[1:] if isinstance(op, Conv) else op.inputs[2:]
+    if not added or added[0] in moved:
+        return ()
+    return added if (added[0] in negative) == (op.output in negative) else ()
 
 
 def _join(groups: dict[str, set[str]], a: str, b: str) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from convgate.engine.program import NO_ACTIVATION, Activate, Add, Conv, Operation, Program
+from convgate.engine.program import NO_ACTIVATION, Activate, Add, Complete, Conv, Operation, Program
 from convgate.quantization.functions import clamp_of
 
 __all__ = ["split_activations"]
@@ -16,7 +16,7 @@ def split_activations(program: Program, chosen: frozenset[str]) -> tuple[Program
     values, operations, now = list(program.values), list[Operation](), set(chosen)
     for op in program.operations:
         if (isinstance(op, Add) or op.output in chosen) and clamp_of(op.activation) is None:  # type: ignore[attr-defined]
-            assert isinstance(op, Add | Conv)
+            assert isinstance(op, Add | Complete | Conv)
             before = replace(program.value(op.output), name=f"{op.output} before {op.activation.name}")
             values.append(before)
             operations.append(replace(op, output=before.name, activation=NO_ACTIVATION))

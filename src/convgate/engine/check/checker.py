@@ -30,6 +30,7 @@ class Checker:
         layers: the lines of its ledger.
         written: the values that have been written so far.
         decided: the gates that have been decided so far.
+        largest: of each value of partial sums, what no sum's magnitude exceeds: int64 [channels].
         place: what is looked at; named in front of what is wrong.
 
     """
@@ -41,6 +42,7 @@ class Checker:
         self.layers = frozenset(program.layers)
         self.written: set[str] = set()
         self.decided: set[str] = set()
+        self.largest: dict[str, np.ndarray] = {}
         self.place = "the program"
 
     def require(self, condition: bool, what: str) -> None:

@@ -8,8 +8,11 @@ from convgate.engine.program import (
     Dequantize,
     Element,
     IntegerAdd,
+    IntegerComplete,
     IntegerConv,
     IntegerConvToFloat,
+    IntegerConvToSums,
+    IntegerDecide,
     IntegerMean,
     Lookup,
     Mask,
@@ -47,7 +50,7 @@ def check_elements(op: Operation, c: Checker, inputs: list[Value], out: Value | 
     if all(value.element in _FLOATS for value in values):
         return
     kinds = {(value.element, value.scale) for value in values}
-    if len(kinds) == 1 and moves(op):
+    if len(kinds) == 1 and moves(op) and values[0].element.is_byte:
         return
     for value in values:
         what = "one element type and scale for all that it reads and writes" if moves(op) else "float32"
@@ -67,12 +70,35 @@ def _to_float(op: Dequantize | IntegerConvToFloat | IntegerMean, c: Checker, inp
 
 
 @check_elements.register
+def _to_sums(op: IntegerConvToSums, c: Checker, inputs: list[Value], out: Value) -> None:
+    _elements(c, inputs, integers=True)
+    _sums(c, out)
+
+
+@check_elements.register
+def _decides(op: IntegerDecide, c: Checker, inputs: list[Value], out: None) -> None:
+    for value in inputs:
+        _sums(c, value)
+
+
+@check_elements.register
+def _completes(op: IntegerComplete, c: Checker, inputs: list[Value], out: Value) -> None:
+    for value in inputs[1:2]:
+        _sums(c, value)
+    _elements(c, [*inputs[:1], *inputs[2:], out], integers=True)
+
+
+def _sums(c: Checker, value: Value) -> None:
+    c.require(value.element is Element.INT32, f"partial sums are int32, and '{value.name}' is {value.element}")
+
+
+@check_elements.register
 def _integers(op: IntegerAdd | IntegerConv | Lookup, c: Checker, inputs: list[Value], out: Value) -> None:
     _elements(c, [*inputs, out], integers=True)
 
 
 def _elements(c: Checker, values: list[Value], *, integers: bool) -> None:
     for value in values:
-        what = "integers" if integers else "float32"
-        fits = value.element.is_integer if integers else value.element is Element.FLOAT32
+        what = "integers of 8 bits" if integers else "float32"
+        fits = value.element.is_byte if integers else value.element is Element.FLOAT32
         c.require(fits, f"takes {what}, and '{value.name}' is {value.element}")

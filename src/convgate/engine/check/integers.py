@@ -5,13 +5,25 @@ from typing import Any
 import numpy as np
 
 from convgate.engine.check.checker import Checker
-from convgate.engine.check.rules import check_convolution, keeps_shape, rule, spreads
+from convgate.engine.check.rules import (
+    check_completion,
+    check_convolution,
+    check_decision,
+    keeps_shape,
+    rule,
+    spreads,
+)
 from convgate.engine.program import (
+    Conv,
     Dequantize,
     Element,
+    GateKind,
     IntegerAdd,
+    IntegerComplete,
     IntegerConv,
     IntegerConvToFloat,
+    IntegerConvToSums,
+    IntegerDecide,
     IntegerMean,
     Lookup,
     Quantize,
@@ -61,11 +73,9 @@ def _add(op: IntegerAdd, c: Checker, inputs: list[Value], out: Value) -> None:
 @rule.register
 def _conv(op: IntegerConv, c: Checker, inputs: list[Value], out: Value) -> None:
     check_convolution(op, c, inputs, out, weight=np.int8, bias=np.int32)
-    _sums(op, c, inputs[0])
-    for name, least, most in ((op.multiplier, 0, MOST_MULTIPLIER), (op.shift, 1, MOST_SHIFT)):
-        c.array(name, out.channels, of=np.int32)
-        array = c.program.arrays[name]
-        c.require(least <= array.min() and array.max() <= most, f"array '{name}' leaves {least} .. {most}")
+    _fit(c, _sums(op, c, inputs[0]))
+    _within(c, op.multiplier, out.channels, 0, MOST_MULTIPLIER)
+    _within(c, op.shift, out.channels, 1, MOST_SHIFT)
     _brought(c, *op.addend)
     _clamp(c, op.low, op.high, out)
 
@@ -74,18 +84,73 @@ def _conv(op: IntegerConv, c: Checker, inputs: list[Value], out: Value) -> None:
 def _conv_to_float(op: IntegerConvToFloat, c: Checker, inputs: list[Value], out: Value) -> None:
     c.inputs(inputs, 1)
     check_convolution(op, c, inputs, out, weight=np.int8, bias=np.int32)
-    _sums(op, c, inputs[0])
+    _fit(c, _sums(op, c, inputs[0]))
     c.array(op.scale, out.channels)
 
 
-def _sums(op: IntegerConv | IntegerConvToFloat, c: Checker, x: Value) -> None:
+@rule.register
+def _conv_to_sums(op: IntegerConvToSums, c: Checker, inputs: list[Value], out: Value) -> None:
+    c.inputs(inputs, 1)
+    check_convolution(op, c, inputs, out, weight=np.int8, bias=np.int32)
+    gates = op.positions or op.in_channels or op.out_channels
+    c.require(not gates, f"partial sums with a gate, '{gates}', other than the one that completes them")
+    c.largest[out.name] = _fit(c, _sums(op, c, inputs[0]))
+
+
+@rule.register
+def _decide(op: IntegerDecide, c: Checker, inputs: list[Value], out: None) -> None:
+    gate = check_decision(op, c, inputs)
+    c.require(gate.kind == GateKind.ACTIVATION, f"decides gate '{op.output}', which is {gate.kind}, on partial sums")
+    c.array(op.offset, *gate.offset_shape, of=np.int32)
+    c.array(op.scale, gate.shape[0])
+    c.require(bool((c.program.arrays[op.scale] > 0).all()), f"array '{op.scale}' holds scales that are not above 0")
+    c.require(not op.shift, "shifts partial sums by more than their offset")
+    begins = np.arange(0, inputs[0].channels, gate.group)
+    most = np.add.reduceat(c.largest[inputs[0].name], begins)
+    _fit(c, most + np.abs(c.program.arrays[op.offset].ravel().astype(np.int64)))
+
+
+@rule.register
+def _complete(op: IntegerComplete, c: Checker, inputs: list[Value], out: Value) -> None:
+    check_completion(op, c, inputs, out, weight=np.int8)
+    known = c.largest[inputs[1].name]
+    rest = known + _products(c, op.weight, inputs[0])
+    for prefix, most in (("", known), ("open_", rest)):
+        bias, multiplier, shift = (getattr(op, prefix + name) for name in ("bias", "multiplier", "shift"))
+        c.array(bias, out.channels, of=np.int32)
+        _fit(c, most + np.abs(c.program.arrays[bias].astype(np.int64)))
+        _within(c, multiplier, out.channels, -MOST_MULTIPLIER, MOST_MULTIPLIER)
+        _within(c, shift, out.channels, 1, MOST_SHIFT)
+    _brought(c, *op.addend)
+    _clamp(c, op.low, op.high, out)
+
+
+def _sums(op: Conv, c: Checker, x: Value) -> np.ndarray:
+    """What the magnitude of no sum of a convolution exceeds: int64 [out]."""
     c.require(not op.activation, f"{op.activation} of a convolution of integers, which clamps")
-    weight = c.program.arrays[op.weight].reshape(len(c.program.arrays[op.weight]), -1).astype(np.int64)
-    c.require(bool((weight >= -127).all()), f"array '{op.weight}' holds -128")
-    most = np.abs(weight).sum(1) * max(map(abs, x.element.limits))
+    most = _products(c, op.weight, x)
     if op.bias:
         most += np.abs(c.program.arrays[op.bias].astype(np.int64))
+    return most
+
+
+def _products(c: Checker, name: str, x: Value) -> np.ndarray:
+    weight = c.program.arrays[name].reshape(len(c.program.arrays[name]), -1).astype(np.int64)
+    c.require(bool((weight >= -127).all()), f"array '{name}' holds -128")
+    most: np.ndarray = np.abs(weight).sum(1) * max(map(abs, x.element.limits))
+    return most
+
+
+def _fit(c: Checker, most: np.ndarray) -> np.ndarray:
     c.require(bool((most < 1 << 31).all()), "sums that may leave an int32")
+    return most
+
+
+def _within(c: Checker, name: str, channels: int, least: int, most: int) -> None:
+    """Require an int32 array [channels] of numbers within these limits."""
+    c.array(name, channels, of=np.int32)
+    array = c.program.arrays[name]
+    c.require(least <= array.min() and array.max() <= most, f"array '{name}' leaves {least} .. {most}")
 
 
 def _brought(c: Checker, multiplier: Any, shift: Any) -> None:

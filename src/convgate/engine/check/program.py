@@ -11,7 +11,7 @@ from convgate.engine.program import (
     ACTIVATIONS,
     NO_ACTIVATION,
     Activation,
-    Complete,
+    Completing,
     Constant,
     Conv,
     Decide,
@@ -120,14 +120,14 @@ class _Check(Checker):
         self.require(value.element in tuple(Element), f"of elements {value.element!r}; known are {', '.join(Element)}")
         fits = isinstance(value.scale, float | int) and 1e-30 <= value.scale <= 1e30
         self.require(fits, f"a scale of {value.scale!r}")
-        self.require(value.element.is_integer or value.scale == 1, f"a scale of {value.element}, which is not scaled")
+        self.require(value.element.is_byte or value.scale == 1, f"a scale of {value.element}, which is not scaled")
 
     def _borders(self, elements: int) -> None:
         """Convolutions read their inputs inside borders as wide as their padding; these are memory, too."""
         self.place = "the program"
         widths: dict[str, list[int]] = {}
         for operation in self.program.operations:
-            if isinstance(operation, Conv | Complete | Pool) and operation.inputs:
+            if isinstance(operation, Conv | Completing | Pool) and operation.inputs:
                 around = widths.setdefault(operation.inputs[0], [0, 0, 0, 0])
                 for side, padding in enumerate((*operation.padding, *operation.padding)[:4]):
                     self.require(isinstance(padding, int) and 0 <= padding <= MOST_POSITIONS, "a padding out of range")

@@ -13,12 +13,14 @@ from convgate.engine.program import (
     Affine,
     Arithmetic,
     Complete,
+    Completing,
     Concat,
     Constant,
     Conv,
     ConvTranspose,
     Decide,
     Element,
+    Gate,
     GateKind,
     GroupNorm,
     Interpolate,
@@ -41,7 +43,7 @@ from convgate.engine.program import (
     form,
 )
 
-__all__ = ["check_convolution", "keeps_shape", "rule", "spreads"]
+__all__ = ["check_completion", "check_convolution", "check_decision", "keeps_shape", "rule", "spreads"]
 
 
 @singledispatch
@@ -79,13 +81,18 @@ def check_convolution(
 
 @rule.register
 def _complete(op: Complete, c: Checker, inputs: list[Value], out: Value) -> None:
+    check_completion(op, c, inputs, out)
+    c.optional((op.scale, op.shift, op.open_scale, op.open_shift), out.channels)
+
+
+def check_completion(op: Completing, c: Checker, inputs: list[Value], out: Value, weight: Any = np.float32) -> None:
+    """What holds of everything that completes partial sums; `weight` is the type of the weights."""
     c.require(len(inputs) in (2, 3), f"takes 2 or 3 inputs, not {len(inputs)}")
     x = inputs[0]
     c.divided(op.parts, x, out)
-    _convolution(op, c, inputs, x.channels - (x.channels // op.parts if op.parts > 1 else 0), out)
+    _convolution(op, c, inputs, x.channels - (x.channels // op.parts if op.parts > 1 else 0), out, weight)
     for other in inputs[1:]:
         c.same(other, out)
-    c.optional((op.scale, op.shift, op.open_scale, op.open_shift), out.channels)
     c.require(bool(op.gate), "has no gate")
     c.gate(op.gate, GateKind.ACTIVATION, out)
 
@@ -265,6 +272,17 @@ def _mask(op: Mask, c: Checker, inputs: list[Value], out: Value) -> None:
 
 @rule.register
 def _decide(op: Decide, c: Checker, inputs: list[Value], out: Value) -> None:
+    gate = check_decision(op, c, inputs)
+    offset = c.program.arrays.get(op.offset)
+    everywhere = gate.kind == GateKind.SPATIAL and offset is not None and offset.shape == (1, 1, 1)
+    c.array(op.offset, *((1, 1, 1) if everywhere else gate.offset_shape))
+    by_activation = gate.kind == GateKind.ACTIVATION
+    c.require(by_activation or not (op.scale or op.shift), "scales or shifts logits, which only activation gates allow")
+    c.optional((op.scale, op.shift), inputs[0].channels)
+
+
+def check_decision(op: Decide, c: Checker, inputs: list[Value]) -> Gate:
+    """The gate of a decision, whose logits have its shape; from now on it is decided."""
     c.inputs(inputs, 1)
     c.require(op.output in c.gates, "decides a gate that does not exist")
     c.require(op.output not in c.decided, "decides a gate twice")
@@ -273,16 +291,12 @@ def _decide(op: Decide, c: Checker, inputs: list[Value], out: Value) -> None:
     units = math.ceil(logits.channels / gate.group) if by_activation else logits.channels
     fits = (units, logits.height, logits.width) == gate.shape
     c.require(fits, f"logits of another shape than {gate.shape}")
-    offset = c.program.arrays.get(op.offset)
-    everywhere = gate.kind == GateKind.SPATIAL and offset is not None and offset.shape == (1, 1, 1)
-    c.array(op.offset, *((1, 1, 1) if everywhere else gate.offset_shape))
-    c.require(by_activation or not (op.scale or op.shift), "scales or shifts logits, which only activation gates allow")
-    c.optional((op.scale, op.shift), logits.channels)
     c.decided.add(op.output)
+    return gate
 
 
 def _convolution(
-    op: Conv | Complete, c: Checker, inputs: list[Value], reads: int, out: Value, of: Any = np.float32
+    op: Conv | Completing, c: Checker, inputs: list[Value], reads: int, out: Value, of: Any = np.float32
 ) -> None:
     """The geometry of a convolution each of whose outputs reads so many channels."""
     weight = c.program.arrays.get(op.weight)

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from convgate.engine.integer.masks import executed_macs, spread
+from convgate.engine.integer.partial import decided
 from convgate.engine.integer.reference import Context, compute
-from convgate.engine.program import Conv, Operation, Program, Value, dense_macs, label
+from convgate.engine.program import Completing, Conv, IntegerDecide, Operation, Program, Value, dense_macs, label
 from convgate.engine.runtime import Results
 from convgate.engine.stretches import Call, Stretch, cut
 
@@ -50,7 +51,7 @@ class IntegerNetwork:
     def bytes(self) -> int:
         """Memory for the feature maps of one sample, all of them at once."""
         return sum(
-            value.channels * value.height * value.width * (1 if value.element.is_integer else 4)
+            value.channels * value.height * value.width * (1 if value.element.is_byte else 4)
             for value in self.program.values
         )
 
@@ -59,7 +60,7 @@ class IntegerNetwork:
         return {
             operation.layer: (dense_macs(self.program, operation), "8-bit integers, by the reference in NumPy")
             for operation in self.program.operations
-            if isinstance(operation, Conv) and _of_integers(self.program, operation)
+            if isinstance(operation, Conv | Completing) and _of_integers(self.program, operation)
         }
 
     def run(
@@ -102,12 +103,26 @@ class _Call(Call):
     def integers(self, operation: Operation) -> None:
         start = time.perf_counter()
         inputs = [self.known[name] for name in operation.inputs]
+        if isinstance(operation, IntegerDecide):
+            self._decide(operation, inputs[0])
+            self.spent(operation, (time.perf_counter() - start) / self.batch)
+            return
         self.known[operation.output] = self.compute(operation, Context(self.program, self._mask, self.masks), inputs)
         if isinstance(operation, Conv):
             x, out = self.program.value(operation.inputs[0]), self.program.value(operation.output)
             spent = executed_macs(operation, self.program.arrays[operation.weight], self._mask, x, out, self.batch)
             self.macs[:, self.program.layers.index(operation.layer)] += spent
+        elif isinstance(operation, Completing):
+            out = self.program.value(operation.output)
+            weight = self.program.arrays[operation.weight]
+            opened = self._mask(operation.gate, out).reshape(self.batch, -1).sum(1, dtype=np.int64)
+            self.macs[:, self.program.layers.index(operation.layer)] += opened * weight[0].size
         self.spent(operation, (time.perf_counter() - start) / self.batch)
+
+    def _decide(self, operation: IntegerDecide, sums: np.ndarray) -> None:
+        gate = operation.output
+        mask, logits = decided(operation, self.program, self.gates[gate], sums)
+        self.masks[gate], self.logits[gate] = self.given.get(gate, mask), logits
 
     def _mask(self, gate: str, value: Value, reach: tuple[int, int] = (0, 0)) -> np.ndarray:
         return spread(self.gates[gate], self.masks[gate], value, reach)

@@ -7,6 +7,7 @@ from functools import singledispatch
 import numpy as np
 import numpy.typing as npt
 
+from convgate.engine.integer.partial import completed
 from convgate.engine.integer.requantise import brought
 from convgate.engine.integer.sums import convolution
 from convgate.engine.program import (
@@ -15,8 +16,10 @@ from convgate.engine.program import (
     Dequantize,
     Element,
     IntegerAdd,
+    IntegerComplete,
     IntegerConv,
     IntegerConvToFloat,
+    IntegerConvToSums,
     IntegerMean,
     Lookup,
     Mask,
@@ -96,6 +99,17 @@ def _conv(op: IntegerConv, context: Context, inputs: Sequence[np.ndarray]) -> np
 def _conv_to_float(op: IntegerConvToFloat, context: Context, inputs: Sequence[np.ndarray]) -> np.ndarray:
     sums = _masked(op, context, _sums(op, context, inputs[0]))
     return sums.astype(np.float32) * context.per_channel(op.scale)
+
+
+@compute.register
+def _conv_to_sums(op: IntegerConvToSums, context: Context, inputs: Sequence[np.ndarray]) -> np.ndarray:
+    return _sums(op, context, inputs[0])
+
+
+@compute.register
+def _complete(op: IntegerComplete, context: Context, inputs: Sequence[np.ndarray]) -> np.ndarray:
+    out = context.program.value(op.output)
+    return completed(op, context.program, context.mask(op.gate, out), inputs).astype(dtype(out.element))
 
 
 def _sums(op: Conv, context: Context, x: np.ndarray) -> np.ndarray:

@@ -1,13 +1,13 @@
 """A program: what the engine is to compute, as plain immutable data.
 
-Values are feature maps of one sample, [channels, height, width], of float32, bfloat16 or 8-bit integers; vectors are
+Values are feature maps of one sample, [channels, height, width], of float32, bfloat16 or integers; vectors are
 1x1 maps. Operations run in order, each writes one value or decides one gate. Nothing here says how: layouts, fusing
 into kernels and threads are the runtime's business. This package needs NumPy, and neither torch nor the rest of
 convgate.
 """
 
 from convgate.engine.program.activation import ACTIVATIONS, NO_ACTIVATION, Activation
-from convgate.engine.program.convolutions import Complete, Conv, ConvTranspose
+from convgate.engine.program.convolutions import Complete, Completing, Conv, ConvTranspose
 from convgate.engine.program.deciding import Decide, External, Mask
 from convgate.engine.program.elementwise import Activate, Add, Affine, Arithmetic, Multiply, PRelu
 from convgate.engine.program.forms import FLOAT32_ONLY, WIDENS, form, weight_element
@@ -15,8 +15,11 @@ from convgate.engine.program.heads import serving_decisions
 from convgate.engine.program.integer import (
     Dequantize,
     IntegerAdd,
+    IntegerComplete,
     IntegerConv,
     IntegerConvToFloat,
+    IntegerConvToSums,
+    IntegerDecide,
     IntegerMean,
     Lookup,
     Quantize,
@@ -50,6 +53,7 @@ __all__ = [
     "Arithmetic",
     "ArrayName",
     "Complete",
+    "Completing",
     "Concat",
     "Constant",
     "Conv",
@@ -63,8 +67,11 @@ __all__ = [
     "GateName",
     "GroupNorm",
     "IntegerAdd",
+    "IntegerComplete",
     "IntegerConv",
     "IntegerConvToFloat",
+    "IntegerConvToSums",
+    "IntegerDecide",
     "IntegerMean",
     "Interpolate",
     "LayerName",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from convgate.engine.program.activation import NO_ACTIVATION, Activation
 from convgate.engine.program.operation import ArrayName, GateName, LayerName, Operation
 
-__all__ = ["Complete", "Conv", "ConvTranspose"]
+__all__ = ["Complete", "Completing", "Conv", "ConvTranspose"]
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,11 @@ class Conv(Operation):
 
 
 @dataclass(frozen=True)
-class Complete(Operation):
+class Completing(Operation):
     """Partial sums, inputs[1], to which a convolution of inputs[0] is added where an activation gate is open.
 
-    activation((sum + convolution(inputs[0])) * open_scale + open_shift + inputs[2]) where `gate` is open, and
-    activation(sum * scale + shift + inputs[2]) elsewhere; a third input is optional. The four name arrays [out], or
-    nothing: a scale of 1, a shift of 0.
+    What follows the sums, where the gate is open and where it is not, is said by its kinds: `Complete` of float32 and
+    `IntegerComplete`. A third input, which is optional, is added after that.
 
     Channels are cut into `parts` chunks, and chunk i of the outputs reads all chunks of the inputs but the i-th, of
     which its partial sums are; with 1 part, all inputs. `weight` names an array [out, read, kernel height, kernel
@@ -59,6 +58,16 @@ class Complete(Operation):
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     dilation: tuple[int, int] = (1, 1)
     parts: int = 1
+
+
+@dataclass(frozen=True)
+class Complete(Completing):
+    """activation((sum + convolution(inputs[0])) * open_scale + open_shift + inputs[2]) where `gate` is open.
+
+    Elsewhere activation(sum * scale + shift + inputs[2]). The four name arrays [out], or nothing: a scale of 1, a shift
+    of 0.
+    """
+
     activation: Activation = NO_ACTIVATION
     scale: ArrayName = ""
     shift: ArrayName = ""

@@ -2,7 +2,8 @@
 
 Values of integers (`Value.element`) are written by these and by operations that only move or choose elements, whose
 inputs and output then have one element type and one scale: `Mask`, `Concat`, `Slice`, `Pick`, `Reshape`, `Pad` with
-zeros, `PixelShuffle`, `PixelUnshuffle`, the maximum of a `Pool`. All other operations read and write float32.
+zeros, `PixelShuffle`, `PixelUnshuffle`, the maximum of a `Pool`. All other operations read and write float32. Partial
+sums are int32: `IntegerConvToSums` writes them, `IntegerDecide` and `IntegerComplete` read them, and nothing else does.
 
 A sum or a value v is brought to the scale of another by a multiplier m and a shift s: (v * m + 2^(s-1)) >> s, computed
 exactly. It is the nearest integer to v * m / 2^s, halves rounded up.
@@ -10,10 +11,22 @@ exactly. It is the nearest integer to v * m / 2^s, halves rounded up.
 
 from dataclasses import dataclass
 
-from convgate.engine.program.convolutions import Conv
+from convgate.engine.program.convolutions import Completing, Conv
+from convgate.engine.program.deciding import Decide
 from convgate.engine.program.operation import ArrayName, MaskName, Operation
 
-__all__ = ["Dequantize", "IntegerAdd", "IntegerConv", "IntegerConvToFloat", "IntegerMean", "Lookup", "Quantize"]
+__all__ = [
+    "Dequantize",
+    "IntegerAdd",
+    "IntegerComplete",
+    "IntegerConv",
+    "IntegerConvToFloat",
+    "IntegerConvToSums",
+    "IntegerDecide",
+    "IntegerMean",
+    "Lookup",
+    "Quantize",
+]
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,46 @@ class IntegerConvToFloat(Conv):
     """
 
     scale: ArrayName = ""
+
+
+@dataclass(frozen=True)
+class IntegerConvToSums(Conv):
+    """convolution(inputs[0]) + bias as int32, of 8-bit integers: partial sums, without gates.
+
+    Sums are as an `IntegerConv`'s.
+    """
+
+
+@dataclass(frozen=True)
+class IntegerDecide(Decide):
+    """Decides an activation gate on partial sums, int32, without any rounding.
+
+    A unit is open where the sum of inputs[0] over its channels, plus `offset`, is above 0, or at least 0 if not
+    `strict`; `offset` names an int32 array [units, 1, 1]. The sum cannot overflow. The logits that are reported are
+    that integer, rounded to float32, times `scale`, which names a float32 array [units] above 0. There is no `shift`.
+    """
+
+
+@dataclass(frozen=True)
+class IntegerComplete(Completing):
+    """clamp(brought(sum + convolution(inputs[0]) + open_bias) + brought(inputs[2])) where `gate` is open, to 8 bits.
+
+    Elsewhere clamp(brought(sum + bias) + brought(inputs[2])). inputs[0] and `weight` are of 8-bit integers, inputs[1]
+    are int32, and no sum leaves an int32. The biases name int32 arrays [out], in units of the sums; sums are brought to
+    the output's scale by `open_multiplier` and `open_shift` where the gate is open, elsewhere by `multiplier` and
+    `shift`, int32 arrays [out]: these multipliers may be negative, as what follows partial sums may turn their sign.
+    `addend` and the clamp are an `IntegerConv`'s.
+    """
+
+    bias: ArrayName = ""
+    multiplier: ArrayName = ""
+    shift: ArrayName = ""
+    open_bias: ArrayName = ""
+    open_multiplier: ArrayName = ""
+    open_shift: ArrayName = ""
+    addend: tuple[int, int] = (0, 1)
+    low: int = 0
+    high: int = 0
 
 
 @dataclass(frozen=True)

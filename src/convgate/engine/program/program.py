@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from convgate.engine.program.convolutions import Complete, Conv, ConvTranspose
+from convgate.engine.program.convolutions import Completing, Conv, ConvTranspose
 from convgate.engine.program.deciding import External
 from convgate.engine.program.operation import Operation
 from convgate.engine.program.values import Gate, Value
@@ -65,7 +65,7 @@ def dense_macs(program: Program, operation: Operation) -> int:
     if isinstance(operation, ConvTranspose):
         read = program.value(operation.inputs[0])
         return read.height * read.width * int(program.arrays[operation.weight].size)
-    if not isinstance(operation, Conv | Complete):
+    if not isinstance(operation, Conv | Completing):
         return 0
     out = program.value(operation.output)
     return out.height * out.width * int(program.arrays[operation.weight].size)

@@ -13,6 +13,7 @@ class Element(StrEnum):
     BFLOAT16 = "bfloat16"
     INT8 = "int8"
     UINT8 = "uint8"
+    INT32 = "int32"
 
     @property
     def limits(self) -> tuple[int, int]:
@@ -21,21 +22,30 @@ class Element(StrEnum):
         >>> Element.INT8.limits
         (-127, 127)
         """
-        if not self.is_integer:
+        if not self.is_byte:
             raise ValueError(f"elements that are {self} have no limits")
         return (-127, 127) if self is Element.INT8 else (0, 255)
 
     @property
-    def is_integer(self) -> bool:
+    def is_byte(self) -> bool:
         """Whether values are stored as integers of 8 bits."""
         return self in (Element.INT8, Element.UINT8)
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether values are stored as integers: of 8 bits, or sums of 32, of which each channel has units of its own.
+
+        >>> [str(element) for element in Element if element.is_integer]
+        ['int8', 'uint8', 'int32']
+        """
+        return self.is_byte or self is Element.INT32
 
 
 @dataclass(frozen=True)
 class Value:
     """A feature map of one sample.
 
-    Of integers, each stands for itself times `scale`, so that zero is zero; `scale` is 1 elsewhere.
+    Of integers of 8 bits, each stands for itself times `scale`, so that zero is zero; `scale` is 1 elsewhere.
     """
 
     name: str

@@ -1,0 +1,253 @@
+// Partial sums of integers, decisions on them, and their completion where a gate is open: as completion.cpp's, with sums of
+// 32 bits. The rest of a sum is computed for all channels of a block at the positions where any of them is open.
+#include <algorithm>
+
+#include "rest.h"
+#include "simple.h"
+#include "steps.h"
+
+namespace convgate {
+namespace {
+
+constexpr long long least_macs = 1 << 17;  // worth an item of its own
+
+class IntegerCompletion final : public ConvolutionOf<std::uint8_t, std::uint8_t> {
+public:
+    IntegerCompletion(const ConvolutionSpec& spec, const Layout& sums, const Gate& gate, Needs& needs)
+        : ConvolutionOf(spec),
+          kernels_(*spec.integers),
+          row_(kernels_.row),
+          sums_(&sums),
+          gate_(gate),
+          blocks_(spec, gate, {kernels_.lanes, row_ / kernels_.lanes, row_}),
+          weights_(blocks_.weights()) {
+        const Value& out = spec_.out->value;
+        for (int y = 0; y < out.height; y++)
+            for (int x = 0; x < out.width; x++) sums_at_.push_back(sums.position(y, x));
+        const Operation& op = *spec_.operation;
+        keep(closed_, op.bias, op.multiplier, op.shifts);
+        keep(opened_, op.open_bias, op.open_multiplier, op.open_shifts);
+        for (const RestBlock& block : blocks_.all()) {
+            blocks_.each(block, [&](int row, int o, std::size_t from) { weights_[block.weights + static_cast<std::size_t>(row) * row_ + kernels_.place(o)] = op.weight.bytes[from]; });
+            // What sums start at is no more than what inputs with a sign need, of each stretch of runs.
+            const std::vector<std::int32_t> none(row_, 0);
+            Int8Product args{};
+            args.is_signed = spec_.in->value.is_signed();
+            args.weights = weights_.data() + block.weights;
+            starts_at_.push_back(starts_.size());
+            for (const Runs& runs : block.runs) {
+                describe(runs, args);
+                starts_.resize(starts_.size() + row_);
+                starts(kernels_, args, none.data(), starts_.data() + starts_.size() - row_);
+                args.weights += args.tap_count * args.tap_stride;
+            }
+        }
+        Needs mine = needs_for_positions();
+        mine.accumulators = static_cast<std::size_t>(chunk) * row_;
+        mine.spread = static_cast<std::size_t>(chunk) * row_;
+        needs.cover(mine);
+    }
+
+    void run(Sample& s, Team& team) const override {
+        const Run run = begin(s);
+        const ViewOf<std::int32_t> sums = s.view_of<std::int32_t>(*sums_);
+        const GateState& gate = s.gates[spec_.operation->gate];
+        const int blocks = static_cast<int>(blocks_.all().size()), parts = parts_of_positions(team);
+        team.run(blocks * parts, [&](int item, int thread) {
+            const int number = item / parts;
+            const long long part = item % parts;
+            const int first = static_cast<int>(run.count * part / parts), last = static_cast<int>(run.count * (part + 1) / parts);
+            count(s, blocks_.all()[number].macs * compute({run, sums, gate}, number, s.scratch[thread], first, last));
+        });
+    }
+
+private:
+    struct Tensors {
+        const Run& run;
+        const ViewOf<std::int32_t>& sums;
+        const GateState& gate;
+    };
+    // Positions for one call of a kernel.
+    struct Batch {
+        int count = 0;
+        std::int32_t positions[chunk];
+    };
+    struct Following {
+        std::vector<std::int32_t> bias, multiplier, shift;
+        Int8Completion::Following from(int channel) const { return {bias.data() + channel, multiplier.data() + channel, shift.data() + channel}; }
+    };
+
+    // The arrays belong to the caller.
+    void keep(Following& to, const Array& bias, const Array& multiplier, const Array& shift) const {
+        const int n = spec_.out->value.channels;
+        to.bias.assign(bias.integers, bias.integers + n);
+        to.multiplier.assign(multiplier.integers, multiplier.integers + n);
+        to.shift.assign(shift.integers, shift.integers + n);
+    }
+
+    void describe(const Runs& runs, Int8Product& args) const {
+        args.tap_count = static_cast<int>(runs.starts.size());
+        args.count = runs.length;
+        args.tap_stride = static_cast<std::ptrdiff_t>(runs.length) * row_;
+    }
+
+    int parts_of_positions(const Team& team) const {
+        if (team.threads() == 1) return 1;
+        const int blocks = static_cast<int>(blocks_.all().size()), positions = spec_.out->value.positions();
+        const RestBlock& block = blocks_.all()[0];
+        const long long sensible = std::min<long long>(positions / 48, positions * block.macs * block.width / least_macs);
+        return static_cast<int>(std::clamp<long long>(ceil_div(8 * team.threads(), blocks), 1, std::max(sensible, 1LL)));
+    }
+
+    // Positions [first, last) of a block; returns how many activations are open.
+    long long compute(const Tensors& tensors, int number, Scratch& scratch, int first, int last) const {
+        const RestBlock& block = blocks_.all()[number];
+        Batch open, closed;
+        long long activations = 0;
+        for (int p = first; p < last; p++) {
+            const std::uint8_t* units = tensors.gate.at(p);
+            const int channels = block.unit >= 0 ? units[block.unit] * block.width : spread(block, units, scratch, open.count);
+            activations += channels;
+            Batch& batch = channels ? open : closed;
+            batch.positions[batch.count++] = p;
+            if (batch.count == chunk) finish(tensors, number, scratch, batch, channels > 0);
+        }
+        finish(tensors, number, scratch, open, true);
+        finish(tensors, number, scratch, closed, false);
+        return activations;
+    }
+
+    // Which of the block's channels are open, for the i-th position of a batch; how many.
+    int spread(const RestBlock& block, const std::uint8_t* units, Scratch& scratch, int i) const {
+        int channels = 0;
+        std::uint8_t* to = scratch.spread.data() + static_cast<std::ptrdiff_t>(i) * row_;
+        scratch.open[i] = gate_.group == 1 ? units + block.begin : to;
+        for (int c = 0; c < block.width; c++) channels += to[c] = units[(block.begin + c) / gate_.group];
+        return channels;
+    }
+
+    // A batch's activations, with the rest of their sums if any are open. Empties it.
+    void finish(const Tensors& tensors, int number, Scratch& scratch, Batch& batch, bool open) const {
+        if (batch.count == 0) return;
+        const RestBlock& block = blocks_.all()[number];
+        const Run& run = tensors.run;
+        const Operation& op = *spec_.operation;
+        Int8Completion args{};
+        if (open) {
+            multiply(tensors, number, scratch, batch);
+            args.rest = reinterpret_cast<const std::int32_t*>(scratch.accumulators.data());
+            args.rest_stride = row_;
+            args.open = block.unit < 0 ? scratch.open.data() : nullptr;
+        }
+        for (int i = 0; i < batch.count; i++) {
+            const int p = batch.positions[i];
+            const auto at = [&](const auto& view, std::int32_t position) {
+                return view.data + static_cast<std::ptrdiff_t>(position) * view.stride + block.begin;
+            };
+            scratch.sums.rows[i] = at(tensors.sums, sums_at_[p]);
+            scratch.bytes.outputs[i] = at(run.out, out_at_[p]);
+            if (spec_.addend) scratch.bytes.addends[i] = at(run.addend, addend_at_[p]);
+        }
+        args.sums = scratch.sums.rows.data();
+        args.closed = closed_.from(block.begin);
+        args.opened = opened_.from(block.begin);
+        args.addend = op.rescale[1];
+        args.addend_signed = spec_.addend && spec_.addend->value.is_signed();
+        args.low = op.low, args.high = op.high;
+        args.addends = spec_.addend ? scratch.bytes.addends.data() : nullptr;
+        args.outputs = scratch.bytes.outputs.data();
+        args.width = block.width;
+        kernels_.complete(args, batch.count);
+        batch.count = 0;
+    }
+
+    // The convolution at a batch's positions; its sums stay in the accumulators.
+    void multiply(const Tensors& tensors, int number, Scratch& scratch, const Batch& batch) const {
+        const RestBlock& block = blocks_.all()[number];
+        const ViewOf<std::uint8_t>& in = tensors.run.in;
+        std::int32_t* const to = reinterpret_cast<std::int32_t*>(scratch.accumulators.data());
+        for (int i = 0; i < batch.count; i++) {
+            scratch.bytes.rows[i] = in.data + static_cast<std::ptrdiff_t>(in_at_[batch.positions[i]]) * in.stride;
+            scratch.sums.outputs[i] = to + static_cast<std::ptrdiff_t>(i) * row_;
+        }
+        Int8Product args{};
+        args.rows = scratch.bytes.rows.data();
+        args.positions = batch.count;
+        args.is_signed = spec_.in->value.is_signed();
+        args.taps = block.taps.data();
+        args.weights = weights_.data() + block.weights;
+        args.start = starts_.data() + starts_at_[number];
+        args.width = block.width;
+        args.sums = scratch.sums.outputs.data();
+        for (const Runs& runs : block.runs) {
+            describe(runs, args);
+            kernels_.product(args);
+            args.taps += args.tap_count;
+            args.weights += args.tap_count * args.tap_stride;
+            args.start += row_;
+            args.adds = true;
+        }
+    }
+
+    const Int8Kernels& kernels_;
+    const int row_;
+    const Layout* sums_;
+    const Gate gate_;
+    const RestBlocks blocks_;
+    BufferOf<std::int8_t> weights_;
+    std::vector<std::int32_t> starts_;     // [stretch of runs][row]
+    std::vector<std::size_t> starts_at_;   // of each block
+    Following closed_, opened_;
+    std::vector<std::int32_t> sums_at_;
+};
+
+// A threshold on the sum of each unit's partial sums.
+class SumDecision final : public Layer {
+public:
+    SumDecision(SimpleSpec spec, const Gate& gate) : spec_(std::move(spec)), gate_(gate) {
+        const Operation& op = *spec_.operation;
+        offset_.assign(op.weight.integers, op.weight.integers + gate_.units);
+        scale_.assign(op.scale.data, op.scale.data + gate_.units);
+    }
+
+    void run(Sample& s, Team& team) const override {
+        GateState& gate = s.gates[spec_.operation->output];
+        const ViewOf<std::int32_t> in = s.view_of<std::int32_t>(*spec_.in[0]);
+        const int channels = in.layout->value.channels;
+        const Chunks lines(gate_.rows, 8192 / (gate_.columns * channels) + 1, team);
+        team.run(lines.items, [&](int item, int) {
+            for (int y = lines.begin(item); y < lines.end(item); y++)
+                for (int x = 0; x < gate_.columns; x++) {
+                    const std::size_t at = (static_cast<std::size_t>(y) * gate_.columns + x) * gate_.units;
+                    decide(in.at(y, x), channels, gate.logits.data() + at, gate.mask.data() + at);
+                }
+        });
+        gate.decide(s.given ? s.given[spec_.operation->output] : nullptr);
+    }
+
+private:
+    void decide(const std::int32_t* sums, int channels, float* logits, std::uint8_t* mask) const {
+        const int least = spec_.operation->strict ? 1 : 0;
+        for (int u = 0; u < gate_.units; u++) {
+            std::int32_t above = offset_[u];
+            for (int c = u * gate_.group; c < std::min((u + 1) * gate_.group, channels); c++) above += sums[c];
+            mask[u] = above >= least;
+            logits[u] = static_cast<float>(above) * scale_[u];
+        }
+    }
+
+    SimpleSpec spec_;
+    const Gate gate_;
+    std::vector<std::int32_t> offset_;
+    std::vector<float> scale_;
+};
+
+}  // namespace
+
+std::unique_ptr<Layer> make_integer_completion(const ConvolutionSpec& spec, const Layout& sums, const Gate& gate, Needs& needs) {
+    return std::make_unique<IntegerCompletion>(spec, sums, gate, needs);
+}
+
+std::unique_ptr<Layer> make_decide_sums(const SimpleSpec& spec, const Gate& gate) { return std::make_unique<SumDecision>(spec, gate); }
+
+}  // namespace convgate
