@@ -76,6 +76,12 @@ __all__ = ["DualGating"]
 class DualGating(Method):
     """Dynamic dual gating (DGNet, ICCV 2021).
 
+    >>> import convgate
+    >>> model, example = convgate.create_model("cifar_resnet8"), torch.zeros(1, 3, 16, 16)
+    >>> net = convgate.gate(model, DualGating(dilated=True), example)
+    >>> {layer.name: layer.reach for layer in net.ledger.layers if layer.positions == "layer1.0.spatial"}
+    {'layer1.0.conv1': (1, 1), 'layer1.0.conv2': (0, 0)}
+
     Args:
         budget: what training aims at, as a share of the dense MACs, in (0, 1].
         spatial: use spatial gates.

@@ -82,3 +82,13 @@ def test_what_the_rtl_cannot_do_is_refused():
         verify(program, images, accelerator("dgnet-ultra96", output_latency_cycles=5))
     with pytest.raises(InputError, match="exceed the buffers"):
         verify(program, images, accelerator("dgnet-ultra96", rows=1, columns=16384, sum_buffer_kib=128))
+
+
+def test_a_network_with_dilated_masks_is_refused_by_name():
+    torch.manual_seed(0)
+    images = torch.randn(2, 3, 8, 8)
+    method = convgate.DualGating(dilated=True, tile=1, channel=False)
+    net = convgate.gate(create("cifar_resnet8", width=4).eval(), method, images).eval()
+    program = convgate.quantize(net, [images], threads=1).program
+    with pytest.raises(InputError, match=r"layer1.0.conv1: its mask of tiles is dilated"):
+        verify(program, images[:1].numpy(), MACHINE)
