@@ -278,10 +278,17 @@ public:
         return a.data();
     }
 
+    static double* times(const nb::object& object, std::size_t size) {
+        if (object.is_none()) return nullptr;
+        const auto array = nb::cast<nb::ndarray<double, nb::c_contig, nb::device::cpu>>(object);
+        if (array.size() != size) throw std::invalid_argument("times of another size");
+        return array.data();
+    }
+
     void run(const std::vector<Floats>& inputs, const std::vector<Results>& outputs, const nb::dict& given,
              const std::vector<nb::ndarray<std::uint8_t, nb::c_contig, nb::device::cpu>>& masks,
              const std::vector<Results>& logits,
-             const nb::object& macs, const nb::object& seconds) {
+             const nb::object& macs, const nb::object& total, const nb::object& seconds) {
         if (inputs.size() != program_.inputs.size() || outputs.size() != program_.outputs.size())
             throw std::invalid_argument("another number of inputs or outputs");
         if (inputs[0].ndim() != 4) throw std::invalid_argument("an input of another rank");
@@ -306,11 +313,8 @@ public:
             if (counts.size() != batch * static_cast<std::size_t>(program_.layers)) throw std::invalid_argument("counts of another size");
             details.macs = counts.data();
         }
-        if (!seconds.is_none()) {
-            const auto times = nb::cast<nb::ndarray<double, nb::c_contig, nb::device::cpu>>(seconds);
-            if (times.size() != batch * program_.operations.size()) throw std::invalid_argument("times of another size");
-            details.seconds = times.data();
-        }
+        details.total = times(total, batch);
+        details.seconds = times(seconds, batch * program_.operations.size());
         const nb::gil_scoped_release unlocked;
         network_.run(static_cast<int>(batch), from, to, masks_given, details);
     }
@@ -352,7 +356,7 @@ NB_MODULE(_native, m) {
              "values"_a, "gates"_a, "operations"_a, "inputs"_a, "outputs"_a, "layers"_a, "threads"_a, "isa"_a);
     nb::class_<PyNetwork>(m, "Network")
         .def(nb::init<const PyPlan&>(), "plan"_a)
-        .def("run", &PyNetwork::run, "inputs"_a, "outputs"_a, "given"_a, "masks"_a, "logits"_a, "macs"_a.none(), "seconds"_a.none() = nb::none())
+        .def("run", &PyNetwork::run, "inputs"_a, "outputs"_a, "given"_a, "masks"_a, "logits"_a, "macs"_a.none(), "total"_a.none(), "seconds"_a.none())
         .def_prop_ro("isa", &PyNetwork::isa)
         .def_prop_ro("threads", &PyNetwork::threads)
         .def_prop_ro("bytes", &PyNetwork::bytes);

@@ -29,20 +29,13 @@ inline void sums(const Vector (&v)[4], float* out) {
 
 #include "simd.h"
 #include "winograd.h"
-#include "fill.h"
 #include "pack_by_index.h"
 #include "transpose_by_element.h"
-
-constexpr Kernels make() {
-    Kernels table{"avx2", lanes, VECTORS, {}, {}, {}, patches, element_weights, {}, squares, transpose, dot, depthwise, windows, complete, pack_columns, activate, apply, arithmetic, blend, deviations, normalize, softmax, reduce, prelu, add, multiply, affine};
-    fill<1, 10>(table, std::make_integer_sequence<int, 8>());
-    fill<2, 6>(table, std::make_integer_sequence<int, 6>());
-    return table;
-}
+#include "fill.h"
 
 }  // namespace
 
 extern const Kernels avx2_kernels;
-const Kernels avx2_kernels = make();
+const Kernels avx2_kernels = table_of<AtOnce{8, 10}, AtOnce{6, 6}>("avx2");
 
 }  // namespace convgate

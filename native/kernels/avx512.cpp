@@ -28,7 +28,6 @@ inline void sums(const Vector (&v)[4], float* out) {
 
 #include "simd.h"
 #include "winograd.h"
-#include "fill.h"
 
 // A group of 16 source columns becomes a run of at most 16 packed ones.
 void pack_columns(const float* from, std::ptrdiff_t from_stride, const std::int32_t* rows_list, int rows,
@@ -131,18 +130,11 @@ void transpose(const float* const* rows, std::ptrdiff_t offset, int count, int n
                              to + i * to_stride + r, to_stride);
 }
 
-constexpr Kernels make() {
-    Kernels table{"avx512", lanes, VECTORS, {}, {}, {}, patches, element_weights, {}, squares, transpose, dot, depthwise, windows, complete, pack_columns, activate, apply, arithmetic, blend, deviations, normalize, softmax, reduce, prelu, add, multiply, affine};
-    fill<1, 14>(table, std::make_integer_sequence<int, 8>());
-    fill<2, 12>(table, std::make_integer_sequence<int, 8>());
-    fill<3, 8>(table, std::make_integer_sequence<int, 8>());
-    fill<4, 6>(table, std::make_integer_sequence<int, 6>());
-    return table;
-}
+#include "fill.h"
 
 }  // namespace
 
 extern const Kernels avx512_kernels;
-const Kernels avx512_kernels = make();
+const Kernels avx512_kernels = table_of<AtOnce{8, 14}, AtOnce{8, 12}, AtOnce{8, 8}, AtOnce{6, 6}>("avx512");
 
 }  // namespace convgate

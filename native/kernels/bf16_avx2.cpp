@@ -21,17 +21,10 @@ inline void store_some(float* p, Vector v, int n) { _mm256_maskstore_ps(p, first
 #include "bf16_widened.h"
 #include "bf16_simd.h"
 
-constexpr Bf16Kernels make(const Kernels* floats) {
-    Bf16Kernels table{"avx2", floats, lanes, VECTORS, {}, {}, place, pack_columns, depthwise<Bf16>, depthwise<float>, windows<Bf16>, windows<float>, widen, narrow};
-    fill<1>(table, std::make_integer_sequence<int, 8>());
-    fill<2>(table, std::make_integer_sequence<int, 6>());
-    return table;
-}
-
 }  // namespace
 
 extern const Kernels avx2_kernels;
 extern const Bf16Kernels avx2_bf16_kernels;
-const Bf16Kernels avx2_bf16_kernels = make(&avx2_kernels);
+const Bf16Kernels avx2_bf16_kernels = table_of<8, 6>("avx2", &avx2_kernels);
 
 }  // namespace convgate

@@ -22,19 +22,10 @@ inline __m256i rounded(Vector v) {
 #include "bf16_widened.h"
 #include "bf16_simd.h"
 
-constexpr Bf16Kernels make(const Kernels* floats) {
-    Bf16Kernels table{"avx512", floats, lanes, VECTORS, {}, {}, place, pack_columns, depthwise<Bf16>, depthwise<float>, windows<Bf16>, windows<float>, widen, narrow};
-    fill<1>(table, std::make_integer_sequence<int, 8>());
-    fill<2>(table, std::make_integer_sequence<int, 8>());
-    fill<3>(table, std::make_integer_sequence<int, 8>());
-    fill<4>(table, std::make_integer_sequence<int, 6>());
-    return table;
-}
-
 }  // namespace
 
 extern const Kernels avx512_kernels;
 extern const Bf16Kernels avx512_bf16_kernels;
-const Bf16Kernels avx512_bf16_kernels = make(&avx512_kernels);
+const Bf16Kernels avx512_bf16_kernels = table_of<8, 8, 8, 6>("avx512", &avx512_kernels);
 
 }  // namespace convgate

@@ -90,8 +90,6 @@ __attribute__((always_inline)) inline void accumulate(const Bf16Product& a, int 
     }
 }
 
-#include "bf16_simd.h"
-
 // From a stretch of at most 64 columns of a row: what of it goes where in up to two registers of packed columns.
 struct Part {
     int from;
@@ -143,12 +141,83 @@ void pack_columns(const Bf16* from, std::ptrdiff_t from_stride, const std::int32
     }
 }
 
-constexpr Bf16Kernels make(const Kernels* floats) {
-    Bf16Kernels table{"avx512bf16", floats, lanes, VECTORS, {}, {}, place, pack_columns, depthwise<Bf16>, depthwise<float>, windows<Bf16>, windows<float>, widen, narrow};
-    fill<1>(table, std::make_integer_sequence<int, 8>());
-    fill<2>(table, std::make_integer_sequence<int, 8>());
-    fill<3>(table, std::make_integer_sequence<int, 8>());
-    fill<4>(table, std::make_integer_sequence<int, 6>());
+// Each pair of a weight's row meets a register of positions, each pair of a position's inputs: sums are added in `product`'s order.
+template <int vectors, int tile>
+void columns(const Bf16Columns& a) {
+    constexpr int row = vectors * lanes, line = 64 / sizeof(Bf16);
+    for (int o = 0; o < a.outputs; o += tile) {
+        const int n = a.outputs - o < tile ? a.outputs - o : tile;
+        int output[tile];
+        const Bf16* weights[tile];
+        Vector acc[tile][vectors];
+#pragma GCC unroll 8
+        for (int j = 0; j < tile; j++) {
+            output[j] = o + (j < n ? j : 0);
+            weights[j] = a.weights[output[j]];
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; v++) acc[j][v] = a.first ? Vector{} : load(a.sums + static_cast<std::ptrdiff_t>(output[j]) * row + v * lanes);
+        }
+        const int fetched = a.ahead ? a.ahead_count : 0;
+        for (int k = 0; k < a.pairs; k++) {
+            if (k % 8 == 0 && k / 8 * line < fetched)
+                for (int j = 0; j < tile; j++) __builtin_prefetch(a.ahead[output[j]] + a.ahead_offset + k / 8 * line, 0, 2);
+            __m512bh inputs[vectors];
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; v++)
+                inputs[v] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(a.inputs + static_cast<std::ptrdiff_t>(k) * row + v * lanes));
+#pragma GCC unroll 8
+            for (int j = 0; j < tile; j++) {
+                int pair;
+                __builtin_memcpy(&pair, weights[j] + 2 * k, sizeof(pair));
+                const __m512bh both = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
+#pragma GCC unroll 4
+                for (int v = 0; v < vectors; v++)
+                    acc[j][v] = reinterpret_cast<Vector>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(acc[j][v]), inputs[v], both));
+            }
+        }
+#pragma GCC unroll 8
+        for (int j = 0; j < tile; j++)
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; v++)
+                if (j < n) store(a.sums + static_cast<std::ptrdiff_t>(o + j) * row + v * lanes, acc[j][v]);
+    }
+}
+
+// By permutations of as many elements as a register holds.
+void pick(const Bf16* const* rows, std::ptrdiff_t offset, int count, const std::int32_t* list, int n, Bf16* to, std::ptrdiff_t to_stride) {
+    constexpr int width = 64 / sizeof(Bf16), most = 64;
+    alignas(64) std::uint16_t index[most][width];
+    int from[most], place[most];
+    for (int j = 0; j < n;) {
+        int stretches = 0;
+        for (; j < n && stretches < most; stretches++) {
+            from[stretches] = list[j];
+            place[stretches] = j;
+            for (int i = 0; i < width; i++) index[stretches][i] = 0;
+            for (int i = 0; j < n && list[j] - from[stretches] < width; i++, j++) index[stretches][i] = static_cast<std::uint16_t>(list[j] - from[stretches]);
+        }
+        for (int r = 0; r < count; r++) {
+            const Bf16* row = rows[r] + offset;
+            const Bf16* ahead = rows[r + 4 < count ? r + 4 : count - 1] + offset;  // rows come from memory
+            Bf16* target = to + r * to_stride;
+            for (int s = 0; s < stretches; s++) {
+                __builtin_prefetch(ahead + from[s]);
+                const __m512i packed = _mm512_permutexvar_epi16(_mm512_load_si512(index[s]), _mm512_loadu_si512(row + from[s]));
+                _mm512_storeu_si512(target + place[s], packed);  // what is behind is written next
+            }
+            if (n % 2) target[n] = {};
+        }
+    }
+}
+
+#include "bf16_simd.h"
+
+constexpr Bf16Kernels with_columns(Bf16Kernels table) {
+    table.columns[0] = columns<1, 8>;
+    table.columns[1] = columns<2, 8>;
+    table.columns[2] = columns<3, 8>;
+    table.columns[3] = columns<4, 6>;
+    table.pick = pick;
     return table;
 }
 
@@ -156,6 +225,6 @@ constexpr Bf16Kernels make(const Kernels* floats) {
 
 extern const Kernels avx512_kernels;
 extern const Bf16Kernels avx512bf16_bf16_kernels;
-const Bf16Kernels avx512bf16_bf16_kernels = make(&avx512_kernels);
+const Bf16Kernels avx512bf16_bf16_kernels = with_columns(table_of<8, 8, 8, 6>("avx512bf16", &avx512_kernels));
 
 }  // namespace convgate

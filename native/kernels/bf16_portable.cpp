@@ -21,17 +21,10 @@ inline void store_some(float* p, Vector v, int n) { std::memcpy(p, &v, static_ca
 #include "bf16_widened.h"
 #include "bf16_simd.h"
 
-constexpr Bf16Kernels make(const Kernels* floats) {
-    Bf16Kernels table{"portable", floats, lanes, VECTORS, {}, {}, place, pack_columns, depthwise<Bf16>, depthwise<float>, windows<Bf16>, windows<float>, widen, narrow};
-    fill<1>(table, std::make_integer_sequence<int, 4>());
-    fill<2>(table, std::make_integer_sequence<int, 4>());
-    return table;
-}
-
 }  // namespace
 
 extern const Kernels portable_kernels;
 extern const Bf16Kernels portable_bf16_kernels;
-const Bf16Kernels portable_bf16_kernels = make(&portable_kernels);
+const Bf16Kernels portable_bf16_kernels = table_of<4, 4>("portable", &portable_kernels);
 
 }  // namespace convgate

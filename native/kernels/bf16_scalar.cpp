@@ -77,7 +77,7 @@ void narrow(Bf16* to, const float* from, std::ptrdiff_t n) {
 
 extern const Bf16Kernels scalar_bf16_kernels;
 const Bf16Kernels scalar_bf16_kernels = {
-    "scalar", &scalar_kernels, 1, 1, {1}, {{product}}, place, pack_columns, depthwise<Bf16>, depthwise<float>, windows<Bf16>, windows<float>, widen, narrow,
+    "scalar", &scalar_kernels, 1, 1, {1}, {{product}}, place, pack_columns, {}, nullptr, depthwise<Bf16>, depthwise<float>, windows<Bf16>, windows<float>, widen, narrow,
 };
 
 }  // namespace convgate

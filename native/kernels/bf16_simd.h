@@ -114,8 +114,39 @@ void depthwise(const Bf16Depthwise<Out>& a, int positions) {
     for (; p < positions; p++) depthwise_tile<1>(a, p);
 }
 
-template <bool maximum, typename Out>
-inline void windows_of(const Bf16Windows<Out>& a) {
+// Means of `across` windows next to each other, of `vectors` vectors of channels each: sums that need not wait for each other.
+// `count`: how many elements of each vector count.
+template <int across, int vectors, typename Out, typename N>
+inline void means_of(const Bf16Windows<Out>& a, int window, int c, N count) {
+    Vector sums[across][vectors] = {};
+    const auto* from = a.from + window * a.from_step + c;
+    for (int y = 0; y < a.count_y; y++)
+        for (int x = 0; x < a.count_x; x++) {
+            const auto* at = from + y * a.step_y + x * a.step_x;
+#pragma GCC unroll 4
+            for (int w = 0; w < across; w++)
+#pragma GCC unroll 4
+                for (int v = 0; v < vectors; v++) sums[w][v] += take(at + w * a.from_step + v * lanes, count);
+        }
+    for (int w = 0; w < across; w++)
+        for (int v = 0; v < vectors; v++) put(a.to + (window + w) * a.to_step + c + v * lanes, sums[w][v] * a.factor, count);
+}
+
+template <typename Out>
+inline void means(const Bf16Windows<Out>& a) {
+    constexpr int together = 4;
+    const int whole = a.channels / (together * lanes) * together * lanes;
+    for (int w = 0; w < a.windows; w++)
+        for (int c = 0; c < whole; c += together * lanes) means_of<1, together>(a, w, c, Whole());
+    sweep(a.channels - whole, [&](int c, auto count) {
+        int w = 0;
+        for (; w + together <= a.windows; w += together) means_of<together, 1>(a, w, whole + c, count);
+        for (; w < a.windows; w++) means_of<1, 1>(a, w, whole + c, count);
+    });
+}
+
+template <typename Out>
+inline void maxima(const Bf16Windows<Out>& a) {
     const Bf16* from = a.from;
     Out* to = a.to;
     for (int w = 0; w < a.windows; w++, from += a.from_step, to += a.to_step)
@@ -124,20 +155,16 @@ inline void windows_of(const Bf16Windows<Out>& a) {
             for (int y = 0; y < a.count_y; y++)
                 for (int x = y == 0; x < a.count_x; x++) {
                     const Vector value = take(from + y * a.step_y + x * a.step_x + c, count);
-                    if (!maximum) {
-                        result += value;
-                        continue;
-                    }
                     unordered += value != value ? value : Vector{};
                     result = result > value ? result : value;
                 }
-            if (maximum) result = unordered != unordered ? unordered : result;  // a maximum forgets what is not a number
-            put(to + c, maximum ? result : result * a.factor, count);
+            put(to + c, unordered != unordered ? unordered : result, count);  // a maximum forgets what is not a number
         });
 }
+
 template <typename Out>
 void windows(const Bf16Windows<Out>& a) {
-    a.maximum ? windows_of<true>(a) : windows_of<false>(a);
+    a.maximum ? maxima(a) : means(a);
 }
 
 void widen(float* to, const Bf16* from, std::ptrdiff_t n) {
@@ -145,4 +172,27 @@ void widen(float* to, const Bf16* from, std::ptrdiff_t n) {
 }
 void narrow(Bf16* to, const float* from, std::ptrdiff_t n) {
     sweep(n, [&](std::ptrdiff_t i, auto count) { put(to + i, take(from + i, count), count); });
+}
+
+// The table of one instruction set, whose products of v vectors compute at most tiles[v - 1] positions at once.
+template <int... tiles>
+constexpr Bf16Kernels table_of(const char* name, const Kernels* floats) {
+    static_assert(sizeof...(tiles) == VECTORS);
+    Bf16Kernels table{};
+    table.name = name;
+    table.floats = floats;
+    table.lanes = lanes;
+    table.vectors = VECTORS;
+    [&]<int... v>(std::integer_sequence<int, v...>) {
+        (fill<v + 1>(table, std::make_integer_sequence<int, tiles>()), ...);
+    }(std::make_integer_sequence<int, VECTORS>());
+    table.place = place;
+    table.pack_columns = pack_columns;
+    table.depthwise = depthwise<Bf16>;
+    table.depthwise_to_float = depthwise<float>;
+    table.windows = windows<Bf16>;
+    table.windows_to_float = windows<float>;
+    table.widen = widen;
+    table.narrow = narrow;
+    return table;
 }

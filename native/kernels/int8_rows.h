@@ -32,9 +32,11 @@ void means_of(const Int8Windows<float>& a) {
         for (int c = 0; c < a.channels; c += stretch) {
             const int n = std::min(stretch, a.channels - c);
             const T* from = reinterpret_cast<const T*>(a.from + w * a.from_step + c);
-            std::int32_t sums[stretch] = {};
-            const auto include = [&](int n) {
-                Short some[stretch] = {};
+            std::int32_t sums[stretch];
+            const auto include = [&](auto n) {
+                Short some[stretch];
+                std::fill_n(some, +n, Short{});
+                std::fill_n(sums, +n, 0);
                 int rows = 0;
                 const auto flush = [&] {
                     for (int i = 0; i < n; i++) sums[i] += some[i], some[i] = 0;
@@ -50,7 +52,11 @@ void means_of(const Int8Windows<float>& a) {
                 float* to = a.to + w * a.to_step + c;
                 for (int i = 0; i < n; i++) to[i] = static_cast<float>(sums[i]) * a.factor;
             };
-            n == stretch ? include(stretch) : include(n);
+            // Loops of a known length become a few vectors.
+            if (n == stretch) include(std::integral_constant<int, stretch>());
+            else if (n == stretch / 2) include(std::integral_constant<int, stretch / 2>());
+            else if (n == stretch / 4) include(std::integral_constant<int, stretch / 4>());
+            else include(n);
         }
 }
 

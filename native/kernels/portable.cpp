@@ -23,20 +23,13 @@ inline void sums(const Vector (&v)[4], float* out) {
 
 #include "simd.h"
 #include "winograd.h"
-#include "fill.h"
 #include "pack_by_index.h"
 #include "transpose_by_element.h"
-
-constexpr Kernels make() {
-    Kernels table{"portable", lanes, VECTORS, {}, {}, {}, patches, element_weights, {}, squares, transpose, dot, depthwise, windows, complete, pack_columns, activate, apply, arithmetic, blend, deviations, normalize, softmax, reduce, prelu, add, multiply, affine};
-    fill<1, 8>(table, std::make_integer_sequence<int, 4>());
-    fill<2, 4>(table, std::make_integer_sequence<int, 4>());
-    return table;
-}
+#include "fill.h"
 
 }  // namespace
 
 extern const Kernels portable_kernels;
-const Kernels portable_kernels = make();
+const Kernels portable_kernels = table_of<AtOnce{4, 8}, AtOnce{4, 4}>("portable");
 
 }  // namespace convgate

@@ -385,8 +385,37 @@ void depthwise(const Depthwise& a, int positions) {
 
 // -- windows -------------------------------------------------------------------------------------------------------
 
-template <bool maximum>
-inline void windows_of(const Windows& a) {
+// Means of `across` windows next to each other, of `vectors` vectors of channels each: sums that need not wait for each other.
+// `count`: how many elements of each vector count.
+template <int across, int vectors, typename N>
+inline void means_of(const Windows& a, int window, int c, N count) {
+    Vector sums[across][vectors] = {};
+    const auto* from = a.from + window * a.from_step + c;
+    for (int y = 0; y < a.count_y; y++)
+        for (int x = 0; x < a.count_x; x++) {
+            const auto* at = from + y * a.step_y + x * a.step_x;
+#pragma GCC unroll 4
+            for (int w = 0; w < across; w++)
+#pragma GCC unroll 4
+                for (int v = 0; v < vectors; v++) sums[w][v] += take(at + w * a.from_step + v * lanes, count);
+        }
+    for (int w = 0; w < across; w++)
+        for (int v = 0; v < vectors; v++) put(a.to + (window + w) * a.to_step + c + v * lanes, sums[w][v] * a.factor, count);
+}
+
+inline void means(const Windows& a) {
+    constexpr int together = 4;
+    const int whole = a.channels / (together * lanes) * together * lanes;
+    for (int w = 0; w < a.windows; w++)
+        for (int c = 0; c < whole; c += together * lanes) means_of<1, together>(a, w, c, Whole());
+    sweep(a.channels - whole, [&](int c, auto count) {
+        int w = 0;
+        for (; w + together <= a.windows; w += together) means_of<together, 1>(a, w, whole + c, count);
+        for (; w < a.windows; w++) means_of<1, 1>(a, w, whole + c, count);
+    });
+}
+
+inline void maxima(const Windows& a) {
     const float* from = a.from;
     float* to = a.to;
     for (int w = 0; w < a.windows; w++, from += a.from_step, to += a.to_step)
@@ -396,14 +425,14 @@ inline void windows_of(const Windows& a) {
             for (int y = 0; y < a.count_y; y++)
                 for (int x = y == 0; x < a.count_x; x++) {
                     const Vector value = take(from + y * a.step_y + x * a.step_x + c, count);
-                    result = maximum ? largest(value, result) : result + value;
-                    if (maximum) unordered |= value != value;
+                    result = largest(value, result);
+                    unordered |= value != value;
                 }
-            put(to + c, maximum ? (unordered ? all(__builtin_nanf("")) : result) : result * a.factor, count);
+            put(to + c, unordered ? all(__builtin_nanf("")) : result, count);
         });
 }
 
-void windows(const Windows& a) { a.maximum ? windows_of<true>(a) : windows_of<false>(a); }
+void windows(const Windows& a) { a.maximum ? maxima(a) : means(a); }
 
 // -- sums that a gate completes ------------------------------------------------------------------------------------
 

@@ -47,6 +47,7 @@ struct ConvolutionSpec {
 template <typename In, typename Out>
 class ConvolutionOf : public Layer {
 protected:
+    using Input = In;
     static constexpr int chunk = 192;  // most positions computed at once
 
     explicit ConvolutionOf(const ConvolutionSpec& spec);
@@ -99,6 +100,9 @@ protected:
 std::unique_ptr<Layer> make_product(const ConvolutionSpec&, Needs&);
 // In bfloat16; `results`: what the output is stored as.
 std::unique_ptr<Layer> make_bf16_product(const ConvolutionSpec&, Storage results, Needs&);
+// Whether it serves better.
+bool suits_bf16_columns(const ConvolutionSpec&);
+std::unique_ptr<Layer> make_bf16_columns(const ConvolutionSpec&, Needs&);
 // Of integers, whose sums are stored as integers or float32.
 std::unique_ptr<Layer> make_integer_product(const ConvolutionSpec&, Storage results, Needs&);
 std::unique_ptr<Layer> make_integer_depthwise(const ConvolutionSpec&, Storage results, Needs&);

@@ -1,9 +1,10 @@
 // Depthwise convolutions, channels along the vector's lanes. Weights are float32 whatever maps are stored as: they are few,
 // and a sum of nine products hides no error of theirs.
+#include "depthwise.h"
+
 #include <algorithm>
 #include <cmath>
 
-#include "convolution.h"
 #include "halves.h"
 
 namespace convgate {
@@ -12,15 +13,15 @@ namespace {
 constexpr long long least_macs = 1 << 14;
 
 template <typename In, typename Out>
-class DepthwiseConvolution final : public ConvolutionOf<In, Out> {
-    using Base = ConvolutionOf<In, Out>;
-    using Base::activate, Base::begin, Base::chunk, Base::count, Base::fill, Base::fills, Base::point, Base::prepare_scatter, Base::spec_;
+class DepthwiseConvolution final : public DepthwiseOf<In, Out, Block> {
+    using Base = DepthwiseOf<In, Out, Block>;
+    using Base::activate, Base::channels_, Base::chunk, Base::point, Base::spec_;
     using typename Base::Run;
 
 public:
-    DepthwiseConvolution(const ConvolutionSpec& spec, Needs& needs) : Base(spec) {
+    DepthwiseConvolution(const ConvolutionSpec& spec, Needs& needs) : Base(spec, least_macs) {
         const Operation& op = *spec_.operation;
-        const int channels = spec_.in->value.channels, taps = spec_.taps();
+        const int channels = channels_, taps = spec_.taps();
         weights_ = Buffer(op.weight.size());
         bias_ = Buffer(channels);
         for (int c = 0; c < channels; c++) {
@@ -35,64 +36,26 @@ public:
         needs.cover(mine);
     }
 
-    void run(Sample& s, Team& team) const override {
-        const Run run = begin(s);
-        if (spec_.scatters()) prepare_scatter(run, team);
-        const int open = choose_runs(run, s), taps = spec_.taps();
-        const long long macs = static_cast<long long>(taps) * open;
-        const Chunks parts(open ? run.count : 0, static_cast<int>(least_macs / std::max<long long>(macs, 1)) + 1, team);
-        const Chunks rest = fills(run, team);
-        team.run(parts.items + rest.items, [&](int item, int thread) {
-            if (item >= parts.items)
-                return fill(run, rest.begin(item - parts.items), rest.end(item - parts.items));
-            const int end = parts.end(item);
-            for (int first = parts.begin(item); first < end; first += chunk)
-                compute(run, s, s.scratch[thread], first, std::min(chunk, end - first));
-            count(s, macs * (end - parts.begin(item)));
-        });
-    }
-
 private:
-    // Runs of channels that lie together in the input and in the output (as blocks), their weights and biases packed one
-    // after another. Returns the number of open channels.
-    int choose_runs(const Run& run, Sample& s) const {
-        const int channels = spec_.in->value.channels, taps = spec_.taps();
-        s.blocks.clear();
-        if (!run.out_open) {
-            s.blocks.push_back({.in_channels = channels, .width = channels, .weights = weights_.data(), .bias = bias_.data()});
-            return channels;
-        }
-        const std::vector<std::int32_t>& open = *run.out_open;
-        const bool in_dense = !spec_.in->compact(), out_dense = !spec_.out->compact();
-        const int n = static_cast<int>(open.size());
-        float* to = s.packed.data();
-        for (int j = 0; j < n;) {
-            int length = 1;
-            while (j + length < n && (!(in_dense || out_dense) || open[j + length] == open[j] + length)) length++;
-            float* weights = to;
-            for (int t = 0; t < taps; t++)
-                for (int i = 0; i < length; i++) *to++ = weights_[static_cast<std::size_t>(t) * channels + open[j + i]];
-            float* bias = to;
-            for (int i = 0; i < length; i++) *to++ = bias_[open[j + i]];
-            s.blocks.push_back({.in_begin = in_dense ? open[j] : j,
-                                .in_channels = length,
-                                .out_begin = out_dense ? open[j] : j,
-                                .width = length,
-                                .weights = weights,
-                                .bias = bias});
-            j += length;
-        }
-        return n;
+    Block whole() const override {
+        return {.in_channels = channels_, .width = channels_, .weights = weights_.data(), .bias = bias_.data()};
     }
 
-    void compute(const Run& run, const Sample& s, Scratch& scratch, int first, int positions) const {
-        for (const Block& block : s.blocks) {
-            point(run, scratch, first, positions, block.in_begin, block.out_begin);
-            if constexpr (std::is_same_v<In, float>)
-                in_float(run, block, scratch, positions);
-            else
-                in_bf16(run, block, scratch, positions);
-        }
+    Block packed(const std::int32_t* channels, int n, int in, int out, float*& to) const override {
+        const float* const weights = to;
+        for (int t = 0; t < spec_.taps(); t++)
+            for (int i = 0; i < n; i++) *to++ = weights_[static_cast<std::size_t>(t) * channels_ + channels[i]];
+        const float* const bias = to;
+        for (int i = 0; i < n; i++) *to++ = bias_[channels[i]];
+        return {.in_begin = in, .in_channels = n, .out_begin = out, .width = n, .weights = weights, .bias = bias};
+    }
+
+    void compute(const Run& run, const Block& block, Scratch& scratch, int first, int positions) const override {
+        point(run, scratch, first, positions, block.in_begin, block.out_begin);
+        if constexpr (std::is_same_v<In, float>)
+            in_float(run, block, scratch, positions);
+        else
+            in_bf16(run, block, scratch, positions);
     }
 
     void in_float(const Run& run, const Block& block, const Scratch& scratch, int positions) const {

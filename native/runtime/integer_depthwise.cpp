@@ -1,7 +1,7 @@
 // Depthwise convolutions of integers, channels along the vector's lanes.
 #include <algorithm>
 
-#include "convolution.h"
+#include "depthwise.h"
 #include "steps.h"
 
 namespace convgate {
@@ -10,13 +10,13 @@ namespace {
 constexpr long long least_macs = 1 << 15;
 
 template <typename Out>
-class IntegerDepthwise final : public ConvolutionOf<std::uint8_t, Out> {
-    using Base = ConvolutionOf<std::uint8_t, Out>;
-    using Base::begin, Base::chunk, Base::count, Base::fill, Base::fills, Base::point, Base::prepare_scatter, Base::spec_;
+class IntegerDepthwise final : public DepthwiseOf<std::uint8_t, Out, IntegerBlock> {
+    using Base = DepthwiseOf<std::uint8_t, Out, IntegerBlock>;
+    using Base::channels_, Base::point, Base::spec_;
     using typename Base::Run;
 
 public:
-    IntegerDepthwise(const ConvolutionSpec& spec, Needs& needs) : Base(spec), channels_(spec.in->value.channels), quads_(ceil_div(spec.taps(), 4)) {
+    IntegerDepthwise(const ConvolutionSpec& spec, Needs& needs) : Base(spec, least_macs), quads_(ceil_div(spec.taps(), 4)) {
         const Operation& op = *spec_.operation;
         const int taps = spec_.taps(), excess = spec_.in->value.is_signed() ? spec_.integers->excess : 0;
         words_ = BufferOf<std::int32_t>(static_cast<std::size_t>(quads_ + 3) * channels_);
@@ -40,22 +40,6 @@ public:
         needs.cover(mine);
     }
 
-    void run(Sample& s, Team& team) const override {
-        const Run run = begin(s);
-        if (spec_.scatters()) prepare_scatter(run, team);
-        const int open = choose_runs(run, s), taps = spec_.taps();
-        const long long macs = static_cast<long long>(taps) * open;
-        const Chunks parts(open ? run.count : 0, static_cast<int>(least_macs / std::max<long long>(macs, 1)) + 1, team);
-        const Chunks rest = fills(run, team);
-        team.run(parts.items + rest.items, [&](int item, int thread) {
-            if (item >= parts.items) return fill(run, rest.begin(item - parts.items), rest.end(item - parts.items));
-            const int end = parts.end(item);
-            for (int first = parts.begin(item); first < end; first += chunk)
-                for (const IntegerBlock& block : s.integer_blocks) compute(run, block, s.scratch[thread], first, std::min(chunk, end - first));
-            count(s, macs * (end - parts.begin(item)));
-        });
-    }
-
 private:
     // A run of `n` channels, with all that belongs to each of them in rows of as many words.
     IntegerBlock run_of(const std::int32_t* words, const float* scale, int in, int out, int n) const {
@@ -67,31 +51,19 @@ private:
         return block;
     }
 
-    // Runs of channels that lie together in the input and in the output. Returns the number of open channels.
-    int choose_runs(const Run& run, Sample& s) const {
-        s.integer_blocks.clear();
-        if (!run.out_open) {
-            s.integer_blocks.push_back(run_of(words_.data(), scale_.data(), 0, 0, channels_));
-            return channels_;
-        }
-        const std::vector<std::int32_t>& open = *run.out_open;
-        const bool in_dense = !spec_.in->compact(), out_dense = !spec_.out->compact();
-        const int n = static_cast<int>(open.size());
-        std::int32_t* to = reinterpret_cast<std::int32_t*>(s.packed.data());
-        float* scale = s.packed.data() + static_cast<std::ptrdiff_t>(quads_ + 3) * channels_;
-        for (int j = 0; j < n;) {
-            int length = 1;
-            while (j + length < n && (!(in_dense || out_dense) || open[j + length] == open[j] + length)) length++;
-            s.integer_blocks.push_back(run_of(to, scale, in_dense ? open[j] : j, out_dense ? open[j] : j, length));
-            for (int r = 0; r < quads_ + 3; r++)
-                for (int i = 0; i < length; i++) *to++ = words_[static_cast<std::size_t>(r) * channels_ + open[j + i]];
-            for (int i = 0; i < length; i++) *scale++ = scale_[open[j + i]];
-            j += length;
-        }
-        return n;
+    IntegerBlock whole() const override { return run_of(words_.data(), scale_.data(), 0, 0, channels_); }
+
+    IntegerBlock packed(const std::int32_t* channels, int n, int in, int out, float*& to) const override {
+        std::int32_t* const words = reinterpret_cast<std::int32_t*>(to);
+        for (int r = 0; r < quads_ + 3; r++)
+            for (int i = 0; i < n; i++) words[static_cast<std::ptrdiff_t>(r) * n + i] = words_[static_cast<std::size_t>(r) * channels_ + channels[i]];
+        float* const scale = to + static_cast<std::ptrdiff_t>(quads_ + 3) * n;
+        for (int i = 0; i < n; i++) scale[i] = scale_[channels[i]];
+        to = scale + n;
+        return run_of(words, scale, in, out, n);
     }
 
-    void compute(const Run& run, const IntegerBlock& block, Scratch& scratch, int first, int positions) const {
+    void compute(const Run& run, const IntegerBlock& block, Scratch& scratch, int first, int positions) const override {
         point(run, scratch, first, positions, block.in_begin, block.out_begin);
         const Places<Out>& places = scratch.places<Out>();
         Int8Depthwise args{};
@@ -113,7 +85,7 @@ private:
         spec_.integers->depthwise(args, positions);
     }
 
-    const int channels_, quads_;
+    const int quads_;
     BufferOf<std::int32_t> words_;  // [four taps each], then starts, multipliers and shifts, of [channels]
     Buffer scale_;
 };

@@ -96,11 +96,13 @@ IntegerBlock IntegerWeights::block_of(int group, int part) const {
     return block;
 }
 
-// To pack a row of weights takes about as long as its products with `packing` positions.
+// To pack a row of weights takes about as long as its products with `packing` positions. Else all lanes are computed, and some
+// of each result are kept, which takes as long as `keeping` of its products.
 bool IntegerWeights::packing_pays(int open, int positions) const {
-    constexpr int packing = 8;
-    const int all = ceil_div(outs_, kernels_.lanes);
-    return positions * (all - ceil_div(open, kernels_.lanes)) > packing * all;
+    constexpr int packing = 8, keeping = 150;
+    if (open == outs_) return false;
+    const long long all = ceil_div(outs_, kernels_.lanes), closed = all - ceil_div(open, kernels_.lanes), of_each = taps_ * run_;
+    return (positions * closed - packing * all) * of_each + static_cast<long long>(positions) * all * keeping > 0;
 }
 
 const std::vector<IntegerBlock>& IntegerWeights::choose(const std::vector<std::int32_t>* in_open, const std::vector<std::int32_t>* out_open,

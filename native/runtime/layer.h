@@ -119,9 +119,10 @@ struct Sample {
         return view;
     }
     View view(const Layout& layout) const { return view_of<float>(layout); }
-    template <typename T>
-    std::vector<BlockOf<T>>& blocks_of() {
-        if constexpr (std::is_same_v<T, float>) return blocks;
+    template <typename B>
+    std::vector<B>& blocks_of() {
+        if constexpr (std::is_same_v<B, Block>) return blocks;
+        else if constexpr (std::is_same_v<B, IntegerBlock>) return integer_blocks;
         else return half_blocks;
     }
 };

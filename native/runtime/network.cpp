@@ -51,12 +51,11 @@ struct Network::Workplace {
     explicit Workplace(const Plan& plan) : plan(plan), pool(plan.threads()), scratch(plan.threads()) {
         const Needs& needs = plan.needs();
         for (Scratch& s : scratch) {
-            make_room<float>(s, needs.positions);
-            if (plan.halves()) make_room<Bf16>(s, needs.positions);
-            if (plan.integers()) make_room<std::uint8_t>(s, needs.positions), make_room<std::int32_t>(s, needs.positions);
+            make_room<float>(s, needs);
+            if (plan.halves()) make_room<Bf16>(s, needs);
+            if (plan.integers()) make_room<std::uint8_t>(s, needs), make_room<std::int32_t>(s, needs);
             s.open.resize(needs.positions);
             s.spread.resize(needs.spread);
-            s.weights.resize(needs.weights);
             s.accumulators = Buffer(needs.accumulators);
             s.scattered = Buffer(needs.scattered);
             s.columns = Buffer(needs.columns);
@@ -65,12 +64,13 @@ struct Network::Workplace {
     }
 
     template <typename T>
-    static void make_room(Scratch& s, int positions) {
+    static void make_room(Scratch& s, const Needs& needs) {
         Places<T>& places = s.places<T>();
-        places.rows.resize(positions);
-        places.outputs.resize(positions);
-        places.kept.resize(positions);
-        places.addends.resize(positions);
+        places.rows.resize(needs.positions);
+        places.outputs.resize(needs.positions);
+        places.kept.resize(needs.positions);
+        places.addends.resize(needs.positions);
+        places.weights.resize(needs.weights);
     }
 
     State& state(int number) {
@@ -125,17 +125,22 @@ void Network::run_sample(State& state, Team& team, int index, const Call& call) 
     s.given = given.data();
     for (std::size_t g = 0; g < gates.size(); g++)
         if (given[g]) s.gates[g].decide(given[g]);
+    const auto now = [] { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); };
+    const double begin = call.details.total ? now() : 0;
     if (double* seconds = call.details.seconds) {
         seconds += n * program.operations.size();
         std::fill_n(seconds, program.operations.size(), 0.0);
+        double last = now();
         for (std::size_t l = 0; l < layers.size(); l++) {
-            const auto begin = std::chrono::steady_clock::now();
             layers[l]->run(s, team);
-            seconds[plan_->operation_of(l)] += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+            const double time = now();
+            seconds[plan_->operation_of(l)] += time - last;
+            last = time;
         }
     } else {
         for (const auto& layer : layers) layer->run(s, team);
     }
+    if (call.details.total) call.details.total[n] = now() - begin;
     for (std::size_t i = 0; i < program.outputs.size(); i++) {
         const Layout& layout = layouts[program.outputs[i]];
         const std::size_t size = static_cast<std::size_t>(layout.value.positions()) * layout.value.channels;

@@ -15,7 +15,8 @@ struct Details {
     std::vector<std::uint8_t*> masks;  // per gate [batch][units]
     std::vector<float*> logits;        // per gate [batch][units]
     std::int64_t* macs = nullptr;      // [batch][layers]
-    double* seconds = nullptr;         // [batch][operations]
+    double* total = nullptr;           // [batch], seconds for all operations
+    double* seconds = nullptr;         // [batch][operations], for each
 };
 
 class Network {

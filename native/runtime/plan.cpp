@@ -95,7 +95,9 @@ void Plan::add_convolution(const Operation& op, std::size_t i, const Layouts& pl
         return;
     }
     if (form.in == Storage::bf16) {
-        layers_.push_back(spec.depthwise() ? make_depthwise(spec, form, needs_) : make_bf16_product(spec, form.out, needs_));
+        layers_.push_back(spec.depthwise()            ? make_depthwise(spec, form, needs_)
+                          : suits_bf16_columns(spec) ? make_bf16_columns(spec, needs_)
+                                                     : make_bf16_product(spec, form.out, needs_));
         return;
     }
     layers_.push_back(make_convolution(spec));

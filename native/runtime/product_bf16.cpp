@@ -3,34 +3,27 @@
 // activation, sums stay in memory and are finished row by row.
 #include <algorithm>
 
-#include "convolution.h"
+#include "blocked_product.h"
 #include "halves.h"
-#include "steps.h"
 #include "weights.h"
 
 namespace convgate {
 namespace {
 
-constexpr long long least_macs = 1 << 16;  // worth an item of its own
-constexpr long long worthwhile_macs = 1 << 23;
-constexpr std::size_t most_weights = 1 << 18;  // half of a second-level cache
-
 template <typename Out>
-class HalfProduct final : public ConvolutionOf<Bf16, Out> {
-    using Base = ConvolutionOf<Bf16, Out>;
-    using Base::activate, Base::addend_at_, Base::begin, Base::chunk, Base::count, Base::fill, Base::fills, Base::out_at_,
-        Base::point, Base::position, Base::prepare_scatter, Base::spec_;
-    using typename Base::Run;
+class HalfProduct final : public BlockedProduct<ConvolutionOf<Bf16, Out>, BlockOf<Bf16>> {
     using Block = BlockOf<Bf16>;
+    using Base = BlockedProduct<ConvolutionOf<Bf16, Out>, Block>;
+    using Base::activate, Base::addend_at_, Base::chunk, Base::out_at_, Base::point, Base::position, Base::spec_, Base::taps_;
+    using typename Base::Run;
 
 public:
     HalfProduct(const ConvolutionSpec& spec, Needs& needs)
         : Base(spec),
-          taps_(spec.taps()),
           bounds_(bounds_of(spec.operation->activation)),
           weights_(*spec.halves,
                    {spec.operation->groups, spec.out_channels(), spec.taps(), spec.in_channels(), spec.joined()},
-                   spec.operation->bias, {spec.out->value.positions(), true, spec.masks_channels(), 0, spec.threads},
+                   spec.operation->bias, {spec.out->value.positions(), true, spec.masks_channels(), 0, 1, spec.threads},
                    [&](int out, int tap, int i) {
                        const Operation& op = *spec.operation;
                        const int ins = spec.in_channels(), area = op.kernel.y * op.kernel.x;
@@ -43,41 +36,14 @@ public:
         needs.cover(mine);
     }
 
-    void run(Sample& s, Team& team) const override {
-        const Run run = begin(s);
-        if (spec_.scatters()) prepare_scatter(run, team);
+private:
+    const std::vector<Block>& prepare(const Run& run, Sample& s, Team& team) const override {
         const std::vector<Block>& blocks = weights_.choose(run.in_open, run.out_open, run.count, s);
         if (run.out_open) weights_.pack(s, team);
-        const int n = static_cast<int>(blocks.size()), per_block = chunks_per_block(run, blocks, team);
-        const int items = run.count > 0 ? n * per_block : 0;
-        const bool parts_first = per_block >= team.threads() && weights_of_all_ <= most_weights;
-        const Chunks rest = fills(run, team);
-        team.run(items + rest.items, [&](int item, int thread) {
-            if (item >= items) return fill(run, rest.begin(item - items), rest.end(item - items));
-            const int part = parts_first ? item / n : item % per_block;
-            const int first = static_cast<int>(static_cast<long long>(run.count) * part / per_block);
-            const int last = static_cast<int>(static_cast<long long>(run.count) * (part + 1) / per_block);
-            const Block& block = blocks[parts_first ? item % n : item / per_block];
-            for (int begin = first; begin < last; begin += chunk)
-                compute(run, block, s.scratch[thread], begin, std::min(chunk, last - begin));
-            count(s, static_cast<long long>(last - first) * taps_ * block.in_channels * block.width);
-        });
+        return blocks;
     }
 
-private:
-    int chunks_per_block(const Run& run, const std::vector<Block>& blocks, const Team& team) const {
-        const int count = static_cast<int>(blocks.size());
-        if (team.threads() == 1 || count == 0) return 1;
-        const Block& block = blocks[0];
-        const long long macs = static_cast<long long>(run.count) * taps_ * block.in_channels * block.width;
-        // Many items where each is worth a while, so that no thread waits long for the last one.
-        const int items = static_cast<int>(std::clamp<long long>(macs * count / worthwhile_macs, 4, 16)) * team.threads();
-        const int wanted = std::max(ceil_div(items, count), 1);
-        const int sensible = static_cast<int>(std::min<long long>(run.count / 24, macs / least_macs));
-        return std::clamp(wanted, 1, std::max(sensible, 1));
-    }
-
-    void compute(const Run& run, const Block& block, Scratch& scratch, int first, int count) const {
+    void compute(const Run& run, const Block& block, Scratch& scratch, int first, int count) const override {
         point(run, scratch, first, count, block.in_begin, spec_.scatters() ? 0 : block.out_begin);
         Bf16Product args{};
         args.rows = scratch.halves.rows.data();
@@ -127,9 +93,7 @@ private:
         for (int j = 0; j < n; j++) to[columns[j]] = gathered[j];
     }
 
-    const int taps_;
     const std::optional<Bounds> bounds_;
-    const std::size_t weights_of_all_ = spec_.operation->weight.size();
     const BlockedWeightsOf<Bf16> weights_;
 };
 

@@ -109,12 +109,14 @@ std::vector<int> BlockedWeightsOf<T>::cut(int outs, int rows) const {
     return cuts;
 }
 
-// To pack a row of weights takes about as long as its products with `packing` rows of inputs.
+// To pack a row of weights takes about as long as its products with `packing` rows of inputs. Else all lanes are computed, and
+// some of each result are kept.
 template <typename T>
 bool BlockedWeightsOf<T>::packing_pays(int open, int rows) const {
     constexpr int packing = 20;
-    const int all = ceil_div(shape_.outs, lanes_);
-    return (rows + use_.preparing) * (all - ceil_div(open, lanes_)) > packing * all;
+    if (open == shape_.outs) return false;
+    const long long all = ceil_div(shape_.outs, lanes_), closed = all - ceil_div(open, lanes_), of_each = shape_.taps * shape_.run();
+    return ((rows + use_.preparing) * closed - packing * all) * of_each + static_cast<long long>(rows) * use_.results * all * keeping<T> > 0;
 }
 
 // Blocks of all panels that have open channels, without packing.
@@ -132,7 +134,7 @@ void BlockedWeightsOf<T>::choose_whole(const Block& model, const std::vector<std
         block.kept = s.lists.data() + s.lists.size();
         for (; j < end && (open[j] - first) / panel_ == panel; j++, block.width++) s.lists.push_back(open[j] - first - o);
         if (block.width == std::min(panel_, shape_.outs - o)) block.kept = nullptr;
-        s.blocks_of<T>().push_back(block);
+        s.blocks_of<Block>().push_back(block);
     }
 }
 
@@ -141,7 +143,7 @@ const std::vector<BlockOf<T>>& BlockedWeightsOf<T>::choose(const std::vector<std
                                                  const std::vector<std::int32_t>* out_open, int rows, Sample& s) const {
     if (!in_open && !out_open) return blocks_;
     const int ins = shape_.ins, outs = shape_.outs;
-    std::vector<Block>& chosen = s.blocks_of<T>();
+    std::vector<Block>& chosen = s.blocks_of<Block>();
     chosen.clear();
     s.lists.clear();  // its memory is reserved, so that pointers into it last
     float* to = s.packed.data();  // the blocks' biases, then their packed weights
@@ -204,7 +206,7 @@ const std::vector<BlockOf<T>>& BlockedWeightsOf<T>::choose(const std::vector<std
 
 template <typename T>
 void BlockedWeightsOf<T>::pack(Sample& s, Team& team) const {
-    std::vector<Block>& blocks = s.blocks_of<T>();
+    std::vector<Block>& blocks = s.blocks_of<Block>();
     if (std::none_of(blocks.begin(), blocks.end(), [](const Block& block) { return block.columns; })) return;
     team.run(static_cast<int>(blocks.size()) * shape_.taps, [&](int item, int) {
         Block& block = blocks[item / shape_.taps];

@@ -15,11 +15,12 @@ struct WeightShape {
 };
 
 // How they are used: by about how many rows of inputs, whether blocks are shared out where rows are few, whether output
-// channels may be closed, and to how many rows' products it comes to prepare a row of weights for each run.
+// channels may be closed, to how many rows' products it comes to prepare a row of weights for each run, and how many results
+// a row of inputs has.
 struct WeightUse {
     int rows;
     bool shares_blocks, packs;
-    int preparing, threads;
+    int preparing, results, threads;
 };
 
 // How many vectors wide a panel of output channels is: `widest`, or halves of it, down to `least`, until there is a panel
@@ -35,6 +36,12 @@ template <>
 struct KernelsFor<Bf16> {
     using Table = Bf16Kernels;
 };
+
+// To how many of its products it comes to keep some lanes of a vector of results.
+template <typename T>
+constexpr int keeping = 20;
+template <>
+inline constexpr int keeping<Bf16> = 100;
 
 template <typename T>
 class BlockedWeightsOf {

@@ -58,6 +58,8 @@ Results run(Network& network, const Program& program, const Batch& batch) {
     std::vector<double> seconds(batch.size * program.operations.size());
     details.macs = results.macs.data();
     details.seconds = batch.size % 2 ? seconds.data() : nullptr;
+    std::vector<double> total(batch.size);
+    details.total = total.data();
     network.run(batch.size, inputs, outputs, given, details);
     return results;
 }

@@ -15,9 +15,12 @@ from convgate.engine import Engine, instruction_sets, load
 from convgate.engine.check import check
 from convgate.engine.precision import Precision, from_bits, in_precision, to_bits
 from convgate.engine.program import (
+    Activate,
     Activation,
     Conv,
+    Decide,
     Element,
+    Gate,
     GroupNorm,
     PoolToGrid,
     Program,
@@ -140,6 +143,55 @@ def test_sums_are_those_of_rounded_numbers(isa, changes):
     unit = 2.0 ** (np.floor(np.log2(np.maximum(np.abs(y), 1e-30))) - 7)
     assert (np.abs(found - rounded(torch.from_numpy(y)).numpy()) <= unit + 1e-5).all()
     assert np.array_equal(found, from_bits(to_bits(found)))
+
+
+def between_gates(kernel, channels, out, size, *, whole):
+    """A convolution with closed positions, inputs and outputs between two others; `whole`: all its outputs are kept."""
+    rng = np.random.default_rng(0)
+    gates = (Gate("p", "spatial", (1, 5, 5)), Gate("i", "channel", (channels, 1, 1)), Gate("o", "channel", (out, 1, 1)))
+    values, operations, arrays = [Value("x", 3, size, size)], [], {}
+
+    def conv(source, output, shape, side, **changes):
+        arrays[output] = rng.standard_normal(shape).astype(np.float32)
+        values.append(Value(output, shape[0], *side))
+        pad = (shape[-1] // 2,) * 4
+        operations.append(Conv((source,), output, output, "", output, padding=pad, **changes))
+
+    for gate in gates:
+        values.append(Value(f"pooled {gate.name}", 3, *gate.shape[1:]))
+        operations.append(PoolToGrid(("x",), f"pooled {gate.name}"))
+        conv(f"pooled {gate.name}", f"logits {gate.name}", (gate.shape[0], 3, 1, 1), gate.shape[1:])
+        arrays[f"offset {gate.name}"] = np.zeros(gate.shape, np.float32)
+        operations.append(Decide((f"logits {gate.name}",), gate.name, f"offset {gate.name}"))
+    conv("x", "a", (channels, 3, 3, 3), (size, size), out_channels="i", activation=Activation("relu"))
+    between = {"positions": "p", "in_channels": "i", "out_channels": "o", "activation": Activation("relu")}
+    conv("a", "y", (out, channels, kernel, kernel), (size, size), **between)
+    conv("y", "z", (5, out, 1, 1), (size, size), in_channels="o")
+    if whole:
+        values.append(Value("r", out, size, size))
+        operations.append(Activate(("y",), "r", Activation("relu")))
+    outputs = ("z", "r") if whole else ("z",)
+    layers = tuple(op.layer for op in operations if isinstance(op, Conv))
+    return Program(tuple(values), gates, tuple(operations), ("x",), outputs, arrays, layers)
+
+
+@pytest.mark.parametrize("isa", ISAS[:1])
+@pytest.mark.parametrize(
+    ("kernel", "channels", "out", "size"), [(3, 33, 130, 14), (1, 300, 128, 20), (3, 40, 200, 9), (3, 64, 128, 32)]
+)
+def test_positions_in_the_lanes_give_the_same_bits(isa, kernel, channels, out, size):
+    """Where outputs are closed at many positions another kernel computes the same sums, in the same order."""
+    kept, left_out = (between_gates(kernel, channels, out, size, whole=whole) for whole in (True, False))
+    x = np.random.default_rng(1).standard_normal((1, 3, size, size)).astype(np.float32)
+    plain = Engine(left_out, threads=1)
+    for share in (0.0, 0.05, 0.4, 0.8, 1.0):
+        drawn = masks(left_out, 1, share, seed=2)
+        wanted = Engine(kept, threads=1, isa=isa, precision="bf16").run(x, given=drawn).outputs[0]
+        for threads in (1, 3):
+            run = Engine(left_out, threads=threads, isa=isa, precision="bf16").run(x, given=drawn)
+            assert np.array_equal(run.outputs[0], wanted), (share, threads)
+            macs = plain.run(x, given=drawn).by_layer
+            assert all(np.array_equal(run.by_layer[layer], macs[layer]) for layer in macs)
 
 
 def test_what_stays_float32():

@@ -146,16 +146,16 @@ class Engine:
         inputs = self._inputs(images)
         program, executor = self.executor_at(*inputs[0].shape[2:])
         masks = self._masks(given or {}, {gate.name: (len(inputs[0]), *gate.shape) for gate in program.gates})
-        results = executor.run(inputs, masks, details=True, times=True)
+        results = executor.run(inputs, masks, details=True)
         decisions = {}
         for gate in self.program.gates:
             logits = None if gate.name in masks else results.logits.get(gate.name)
             decisions[gate.name] = GateDecision(gate.kind, results.masks[gate.name], logits)
         assert results.macs is not None
-        assert results.seconds is not None
+        assert results.total is not None
         by_layer = {layer: results.macs[:, number] for number, layer in enumerate(self.program.layers)}
         outputs = as_outputs(self._outputs(results), self.program.returns)
-        return Run(outputs, decisions, results.macs.sum(1), by_layer, 1e3 * results.seconds.sum(1))
+        return Run(outputs, decisions, results.macs.sum(1), by_layer, 1e3 * results.total)
 
     @property
     def preparation(self) -> Preparation | None:

@@ -125,7 +125,7 @@ class _Call(Call):
             self.macs[:, self.program.layers.index(layer)] = spent
         outputs = [self.known[name] for name in self.program.outputs]
         outputs += [_arrays(self.calls.result(name)) for name in self.program.foreign]
-        return Results(outputs, self.masks, self.logits, self.macs, self.seconds if self.times else None)
+        return Results(outputs, self.masks, self.logits, self.macs, self.seconds if self.times else None, self.total)
 
 
 def _most(cost: int | LayerCost) -> int:

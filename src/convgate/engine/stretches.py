@@ -95,6 +95,7 @@ class Call:
         logits: those of the gates that decided.
         macs: int64 [N, layers].
         seconds: float64 [N, operations].
+        total: float64 [N], the seconds of all operations.
 
     """
 
@@ -109,6 +110,7 @@ class Call:
         self.gates = {gate.name: gate for gate in program.gates}
         self.macs = np.zeros((self.batch, len(program.layers)), np.int64)
         self.seconds = np.zeros((self.batch, len(program.operations)))
+        self.total = np.zeros(self.batch)
         self._numbers = {label(operation): number for number, operation in enumerate(program.operations)}
 
     def native(self, stretch: Stretch) -> None:
@@ -125,12 +127,19 @@ class Call:
         self.logits.update({name: results.logits[name] for name in stretch.decided})
         assert results.macs is not None
         self.macs += results.macs
+        assert results.total is not None
+        self.total += results.total
         if results.seconds is not None:
             for number, operation in enumerate(part.operations):
-                self.spent(operation, results.seconds[:, number])
+                self._note(operation, results.seconds[:, number])
 
-    def spent(self, operation: Operation, seconds: float | np.ndarray) -> None:
-        """Note the seconds of each sample that an operation took, if it is one of the program's."""
+    def spent(self, operation: Operation, seconds: float) -> None:
+        """Note the seconds for each sample that an operation took that is in no stretch."""
+        self.total += seconds
+        self._note(operation, seconds)
+
+    def _note(self, operation: Operation, seconds: float | np.ndarray) -> None:
+        # A stretch has operations that the program does not have.
         if label(operation) in self._numbers:
             self.seconds[:, self._numbers[label(operation)]] = seconds
 

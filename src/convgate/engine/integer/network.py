@@ -129,7 +129,7 @@ class _Call(Call):
 
     def results(self) -> Results:
         outputs = [self.known[name] for name in self.program.outputs]
-        return Results(outputs, self.masks, self.logits, self.macs, self.seconds if self.times else None)
+        return Results(outputs, self.masks, self.logits, self.macs, self.seconds if self.times else None, self.total)
 
 
 def _joined(parts: list[Results]) -> Results:
@@ -143,4 +143,5 @@ def _joined(parts: list[Results]) -> Results:
         {name: np.concatenate([part.logits[name] for part in parts]) for name in first.logits},
         together([part.macs for part in parts]),
         together([part.seconds for part in parts]),
+        together([part.total for part in parts]),
     )

@@ -1,0 +1,70 @@
+// What products have in common, whatever maps are stored as: blocks of output channels, each with the inputs that it reads,
+// times parts of the open positions, shared out among threads.
+#pragma once
+
+#include <algorithm>
+
+#include "convolution.h"
+#include "steps.h"
+
+namespace convgate {
+
+// `Base`: ConvolutionOf some types, or what inherits from it. `Block`: a range of output channels with its weights.
+template <typename Base, typename Block>
+class BlockedProduct : public Base {
+public:
+    void run(Sample& s, Team& team) const final {
+        const Run run = this->begin(s);
+        if (spec_.scatters()) this->prepare_scatter(run, team);
+        const std::vector<Block>& blocks = prepare(run, s, team);
+        const int n = static_cast<int>(blocks.size()), per_block = parts_per_block(run, blocks, team);
+        const int items = run.count > 0 ? n * per_block : 0;
+        // Weights that stay in the cache are read by each thread for its own positions; else each block by one thread.
+        const bool parts_first = per_block >= team.threads() && spec_.operation->weight.size() <= most_weights;
+        const Chunks rest = this->fills(run, team);
+        team.run(items + rest.items, [&](int item, int thread) {
+            if (item >= items) return this->fill(run, rest.begin(item - items), rest.end(item - items));
+            const int part = parts_first ? item / n : item % per_block;
+            const int first = static_cast<int>(static_cast<long long>(run.count) * part / per_block);
+            const int last = static_cast<int>(static_cast<long long>(run.count) * (part + 1) / per_block);
+            const Block& block = blocks[parts_first ? item % n : item / per_block];
+            for (int begin = first; begin < last; begin += Base::chunk)
+                compute(run, block, s.scratch[thread], begin, std::min(Base::chunk, last - begin));
+            this->count(s, static_cast<long long>(last - first) * taps_ * block.in_channels * block.width);
+        });
+    }
+
+protected:
+    using typename Base::Run;
+    using Base::spec_;
+
+    explicit BlockedProduct(const ConvolutionSpec& spec) : Base(spec), taps_(spec.taps()) {}
+
+    // The blocks for what is open, with their weights ready. They last until the sample's next layer.
+    virtual const std::vector<Block>& prepare(const Run&, Sample&, Team&) const = 0;
+    // A block at positions [first, first + count) of the run, at most `chunk`.
+    virtual void compute(const Run&, const Block&, Scratch&, int first, int count) const = 0;
+
+    const int taps_;
+
+private:
+    // Of elements half or a quarter as wide as a float a processor multiplies, and a cache holds, so many times more.
+    static constexpr int per_float = sizeof(float) / sizeof(typename Base::Input);
+    static constexpr long long least_macs = per_float << 15;  // worth an item of its own
+    static constexpr long long worthwhile_macs = per_float << 22;
+    static constexpr std::size_t most_weights = per_float << 17;  // half of a second-level cache
+
+    int parts_per_block(const Run& run, const std::vector<Block>& blocks, const Team& team) const {
+        const int count = static_cast<int>(blocks.size());
+        if (team.threads() == 1 || count == 0) return 1;
+        const Block& block = blocks[0];
+        const long long macs = static_cast<long long>(run.count) * taps_ * block.in_channels * block.width;
+        // Many items where each is worth a while, so that no thread waits long for the last one.
+        const int items = static_cast<int>(std::clamp<long long>(macs * count / worthwhile_macs, 4, 16)) * team.threads();
+        const int wanted = std::max(ceil_div(items, count), 1);
+        const int sensible = static_cast<int>(std::min<long long>(run.count / 24, macs / least_macs));
+        return std::clamp(wanted, 1, std::max(sensible, 1));
+    }
+};
+
+}  // namespace convgate
