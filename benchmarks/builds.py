@@ -3,7 +3,7 @@
 The other build writes gated networks (random weights, gates calibrated on random images) as .cgm files. A process of
 each build loads them, and the two run the same images in turns; what is compared is the ratio of each round.
 
-    python benchmarks/builds.py OTHER_PYTHON COMMIT [--rounds 40] [--threads 2] [--out benchmarks/results/builds.json]
+    python benchmarks/builds.py OTHER_PYTHON COMMIT [--rounds 40] [--threads 2] [--precision bf16] [--out FILE]
 
 OTHER_PYTHON is the interpreter of an environment in which the other build is installed, COMMIT what that was built of.
 """
@@ -22,13 +22,13 @@ CASES = (("resnet18", 224, 0.43), ("resnet50", 224, 0.403), ("mobilenet_v2", 224
 WRITE = """
 import sys, torch, convgate
 from convgate.models import create
-folder, name, size, macs = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+folder, name, size, macs, precision = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), sys.argv[5]
 torch.manual_seed(0)
 model, images = create(name).eval(), torch.randn(4, 3, size, size)
-convgate.compile(model, images[:1]).save(f"{folder}/{name}-dense.cgm")
+convgate.compile(model, images[:1], precision=precision).save(f"{folder}/{name}-dense.cgm")
 network = convgate.gate(model, convgate.DualGating(), images).eval()
 convgate.calibrate(network, [images], macs)
-convgate.compile(network).save(f"{folder}/{name}-gated.cgm")
+convgate.compile(network, precision=precision).save(f"{folder}/{name}-gated.cgm")
 """
 
 WORK = """
@@ -74,13 +74,16 @@ def main() -> None:
     parser.add_argument("commit")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "builds.json")
     options = parser.parse_args()
     draw, rows = random.Random(0), []
     workers = {"this": Worker(sys.executable, options.threads), "other": Worker(options.other, options.threads)}
     with tempfile.TemporaryDirectory() as folder:
         for name, size, macs in CASES:
-            subprocess.run([options.other, "-c", WRITE, folder, name, str(size), str(macs)], check=True)
+            subprocess.run(
+                [options.other, "-c", WRITE, folder, name, str(size), str(macs), options.precision], check=True
+            )
             for kind in ("dense", "gated"):
                 took = {build: [] for build in workers}
                 for _ in range(options.rounds):
@@ -108,7 +111,13 @@ def main() -> None:
 
     from convgate.timing.machine import machine
 
-    content = {"machine": machine(options.threads), **build(), "other": options.commit, "rows": rows}
+    content = {
+        "machine": machine(options.threads),
+        **build(),
+        "other": options.commit,
+        "precision": options.precision,
+        "rows": rows,
+    }
     options.out.write_text(json.dumps(content, indent=1) + "\n")
 
 
