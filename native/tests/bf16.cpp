@@ -189,6 +189,64 @@ void windows(Random& random, const Bf16Kernels& table, void (*kernel)(const Bf16
     require(to.intact(), table.name, " windows: wrote outside");
 }
 
+// Listed elements of several rows; what is behind a row, as many as a register holds, may be read and written.
+void pick(Random& random, const Bf16Kernels& table) {
+    constexpr int behind = 32;
+    const int count = random.from(1, 6), all = random.from(1, 300), offset = random.from(0, 40), n = random.from(1, all);
+    const std::vector<std::int32_t> list = some_of(random, n, all);
+    const std::ptrdiff_t stride = n + n % 2 + behind;
+    Halves to(random, static_cast<std::size_t>(count) * stride);
+    std::vector<std::unique_ptr<Halves>> from;
+    std::vector<const Bf16*> rows;
+    for (int r = 0; r < count; r++) {
+        from.push_back(std::make_unique<Halves>(random, offset + all + behind));
+        from.back()->copy(halves(random, from.back()->size()));
+        rows.push_back(from.back()->data());
+    }
+    table.pick(rows.data(), offset, count, list.data(), n, to.data(), stride);
+    for (int r = 0; r < count; r++) {
+        for (int j = 0; j < n; j++) require(to[r * stride + j].bits == rows[r][offset + list[j]].bits, table.name, " pick: another element");
+        require(n % 2 == 0 || to[r * stride + n].bits == 0, table.name, " pick: an odd row is not filled up");
+    }
+    require(to.intact(), table.name, " pick: wrote outside");
+}
+
+// Positions along the lanes, in one part or in two.
+void columns(Random& random, const Bf16Kernels& table, int vectors) {
+    const int row = vectors * table.lanes, pairs = random.from(1, 40), outputs = random.from(1, 20), cut = random.from(0, pairs);
+    Guarded<float> inputs(random, static_cast<std::size_t>(pairs) * row), sums(random, static_cast<std::size_t>(outputs) * row);
+    const std::vector<Bf16> in = halves(random, 2 * inputs.size());
+    std::memcpy(inputs.data(), in.data(), inputs.size() * sizeof(float));
+    std::vector<std::unique_ptr<Halves>> weights;
+    std::vector<const Bf16*> begins;
+    for (int o = 0; o < outputs; o++) {
+        weights.push_back(std::make_unique<Halves>(random, 2 * pairs));
+        weights.back()->copy(halves(random, weights.back()->size()));
+        begins.push_back(weights.back()->data());
+    }
+    Bf16Columns args{inputs.data(), 0, begins.data(), outputs, true, sums.data(), random.chance(0.5) ? begins.data() : nullptr, 0, 2 * pairs};
+    std::vector<const Bf16*> later;
+    for (const Bf16* begin : begins) later.push_back(begin + 2 * cut);
+    for (const auto& [begin, end] : {std::pair{0, cut}, {cut, pairs}}) {
+        args.inputs = inputs.data() + static_cast<std::ptrdiff_t>(begin) * row;
+        args.pairs = end - begin;
+        args.weights = begin ? later.data() : begins.data();
+        args.first = begin == 0;
+        if (begin || end || !cut) table.columns[vectors - 1](args);
+    }
+    for (int o = 0; o < outputs; o++)
+        for (int p = 0; p < row; p++) {
+            double sum = 0, size = 1;
+            for (int i = 0; i < 2 * pairs; i++) {
+                const double term = double{widened(in[(static_cast<std::size_t>(i / 2) * row + p) * 2 + i % 2])} * widened(begins[o][i]);
+                sum += term, size += std::abs(term);
+            }
+            const float found = sums[static_cast<std::size_t>(o) * row + p];
+            require(std::abs(found - sum) <= 1e-6 * size, table.name, " columns: ", found, ", not ", sum);
+        }
+    require(sums.intact(), table.name, " columns: wrote outside");
+}
+
 void numbers_between(Random& random, const Bf16Kernels& table) {
     // NaN and infinity stay what they are; ties go to even.
     const float given[] = {NAN, INFINITY, -INFINITY, 1.00390625f, 1.01171875f, -0.0f, 1.0f, 3.3895314e38f, 3.4e38f};
@@ -218,6 +276,8 @@ void test_bf16(Random& random) {
         windows(random, table, table.windows);
         windows(random, table, table.windows_to_float);
         numbers_between(random, table);
+        for (int vectors = 1; vectors <= table.vectors && table.columns[0]; vectors++) columns(random, table, vectors);
+        if (table.pick) pick(random, table);
     }
 }
 
