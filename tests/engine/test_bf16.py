@@ -7,8 +7,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.engine.damage import rewrite
 from tests.engine.programs import expected, images, masks, programs
-from tests.engine.test_file import rewrite
 
 import convgate
 from convgate.engine import Engine, instruction_sets, load

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
+from tests.engine.damage import JUNK, put_anywhere, rewrite
 from torch import nn
 
 import convgate
@@ -84,20 +85,6 @@ def test_any_truncation_is_noticed(saved: Path, share: float) -> None:
     cut.write_bytes(data[: int(share * len(data))])
     with pytest.raises(CheckpointError):
         load_program(cut)
-
-
-def rewrite(saved: Path, change) -> Path:
-    """The saved program with its JSON changed, and a digest that fits."""
-    from safetensors import safe_open
-
-    with safe_open(saved, framework="numpy") as file:
-        data = json.loads(file.metadata()["convgate.program"])
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    change(data, arrays)
-    text = json.dumps(data)
-    path = saved.with_name("changed.cgm")
-    save_file(arrays, path, metadata={"convgate.program": text, "digest": _digest(text, arrays)})
-    return path
 
 
 def _operation(kind: str):
@@ -177,26 +164,13 @@ def test_programs_that_do_not_hold_together(saved: Path, change: str) -> None:
         load_program(rewrite(saved, edit))
 
 
-JUNK = [None, True, -1, 2.5, "x", [], [1], {}, {"operation": "Conv"}, [[]], 1 << 70]
-
-
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_anything_in_place_of_anything_is_refused_or_run(saved: Path, data: st.DataObject) -> None:
     """Malformed JSON under a digest that fits: an error of ours, or a program that holds together."""
 
-    def change(program, arrays) -> None:
-        place = program
-        while True:
-            keys = list(place) if isinstance(place, dict) else list(range(len(place)))
-            key = data.draw(st.sampled_from(keys))
-            if not isinstance(place[key], dict | list) or not place[key] or data.draw(st.booleans()):
-                break
-            place = place[key]
-        place[key] = data.draw(st.sampled_from(JUNK))
-
     with contextlib.suppress(CheckpointError):
-        load_program(rewrite(saved, change))
+        load_program(rewrite(saved, lambda program, arrays: put_anywhere(data, program, JUNK)))
 
 
 DATA = Path(__file__).parents[1] / "data" / "cgm"

@@ -1,23 +1,20 @@
 """Programs of integers that do not hold together are refused, rule by rule, in memory and from files."""
 
-import contextlib
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.engine.test_file import JUNK, rewrite
+from tests.engine.damage import array, at, operation, rewrite, value
+from tests.engine.integer.damage import refused_or_run
 from torch import nn
 
 import convgate
 from convgate.engine.check import check
 from convgate.engine.file import load_program
-from convgate.engine.integer import IntegerNetwork
 from convgate.engine.program import Element, IntegerAdd, IntegerConv, IntegerConvToFloat, IntegerMean, Lookup, Pool
-from convgate.errors import CheckpointError, ProgramError
+from convgate.errors import ProgramError
 
 
 class Small(nn.Module):
@@ -43,45 +40,6 @@ def saved(engine, tmp_path_factory):
     path = tmp_path_factory.mktemp("saved") / "integers.cgm"
     engine.save(path)
     return path
-
-
-def operation(of, **changes):
-    """The first operation of a type, changed."""
-
-    def change(program):
-        operations = list(program.operations)
-        place = next(i for i, op in enumerate(operations) if type(op) is of)
-        operations[place] = replace(operations[place], **changes)
-        return replace(program, operations=tuple(operations))
-
-    return change
-
-
-def array(kind, field, edit):
-    """An array of the first operation of a type, changed."""
-
-    def change(program):
-        name = getattr(next(op for op in program.operations if type(op) is kind), field)
-        return replace(program, arrays={**program.arrays, name: edit(program.arrays[name].copy())})
-
-    return change
-
-
-def value(written_by, **changes):
-    def change(program):
-        name = next(op for op in program.operations if type(op) is written_by).output
-        values = tuple(replace(v, **changes) if v.name == name else v for v in program.values)
-        return replace(program, values=values)
-
-    return change
-
-
-def at(index, number):
-    def edit(array):
-        array.flat[index] = number
-        return array
-
-    return edit
 
 
 BROKEN = {
@@ -144,17 +102,4 @@ def test_files_before_version_4_had_no_elements(tmp_path):
 @given(data=st.data())
 def test_anything_in_place_of_anything_is_refused_or_run(saved, data):
     """As for programs of float32; what is accepted runs."""
-
-    def change(program, arrays):
-        place = program[data.draw(st.sampled_from(["values", "operations"]))]
-        while True:
-            key = data.draw(st.sampled_from(list(place) if isinstance(place, dict) else list(range(len(place)))))
-            if not isinstance(place[key], dict | list) or not place[key] or data.draw(st.booleans()):
-                break
-            place = place[key]
-        place[key] = data.draw(st.sampled_from([*JUNK, 0, 3, 1.5, "int8", "uint8", "float32"]))
-
-    with contextlib.suppress(CheckpointError):
-        program = load_program(rewrite(saved, change))
-        images = program.value(program.inputs[0])
-        IntegerNetwork(program, 1, "scalar").run([np.ones((1, *images.shape), np.float32)], {})
+    refused_or_run(saved, data, ["int8", "uint8", "float32"])

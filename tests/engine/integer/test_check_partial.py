@@ -1,6 +1,5 @@
 """Programs of partial sums that do not hold together are refused, in memory and from files."""
 
-import contextlib
 from dataclasses import replace
 
 import numpy as np
@@ -8,14 +7,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.engine.integer.test_check import array, at, operation, value
-from tests.engine.test_file import JUNK, rewrite
+from tests.engine.damage import array, at, operation, value
+from tests.engine.integer.damage import refused_or_run
 from torch import nn
 
 import convgate
 from convgate.engine.check import check
-from convgate.engine.file import load_program
-from convgate.engine.integer import IntegerNetwork
 from convgate.engine.program import (
     Dequantize,
     Element,
@@ -26,7 +23,7 @@ from convgate.engine.program import (
     Slice,
     Value,
 )
-from convgate.errors import CheckpointError, ProgramError
+from convgate.errors import ProgramError
 
 
 class Small(nn.Module):
@@ -109,17 +106,4 @@ def test_the_program_itself_is_fine(engine):
 @given(data=st.data())
 def test_anything_in_place_of_anything_is_refused_or_run(saved, data):
     """What is accepted runs."""
-
-    def change(program, arrays):
-        place = program[data.draw(st.sampled_from(["values", "operations"]))]
-        while True:
-            key = data.draw(st.sampled_from(list(place) if isinstance(place, dict) else list(range(len(place)))))
-            if not isinstance(place[key], dict | list) or not place[key] or data.draw(st.booleans()):
-                break
-            place = place[key]
-        place[key] = data.draw(st.sampled_from([*JUNK, 0, 3, 1.5, "int8", "int32", "float32"]))
-
-    with contextlib.suppress(CheckpointError):
-        program = load_program(rewrite(saved, change))
-        images = program.value(program.inputs[0])
-        IntegerNetwork(program, 1, "scalar").run([np.ones((1, *images.shape), np.float32)], {})
+    refused_or_run(saved, data, ["int8", "int32", "float32"])
