@@ -76,25 +76,12 @@ inline void with(Activation activation, Function f) {
     }
 }
 
-// How many floats of a vector count: all of them (known when compiling), or some.
-struct Whole {};
-inline Vector take(const float* p, Whole) { return load(p); }
-inline Vector take(const float* p, int count) { return load_some(p, count); }
-inline void put(float* p, Vector v, Whole) { store(p, v); }
-inline void put(float* p, Vector v, int count) { store_some(p, v, count); }
+#include "channels_simd.h"
 
 inline Whole clamped(Whole count) { return count; }
 inline int clamped(int count) { return count < lanes ? count : lanes; }
 inline bool is_nothing(Whole) { return false; }
 inline bool is_nothing(int count) { return count <= 0; }
-
-// f(i, count) for the vectors of n floats; the last one may be partial.
-template <typename Function>
-inline void sweep(int n, Function f) {
-    int i = 0;
-    for (; i + lanes <= n; i += lanes) f(i, Whole());
-    if (i < n) f(i, n - i);
-}
 
 template <int vectors>
 inline void fetch(const Ahead& a, bool listed, const float* weights, int n) {
@@ -350,70 +337,11 @@ void dot(const Dot& a, int positions) {
 
 // -- depthwise: channels along the lanes ---------------------------------------------------------------------------
 
-template <int tile, typename Activation>
-inline void depthwise_tile(const Depthwise& a, int position, Activation activate) {
-    const float* rows[tile];
-    for (int p = 0; p < tile; p++) rows[p] = a.rows[position + p];
-    sweep(a.channels, [&](int c, auto count) {
-        Vector acc[tile];
-        const Vector bias = take(a.bias + c, count);
-#pragma GCC unroll 8
-        for (int p = 0; p < tile; p++) acc[p] = bias;
-        const float* weights = a.weights + c;
-        for (int t = 0; t < a.tap_count; t++, weights += a.channels) {
-            const Vector w = take(weights, count);
-            const std::ptrdiff_t tap = a.taps[t] + c;
-#pragma GCC unroll 8
-            for (int p = 0; p < tile; p++) acc[p] += take(rows[p] + tap, count) * w;
-        }
-#pragma GCC unroll 8
-        for (int p = 0; p < tile; p++) {
-            if (a.addends) acc[p] += take(a.addends[position + p] + c, count);
-            put(a.outputs[position + p] + c, activate(acc[p]), count);
-        }
-    });
-}
-
 void depthwise(const Depthwise& a, int positions) {
-    with(a.activation, [&](auto activate) {
-        int p = 0;
-        for (; p + 8 <= positions; p += 8) depthwise_tile<8>(a, p, activate);
-        for (; p + 2 <= positions; p += 2) depthwise_tile<2>(a, p, activate);
-        for (; p < positions; p++) depthwise_tile<1>(a, p, activate);
-    });
+    with(a.activation, [&](auto activate) { depthwise_rows(a, positions, activate); });
 }
 
 // -- windows -------------------------------------------------------------------------------------------------------
-
-// Means of `across` windows next to each other, of `vectors` vectors of channels each: sums that need not wait for each other.
-// `count`: how many elements of each vector count.
-template <int across, int vectors, typename N>
-inline void means_of(const Windows& a, int window, int c, N count) {
-    Vector sums[across][vectors] = {};
-    const auto* from = a.from + window * a.from_step + c;
-    for (int y = 0; y < a.count_y; y++)
-        for (int x = 0; x < a.count_x; x++) {
-            const auto* at = from + y * a.step_y + x * a.step_x;
-#pragma GCC unroll 4
-            for (int w = 0; w < across; w++)
-#pragma GCC unroll 4
-                for (int v = 0; v < vectors; v++) sums[w][v] += take(at + w * a.from_step + v * lanes, count);
-        }
-    for (int w = 0; w < across; w++)
-        for (int v = 0; v < vectors; v++) put(a.to + (window + w) * a.to_step + c + v * lanes, sums[w][v] * a.factor, count);
-}
-
-inline void means(const Windows& a) {
-    constexpr int together = 4;
-    const int whole = a.channels / (together * lanes) * together * lanes;
-    for (int w = 0; w < a.windows; w++)
-        for (int c = 0; c < whole; c += together * lanes) means_of<1, together>(a, w, c, Whole());
-    sweep(a.channels - whole, [&](int c, auto count) {
-        int w = 0;
-        for (; w + together <= a.windows; w += together) means_of<together, 1>(a, w, whole + c, count);
-        for (; w < a.windows; w++) means_of<1, 1>(a, w, whole + c, count);
-    });
-}
 
 inline void maxima(const Windows& a) {
     const float* from = a.from;
