@@ -1,29 +1,20 @@
 // Partial sums of integers, decisions on them, and their completion where a gate is open: as completion.cpp's, with sums of
 // 32 bits. The rest of a sum is computed for all channels of a block at the positions where any of them is open.
-#include <algorithm>
-
-#include "rest.h"
+#include "completing.h"
 #include "simple.h"
-#include "steps.h"
 
 namespace convgate {
 namespace {
 
-constexpr long long least_macs = 1 << 17;  // worth an item of its own
+constexpr long long least_macs = 1 << 17;
 
-class IntegerCompletion final : public ConvolutionOf<std::uint8_t, std::uint8_t> {
+class IntegerCompletion final : public CompletingOf<std::uint8_t, std::int32_t> {
 public:
     IntegerCompletion(const ConvolutionSpec& spec, const Layout& sums, const Gate& gate, Needs& needs)
-        : ConvolutionOf(spec),
+        : CompletingOf(spec, sums, gate, {spec.integers->lanes, spec.integers->row / spec.integers->lanes, spec.integers->row}, least_macs),
           kernels_(*spec.integers),
           row_(kernels_.row),
-          sums_(&sums),
-          gate_(gate),
-          blocks_(spec, gate, {kernels_.lanes, row_ / kernels_.lanes, row_}),
           weights_(blocks_.weights()) {
-        const Value& out = spec_.out->value;
-        for (int y = 0; y < out.height; y++)
-            for (int x = 0; x < out.width; x++) sums_at_.push_back(sums.position(y, x));
         const Operation& op = *spec_.operation;
         keep(closed_, op.bias, op.multiplier, op.shifts);
         keep(opened_, op.open_bias, op.open_multiplier, op.open_shifts);
@@ -48,30 +39,7 @@ public:
         needs.cover(mine);
     }
 
-    void run(Sample& s, Team& team) const override {
-        const Run run = begin(s);
-        const ViewOf<std::int32_t> sums = s.view_of<std::int32_t>(*sums_);
-        const GateState& gate = s.gates[spec_.operation->gate];
-        const int blocks = static_cast<int>(blocks_.all().size()), parts = parts_of_positions(team);
-        team.run(blocks * parts, [&](int item, int thread) {
-            const int number = item / parts;
-            const long long part = item % parts;
-            const int first = static_cast<int>(run.count * part / parts), last = static_cast<int>(run.count * (part + 1) / parts);
-            count(s, blocks_.all()[number].macs * compute({run, sums, gate}, number, s.scratch[thread], first, last));
-        });
-    }
-
 private:
-    struct Tensors {
-        const Run& run;
-        const ViewOf<std::int32_t>& sums;
-        const GateState& gate;
-    };
-    // Positions for one call of a kernel.
-    struct Batch {
-        int count = 0;
-        std::int32_t positions[chunk];
-    };
     struct Following {
         std::vector<std::int32_t> bias, multiplier, shift;
         Int8Completion::Following from(int channel) const { return {bias.data() + channel, multiplier.data() + channel, shift.data() + channel}; }
@@ -91,63 +59,17 @@ private:
         args.tap_stride = static_cast<std::ptrdiff_t>(runs.length) * row_;
     }
 
-    int parts_of_positions(const Team& team) const {
-        if (team.threads() == 1) return 1;
-        const int blocks = static_cast<int>(blocks_.all().size()), positions = spec_.out->value.positions();
-        const RestBlock& block = blocks_.all()[0];
-        const long long sensible = std::min<long long>(positions / 48, positions * block.macs * block.width / least_macs);
-        return static_cast<int>(std::clamp<long long>(ceil_div(8 * team.threads(), blocks), 1, std::max(sensible, 1LL)));
-    }
-
-    // Positions [first, last) of a block; returns how many activations are open.
-    long long compute(const Tensors& tensors, int number, Scratch& scratch, int first, int last) const {
+    void finish(const Tensors& tensors, int number, Scratch& scratch, const Batch& batch, bool open) const override {
         const RestBlock& block = blocks_.all()[number];
-        Batch open, closed;
-        long long activations = 0;
-        for (int p = first; p < last; p++) {
-            const std::uint8_t* units = tensors.gate.at(p);
-            const int channels = block.unit >= 0 ? units[block.unit] * block.width : spread(block, units, scratch, open.count);
-            activations += channels;
-            Batch& batch = channels ? open : closed;
-            batch.positions[batch.count++] = p;
-            if (batch.count == chunk) finish(tensors, number, scratch, batch, channels > 0);
-        }
-        finish(tensors, number, scratch, open, true);
-        finish(tensors, number, scratch, closed, false);
-        return activations;
-    }
-
-    // Which of the block's channels are open, for the i-th position of a batch; how many.
-    int spread(const RestBlock& block, const std::uint8_t* units, Scratch& scratch, int i) const {
-        int channels = 0;
-        std::uint8_t* to = scratch.spread.data() + static_cast<std::ptrdiff_t>(i) * row_;
-        scratch.open[i] = gate_.group == 1 ? units + block.begin : to;
-        for (int c = 0; c < block.width; c++) channels += to[c] = units[(block.begin + c) / gate_.group];
-        return channels;
-    }
-
-    // A batch's activations, with the rest of their sums if any are open. Empties it.
-    void finish(const Tensors& tensors, int number, Scratch& scratch, Batch& batch, bool open) const {
-        if (batch.count == 0) return;
-        const RestBlock& block = blocks_.all()[number];
-        const Run& run = tensors.run;
         const Operation& op = *spec_.operation;
         Int8Completion args{};
         if (open) {
             multiply(tensors, number, scratch, batch);
             args.rest = reinterpret_cast<const std::int32_t*>(scratch.accumulators.data());
             args.rest_stride = row_;
-            args.open = block.unit < 0 ? scratch.open.data() : nullptr;
+            args.open = open_channels(block, scratch);
         }
-        for (int i = 0; i < batch.count; i++) {
-            const int p = batch.positions[i];
-            const auto at = [&](const auto& view, std::int32_t position) {
-                return view.data + static_cast<std::ptrdiff_t>(position) * view.stride + block.begin;
-            };
-            scratch.sums.rows[i] = at(tensors.sums, sums_at_[p]);
-            scratch.bytes.outputs[i] = at(run.out, out_at_[p]);
-            if (spec_.addend) scratch.bytes.addends[i] = at(run.addend, addend_at_[p]);
-        }
+        point_batch(tensors, scratch, batch, block.begin, scratch.sums.rows.data());
         args.sums = scratch.sums.rows.data();
         args.closed = closed_.from(block.begin);
         args.opened = opened_.from(block.begin);
@@ -158,16 +80,14 @@ private:
         args.outputs = scratch.bytes.outputs.data();
         args.width = block.width;
         kernels_.complete(args, batch.count);
-        batch.count = 0;
     }
 
     // The convolution at a batch's positions; its sums stay in the accumulators.
     void multiply(const Tensors& tensors, int number, Scratch& scratch, const Batch& batch) const {
         const RestBlock& block = blocks_.all()[number];
-        const ViewOf<std::uint8_t>& in = tensors.run.in;
         std::int32_t* const to = reinterpret_cast<std::int32_t*>(scratch.accumulators.data());
         for (int i = 0; i < batch.count; i++) {
-            scratch.bytes.rows[i] = in.data + static_cast<std::ptrdiff_t>(in_at_[batch.positions[i]]) * in.stride;
+            scratch.bytes.rows[i] = input(tensors, batch.positions[i]);
             scratch.sums.outputs[i] = to + static_cast<std::ptrdiff_t>(i) * row_;
         }
         Int8Product args{};
@@ -191,14 +111,10 @@ private:
 
     const Int8Kernels& kernels_;
     const int row_;
-    const Layout* sums_;
-    const Gate gate_;
-    const RestBlocks blocks_;
     BufferOf<std::int8_t> weights_;
     std::vector<std::int32_t> starts_;     // [stretch of runs][row]
     std::vector<std::size_t> starts_at_;   // of each block
     Following closed_, opened_;
-    std::vector<std::int32_t> sums_at_;
 };
 
 // A threshold on the sum of each unit's partial sums.
