@@ -5,13 +5,14 @@ table is a run of its own; it is skipped when its record is there, and one that 
 it on a quiet machine:
 
     python benchmarks/finetune.py run --images PHOTOS --more COCO --weights WEIGHTS --out runs/finetune --minutes 60 15
-    python benchmarks/finetune.py table                     # of benchmarks/results/finetune.csv, as in the docs
+    python benchmarks/finetune.py table                     # of benchmarks/results/finetune_choices.csv
 
 `--images` has one folder per class, named by its index among the network's outputs: every second image of each class is
 trained on (without its label), the others are judged by. `--more` are folders of further images to train on. With
 `--choose` a quarter of the training images is judged by instead, so that settings are chosen without the others;
 `--steps` trains so many steps instead of minutes, which a busy machine does not change. Both go to
-benchmarks/results/finetune_choices.csv. A row holds commit, seed, machine, settings, and the processor's seconds.
+benchmarks/results/finetune_choices.csv, all others to finetune.csv, whose tables `measured.py` draws. A row holds
+commit, seed, machine, settings, and the processor's seconds.
 """
 
 import argparse
@@ -260,7 +261,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, size: int, threads: int) -
 
 
 def main() -> None:
-    """Run the cells that have no record yet, or print the tables."""
+    """Run the cells that have no record yet, or print the choices."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="run the cells that have no record yet")
@@ -273,10 +274,10 @@ def main() -> None:
     run.add_argument("--choose", action="store_true", help="judge by a part of the training images")
     run.add_argument("--settings", type=json.loads, default={}, help="JSON, see convgate.finetuning.settings.Settings")
     run.add_argument("--method", type=json.loads, default={}, help="JSON, options of DualGating")
-    commands.add_parser("table", help="print the records as tables")
+    commands.add_parser("table", help="print the record of choices as a table")
     options = parser.parse_args()
     if options.command == "table":
-        print("\n\n".join(markdown(path) for path in (TABLE, CHOICES) if path.is_file()))
+        print(markdown(CHOICES))
         return
     if not options.images:
         parser.error("run: give --images")

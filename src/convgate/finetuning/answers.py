@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from convgate.finetuning.compare import check_logits, right
+from convgate.finetuning.compare import check_logits, confidence, right
 
 __all__ = ["Answers", "first_answers"]
 
@@ -49,7 +49,7 @@ def first_answers(model: nn.Module, batches: list[Any]) -> Answers:
     named: set[int] = set()
     for batch in batches:
         logits = check_logits(model(batch[0] if isinstance(batch, tuple) else batch))
-        confident += float(logits.softmax(1).amax(1).double().reshape(len(logits), -1).mean(1).sum())
+        confident += float(confidence(logits).sum())
         images, outputs = images + len(logits), logits.shape[1]
         named |= set(logits.argmax(1).unique().tolist())
         if isinstance(batch, tuple):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from convgate.errors import InputError
 
-__all__ = ["UNLABELLED", "check_logits", "divergence", "right", "same", "targets"]
+__all__ = ["UNLABELLED", "check_logits", "confidence", "divergence", "right", "same", "targets"]
 
 UNLABELLED = -100
 """What `F.cross_entropy` does not count."""
@@ -32,6 +32,11 @@ def check_logits(logits: Any) -> Tensor:
 def same(logits: Tensor, theirs: Tensor) -> Tensor:
     """The share of each image's answers for which both name the same class, float64 [N]."""
     return _mean(logits.argmax(1) == theirs.argmax(1))
+
+
+def confidence(logits: Tensor) -> Tensor:
+    """The largest probability, the mean of each image's answers, float64 [N]."""
+    return _mean(logits.softmax(1).amax(1))
 
 
 def divergence(logits: Tensor, theirs: Tensor) -> Tensor:
