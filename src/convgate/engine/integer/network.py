@@ -105,9 +105,9 @@ class _Call(Call):
         inputs = [self.known[name] for name in operation.inputs]
         if isinstance(operation, IntegerDecide):
             self._decide(operation, inputs[0])
-            self.spent(operation, (time.perf_counter() - start) / self.batch)
-            return
-        self.known[operation.output] = self.compute(operation, Context(self.program, self._mask, self.masks), inputs)
+        else:
+            context = Context(self.program, self._mask, self.masks)
+            self.known[operation.output] = self.compute(operation, context, inputs)
         if isinstance(operation, Conv):
             x, out = self.program.value(operation.inputs[0]), self.program.value(operation.output)
             spent = executed_macs(operation, self.program.arrays[operation.weight], self._mask, x, out, self.batch)
