@@ -13,19 +13,21 @@ int tile(int position, int tiles, int size) {
     return std::min(static_cast<int>(std::floor(static_cast<float>(position) * scale)), tiles - 1);
 }
 
-// The tiles within reach of each position along one axis.
-std::vector<Tiles> within(int reach, int tiles, int size) {
-    std::vector<Tiles> found;
+Axis axis(int reach, int tiles, int size) {
+    Axis found;
+    std::vector<std::int32_t> numbers;  // of each position's own tile
     for (int i = 0; i < size; i++) {
-        const int first = i - std::min(reach, i), last = i + std::min(reach, size - 1 - i);
-        found.push_back({tile(first, tiles, size), tile(last, tiles, size)});
+        const int own = tile(i, tiles, size);
+        if (found.tiles.empty() || found.tiles.back() != own) found.tiles.push_back(own);
+        numbers.push_back(static_cast<std::int32_t>(found.tiles.size()) - 1);
     }
+    for (int i = 0; i < size; i++) found.within.push_back({numbers[i - std::min(reach, i)], numbers[i + std::min(reach, size - 1 - i)]});
     return found;
 }
 
-bool any(const std::uint8_t* tiles, Tiles of) {
-    bool found = tiles[of.first];
-    for (int i = of.first + 1; i <= of.last; i++) found |= tiles[i] != 0;
+bool any(const std::uint8_t* row, const std::vector<std::int32_t>& tiles, Axis::Range of) {
+    bool found = row[tiles[of.first]];
+    for (int i = of.first + 1; i <= of.last; i++) found |= row[tiles[i]] != 0;
     return found;
 }
 
@@ -58,8 +60,8 @@ int GateUse::spread(int n) { return number(channels, n); }
 GateState::GateState(const GateUse& use) : mask(use.gate.size()), logits(use.gate.size()), gate_(use.gate) {
     for (const auto& [height, width, reach] : use.spreads) {
         Positions p;
-        p.rows = within(reach.y, gate_.rows, height);
-        p.columns = within(reach.x, gate_.columns, width);
+        p.rows = axis(reach.y, gate_.rows, height);
+        p.columns = axis(reach.x, gate_.columns, width);
         p.joined.resize(gate_.columns);
         p.open.reserve(height * width);
         p.closed.reserve(height * width);
@@ -75,23 +77,24 @@ void GateState::decide(const std::uint8_t* given) {
     if (given) transposed(given, lines(), mask.size() / lines(), mask.data());
     for (Positions& p : positions) {
         // Written at both ends, and the one that counts is kept: the branch would be a coin toss.
-        const std::size_t total = p.rows.size() * p.columns.size();
+        const std::vector<Axis::Range>&rows = p.rows.within, &columns = p.columns.within;
+        const std::size_t total = rows.size() * columns.size();
         p.open.resize(total);
         p.closed.resize(total);
-        const std::int32_t width = static_cast<std::int32_t>(p.columns.size());
+        const std::int32_t width = static_cast<std::int32_t>(columns.size());
         std::size_t open = 0, closed = 0, open_in_line = 0;
         std::int32_t at = 0;
-        for (std::size_t y = 0; y < p.rows.size(); y++) {
-            if (y > 0 && p.rows[y] == p.rows[y - 1]) {  // as the line before
+        for (std::size_t y = 0; y < rows.size(); y++) {
+            if (y > 0 && rows[y] == rows[y - 1]) {  // as the line before
                 open = repeat(p.open.data() + open, open_in_line, width, open);
                 closed = repeat(p.closed.data() + closed, width - open_in_line, width, closed);
                 at += width;
                 continue;
             }
-            const std::uint8_t* row = row_of(p, p.rows[y]);
+            const std::uint8_t* row = row_of(p, rows[y]);
             open_in_line = open;
-            for (const Tiles columns : p.columns) {
-                const bool is_open = any(row, columns);
+            for (const Axis::Range within : columns) {
+                const bool is_open = any(row, p.columns.tiles, within);
                 p.open[open] = p.closed[closed] = at++;
                 open += is_open;
                 closed += !is_open;
@@ -115,18 +118,18 @@ void GateState::copy_mask(std::uint8_t* to) const { transposed(mask.data(), mask
 void GateState::copy_logits(float* to) const { transposed(logits.data(), logits.size() / lines(), lines(), to); }
 
 bool GateState::open(int use, int y, int x) const {
-    const auto [first, last] = positions[use].rows[y];
-    for (int row = first; row <= last; row++)
-        if (any(mask.data() + row * gate_.columns, positions[use].columns[x])) return true;
+    const Axis &rows = positions[use].rows, &columns = positions[use].columns;
+    for (int row = rows.within[y].first; row <= rows.within[y].last; row++)
+        if (any(mask.data() + rows.tiles[row] * gate_.columns, columns.tiles, columns.within[x])) return true;
     return false;
 }
 
-const std::uint8_t* GateState::row_of(Positions& p, Tiles rows) const {
-    const std::uint8_t* row = mask.data() + rows.first * gate_.columns;
-    if (rows.first == rows.last) return row;
-    std::copy_n(row, gate_.columns, p.joined.data());
+const std::uint8_t* GateState::row_of(Positions& p, Axis::Range rows) const {
+    const auto tiles = [&](int number) { return mask.data() + p.rows.tiles[number] * gate_.columns; };
+    if (rows.first == rows.last) return tiles(rows.first);
+    std::copy_n(tiles(rows.first), gate_.columns, p.joined.data());
     for (int i = rows.first + 1; i <= rows.last; i++)
-        for (int column = 0; column < gate_.columns; column++) p.joined[column] |= mask[i * gate_.columns + column];
+        for (int column = 0; column < gate_.columns; column++) p.joined[column] |= tiles(i)[column];
     return p.joined.data();
 }
 

@@ -12,15 +12,21 @@ namespace convgate {
 // computed on, not masked away.
 inline bool is_open(float logit, bool strict) { return strict ? !(logit <= 0) : !(logit < 0); }
 
-// Tiles next to each other, of a line or a column: those within reach of a position.
-struct Tiles {
-    std::int32_t first, last;
-    bool operator==(const Tiles&) const = default;
+// Along one axis, which tiles are within reach of each position. Of more tiles than positions some are of no position; they
+// are within nobody's reach.
+struct Axis {
+    // Numbers among `tiles`.
+    struct Range {
+        std::int32_t first, last;
+        bool operator==(const Range&) const = default;
+    };
+    std::vector<std::int32_t> tiles;  // of any position, ascending
+    std::vector<Range> within;        // of each position
 };
 
 // A tile mask spread over the positions of a height x width map; dilated, a position is open where any of its tiles is.
 struct Positions {
-    std::vector<Tiles> rows, columns;        // of each line and column
+    Axis rows, columns;
     std::vector<std::int32_t> open, closed;  // positions y * width + x, ascending
     std::vector<std::uint8_t> joined;        // the tiles of several rows together
 };
@@ -68,7 +74,7 @@ public:
 
 private:
     std::size_t lines() const;
-    const std::uint8_t* row_of(Positions&, Tiles rows) const;
+    const std::uint8_t* row_of(Positions&, Axis::Range rows) const;
     Gate gate_;
 };
 

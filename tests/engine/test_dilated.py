@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 import convgate
-from convgate.engine import Engine, load
+from convgate.engine import Engine, instruction_sets, load
 from convgate.engine.integer import IntegerNetwork
-from convgate.engine.program import Conv
+from convgate.engine.program import Conv, Decide, Gate, GateKind, PoolToGrid, Program, Value
 from convgate.models import create
 
 SIZES = ((24, 24), (19, 30))
@@ -114,3 +114,25 @@ def test_of_integers(pair):
         reference = Engine(engine.program, threads=1, executor=IntegerNetwork).run(x.numpy(), given=masks)
         np.testing.assert_array_equal(run.outputs[0], reference.outputs[0])
         np.testing.assert_array_equal(run.macs, reference.macs)
+
+
+@pytest.mark.parametrize("isa", instruction_sets())
+def test_tiles_of_no_position_are_within_nobodys_reach(isa):
+    """Of 4 x 4 tiles over 2 x 2 positions those count that are of tiles 0 and 2 of an axis; all are within reach."""
+    rng = np.random.default_rng(0)
+    arrays = {"head": rng.standard_normal((1, 3, 1, 1)).astype(np.float32), "offset": np.zeros((1, 4, 4), np.float32)}
+    arrays["weight"] = rng.standard_normal((5, 3, 3, 3)).astype(np.float32)
+    values = (Value("x", 3, 2, 2), Value("pooled", 3, 4, 4), Value("logits", 1, 4, 4), Value("y", 5, 2, 2))
+    operations = (
+        PoolToGrid(("x",), "pooled"),
+        Conv(("pooled",), "logits", "head", "", "gate"),
+        Decide(("logits",), "gate", "offset"),
+        Conv(("x",), "y", "weight", "", "y", padding=(1, 1, 1, 1), positions="gate", reach=(1, 1)),
+    )
+    gates = (Gate("gate", GateKind.SPATIAL, (1, 4, 4)),)
+    program = Program(values, gates, operations, ("x",), ("y",), arrays, ("gate", "y"))
+    engine, images = Engine(program, threads=1, isa=isa), np.ones((16, 3, 2, 2), np.float32)
+    run = engine.run(images, given={"gate": np.eye(16, dtype=np.uint8).reshape(16, 1, 4, 4)})
+    reached = np.array([[4, 0, 4, 0], [0] * 4, [4, 0, 4, 0], [0] * 4]).ravel()
+    assert run.by_layer["y"].tolist() == (reached * arrays["weight"].size).tolist()
+    assert (run.outputs[0].any((1, 2, 3)) == (reached > 0)).all()
