@@ -60,8 +60,9 @@ torch-test: $(VENV)/.installed
 		touch $(VENV)-oldest/.installed; }
 	$(BIN)/python tests/install/exchange.py $(VENV)-oldest/bin/python
 
-# Installed anew when the dependencies change; the package itself is installed in place.
-$(VENV)/.installed: pyproject.toml
+# Installed anew when the dependencies or the native module's sources change; the package itself is installed in place.
+NATIVE := CMakeLists.txt $(shell find native -not -path 'native/tests*' -type f)
+$(VENV)/.installed: pyproject.toml $(NATIVE)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "convgate needs Python >= 3.11; name one as: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
