@@ -11,9 +11,9 @@ cuts the MACs about 2.8 times, at 224x224 and on CIFAR's 32x32; the machine is `
 nothing of a trained network. `trained` takes checkpoints of gated CIFAR networks and records what they decide for the
 first test images; its rows go to `results/hardware.json`. `area` has what the index module and all that goes with it
 take beside an array without them; it goes to `results/hardware_area.json`. `methods` gates a CIFAR ResNet-8 with each
-method, with random weights and random masks: the simulator's MACs must be the engine's, and the RTL of a 4x4 array the
-reference's results in the simulator's cycles; `results/hardware_methods.json` has what was compared, and README's last
-column of methods is drawn from it.
+method, with random weights and random masks (or thresholds that half of all partial sums are above): the simulator's
+MACs must be the engine's, and the RTL of a 4x4 array the reference's results in the simulator's cycles;
+`results/hardware_methods.json` has what was compared, and README's last column of methods is drawn from it.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from torchvision.models import resnet18
 import convgate
 from convgate.data import normalise
 from convgate.data.cifar import MEAN, STD
-from convgate.engine.program import Program
+from convgate.engine.program import IntegerDecide, Program
 from convgate.gated.method import Method
 from convgate.hardware import Trace, accelerator, simulate
 from convgate.hardware import record as decisions_of
@@ -124,6 +124,7 @@ def area(sides: list[int], seconds: float) -> None:
 def of_methods() -> dict[str, Method]:
     """The methods that are tried, by name."""
     own = {name: method_class(name)() for name in list_methods() if name != "Combined"}
+    own["ChannelGating"] = convgate.ChannelGating(threshold=0.0)  # it decides on its sums itself: half of them are open
     return {**own, "Combined": convgate.Combined(own["DualGating"], penalties=[own["BatchShaping"]])}
 
 
@@ -136,12 +137,15 @@ def methods() -> None:
         net = convgate.gate(create("cifar_resnet8").eval(), method, images).eval()
         engine = convgate.quantize(net, [images], threads=1)
         x = images[:2].numpy()
+        on_sums = {op.output for op in engine.program.operations if isinstance(op, IntegerDecide)}
         masks = {
             gate.name: (np.random.default_rng(0).random((len(x), *gate.shape)) < 0.5).astype(np.uint8)
             for gate in engine.program.gates
+            if gate.name not in on_sums
         }
         ran = engine.run(x, given=masks)
-        simulated = simulate(engine.program, Trace.of(engine.program, masks), machine)
+        decided = {name: decision.mask for name, decision in ran.decisions.items()}
+        simulated = simulate(engine.program, Trace.of(engine.program, decided), machine)
         verified = verify(engine.program, x, machine, masks)
         row: dict[str, Any] = {
             "method": name,

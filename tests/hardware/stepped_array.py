@@ -54,32 +54,38 @@ def stepped(folds, rows, columns, of_sums=1):
     return last + 1, outputs
 
 
-def controller(folds, rows, columns, latencies, needs=None):
-    """Cycles by cause of folds (T, r), stepped one cycle at a time; `needs` is, by fold, the fold whose sums decide it.
+def controller(folds, rows, columns, latencies, questions=()):
+    """Cycles by cause of folds (T, r), stepped one cycle at a time.
 
+    `questions` are (fold, base, open): before `fold` can be loaded, or nothing follows if there is none of that number,
+    the sums of the fold `base` must be decided on; whoever finds nothing `open` there looks on in the next cycle.
     In each cycle the sequencer sends a position if it can, and the loader a row of the next fold.
     """
     of_sums, of_output, of_decision = latencies
-    needs = needs or {}
     causes = dict.fromkeys(("compute", "weights", "first_weights", "decisions"), 0)
     cycle, loaded, current, since, ends = 0, 0, -1, 0, {}
     left = 0
+
+    def known(fold):
+        ready = (
+            ends.get(b, 1 << 30) + rows + columns - 1 + of_decision + (not o) for f, b, o in questions if f <= fold
+        )
+        return all(cycle >= one for one in ready)
+
     while current < len(folds) - 1 or left:
         following = current + 1
         more = following < len(folds)
         if not left and more:
             rested = current < 0 or since >= of_sums
-            decided = needs.get(following)
-            known = decided is None or cycle >= ends[decided] + rows + columns - 1 + of_decision
-            if loaded >= folds[following][1] and rested and known:
+            if loaded >= folds[following][1] and rested:
                 current, left, since, loaded = following, folds[following][0], 0, 0
                 more = current + 1 < len(folds)
                 following = current + 1
-            elif loaded >= folds[following][1] and rested:
-                causes["decisions"] += 1
+            elif current < 0:
+                causes["first_weights"] += 1
             else:
-                causes["weights" if current >= 0 else "first_weights"] += 1
-        if more and loaded < folds[following][1]:
+                causes["weights" if known(following) else "decisions"] += 1
+        if more and known(following) and loaded < folds[following][1]:
             loaded += 1
         if left:
             left -= 1
@@ -89,4 +95,8 @@ def controller(folds, rows, columns, latencies, needs=None):
         since += 1
         cycle += 1
     causes["fill_drain"] = rows + columns - 1 + of_output if folds else 0
+    while not known(len(folds)) and causes["fill_drain"]:
+        causes["decisions"] += 1
+        causes["fill_drain"] -= 1
+        cycle += 1
     return causes

@@ -148,10 +148,10 @@ def test_blocks_of_folds_take_the_cycles_of_the_stepped_controller(data):
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_completions_wait_for_their_decisions(data):
-    """base(0), base(1), completion(0), base(2), ..: each completion waits for its own base's last sums."""
+    """base(0), base(1), completion(0), base(2), ..: whether a completion follows is known when its base is decided."""
     rows, columns = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 5))
     latencies = data.draw(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 9)))
-    order, needs, folds, last_of = [], {}, [], {}
+    order, questions, folds, last_of = [], [], [], {}
     for band in range(data.draw(st.integers(1, 2))):
         count = data.draw(st.integers(1, 3))
         names = [("base", band, 0)]
@@ -166,15 +166,16 @@ def test_completions_wait_for_their_decisions(data):
         one = block(sent, 1, taps, row_blocks, last, band, rest)
         found.append(one)
         mine = folds_of(one, rows)
-        if rest and mine:
-            needs[len(folds)] = last_of[band, number]
+        if rest:
+            questions.append((len(folds), last_of[band, number], bool(mine)))
         folds += mine
         if not rest:
             last_of[band, number] = len(folds) - 1
     time = double_buffered(found, 1, order[-1][1] + 1, rows, columns, latencies)
     assert {cause: int(getattr(time, cause)[0]) for cause in _CAUSES} == controller(
-        folds, rows, columns, latencies, needs
+        folds, rows, columns, latencies, questions
     )
+    assert time.by_band.sum() == time.cycles[0] - time.first_weights[0] - time.fill_drain[0]
 
 
 def test_many_images_are_as_one_by_one():

@@ -24,7 +24,7 @@ class ArrayTime:
 
     `compute`: positions are sent; `weights`: they wait for the rows of the next fold; `first_weights`: for those of the
     step's first fold, which another step may hide; `fill_drain`: the first sums are not out yet, or the last;
-    `decisions`: sums must be decided on before they are completed. `by_band` [N, bands] are the same cycles (without
+    `decisions`: whether sums are completed is not known yet. `by_band` [N, bands] are the same cycles (without
     `fill_drain` and `first_weights`) by band.
     """
 
@@ -47,14 +47,15 @@ def double_buffered(
     """The cycles of blocks of folds on an array of `rows` by `columns`.
 
     A fold begins when the one before has sent its last position, its own weights are loaded (one row per cycle, from
-    the beginning of the fold before) and the sums' memory is ready again. `latencies` are those of the sums' memory, of
-    the way from the array to the output buffer, and of a decision.
+    the beginning of the fold before) and the sums' memory is ready again. Which weights follow base paths is known when
+    their sums are decided on: those of a completion, or, a cycle later, those of what comes after it if nothing is
+    open. `latencies` are those of the sums' memory, of the way from the array to the output buffer, and of a decision.
     """
     of_sums, of_output, of_decision = latencies
     zeros = np.zeros(images, np.int64)
     last_start, sent = zeros.copy(), zeros.copy()  # of the last fold so far: when it began, how many positions it sends
     begun = np.zeros(images, bool)
-    compute, waited, first = zeros.copy(), zeros.copy(), zeros.copy()
+    compute, waited, first, known = zeros.copy(), zeros.copy(), zeros.copy(), zeros.copy()
     by_band = np.zeros((images, bands), np.int64)
     base_ends: list[np.ndarray] = []  # of base paths that are not completed yet
     latency = rows + columns - 1 + of_decision
@@ -63,16 +64,16 @@ def double_buffered(
         positions, last_rows = np.broadcast_to(block.positions, images), block.last_rows
         single = block.row_blocks == 1
         first_rows = np.where(single, last_rows, rows)
-        start = np.where(begun, last_start + _slot(sent, first_rows, of_sums), first_rows)
         if block.waits and base_ends:
-            ready = base_ends.pop(0) + latency
-            wait = np.where(there & (ready > start), ready - start, 0)
-            start = start + wait
-            waited += wait
+            known = np.maximum(known, base_ends.pop(0) + latency + ~there)
+        before = last_start + sent
+        late = there & (known > last_start)
+        start = np.where(begun, last_start + _slot(sent, np.where(late, 0, first_rows), of_sums), first_rows)
+        start = np.where(late, np.maximum(start, known + first_rows), start)
+        waited += np.where(there, np.clip(known - before, 0, start - before), 0)
         whole = (block.nests * (block.row_blocks - 1) - ~single) * _slot(positions, np.asarray(rows), of_sums)
         partial = (block.nests - single) * _slot(positions, last_rows, of_sums)
         first = np.where(there & ~begun, first_rows, first)
-        before = last_start + sent
         last_start = np.where(there, start + whole + partial, last_start)
         sent = np.where(there, positions, sent)
         begun = begun | there
@@ -80,10 +81,14 @@ def double_buffered(
         by_band[:, block.band] += last_start + sent - before
         if _has_completion(found) and not block.waits:
             base_ends.append(np.where(there, last_start + sent, -latency))
-    fill_drain = np.where(begun, rows + columns - 1 + of_output, 0)
     total = np.where(begun, last_start + sent, 0)
+    draining = rows + columns - 1 + of_output
+    undecided = np.where(begun, np.clip(known - total, 0, draining), 0)  # that nothing follows is not known yet
+    by_band[:, -1] += undecided
     by_band[np.arange(images), np.argmax(by_band > 0, axis=1)] -= first
-    return ArrayTime(compute, total - compute - waited - first, first, fill_drain, waited, by_band)
+    fill_drain = np.where(begun, draining - undecided, 0)
+    weights = total - compute - waited - first
+    return ArrayTime(compute, weights, first, fill_drain, waited + undecided, by_band)
 
 
 def _has_completion(found: Sequence[Block]) -> bool:

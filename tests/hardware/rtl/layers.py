@@ -1,4 +1,4 @@
-"""Random programs of two convolutions of 8-bit integers, gated by positions and channels, for the tests of the RTL."""
+"""Random programs of 8-bit integers for tests of the RTL: gated convolutions, and partial sums with completions."""
 
 import numpy as np
 
@@ -10,8 +10,11 @@ from convgate.engine.program import (
     Element,
     Gate,
     GateKind,
+    IntegerComplete,
     IntegerConv,
     IntegerConvToFloat,
+    IntegerConvToSums,
+    IntegerDecide,
     IntegerMean,
     Program,
     Quantize,
@@ -99,6 +102,81 @@ def random_program(rng):
         del arrays[name]
     layers = tuple(op.layer for op in operations if isinstance(op, Conv) and op.layer)
     program = Program(tuple(values), tuple(gates), tuple(operations), ("images",), ("end",), arrays, layers)
+    check(program)
+    return program
+
+
+def random_completion(rng, rows, columns):
+    """x -> sums -> a decision on them -> their completion, with or without a map that is added; then whole sums.
+
+    Geometry, chunks, units, signs and scales at random, for an array of `rows` and `columns`; thresholds from those
+    that open nothing to those that open everything, some of which the sums of an input of zeros reach exactly.
+    """
+    whole = lambda low, high: int(rng.integers(low, high + 1))  # noqa: E731
+    size, parts, kernel = (whole(2, 7), whole(2, 7)), whole(2, 4), (whole(1, 3), whole(1, 3))
+    stride, padding = (whole(1, 2), whole(1, 2)), tuple(whole(0, 1) for _ in range(4))
+    out = [(size[i] + padding[i] + padding[i + 2] - kernel[i]) // stride[i] + 1 for i in range(2)]
+    own, count, group = whole(1, 5), parts * whole(1, 4), whole(1, 3)
+    channels = parts * own
+    # Outputs of a block of columns that is of one chunk are completed by channels that must fill whole rows.
+    if min(out) < 1 or (count > columns and columns % group) or (count // parts > 1 and channels % rows):
+        return random_completion(rng, rows, columns)
+    kinds = [Element.UINT8, Element.INT8]
+    x, w, z = (Value(n, c, *s, kinds[whole(0, 1)], 0.5) for n, c, s in (
+        ("x", channels, size), ("w", count, out), ("z", count, out)
+    ))  # fmt: skip
+    geometry = {"stride": stride, "padding": padding}
+    units, base_bias, added = -(-count // group), bool(whole(0, 1)), bool(whole(0, 1))
+    arrays = {
+        "base.weight": rng.integers(-127, 128, (count, own, *kernel)).astype(np.int8),
+        "rest.weight": rng.integers(-127, 128, (count, channels - own, *kernel)).astype(np.int8),
+        "end.weight": rng.integers(-127, 128, (2, count, *out)).astype(np.int8),
+        "end.scale": rng.random(2).astype(np.float32),
+        "g.scale": rng.random(units).astype(np.float32) + 0.1,
+    }
+    if base_bias:
+        arrays["base.bias"] = rng.integers(-3000, 3000, count).astype(np.int32)
+    level = rng.choice([-np.inf, -2.5, -1.5, 0, 1.5, np.inf]) + rng.standard_normal((units, 1, 1)) / 2
+    offset = np.clip(level * 6500 * np.sqrt(own * kernel[0] * kernel[1] * group), -(1 << 30), 1 << 30)
+    if not whole(0, 2):  # as zeros reach it
+        sums = np.add.reduceat(arrays.get("base.bias", np.zeros(count)), np.arange(0, count, group))
+        offset = -sums.reshape(units, 1, 1)
+    arrays["g.offset"] = offset.astype(np.int32)
+    names = {}
+    for part in ("", "open_"):
+        multiplier, shift = multiplier_and_shift(rng.random(count) * 2.0 ** float(rng.integers(-9, -3)))
+        arrays[f"{part}bias"] = rng.integers(-3000, 3000, count).astype(np.int32) << whole(0, 12)
+        arrays[f"{part}multiplier"], arrays[f"{part}shift"] = (
+            multiplier * rng.choice([-1, 1], count).astype(np.int32),
+            shift,
+        )
+        names |= {name: name for name in (f"{part}bias", f"{part}multiplier", f"{part}shift")}
+    operations = [Quantize(("images",), "x")]
+    values = [Value("images", channels, *size), x, Value("sums", count, *out, Element.INT32)]
+    if added:
+        values.append(w)
+        arrays["c.weight"] = rng.integers(-127, 128, (count, channels, *kernel)).astype(np.int8)
+        arrays["c.multiplier"], arrays["c.shift"] = multiplier_and_shift(np.full(count, 2.0**-8))
+        low, high = w.element.limits
+        operations.append(IntegerConv(
+            ("x",), "w", "c.weight", "", "c", **geometry, multiplier="c.multiplier", shift="c.shift", low=low, high=high
+        ))  # fmt: skip
+    low, high = z.element.limits
+    addend = {"addend": (whole(1, 32767), whole(9, 16))} if added else {}
+    operations += [
+        IntegerConvToSums(("x",), "sums", "base.weight", "base.bias" * base_bias, "b", **geometry, groups=parts),
+        IntegerDecide(("sums",), "g", "g.offset", scale="g.scale", strict=bool(whole(0, 1))),
+        IntegerComplete(
+            ("x", "sums", *["w"] * added), "z", "rest.weight", "b", "g", **geometry, parts=parts, **names, **addend,
+            low=whole(low, 0), high=whole(1, high),
+        ),
+        IntegerConvToFloat(("z",), "end", "end.weight", "", "d", scale="end.scale"),
+    ]  # fmt: skip
+    gates = (Gate("g", GateKind.ACTIVATION, (units, *out), group),)
+    layers = tuple(dict.fromkeys(op.layer for op in operations[1:] if not isinstance(op, IntegerDecide)))
+    program = Program(
+        (*values, z, Value("end", 2, 1, 1)), gates, tuple(operations), ("images",), ("end",), arrays, layers
+    )
     check(program)
     return program
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from tests.hardware.rtl.bugs import BUGS, Buggy, with_bugs
-from tests.hardware.rtl.layers import random_masks, random_program
+from tests.hardware.rtl.bugs import BUGS, PARTIAL_BUGS, Buggy, with_bugs
+from tests.hardware.rtl.layers import random_completion, random_masks, random_program
 
 import convgate
 from convgate.errors import ConvgateError, InputError, MissingDependencyError
@@ -43,6 +43,23 @@ def try_layers(model, seeds, resting):
         yield verify(program, images, MACHINE, masks, resting=resting, seed=seed, model=model)
 
 
+def try_completions(model, seeds, resting):
+    """The same for partial sums, of random images and of one of zeros."""
+    rng = np.random.default_rng(resting)
+    for seed in range(seeds):
+        program = random_completion(rng, MACHINE.rows, MACHINE.columns)
+        images = rng.standard_normal((2, *program.value("images").shape)).astype(np.float32) * 40
+        images[1] *= seed % 2
+        yield verify(program, images, MACHINE, resting=resting, seed=seed, model=model)
+
+
+@pytest.mark.parametrize("resting", [0, 40])
+def test_random_partial_sums(model, resting):
+    for found in try_completions(model, 30, resting):
+        assert found.passed, [layer for layer in found.layers if layer.wrong or layer.differing]
+        assert not found.host
+
+
 @pytest.mark.parametrize("resting", [0, 40])
 def test_random_layers_and_masks(model, resting):
     for found in try_layers(model, 25, resting):
@@ -64,11 +81,38 @@ def test_a_gated_network(model):
     assert verify(engine.program, images[:1].numpy(), MACHINE, model=model).passed  # its own decisions
 
 
+def test_a_network_of_partial_sums(model):
+    torch.manual_seed(0)
+    images = torch.randn(2, 3, 8, 8)
+    net = convgate.gate(create("cifar_resnet8", width=8).eval(), convgate.ChannelGating(threshold=0.5), images).eval()
+    program = convgate.quantize(net, [images], threads=1).program
+    x = images[:1].numpy()
+    found = verify(program, x, MACHINE, resting=20, model=model)
+    assert found.passed, [layer for layer in found.layers if layer.wrong or layer.differing]
+    assert not found.host
+    assert len(found.layers) == 10
+    gate = program.gates[0]
+    with pytest.raises(InputError, match=rf"decides {gate.name} itself"):
+        verify(program, x, MACHINE, {gate.name: np.ones((1, *gate.shape), np.uint8)}, model=model)
+
+
+def test_partial_sums_that_the_rtl_has_no_form_for_are_left_to_the_host(model):
+    """Units of a gate in two blocks of columns; one base path for all outputs."""
+    torch.manual_seed(0)
+    images = torch.randn(2, 3, 8, 8)
+    for method in (convgate.ChannelGating(group=2, convs="first"), convgate.ChannelGating(groups=False, convs="first")):
+        net = convgate.gate(create("cifar_resnet8", width=4).eval(), method, images).eval()
+        found = verify(convgate.quantize(net, [images], threads=1).program, images[:1].numpy(), MACHINE, model=model)
+        assert found.passed
+        assert set(found.host) == {f"layer{i}.0.conv1" for i in (1, 2, 3)}
+
+
 @pytest.mark.parametrize("bug", BUGS)
 def test_bugs_are_caught(model, bug):
     model.bug = list(BUGS).index(bug) + 1
     try:
-        assert not all(found.passed for found in try_layers(model, 60, 0))
+        tries = try_completions if bug in PARTIAL_BUGS else try_layers
+        assert not all(found.passed for found in tries(model, 60, 0))
     except ConvgateError:  # it does not end, or asks for memory that is not there
         model.close()
     finally:

@@ -5,15 +5,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from convgate.engine.program import Conv, Element, Gate, IntegerConv, IntegerConvToFloat, Program
+from convgate.engine.program import Completing, Conv, Element, Gate, IntegerConv, IntegerConvToFloat, Program
 from convgate.hardware.rtl.geometry import bounds, open_places, stride, words
 from convgate.hardware.rtl.model import Answer, Job
 from convgate.hardware.rtl.sources import registers
 from convgate.hardware.steps import ArrayStep
 
-__all__ = ["Layer", "Slots", "listing"]
+__all__ = ["SCALES", "Layer", "Slots", "listing", "scale_words", "weight_bytes"]
 
-_DESCRIPTOR, _MASKS, _BOUNDS, _SCALES = range(4)
+_DESCRIPTOR, _MASKS, _BOUNDS, SCALES = range(4)
 _BOUNDS_EACH = 128
 _POSITIONS, _READ = 0, 1
 _SLOTS = (2, 3)
@@ -47,18 +47,19 @@ class Layer:
 
     Args:
         program: that it is of.
-        op: an `IntegerConv` or an `IntegerConvToFloat`, of one group.
+        op: an `IntegerConv` or an `IntegerConvToFloat`, of one group; or what a kind of its own says.
         step: the same in the workload.
         masks: of all gates of the program that were decided so far, uint8 [units, rows, columns].
         x: what it reads, [channels, height, width]; `added`: what is added to its results, or None.
         compact_input: whether what is closed of `x` is left out in memory; `first`: whether nothing came before it;
         decided: gates that were decided just before.
         index_bits: of a mask that the index module looks at in one clock, and mask_words that it holds of each.
+        rows: of the array, and its columns.
 
     """
 
     program: Program
-    op: Conv
+    op: Conv | Completing
     step: ArrayStep
     masks: Mapping[str, np.ndarray]
     x: np.ndarray
@@ -68,11 +69,13 @@ class Layer:
     decided: frozenset[str]
     index_bits: int
     mask_words: int
+    rows: int
+    columns: int
 
     @property
     def raw(self) -> bool:
         """Whether it writes sums."""
-        return not isinstance(self.op, IntegerConv)
+        return isinstance(self.op, IntegerConvToFloat)
 
     @property
     def compact(self) -> bool:
@@ -93,44 +96,16 @@ class Layer:
 
     def job(self, slots: Slots, resting: int = 0, seed: int = 1) -> Job:
         """What to do for it, when the lists of its channel gates are in `slots`, but for those decided just before."""
-        step, op = self.step, self.op
+        step = self.step
         number = registers()
-        flags = {
-            "GATED_POSITIONS": bool(step.positions),
-            "GATED_READ": bool(step.read_positions),
-            "GATED_INPUTS": bool(step.inputs),
-            "GATED_OUTPUTS": bool(step.outputs),
-            "LIST_INPUTS": step.inputs in self.decided,
-            "LIST_OUTPUTS": step.outputs in self.decided,
-            "SIGNED_INPUT": self.program.value(op.inputs[0]).element is Element.INT8,
-            "SIGNED_ADDED": len(op.inputs) > 1 and self.program.value(op.inputs[1]).element is Element.INT8,
-            "ADDED": bool(step.added),
-            "RAW": self.raw,
-            "COMPACT_INPUT": self.compact_input,
-            "COMPACT_OUTPUT": self.compact,
-            "WHOLE_OUTPUT": bool(step.added) and not step.in_place,
-            "INDEXED": bool(step.after),
-            "DECIDED": bool(self.decided.intersection(step.after)),
-        }
-        flags["LOADED"] = not self.first and not flags["DECIDED"]
         memory, places = self._memory()
-        (out_height, out_width), (in_height, in_width) = step.out, step.source
         tiles = self.masks[step.positions][0].shape if step.positions else (1, 1)
         read = self.masks[step.read_positions][0].shape if step.read_positions else (1, 1)
         in_slot = slots.take(step.inputs, step.outputs) if step.inputs else _SLOTS[0]
         out_slot = slots.take(step.outputs, step.inputs) if step.outputs else _SLOTS[1]
         values = {
-            "IN_HEIGHT": in_height, "IN_WIDTH": in_width, "OUT_HEIGHT": out_height, "OUT_WIDTH": out_width,
-            "KERNEL_HEIGHT": step.kernel[0], "KERNEL_WIDTH": step.kernel[1],
-            "STRIDE_DOWN": step.stride[0], "STRIDE_RIGHT": step.stride[1],
-            "PADDING_TOP": step.padding[0], "PADDING_LEFT": step.padding[1],
-            "DILATION_DOWN": step.dilation[0], "DILATION_RIGHT": step.dilation[1],
-            "IN_CHANNELS": step.in_channels, "OUT_CHANNELS": step.out_channels,
-            "FLAGS": sum(1 << number[name] for name, set_ in flags.items() if set_),
-            "X_STRIDE": stride(step.in_channels), "W_STRIDE": stride(step.taps * step.in_channels),
-            "A_STRIDE": stride(step.out_channels), "Y_STRIDE": stride(step.out_channels), **places,
-            "LOW": getattr(op, "low", 0), "HIGH": getattr(op, "high", 0),
-            "ADD_MULTIPLIER": getattr(op, "addend", (0, 1))[0], "ADD_SHIFT": getattr(op, "addend", (0, 1))[1],
+            **self._values(places),
+            "FLAGS": sum(1 << number[name] for name, set_ in self._flags().items() if set_),
             "POSITION_SLOT": _POSITIONS, "READ_SLOT": _READ, "IN_SLOT": in_slot, "OUT_SLOT": out_slot,
             "IN_GROUP": self._gate(step.inputs).group if step.inputs else 1,
             "OUT_GROUP": self._gate(step.outputs).group if step.outputs else 1,
@@ -146,31 +121,77 @@ class Layer:
         for gate, slot in ((step.inputs, in_slot), (step.outputs, out_slot)):
             if gate in self.decided:
                 writes += self._mask(slot, self.masks[gate])
-        sides = (tiles[0], out_height), (tiles[1], out_width), (read[0], in_height), (read[1], in_width)
+        sides = zip((*tiles, *read), (*step.out, *step.source), strict=True)
         for begin, (count, size) in enumerate(sides):
             edges = bounds(count, size).tolist()
             writes += [(_BOUNDS, begin * _BOUNDS_EACH + i, edge) for i, edge in enumerate(edges)]
         return Job(writes + self._scales(), memory, self._result(places["Y_BASE"]), resting, seed)
 
+    def _flags(self) -> dict[str, bool]:
+        """By name."""
+        step, op = self.step, self.op
+        decided = bool(self.decided.intersection(step.after))
+        return {
+            "GATED_POSITIONS": bool(step.positions),
+            "GATED_READ": bool(step.read_positions),
+            "GATED_INPUTS": bool(step.inputs),
+            "GATED_OUTPUTS": bool(step.outputs),
+            "LIST_INPUTS": step.inputs in self.decided,
+            "LIST_OUTPUTS": step.outputs in self.decided,
+            "SIGNED_INPUT": self.program.value(op.inputs[0]).element is Element.INT8,
+            "SIGNED_ADDED": bool(step.added) and self.program.value(op.inputs[-1]).element is Element.INT8,
+            "ADDED": bool(step.added),
+            "RAW": self.raw,
+            "COMPACT_INPUT": self.compact_input,
+            "COMPACT_OUTPUT": self.compact,
+            "WHOLE_OUTPUT": bool(step.added) and not step.in_place,
+            "INDEXED": bool(step.after),
+            "DECIDED": decided,
+            "LOADED": not self.first and not decided,
+        }
+
+    def _values(self, places: Mapping[str, int]) -> dict[str, int]:
+        """Registers that neither masks nor flags are in."""
+        step, op = self.step, self.op
+        (out_height, out_width), (in_height, in_width) = step.out, step.source
+        return {
+            "IN_HEIGHT": in_height, "IN_WIDTH": in_width, "OUT_HEIGHT": out_height, "OUT_WIDTH": out_width,
+            "KERNEL_HEIGHT": step.kernel[0], "KERNEL_WIDTH": step.kernel[1],
+            "STRIDE_DOWN": step.stride[0], "STRIDE_RIGHT": step.stride[1],
+            "PADDING_TOP": step.padding[0], "PADDING_LEFT": step.padding[1],
+            "DILATION_DOWN": step.dilation[0], "DILATION_RIGHT": step.dilation[1],
+            "IN_CHANNELS": step.in_channels, "OUT_CHANNELS": step.out_channels,
+            "X_STRIDE": stride(step.in_channels), "W_STRIDE": stride(step.taps * step.in_channels),
+            "A_STRIDE": stride(step.out_channels), "Y_STRIDE": stride(step.out_channels), **places,
+            "LOW": getattr(op, "low", 0), "HIGH": getattr(op, "high", 0),
+            "ADD_MULTIPLIER": getattr(op, "addend", (0, 1))[0], "ADD_SHIFT": getattr(op, "addend", (0, 1))[1],
+            "PLANES": in_height * in_width * -(-step.in_channels // self.rows),
+        }  # fmt: skip
+
     def _mask(self, slot: int, mask: np.ndarray) -> list[tuple[int, int, int]]:
         return mask_writes(slot, mask, self.index_bits, self.mask_words)
 
     def _scales(self) -> list[tuple[int, int, int]]:
+        """The host's writes of what follows the sums."""
         arrays, zeros = self.program.arrays, np.zeros(self.step.out_channels, np.int64)
-        bias = arrays[self.op.bias].astype(np.int64) if self.op.bias else zeros
+        op = self.op
+        assert isinstance(op, Conv)
+        bias = arrays[op.bias] if op.bias else zeros
         multiplier, shift = zeros, zeros + 1
-        if isinstance(self.op, IntegerConv):
-            multiplier, shift = (arrays[name].astype(np.int64) for name in (self.op.multiplier, self.op.shift))
-        data = (bias & 0xFFFFFFFF) | multiplier << 32 | shift << 47
-        return [(_SCALES, channel, int(one)) for channel, one in enumerate(data)]
+        if isinstance(op, IntegerConv):
+            multiplier, shift = arrays[op.multiplier], arrays[op.shift]
+        return [(SCALES, channel, word) for channel, word in enumerate(scale_words(bias, multiplier, shift))]
+
+    def _weights(self) -> dict[str, np.ndarray]:
+        """Bytes by the register that says where they begin."""
+        return {"W_BASE": weight_bytes(self.program.arrays[self.op.weight])}
 
     def _memory(self) -> tuple[np.ndarray, dict[str, int]]:
         """The memory, and where things begin in it."""
         step = self.step
-        weight = self.program.arrays[self.op.weight].astype(np.int8).view(np.uint8).reshape(step.out_channels, -1)
         parts = {
             "X_BASE": self._map(self.x, self.compact_input, step.inputs, step.read_positions, step.source),
-            "W_BASE": _rows(weight),
+            **self._weights(),
             "A_BASE": _rows(_flat(self.added)) if self.added is not None else np.zeros(0, np.uint8),
         }
         if self.compact:
@@ -234,6 +255,19 @@ def listing(gate: Gate, mask: np.ndarray, slots: Slots, beside: str, index_bits:
 def mask_writes(slot: int, mask: np.ndarray, index_bits: int, mask_words: int) -> list[tuple[int, int, int]]:
     """The host's writes of a mask."""
     return [(_MASKS, slot * mask_words + i, word) for i, word in enumerate(words(mask, index_bits))]
+
+
+def scale_words(bias: np.ndarray, multiplier: np.ndarray, shift: np.ndarray) -> list[int]:
+    """Of each channel, a bias of 32 bits, a multiplier of 16 and a shift of 6 in one word."""
+    words = (
+        bias.astype(np.int64) & 0xFFFFFFFF | (multiplier.astype(np.int64) & 0xFFFF) << 32 | shift.astype(np.int64) << 48
+    )
+    return [int(word) for word in words]
+
+
+def weight_bytes(weight: np.ndarray) -> np.ndarray:
+    """Weights [out, in, height, width], output channel by output channel, each padded to its stride."""
+    return _rows(weight.astype(np.int8).view(np.uint8).reshape(len(weight), -1))
 
 
 def _flat(x: np.ndarray) -> np.ndarray:

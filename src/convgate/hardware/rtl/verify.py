@@ -7,13 +7,24 @@ import numpy as np
 
 from convgate.engine.integer import IntegerNetwork, uses_integers
 from convgate.engine.integer.reference import Context, compute
-from convgate.engine.program import Conv, GateKind, IntegerConv, IntegerConvToFloat, Operation, Program, label
+from convgate.engine.program import (
+    Completing,
+    Conv,
+    GateKind,
+    IntegerComplete,
+    IntegerConv,
+    IntegerConvToFloat,
+    Operation,
+    Program,
+    label,
+)
 from convgate.engine.runtime import choose_isa
 from convgate.errors import InputError
 from convgate.hardware.accelerator import Accelerator
 from convgate.hardware.counts import bands
 from convgate.hardware.placement import Passes, place
 from convgate.hardware.report import Report
+from convgate.hardware.rtl.completion import CompletedLayer, PartialSums, partial_sums, weight_rows
 from convgate.hardware.rtl.layer import Layer, Slots, listing
 from convgate.hardware.rtl.model import Answer, Model
 from convgate.hardware.simulate import simulate_workload
@@ -94,8 +105,8 @@ def parameters(workload: Workload, machine: Accelerator) -> dict[str, int]:
         "POSITIONS": room(1024, *areas),
         "CHANNELS": room(256, *(max(step.in_channels, step.out_channels) for step in steps)),
         "INPUTS": room(8192, *(s.source[0] * s.source[1] * n for s, n in zip(steps, row_blocks, strict=True))),
-        "WEIGHTS": room(16384, *(s.taps * s.in_channels * n for s, n in zip(steps, column_blocks, strict=True))),
-        "SUMS": room(1024, *(step.area for step in steps)),
+        "WEIGHTS": room(16384, *(weight_rows(step, machine.columns) for step in steps)),
+        "SUMS": room(1024, *(step.area * (2 if step.completion else 1) for step in steps)),
         "OUTPUTS": room(16384, *(s.area * n for s, n in zip(steps, column_blocks, strict=True))),
     }
     too_large = {name: n for name, n in found.items() if n > 1 << 16}
@@ -117,20 +128,21 @@ def verify(
     """Run a network on the RTL and compare it with the integer reference and with the simulator.
 
     Every convolution of 8-bit integers with one group is computed by the RTL, from what the RTL computed before;
-    everything else, gates' heads too, by the host. Results must equal the reference's, bit by bit; cycles by cause
-    (without `memory` and `vector`), words by tensor and accesses to buffers the simulator's.
+    everything else, gates' heads too, by the host. On partial sums the RTL decides itself. Results must equal the
+    reference's, bit by bit; cycles by cause (without `memory` and `vector`), words by tensor and accesses to buffers
+    the simulator's.
 
     Args:
         program: of integers, see `convgate.quantize`, at the size of the images.
         images: float32 [N, C, H, W].
         machine: see `verified_machine`.
-        given: masks by gate, uint8 [N, units, rows, columns], instead of the gates' decisions.
+        given: masks by gate, uint8 [N, units, rows, columns], instead of the gates' decisions on the host.
         resting: percent of the clocks in which the memory does nothing.
         seed: of the numbers that say in which.
         model: a running model of these `parameters`, if there is one.
 
     Raises:
-        InputError: a program without integers, or one that the RTL cannot run.
+        InputError: a program without integers, or one that the RTL cannot run; a mask of a gate that the RTL decides.
         MissingDependencyError: Verilator is not there.
 
     """
@@ -141,6 +153,11 @@ def verify(
     run = _Run(program, workload, machine, resting, seed)
     if not run.steps:
         raise InputError("the program has no convolution of 8-bit integers with one group: nothing runs on the RTL")
+    if own_gates := sorted(set(given or {}) & {parts.decision.output for parts in run.partial.values()}):
+        raise InputError(
+            f"the RTL decides {', '.join(own_gates)} itself, on partial sums, and takes no masks for it: "
+            "give none, and change the offsets of the program's IntegerDecide if other parts are to be open"
+        )
     found = Verified(machine, len(images), run.host)
     own = model or Model(parameters(workload, machine))
     try:
@@ -158,12 +175,18 @@ class _Run:
         self.program, self.workload, self.machine = program, workload, machine
         self.resting, self.seed = resting, seed
         self.placement = place(workload, machine)
-        self.steps = {
-            label(op): step
-            for op in program.operations
-            for step in workload.array_steps()
-            if step.name == label(op) and isinstance(op, IntegerConv | IntegerConvToFloat) and step.groups == 1
-        }
+        self.partial: dict[str, PartialSums] = {}
+        self.steps: dict[str, ArrayStep] = {}
+        by_name = {step.name: step for step in workload.array_steps() if step.groups == 1}
+        for op in program.operations:
+            step = by_name.get(label(op))
+            if step is None:
+                continue
+            if isinstance(op, IntegerComplete) and (parts := partial_sums(program, op, step, machine)):
+                self.partial[step.name] = parts
+            elif not isinstance(op, IntegerConv | IntegerConvToFloat):
+                continue
+            self.steps[step.name] = step
         self.host = tuple(step.name for step in workload.array_steps() if not step.head and step.name not in self.steps)
         decided = zip(workload.steps, workload.just_decided(), strict=True)
         self.decided = {step.name: gates for step, gates in decided}
@@ -203,7 +226,7 @@ class _Run:
             step = self.steps.get(label(op))
             if step is None:
                 return expected
-            assert isinstance(op, Conv)
+            assert isinstance(op, Conv | Completing)
             for gate in (step.positions, step.read_positions, step.inputs, step.outputs):
                 if gate:
                     masks[gate] = context.masks[gate][0]
@@ -226,7 +249,9 @@ class _Run:
         for name, wrong, answer in found:
             to.layers.append(self._compared(number, name, wrong, answer, report, to))
 
-    def _layer(self, op: Conv, step: ArrayStep, masks: Mapping[str, np.ndarray], inputs: Sequence[np.ndarray]) -> Layer:
+    def _layer(
+        self, op: Conv | Completing, step: ArrayStep, masks: Mapping[str, np.ndarray], inputs: Sequence[np.ndarray]
+    ) -> Layer:
         writer = self.writers.get(step.reads[0]) if op.inputs[0] == step.reads[0] else None
         # Whoever knows the masks with which a map was written can read it without what is closed.
         compact = (
@@ -236,10 +261,13 @@ class _Run:
             and (writer.positions, writer.outputs) == (step.read_positions, step.inputs)
         )
         words = parameters(self.workload, self.machine)["MASK_WORDS"]
-        return Layer(
-            self.program, op, step, dict(masks), inputs[0][0], inputs[1][0] if len(inputs) > 1 else None, compact,
-            step.name == self.first, self.decided[step.name], self.machine.index_bits, words,
+        known = (
+            step, dict(masks), inputs[0][0], inputs[-1][0] if step.added else None, compact, step.name == self.first,
+            self.decided[step.name], self.machine.index_bits, words, self.machine.rows, self.machine.columns,
         )  # fmt: skip
+        if isinstance(op, IntegerComplete):
+            return CompletedLayer(self.program, op, *known, self.partial[step.name])
+        return Layer(self.program, op, *known)
 
     def _compared(self, image: int, name: str, wrong: int, answer: Answer, report: Report, to: Verified) -> Found:
         line = [line.name for line in report.lines].index(name)

@@ -5,7 +5,7 @@ module cg_bring #(
 ) (
     input  logic                    clk,
     input  logic signed [WIDTH-1:0] value,
-    input  logic [14:0]             multiplier,
+    input  logic signed [15:0]      multiplier, // of either sign: what follows partial sums may turn theirs
     input  logic [5:0]              shift,
     output logic signed [23:0]      brought
 );
@@ -14,7 +14,7 @@ module cg_bring #(
     assign half    = (WIDTH+16)'(64'd1 << (by - 6'd1));
     assign rounded = (product + half) >>> by;
     always_ff @(posedge clk) begin
-        product <= value * $signed({1'b0, multiplier});
+        product <= value * multiplier;
         by      <= shift;
         if (rounded > (WIDTH+16)'(32'sd8388607)) brought <= 24'sd8388607;
         else if (rounded < -(WIDTH+16)'(32'sd8388608)) brought <= -24'sd8388608;

@@ -56,7 +56,7 @@ module cg_index #(
     assign mask_from = start ? NM'(32'(slot) * WORDS) : NM'(32'(from_slot) * WORDS + 32'(word) + 32'(load));
     cg_ram #(.WIDTH(BITS), .DEPTH(MASKS)) masks (
         .clk, .write(mask_write), .to(mask_to), .data(mask_data),
-        .from(mask_from), .found
+        .read(1'b1), .from(mask_from), .found
     );
     always_ff @(posedge clk) begin
         if (rst) any <= '0;

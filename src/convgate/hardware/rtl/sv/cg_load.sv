@@ -14,6 +14,8 @@ module cg_load #(
     input  logic [15:0]                outputs,
     input  logic                       live,         // there is something to compute
     input  logic                       weights_start,
+    input  logic                       rest_start,   // the weights that complete one block of columns
+    input  logic [15:0]                rest_block,
     input  logic                       inputs_start,
     input  logic                       added_start,
     output logic                       busy,
@@ -22,6 +24,11 @@ module cg_load #(
     input  logic [15:0]                in_channel,
     output logic [15:0]                out_rank,
     input  logic [15:0]                out_channel,
+    // partial sums: rows of weights of a block, with those of other columns alone; the chunk that an output's base is
+    output logic [15:0]                block,
+    input  logic [15:0]                block_rows,
+    input  logic [7:0]                 own_chunk,
+    output logic [15:0]                weights_end,  // of the weight buffer
     // positions from the index module, and the list of them
     input  logic                       index_busy,
     input  logic                       there,
@@ -51,7 +58,8 @@ module cg_load #(
     output logic                       rs_ready,
     // buffers
     output logic [1:0]                 to_tensor,
-    output logic                       to_valid,
+    output logic                       to_valid,     // a word from memory,
+    output logic                       to_clear,     // or a zero
     output logic [7:0]                 to_bank,
     output logic [15:0]                to_address
 );
@@ -70,14 +78,30 @@ module cg_load #(
     logic [2:0]             head, tail;
     logic [3:0]             waiting;
     assign full       = waiting == 4'(DEPTH);
-    assign rs_ready   = 1'b1;
-    assign to_valid   = rs_valid && waiting != '0;
-    assign {to_tensor, to_bank, to_address} = tags[head];
+    assign rs_ready   = !to_clear;
+    assign to_valid   = rs_valid && waiting != '0 && !to_clear;
+    assign {to_tensor, to_bank, to_address} = to_clear ? {2'd1, bank, to} : tags[head];
     assign accepted   = rd_valid && rd_ready;
 
     assign taps     = 16'(d[KERNEL_HEIGHT] * d[KERNEL_WIDTH]);
     assign area     = 16'(d[IN_HEIGHT] * d[IN_WIDTH]);
     assign last_tap = ky + 8'd1 == 8'(d[KERNEL_HEIGHT]) && kx + 8'd1 == 8'(d[KERNEL_WIDTH]);
+
+    // Of partial sums, a block's columns may be of several chunks: weights that a column has not are zero, in both parts.
+    logic        completed, rest, own, wanted_row, row_done, last_row;
+    logic [15:0] rows, in_chunk;
+    logic [7:0]  first_chunk, first_of_block, chunk, chunk_then;
+    logic [31:0] w_offset;
+    assign completed   = d[FLAGS][COMPLETED];
+    assign rows        = completed ? block_rows : inputs;
+    assign first_of_block = bank == '0 ? own_chunk : first_chunk;
+    assign chunk       = part != '0 ? chunk_then : rest ? '0 : first_of_block;
+    assign own         = chunk == own_chunk;
+    assign wanted_row  = !completed || (rest ? !own || rows != 16'(d[IN_CHANNELS]) : own);
+    assign to_clear    = state == WEIGHTS && !wanted_row;
+    assign row_done    = state == WEIGHTS && (accepted || to_clear);
+    assign last_row    = bank + 8'd1 == 8'(COLUMNS) || rank + 16'd1 == outputs;
+    assign weights_end = block_base;
 
     // Where the window of a position begins.
     assign corner_y = 16'(row * 16'(d[STRIDE_DOWN])) - 16'(d[PADDING_TOP]);
@@ -107,7 +131,8 @@ module cg_load #(
         case (state)
             WEIGHTS: begin
                 rd_tensor = 2'd1;
-                address   = d[W_BASE] + out_channel * d[W_STRIDE] + 32'(in_channel * taps) + 32'(tap);
+                address   = rest ? d[R_BASE] + out_channel * d[R_STRIDE] + w_offset
+                          : d[W_BASE] + out_channel * d[W_STRIDE] + (completed ? w_offset : 32'(in_channel * taps) + 32'(tap));
             end
             FETCH: begin
                 if (d[FLAGS][COMPACT_INPUT])
@@ -122,9 +147,9 @@ module cg_load #(
             default: ;
         endcase
     end
-    assign rd_valid = (state == WEIGHTS || state == FETCH || state == ADD) && !full;
+    assign rd_valid = ((state == WEIGHTS && wanted_row) || state == FETCH || state == ADD) && !full;
     assign rd_addr  = address;
-    assign busy     = weights_start || inputs_start || added_start || state != IDLE;
+    assign busy     = weights_start || rest_start || inputs_start || added_start || state != IDLE;
 
     always_ff @(posedge clk) begin
         if (rst) begin
@@ -146,9 +171,15 @@ module cg_load #(
                     part <= '0;
                     tap <= '0;
                     bank <= '0;
-                    to <= '0;
-                    block_base <= '0;
-                    if (weights_start) state <= WEIGHTS;
+                    to <= rest_start ? block_base : '0;
+                    w_offset <= '0;
+                    rest <= rest_start;
+                    if (weights_start) block_base <= '0;
+                    if (rest_start) begin
+                        rank  <= 16'(rest_block * COLUMNS);
+                        block <= rest_block;
+                    end else block <= '0;
+                    if (weights_start || rest_start) state <= WEIGHTS;
                     if (inputs_start) begin
                         state <= POSITION;
                         positions <= '0;
@@ -156,24 +187,34 @@ module cg_load #(
                     if (added_start) state <= LIST;
                 end
                 // Output channel by output channel, as they lie; the buffer has a row for each tap and input channel.
-                WEIGHTS: if (accepted) begin
+                WEIGHTS: if (row_done) begin
+                    if (bank == '0) first_chunk <= own_chunk;
+                    if (accepted) w_offset <= w_offset + 32'd1;
                     tap <= tap + 16'd1;
-                    to  <= to + inputs;
+                    to  <= to + rows;
                     if (tap + 16'd1 == taps) begin
-                        tap  <= '0;
-                        part <= part + 16'd1;
-                        to   <= block_base + part + 16'd1;
-                        if (part + 16'd1 == inputs) begin
+                        tap      <= '0;
+                        part     <= part + 16'd1;
+                        to       <= block_base + part + 16'd1;
+                        in_chunk <= part == '0 ? 16'd1 : in_chunk + 16'd1;
+                        chunk_then <= chunk;
+                        if ((part == '0 ? 16'd1 : in_chunk + 16'd1) == 16'(d[CHUNK])) begin
+                            in_chunk   <= '0;
+                            chunk_then <= chunk + 8'd1;
+                        end
+                        if (part + 16'd1 == rows) begin
                             part <= '0;
                             rank <= rank + 16'd1;
                             bank <= bank + 8'd1;
                             to   <= block_base;
-                            if (bank + 8'd1 == 8'(COLUMNS)) begin
+                            w_offset <= '0;
+                            if (last_row) begin
                                 bank       <= '0;
-                                block_base <= block_base + 16'(taps * inputs);
-                                to         <= block_base + 16'(taps * inputs);
+                                block      <= block + 16'd1;
+                                block_base <= block_base + 16'(taps * rows);
+                                to         <= block_base + 16'(taps * rows);
                             end
-                            if (rank + 16'd1 == outputs) state <= WAIT;
+                            if (rank + 16'd1 == outputs || (rest && last_row)) state <= WAIT;
                         end
                     end
                 end

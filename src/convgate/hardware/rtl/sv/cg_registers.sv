@@ -41,7 +41,11 @@ package cg_registers;
     localparam int READ_TILES = 38;     // of the mask of input positions
     localparam int READ_TILE_COLUMNS = 39;
     localparam int READ_TILE_INVERSE = 40;
-    localparam int REGISTERS = 41;
+    localparam int R_BASE = 41;         // the weights of completions
+    localparam int R_STRIDE = 42;
+    localparam int CHUNK = 43;          // input channels that an output's partial sum is of
+    localparam int PLANES = 44;         // of the input buffer: a plane is a map of one channel in each row
+    localparam int REGISTERS = 45;
 
     // Bits of FLAGS.
     localparam int GATED_POSITIONS = 0; // closed positions are not computed
@@ -61,4 +65,5 @@ package cg_registers;
     localparam int LOADED = 14;         // the first weights go into the array while maps are loaded
     localparam int DECIDED = 15;        // the first weights depend on what the step before decided
     localparam int LIST_ONLY = 16;      // list what is open of the channel masks, nothing else
+    localparam int COMPLETED = 17;      // partial sums, which are decided on and completed where they are open
 endpackage

@@ -19,7 +19,7 @@ module cg_store #(
     input  logic [15:0]                place,
     output logic [15:0]                out_rank,
     input  logic [15:0]                out_channel,
-    input  logic [52:0]                parameters,   // bias, multiplier and shift of `out_channel`
+    input  logic [53:0]                parameters,   // bias, multiplier and shift of `out_channel`
     output logic [15:0]                from,         // the output buffer
     input  logic [COLUMNS-1:0][7:0]    found,
     input  logic [COLUMNS-1:0][S-1:0]  sums,
@@ -57,12 +57,12 @@ module cg_store #(
     assign closed = state == ADD || state == ADDED_ || state == CLOSED;
 
     cg_bring #(.WIDTH(32)) bring (
-        .clk, .value(parameters[31:0]), .multiplier(parameters[46:32]), .shift(parameters[52:47]), .brought(scaled)
+        .clk, .value(parameters[31:0]), .multiplier(parameters[47:32]), .shift(parameters[53:48]), .brought(scaled)
     );
     logic [7:0] waiting_operand;
     assign operand = closed ? waiting_operand : found[bank];
     cg_bring #(.WIDTH(9)) bring_added (
-        .clk, .value({d[FLAGS][SIGNED_ADDED] && operand[7], operand}), .multiplier(15'(d[ADD_MULTIPLIER])),
+        .clk, .value({d[FLAGS][SIGNED_ADDED] && operand[7], operand}), .multiplier(16'(d[ADD_MULTIPLIER])),
         .shift(6'(d[ADD_SHIFT])), .brought(more)
     );
     assign whole   = (closed ? 25'sd0 : 25'(scaled)) + (d[FLAGS][ADDED] ? 25'(more) : 25'sd0);
