@@ -110,6 +110,9 @@ std::unique_ptr<Layer> make_integer_depthwise(const ConvolutionSpec&, Storage re
 bool suits_winograd(const ConvolutionSpec&);
 // `other` computes where too few positions of too many squares are open; null if no square is closed in part.
 std::unique_ptr<Layer> make_winograd(const ConvolutionSpec&, std::unique_ptr<Layer> other, Needs&);
+// With squares along the lanes, of what suits Winograd.
+bool suits_winograd_columns(const ConvolutionSpec&);
+std::unique_ptr<Layer> make_winograd_columns(const ConvolutionSpec&, std::unique_ptr<Layer> other, Needs&);
 std::unique_ptr<Layer> make_columns(const ConvolutionSpec&, Needs&);
 std::unique_ptr<Layer> make_dot(const ConvolutionSpec&, Needs&);
 std::unique_ptr<Layer> make_depthwise(const ConvolutionSpec&, Form, Needs&);

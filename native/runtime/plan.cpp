@@ -129,14 +129,15 @@ void Plan::add_activation(const Operation& op, const Layout& out, int use) {
 
 std::unique_ptr<Layer> Plan::make_convolution(ConvolutionSpec spec) {
     if (!suits_winograd(spec)) return make_direct(spec);
+    const auto make = suits_winograd_columns(spec) ? make_winograd_columns : make_winograd;
     const int gate = spec.operation->positions;
-    if (gate < 0) return make_winograd(spec, nullptr, needs_);
+    if (gate < 0) return make(spec, nullptr, needs_);
     // Tiles of even sides close whole squares, unless the mask is dilated.
     const int rows = 2 * gates_[gate].gate.rows, columns = 2 * gates_[gate].gate.columns;
     const Value& out = spec.out->value;
     const bool even = out.height % rows == 0 && out.width % columns == 0 && spec.operation->reach == no_reach;
     if (even) spec.squares_use = gates_[gate].positions(out.height / 2, out.width / 2, no_reach);
-    return make_winograd(spec, even ? nullptr : make_direct(spec), needs_);
+    return make(spec, even ? nullptr : make_direct(spec), needs_);
 }
 
 std::unique_ptr<Layer> Plan::make_direct(const ConvolutionSpec& spec) {

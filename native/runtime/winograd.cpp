@@ -2,55 +2,47 @@
 // Squares with no open position are left out, and so are closed channels. What is counted are the definition's MACs.
 #include <algorithm>
 
-#include "convolution.h"
+#include "squares.h"
 #include "steps.h"
 #include "weights.h"
 
 namespace convgate {
 namespace {
 
-constexpr int area = 9;                          // taps
+constexpr int taps = 9;
 constexpr int most_transformed = 1 << 17;        // floats of inputs and products: a part of the second-level cache
 constexpr std::size_t most_weights = 3u << 18;   // floats of elements' weights that are kept; more would have to come from memory
 constexpr int inputs_at_once = 64;               // whose weights are transformed when they are needed
 constexpr int few_squares = 24;                  // fewer: reading weights takes longer than multiplying
 constexpr long long least_macs = 1 << 16;        // worth sharing out
 
-bool keeps_elements(const ConvolutionSpec& spec) {
-    return spec.operation->weight.size() / area * elements <= most_weights;
-}
-
 // To transform weights takes about as long as their products with so many positions.
 constexpr int transforming = 200;
 
-// Vector products per input and vector of output channels.
-bool pays(const ConvolutionSpec& spec, int squares, int positions) {
-    return elements * squares + (keeps_elements(spec) ? 0 : transforming) < area * positions;
+int all_squares(const ConvolutionSpec& spec) { return ceil_div(spec.out->value.height, 2) * ceil_div(spec.out->value.width, 2); }
+
+bool stay_in_cache(const ConvolutionSpec& spec) { return spec.operation->weight.size() / taps * elements <= most_weights; }
+
+// Elements' weights are kept where they are small, or where to transform them in each call would take more than a tenth of
+// the time of the products.
+bool keeps_elements(const ConvolutionSpec& spec) {
+    return stay_in_cache(spec) || 10 * transforming > elements * all_squares(spec);
 }
 
-// The squares' positions, from the upper left one on: 2 * y + x.
-constexpr int corners = 4;
+// Vector products per input and vector of output channels.
+bool pays(const ConvolutionSpec& spec, int squares, int positions) {
+    return elements * squares + (keeps_elements(spec) ? 0 : transforming) < taps * positions;
+}
 
-class WinogradConvolution final : public Convolution {
+class WinogradConvolution final : public ConvolutionInSquares {
 public:
     WinogradConvolution(const ConvolutionSpec& spec, std::unique_ptr<Layer> other, Needs& needs)
-        : Convolution(spec),
+        : ConvolutionInSquares(spec),
           other_(std::move(other)),
           transforms_(!keeps_elements(spec)),
           shares_blocks_(shares_blocks(spec)),
           weights_(transforms_ ? order(spec, {spec.operation->groups, spec.out_channels(), 1, spec.in_channels(), area}, definition(spec))
-                               : order(spec, {spec.operation->groups, spec.out_channels(), elements, spec.in_channels(), 1}, transformed(spec))),
-          rows_(ceil_div(spec.out->value.height, 2)),
-          columns_(ceil_div(spec.out->value.width, 2)) {
-        const Value& out = spec.out->value;
-        for (int y = 0; y < out.height; y++)
-            for (int x = 0; x < out.width; x++) {
-                square_.push_back(y / 2 * columns_ + x / 2);
-                corner_.push_back(static_cast<std::uint8_t>(1 << (y % 2 * 2 + x % 2)));
-            }
-        all_open_.resize(static_cast<std::size_t>(rows_) * columns_);
-        for (std::size_t p = 0; p < square_.size(); p++) all_open_[square_[p]] |= corner_[p];
-        for (std::size_t i = 0; i < all_open_.size(); i++) all_.push_back(static_cast<std::int32_t>(i));
+                               : order(spec, {spec.operation->groups, spec.out_channels(), elements, spec.in_channels(), 1}, transformed_weights(spec))) {
         const std::size_t widest = weights_.widest(), ins = padded(spec.in->value.channels);
         Needs mine = needs_for_positions();
         mine.positions = corners * chunk;
@@ -60,7 +52,7 @@ public:
         // What is computed of closed positions, or all results before some lanes are kept.
         mine.scattered = spec.masks_channels() ? (2 * corners * chunk + 1) * widest : widest;
         if (transforms_) mine.weights_aside = (elements + area) * (inputs_at_once * widest + spec.kernels->lanes);
-        mine.squares = all_.size() + 1;
+        mine.squares = squares() + 1;
         weights_.cover_needs(mine);
         needs.cover(mine);
     }
@@ -68,7 +60,7 @@ public:
     void run(Sample& s, Team& team) const override {
         const Chosen chosen = choose_squares(s);
         const int squares = chosen.count;
-        if (other_ && !pays(spec_, squares, positions(s))) return other_->run(s, team);
+        if (other_ && !pays(spec_, squares, open_positions(s))) return other_->run(s, team);
         const Run run = begin(s);
         const Chunks rest = fills(run, team);
         const std::vector<Block>& blocks = weights_.choose(run.in_open, run.out_open, squares, s);
@@ -111,7 +103,7 @@ private:
 
     // Among threads, rather than squares: weights are then read, or transformed, by one thread only.
     static bool shares_blocks(const ConvolutionSpec& spec) {
-        return !keeps_elements(spec) || spec.out->value.positions() / corners < few_squares;
+        return !stay_in_cache(spec) || spec.out->value.positions() / corners < few_squares;
     }
 
     // The weights as they are, all taps of all inputs as one run.
@@ -121,20 +113,6 @@ private:
         };
     }
 
-    // Their elements.
-    static Source transformed(const ConvolutionSpec& spec) {
-        const int n = static_cast<int>(spec.operation->weight.size() / area);
-        std::vector<float> to(static_cast<std::size_t>(n) * elements), from(spec.operation->weight.data, spec.operation->weight.data + n * area);
-        for (int i = 0; i < n; i++)
-            scalar_kernels.element_weights({from.data() + i * area, 1, nullptr, 1, 1, to.data() + i * elements, 1});
-        return [to = std::move(to), ins = spec.in_channels()](int out, int element, int i) {
-            return to[(static_cast<std::size_t>(out) * ins + i) * elements + element];
-        };
-    }
-
-    int padded(int ins) const { return ceil_div(std::max(ins, 1), spec_.kernels->lanes) * spec_.kernels->lanes; }
-    // An odd number, so that no two elements of a square are a power of two apart in memory.
-    static int room(int squares) { return squares | 1; }
     // At once, so that all that is transformed stays in the cache; or so many that the weights are not read too often.
     int most_squares(int ins) const {
         return std::clamp(most_transformed / elements / (padded(ins) + weights_.widest()) - 1, 48, chunk);
@@ -147,53 +125,6 @@ private:
         const int threads = macs < least_macs ? 1 : team.threads(), parts = ceil_div(squares, most_squares(ins));
         if (shares_blocks_ && blocks >= threads) return {parts, threads};
         return {ceil_div(parts, threads) * threads, 1};
-    }
-
-    int positions(const Sample& s) const {
-        const int gate = spec_.operation->positions;
-        return gate < 0 ? spec_.out->value.positions() : static_cast<int>(s.gates[gate].positions[spec_.positions_use].open.size());
-    }
-
-    // Squares with open positions, and which of each square's corners are.
-    struct Chosen {
-        const std::int32_t* squares;
-        int count;
-        const std::uint8_t* open;
-    };
-
-    Chosen choose_squares(Sample& s) const {
-        const int gate = spec_.operation->positions;
-        if (gate < 0) return {all_.data(), static_cast<int>(all_.size()), all_open_.data()};
-        if (spec_.squares_use >= 0) {
-            const std::vector<std::int32_t>& squares = s.gates[gate].positions[spec_.squares_use].open;
-            return {squares.data(), static_cast<int>(squares.size()), all_open_.data()};
-        }
-        std::vector<std::uint8_t>& open = s.open_in_square;
-        open.assign(all_.size(), 0);
-        for (const std::int32_t p : s.gates[gate].positions[spec_.positions_use].open) open[square_[p]] |= corner_[p];
-        s.squares.resize(all_.size() + 1);
-        int n = 0;
-        for (std::size_t i = 0; i < all_.size(); i++) {
-            s.squares[n] = static_cast<std::int32_t>(i);
-            n += open[i] != 0;
-        }
-        return {s.squares.data(), n, open.data()};
-    }
-
-    int first_position(int square) const { return square / columns_ * 2 * spec_.out->value.width + square % columns_ * 2; }
-
-    void transform_inputs(const Run& run, const Chosen& chosen, Scratch& scratch, int first, int count, int ins) const {
-        for (int i = 0; i < count; i++)
-            scratch.rows[i] = run.in.data + static_cast<std::ptrdiff_t>(in_at_[first_position(chosen.squares[first + i])]) * run.in.stride;
-        Patches patches{};
-        patches.from = scratch.rows.data();
-        patches.step_x = run.in.stride;
-        patches.step_y = static_cast<std::ptrdiff_t>(spec_.in->width()) * run.in.stride;
-        patches.squares = count;
-        patches.room = room(count);
-        patches.channels = ins;
-        patches.to = scratch.columns.data();
-        spec_.kernels->patches(patches);
     }
 
     // Products of all elements, in steps whose weights stay in the first-level cache while all squares use them. `all` inputs
@@ -270,18 +201,7 @@ private:
         const int row = block.vectors * spec_.kernels->lanes, positions = corners * count;
         // What is computed of closed positions, or of none, goes to waste.
         float* const waste = scratch.scattered.data() + (block.kept ? 2 * static_cast<std::ptrdiff_t>(positions) * row : 0);
-        for (int i = 0; i < count; i++) {
-            const int square = chosen.squares[first + i], position = first_position(square);
-            for (int corner = 0; corner < corners; corner++) {
-                const bool open = chosen.open[square] >> corner & 1;
-                const int p = open ? position + corner / 2 * spec_.out->value.width + corner % 2 : position;
-                float* const to = run.out.data + static_cast<std::ptrdiff_t>(out_at_[p]) * run.out.stride + block.out_begin;
-                scratch.outputs[corners * i + corner] = open ? to : waste;
-                if (spec_.addend)
-                    scratch.addends[corners * i + corner] =
-                        run.addend.data + static_cast<std::ptrdiff_t>(addend_at_[p]) * run.addend.stride + block.out_begin;
-            }
-        }
+        point_corners(run, chosen, scratch, first, count, block.out_begin, waste);
         Squares squares{};
         squares.from = scratch.accumulators.data();
         squares.squares = count;
@@ -307,9 +227,6 @@ private:
     const bool transforms_;  // the weights, when they are needed
     const bool shares_blocks_;
     const BlockedWeights weights_;
-    const int rows_, columns_;                     // of squares
-    std::vector<std::int32_t> square_, all_;       // per position; all squares
-    std::vector<std::uint8_t> corner_, all_open_;  // per position, as a bit; per square, the corners that there are
 };
 
 }  // namespace
@@ -321,8 +238,7 @@ bool suits_winograd(const ConvolutionSpec& spec) {
     if (spec.in_channels() < spec.kernels->lanes || spec.out_channels() < spec.kernels->lanes) return false;
     // Transformed inputs lie in blocks of lanes, at which a group must begin.
     if (op.groups > 1 && (spec.in_channels() % spec.kernels->lanes || op.in_channels >= 0 || op.out_channels >= 0)) return false;
-    const Value& out = spec.out->value;
-    return pays(spec, ceil_div(out.height, 2) * ceil_div(out.width, 2), out.positions());
+    return pays(spec, all_squares(spec), spec.out->value.positions());
 }
 
 std::unique_ptr<Layer> make_winograd(const ConvolutionSpec& spec, std::unique_ptr<Layer> other, Needs& needs) {

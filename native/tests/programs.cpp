@@ -27,8 +27,8 @@ public:
 
     void build() {
         for (int i = random.chance(0.2) ? 2 : 1; i > 0; i--) {
-            const int height = wide ? 2 * random.from(1, 3) : random.from(1, 13);
-            const int width = wide ? 2 * random.from(1, 3) : random.from(1, 13);
+            const int height = wide ? random.pick({2, 4, 6, 7, 8}) : random.from(1, 13);
+            const int width = wide ? random.pick({2, 4, 6, 7, 8}) : random.from(1, 13);
             program.inputs.push_back(value(channels(), height, width));
             usable.push_back(program.inputs.back());
         }

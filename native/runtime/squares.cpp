@@ -1,0 +1,91 @@
+#include "squares.h"
+
+#include <algorithm>
+
+#include "steps.h"
+
+namespace convgate {
+
+ConvolutionInSquares::ConvolutionInSquares(const ConvolutionSpec& spec)
+    : Convolution(spec), columns_(ceil_div(spec.out->value.width, 2)) {
+    const Value& out = spec.out->value;
+    for (int y = 0; y < out.height; y++)
+        for (int x = 0; x < out.width; x++) {
+            square_.push_back(y / 2 * columns_ + x / 2);
+            corner_.push_back(static_cast<std::uint8_t>(1 << (y % 2 * 2 + x % 2)));
+        }
+    all_open_.resize(static_cast<std::size_t>(ceil_div(out.height, 2)) * columns_);
+    for (std::size_t p = 0; p < square_.size(); p++) all_open_[square_[p]] |= corner_[p];
+    for (std::size_t i = 0; i < all_open_.size(); i++) all_.push_back(static_cast<std::int32_t>(i));
+}
+
+ConvolutionInSquares::Chosen ConvolutionInSquares::choose_squares(Sample& s) const {
+    const int gate = spec_.operation->positions;
+    if (gate < 0) return {all_.data(), static_cast<int>(all_.size()), all_open_.data()};
+    if (spec_.squares_use >= 0) {
+        const std::vector<std::int32_t>& squares = s.gates[gate].positions[spec_.squares_use].open;
+        return {squares.data(), static_cast<int>(squares.size()), all_open_.data()};
+    }
+    std::vector<std::uint8_t>& open = s.open_in_square;
+    open.assign(all_.size(), 0);
+    for (const std::int32_t p : s.gates[gate].positions[spec_.positions_use].open) open[square_[p]] |= corner_[p];
+    s.squares.resize(all_.size() + 1);
+    int n = 0;
+    for (std::size_t i = 0; i < all_.size(); i++) {
+        s.squares[n] = static_cast<std::int32_t>(i);
+        n += open[i] != 0;
+    }
+    return {s.squares.data(), n, open.data()};
+}
+
+int ConvolutionInSquares::open_positions(const Sample& s) const {
+    const int gate = spec_.operation->positions;
+    return gate < 0 ? spec_.out->value.positions() : static_cast<int>(s.gates[gate].positions[spec_.positions_use].open.size());
+}
+
+void ConvolutionInSquares::transform_inputs(const Run& run, const Chosen& chosen, Scratch& scratch, int first, int count, int ins) const {
+    for (int i = 0; i < count; i++)
+        scratch.rows[i] = run.in.data + static_cast<std::ptrdiff_t>(in_at_[first_position(chosen.squares[first + i])]) * run.in.stride;
+    Patches patches{};
+    patches.from = scratch.rows.data();
+    patches.step_x = run.in.stride;
+    patches.step_y = static_cast<std::ptrdiff_t>(spec_.in->width()) * run.in.stride;
+    patches.squares = count;
+    patches.room = room(count);
+    patches.channels = ins;
+    patches.to = scratch.columns.data();
+    spec_.kernels->patches(patches);
+}
+
+void ConvolutionInSquares::point_corners(const Run& run, const Chosen& chosen, Scratch& scratch, int first, int count, int out_begin,
+                                         float* waste) const {
+    for (int i = 0; i < count; i++) {
+        const int square = chosen.squares[first + i], position = first_position(square);
+        for (int corner = 0; corner < corners; corner++) {
+            const bool open = chosen.open[square] >> corner & 1;
+            const int p = open ? position + corner / 2 * spec_.out->value.width + corner % 2 : position;
+            float* const to = run.out.data + static_cast<std::ptrdiff_t>(out_at_[p]) * run.out.stride + out_begin;
+            scratch.outputs[corners * i + corner] = open ? to : waste;
+            if (spec_.addend)
+                scratch.addends[corners * i + corner] =
+                    run.addend.data + static_cast<std::ptrdiff_t>(addend_at_[p]) * run.addend.stride + out_begin;
+        }
+    }
+}
+
+int ConvolutionInSquares::padded(int ins) const {
+    return ceil_div(std::max(ins, 1), spec_.kernels->lanes) * spec_.kernels->lanes;
+}
+
+std::function<float(int out, int element, int in)> transformed_weights(const ConvolutionSpec& spec) {
+    constexpr int area = 9;
+    const int n = static_cast<int>(spec.operation->weight.size() / area);
+    std::vector<float> to(static_cast<std::size_t>(n) * elements), from(spec.operation->weight.data, spec.operation->weight.data + n * area);
+    for (int i = 0; i < n; i++)
+        scalar_kernels.element_weights({from.data() + i * area, 1, nullptr, 1, 1, to.data() + i * elements, 1});
+    return [to = std::move(to), ins = spec.in_channels()](int out, int element, int i) {
+        return to[(static_cast<std::size_t>(out) * ins + i) * elements + element];
+    };
+}
+
+}  // namespace convgate

@@ -1,0 +1,45 @@
+// What both ways of Winograd's F(2x2, 3x3) share: the squares of 2x2 outputs, which of them are open, their inputs.
+#pragma once
+
+#include <functional>
+
+#include "convolution.h"
+
+namespace convgate {
+
+class ConvolutionInSquares : public Convolution {
+protected:
+    static constexpr int area = 9;     // taps
+    static constexpr int corners = 4;  // of a square: its positions from the upper left one on, 2 * y + x
+
+    explicit ConvolutionInSquares(const ConvolutionSpec&);
+
+    // Squares with open positions, and which of each square's corners are, as bits.
+    struct Chosen {
+        const std::int32_t* squares;
+        int count;
+        const std::uint8_t* open;
+    };
+    Chosen choose_squares(Sample&) const;
+    int open_positions(const Sample&) const;
+    int squares() const { return static_cast<int>(all_.size()); }
+    int first_position(int square) const { return square / columns_ * 2 * spec_.out->value.width + square % columns_ * 2; }
+    // To scratch.columns, as `Patches` says.
+    void transform_inputs(const Run&, const Chosen&, Scratch&, int first, int count, int ins) const;
+    // Where the positions of squares are written, and addends read, from an output channel on: scratch.outputs and addends,
+    // 4 * square + corner. Closed corners go to `waste`.
+    void point_corners(const Run&, const Chosen&, Scratch&, int first, int count, int out_begin, float* waste) const;
+    int padded(int ins) const;  // to whole vectors
+    // An odd number, so that no two elements of a square are a power of two apart in memory.
+    static int room(int squares) { return squares | 1; }
+
+private:
+    const int columns_;                            // of squares
+    std::vector<std::int32_t> square_, all_;       // per position; all squares
+    std::vector<std::uint8_t> corner_, all_open_;  // per position, as a bit; per square, the corners that there are
+};
+
+// One output's transformed weights after the other: value(out, element, in).
+std::function<float(int out, int element, int in)> transformed_weights(const ConvolutionSpec&);
+
+}  // namespace convgate

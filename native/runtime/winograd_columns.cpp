@@ -1,0 +1,211 @@
+// Winograd's F(2x2, 3x3) where output channels are closed and squares are few, so that packing weights would take about as
+// long as multiplying with them. Squares lie along the vector's lanes and weights are taken one by one, so that any output
+// channel can be left out; those of an output's open inputs are read in the order in which they lie in memory.
+#include <algorithm>
+
+#include "squares.h"
+#include "steps.h"
+
+namespace convgate {
+namespace {
+
+constexpr int line = 16;                   // of the cache, in floats
+constexpr int outs_at_once = 64;           // whose results are transformed back together
+constexpr long long least_macs = 1 << 16;  // worth sharing out
+
+// Costs are in products of a vector, per input. They are those of vectors of so many lanes, whatever the machine's: the
+// choice decides how sums are rounded.
+constexpr int lanes_of_costs = 16;
+constexpr int transposing = 16;  // a vector of squares, of an input and back of an output
+constexpr int least_gain = 2;
+
+int vectors(int n) { return ceil_div(n, lanes_of_costs); }
+
+class WinogradColumns final : public ConvolutionInSquares {
+public:
+    WinogradColumns(const ConvolutionSpec& spec, std::unique_ptr<Layer> other, Needs& needs)
+        : ConvolutionInSquares(spec),
+          other_(std::move(other)),
+          ins_(spec.in_channels()),
+          outs_(spec.out_channels()),
+          lanes_(spec.kernels->lanes),
+          most_(spec.kernels->vectors * lanes_),
+          weights_(static_cast<std::size_t>(elements) * outs_ * ins_),
+          bias_(outs_) {
+        const auto weight = transformed_weights(spec);
+        float* to = weights_.data();
+        for (int e = 0; e < elements; e++)
+            for (int o = 0; o < outs_; o++)
+                for (int i = 0; i < ins_; i++) *to++ = weight(o, e, i);
+        std::copy_n(spec.operation->bias.data, spec.operation->bias.size(), bias_.data());
+        Needs mine = needs_for_positions();
+        mine.positions = corners * most_;
+        mine.weights = std::max(outs_at_once, most_);
+        mine.columns = static_cast<std::size_t>(elements) * padded(ins_) * (room(most_) + most_);
+        mine.accumulators = static_cast<std::size_t>(elements) * outs_ * most_;
+        mine.scattered = static_cast<std::size_t>(elements * room(most_) + 1) * padded(outs_at_once);
+        mine.lists = ins_ + static_cast<std::size_t>(outs_) * (1 + lines());
+        mine.squares = squares() + 1;
+        mine.sample_packed = outs_ + lanes_;
+        needs.cover(mine);
+    }
+
+    void run(Sample& s, Team& team) const override {
+        const Chosen chosen = choose_squares(s);
+        if (other_ && !pays(chosen.count, open_positions(s))) return other_->run(s, team);
+        const Run run = begin(s);
+        const Chunks rest = fills(run, team);
+        const Open open = list(run, s);
+        count(s, static_cast<long long>(area) * run.count * open.ins * open.outs);
+        const long long macs = static_cast<long long>(chosen.count) * elements * open.ins * open.outs;
+        const int threads = macs < least_macs ? 1 : team.threads();
+        const int all = ceil_div(chosen.count, lanes_), groups = ceil_div(all, spec_.kernels->vectors);
+        // Where there are too few squares for all threads, outputs are shared out.
+        const int shares = std::min(groups < threads ? threads : 1, open.outs), items = groups * shares;
+        auto body = [&](int item, int thread) {
+            if (item >= items) return fill(run, rest.begin(item - items), rest.end(item - items));
+            const int share = item / groups, group = item % groups;
+            const int first = all * group / groups * lanes_, last = std::min(all * (group + 1) / groups * lanes_, chosen.count);
+            compute(run, chosen, open, s.scratch[thread], first, last - first, open.outs * share / shares, open.outs * (share + 1) / shares);
+        };
+        if (threads > 1)
+            team.run(items + rest.items, body);
+        else
+            team.run(1, [&](int, int thread) {
+                for (int item = 0; item < items + rest.items; item++) body(item, thread);
+            });
+    }
+
+private:
+    // Open channels: which of an output's weights are read; where the outputs' weights begin; where
+    // the cache's lines of these are; biases.
+    struct Open {
+        int ins, outs;
+        const std::int32_t *rows, *columns, *lines;
+        const float* bias;
+    };
+
+    static bool pays(int squares, int positions) {
+        return elements * vectors(squares) + least_gain < area * vectors(positions);
+    }
+
+    Open list(const Run& run, Sample& s) const {
+        const std::vector<std::int32_t>& outs = *run.out_open;
+        s.lists.clear();  // its memory is reserved, so that pointers into it last
+        // All of them are listed, too: the kernel reads lists of what is to be fetched only beside lists of what is read.
+        for (int i = 0, n = run.in_open ? static_cast<int>(run.in_open->size()) : ins_; i < n; i++)
+            s.lists.push_back(run.in_open ? (*run.in_open)[i] : i);
+        const int ins = static_cast<int>(s.lists.size());
+        const std::int32_t* const columns = s.lists.data() + s.lists.size();
+        for (std::size_t o = 0; o < outs.size(); o++) {
+            s.lists.push_back(outs[o] * ins_);
+            s.packed[o] = bias_[outs[o]];
+        }
+        const std::int32_t* const lines = s.lists.data() + s.lists.size();
+        for (const std::int32_t out : outs)
+            for (int i = 0; i < ins_; i += line) s.lists.push_back(out * ins_ + i);
+        return {ins, static_cast<int>(outs.size()), s.lists.data(), columns, lines, s.packed.data()};
+    }
+
+    void compute(const Run& run, const Chosen& chosen, const Open& open, Scratch& scratch, int first, int count, int out_begin, int out_end) const {
+        const int row = ceil_div(count, lanes_) * lanes_;
+        transform_inputs(run, chosen, scratch, first, count, open.ins);
+        float* const inputs = transpose_inputs(scratch, count, open.ins, row);
+        multiply(inputs, open, scratch, row, out_begin, out_end);
+        for (int o = out_begin; o < out_end; o += outs_at_once)
+            transform_products(run, chosen, open, scratch, first, count, row, out_begin, out_end, o, std::min(outs_at_once, out_end - o));
+    }
+
+    // To [elements][ins][row].
+    float* transpose_inputs(Scratch& scratch, int count, int ins, int row) const {
+        const int blocks = ceil_div(ins, lanes_);
+        const std::ptrdiff_t block = static_cast<std::ptrdiff_t>(room(count)) * lanes_;
+        float* const inputs = scratch.columns.data() + elements * blocks * block;
+        for (int i = 0; i < count; i++) scratch.weights[i] = scratch.columns.data() + static_cast<std::ptrdiff_t>(i) * lanes_;
+        float* to = inputs;
+        for (int e = 0; e < elements; e++)
+            for (int b = 0; b < blocks; b++) {
+                const int n = std::min(lanes_, ins - b * lanes_);
+                spec_.kernels->transpose(scratch.weights.data(), (e * blocks + b) * block, count, n, to, row);
+                to += static_cast<std::ptrdiff_t>(n) * row;
+            }
+        return inputs;
+    }
+
+    // To scratch.accumulators: [elements][outs][row].
+    void multiply(const float* inputs, const Open& open, Scratch& scratch, int row, int out_begin, int out_end) const {
+        const int outs = out_end - out_begin, vectors = row / lanes_, tiles = ceil_div(outs, spec_.kernels->tile[vectors - 1]);
+        Columns args{};
+        args.rows = open.ins;
+        args.weight_rows = open.rows;
+        args.weight_stride = 1;
+        args.first = true;
+        args.ahead.stride = 1;
+        args.ahead_vectors = 1;
+        for (int e = 0; e < elements; e++) {
+            args.inputs = inputs + static_cast<std::ptrdiff_t>(e) * open.ins * row;
+            args.weights = weights_.data() + static_cast<std::size_t>(e) * outs_ * ins_;
+            for (int tile = 0; tile < tiles; tile++) {
+                const int begin = outs * tile / tiles, end = outs * (tile + 1) / tiles;
+                // Fetched meanwhile: the next tile's weights, or the first one's of the next element.
+                const bool last = tile + 1 == tiles;
+                const int next = last ? 0 : end, after = last ? outs / tiles : outs * (tile + 2) / tiles;
+                args.ahead.weights = args.weights + (last ? static_cast<std::ptrdiff_t>(outs_) * ins_ : 0);
+                args.ahead.rows = open.lines + static_cast<std::ptrdiff_t>(out_begin + next) * lines();
+                args.ahead.count = (after - next) * lines();
+                args.columns = open.columns + out_begin + begin;
+                args.outputs = end - begin;
+                args.accumulators = scratch.accumulators.data() + (static_cast<std::ptrdiff_t>(e) * outs + begin) * row;
+                spec_.kernels->columns[vectors - 1](args);
+            }
+        }
+    }
+
+    // Of `outs` outputs from `out` on, of those from out_begin to out_end that have been computed.
+    void transform_products(const Run& run, const Chosen& chosen, const Open& open, Scratch& scratch, int first, int count, int row,
+                            int out_begin, int out_end, int out, int outs) const {
+        const Kernels& k = *spec_.kernels;
+        const int wide = padded(outs);
+        float* const products = scratch.scattered.data();  // [elements][room][wide]
+        const float* const from = scratch.accumulators.data() + static_cast<std::ptrdiff_t>(out - out_begin) * row;
+        for (int o = 0; o < outs; o++) scratch.weights[o] = from + static_cast<std::ptrdiff_t>(o) * row;
+        for (int e = 0; e < elements; e++)
+            k.transpose(scratch.weights.data(), static_cast<std::ptrdiff_t>(e) * (out_end - out_begin) * row, outs, count,
+                        products + static_cast<std::ptrdiff_t>(e) * room(count) * wide, wide);
+        point_corners(run, chosen, scratch, first, count, out, products + static_cast<std::ptrdiff_t>(elements) * room(count) * wide);
+        Squares squares{};
+        squares.from = products;
+        squares.squares = count;
+        squares.room = room(count);
+        squares.row = wide;
+        squares.bias = open.bias + out;
+        squares.to = scratch.outputs.data();
+        squares.width = outs;
+        squares.activation = spec_.activation();
+        k.squares(squares);
+    }
+
+    // Of the cache, that an output's weights of an element take.
+    int lines() const { return ceil_div(ins_, line); }
+
+    const std::unique_ptr<Layer> other_;
+    const int ins_, outs_, lanes_, most_;
+    Buffer weights_, bias_;  // weights: [elements][outs][ins]
+};
+
+}  // namespace
+
+bool suits_winograd_columns(const ConvolutionSpec& spec) {
+    if (!spec.masks_channels() || spec.addend || spec.operation->groups > 1) return false;
+    const Value& out = spec.out->value;
+    const int squares = ceil_div(out.height, 2) * ceil_div(out.width, 2), outs = spec.out_channels();
+    if (static_cast<long long>(spec.in_channels()) * outs >= 1LL << 31) return false;  // weights are counted in ints
+    // If three quarters of the outputs are open; or all lanes of all outputs.
+    return vectors(squares) * (3 * outs / 4 + transposing) < squares * vectors(outs);
+}
+
+std::unique_ptr<Layer> make_winograd_columns(const ConvolutionSpec& spec, std::unique_ptr<Layer> other, Needs& needs) {
+    return std::make_unique<WinogradColumns>(spec, std::move(other), needs);
+}
+
+}  // namespace convgate
