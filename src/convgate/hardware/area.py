@@ -11,8 +11,8 @@ from convgate.files import write_text
 
 __all__ = ["WITHOUT", "Area", "ArrayArea", "area_of", "as_data", "read_areas", "write_areas"]
 
-WITHOUT = "without it"
-"""The accelerator that computes everything, which the others are compared with."""
+WITHOUT = "without either"
+"""The accelerator that computes everything, all at once, which the others are compared with."""
 
 
 @dataclass(frozen=True)

@@ -143,10 +143,12 @@ class Traffic:
             width = self.machine.columns
             starts = np.arange(0, step.out_channels, width)
             widths = np.minimum(step.out_channels - starts, width)
-            outputs = ((counts.any_open.sum(1) > 0) * widths).sum(1)
+            completed = np.repeat(counts.any_open.sum(1) > 0, widths, axis=1)  # output channels, by blocks of columns
             base, rest = step.taps * how.base, step.taps * how.rest
-            bursts = step.out_channels * -(-base * word // line) + outputs * -(-rest * word // line)
-            return step.out_channels * base + outputs * rest, bursts
+            bursts = lines(completed, rest * word, line)
+            if how.base:
+                bursts = bursts + lines(np.ones((1, step.out_channels), bool), base * word, line)
+            return step.out_channels * base + completed.sum(1, dtype=np.int64) * rest, bursts
         words = step.taps * (counts.inputs * counts.outputs).sum(1)
         row = step.taps * step.in_channels // step.groups * word
         live_groups = counts.inputs > 0

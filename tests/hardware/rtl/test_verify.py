@@ -65,7 +65,7 @@ def test_random_layers_and_masks(model, resting):
     for found in try_layers(model, 25, resting):
         assert found.passed, [layer for layer in found.layers if layer.wrong or layer.differing]
         assert not found.host
-        assert found.compared == len(found.layers) * (len(counters()) - 1)
+        assert found.compared == len(found.layers) * (len(counters()) - 1 + 4)  # all but cycles of memory, and bursts
 
 
 def test_a_gated_network(model):

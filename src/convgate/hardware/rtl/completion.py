@@ -84,6 +84,11 @@ class CompletedLayer(Layer):
     op: IntegerComplete
     partial: PartialSums
 
+    @property
+    def compact(self) -> bool:
+        """Never: all of it is written."""
+        return False
+
     def _flags(self) -> dict[str, bool]:
         return super()._flags() | {"COMPLETED": True, "WHOLE_OUTPUT": False}
 

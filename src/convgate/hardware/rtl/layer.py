@@ -200,7 +200,7 @@ class Layer:
         elif step.in_place:
             parts["Y_BASE"] = parts["A_BASE"]  # what is closed stays as it is
         else:
-            parts["Y_BASE"] = np.zeros_like(parts["A_BASE"])
+            parts["Y_BASE"] = np.zeros(step.area * stride(step.out_channels), np.uint8)
         memory, begin = [], {}
         size = 0
         for name, part in parts.items():

@@ -22,9 +22,11 @@ _KEPT = ("cg_pe", "cg_bring")
 
 
 def areas(machine: Accelerator, seconds: float = 1800) -> Iterator[tuple[str, Area]]:
-    """The accelerator with the index module, without it, and the index module alone, each as it is found.
+    """The accelerator with what decisions need, without any of it, and its parts alone, each as it is found.
 
-    "Without" is `cg_top` with GATED = 0: no decisions are read, no lists are kept, and everything is computed.
+    "Without either" is `cg_top` with GATED = 0 and PARTIAL = 0: no decisions are read, no lists are kept, and
+    everything is computed at once. With GATED = 1 it has the index module, with PARTIAL = 1 it decides on partial sums,
+    of which it keeps two halves, and completes them.
 
     Args:
         machine: whose array, buffers and index bits are built.
@@ -37,9 +39,14 @@ def areas(machine: Accelerator, seconds: float = 1800) -> Iterator[tuple[str, Ar
 
     """
     sizes = _sizes(machine)
-    yield "with the index module", area("cg_top", {**sizes, "GATED": 1}, seconds=seconds)
-    yield WITHOUT, area("cg_top", {**sizes, "GATED": 0}, seconds=seconds)
+    halves = {**sizes, "SUMS": 2 * sizes["SUMS"]}
+    yield WITHOUT, area("cg_top", {**sizes, "GATED": 0, "PARTIAL": 0}, seconds=seconds)
+    yield "with partial sums", area("cg_top", {**halves, "GATED": 0, "PARTIAL": 1}, seconds=seconds)
+    yield "with the index module", area("cg_top", {**sizes, "GATED": 1, "PARTIAL": 0}, seconds=seconds)
+    yield "with both", area("cg_top", {**halves, "GATED": 1, "PARTIAL": 1}, seconds=seconds)
     yield "the index module alone", area("cg_index", {"BITS": sizes["INDEX_BITS"]}, seconds=seconds)
+    deciding = {"COLUMNS": sizes["COLUMNS"], "SUMS": halves["SUMS"]}
+    yield "the decisions on partial sums alone", area("cg_decide", deciding, seconds=seconds)
 
 
 def tool() -> str:

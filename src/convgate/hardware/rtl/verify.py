@@ -35,6 +35,8 @@ __all__ = ["Found", "Verified", "parameters", "verified_machine", "verify"]
 
 _FIXED = {"sum_latency_cycles": 3, "output_latency_cycles": 6, "decision_latency_cycles": 2, "index_latency_cycles": 2}
 """Latencies that the sources are written for."""
+_LINE = 64
+"""Bytes of a line of memory, of which the harness tells how many were touched."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,8 +131,8 @@ def verify(
 
     Every convolution of 8-bit integers with one group is computed by the RTL, from what the RTL computed before;
     everything else, gates' heads too, by the host. On partial sums the RTL decides itself. Results must equal the
-    reference's, bit by bit; cycles by cause (without `memory` and `vector`), words by tensor and accesses to buffers
-    the simulator's.
+    reference's, bit by bit; cycles by cause (without `memory` and `vector`), words by tensor, bursts (of a machine
+    whose bursts are lines of 64 bytes) and accesses to buffers the simulator's.
 
     Args:
         program: of integers, see `convgate.quantize`, at the size of the images.
@@ -271,9 +273,11 @@ class _Run:
 
     def _compared(self, image: int, name: str, wrong: int, answer: Answer, report: Report, to: Verified) -> Found:
         line = [line.name for line in report.lines].index(name)
-        tables = {"cycles": report.cycles, "words": report.words, "actions": report.actions}
+        tables = {"cycles": report.cycles, "words": report.words, "actions": report.actions, "bursts": report.bursts}
         differing, cycles, expected = {}, 0, 0
-        for (group, counter), counted in answer.counters.items():
+        in_lines = self.machine.dram_burst_bytes == _LINE
+        bursts = {("bursts", tensor): lines for tensor, lines in answer.lines.items() if in_lines}
+        for (group, counter), counted in {**answer.counters, **bursts}.items():
             if (group, counter) == ("cycles", "memory"):
                 continue
             simulated = int(tables[group][counter][0, line])

@@ -122,10 +122,10 @@ module cg_folds #(
         advanced = third;
         if (!last_rows) begin
             advanced.inputs = third.inputs - 16'(ROWS);
-            advanced.plane  = after(third.plane);
+            advanced.plane  = completed ? after(third.plane) : third.plane + area;
         end else begin
-            advanced.inputs = third.all_inputs;
-            advanced.plane  = third.from;
+            advanced.inputs = completed ? third.all_inputs : inputs;
+            advanced.plane  = completed ? third.from : '0;
             if (!last_x) begin
                 advanced.x     = third.x + 8'd1;
                 advanced.right = third.right + dilation_right;
@@ -143,8 +143,8 @@ module cg_folds #(
 
     // Three folds are known: the one that is sent, the next, whose weights are loaded, and the one after, which may turn out
     // to complete nothing.
-    assign known     = !third.rest || decided > third.block;
-    assign nothing   = third.rest && counts[third.block[0]] == '0;
+    assign known     = !completed || !third.rest || decided > third.block;
+    assign nothing   = completed && third.rest && counts[third.block[0]] == '0;
     assign refill    = start || !following.there;
     assign take      = refill && third.there && known && !nothing;
     assign drop      = third.there && known && nothing;
@@ -155,8 +155,8 @@ module cg_folds #(
     assign issue   = start || left != '0;
     assign flip    = start;
     assign index   = start ? 16'd0 : next_index;
-    assign count   = following.rest ? counts[following.block[0]] : positions;
-    assign rank    = now.rest ? list_rank : index;
+    assign count   = completed && following.rest ? counts[following.block[0]] : positions;
+    assign rank    = rest ? list_rank : index;
     always_comb begin
         loading       = refill ? third : following;
         loading.there = refill ? take : following.there;
@@ -177,23 +177,23 @@ module cg_folds #(
     assign rows_now     = refill ? 16'd0 : rows_in;
     assign push         = (load || send) && loading.there && rows_now < 16'(at_most(loading.inputs, ROWS));
     assign push_columns = at_most(loading.outputs, COLUMNS);
-    assign push_from    = loading.rest ? push_rest : push_base;
+    assign push_from    = completed && loading.rest ? push_rest : push_base;
 
     assign down         = now.down;
     assign right        = now.right;
     assign offset       = now.plane + now.line + now.right;
     assign offset_more  = after(now.plane) + now.line + now.right;
-    assign turn         = now.turn;
+    assign turn         = completed ? now.turn : '0;
     assign block        = now.block;
     assign block_base   = now.block_base;
     assign rows_used    = at_most(now.inputs, ROWS);
     assign columns_used = at_most(now.outputs, COLUMNS);
-    assign rest         = now.rest;
-    assign first_rows   = now.inputs == now.all_inputs;
+    assign rest         = completed && now.rest;
+    assign first_rows   = now.inputs == (completed ? now.all_inputs : inputs);
     assign first        = now.x == '0 && now.y == '0 && first_rows;
     assign last         = now.x + 8'd1 == kernel_width && now.y + 8'd1 == kernel_height && now.inputs <= 16'(ROWS);
     assign macs         = !completed ? 16'(rows_used * 16'(columns_used)) : !first_rows ? '0
-                        : now.rest ? 16'(others * list_columns) : 16'(chunk * columns_used);
+                        : rest ? 16'(others * list_columns) : 16'(chunk * columns_used);
     assign all_issued   = send && (begun || start) && (issue ? (start ? count : left) == 16'd1 : 1'b1)
                         && (start || !following.there) && (!third.there || (drop && !beyond.there));
 
@@ -245,7 +245,7 @@ module cg_folds #(
             left       <= start ? count - 16'd1 : (left == '0 ? left : left - 16'd1);
             next_index <= index + 16'd1;
             rows_in    <= rows_now + 16'(push);
-            if (loading.rest) push_rest <= push_rest + 16'(push);
+            if (completed && loading.rest) push_rest <= push_rest + 16'(push);
             else push_base <= push_base + 16'(push);
         end
     end

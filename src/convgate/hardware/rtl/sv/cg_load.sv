@@ -88,11 +88,12 @@ module cg_load #(
     assign last_tap = ky + 8'd1 == 8'(d[KERNEL_HEIGHT]) && kx + 8'd1 == 8'(d[KERNEL_WIDTH]);
 
     // Of partial sums, a block's columns may be of several chunks: weights that a column has not are zero, in both parts.
-    logic        completed, rest, own, wanted_row, row_done, last_row;
+    logic        completed, rest, of_rest, own, wanted_row, row_done, last_row;
     logic [15:0] rows, in_chunk;
     logic [7:0]  first_chunk, first_of_block, chunk, chunk_then;
     logic [31:0] w_offset;
     assign completed   = d[FLAGS][COMPLETED];
+    assign rest        = completed && of_rest;
     assign rows        = completed ? block_rows : inputs;
     assign first_of_block = bank == '0 ? own_chunk : first_chunk;
     assign chunk       = part != '0 ? chunk_then : rest ? '0 : first_of_block;
@@ -173,7 +174,7 @@ module cg_load #(
                     bank <= '0;
                     to <= rest_start ? block_base : '0;
                     w_offset <= '0;
-                    rest <= rest_start;
+                    of_rest <= rest_start;
                     if (weights_start) block_base <= '0;
                     if (rest_start) begin
                         rank  <= 16'(rest_block * COLUMNS);

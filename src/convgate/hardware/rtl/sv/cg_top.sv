@@ -145,9 +145,12 @@ module cg_top #(
     cg_table #(.WIDTH(16), .DEPTH(CHANNELS)) out_list (
         .clk, .write(expand_outputs && has_channel), .to(NC'(outputs)), .data(channel), .from(NC'(out_rank)), .found(out_listed)
     );
-    cg_table #(.WIDTH(62), .DEPTH(CHANNELS)) scales (
-        .clk, .write(host_write && host_what == 3'd3), .to(NC'(host_to)), .data(host_data[61:0]),
-        .from(NC'(expand_outputs ? channel : out_channel)), .found(parameters)
+    localparam int WORD = PARTIAL ? 62 : 54;  // with the chunk of a partial sum
+    logic [WORD-1:0] scale;
+    assign parameters = 62'(scale);
+    cg_table #(.WIDTH(WORD), .DEPTH(CHANNELS)) scales (
+        .clk, .write(host_write && host_what == 3'd3), .to(NC'(host_to)), .data(host_data[WORD-1:0]),
+        .from(NC'(expand_outputs ? channel : out_channel)), .found(scale)
     );
 
     logic        fetched, fetch_mark, source_open, open_position, open_channel, list_write;
@@ -372,7 +375,7 @@ module cg_top #(
     assign weights_start = state == LOAD_WEIGHTS && !began && live;
     assign inputs_start  = state == LOAD_INPUTS && !began;
     assign added_start   = state == LOAD_ADDED && !began;
-    assign rest_start    = state == LOAD_REST && !began;
+    assign rest_start    = PARTIAL && state == LOAD_REST && !began;
     assign store_start   = state == STORE && !began;
 
     always_ff @(posedge clk) begin
@@ -453,7 +456,7 @@ module cg_top #(
 
     // Weights of a completion are loaded while the array stands still.
     logic served;
-    assign hold = state == LOAD_REST || (state == COMPUTE && fetch && !served);
+    assign hold = PARTIAL && (state == LOAD_REST || (state == COMPUTE && fetch && !served));
     always_ff @(posedge clk) served <= !rst && (state == LOAD_REST || (served && hold));
 
     // --- counters ---
