@@ -15,7 +15,8 @@ of. Several minutes, most of them for Verilator's model.
 
 With `--partial`, the network has channel gating (CGNet), with thresholds at 0 standard deviations: half of all sums are
 completed. The RTL decides itself; other shares are had by other thresholds, which are those that open about so much for
-the image that is run. The record is `results/hardware_verify_partial.json`.
+the image that is run. The record is `results/hardware_verify_partial_1.json`, or of the `--group` of channels that
+decide together.
 """
 
 import argparse
@@ -94,8 +95,9 @@ def network(options: argparse.Namespace, scales: Tensor) -> tuple[nn.Module, str
         load_weights(model, options.weights, {"linear.": "fc."})
         told = f"weights {options.weights.name}"
     if options.partial:
-        method = convgate.ChannelGating(init="paper")
-        return convgate.gate(model, method, scales[:1]).eval(), f"{told}; channel gating, thresholds 0, not trained"
+        method = convgate.ChannelGating(init="paper", group=options.group)
+        told = f"{told}; channel gating, {options.group} channels decide together, thresholds 0, not trained"
+        return convgate.gate(model, method, scales[:1]).eval(), told
     net = convgate.gate(model, convgate.DualGating(init="paper", budget=0.5), scales[:1]).eval()
     convgate.calibrate(net, scales.split(32), budget=0.5)
     return net, f"{told}; gates not trained, calibrated to half of the MACs"
@@ -206,6 +208,7 @@ def main() -> int:
     parser.add_argument(
         "--partial", action="store_true", help="a network with channel gating, if there is no checkpoint"
     )
+    parser.add_argument("--group", type=int, default=1, help="channels that decide together (default: %(default)s)")
     parser.add_argument("--images", type=int, default=4, help="with their own decisions (default: %(default)s)")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -241,7 +244,7 @@ def main() -> int:
         },
         "parts": found,
     }
-    name = "hardware_verify_partial" if options.partial else "hardware_verify"
+    name = "hardware_verify" + (f"_partial_{options.group}" if options.partial else "")
     print(f"recorded in {record(name, content)}")
     return 0 if content["passed"] else 1
 

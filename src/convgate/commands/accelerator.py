@@ -25,7 +25,7 @@ def add_actions(actions: Any) -> None:
     rtl.add_argument(
         "--synth",
         action="store_true",
-        help="count with yosys what the accelerator takes, with and without the index module; writes area.json, too",
+        help="count with yosys what it takes: with and without the index module or partial sums; writes area.json, too",
     )
     rtl.add_argument("--seconds", type=float, default=1800, help="that yosys may take for each (default: %(default)s)")
     _add_machine(rtl)
