@@ -42,7 +42,7 @@ public:
         Needs mine = needs_for_positions();
         mine.weights = panel_;
         mine.columns = rows_ * widest;
-        mine.accumulators = std::max<std::size_t>(panels_ * panel_ * widest, static_cast<std::size_t>(chunk) * panel_);
+        mine.accumulators = std::max<std::size_t>(panels_ * panel_ * (widest + max_tile), static_cast<std::size_t>(chunk) * panel_);
         mine.scattered = std::max<std::size_t>(2 * panel_ * widest, static_cast<std::size_t>(chunk) * panel_);
         mine.lists = static_cast<std::size_t>(run_) + parts_ + 1 + outs_;
         mine.blocks = panels_;
@@ -55,8 +55,10 @@ public:
         if (spec_.scatters()) prepare_scatter(run, team);
         list_inputs(run, s);
         list_outputs(run, s);
-        const int vectors = ceil_div(run.count, lanes_), groups = ceil_div(vectors, spec_.kernels->vectors);
-        const int panels = static_cast<int>(s.blocks.size()), shares = std::min(panels, team.threads());
+        const int panels = static_cast<int>(s.blocks.size());
+        const int rest_of_lanes = left_over(run.count, static_cast<int>(run.out_open->size()), panels);
+        const int vectors = ceil_div(run.count - rest_of_lanes, lanes_), groups = ceil_div(vectors, spec_.kernels->vectors);
+        const int shares = std::min(panels, team.threads());
         const int ins = run.in_open ? static_cast<int>(run.in_open->size()) * spec_.joined() : run_;
         const int items = run.count > 0 ? shares * groups : 0;
         const Chunks rest = fills(run, team);
@@ -64,13 +66,14 @@ public:
             if (item >= items) return fill(run, rest.begin(item - items), rest.end(item - items));
             const int share = item / groups, group = item % groups;
             const int first = vectors * group / groups * lanes_;
-            const int last = std::min(vectors * (group + 1) / groups * lanes_, run.count);
+            const bool has_rest = group + 1 == groups;
+            const int last = has_rest ? run.count : vectors * (group + 1) / groups * lanes_;
             const Block* const begin = s.blocks.data() + panels * share / shares;
             const Block* const end = s.blocks.data() + panels * (share + 1) / shares;
             for (const Block* block = begin; block != end; block++)
                 if (whole_is_cheaper(last - first, block->width))
                     compute_whole(run, s, *block, s.scratch[thread], first, last - first, ins);
-            compute_columns(run, s, begin, end, s.scratch[thread], first, last - first);
+            compute_columns(run, s, begin, end, s.scratch[thread], first, last - first, has_rest ? rest_of_lanes : 0);
             for (const Block* block = begin; block != end; block++)
                 count(s, static_cast<long long>(last - first) * taps_ * ins * block->width);
         };
@@ -90,6 +93,14 @@ private:
     // channel. The latter also loads a weight for each, and transposes the inputs.
     bool whole_is_cheaper(int positions, int open) const {
         return 10 * positions * panel_vectors_ <= 11 * open * ceil_div(positions, lanes_);
+    }
+
+    // How many positions, after those that fill vectors, are computed one by one, all lanes of each panel, while its weights
+    // are in the cache: where that takes less than a vector for each open channel.
+    int left_over(int positions, int open, int panels) const {
+        const int rest = positions % lanes_;
+        if (positions < lanes_ || rest > spec_.kernels->tile[panel_vectors_ - 1]) return 0;
+        return 3 * rest * panel_vectors_ * panels <= 2 * open ? rest : 0;
     }
 
     // Lists of the open inputs of a run; before them, where each part's list begins.
@@ -127,10 +138,11 @@ private:
         }
     }
 
-    // The blocks for which it is cheaper, each part of the inputs being transposed once for all of them.
+    // The blocks for which it is cheaper, each part of the inputs being transposed once for all of them. The last `rest`
+    // positions are not in the lanes.
     void compute_columns(const Run& run, const Sample& s, const Block* begin, const Block* end, Scratch& scratch, int first,
-                         int count) const {
-        const int vectors = ceil_div(count, lanes_), lanes = vectors * lanes_;
+                         int count, int rest) const {
+        const int within = count - rest, vectors = ceil_div(within, lanes_), lanes = vectors * lanes_;
         const auto next = [&](const Block* block) {
             while (block != end && whole_is_cheaper(count, block->width)) block++;
             return block;
@@ -143,6 +155,9 @@ private:
         const auto weights = [&](const Block& block, int tap, int part) {
             return block.weights + (static_cast<std::ptrdiff_t>(tap) * run_ + (lists ? 0 : part * rows_)) * panel_;
         };
+        // Sums of the rest: after all the others, for each block [rest][panel].
+        float* const rests = scratch.accumulators.data() + static_cast<std::ptrdiff_t>(end - begin) * panel_ * lanes;
+        const auto rests_of = [&](const Block* block) { return rests + (block - begin) * static_cast<std::ptrdiff_t>(rest) * panel_; };
         Columns args{};
         args.inputs = scratch.columns.data();
         args.weight_stride = args.ahead.stride = panel_;
@@ -152,7 +167,7 @@ private:
             for (int p = 0; p < parts_; p++) {
                 args.rows = part_begin(p + 1) - part_begin(p);
                 args.weight_rows = lists ? lists + part_begin(p) : nullptr;
-                spec_.kernels->transpose(scratch.rows.data(), run.taps[t] + part_begin(p), count, args.rows,
+                spec_.kernels->transpose(scratch.rows.data(), run.taps[t] + part_begin(p), within, args.rows,
                                          scratch.columns.data(), lanes);
                 for (const Block* block = begin; block != end;) {
                     const Block* const after = next(block + 1);
@@ -167,6 +182,7 @@ private:
                     args.outputs = block->width;
                     args.accumulators = scratch.accumulators.data() + static_cast<std::ptrdiff_t>(block - begin) * panel_ * lanes;
                     spec_.kernels->columns[vectors - 1](args);
+                    if (rest) add_rest(run, *block, scratch, lists, t, part_begin(p), part_begin(p + 1), within, rest, rests_of(block), args.first);
                     block = after;
                 }
                 args.first = false;
@@ -175,11 +191,33 @@ private:
         for (const Block* block = begin; block != end; block = next(block + 1)) {
             for (int o = 0; o < block->width; o++)
                 scratch.weights[o] = scratch.accumulators.data() + (static_cast<std::ptrdiff_t>(block - begin) * panel_ + o) * lanes;
-            point(run, scratch, first, count, 0, spec_.scatters() ? 0 : block->out_begin);
+            point(run, scratch, first, within, 0, spec_.scatters() ? 0 : block->out_begin);
             float* const rows = scratch.scattered.data();
-            spec_.kernels->transpose(scratch.weights.data(), 0, block->width, count, rows, block->width);
-            finish(run, *block, rows, block->width, scratch, first, count);
+            spec_.kernels->transpose(scratch.weights.data(), 0, block->width, within, rows, block->width);
+            finish(run, *block, rows, block->width, scratch, first, within);
+            if (rest == 0) continue;
+            point(run, scratch, first + within, rest, 0, spec_.scatters() ? 0 : block->out_begin);
+            spec_.kernels->pack_columns(rests_of(block), panel_, nullptr, rest, block->kept, block->width, rows, panel_);
+            finish(run, *block, rows, panel_, scratch, first + within, rest);
         }
+    }
+
+    // Products of a tap's inputs from `begin` to `end`, of the `rest` positions after the first `within`.
+    void add_rest(const Run& run, const Block& block, Scratch& scratch, const std::int32_t* inputs, int tap, int begin, int end,
+                  int within, int rest, float* sums, bool is_first) const {
+        Product args{};
+        args.rows = scratch.rows.data() + within;
+        args.positions = rest;
+        args.taps = run.taps + tap;
+        args.tap_count = 1;
+        args.begin = begin;
+        args.end = end;
+        args.weights = block.weights + static_cast<std::ptrdiff_t>(tap) * run_ * panel_;
+        args.weight_rows = inputs;
+        args.ahead = {args.weights, 0, inputs, 1, false};  // they are there
+        args.first = is_first;
+        args.accumulators = sums;
+        spec_.kernels->product[panel_vectors_ - 1][rest - 1](args, 0);
     }
 
     void compute_whole(const Run& run, const Sample& s, const Block& block, Scratch& scratch, int first, int count, int ins) const {

@@ -1,4 +1,4 @@
-"""3x3 convolutions on small maps of many channels, where gates close positions, inputs and outputs: random masks."""
+"""Convolutions on small maps of many channels, where gates close positions, inputs and outputs: random masks."""
 
 import numpy as np
 import pytest
@@ -13,11 +13,12 @@ from convgate.engine.runtime import instruction_sets
 ISAS = instruction_sets()
 
 
-def gated(height, width, channels, tiles, reach=(0, 0)):
+def gated(kernel, height, width, channels, tiles, reach=(0, 0)):
     """A convolution to closed outputs, one from closed inputs to closed outputs, and one from closed inputs."""
     rng, relu = np.random.default_rng(0), Activation("relu")
     arrays = {
-        name: rng.standard_normal((channels, channels, 3, 3)).astype(np.float32) / 30 for name in ("wa", "wb", "wc")
+        name: rng.standard_normal((channels, channels, kernel, kernel)).astype(np.float32) / 30
+        for name in ("wa", "wb", "wc")
     }
     arrays |= {"bias": rng.standard_normal(channels).astype(np.float32)}
     arrays |= {"head": rng.standard_normal((channels, channels, 1, 1)).astype(np.float32) / 10}
@@ -27,7 +28,7 @@ def gated(height, width, channels, tiles, reach=(0, 0)):
     values = [Value(name, channels, height, width) for name in ("x", "a", "b", "c")]
     values += [Value("mean", channels, 1, 1), Value("grid", channels, *tiles)]
     values += [Value("tiles", 1, *tiles), Value("first", channels, 1, 1), Value("second", channels, 1, 1)]
-    where = {"padding": (1, 1, 1, 1), "activation": relu, "positions": "open", "reach": reach}
+    where = {"padding": (kernel // 2,) * 4, "activation": relu, "positions": "open", "reach": reach}
     operations = (
         PoolToGrid(("x",), "mean"),
         PoolToGrid(("x",), "grid"),
@@ -50,11 +51,19 @@ def gated(height, width, channels, tiles, reach=(0, 0)):
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "channels", "tiles", "reach"),
-    [(8, 8, 96, (4, 4), (0, 0)), (7, 7, 112, (7, 7), (0, 0)), (7, 8, 100, (1, 1), (0, 0)), (8, 7, 80, (4, 7), (1, 1))],
+    ("kernel", "height", "width", "channels", "tiles", "reach"),
+    [
+        (3, 8, 8, 96, (4, 4), (0, 0)),
+        (3, 7, 7, 112, (7, 7), (0, 0)),
+        (3, 7, 8, 100, (1, 1), (0, 0)),
+        (3, 8, 7, 80, (4, 7), (1, 1)),
+        # 49 and 35 positions, some more than fill vectors.
+        (1, 7, 7, 100, (7, 7), (0, 0)),
+        (5, 5, 7, 70, (1, 1), (0, 0)),
+    ],
 )
-def test_masks_of_small_maps(height, width, channels, tiles, reach):
-    program = gated(height, width, channels, tiles, reach)
+def test_masks_of_small_maps(kernel, height, width, channels, tiles, reach):
+    program = gated(kernel, height, width, channels, tiles, reach)
     for share, sets in ((0.0, ISAS[:1]), (0.1, ISAS[:2]), (0.6, ISAS), (1.0, ISAS[:1])):
         x, drawn = images(program, 2), masks(program, 2, share, seed=3)
         outputs = {isa: assert_right(Engine(program, threads=1, isa=isa), x, drawn).outputs for isa in sets}
