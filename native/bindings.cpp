@@ -38,7 +38,7 @@ const std::map<std::string, convgate::Kind> kinds = {
     {"GroupNorm", convgate::Kind::group_norm}, {"LayerNorm", convgate::Kind::layer_norm},
     {"Softmax", convgate::Kind::softmax},   {"OverChannels", convgate::Kind::over_channels},
     {"Quantize", convgate::Kind::quantize}, {"Dequantize", convgate::Kind::dequantize},
-    {"Lookup", convgate::Kind::lookup},
+    {"Lookup", convgate::Kind::lookup},     {"FillClosed", convgate::Kind::fill_closed},
 };
 
 const std::map<std::string, convgate::Storage> storages = {

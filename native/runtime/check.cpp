@@ -162,6 +162,7 @@ struct Checker {
                 gate(op.gate);
                 used_gate(op.gate, op.gate_is_spatial ? GateKind::spatial : GateKind::channel, in);
                 break;
+            case Kind::fill_closed: filling(op, in, out); break;
             case Kind::complete: complete(op, in, out); break;
             case Kind::pick:
                 single(op);
@@ -206,6 +207,17 @@ struct Checker {
             case Kind::decide: break;
         }
         written[op.output] = true;
+    }
+
+    void filling(const Operation& op, const Value& in, const Value& out) const {
+        require(op.inputs.size() == 2, "a filling that takes two inputs");
+        same(in, out);
+        const Gate& tiles = gate(op.gate);
+        used_gate(op.gate, GateKind::spatial, in);
+        require(op.reach == no_reach, "a filling of a dilated mask");
+        const Value& cells = value(op.inputs[1]);
+        require(cells.channels == out.channels && cells.height == tiles.rows && cells.width == tiles.columns,
+                "a filling of another size than its tiles");
     }
 
     // Other types than float32 are those of convolutions, and of tables.

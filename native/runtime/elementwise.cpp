@@ -82,6 +82,43 @@ private:
     SimpleSpec spec_;
 };
 
+// What closed tiles are filled with is one position for each tile of the second map.
+template <typename T>
+class FillClosed final : public Layer {
+public:
+    explicit FillClosed(SimpleSpec spec) : spec_(std::move(spec)) {}
+
+    void run(Sample& s, Team& team) const override {
+        const ViewOf<T> out = s.view_of<T>(*spec_.out), in = s.view_of<T>(*spec_.in[0]), cells = s.view_of<T>(*spec_.in[1]);
+        out.clear_border();
+        const GateState& gate = s.gates[spec_.operation->gate];
+        const Value& value = spec_.out->value;
+        const Chunks lines(value.height, 8192 / (value.width * value.channels) + 1, team);
+        team.run(lines.items, [&](int item, int) {
+            for (int y = lines.begin(item); y < lines.end(item); y++)
+                for (int x = 0; x < value.width; x++) {
+                    const Pair tile = gate.tile(spec_.use, y, x);
+                    if (gate.open(spec_.use, y, x))
+                        std::copy_n(in.at(y, x), value.channels, out.at(y, x));
+                    else
+                        sum(in.at(y, x), cells.at(tile.y, tile.x), out.at(y, x), value.channels);
+                }
+        });
+    }
+
+private:
+    void sum(const float* a, const float* b, float* to, int n) const { spec_.kernels->add(to, a, b, n, Activation::none); }
+    void sum(const Bf16* a, const Bf16* b, Bf16* to, int n) const {
+        alignas(64) float second[stretch];
+        in_floats(*spec_.halves, to, a, n, [&](float* row, int i, int count) {
+            spec_.halves->widen(second, b + i, count);
+            spec_.kernels->add(row, row, second, count, Activation::none);
+        });
+    }
+
+    SimpleSpec spec_;
+};
+
 class ActivationInPlace final : public Layer {
 public:
     ActivationInPlace(SimpleSpec spec, bool gated) : spec_(std::move(spec)), gated_(gated) {}
@@ -115,6 +152,7 @@ private:
 }  // namespace
 
 std::unique_ptr<Layer> make_elementwise(const SimpleSpec& spec) { return make_for_floats<Elementwise>(spec); }
+std::unique_ptr<Layer> make_fill_closed(const SimpleSpec& spec) { return make_for_floats<FillClosed>(spec); }
 std::unique_ptr<Layer> make_activation_in_place(const SimpleSpec& spec, bool gated) {
     return std::make_unique<ActivationInPlace>(spec, gated);
 }

@@ -124,6 +124,11 @@ bool GateState::open(int use, int y, int x) const {
     return false;
 }
 
+Pair GateState::tile(int use, int y, int x) const {
+    const Axis &rows = positions[use].rows, &columns = positions[use].columns;
+    return {rows.tiles[rows.within[y].first], columns.tiles[columns.within[x].first]};
+}
+
 const std::uint8_t* GateState::row_of(Positions& p, Axis::Range rows) const {
     const auto tiles = [&](int number) { return mask.data() + p.rows.tiles[number] * gate_.columns; };
     if (rows.first == rows.last) return tiles(rows.first);

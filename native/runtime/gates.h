@@ -61,6 +61,7 @@ public:
     // given: a mask of 0 and 1 [units][rows][columns] that replaces `mask`, or null.
     void decide(const std::uint8_t* given);
     bool open(int use, int y, int x) const;  // that position of a spread
+    Pair tile(int use, int y, int x) const;  // the position's own, of a spread without reach
     // To [units][rows][columns].
     void copy_mask(std::uint8_t* to) const;
     void copy_logits(float* to) const;

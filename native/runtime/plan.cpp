@@ -190,6 +190,10 @@ void Plan::add_simple(const Operation& op, std::size_t i) {
         case Kind::add: layers_.push_back(integral(spec.form.out) ? make_of_integers(spec) : make_elementwise(spec)); break;
         case Kind::multiply:
         case Kind::arithmetic: layers_.push_back(make_elementwise(spec)); break;
+        case Kind::fill_closed:
+            spec.use = gates_[op.gate].positions(out.height, out.width, no_reach);
+            layers_.push_back(make_fill_closed(spec));
+            break;
         case Kind::mask:
             spec.use = gates_[op.gate].gate.spatial() ? gates_[op.gate].positions(out.height, out.width, op.reach)
                                                     : gates_[op.gate].spread(out.channels);

@@ -62,9 +62,9 @@ constexpr Pair no_reach{0, 0};
 enum class Kind {
     conv, pool, pool_to_grid, activate, affine, add, multiply, concat, slice, decide, mask, complete, pick,
     prelu, arithmetic, constant, interpolate, conv_transpose, pad, pixel_shuffle, pixel_unshuffle, reshape, group_norm,
-    layer_norm, softmax, over_channels, quantize, dequantize, lookup
+    layer_norm, softmax, over_channels, quantize, dequantize, lookup, fill_closed
 };
-constexpr int kind_count = static_cast<int>(Kind::lookup) + 1;
+constexpr int kind_count = static_cast<int>(Kind::fill_closed) + 1;
 
 enum class PaddingMode { constant, reflect, replicate, circular };
 enum class Interpolation { nearest, nearest_exact, bilinear };
@@ -86,7 +86,7 @@ struct Operation {
     bool maximum = false /* pools, over_channels */, count_padding = true;
     int bottom = 0, right = 0;  // padding that counts in an average
     int begin = 0;
-    int gate = -1;  // mask, complete
+    int gate = -1;  // mask, complete, fill_closed
     bool gate_is_spatial = false;
     bool strict = false;        // decide
     std::vector<int> channels;  // pick

@@ -39,6 +39,7 @@ std::unique_ptr<Layer> make_choice(const SimpleSpec&);
 std::unique_ptr<Layer> make_of_integers(const SimpleSpec&);
 // add, multiply, arithmetic
 std::unique_ptr<Layer> make_elementwise(const SimpleSpec&);
+std::unique_ptr<Layer> make_fill_closed(const SimpleSpec&);
 std::unique_ptr<Layer> make_transposed(const SimpleSpec&, Needs&);
 // How far past its input's ends a transposed convolution reads.
 void reach_of_transposed(const Operation&, const Value& in, const Value& out, int* top, int* left, int* bottom, int* right);

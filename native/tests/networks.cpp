@@ -128,7 +128,7 @@ std::string describe(const Program& program) {
                                         "multiply", "concat", "slice",        "decide",   "mask",   "complete", "pick",
                                         "prelu",    "arithmetic", "constant", "interpolate",
                                         "conv_transpose", "pad", "pixel_shuffle", "pixel_unshuffle", "reshape",
-                                        "group_norm", "layer_norm", "softmax", "over_channels", "quantize", "dequantize", "lookup"};
+                                        "group_norm", "layer_norm", "softmax", "over_channels", "quantize", "dequantize", "lookup", "fill_closed"};
     static_assert(std::size(kinds) == kind_count);
     std::ostringstream out;
     for (const Operation& op : program.operations) {
@@ -148,7 +148,7 @@ std::string describe(const Program& program) {
         if (op.kind == Kind::conv || op.kind == Kind::conv_transpose)
             out << " groups " << op.groups << " gates " << op.positions << ' ' << op.in_channels << ' ' << op.out_channels
                 << " layer " << op.layer;
-        if (op.kind == Kind::mask) out << " gate " << op.gate;
+        if (op.kind == Kind::mask || op.kind == Kind::fill_closed) out << " gate " << op.gate;
         if (op.kind == Kind::mask || op.kind == Kind::conv) out << " reach " << op.reach.y << 'x' << op.reach.x;
         if (op.kind == Kind::complete) out << " parts " << op.groups << " gate " << op.gate << " layer " << op.layer;
         if (op.kind == Kind::decide) out << (op.strict ? " strict" : "");

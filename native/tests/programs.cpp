@@ -87,7 +87,7 @@ private:
         const int a = source();
         const Value in = program.values[a];
         const std::vector<int> zeros = zero[a];
-        switch (random.from(0, 30)) {
+        switch (random.from(0, 31)) {
             default: return convolution(a);
             case 9: case 10: return completion(a);
             case 11: {
@@ -107,6 +107,7 @@ private:
                 if (random.chance(0.3)) op.scale_y = random.pick({0.3, 1.0, 2.0}), op.scale_x = random.pick({0.3, 1.0, 2.0});
                 return add(op);
             }
+            case 31: return filled(a);
             case 14: case 15: return transposed(a);
             case 16: return padded(a);
             case 17: return rearranged(a);
@@ -148,6 +149,23 @@ private:
                 return add(op);
             }
         }
+    }
+
+    // With what a pool to the gate's tiles and a convolution of it say, as real ones are.
+    void filled(int a) {
+        const Value in = program.values[a];
+        const int gate = spatial_gate(in), from = source();
+        const Gate tiles = program.gates[gate];
+        const int pooled = value(program.values[from].channels, tiles.rows, tiles.columns);
+        program.operations.push_back(operation(Kind::pool_to_grid, {from}, pooled));
+        Operation path = operation(Kind::conv, {pooled}, value(in.channels, tiles.rows, tiles.columns));
+        path.weight = owned.array(random, {static_cast<std::size_t>(in.channels), static_cast<std::size_t>(program.values[from].channels), 1, 1}, 1);
+        path.kernel = {1, 1};
+        path.layer = program.layers++;
+        program.operations.push_back(path);
+        Operation op = operation(Kind::fill_closed, {a, path.output}, value(in.channels, in.height, in.width));
+        op.gate = gate;
+        add(op);
     }
 
     int old_gate(bool spatial, int channels) {

@@ -356,6 +356,12 @@ struct Executor {
                     const bool open = op.gate_is_spatial ? tile(op.gate, shape(op.output), y, x) : channel(op.gate, c);
                     return open ? read(a, c, y, x) : 0.0f;
                 });
+            case Kind::fill_closed:
+                return each(op.output, [&](int c, int y, int x) {
+                    const Value &map = shape(op.output), &cells = shape(op.inputs[1]);
+                    if (tile(op.gate, map, y, x)) return read(a, c, y, x);
+                    return read(a, c, y, x) + read(op.inputs[1], c, y * cells.height / map.height, x * cells.width / map.width);
+                });
             case Kind::pick:
                 return each(op.output, [&](int c, int y, int x) { return read(a, op.channels[c], y, x); });
             case Kind::complete: return complete(op);

@@ -19,6 +19,7 @@ from convgate.engine.program import (
     Conv,
     ConvTranspose,
     Decide,
+    FillClosed,
     Gate,
     GroupNorm,
     Interpolate,
@@ -174,6 +175,10 @@ def expected(program, inputs, decided):
                 y = piece(op)
             case Mask():
                 y = xs[0] * spread(op.gate, v, op.reach)
+            case FillClosed():
+                size = (v.height, v.width)
+                cells = torch.stack([F.interpolate(c, size=size, mode="nearest")[:, 0] for c in xs[1].split(1, 1)], 1)
+                y = xs[0] + cells * (1 - spread(op.gate, v))
             case Decide():
                 result.logits[op.output] = logits(op)
                 continue
@@ -229,6 +234,7 @@ class _Builder:
             self._slice,
             self._pick_channels,
             self._mask,
+            self._fill,
         )
         for _ in range(self._int(1, most_steps)):
             self._pick(steps)(self._source())
@@ -551,6 +557,22 @@ class _Builder:
     def _slice(self, x):
         output = self._like(replace(x, channels=self._pick(_CHANNELS)))
         self._add(Slice((x.name,), output.name, self._int(-x.channels - 2, x.channels + 2)), output)
+
+    def _fill(self, x):
+        """From what a pool to the gate's tiles and a convolution say, as real ones are."""
+        name = self._spatial_gate(x)
+        gate = next(g for g in self.gates if g.name == name)
+        source = self._source()
+        pooled = self._value("p", source.channels, *gate.shape[1:])
+        cells = self._value("f", x.channels, *gate.shape[1:])
+        weight = self._array(x.channels, source.channels, 1, 1)
+        output = self._like(x)
+        self.layers.append(f"fill {output.name}")
+        self.operations += [
+            PoolToGrid((source.name,), pooled.name),
+            Conv((pooled.name,), cells.name, weight, "", self.layers[-1]),
+        ]
+        self._add(FillClosed((x.name, cells.name), output.name, gate.name), output)
 
     def _mask(self, x):
         gate = self._spatial_gate(x) if self._flag() else self._channel_gate(x.channels)

@@ -11,7 +11,7 @@ from torch import nn
 import convgate
 from convgate import ChannelGating, DualGating, LayerSkipping, gate, plan
 from convgate.errors import PlanError
-from convgate.gated import MaskSpec, PartialSpec
+from convgate.gated import FillSpec, MaskSpec, PartialSpec
 from convgate.gating import Activations, ChannelGroups, Gate, LinearHead, SpatialHead, Tiles
 from convgate.models import create
 
@@ -151,6 +151,18 @@ MISTAKES = {
     "a partial of tiles": (
         lambda s: replace(s, partials=(PartialSpec(s.gates[0].name, s.convs[0], 2),)),
         "not Activations",
+    ),
+    "a filling of what no mask closes": (
+        lambda s: replace(s, fills=(FillSpec(s.gates[0].name, s.convs[0], s.output[1]),)),
+        "no mask of it there",
+    ),
+    "a filling of other channels": (
+        lambda s: replace(s, fills=(FillSpec(s.gates[0].name, s.masks[-1].node, 5),)),
+        "gives 5 channels",
+    ),
+    "two fillings": (
+        lambda s: replace(s, fills=2 * (FillSpec(s.gates[0].name, s.masks[-1].node, s.output[1]),)),
+        "filled twice",
     ),
     "a reach that is not one": (
         lambda s: replace(s, masks=(replace(s.masks[-1], reach=(1, -1)),)),

@@ -13,6 +13,7 @@ from convgate.models import create
 METHODS = {
     "dual": lambda: convgate.DualGating(),
     "dual_dilated": lambda: convgate.DualGating(dilated=True, tile=3),
+    "dual_filled": lambda: convgate.DualGating(filled=True),
     "dual_by_groups": lambda: convgate.DualGating(group=8),
     "channel": lambda: convgate.ChannelGating(),
     "channel_by_groups": lambda: convgate.ChannelGating(group=8),

@@ -35,6 +35,8 @@ OPTIONS = [
     {"masks": "equal"},
     {"dilated": True},
     {"dilated": True, "masks": "equal", "tile": 1},
+    {"filled": True},
+    {"filled": True, "masks": "equal", "tile": 5},
     {"where": "everywhere"},
     {"reduction": 1},
     {"reduction": 1000},
@@ -48,7 +50,7 @@ def test_each_option_gates_and_keeps_the_contract(options, randomise, random_dec
     model = randomise(create("cifar_resnet14", width=6), x)
     net = gate(model, DualGating(**options), x)
     assert_open_is_original(net, model, x)
-    assert net.cost(net.open_decisions(1)).macs.item() == net.ledger.dense + net.ledger.gate_macs
+    assert net.cost(net.open_decisions(1)).macs.item() == net.ledger.dense + sum(net.ledger.always.values())
     decisions = random_decisions(net, 2)
     assert torch.isfinite(net.replay(x, decisions)).all()
     net.train()
@@ -145,6 +147,27 @@ def test_open_tiles_of_dilated_masks_are_what_the_whole_branch_computes(name, ra
     assert (macs[1] < macs[2]).all()
     for state in (dilated.open_decisions(1), dilated.closed_decisions(1)):
         assert dilated.cost(state).macs == plain.cost(state).macs
+
+
+def test_closed_tiles_are_filled_from_their_means(randomise):
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 16, 16)
+    model = randomise(create("cifar_resnet8", width=6), x)
+    filled, plain = (gate(model, DualGating(filled=yes, channel=False), x).eval() for yes in (True, False))
+    sites = {site.name: site for site in filled.plan.sites}
+    assert filled.ledger.fills == {
+        f"{name}.fill": site.gates[0].units * site.gates[0].channels * site.output[1] for name, site in sites.items()
+    }
+    closed = plain.closed_decisions(2)
+    difference = filled.cost(closed).macs - plain.cost(closed).macs
+    assert difference.tolist() == [sum(filled.ledger.fills.values())] * 2
+    torch.testing.assert_close(filled.replay(x, closed), plain.replay(x, closed))  # paths start at zero
+    filled.train()
+    filled.replay(x, closed).square().mean().backward()
+    for path in filled.ledger.fills:
+        layer = filled.convgate.paths.get_submodule(path)
+        assert layer.weight.grad.any()
+        assert layer.bias.grad.any()
 
 
 def test_what_is_read_in_an_unknown_way_is_computed_everywhere():

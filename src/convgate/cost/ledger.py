@@ -17,8 +17,8 @@ __all__ = ["Cost", "Ledger"]
 class Cost:
     """What a batch cost, in multiply-accumulates.
 
-    `macs` is per sample [N], gates included; `by_layer` has the same per layer, and per gate as "gates.NAME"; `dense`
-    is what the ungated network spends on each sample. Integers (int64) where the decisions are final; float where a
+    `macs` is per sample [N], gates included; `by_layer` has the same per layer, per gate as "gates.NAME", and per fill
+    path as "fills.NAME"; `dense` is what the ungated network spends on each sample. Integers (int64) where the decisions are final; float where a
     gradient flows through the masks, and then differentiable, or where a mask holds fractions.
     """
 
@@ -34,14 +34,16 @@ class Cost:
 
 @dataclass(frozen=True)
 class Ledger:
-    """Every layer that multiplies and accumulates, and the gates' own cost.
+    """Every layer that multiplies and accumulates, and what gates and the filling of closed tiles cost.
 
-    `gates` maps a gate to the MACs of its head, spent on every sample. `uncounted` names what runs but is not counted.
+    `gates` maps a gate to the MACs of its head, `fills` a fill path to its own (see `convgate.gated.FillSpec`); both
+    are spent on every sample. `uncounted` names what runs but is not counted.
     """
 
     layers: tuple[LayerCost, ...]
     gates: Mapping[str, int] = field(default_factory=dict)
     uncounted: tuple[str, ...] = ()
+    fills: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def dense(self) -> int:
@@ -52,6 +54,12 @@ class Ledger:
     def gate_macs(self) -> int:
         """MACs of all gate heads per sample."""
         return sum(self.gates.values())
+
+    @cached_property
+    def always(self) -> dict[str, int]:
+        """The lines of what gating adds, spent on every sample: "gates.NAME" and "fills.NAME" -> MACs."""
+        heads = {f"gates.{name}": macs for name, macs in self.gates.items()}
+        return heads | {f"fills.{name}": macs for name, macs in self.fills.items()}
 
     def cost(self, decisions: Decisions) -> Cost:
         """What the decisions cost. They are taken as they are; `GatedNetwork.cost` checks them first."""
@@ -65,8 +73,8 @@ class Ledger:
                 by_layer[layer.name] = _constant(layer.macs, reference, floating)
             else:
                 by_layer[layer.name] = layer.count(decisions, exact=not floating)
-        for gate, macs in self.gates.items():
-            by_layer[f"gates.{gate}"] = _constant(macs, reference, floating)
+        for name, macs in self.always.items():
+            by_layer[name] = _constant(macs, reference, floating)
         return Cost(macs=torch.stack(list(by_layer.values())).sum(0), dense=self.dense, by_layer=by_layer)
 
 

@@ -17,6 +17,7 @@ from convgate.engine.program import (
     Conv,
     ConvTranspose,
     Dequantize,
+    FillClosed,
     GroupNorm,
     IntegerAdd,
     IntegerMean,
@@ -70,6 +71,7 @@ def _same(
     | Affine
     | Concat
     | Dequantize
+    | FillClosed
     | GroupNorm
     | LayerNorm
     | Lookup

@@ -29,9 +29,10 @@ from convgate.preparation import Preparation
 
 __all__ = ["VERSION", "load_program", "save_program"]
 
-VERSION = 6
+VERSION = 7
 """The format's version; files of a newer one are refused. From 4 on values say what their elements are, from 5 on masks
-of tiles by how much they are dilated; from 6 on elements may be sums of 32 bits.
+of tiles by how much they are dilated; from 6 on elements may be sums of 32 bits, from 7 on closed tiles may be
+filled.
 """
 
 _KEY = "convgate.program"

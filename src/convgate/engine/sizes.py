@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from convgate.engine.check import check
 from convgate.engine.extents import Size, size_of
-from convgate.engine.program import Decide, Gate, GateKind, IntegerMean, Operation, PoolToGrid, Program
+from convgate.engine.program import Decide, FillClosed, Gate, GateKind, IntegerMean, Operation, PoolToGrid, Program
 from convgate.errors import InputError, ProgramError
 
 __all__ = ["at", "mask_shape"]
@@ -56,7 +56,9 @@ class _Sizes:
         """Find the size of what an operation writes, if those that it follows from are known."""
         if isinstance(operation, Decide):
             return operation.inputs[0] in self.sizes
-        if not all(name in self.sizes for name in operation.inputs):
+        # What closed tiles are filled with has their number, and that follows from maps like this one.
+        needed = operation.inputs[:1] if isinstance(operation, FillClosed) else operation.inputs
+        if not all(name in self.sizes for name in needed):
             return False
         if isinstance(operation, IntegerMean | PoolToGrid) and operation.mask:
             if operation.mask not in self.gates:
@@ -64,7 +66,7 @@ class _Sizes:
             _, rows, columns = self.gates[operation.mask].shape
             size = rows, columns
         else:
-            size = size_of(operation, self.source, [self.sizes[name] for name in operation.inputs])
+            size = size_of(operation, self.source, [self.sizes[name] for name in needed])
         if min(size) < 1:
             raise ProgramError(f"nothing would be left of '{operation.output}' ({type(operation).__name__})")
         self.sizes[operation.output] = size

@@ -7,11 +7,12 @@ from convgate.gated.fixed import FixedNetwork, random_masks
 from convgate.gated.gate_set import GATES, OURS, PATHS, TRUNK, GateSet, place_in
 from convgate.gated.method import Method
 from convgate.gated.network import GatedNetwork
-from convgate.gated.plan import GateSpec, MaskSpec, PartialSpec, Plan, Site, Ungated
+from convgate.gated.plan import FillSpec, GateSpec, MaskSpec, PartialSpec, Plan, Site, Ungated
 from convgate.gated.skipping import LayerGates, layer_gates
 from convgate.gated.weights import GateWeights, gate_weights
 
 __all__ = [
+    "FillSpec",
     "GATES",
     "OURS",
     "PATHS",

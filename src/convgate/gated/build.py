@@ -13,7 +13,7 @@ from convgate.cost import Ledger, count_macs, node_macs
 from convgate.errors import ConvgateError, InputError, PlanError
 from convgate.gated.around import GatedModel, around
 from convgate.gated.check import check_gate, check_sites
-from convgate.gated.costs import accountable, layer_costs, layer_names, uncounted
+from convgate.gated.costs import accountable, fill_macs, layer_costs, layer_names, uncounted
 from convgate.gated.find_part import find_part
 from convgate.gated.method import Method
 from convgate.gated.network import GatedNetwork
@@ -193,7 +193,7 @@ class _Source:
             example=traced.example,
             sites=tuple(kept),
             skipped=(*rejected, *unlisted(traced, names, kept, rejected)),
-            ledger=Ledger(layers, gates, uncounted(traced, self.macs)),
+            ledger=Ledger(layers, gates, uncounted(traced, self.macs), fill_macs(kept)),
             layer_names=names,
             fingerprint=traced.fingerprint(),
             starts={spec.name: start for site in kept for spec in site.gates if (start := _start(heads[spec.name]))},

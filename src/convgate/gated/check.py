@@ -7,7 +7,7 @@ import torch
 
 from convgate.errors import PlanError
 from convgate.gated.gate_set import TRUNK
-from convgate.gated.plan import GateSpec, MaskSpec, PartialSpec, Site
+from convgate.gated.plan import FillSpec, GateSpec, MaskSpec, PartialSpec, Site
 from convgate.gating import NO_REACH, Activations, ChannelGroups, Gate, GateKind, Tiles
 from convgate.reading.trace import Trace
 from convgate.suggestions import closest
@@ -75,6 +75,9 @@ class _Check:
             for partial in site.partials:
                 self.place = f"{self.method}, site '{site.name}'"
                 self._partial(partial)
+            for fill in site.fills:
+                self.place = f"{self.method}, site '{site.name}'"
+                self._fill(site, fill)
         for name, (_, site) in self.gates.items():
             self.place = f"{self.method}, site '{site.name}'"
             if name not in self.used:
@@ -184,6 +187,24 @@ class _Check:
         if key in self.masked:
             self.fail(f"'{partial.node}' is completed by two gates, '{self.masked[key]}' and '{gate.name}'")
         self.masked[key] = gate.name
+
+    def _fill(self, site: Site, fill: FillSpec) -> None:
+        what = f"the FillSpec of '{fill.node}'"
+        gate = self._known(fill.gate, what)
+        masks = [mask for mask in site.masks if (mask.gate, mask.node) == (fill.gate, fill.node)]
+        if not any(mask.training and mask.reach == NO_REACH for mask in masks):
+            self.fail(
+                f"{what} names gate '{gate.name}', and the site has no mask of it there that is used in training and "
+                "is not dilated; what is filled is what a mask closes"
+            )
+        if not isinstance(gate.kind, Tiles) or gate.reads == TRUNK:
+            self.fail(f"{what} names gate '{gate.name}' of {gate.kind!r}; give one of Tiles that reads a map")
+        map_ = self._node(fill.node, "what is filled")
+        if fill.channels != map_[1]:
+            self.fail(f"{what} gives {fill.channels} channels, and '{fill.node}' has {map_[1]}")
+        if (fill.node, FillSpec) in self.masked:
+            self.fail(f"'{fill.node}' is filled twice, by gates '{self.masked[fill.node, FillSpec]}' and '{gate.name}'")
+        self.masked[fill.node, FillSpec] = gate.name
 
 
 def _is_reach(value: Any) -> bool:

@@ -16,7 +16,7 @@ from convgate.reading.part import Part
 from convgate.reading.structure import Feature, Rejected, describe
 from convgate.reading.trace import Trace
 
-__all__ = ["accountable", "layer_costs", "layer_names", "uncounted"]
+__all__ = ["accountable", "fill_macs", "layer_costs", "layer_names", "uncounted"]
 
 
 def layer_names(trace: Trace, macs: Mapping[str, int]) -> dict[str, str]:
@@ -62,6 +62,11 @@ def accountable(
             reason = next(reasons[gate.name] for gate in site.gates if gate.name in reasons)
             rejected.append(Rejected(site.name, reason))
         kept = [site for site in kept if site not in given_up]
+
+
+def fill_macs(sites: Iterable[Site]) -> dict[str, int]:
+    """What the sites' fill paths cost per sample, by their names."""
+    return {path: macs for site in sites for path, macs in site.fill_macs.items()}
 
 
 def uncounted(trace: Trace, macs: Mapping[str, int]) -> tuple[str, ...]:

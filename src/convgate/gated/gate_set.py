@@ -19,16 +19,17 @@ GATES = f"{OURS}.gates"
 """Where a graph finds the gates, by name."""
 
 PATHS = f"{OURS}.paths"
-"""Where it finds the batch norms of base paths, by convolution."""
+"""Where it finds the batch norms of base paths, by convolution, and fill paths, by site."""
 
 TRUNK = f"{OURS}.trunk"
 """Where it finds the sub-network that the gates share; also what a gate reads that reads it (see `Method.trunk`)."""
 
 
 class GateSet(nn.Module):
-    """The gates of a network by name, the trunk that they share (None if there is none), and base paths' norms.
+    """The gates of a network by name, the trunk that they share (None if there is none), and cheaper paths' layers.
 
-    A gate's parameters are `gates.<name>.*`, a base path's `paths.<convolution>.*`, the trunk's `trunk.*`.
+    A gate's parameters are `gates.<name>.*`, those of a base path's norm `paths.<convolution>.*`, of a fill path
+    `paths.<site>.*`, and the trunk's `trunk.*`.
     """
 
     def __init__(self, names: Sequence[str], trunk: nn.Module | None = None) -> None:
@@ -54,7 +55,7 @@ class GateSet(nn.Module):
         _nest(self.gates, name, gate)
 
     def add_path(self, name: str, layer: nn.Module) -> None:
-        """Put a layer of a base path in its place."""
+        """Put a layer of a base path, or a fill path, in its place."""
         _nest(self.paths, name, layer)
 
     def named_gates(self) -> Iterator[tuple[str, Gate]]:
@@ -65,7 +66,7 @@ class GateSet(nn.Module):
             yield name, gate
 
     def gate_parameters(self) -> Iterator[nn.Parameter]:
-        """The parameters of the gates and of the trunk; not those of base paths, which compute features."""
+        """The parameters of the gates and of the trunk; not those of base and fill paths, which compute features."""
         yield from self.gates.parameters()
         if self.trunk is not None:
             yield from self.trunk.parameters()

@@ -11,8 +11,8 @@ from torch import Tensor, fx
 
 from convgate.gated.gate_set import GATES, PATHS, TRUNK
 from convgate.gated.hooks import INSERTED
-from convgate.gated.plan import GateSpec, PartialSpec, Plan
-from convgate.gating import NO_REACH, Activations, Reach, average_pool, base_path
+from convgate.gated.plan import FillSpec, GateSpec, PartialSpec, Plan
+from convgate.gating import NO_REACH, Activations, Reach, average_pool, base_path, fill_closed
 from convgate.reading.contexts import has_contexts, preserving_contexts
 
 __all__ = ["compile_forward", "insert_gates", "mask_of"]
@@ -49,6 +49,8 @@ def insert_gates(
     results: dict[str, fx.Node] = {}
     last_placeholder = given[gates[-1].name]
     partials = {partial.node: partial for partial in plan.partials}
+    fills = {fill.node: fill for fill in plan.fills}
+    seen: dict[str, fx.Node] = {}  # what gates' heads see
     trunk_readers = [gate for gate in gates if gate.reads == TRUNK]
     if trunk_readers:
         # First of all, from the images as they come.
@@ -60,6 +62,9 @@ def insert_gates(
     for name, node in list(here.items()):
         for spec in (m for site in plan.sites for m in site.masks if m.node == name and (m.training or not training)):
             node = _mask(gated, node, masks[spec.gate], next(g for g in gates if g.name == spec.gate), spec.reach)
+        if name in fills:
+            fill = fills[name]
+            node = _fill(gated, node, masks[fill.gate], fill, seen[fill.gate])
         place = last_placeholder if node is image else node
         if name in partials:
             gate = next(g for g in gates if g.name == partials[name].gate)
@@ -68,7 +73,7 @@ def insert_gates(
         readers = {gate: gate.pooled for gate in gates if gate.reads == name and gate.pooled is not None}
         pooled = _pool(gated, node, place, set(readers.values()), shapes.get(name, ()))
         for gate, grid in readers.items():
-            feature = pooled[grid]
+            seen[gate.name] = feature = pooled[grid]
             arguments, after = (feature, given[gate.name]), place if feature is image else feature
             results[gate.name], masks[gate.name] = _decide(gated, gate, arguments, after)
     output, _ = returned.args[0]
@@ -125,6 +130,17 @@ def _mask(graph: fx.Graph, node: fx.Node, mask: fx.Node, gate: GateSpec, reach: 
     masked.meta |= node.meta  # it belongs to the block that its map belongs to
     node.replace_all_uses_with(masked, delete_user_cb=lambda user: user is not masked)
     return masked
+
+
+def _fill(graph: fx.Graph, node: fx.Node, mask: fx.Node, fill: FillSpec, means: fx.Node) -> fx.Node:
+    """Fill the closed tiles of the masked `node` with what the path makes of the `means` over tiles."""
+    with graph.inserting_after(node):
+        filling = graph.call_module(f"{PATHS}.{fill.path}", (means,))
+    with graph.inserting_after(filling):
+        filled = graph.call_function(fill_closed, (node, mask, filling))
+    filled.meta |= node.meta
+    node.replace_all_uses_with(filled, delete_user_cb=lambda user: user is not filled)
+    return filled
 
 
 def _complete(

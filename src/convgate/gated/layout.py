@@ -8,7 +8,7 @@ from torch import Tensor, fx, nn
 
 from convgate.cost import Ledger, count_macs, node_macs
 from convgate.errors import PlanError
-from convgate.gated.costs import layer_costs, layer_names, uncounted
+from convgate.gated.costs import fill_macs, layer_costs, layer_names, uncounted
 from convgate.gated.gate_set import TRUNK, GateSet
 from convgate.gated.hooks import call_hooks, hooked_blocks
 from convgate.gated.insert import compile_forward, insert_gates
@@ -106,7 +106,7 @@ def plan_at(plan: Plan, trace: Trace, gates: GateSet) -> Plan:
         plan,
         example=trace.example,
         sites=sites,
-        ledger=Ledger(layers, own, uncounted(trace, macs)),
+        ledger=Ledger(layers, own, uncounted(trace, macs), fill_macs(sites)),
         layer_names=names,
         fingerprint=trace.fingerprint(),
     )

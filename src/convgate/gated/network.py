@@ -18,7 +18,7 @@ from convgate.gated.layout import Layout, lay_out, plan_at
 from convgate.gated.method import Method
 from convgate.gated.model import Root, adopt, as_root, attribute, cleaned, has_attribute, restored
 from convgate.gated.plan import Plan
-from convgate.gating import Decision, Decisions, Gate
+from convgate.gating import Decision, Decisions, FillPath, Gate
 from convgate.models import identify
 from convgate.preparation import Preparation
 from convgate.reading.modes import get_modes, set_modes
@@ -83,6 +83,9 @@ class GatedNetwork(nn.Module):
         for partial in plan.partials:
             if partial.norm:
                 gates.add_path(partial.base_norm, _renewed(trace, partial.norm))
+        reads = {spec.name: spec.channels for spec in plan.gates}
+        for fill in plan.fills:
+            gates.add_path(fill.path, FillPath(reads[fill.gate], fill.channels))
         # Not by `add_module`, which refuses names of attributes.
         self._modules[free_name({*self._modules, *self._parameters, *self._buffers})] = gates
         state = vars(self)[_STATE] = _State(trace.module, plan, trace)
@@ -93,7 +96,7 @@ class GatedNetwork(nn.Module):
 
     @property
     def convgate(self) -> GateSet:
-        """The gates by name, the trunk that they share, if the method has one, and the norms of base paths."""
+        """The gates by name, the trunk that they share, if the method has one, and the layers of cheaper paths."""
         gates = self._modules[place_in(self)]
         assert isinstance(gates, GateSet)
         return gates

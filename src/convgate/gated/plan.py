@@ -18,7 +18,7 @@ from convgate.reading.structure import Rejected
 from convgate.reading.trace import Trace
 from convgate.suggestions import closest
 
-__all__ = ["LEFT_OUT", "GateSpec", "MaskSpec", "PartialSpec", "Plan", "Site", "Ungated"]
+__all__ = ["LEFT_OUT", "FillSpec", "GateSpec", "MaskSpec", "PartialSpec", "Plan", "Site", "Ungated"]
 
 LEFT_OUT = "left out by the caller"
 """Why a site is not gated that `Plan.select` or `exclude=` left out."""
@@ -121,6 +121,28 @@ class PartialSpec:
 
 
 @dataclass(frozen=True)
+class FillSpec:
+    """Closed tiles of a node's output, which `gate` masks, are filled from a cheaper path instead of staying zero.
+
+    The path, `convgate.gating.FillPath`, reads the means over tiles that the gate's head sees, and gives `channels`
+    values for each tile. It is computed for every tile of every sample.
+    """
+
+    gate: str
+    node: str
+    channels: int
+
+    @property
+    def path(self) -> str:
+        """The path, as a name under the paths of a `GateSet` and among the ledger's `fills`."""
+        return f"{self.gate.rpartition('.')[0]}.fill"
+
+    def macs(self, gate: GateSpec) -> int:
+        """Multiply-accumulates per sample, with the gate that it names."""
+        return gate.units * gate.channels * self.channels
+
+
+@dataclass(frozen=True)
 class Ungated(Rejected):
     """A part of a site that has no gate of a kind, and why."""
 
@@ -132,7 +154,8 @@ class Site:
     """A place in the model that is gated as one: a residual branch, an intermediate feature or one convolution.
 
     `convs` are the nodes of its convolutions and `output` the shape that it computes; `skipped` says what of it has no
-    gate of which kind, and why. `partials` are the convolutions that are computed in part.
+    gate of which kind, and why. `partials` are the convolutions that are computed in part, `fills` say what of it is
+    filled where it is closed.
     """
 
     name: str
@@ -142,6 +165,13 @@ class Site:
     masks: tuple[MaskSpec, ...]
     skipped: tuple[Ungated, ...] = ()
     partials: tuple[PartialSpec, ...] = ()
+    fills: tuple[FillSpec, ...] = ()
+
+    @property
+    def fill_macs(self) -> dict[str, int]:
+        """What its fill paths cost per sample, by their names."""
+        gates = {gate.name: gate for gate in self.gates}
+        return {fill.path: fill.macs(gates[fill.gate]) for fill in self.fills}
 
 
 class Source(Protocol):
@@ -193,6 +223,11 @@ class Plan:
     def partials(self) -> tuple[PartialSpec, ...]:
         """All convolutions that are computed in part, in the order of the sites."""
         return tuple(partial for site in self.sites for partial in site.partials)
+
+    @property
+    def fills(self) -> tuple[FillSpec, ...]:
+        """All fillings of closed tiles, in the order of the sites."""
+        return tuple(fill for site in self.sites for fill in site.fills)
 
     @property
     def idle(self) -> tuple[str, ...]:
@@ -265,10 +300,12 @@ class Plan:
         """One line: sites, gates, dense MACs and the share of them that is gated."""
         # A model without a single convolution is told so, too.
         dense, fixed = max(self.ledger.dense, 1), self.ledger.gate_macs
+        filling = sum(self.ledger.fills.values())
         gateable = sum(layer.macs for layer in self.ledger.layers if layer.gated)
         return (
             f"{self.model} x {self.method['name']}: {len(self.sites)} sites, {len(self.gates)} gates; "
             f"{dense:,} dense MACs, {gateable / dense:.1%} of them gated, gates cost {fixed / dense:.3%}"
+            + (f", filling closed tiles {filling / dense:.3%}" if filling else "")
         )
 
     def as_data(self) -> dict[str, Any]:
@@ -279,6 +316,7 @@ class Plan:
             "example": list(self.example),
             "dense_macs": self.ledger.dense,
             "gate_macs": self.ledger.gate_macs,
+            "fill_macs": sum(self.ledger.fills.values()),
             "sites": [_site_data(site) for site in self.sites],
             "skipped": {rejected.name: rejected.reason for rejected in self.skipped},
             "layers": {layer.name: layer.macs for layer in self.ledger.layers},

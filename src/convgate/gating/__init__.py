@@ -8,6 +8,7 @@ from convgate.gating.estimators import (
     smooth_step,
     threshold_straight_through,
 )
+from convgate.gating.filling import FillPath, fill_closed
 from convgate.gating.gate import Gate
 from convgate.gating.heads import ChannelHead, LinearHead, SpatialHead, ThresholdHead
 from convgate.gating.kinds import KINDS, Activations, ChannelGroups, GateKind, Tiles
@@ -25,6 +26,7 @@ __all__ = [
     "ChannelHead",
     "Decision",
     "Decisions",
+    "FillPath",
     "Gate",
     "GateKind",
     "LinearHead",
@@ -41,6 +43,7 @@ __all__ = [
     "dilate",
     "expand_channels",
     "expand_tiles",
+    "fill_closed",
     "improved_semhash",
     "logistic_straight_through",
     "mask_channels",

@@ -19,6 +19,7 @@ from convgate.engine.program import (
     Conv,
     ConvTranspose,
     Decide,
+    FillClosed,
     Gate,
     GateKind,
     GroupNorm,
@@ -73,7 +74,8 @@ class Workload:
 
     `maps` are the stored maps, `images` and `results` those of them that come from and go to memory in any case;
     `logits` names, by gate, the map that it is decided on. `gates` are the program's, and for each map on which a mask
-    of tiles is dilated one of single positions, which `dilations` says how to find.
+    of tiles is dilated one of single positions, which `dilations` says how to find. `filled` maps a map whose closed
+    tiles are filled to the map that it is without that.
     """
 
     steps: tuple[Step, ...]
@@ -83,6 +85,7 @@ class Workload:
     results: tuple[str, ...]
     logits: Mapping[str, str]
     dilations: Mapping[str, Dilation] = field(default_factory=dict)
+    filled: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, program: Program) -> "Workload":
@@ -105,14 +108,20 @@ class Workload:
         for step in self.steps:
             if step.head:
                 continue
-            bare = replace(step, after=())
+            bare = replace(step, after=(), reads=tuple(map(self._unfilled, step.reads)))
             if isinstance(bare, ArrayStep):
+                bare = replace(bare, added=self._unfilled(bare.added))
                 bare = replace(bare, positions="", inputs="", outputs="", read_positions="", in_place=False)
                 if (how := bare.completion) is not None:
                     # Where the base path is elsewhere, so is its share of the dense convolution.
                     bare = replace(bare, completion=None, groups=1, in_channels=how.base + how.rest)
             steps.append(bare)
         return replace(self, steps=tuple(steps), gates={}, logits={}, dilations={})
+
+    def _unfilled(self, name: str) -> str:
+        while name in self.filled:
+            name = self.filled[name]
+        return name
 
     def masks(self, decided: Masks) -> Masks:
         """The masks of all gates, dilated ones among them, given those that were decided."""
@@ -143,7 +152,8 @@ class _Reading:
         self.writers = {op.output: op for op in program.operations if not isinstance(op, Decide)}
         self.gates = {gate.name: gate for gate in program.gates}
         self.dilations: dict[str, Dilation] = {}
-        self.heads = serving_decisions(program)
+        self.filled = {op.output: op.inputs[0] for op in program.operations if isinstance(op, FillClosed)}
+        self.heads = _added_by_gates(program)
         self.bases = {
             op.inputs[1]: op for op in program.operations if isinstance(op, Completing) and self._is_base(op.inputs[1])
         }
@@ -174,6 +184,7 @@ class _Reading:
             tuple(dict.fromkeys(name for name in results if name in stored)),
             {op.output: self._roots(op.inputs[0])[0] for op in self.program.operations if isinstance(op, Decide)},
             self.dilations,
+            {output: root for output, name in self.filled.items() for root in self._roots(name)[:1]},
         )
 
     def _steps(self, op: Operation) -> list[Step]:
@@ -319,3 +330,10 @@ class _Reading:
         done = getattr(writer, "activation", None)
         same = not op.activation or (op.activation.name == "relu" and done is not None and done == op.activation)
         return last and same and (added,) == self._roots(added)
+
+
+def _added_by_gates(program: Program) -> frozenset[str]:
+    """The values that serve nothing but decisions and the filling of closed tiles."""
+    fills = tuple(op.output for op in program.operations if isinstance(op, FillClosed))
+    read = tuple(replace(op, inputs=op.inputs[:1]) if isinstance(op, FillClosed) else op for op in program.operations)
+    return serving_decisions(replace(program, operations=read)) | {*fills}

@@ -21,7 +21,7 @@ Differences from the paper and its code:
 - The code's annealing counts epochs; here it follows the share of training done, so that a shorter run anneals as far
   (0.02 x 300 epochs = 6 for CIFAR-10, 0.05 x 100 = 5 for ImageNet, 0.05 x 200 = 10 for MobileNetV2).
 - Positions are counted as they are computed, also where a tile does not divide the map.
-- `masks="equal"`, `dilated`, `counted="noise_free"`, `budget_annealing` above 0, `noise` below 1 and
+- `masks="equal"`, `dilated`, `filled`, `counted="noise_free"`, `budget_annealing` above 0, `noise` below 1 and
   `final_temperature` are ours; the defaults are the paper's. `joint=False` is the plain combination of a spatial and a
   channel method, to compare with.
 - MobileNetV2: the code's bounds are means over all 17 blocks, the 7 that are not gated with a density of 1; here they
@@ -46,7 +46,7 @@ from convgate.errors import InputError, PlanError
 from convgate.gated.gate_set import GateSet
 from convgate.gated.method import Method
 from convgate.gated.options import BudgetShare, NotNegative, Positive, Share, Size
-from convgate.gated.plan import GateSpec, MaskSpec, Site, Ungated
+from convgate.gated.plan import FillSpec, GateSpec, MaskSpec, Site, Ungated
 from convgate.gating import (
     NO_REACH,
     ChannelGroups,
@@ -97,6 +97,8 @@ class DualGating(Method):
         dilated: masks inside of a branch are dilated as far as the convolutions behind them read, so that an open tile
             is computed from what the whole branch computes. In the paper it is computed from zeros at its rim, where
             the next tile is closed; the positions that are computed more cost their MACs, and are counted.
+        filled: closed tiles of a branch's output are filled with what a 1x1 convolution makes of their mean in the branch's
+            input, for a few MACs, instead of the shortcut being all that is left there (as in the paper).
         counted: "sampled": budget and bounds count the sampled masks (paper); "noise_free": they count the masks that
             evaluation would use, so that evaluation lands where training aimed.
         budget_annealing: the share of the training in which the budget falls evenly from 1 to `budget` (0 in the
@@ -131,6 +133,7 @@ class DualGating(Method):
     group: Size = 1
     masks: Literal["paper", "equal"] = "paper"
     dilated: bool = False
+    filled: bool = False
     counted: Literal["sampled", "noise_free"] = "sampled"
     budget_annealing: Share = 0.0
     where: Literal["auto", "branches", "everywhere"] = "auto"
@@ -227,8 +230,9 @@ class DualGating(Method):
                     skipped.append(Ungated(str(trace.node(conv).target), unknown, Tiles))
         if spatial:
             masks.append(MaskSpec(spatial.name, branch.last))
+        fills = (FillSpec(spatial.name, branch.last, trace.shapes[branch.last][1]),) if spatial and self.filled else ()
         output = trace.shapes[branch.join]
-        return Site(branch.name, branch.convs, output, tuple(gates), tuple(masks), tuple(skipped))
+        return Site(branch.name, branch.convs, output, tuple(gates), tuple(masks), tuple(skipped), fills=fills)
 
     def _spatial_gate(self, trace: Trace, branch: Branch) -> GateSpec:
         kind = Tiles(self._tile(branch, trace.example[2]))

@@ -20,6 +20,7 @@ from convgate.engine.program import (
     ConvTranspose,
     Decide,
     Element,
+    FillClosed,
     Gate,
     GateKind,
     GroupNorm,
@@ -268,6 +269,16 @@ def _mask(op: Mask, c: Checker, inputs: list[Value], out: Value) -> None:
     )
     c.gate(op.gate, c.gates[op.gate].kind, out)
     c.reach(op.reach, dilates=c.gates[op.gate].kind == GateKind.SPATIAL)
+
+
+@rule.register
+def _fill_closed(op: FillClosed, c: Checker, inputs: list[Value], out: Value) -> None:
+    c.inputs(inputs, 2)
+    c.same(inputs[0], out)
+    c.require(bool(op.gate), "has no gate")
+    c.gate(op.gate, GateKind.SPATIAL, out)
+    cells = (out.channels, *c.gates[op.gate].shape[1:])
+    c.require(inputs[1].shape == cells, f"'{inputs[1].name}' has shape {inputs[1].shape}, not {cells}")
 
 
 @rule.register

@@ -16,8 +16,17 @@ from torchvision.ops import stochastic_depth
 from convgate.engine.lowering import activations, arithmetic, channels_last, layers, norms, partial, resampling, views
 from convgate.engine.lowering.channels_last import both
 from convgate.engine.lowering.draft import Context, GateSymbol, Rowed, Symbol, Unsupported
-from convgate.engine.program import Concat, Mask, PoolToGrid
-from convgate.gating import NO_REACH, ThresholdHead, average_pool, base_path, complete, mask_channels, mask_positions
+from convgate.engine.program import Concat, FillClosed, Mask, PoolToGrid
+from convgate.gating import (
+    NO_REACH,
+    ThresholdHead,
+    average_pool,
+    base_path,
+    complete,
+    fill_closed,
+    mask_channels,
+    mask_positions,
+)
 
 __all__ = ["FUNCTIONS", "IN_PLACE", "METHODS", "MODULES", "PADS"]
 
@@ -67,6 +76,14 @@ def _masked_positions(c: Context, x: Symbol, mask: Any, reach: tuple[int, int] =
 
 def _masked_channels(c: Context, x: Symbol, mask: Any, group: int = 1) -> Symbol:
     return _masked_positions(c, x, mask)  # the program's gate knows its group
+
+
+def _filled(c: Context, x: Symbol, mask: Any, filling: Symbol) -> Symbol:
+    if not isinstance(mask, GateSymbol):
+        raise Unsupported("a mask that no gate decided")
+    out = c.draft.new(c.name, x.shape)
+    c.draft.emit(FillClosed((c.draft.value_of(x).name, c.draft.value_of(filling).name), out.value, mask.gate))
+    return out
 
 
 def _completed(c: Context, full: Symbol, base: Symbol, mask: Any, group: int = 1) -> Symbol:
@@ -166,6 +183,7 @@ FUNCTIONS: dict[Any, Handler] = {
     average_pool: _gate_pool,
     mask_positions: _masked_positions,
     mask_channels: _masked_channels,
+    fill_closed: _filled,
 }
 """Function -> handler(context, *arguments)."""
 

@@ -19,6 +19,7 @@ from convgate.engine.program import (
     Conv,
     ConvTranspose,
     Decide,
+    FillClosed,
     GateKind,
     Mask,
     Multiply,
@@ -33,6 +34,7 @@ IMAGES = "images"
 
 def fuse(draft: Draft, outputs: frozenset[str], ledger: Mapping[str, LayerCost]) -> None:
     """Fuse what can be, in place. `outputs` are read from outside; `ledger` says which gates a layer depends on."""
+    _fill_summands(draft, outputs)
     number = 0
     while number < len(draft.operations):
         # A fused operation is looked at again; the one that went stood before it.
@@ -41,6 +43,30 @@ def fuse(draft: Draft, outputs: frozenset[str], ledger: Mapping[str, LayerCost])
         if isinstance(operation, Conv) and operation.layer in ledger:
             draft.update(number, **_skipped(draft, operation, ledger[operation.layer]))
     _name_after_layers(draft, outputs)
+
+
+def _fill_summands(draft: Draft, outputs: frozenset[str]) -> None:
+    """Closed tiles of a branch are filled in what the branch is added to, so that it can still be added at its end.
+
+    Branch and filling are never both other than zero at a position, so the sums stay what they are.
+    """
+    for number, add in enumerate(draft.operations):
+        if not isinstance(add, Add) or add.inputs[0] == add.inputs[1]:
+            continue
+        for place, name in enumerate(add.inputs):
+            fill = next((n for n in range(number) if draft.operations[n].output == name), None)
+            filled = None if fill is None else draft.operations[fill]
+            other = add.inputs[1 - place]
+            shapes = {draft.values[value].shape for value in (*add.inputs, add.output)}
+            if fill is None or not isinstance(filled, FillClosed) or name in outputs or len(shapes) > 1:
+                continue
+            branch, filling = filled.inputs
+            if sum(operation.inputs.count(name) for operation in draft.operations) > 1:
+                continue
+            draft.operations[number] = replace(add, inputs=(branch, name))
+            draft.operations.insert(number, replace(filled, inputs=(other, filling)))
+            del draft.operations[fill]
+            break
 
 
 def _name_after_layers(draft: Draft, outputs: frozenset[str]) -> None:

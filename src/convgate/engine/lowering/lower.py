@@ -16,7 +16,7 @@ from convgate.engine.lowering.translate import Source, translate
 from convgate.engine.outside import Outside
 from convgate.engine.program import External, Program, references
 from convgate.errors import InputError, LoweringError
-from convgate.gated import GatedModel, GatedNetwork, find_part
+from convgate.gated import PATHS, GatedModel, GatedNetwork, find_part
 from convgate.gated.costs import layer_names
 from convgate.gated.hooks import hooked_blocks
 from convgate.gating import base_path, complete
@@ -83,7 +83,7 @@ def _lower_gated(network: GatedNetwork, external: bool, size: tuple[int, int] | 
     height, width = size or network.plan.example[2:]
     plan = network.plan_at((height, width))
     costs = {layer.name: layer for layer in plan.ledger.layers}
-    heads = {f"gates.{gate}": macs for gate, macs in plan.ledger.gates.items()}
+    added = plan.ledger.always
     specs = {gate.name: gate for gate in plan.gates}
     unknown = sorted({type(gate.kind).__name__ for gate in plan.gates if native_kind(gate.kind) is None})
     if unknown:
@@ -99,11 +99,13 @@ def _lower_gated(network: GatedNetwork, external: bool, size: tuple[int, int] | 
         )
     # A base path counts on its convolution's line.
     bases = {node.name: str(node.args[1].target) for node in graph.nodes if node.target is base_path}
-    names = {**plan.layer_names, **bases}
+    fills = {f"{PATHS}.{fill.path}": f"fills.{fill.path}" for fill in plan.fills}
+    filling = {node.name: fills[node.target] for node in graph.nodes if node.target in fills}
+    names = {**plan.layer_names, **bases, **filling}
     root = network.graph_root((height, width))
     source = Source(root, graph, (plan.example[1], height, width), names, specs, tuple(_parts(graph)))
     with evaluating(network):
-        lowered = _lower(source, (*costs, *heads), {**costs, **heads}, costs, external)
+        lowered = _lower(source, (*costs, *added), {**costs, **added}, costs, external)
     return replace(lowered, at=lambda height, width: _lower_gated(network, external, (height, width)))
 
 

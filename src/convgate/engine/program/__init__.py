@@ -8,7 +8,7 @@ convgate.
 
 from convgate.engine.program.activation import ACTIVATIONS, NO_ACTIVATION, Activation
 from convgate.engine.program.convolutions import Complete, Completing, Conv, ConvTranspose
-from convgate.engine.program.deciding import Decide, External, Mask
+from convgate.engine.program.deciding import Decide, External, FillClosed, Mask
 from convgate.engine.program.elementwise import Activate, Add, Affine, Arithmetic, Multiply, PRelu
 from convgate.engine.program.forms import FLOAT32_ONLY, WIDENS, form, weight_element
 from convgate.engine.program.heads import serving_decisions
@@ -62,6 +62,7 @@ __all__ = [
     "Dequantize",
     "Element",
     "External",
+    "FillClosed",
     "Gate",
     "GateKind",
     "GateName",

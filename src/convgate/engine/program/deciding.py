@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from convgate.engine.program.operation import ArrayName, GateName, Operation
 
-__all__ = ["Decide", "External", "Mask"]
+__all__ = ["Decide", "External", "FillClosed", "Mask"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,13 @@ class Mask(Operation):
 
     gate: GateName
     reach: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class FillClosed(Operation):
+    """inputs[0], and inputs[1] added to it where `gate`, of tiles, is closed: a map of one position for each tile."""
+
+    gate: GateName
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Networks whose masks are dilated inside of branches: engine, ledger and masked network agree, in every precision."""
+"""Networks with dilated masks or filled tiles: engine, ledger and masked network agree, in every precision."""
 
 from functools import partial
 
@@ -12,7 +12,7 @@ from torch import nn
 import convgate
 from convgate.engine import Engine, instruction_sets, load
 from convgate.engine.integer import IntegerNetwork
-from convgate.engine.program import Conv, Decide, Gate, GateKind, PoolToGrid, Program, Value
+from convgate.engine.program import Add, Conv, Decide, FillClosed, Gate, GateKind, PoolToGrid, Program, Value
 from convgate.models import create
 
 SIZES = ((24, 24), (19, 30))
@@ -41,13 +41,23 @@ def bottlenecks():
 MODELS = {"basic blocks": partial(create, "cifar_resnet8", num_classes=5, width=6), "bottlenecks": bottlenecks}
 
 
-@pytest.fixture(scope="module", params=MODELS)
+OPTIONS = {
+    "dilated": {"dilated": True, "tile": 1},
+    "filled": {"filled": True, "tile": 2},
+    "both": {"dilated": True, "filled": True, "tile": 2},
+}
+
+
+@pytest.fixture(scope="module", params=[(model, options) for model in MODELS for options in OPTIONS], ids="-".join)
 def pair(request, randomise):
     """(network, engine)."""
     torch.manual_seed(0)
     x = torch.randn(2, 3, *SIZES[0])
-    model = randomise(MODELS[request.param](), x)
-    net = convgate.gate(model, convgate.DualGating(dilated=True, tile=1, group=2), x).eval()
+    model, options = request.param
+    net = convgate.gate(randomise(MODELS[model](), x), convgate.DualGating(group=2, **OPTIONS[options]), x).eval()
+    for fill in net.plan.fills:
+        for parameter in net.convgate.paths.get_submodule(fill.path).parameters():
+            torch.nn.init.normal_(parameter)
     return net, convgate.compile(net, threads=1)
 
 
@@ -77,14 +87,28 @@ def test_macs_and_outputs_are_the_networks(pair, size, share, seed):
     np.testing.assert_allclose(run.outputs[0], expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
-def test_less_is_closed_than_without(pair):
+def test_masks_that_are_dilated_say_so(pair):
     net, _ = pair
     layers = [layer for layer in net.ledger.layers if layer.reach != (0, 0)]
-    assert layers
+    if not net.plan.method["options"]["dilated"]:
+        assert not layers
+        return
     assert {layer.positions for layer in layers} == {g.name for g in net.plan.gates if g.name.endswith("spatial")}
     dilated = {op.layer: op.reach for op in pair[1].program.operations if isinstance(op, Conv) and any(op.reach)}
     assert dilated == {layer.name: layer.reach for layer in layers}
     assert "dilated by 1x1" in pair[1].describe()
+
+
+def test_tiles_are_filled_in_what_a_branch_is_added_to(pair):
+    net, engine = pair
+    operations = engine.program.operations
+    fills = [op for op in operations if isinstance(op, FillClosed)]
+    assert [op.gate for op in fills] == [fill.gate for fill in net.plan.fills]
+    assert not any(isinstance(op, Add) for op in operations)  # branches are still added where they end
+    assert all(any(op.output == conv.inputs[-1] for conv in operations if isinstance(conv, Conv)) for op in fills)
+    run = engine.run(np.zeros((1, 3, *SIZES[0]), np.float32))
+    lines = {line: int(macs[0]) for line, macs in run.by_layer.items() if line.startswith("fills.")}
+    assert lines == {f"fills.{path}": macs for path, macs in net.ledger.fills.items()}
 
 
 def test_own_decisions_and_a_file(pair, tmp_path):
