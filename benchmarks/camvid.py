@@ -393,6 +393,9 @@ def judge_all(options: argparse.Namespace) -> None:
 
 def speed(options: argparse.Namespace) -> None:
     """Both networks in several engines on test images, one at a time."""
+    torch.set_num_threads(options.threads)
+    if options.network == "finetuned":
+        return speed_finetuned(options)
     from convgate.bench.competitors import COMPETITORS
     from convgate.bench.measure import measure
     from convgate.bench.subject import Subject
@@ -415,6 +418,20 @@ def speed(options: argparse.Namespace) -> None:
     result = measure(subject, COMPETITORS, threads=options.threads, seconds=options.seconds)
     print(result)
     (options.out / f"speed-{options.network}-{options.threads}.txt").write_text(str(result))
+
+
+def speed_finetuned(options: argparse.Namespace) -> None:
+    """The finetuned network, gated and without what it closes for every image; noted in results/camvid.json."""
+    from finetuned import timed
+    from records import RESULTS, record
+
+    images, _ = read(options.images, "test")
+    inputs = [prepared(images[i : i + 1]).numpy() for i in range(0, len(images), 30)]
+    rows = timed(gated(options.out / "finetuned.safetensors").eval(), inputs, options.threads, options.seconds)
+    judged = json.loads((options.out / "judged.json").read_text())
+    path = RESULTS / "camvid.json"
+    known = json.loads(path.read_text())["times"] if path.is_file() else {}
+    print(record("camvid", {"judged": judged, "times": {**known, f"{options.threads} threads": rows}}))
 
 
 def main() -> None:

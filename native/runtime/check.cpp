@@ -8,7 +8,8 @@ namespace convgate {
 namespace {
 
 constexpr long long most_floats = 1LL << 31;  // in one value
-constexpr int most_items = 1 << 20;           // positions of one value
+constexpr long long most_positions = 1LL << 24;  // of one value
+constexpr int most_items = 1 << 20;              // extents of any kind
 
 struct Checker {
     const Program& program;
@@ -50,14 +51,14 @@ struct Checker {
             require(v.channels > 0 && v.height > 0 && v.width > 0, "a value without elements");
             require(v.height <= most_items && v.width <= most_items && v.channels <= (1 << 24), "a value too large");
             const long long positions = static_cast<long long>(v.height) * v.width;
-            require(positions <= most_items && positions * v.channels <= most_floats, "a value too large");
+            require(positions <= most_positions && positions * v.channels <= most_floats, "a value too large");
             require(v.scale > 0 && v.scale < 1e30, "a scale out of range");
         }
         for (const Gate& g : program.gates) {
             require(g.units > 0 && g.rows > 0 && g.columns > 0 && g.group > 0, "a gate without units");
             require(g.units <= (1 << 24) && g.rows <= most_items && g.columns <= most_items, "a gate too large");
             const long long positions = static_cast<long long>(g.rows) * g.columns;
-            require(positions <= most_items && positions * g.units <= most_floats, "a gate too large");
+            require(positions <= most_positions && positions * g.units <= most_floats, "a gate too large");
             require(!g.spatial() || g.units == 1, "a spatial gate of several units");
             require(g.kind != GateKind::channel || positions == 1, "a channel gate of several positions");
         }

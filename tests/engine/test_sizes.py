@@ -39,6 +39,17 @@ def test_gated_networks(method, tmp_path):
             assert run.macs.tolist() == network.cost(decisions).macs.tolist()
 
 
+@torch.no_grad()
+def test_photographs_of_millions_of_pixels():
+    model, images = Pyramid().eval(), torch.rand(1, 3, 1280, 1312)
+    engine = convgate.compile(model, torch.zeros(1, 3, 32, 32), threads=1)
+    expected = model(images)["out"]
+    (found,) = engine.run(images.numpy()).outputs
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-3, atol=1e-4)
+    with pytest.raises(InputError, match="too large"):
+        engine(np.zeros((1, 3, 4200, 4000), np.float32))
+
+
 class Pyramid(nn.Module):
     """A map brought to another's size, which Python makes numbers of."""
 

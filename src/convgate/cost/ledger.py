@@ -18,8 +18,8 @@ class Cost:
     """What a batch cost, in multiply-accumulates.
 
     `macs` is per sample [N], gates included; `by_layer` has the same per layer, per gate as "gates.NAME", and per fill
-    path as "fills.NAME"; `dense` is what the ungated network spends on each sample. Integers (int64) where the decisions are final; float where a
-    gradient flows through the masks, and then differentiable, or where a mask holds fractions.
+    path as "fills.NAME"; `dense` is what the ungated network spends on each sample. Integers (int64) where decisions
+    are final; float where a gradient flows through the masks, and then differentiable, or where a mask holds fractions.
     """
 
     macs: Tensor

@@ -12,11 +12,11 @@ from convgate.gated.skipping import LayerGates, layer_gates
 from convgate.gated.weights import GateWeights, gate_weights
 
 __all__ = [
-    "FillSpec",
     "GATES",
     "OURS",
     "PATHS",
     "TRUNK",
+    "FillSpec",
     "FixedNetwork",
     "GateSet",
     "GateSpec",

@@ -15,8 +15,8 @@ class Step:
     """What all steps have.
 
     `layer` is the line of the ledger on which its MACs are counted, or "". A step of a `head` serves nothing but
-    decisions, or what fills closed tiles. `reads` names the stored maps that it reads, `writes` the one that it writes; `after` the gates that must
-    be decided before it begins.
+    decisions, or what fills closed tiles. `reads` names the stored maps that it reads, `writes` the one that it writes;
+    `after` the gates that must be decided before it begins.
     """
 
     name: str

@@ -97,8 +97,8 @@ class DualGating(Method):
         dilated: masks inside of a branch are dilated as far as the convolutions behind them read, so that an open tile
             is computed from what the whole branch computes. In the paper it is computed from zeros at its rim, where
             the next tile is closed; the positions that are computed more cost their MACs, and are counted.
-        filled: closed tiles of a branch's output are filled with what a 1x1 convolution makes of their mean in the branch's
-            input, for a few MACs, instead of the shortcut being all that is left there (as in the paper).
+        filled: closed tiles of a branch's output are filled with what a 1x1 convolution makes of their mean in the
+            branch's input, for a few MACs, instead of the shortcut being all that is left there (as in the paper).
         counted: "sampled": budget and bounds count the sampled masks (paper); "noise_free": they count the masks that
             evaluation would use, so that evaluation lands where training aimed.
         budget_annealing: the share of the training in which the budget falls evenly from 1 to `budget` (0 in the

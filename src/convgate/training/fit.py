@@ -14,6 +14,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
@@ -68,7 +69,7 @@ def fit(
             max_epochs=stage.epochs,
             devices=hardware.devices,
             num_nodes=hardware.nodes,
-            strategy="ddp" if recipe.processes > 1 else "auto",
+            strategy=_in_parallel() if recipe.processes > 1 else "auto",
             logger=TensorBoardLogger(folder, name=None, version="tensorboard") if find_spec("tensorboard") else False,
             enable_progress_bar=progress,
             num_sanity_val_steps=0,
@@ -166,6 +167,11 @@ def _module(
         told=recipe.supervision if stage.gates is Gates.TRAIN else None,
         channels_last=hardware.channels_last,
     )
+
+
+def _in_parallel() -> DDPStrategy:
+    """Networks may be on GPUs, and scores are counted on the CPU: processes exchange both."""
+    return DDPStrategy(process_group_backend="cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
 
 
 def _trainer(recipe: Recipe, callbacks: list[Callback], **how: Any) -> L.Trainer:

@@ -146,7 +146,9 @@ class TrainingModule(L.LightningModule):
         scores = self.judge.scores()
         # Of many classes each has a score, which would be a column each.
         few = {name: scores[name] for name in [*scores][:_FEW]}
-        self.log_dict({f"validation_{name}": value for name, value in few.items()}, batch_size=self.validated)
+        self.log_dict(
+            {f"validation_{name}": value for name, value in few.items()}, sync_dist=True, batch_size=self.validated
+        )
 
     def configure_optimizers(self) -> Any:
         optimiser = make_optimiser(self.network, self.stage)

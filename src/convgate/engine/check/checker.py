@@ -9,10 +9,13 @@ from convgate.engine.extents import size_of
 from convgate.engine.program import GateKind, Operation, Program, Value
 from convgate.errors import ProgramError
 
-__all__ = ["MOST_CHANNELS", "MOST_POSITIONS", "Checker"]
+__all__ = ["MOST_CHANNELS", "MOST_EXTENT", "MOST_POSITIONS", "Checker"]
 
-MOST_POSITIONS = 1 << 20
-"""Positions of one value, and extents of any kind: more is a mistake, or an attempt to exhaust memory."""
+MOST_POSITIONS = 1 << 24
+"""Positions of one value, 4096 x 4096: more is a mistake, or an attempt to exhaust memory."""
+
+MOST_EXTENT = 1 << 20
+"""Extents of any kind: sides of values, paddings, strides."""
 
 MOST_CHANNELS = 1 << 24
 """Channels of one value."""
@@ -91,14 +94,14 @@ class Checker:
     def reach(self, reach: Any, *, dilates: bool) -> None:
         """Require (rows, columns) by which a mask is dilated; of what has no mask of tiles, none."""
         self.extents(*(n + 1 for n in reach))
-        self.require(len(reach) == 2 and max(reach) <= MOST_POSITIONS, f"a reach of {reach}")
+        self.require(len(reach) == 2 and max(reach) <= MOST_EXTENT, f"a reach of {reach}")
         self.require(dilates or tuple(reach) == (0, 0), f"a reach of {reach} without a spatial gate")
 
     def window(self, kernel: Any, stride: Any, dilation: Any, padding: Any) -> None:
         """Require a kernel and its movement that are not absurdly large."""
         self.extents(*kernel, *stride, *dilation)
         self.extents(*(p + 1 for p in padding))
-        self.require(max(*kernel, *stride, *dilation, *padding) <= MOST_POSITIONS, "a geometry out of range")
+        self.require(max(*kernel, *stride, *dilation, *padding) <= MOST_EXTENT, "a geometry out of range")
         self.require(kernel[0] * kernel[1] <= _MOST_KERNEL, "a kernel too large")
 
     def optional(self, arrays: tuple[str, ...], channels: int) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from convgate.engine.check import integers as _integers  # noqa: F401 -- registers its rules
-from convgate.engine.check.checker import MOST_CHANNELS, MOST_POSITIONS, Checker
+from convgate.engine.check.checker import MOST_CHANNELS, MOST_EXTENT, MOST_POSITIONS, Checker
 from convgate.engine.check.elements import check_elements
 from convgate.engine.check.rules import rule
 from convgate.engine.outputs import Rows
@@ -130,7 +130,7 @@ class _Check(Checker):
             if isinstance(operation, Conv | Completing | Pool) and operation.inputs:
                 around = widths.setdefault(operation.inputs[0], [0, 0, 0, 0])
                 for side, padding in enumerate((*operation.padding, *operation.padding)[:4]):
-                    self.require(isinstance(padding, int) and 0 <= padding <= MOST_POSITIONS, "a padding out of range")
+                    self.require(isinstance(padding, int) and 0 <= padding <= MOST_EXTENT, "a padding out of range")
                     around[side] = max(around[side], padding)
         borders = 0
         for name, (top, left, bottom, right) in widths.items():

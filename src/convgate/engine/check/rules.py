@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from convgate.engine.check.checker import MOST_CHANNELS, MOST_POSITIONS, Checker
+from convgate.engine.check.checker import MOST_CHANNELS, MOST_EXTENT, Checker
 from convgate.engine.program import (
     Activate,
     Add,
@@ -191,12 +191,12 @@ def _pad(op: Pad, c: Checker, inputs: list[Value], out: Value) -> None:
     c.inputs(inputs, 1)
     modes = ("constant", "reflect", "replicate", "circular")
     c.require(op.mode in modes, f"of mode {op.mode!r}; known are {', '.join(modes)}")
-    whole = all(isinstance(n, int) and not isinstance(n, bool) and abs(n) <= MOST_POSITIONS for n in op.padding)
+    whole = all(isinstance(n, int) and not isinstance(n, bool) and abs(n) <= MOST_EXTENT for n in op.padding)
     c.require(whole and len(op.padding) == 4, f"a padding of {op.padding}")
     x = inputs[0]
     top, left, bottom, right = op.padding
     for size, before, after in ((x.height, top, bottom), (x.width, left, right)):
-        most = {"constant": MOST_POSITIONS, "replicate": MOST_POSITIONS, "reflect": size - 1, "circular": size}
+        most = {"constant": MOST_EXTENT, "replicate": MOST_EXTENT, "reflect": size - 1, "circular": size}
         fits = max(before, after) <= most[op.mode] and (op.mode == "constant" or min(before, after) >= 0)
         c.require(fits, f"a {op.mode} padding of {before} and {after} around {size}")
     c.require(x.channels == out.channels, "changes the number of channels")
