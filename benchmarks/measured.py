@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import measured_dense as dense_prediction
 import measured_finetuning as finetuning
 
 from convgate.bench.result import realised
@@ -54,6 +55,10 @@ def tables() -> dict[str, str]:
         "readme-precisions": _precisions([case for case in engine["cases"] if _key(case) in _README_CASES]),
         "detection": _detection(),
         "readme-detection": _detection_in_short(),
+        "segmentation": _built(_json("camvid"))
+        + f"{dense_prediction.segmenter_in_words(_json('camvid'))}\n\n"
+        + _table(*dense_prediction.segmentation(_json("camvid"))),
+        "memory": _built(_json("memory")) + _table(*dense_prediction.memory(_json("memory"))),
         "finetuned": _table(*finetuning.all_rows(finetuned)),
         "readme-finetuned": _table(*finetuning.in_short(finetuned)) + f"\n{finetuning.taken_out(_json('finetuned'))}\n",
         "readme": _engine([case for case in engine["cases"] if _key(case) in _README_CASES], _NOT_IN_README),

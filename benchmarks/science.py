@@ -70,13 +70,20 @@ def jobs(rows: Sequence[Mapping[str, Any]], places: Places) -> Iterator[Job]:
             raise RecipeError(
                 f"the row {row.get('name')} sets {', '.join(sorted(unknown))}; rows set {sorted(ALLOWED)}"
             )
-    for place in range(max(len(row["seeds"]) for row in rows)):
+    for place in range(max((len(row["seeds"]) for row in rows), default=0)):
         for row in rows:
             if place < len(row["seeds"]):
                 once = row.get("once", [])
                 named = row.get("controls", load_recipe(row["recipe"]).controls)
                 controls = [control for control in named if control not in once] + (once if place == 0 else [])
                 yield from (_job(row, control, row["seeds"][place], places) for control in ("", *controls))
+
+
+def chosen(rows: Sequence[Mapping[str, Any]], places: Places, names: Sequence[str]) -> list[Job]:
+    """The runs of the rows of these names, and the single runs of these names."""
+    whole = [row for row in rows if row["name"] in names]
+    wanted = {*names, *(job.name for job in jobs(whole, places))}
+    return [job for job in jobs(rows, places) if job.name in wanted]
 
 
 def _job(row: Mapping[str, Any], control: str, seed: int, places: Places) -> Job:
@@ -186,16 +193,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, help="the folder of weights")
     parser.add_argument("--results", type=Path, help="the folder of results to note finished runs in (default: none)")
     parser.add_argument("--side-by-side", type=int, default=1, metavar="N", help="runs at a time")
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="rows to run (default: all)")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="NAME", help="rows, or single runs, to run (default: all)"
+    )
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="FIELD=VALUE", help="fields of all runs, e.g. hardware's"
     )
     parser.add_argument("--status", action="store_true", help="print how far the runs are, and run none")
     parser.add_argument("--dry-run", action="store_true", help="print the commands, and run none")
     given = parser.parse_args(argv)
-    rows = [row for row in yaml.safe_load(given.list.read_text()) if not given.only or row["name"] in given.only]
+    rows = yaml.safe_load(given.list.read_text())
     places = Places(given.runs, given.data, given.weights, given.set)
-    todo = list(jobs(rows, places))
+    todo = chosen(rows, places, given.only) if given.only else list(jobs(rows, places))
     if given.status:
         print(status(todo, places))
         return 0

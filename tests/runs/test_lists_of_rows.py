@@ -74,6 +74,8 @@ def test_a_list_is_run_and_noted_and_what_is_done_is_not_repeated(science, finis
         **dict.fromkeys(["late-0", "tiny-0", "tiny-1", "tiny-dense-0", "tiny-dense-1"], "done"),
         "broken-0": "-",
     }
+    assert science.main([*command, "--status", "--only", "late", "tiny-1"]) == 0  # a row, and one of another's runs
+    assert [line.split()[0] for line in capfd.readouterr().out.splitlines()] == ["late-0", "tiny-1"]
     todo = list(science.jobs([row], science.Places(Path("runs"))))
     monkeypatch.undo()
     assert science.command(todo[1])[3:6] == [sys.executable, "-m", "convgate.cli"]
