@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "convolution.h"
+#include "shared.h"
 #include "steps.h"
 #include "weights.h"
 
@@ -29,15 +30,16 @@ public:
         const Operation& op = *spec_.operation;
         const int ins = spec_.in_channels(), area = op.kernel.y * op.kernel.x;
         // [panel][tap][run][output channel of the panel]
-        weights_ = Buffer(panels_ * panel_size());
+        Buffer ordered(panels_ * panel_size());
         bias_ = Buffer(static_cast<std::size_t>(panels_) * panel_);
         for (int o = 0; o < outs_; o++) {
             if (op.bias.data) bias_[o] = op.bias.data[o];
-            float* to = weights_.data() + o / panel_ * panel_size() + o % panel_;
+            float* to = ordered.data() + o / panel_ * panel_size() + o % panel_;
             for (int t = 0; t < taps_; t++)
                 for (int i = 0; i < run_; i++, to += panel_)
                     *to = op.weight.data[(static_cast<std::size_t>(o) * ins + i % ins) * area + t * spec_.joined() + i / ins];
         }
+        weights_ = SharedBuffer(std::move(ordered));
         const std::size_t widest = static_cast<std::size_t>(spec_.kernels->vectors) * lanes_;
         Needs mine = needs_for_positions();
         mine.weights = panel_;
@@ -267,7 +269,8 @@ private:
     }
 
     const int run_, taps_, parts_, rows_, outs_, lanes_, panel_vectors_, panel_, panels_;
-    Buffer weights_, bias_;
+    SharedBuffer weights_;
+    Buffer bias_;
     Buffer no_bias_{static_cast<std::size_t>(panel_)};
 };
 

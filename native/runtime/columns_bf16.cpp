@@ -6,6 +6,7 @@
 
 #include "convolution.h"
 #include "halves.h"
+#include "shared.h"
 #include "steps.h"
 
 namespace convgate {
@@ -24,15 +25,16 @@ public:
         : ConvolutionOf(spec), run_(spec.in_channels() * spec.joined()), taps_(spec.taps()), lanes_(spec.halves->lanes) {
         const Operation& op = *spec_.operation;
         const int ins = spec_.in_channels(), outs = spec_.out_channels(), area = op.kernel.y * op.kernel.x;
-        weights_ = BufferOf<Bf16>(static_cast<std::size_t>(outs) * output_size() + behind);
+        BufferOf<Bf16> ordered(static_cast<std::size_t>(outs) * output_size() + behind);
         bias_ = Buffer(outs);
-        Bf16* to = weights_.data();
+        Bf16* to = ordered.data();
         for (int o = 0; o < outs; o++) {
             if (op.bias.data) bias_[o] = op.bias.data[o];
             for (int t = 0; t < taps_; t++)
                 for (int i = 0; i < run_; i++)
                     *to++ = rounded(stored_as<Bf16>(op.weight, (static_cast<std::size_t>(o) * ins + i % ins) * area + t * spec_.joined() + i / ins));
         }
+        weights_ = SharedBufferOf<Bf16>(std::move(ordered));
         const int outputs = std::min(outs, most_outputs);
         Needs mine = needs_for_positions();
         mine.weights = 2 * outputs;
@@ -166,7 +168,7 @@ private:
     }
 
     const int run_, taps_, lanes_;
-    BufferOf<Bf16> weights_;  // [output][tap][run]
+    SharedBufferOf<Bf16> weights_;  // [output][tap][run]
     Buffer bias_;
 };
 

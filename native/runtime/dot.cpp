@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "convolution.h"
+#include "shared.h"
 
 namespace convgate {
 namespace {
@@ -15,15 +16,16 @@ public:
         const Operation& op = *spec_.operation;
         const int area = op.kernel.y * op.kernel.x, ins = spec_.in_channels(), outs = spec_.out_channels();
         length_ = ins * spec_.joined();
-        weights_ = Buffer(op.weight.size());
+        Buffer ordered(op.weight.size());
         bias_ = Buffer(outs);
         for (int o = 0; o < outs; o++) {
             if (op.bias.data) bias_[o] = op.bias.data[o];
             for (int t = 0; t < area; t++)
                 for (int i = 0; i < ins; i++)
-                    weights_[(static_cast<std::size_t>(o) * area + t) * ins + i] =
+                    ordered[(static_cast<std::size_t>(o) * area + t) * ins + i] =
                         op.weight.data[(static_cast<std::size_t>(o) * ins + i) * area + t];
         }
+        weights_ = SharedBuffer(std::move(ordered));
         Needs mine = needs_for_positions();
         mine.weights = outs;
         mine.sample_packed = outs;
@@ -82,7 +84,8 @@ private:
     }
 
     int length_;
-    Buffer weights_, bias_;
+    SharedBuffer weights_;
+    Buffer bias_;
 };
 
 }  // namespace

@@ -16,9 +16,16 @@ IntegerWeights::IntegerWeights(const ConvolutionSpec& spec, Needs& needs)
       run_(spec.in_channels() * spec.joined()),
       cuts_(cut()) {
     const int panels = groups_ * (static_cast<int>(cuts_.size()) - 1);
-    weights_ = BufferOf<std::int8_t>(panels * panel_size());
+    BufferOf<std::int8_t> ordered(panels * panel_size());
     numbers_ = Buffer(static_cast<std::size_t>(panels) * numbers_each * row_);
-    order();
+    order(ordered.data());
+    weights_ = SharedBufferOf<std::int8_t>(std::move(ordered));
+    int panel = 0;
+    for (int g = 0; g < groups_; g++)
+        for (std::size_t c = 0; c + 1 < cuts_.size(); c++, panel++) {
+            number(panel, g * outs_ + cuts_[c], cuts_[c + 1] - cuts_[c]);
+            blocks_.push_back(block_of(g, static_cast<int>(c)));
+        }
     Needs mine;
     mine.blocks = panels;
     mine.lists = static_cast<std::size_t>(run_) * groups_ + static_cast<std::size_t>(outs_) * groups_;
@@ -47,20 +54,16 @@ IntegerWeights::Numbers IntegerWeights::numbers(float* from) const {
     return {integers, integers + row_, integers + 2 * row_, integers + 3 * row_, from + 4 * row_};
 }
 
-void IntegerWeights::order() {
+void IntegerWeights::order(std::int8_t* to) {
     const Operation& op = *spec_.operation;
     const int ins = spec_.in_channels(), area = op.kernel.y * op.kernel.x, joined = spec_.joined();
-    std::int8_t* to = weights_.data();
-    int panel = 0;
     for (int g = 0; g < groups_; g++)
-        for (std::size_t c = 0; c + 1 < cuts_.size(); c++, panel++) {
+        for (std::size_t c = 0; c + 1 < cuts_.size(); c++) {
             const int first = g * outs_ + cuts_[c], width = cuts_[c + 1] - cuts_[c];
             for (int t = 0; t < taps_; t++)
                 for (int i = 0; i < run_; i++, to += row_)
                     for (int o = 0; o < width; o++)
                         to[kernels_.place(o)] = op.weight.bytes[(static_cast<std::size_t>(first + o) * ins + i % ins) * area + t * joined + i / ins];
-            number(panel, first, width);
-            blocks_.push_back(block_of(g, static_cast<int>(c)));
         }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "convolution.h"
+#include "shared.h"
 
 namespace convgate {
 
@@ -27,7 +28,7 @@ private:
     static constexpr int numbers_each = 5;
     Numbers numbers(float* from) const;
 
-    void order();
+    void order(std::int8_t* to);
     void number(int panel, int first, int width);
     IntegerBlock block_of(int group, int part) const;
     std::vector<int> cut() const;
@@ -40,7 +41,7 @@ private:
     const ConvolutionSpec spec_;
     const int row_, groups_, outs_, taps_, run_;
     const std::vector<int> cuts_;  // of a group's outputs into panels
-    BufferOf<std::int8_t> weights_;  // [group][panel][tap][run][row]
+    SharedBufferOf<std::int8_t> weights_;  // [group][panel][tap][run][row]
     Buffer numbers_;                 // [group][panel][numbers_each][row]
     std::vector<IntegerBlock> blocks_;
 };

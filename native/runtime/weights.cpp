@@ -60,13 +60,14 @@ std::size_t BlockedWeightsOf<T>::group_size() const { return ceil_div(shape_.out
 // [group][panel of output channels][tap][run][panel]: any columns can be packed from here.
 template <typename T>
 void BlockedWeightsOf<T>::order_for_packing(const Source& value) {
-    weights_ = BufferOf<T>(shape_.groups * group_size());
+    BufferOf<T> ordered(shape_.groups * group_size());
     for (int g = 0; g < shape_.groups; g++)
         for (int o = 0; o < shape_.outs; o++) {
-            T* to = weights_.data() + g * group_size() + o / panel_ * panel_size() + place(kernels_, o % panel_, panel_ / lanes_);
+            T* to = ordered.data() + g * group_size() + o / panel_ * panel_size() + place(kernels_, o % panel_, panel_ / lanes_);
             for (int t = 0; t < shape_.taps; t++)
                 for (int i = 0; i < shape_.run(); i++, to += panel_) keep(*to, value(g * shape_.outs + o, t, i));
         }
+    weights_ = SharedBufferOf<T>(std::move(ordered));
 }
 
 // [group][block of output channels][tap][run][lanes], ready for the kernel.
@@ -74,8 +75,9 @@ template <typename T>
 void BlockedWeightsOf<T>::order_in_blocks(const Array& biases, int rows, const Source& value) {
     const int outs = shape_.outs, run = shape_.run(), padded = ceil_div(outs, lanes_) * lanes_;
     const std::vector<int> cuts = cut(outs, rows);
-    weights_ = BufferOf<T>(static_cast<std::size_t>(shape_.groups) * padded * shape_.taps * run);
-    T* to = weights_.data();
+    BufferOf<T> ordered(static_cast<std::size_t>(shape_.groups) * padded * shape_.taps * run);
+    std::vector<std::ptrdiff_t> begins;  // of each block's weights
+    T* to = ordered.data();
     float* bias = bias_.data();
     for (int g = 0; g < shape_.groups; g++)
         for (std::size_t b = 0; b + 1 < cuts.size(); b++) {
@@ -86,15 +88,17 @@ void BlockedWeightsOf<T>::order_in_blocks(const Array& biases, int rows, const S
                                .out_begin = first,
                                .width = width,
                                .vectors = vectors,
-                               .weights = to,
                                .bias = bias,
                                .group = g});
+            begins.push_back(to - ordered.data());
             for (int o = 0; o < width && biases.data; o++) bias[o] = biases.data[first + o];
             bias += row;
             for (int t = 0; t < shape_.taps; t++)
                 for (int i = 0; i < run; i++, to += row)
                     for (int o = 0; o < width; o++) keep(to[place(kernels_, o, vectors)], value(first + o, t, i));
         }
+    weights_ = SharedBufferOf<T>(std::move(ordered));
+    for (std::size_t b = 0; b < blocks_.size(); b++) blocks_[b].weights = weights_.data() + begins[b];
 }
 
 // Where `outs` output channels are cut into blocks: whole vectors, evenly, and where rows are too few to be shared out, as

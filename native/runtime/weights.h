@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "layer.h"
+#include "shared.h"
 
 namespace convgate {
 
@@ -87,7 +88,7 @@ private:
     const WeightShape shape_;
     const WeightUse use_;
     const int lanes_, widest_, panel_;
-    BufferOf<T> weights_;
+    SharedBufferOf<T> weights_;
     Buffer bias_;
     std::vector<Block> blocks_;
 };

@@ -3,6 +3,7 @@
 // channel can be left out; those of an output's open inputs are read in the order in which they lie in memory.
 #include <algorithm>
 
+#include "shared.h"
 #include "squares.h"
 #include "steps.h"
 
@@ -30,13 +31,14 @@ public:
           outs_(spec.out_channels()),
           lanes_(spec.kernels->lanes),
           most_(spec.kernels->vectors * lanes_),
-          weights_(static_cast<std::size_t>(elements) * outs_ * ins_),
           bias_(outs_) {
         const auto weight = transformed_weights(spec);
-        float* to = weights_.data();
+        Buffer ordered(static_cast<std::size_t>(elements) * outs_ * ins_);
+        float* to = ordered.data();
         for (int e = 0; e < elements; e++)
             for (int o = 0; o < outs_; o++)
                 for (int i = 0; i < ins_; i++) *to++ = weight(o, e, i);
+        weights_ = SharedBuffer(std::move(ordered));
         std::copy_n(spec.operation->bias.data, spec.operation->bias.size(), bias_.data());
         Needs mine = needs_for_positions();
         mine.positions = corners * most_;
@@ -190,7 +192,8 @@ private:
 
     const std::unique_ptr<Layer> other_;
     const int ins_, outs_, lanes_, most_;
-    Buffer weights_, bias_;  // weights: [elements][outs][ins]
+    SharedBuffer weights_;  // [elements][outs][ins]
+    Buffer bias_;
 };
 
 }  // namespace

@@ -29,6 +29,7 @@ const Test tests[] = {
     {"int8_networks", 200, test_int8_networks},
     {"shared_network", 6, test_shared_network},
     {"pool", 10, test_pool},
+    {"shared_buffers", 10, test_shared_buffers},
     {"malformed", 8000, test_malformed},
     {"malformed_int8", 1000, test_malformed_int8},
     {"borders", 1, test_borders},

@@ -1,5 +1,6 @@
 """A program in the making: operations are appended one by one, simple and unfused."""
 
+import hashlib
 import math
 from collections.abc import Mapping
 from copy import copy
@@ -11,9 +12,13 @@ import torch
 from torch import Tensor
 
 from convgate.engine.outputs import Rows
-from convgate.engine.program import Gate, Operation, Program, Value, references
+from convgate.engine.program import Gate, Operation, Program, Value, reference_fields, references
 
 __all__ = ["Context", "Draft", "Expanded", "GateSymbol", "Rest", "Rowed", "Symbol", "Unsupported"]
+
+
+_WORTH_SHARING = 4096
+# Bytes of an array.
 
 
 class Unsupported(Exception):  # noqa: N818 -- not an error of the user's: the caller decides what it means
@@ -154,6 +159,7 @@ class Draft:
         self, inputs: tuple[str, ...], outputs: list[Symbol | str], returns: Any, layers: tuple[str, ...]
     ) -> Program:
         """The finished program, with the values and arrays that its operations use; outputs by name are PyTorch's."""
+        self._keep_arrays_once()
         own = [output for output in outputs if isinstance(output, Symbol)]
         foreign = [output for output in outputs if isinstance(output, str)]
         used = {name for operation in self.operations for name in references(operation, "value")}
@@ -175,6 +181,20 @@ class Draft:
             foreign=tuple(foreign),
             returns=_numbered(returns, numbers),
         )
+
+    def _keep_arrays_once(self) -> None:
+        """A layer that is called several times has its weights once."""
+        first: dict[bytes, str] = {}
+        names = {}
+        for name, array in self.arrays.items():
+            if array.nbytes >= _WORTH_SHARING:
+                digest = hashlib.sha1(repr(array.shape).encode(), usedforsecurity=False)
+                digest.update(array.data)
+                names[name] = first.setdefault(digest.digest(), name)
+        for number, operation in enumerate(self.operations):
+            own = [name for name, what in reference_fields(type(operation)).items() if what == "array"]
+            told = {name: getattr(operation, name) for name in own}
+            self.update(number, **{field: names.get(name, name) for field, name in told.items()})
 
     def update(self, number: int, **changes: Any) -> None:
         """Replace fields of an operation."""
