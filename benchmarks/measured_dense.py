@@ -26,7 +26,7 @@ def segmenter_in_words(record: Mapping[str, Any]) -> str:
         gains.append(f"{min(others) / rows['gated, float32']['median_ms']:.2f}")
     fast = f"with {' and '.join(times)}, it is {' and '.join(gains)} times as fast"
     return (
-        f"On {judged['images']} test images of 480 x 360 pixels: mean IoU of 11 classes {judged['dense']['miou']:.1f} % "
+        f"On {judged['images']} test images of 480 x 360: mean IoU of 11 classes {judged['dense']['miou']:.1f} % "
         f"dense, {gated['miou']:.1f} % gated with {100 * gated['share']:.1f} % of the MACs. On the engine, "
         f"{fast} as the dense one in the faster of ONNX Runtime and OpenVINO (float32, batch 1). What "
         "`finetune` closes is the same for every image: given the network without it, the others gain, too."
