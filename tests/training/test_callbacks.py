@@ -1,7 +1,9 @@
 from types import SimpleNamespace
 
+import pytest
 import torch
 
+from convgate.errors import RecipeError
 from convgate.training.callbacks import History
 
 
@@ -32,3 +34,12 @@ def test_other_processes_write_nothing(tmp_path):
     history.on_train_epoch_end(other, None)
     assert not (tmp_path / "epochs.csv").exists()
     assert len(history.rows) == 1
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_training_that_has_diverged_ends(loss, tmp_path):
+    history = History(tmp_path / "epochs.csv")
+    history.on_train_epoch_end(trainer(0, train_loss=1.5), None)
+    with pytest.raises(RecipeError, match=rf"diverged: the mean loss of epoch 2 is {loss}.*gate_lr"):
+        history.on_train_epoch_end(trainer(1, train_loss=loss), None)
+    assert (tmp_path / "epochs.csv").read_text().splitlines() == ["epoch,train_loss", "1.0,1.5", f"2.0,{loss}"]

@@ -3,11 +3,13 @@
 import csv
 import io
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 
+from convgate.errors import RecipeError
 from convgate.files import write_text
 
 __all__ = ["History"]
@@ -19,6 +21,8 @@ class History(L.Callback):
     """Keeps one row of metrics per epoch, writes them to `path`, and logs each.
 
     Unlike those of Lightning's CSVLogger, the rows are part of the checkpoint, so a resumed run continues them.
+
+    Raises `RecipeError` after an epoch whose mean loss is not finite; the checkpoint is then that of the epoch before.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,6 +41,11 @@ class History(L.Callback):
         if trainer.is_global_zero:
             write_text(self.path, _to_csv(self.rows))
             _LOG.info(_line(self.rows[-1], trainer.max_epochs or 0))
+        if not math.isfinite(loss := metrics.get("train_loss", 0.0)):
+            raise RecipeError(
+                f"training has diverged: the mean loss of epoch {trainer.current_epoch + 1} is {loss}. Train with a lower "
+                "learning rate (the stage's lr, or gate_lr for its gates) or a longer warm-up, in a new folder"
+            )
 
 
 def _to_csv(rows: list[dict[str, float]]) -> str:
