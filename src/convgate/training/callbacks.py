@@ -43,8 +43,8 @@ class History(L.Callback):
             _LOG.info(_line(self.rows[-1], trainer.max_epochs or 0))
         if not math.isfinite(loss := metrics.get("train_loss", 0.0)):
             raise RecipeError(
-                f"training has diverged: the mean loss of epoch {trainer.current_epoch + 1} is {loss}. Train with a lower "
-                "learning rate (the stage's lr, or gate_lr for its gates) or a longer warm-up, in a new folder"
+                f"training has diverged: the mean loss of epoch {trainer.current_epoch + 1} is {loss}. Train with a "
+                "lower learning rate (the stage's lr, or gate_lr for its gates) or a longer warm-up, in a new folder"
             )
 
 
