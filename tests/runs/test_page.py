@@ -1,3 +1,4 @@
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -48,6 +49,19 @@ def test_a_run_stands_beside_the_papers_number_with_its_command(finished, tmp_pa
     # Runs of one budget differ in latency.
     (tmp_path / "other.csv").write_text(to_csv([replace(other, budget=record.budget, latency_gated_ms=0.125)]))
     assert f"other {100 * other.accuracy:.2f}% at 0.125" in write_page(tmp_path).read_text()
+
+
+def test_one_training_at_two_budgets_is_told_from_two_that_began_together(finished, tmp_path):
+    record = record_of(finished)
+    settings = json.loads(record.settings)
+    for run, changes in {"again": {"budget": 0.9}, "apart": {"title": "another"}}.items():
+        other = replace(record, run=run, settings=json.dumps(settings | changes))
+        (tmp_path / f"{run}.csv").write_text(to_csv([other]))
+    add([finished], tmp_path)
+    text = write_page(tmp_path).read_text()
+    assert text.count("One training with again, calibrated to another budget.") == 1
+    assert text.count("One training with tiny, calibrated to another budget.") == 1
+    assert text.count("One training with") == 2
 
 
 def test_a_page_without_runs_says_so(tmp_path):

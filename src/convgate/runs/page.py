@@ -1,10 +1,12 @@
 """The page of results: what was measured here, each beside the paper's number and the command that reproduces it."""
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from convgate.errors import RecipeError
 from convgate.files import write_text
@@ -213,6 +215,12 @@ def _figures(records: Sequence[Record], home: Path) -> str:
     return "\n".join(parts)
 
 
+def _training(record: Record) -> tuple[Any, ...]:
+    """What tells one training from others: runs that start side by side may differ in their settings alone."""
+    settings = {name: value for name, value in json.loads(record.settings or "{}").items() if name != "budget"}
+    return record.started, record.recipe, record.seed, settings
+
+
 def _commands(records: Sequence[Record]) -> str:
     if not records:
         return ""
@@ -224,11 +232,7 @@ def _commands(records: Sequence[Record]) -> str:
     for r in records:
         changed = ", with changes" if (r.commit or "").endswith("+") else ""
         limit = f", cut to {r.minutes:g} minutes of training" if r.minutes else ""
-        twins = [
-            o.run
-            for o in records
-            if o is not r and r.started and (o.started, o.recipe, o.seed) == (r.started, r.recipe, r.seed)
-        ]
+        twins = [o.run for o in records if o is not r and r.started and _training(o) == _training(r)]
         same = f"One training with {', '.join(twins)}, calibrated to another budget. " if twins else ""
         parts.append(
             f"### {r.run}\n\n```\n{r.again or '(not noted)'}\n```\n\n{same}"
