@@ -396,7 +396,7 @@ struct Checker {
         fits(out.width, op.stride.x, op.kernel.x, op.dilation.x, op.left, op.right, in.width);
         // The bordered input must stay addressable too.
         require((static_cast<long long>(in.height) + op.top + op.bottom) *
-                        (static_cast<long long>(in.width) + op.left + op.right) <= 4LL * most_items,
+                        (static_cast<long long>(in.width) + op.left + op.right) <= 4 * most_positions,
                 "a padding too large");
     }
 

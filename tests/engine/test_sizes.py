@@ -39,9 +39,10 @@ def test_gated_networks(method, tmp_path):
             assert run.macs.tolist() == network.cost(decisions).macs.tolist()
 
 
+@pytest.mark.parametrize("size", [(1280, 1312), (600, 8000)])
 @torch.no_grad()
-def test_photographs_of_millions_of_pixels():
-    model, images = Pyramid().eval(), torch.rand(1, 3, 1280, 1312)
+def test_photographs_of_millions_of_pixels(size):
+    model, images = Pyramid().eval(), torch.rand(1, 3, *size)
     engine = convgate.compile(model, torch.zeros(1, 3, 32, 32), threads=1)
     expected = model(images)["out"]
     (found,) = engine.run(images.numpy()).outputs
