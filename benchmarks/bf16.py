@@ -10,14 +10,13 @@ Networks that are named are added to `results/bf16.csv`, or take their row's pla
 
 import argparse
 import csv
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
 from finetune import Prepare, files, networks, read
+from memory import peak
 from records import RESULTS, build, machine
 from safetensors.torch import load_file
 from torch import nn
@@ -28,30 +27,13 @@ from convgate.engine import Engine
 TABLE = RESULTS / "bf16.csv"
 SIZE, AT_ONCE = 224, 20
 
-_PEAK = """
-import sys
-import numpy as np
-import convgate.engine
-if len(sys.argv) > 1:
-    engine = convgate.engine.load(sys.argv[1], threads=1)
-    engine(np.zeros((1, 3, 224, 224), np.float32))
-status = open("/proc/self/status").read()  # ru_maxrss begins with the parent's
-print(int(status.split("VmHWM:")[1].split()[0]) * 1024)
-"""
-
-
-def peak(*file: Path) -> int:
-    """Bytes that a process needs at most that imports the engine and, where a file is given, loads and runs it."""
-    arguments = [sys.executable, "-c", _PEAK, *map(str, file)]
-    return int(subprocess.run(arguments, check=True, capture_output=True, text=True).stdout)
-
 
 def memory(engine: Engine) -> int:
     """Bytes for a network: weights, maps and what loading takes."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "network.cgm"
         engine.save(file)
-        return peak(file) - peak()
+        return peak("convgate", SIZE, file) - peak("convgate", SIZE)
 
 
 def row(name: str, options: argparse.Namespace) -> dict[str, object]:

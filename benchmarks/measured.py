@@ -43,7 +43,7 @@ _NAMES = {
 
 def tables() -> dict[str, str]:
     """Name of a table -> its lines, in Markdown."""
-    engine, methods = _json("engine"), _json("methods")
+    engine, methods, segmenter, memory = (_json(name) for name in ("engine", "methods", "camvid", "memory"))
     finetuned = finetuning.read(ROOT / "benchmarks" / "results" / "finetune.csv")
     return {
         "engine": _built(engine) + _engine(engine["cases"]),
@@ -55,10 +55,10 @@ def tables() -> dict[str, str]:
         "readme-precisions": _precisions([case for case in engine["cases"] if _key(case) in _README_CASES]),
         "detection": _detection(),
         "readme-detection": _detection_in_short(),
-        "segmentation": _built(_json("camvid"))
-        + f"{dense_prediction.segmenter_in_words(_json('camvid'))}\n\n"
-        + _table(*dense_prediction.segmentation(_json("camvid"))),
-        "memory": _built(_json("memory")) + _table(*dense_prediction.memory(_json("memory"))),
+        "segmentation": _built(segmenter)
+        + f"{dense_prediction.segmenter_in_words(segmenter)}\n\n"
+        + _table(*dense_prediction.segmentation(segmenter)),
+        "memory": _built(memory) + _table(*dense_prediction.memory(memory)),
         "finetuned": _table(*finetuning.all_rows(finetuned)),
         "readme-finetuned": _table(*finetuning.in_short(finetuned)) + f"\n{finetuning.taken_out(_json('finetuned'))}\n",
         "readme": _engine([case for case in engine["cases"] if _key(case) in _README_CASES], _NOT_IN_README),

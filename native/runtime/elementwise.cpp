@@ -97,11 +97,12 @@ public:
         team.run(lines.items, [&](int item, int) {
             for (int y = lines.begin(item); y < lines.end(item); y++)
                 for (int x = 0; x < value.width; x++) {
-                    const Pair tile = gate.tile(spec_.use, y, x);
-                    if (gate.open(spec_.use, y, x))
+                    if (gate.open(spec_.use, y, x)) {
                         std::copy_n(in.at(y, x), value.channels, out.at(y, x));
-                    else
-                        sum(in.at(y, x), cells.at(tile.y, tile.x), out.at(y, x), value.channels);
+                        continue;
+                    }
+                    const Pair tile = gate.tile(spec_.use, y, x);
+                    sum(in.at(y, x), cells.at(tile.y, tile.x), out.at(y, x), value.channels);
                 }
         });
     }

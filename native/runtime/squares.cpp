@@ -6,6 +6,8 @@
 
 namespace convgate {
 
+int all_squares(const ConvolutionSpec& spec) { return ceil_div(spec.out->value.height, 2) * ceil_div(spec.out->value.width, 2); }
+
 ConvolutionInSquares::ConvolutionInSquares(const ConvolutionSpec& spec)
     : Convolution(spec), columns_(ceil_div(spec.out->value.width, 2)) {
     const Value& out = spec.out->value;
@@ -14,7 +16,7 @@ ConvolutionInSquares::ConvolutionInSquares(const ConvolutionSpec& spec)
             square_.push_back(y / 2 * columns_ + x / 2);
             corner_.push_back(static_cast<std::uint8_t>(1 << (y % 2 * 2 + x % 2)));
         }
-    all_open_.resize(static_cast<std::size_t>(ceil_div(out.height, 2)) * columns_);
+    all_open_.resize(all_squares(spec));
     for (std::size_t p = 0; p < square_.size(); p++) all_open_[square_[p]] |= corner_[p];
     for (std::size_t i = 0; i < all_open_.size(); i++) all_.push_back(static_cast<std::int32_t>(i));
 }

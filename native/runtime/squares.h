@@ -7,6 +7,9 @@
 
 namespace convgate {
 
+// How many squares an output has.
+int all_squares(const ConvolutionSpec&);
+
 class ConvolutionInSquares : public Convolution {
 protected:
     static constexpr int area = 9;     // taps

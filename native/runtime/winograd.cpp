@@ -19,8 +19,6 @@ constexpr long long least_macs = 1 << 16;        // worth sharing out
 // To transform weights takes about as long as their products with so many positions.
 constexpr int transforming = 200;
 
-int all_squares(const ConvolutionSpec& spec) { return ceil_div(spec.out->value.height, 2) * ceil_div(spec.out->value.width, 2); }
-
 bool stay_in_cache(const ConvolutionSpec& spec) { return spec.operation->weight.size() / taps * elements <= most_weights; }
 
 // Elements' weights are kept where they are small, or where to transform them in each call would take more than a tenth of

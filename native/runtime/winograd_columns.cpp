@@ -200,8 +200,7 @@ private:
 
 bool suits_winograd_columns(const ConvolutionSpec& spec) {
     if (!spec.masks_channels() || spec.addend || spec.operation->groups > 1) return false;
-    const Value& out = spec.out->value;
-    const int squares = ceil_div(out.height, 2) * ceil_div(out.width, 2), outs = spec.out_channels();
+    const int squares = all_squares(spec), outs = spec.out_channels();
     if (static_cast<long long>(spec.in_channels()) * outs >= 1LL << 31) return false;  // weights are counted in ints
     // If three quarters of the outputs are open; or all lanes of all outputs.
     return vectors(squares) * (3 * outs / 4 + transposing) < squares * vectors(outs);

@@ -56,6 +56,11 @@ class Ledger:
         return sum(self.gates.values())
 
     @cached_property
+    def fill_macs(self) -> int:
+        """MACs of all fill paths per sample."""
+        return sum(self.fills.values())
+
+    @cached_property
     def always(self) -> dict[str, int]:
         """The lines of what gating adds, spent on every sample: "gates.NAME" and "fills.NAME" -> MACs."""
         heads = {f"gates.{name}": macs for name, macs in self.gates.items()}

@@ -66,7 +66,8 @@ def accountable(
 
 def fill_macs(sites: Iterable[Site]) -> dict[str, int]:
     """What the sites' fill paths cost per sample, by their names."""
-    return {path: macs for site in sites for path, macs in site.fill_macs.items()}
+    gates = {gate.name: gate for site in sites for gate in site.gates}
+    return {fill.path: fill.macs(gates[fill.gate]) for site in sites for fill in site.fills}
 
 
 def uncounted(trace: Trace, macs: Mapping[str, int]) -> tuple[str, ...]:

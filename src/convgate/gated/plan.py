@@ -167,12 +167,6 @@ class Site:
     partials: tuple[PartialSpec, ...] = ()
     fills: tuple[FillSpec, ...] = ()
 
-    @property
-    def fill_macs(self) -> dict[str, int]:
-        """What its fill paths cost per sample, by their names."""
-        gates = {gate.name: gate for gate in self.gates}
-        return {fill.path: fill.macs(gates[fill.gate]) for fill in self.fills}
-
 
 class Source(Protocol):
     """What a plan was made from: it counts an edited plan again, and applies it."""
@@ -299,8 +293,7 @@ class Plan:
     def summary(self) -> str:
         """One line: sites, gates, dense MACs and the share of them that is gated."""
         # A model without a single convolution is told so, too.
-        dense, fixed = max(self.ledger.dense, 1), self.ledger.gate_macs
-        filling = sum(self.ledger.fills.values())
+        dense, fixed, filling = max(self.ledger.dense, 1), self.ledger.gate_macs, self.ledger.fill_macs
         gateable = sum(layer.macs for layer in self.ledger.layers if layer.gated)
         return (
             f"{self.model} x {self.method['name']}: {len(self.sites)} sites, {len(self.gates)} gates; "
@@ -316,7 +309,7 @@ class Plan:
             "example": list(self.example),
             "dense_macs": self.ledger.dense,
             "gate_macs": self.ledger.gate_macs,
-            "fill_macs": sum(self.ledger.fills.values()),
+            "fill_macs": self.ledger.fill_macs,
             "sites": [_site_data(site) for site in self.sites],
             "skipped": {rejected.name: rejected.reason for rejected in self.skipped},
             "layers": {layer.name: layer.macs for layer in self.ledger.layers},
