@@ -23,13 +23,13 @@ def images():
 def make_module(images):
     """Makes a module that can take steps outside of a training; `recorded` holds what it logs."""
 
-    def make(method=None, *, seed=0, teacher=None):
+    def make(method=None, *, seed=0, teacher=None, kind=TrainingModule):
         torch.manual_seed(0)
         network = create("cifar_resnet8")
         if method:
             network = gate(network, method, torch.zeros(2, 3, 32, 32)).train()
         stage = Stage(epochs=4)
-        module = TrainingModule(network, stage, images, Classification(), seed=seed, method=method, teacher=teacher)
+        module = kind(network, stage, images, Classification(), seed=seed, method=method, teacher=teacher)
         module.trainer = L.Trainer(
             accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
         )

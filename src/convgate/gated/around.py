@@ -127,9 +127,9 @@ class GatedModel(nn.Module):
         """See `GatedNetwork.ledger_at`; for the size of the prepared batch."""
         return self.network.ledger_at(size)
 
-    def cost(self, decisions: Decisions) -> Cost:
+    def cost(self, decisions: Decisions, *, whole: bool | None = None) -> Cost:
         """See `GatedNetwork.cost`."""
-        return self.network.cost(decisions)
+        return self.network.cost(decisions, whole=whole)
 
     def open_decisions(self, n: int, size: tuple[int, int] | None = None) -> Decisions:
         """See `GatedNetwork.open_decisions`; for the size of the prepared batch."""

@@ -78,9 +78,9 @@ class FixedNetwork(nn.Module):
         }
         return Decisions(given, self.size)
 
-    def cost(self, decisions: Decisions) -> Cost:
+    def cost(self, decisions: Decisions, *, whole: bool | None = None) -> Cost:
         """The MACs that these decisions cost: per sample, per layer. No gate is computed, so none is counted."""
-        cost = self.network.cost(decisions)
+        cost = self.network.cost(decisions, whole=whole)
         gates = {f"gates.{name}" for name in self.ledger.gates}
         layers = {name: macs for name, macs in cost.by_layer.items() if name not in gates}
         return Cost(cost.macs - self.ledger.gate_macs, cost.dense, layers)

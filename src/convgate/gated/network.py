@@ -302,16 +302,17 @@ class GatedNetwork(nn.Module):
         """The captured graphs, of evaluation (False) and training (True), for images of `size` (height, width)."""
         return dict(self._layout(_checked(size)).graphs)
 
-    def cost(self, decisions: Decisions) -> Cost:
+    def cost(self, decisions: Decisions, *, whole: bool | None = None) -> Cost:
         """The MACs that these decisions cost for images of their size: per sample, per layer, gates included.
 
-        Raises `InputError` for decisions of another network.
+        `whole` says that masks are known to hold nothing but 0 and 1; None: they are looked at. Raises `InputError` for
+        decisions of another network.
         """
         if not isinstance(decisions, Decisions):
             raise InputError(f"decisions are a {type(decisions).__name__}; give the Decisions that decide() returns")
         layout = self._layout(decisions.size or self._convgate.size)
         self._check_decisions(decisions, layout, None)
-        return layout.plan.ledger.cost(decisions)
+        return layout.plan.ledger.cost(decisions, whole=whole)
 
     # -- gates -----------------------------------------------------------------------------------------------------
 

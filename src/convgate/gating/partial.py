@@ -12,21 +12,24 @@ from convgate.gating.masks import expand_channels
 __all__ = ["base_path", "base_weights", "complete", "shuffle_channels", "shuffled_order"]
 
 
-def base_weights(out_channels: int, in_channels: int, parts: int, grouped: bool) -> Tensor:
+def base_weights(
+    out_channels: int, in_channels: int, parts: int, grouped: bool, device: torch.device | None = None
+) -> Tensor:
     """Which weights of a convolution belong to its base path: bool [out_channels, in_channels, 1, 1].
 
     The first 1/`parts` of the input channels for every output; or, if `grouped`, for the i-th of the `parts` chunks of
     output channels the i-th chunk of the input channels. `parts` divides the input channels and, if `grouped`, the
     output channels.
     """
-    reads = torch.arange(in_channels) // (in_channels // parts)
-    wants = torch.arange(out_channels) // (out_channels // parts) if grouped else torch.zeros(out_channels).long()
+    reads = torch.arange(in_channels, device=device) // (in_channels // parts)
+    outputs = torch.arange(out_channels, device=device)
+    wants = outputs // (out_channels // parts) if grouped else torch.zeros_like(outputs)
     return (wants[:, None] == reads)[:, :, None, None]
 
 
-def shuffled_order(channels: int, parts: int) -> Tensor:
+def shuffled_order(channels: int, parts: int, device: torch.device | None = None) -> Tensor:
     """The order of channels after a shuffle: every `parts`-th of them comes from another chunk. int64 [channels]."""
-    return torch.arange(channels).view(parts, -1).T.flatten()
+    return torch.arange(channels, device=device).view(parts, -1).T.flatten()
 
 
 def shuffle_channels(x: Tensor, parts: int) -> Tensor:
@@ -44,9 +47,9 @@ def base_path(x: Tensor, conv: nn.Conv2d, parts: int, grouped: bool, shuffled: b
     weight = conv.weight
     if shuffled:
         x = shuffle_channels(x, parts)
-        weight = weight[:, shuffled_order(weight.shape[1], parts).to(weight.device)]
+        weight = weight[:, shuffled_order(weight.shape[1], parts, weight.device)]
     if not conv.training:
-        chosen = base_weights(weight.shape[0], weight.shape[1], parts, grouped).to(weight.device)
+        chosen = base_weights(weight.shape[0], weight.shape[1], parts, grouped, weight.device)
         return conv._conv_forward(x, weight * chosen, conv.bias)
     if not grouped:
         part = weight.shape[1] // parts

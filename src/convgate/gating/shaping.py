@@ -48,8 +48,7 @@ def beta_cdf(x: Tensor, a: float, b: float) -> Tensor:
 
     Between nodes, which are even in logit(x), it is interpolated by the cubic that has its values and slopes there.
     """
-    values, slopes, low, high = _table(a, b)
-    values, slopes = (t.to(x.device, x.dtype) for t in (values, slopes))
+    values, slopes, low, high = _table_on(a, b, x.device, x.dtype)
     step = 2 * _REACH / _STEPS
     place = ((torch.logit(x).clamp(-_REACH, _REACH) + _REACH) / step).clamp(0, _STEPS)
     left = place.floor().clamp(max=_STEPS - 1).long()
@@ -92,6 +91,12 @@ class _Distance(torch.autograd.Function):
 
 def _log_beta(a: float, b: float) -> float:
     return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+
+
+@functools.lru_cache(maxsize=16)
+def _table_on(a: float, b: float, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, float, float]:
+    values, slopes, low, high = _table(a, b)
+    return values.to(device, dtype), slopes.to(device, dtype), low, high
 
 
 @functools.lru_cache(maxsize=16)

@@ -90,5 +90,5 @@ def _other_parts(network: GatedNetwork, convs: Mapping[str, PartialSpec], masks:
 def _in_order(weight: Tensor, parts: int) -> Tensor:
     """Weights [O, C, kH, kW] of shuffled channels, for channels as they come."""
     ordered = torch.empty_like(weight)
-    ordered[:, shuffled_order(weight.shape[1], parts).to(weight.device)] = weight
+    ordered[:, shuffled_order(weight.shape[1], parts, weight.device)] = weight
     return ordered

@@ -131,6 +131,8 @@ class Hardware:
         precision: auto: bfloat16 autocast where the processor computes in it natively, else float32.
         channels_last: keep images as NHWC in memory.
         compile: torch.compile the network: about a minute to start, then faster; for long runs.
+        graphs: record a training step on an NVIDIA GPU once and replay it: small networks spend more time on launching
+            their many short kernels than on computing. For one process, and batches of one shape.
         threads: threads of PyTorch in each process, and of the engine when it is timed; null: one per core.
         workers: processes that read images ahead, for data sets that are not held in memory; null: one per core.
         accelerator: cpu, gpu, .. or auto, as Lightning takes it.
@@ -143,6 +145,7 @@ class Hardware:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     channels_last: bool = True
     compile: bool = False
+    graphs: bool = False
     threads: int | None = None
     workers: int | None = None
     accelerator: str = "auto"
@@ -155,6 +158,7 @@ class Hardware:
         require(self.workers is None or self.workers >= 0, "workers", self.workers, "at least 0, or null")
         require(self.devices >= 1, "devices", self.devices, "at least 1")
         require(self.nodes >= 1, "nodes", self.nodes, "at least 1")
+        require(not self.graphs or self.devices * self.nodes == 1, "graphs", True, "false in runs of several processes")
         require(self.timing_seconds >= 0, "timing_seconds", self.timing_seconds, "at least 0")
         require(self.accelerator in _ACCELERATORS, "accelerator", self.accelerator, f"one of {_ACCELERATORS}")
 

@@ -26,6 +26,8 @@ from convgate.recipes.recipe import Hardware, Recipe
 from convgate.recipes.stages import Gates, Stage
 from convgate.training.callbacks import History
 from convgate.training.distil import Teacher
+from convgate.training.evaluation import evaluation_device
+from convgate.training.graphed import GraphedModule
 from convgate.training.module import TrainingModule
 from convgate.training.parts import build_task
 
@@ -155,7 +157,11 @@ def _module(
         network.to(memory_format=torch.channels_last)
     if hardware.compile:
         network.compile()
-    return TrainingModule(
+    if hardware.graphs and not _on_gpu(hardware):
+        raise RecipeError(
+            "hardware.graphs records steps on an NVIDIA GPU, and this run has none; set hardware.graphs to false"
+        )
+    return (GraphedModule if hardware.graphs else TrainingModule)(
         network,
         stage,
         splits.train,
@@ -182,6 +188,7 @@ def _trainer(recipe: Recipe, callbacks: list[Callback], **how: Any) -> L.Trainer
             precision=lightning_precision(recipe.hardware),
             callbacks=callbacks,
             use_distributed_sampler=False,
+            benchmark=recipe.hardware.graphs or None,  # what is chosen once is used for all replays
             enable_model_summary=False,
             **how,
         )
@@ -195,9 +202,13 @@ def _trainer(recipe: Recipe, callbacks: list[Callback], **how: Any) -> L.Trainer
 def lightning_precision(hardware: Hardware) -> Any:
     """Lightning's name for the precision that a recipe asks for."""
     if hardware.precision == "auto":
-        cuda = hardware.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-        return "bf16-mixed" if computes_in_bfloat16(torch.device("cuda" if cuda else "cpu")) else "32-true"
+        device = torch.device("cuda" if _on_gpu(hardware) else "cpu")
+        return "bf16-mixed" if computes_in_bfloat16(device) else "32-true"
     return {"float32": "32-true", "bfloat16": "bf16-mixed"}[hardware.precision]
+
+
+def _on_gpu(hardware: Hardware) -> bool:
+    return evaluation_device(hardware).type == "cuda"
 
 
 class _ProgressBar(RichProgressBar):

@@ -4,6 +4,7 @@ Noise depends on seed, epoch and step alone.
 """
 
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
@@ -84,14 +85,24 @@ class TrainingModule(L.LightningModule):
             self.answer = task.watch(network)
 
     def training_step(self, batch: tuple[Any, Any], index: int) -> Tensor:
+        x, targets = self.drawn(batch, index)
+        loss, noted = self.loss(x, targets, self.progress(index))
+        self.note(noted)
+        return loss
+
+    def drawn(self, batch: tuple[Any, Any], index: int) -> tuple[Any, Any]:
+        """A batch as the network gets it in this step of the epoch; all that is random in the step is seeded."""
         seed = self._seed_of_step(index)
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
         x, targets = self.task.augmented(self.images, batch, generator)
-        x = self._laid_out(x)
+        return self._laid_out(x), targets
+
+    def loss(self, x: Any, targets: Any, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch when this share of the stage is done, and what is logged of it: terms, sum, MACs."""
         if self.method is not None and isinstance(self.network, GatedNetwork | GatedModel):
-            self.method.schedule(self.network.convgate, self.progress(index))
-        output, terms = self._forward(x, targets, index)
+            self.method.schedule(self.network.convgate, progress)
+        output, terms, noted = self._forward(x, targets, progress)
         parts = {f"method_{name}" if name in _OURS else name: term for name, term in terms.items()}
         rest = 1.0
         if self.teacher is not None and self.answer is not None:
@@ -100,10 +111,7 @@ class TrainingModule(L.LightningModule):
         for name, term in self.task.losses(output, targets, self.stage.label_smoothing).items():
             parts[name] = rest * term
         loss = torch.stack([*parts.values()]).sum()
-        for name, part in {**parts, "loss": loss}.items():
-            self._note(name, part)
-        self.steps += 1
-        return loss
+        return loss, {**noted, **parts, "loss": loss}
 
     def on_train_epoch_start(self) -> None:
         self.sums, self.steps = {}, 0
@@ -158,29 +166,31 @@ class TrainingModule(L.LightningModule):
         )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def _forward(self, x: Any, targets: Any, index: int) -> tuple[Any, dict[str, Tensor]]:
-        """The network's output and the method's loss terms; notes the share of the dense MACs that was spent."""
+    def _forward(self, x: Any, targets: Any, progress: float) -> tuple[Any, dict[str, Tensor], dict[str, Tensor]]:
+        """The network's output, the method's loss terms, and the share of the dense MACs that was spent."""
         arguments = self.task.arguments(x, targets)
         if not isinstance(self.network, GatedNetwork | GatedModel | FixedNetwork):
-            return self.network(*arguments), {}
+            return self.network(*arguments), {}, {}
         output, decisions = self.network.decide(*arguments)
         with torch.no_grad():
-            # Not detached: whether masks hold fractions would have to be asked, and the answer waits for the device.
-            self._note("macs_ratio", self.network.cost(decisions).ratio.mean())
+            # Not detached, and said to be whole where gates decide as in evaluation: whether masks hold fractions
+            # would have to be asked, and the answer waits for the device.
+            spent = {"macs_ratio": self.network.cost(decisions, whole=self.method is None).ratio.mean()}
         if self.method is None or not isinstance(self.network, GatedNetwork | GatedModel):
-            return output, {}
+            return output, {}, spent
         ledger = self.network.ledger if decisions.size is None else self.network.ledger_at(decisions.size)
-        terms = dict(self.method.terms(decisions, self.network.convgate, ledger, self.progress(index)))
+        terms = dict(self.method.terms(decisions, self.network.convgate, ledger, progress))
         if self.told.weight:
             size = decisions.size or (self.network.plan.example[2], self.network.plan.example[3])
             regions = fit_to(self.task.regions(x, targets), size)
-            weight = self.told.weight_at(self.progress(index))
-            terms["supervision"] = weight * supervision(decisions, regions)
-        return output, terms
+            terms["supervision"] = self.told.weight_at(progress) * supervision(decisions, regions)
+        return output, terms, spent
 
-    def _note(self, name: str, value: Tensor) -> None:
-        """Add to the sum that the epoch's mean is logged from."""
-        self.sums[name] = self.sums.get(name, 0.0) + value.detach()
+    def note(self, values: Mapping[str, Tensor]) -> None:
+        """Add what a step gave to the sums that the epoch's means are logged from."""
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value.detach()
+        self.steps += 1
 
     def _prepare(self, images: Any) -> Any:
         return self._laid_out(self.task.prepared(self.images, images))
