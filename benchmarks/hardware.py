@@ -9,11 +9,12 @@
 The first two draw decisions at random, as papers do not publish theirs: ResNet-18 with channel gates whose open share
 cuts the MACs about 2.8 times, at 224x224 and on CIFAR's 32x32; the machine is `cgnet-asic`. Decisions at random say
 nothing of a trained network. `trained` takes checkpoints of gated CIFAR networks and records what they decide for the
-first test images; its rows go to `results/hardware.json`. `area` has what the index module and all that goes with it
-take beside an array without them; it goes to `results/hardware_area.json`. `methods` gates a CIFAR ResNet-8 with each
-method, with random weights and random masks (or thresholds that half of all partial sums are above): the simulator's
-MACs must be the engine's, and the RTL of a 4x4 array the reference's results in the simulator's cycles;
-`results/hardware_methods.json` has what was compared, and README's last column of methods is drawn from it.
+first test images, on `cgnet-asic` if sums are completed and on `dgnet-ultra96` if not; its rows go to
+`results/hardware.json`. `area` has what the index module and all that goes with it take beside an array without them;
+it goes to `results/hardware_area.json`. `methods` gates a CIFAR ResNet-8 with each method, with random weights and
+random masks (or thresholds that half of all partial sums are above): the simulator's MACs must be the engine's, and
+the RTL of a 4x4 array the reference's results in the simulator's cycles; `results/hardware_methods.json` has what was
+compared, and README's last column of methods is drawn from it.
 """
 
 import argparse
@@ -24,13 +25,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from cifar import normalised
 from records import record
 from torch import nn
 from torchvision.models import resnet18
 
 import convgate
-from convgate.data import normalise
-from convgate.data.cifar import MEAN, STD
 from convgate.engine.program import IntegerDecide, Program
 from convgate.gated.method import Method
 from convgate.hardware import Trace, accelerator, simulate
@@ -80,19 +80,21 @@ def accesses() -> None:
         print(f"| {partitions} | {group} | {' | '.join(f'{cut.mean():.2f}' for cut in found.values())} |", flush=True)
 
 
-def trained(paths: list[Path], cifar: Path, count: int, name: str) -> None:
-    """Simulate checkpoints, print and record their rows."""
+def trained(paths: list[Path], cifar: Path, count: int) -> None:
+    """Simulate checkpoints, each on the machine of its paper, print and record their rows."""
     data = np.load(cifar)
-    images = normalise(torch.from_numpy(data["test_x"][:count]).permute(0, 3, 1, 2), MEAN, STD).numpy()
-    machine, rows = accelerator(name), []
+    rows = []
     for path in paths:
-        engine = convgate.compile(convgate.load(path).eval())
+        network = convgate.load(path).eval()
+        images = normalised(data["test_x"][:count], network).numpy()
+        engine = convgate.compile(network)
+        machine = accelerator("cgnet-asic" if network.plan.partials else "dgnet-ultra96")
         logits = np.concatenate([engine(images[begin : begin + 100]) for begin in range(0, count, 100)])
         trace = decisions_of(engine, images)
         found = simulate(engine.program, trace, machine)
         heads = found.gated.by_line[:, found.gated.heads].sum(1) / found.gated.total
         row: dict[str, Any] = {
-            "network": path.stem,
+            "network": path.parent.name if path.stem == "network" else path.stem,  # of a run, or a file
             "images": count,
             "accuracy": float((logits.argmax(1) == data["test_y"][:count]).mean()),
             "accelerator": machine.name,
@@ -171,7 +173,6 @@ def main() -> None:
     networks.add_argument("paths", type=Path, nargs="+", metavar="GATED")
     networks.add_argument("--cifar", type=Path, required=True, help="cifar10.npz: test_x, uint8 [N, 32, 32, 3], test_y")
     networks.add_argument("--images", type=int, default=1000)
-    networks.add_argument("--accelerator", default="dgnet-ultra96")
     actions.add_parser("methods")
     arrays = actions.add_parser("area")
     arrays.add_argument("--sides", type=int, nargs="+", default=[4, 16])
@@ -179,7 +180,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.manual_seed(0)
     if options.action == "trained":
-        trained(options.paths, options.cifar, options.images, options.accelerator)
+        trained(options.paths, options.cifar, options.images)
     elif options.action == "area":
         area(options.sides, options.seconds)
     else:

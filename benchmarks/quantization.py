@@ -19,13 +19,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from cifar import statistics
 from finetune import Prepare, files, networks, read
 from records import RESULTS, build, machine
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import convgate
-from convgate.data.cifar import MEAN, STD
 from convgate.engine import Engine
 from convgate.models import create
 from convgate.quantization import MeanSquaredError, MinMax, Observer, Percentile
@@ -52,10 +52,9 @@ class Subject:
     prepare: Prepare
 
 
-def cifar_images(options: argparse.Namespace) -> tuple[Prepare, list[Tensor], Tensor, Tensor]:
-    """How images are prepared, batches for the scales, images and labels to judge by."""
+def cifar_images(options: argparse.Namespace) -> tuple[Tensor, Tensor, Tensor]:
+    """Images for the scales, images and labels to judge by."""
     data = np.load(options.cifar)
-    prepare = Prepare(MEAN, STD)
     order = np.random.default_rng(0).permutation(len(data["train_x"]))
     calibration = torch.from_numpy(data["train_x"][order[:512]]).permute(0, 3, 1, 2)
     if options.choose:
@@ -63,22 +62,27 @@ def cifar_images(options: argparse.Namespace) -> tuple[Prepare, list[Tensor], Te
     else:
         images, labels = data["test_x"], data["test_y"]
     images, labels = torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels).long()
-    return prepare, [prepare(batch) for batch in calibration.split(64)], images, labels
+    return calibration, images, labels
 
 
 def subjects(options: argparse.Namespace) -> Iterator[Subject]:
     """The networks asked for, one after another."""
     wanted = set(options.only)
     if options.cifar:
-        prepare, calibration, images, labels = cifar_images(options)
+        chosen, images, labels = cifar_images(options)
+
+        def subject(name: str, network: nn.Module) -> Subject:
+            prepare = Prepare(*statistics(network))
+            batches = [prepare(batch) for batch in chosen.split(64)]
+            return Subject(f"CIFAR {name}", network, batches, images, labels, prepare)
+
         for name in CIFAR:
             if not wanted or name in wanted:
                 model = create(f"cifar_{name}", shortcut="A").eval()
                 load_weights(model, options.weights / f"cifar10-{name}.safetensors", {"linear.": "fc."})
-                yield Subject(f"CIFAR {name}", model, calibration, images, labels, prepare)
+                yield subject(name, model)
         for path in options.gated:
-            network = convgate.load(path)
-            yield Subject(f"CIFAR {path.stem}", network, calibration, images, labels, prepare)
+            yield subject(path.stem, convgate.load(path))
     if options.photos:
         photos = [(path, int(path.parent.name)) for path in files(options.photos)]
         training, judged = photos[::2], photos[1::2]

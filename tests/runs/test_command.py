@@ -119,7 +119,7 @@ def test_every_recorded_run_can_be_done_again(record):
     assert RECORDED
     # Gates have another default start since, so what a record left open must be on the command line.
     settings = with_start(json.loads(record.settings), "paper")
-    assert '"init": ' in json.dumps(settings["method"])
+    assert settings["method"]["name"] is None or '"init": ' in json.dumps(settings["method"])
     assert without_younger(settings_of(loaded(record.again)), settings) == settings
 
 

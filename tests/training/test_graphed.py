@@ -4,7 +4,6 @@ import lightning as L
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from convgate.data import Batches, ImageSet
 from convgate.errors import RecipeError
@@ -102,17 +101,6 @@ def test_graphs_need_a_gpu_and_one_process(images):
         _module(create_model("cifar_resnet8"), Stage(epochs=1), None, recipe, None, None)
     with pytest.raises(RecipeError, match="several processes"):
         Hardware(graphs=True, devices=2)
-
-
-class _NoCopies(TorchDispatchMode):
-    """Fails for what cannot be recorded: copies between processor and device, and answers that are waited for."""
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        tensors = [t for t in (*args, result) if isinstance(t, torch.Tensor) and t.dim()]
-        if len({t.device.type for t in tensors}) > 1:
-            raise AssertionError(f"{function} copies between {[t.device for t in tensors]}")
-        return result
 
 
 @pytest.mark.parametrize("name", sorted(list_methods()))

@@ -50,7 +50,7 @@ class Metrics:
         dense: the network before gating, on the test images.
         gated: the gated network, on the test images.
         test_images: how many there are; of a run with `measured: validation` these are the held-out images.
-        machine: processor and threads that it was measured with.
+        machine: processor and threads that it was measured with, and the GPU, if one was used.
         versions: of convgate, torch and Python.
         budget: the share of the dense MACs that was calibrated to; None: to none.
         seed: the recipe's.
@@ -87,7 +87,7 @@ class Metrics:
             DenseFigures(None if dense is None else dense.accuracy, spending.dense),
             GatedFigures(gated.accuracy, spending.ratio, spending.percentiles),
             gated.images,
-            machine=f"{processor() or platform.machine()}, {torch.get_num_threads()} threads",
+            machine=_machine(),
             versions={
                 "convgate": version("convgate"),
                 "torch": str(torch.__version__),
@@ -150,3 +150,10 @@ class Metrics:
             raise CheckpointError(
                 f"{source} does not hold the figures of a run ({error!r}); `convgate evaluate RUN --save` writes them"
             ) from error
+
+
+def _machine() -> str:
+    parts = [processor() or platform.machine(), f"{torch.get_num_threads()} threads"]
+    if torch.cuda.is_initialized():
+        parts.append(torch.cuda.get_device_name())
+    return ", ".join(parts)
