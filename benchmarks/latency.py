@@ -1,22 +1,30 @@
 """Time as a budget: is the engine's mean time for an image what was asked for?
 
     python benchmarks/latency.py [--network cifar_resnet20 ..] [--threads 2] [--clock wall]
+    python benchmarks/latency.py --cifar cifar10.npz --gated NETWORK ..
 
-Networks with random weights are calibrated to several times between the least and the most that their gates allow, on
-half of the images, random ones; each is then compiled and timed on the other half, its gates deciding, as a user would.
-On a quiet machine; on a busy one `--threads 1 --clock cpu` tells the time of one thread on its core. The rows, with how
-far the model of the times was off under masks that it was not fitted to, go to `results/latency.csv`.
+Checkpoints of gated CIFAR networks, or networks with random weights, are calibrated to several times between the
+least and the most that their gates allow; each is then compiled and timed on other images, its gates deciding, as a
+user would. Training images of CIFAR-10 calibrate and test images are timed; where weights are random, images are,
+too. Rows that are measured again take the place of their former ones. On a quiet machine; on a busy one `--threads 1
+--clock cpu` tells the time of one thread on its core. The rows, with how far the model of the times was off under
+masks that it was not fitted to, go to `results/latency.csv`.
 """
 
 import argparse
 import csv
 import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from cifar import normalised
 from records import RESULTS, build, machine
 
 import convgate
+from convgate.gated import GatedNetwork
 from convgate.latency import fit_latency, watch
 from convgate.models import create_model
 
@@ -26,22 +34,46 @@ NETWORKS = {"cifar_resnet20": 32, "resnet18": 224, "mobilenet_v2": 224}
 ASKED = (0.2, 0.4, 0.6, 0.8)
 
 
-def rows(name: str, options: argparse.Namespace) -> list[dict[str, object]]:
+@dataclass
+class Subject:
+    """A gated network, images to calibrate on, and others to time."""
+
+    name: str
+    network: GatedNetwork
+    images: torch.Tensor
+    others: torch.Tensor
+
+
+def subjects(options: argparse.Namespace) -> Iterator[Subject]:
+    """The networks asked for, one after another."""
+    count = options.images
+    for path in options.gated:
+        network = convgate.load(path).eval()
+        data = np.load(options.cifar)
+        chosen = np.random.default_rng(options.seed).permutation(len(data["train_x"]))[:count]
+        images, others = normalised(data["train_x"][chosen], network), normalised(data["test_x"][:count], network)
+        yield Subject(path.stem, network, images, others)
+    for name in () if options.gated else options.network:
+        torch.manual_seed(options.seed)
+        drawn = torch.randn(2 * count, 3, NETWORKS[name], NETWORKS[name])
+        method = convgate.DualGating(init="paper", budget=0.5)
+        network = convgate.gate(create_model(name).eval(), method, drawn[:1]).eval()
+        yield Subject(name, network, drawn[:count], drawn[count:])
+
+
+def rows(subject: Subject, options: argparse.Namespace) -> list[dict[str, object]]:
     """One network's, a row for each time that is asked for."""
-    torch.manual_seed(options.seed)
-    images = torch.randn(2 * options.images, 3, NETWORKS[name], NETWORKS[name])
-    method = convgate.DualGating(init="paper", budget=0.5)
-    network = convgate.gate(create_model(name).eval(), method, images[:1]).eval()
+    name, network = subject.name, subject.network
     engine = convgate.compile(network, threads=options.threads, precision=options.precision)
     begin = time.monotonic()
     model = fit_latency(engine, clock=options.clock)
     fitting = time.monotonic() - begin
     least, most = model.range(engine.program)
     found = []
-    others = [np.ascontiguousarray(image[None].numpy()) for image in images[options.images :]]
+    others = [np.ascontiguousarray(image[None].numpy()) for image in subject.others]
     for place in ASKED:
         asked = least + place * (most - least)
-        batches = images[: options.images].split(8)
+        batches = subject.images.split(8)
         done = convgate.calibrate(
             network, batches, milliseconds=asked, engine=engine, latency=model, agreement=False, tolerance=0.01
         )
@@ -75,9 +107,11 @@ def rows(name: str, options: argparse.Namespace) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    """Measure, and write the table anew."""
+    """Measure, and put the rows into the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--cifar", type=Path, help="cifar10.npz: train_x, test_x, uint8 [N, 32, 32, 3]")
+    parser.add_argument("--gated", type=Path, nargs="*", default=[], help="checkpoints of gated CIFAR networks")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
@@ -85,11 +119,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="how long to time each network at the end")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    found = [row for name in options.network for row in rows(name, options)]
+    found = [row for subject in subjects(options) for row in rows(subject, options)]
+    with TABLE.open(newline="") as file:
+        former = list(csv.DictReader(file))
+    measured = {_setting(row) for row in found}
     with TABLE.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(found[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(found)
+        writer.writerows([*(row for row in former if _setting(row) not in measured), *found])
+
+
+def _setting(row: Mapping[str, object]) -> tuple[str, ...]:
+    """What makes rows those of one measurement."""
+    return tuple(str(row[key]) for key in ("network", "threads", "precision", "clock"))
 
 
 if __name__ == "__main__":

@@ -46,6 +46,16 @@ def test_hits_what_the_engine_takes(to_time):
         assert done.macs == pytest.approx(net.cost(net.decide(x)[1]).ratio.mean().item(), rel=1e-3)
 
 
+def test_what_handing_masks_in_costs_is_taken_off(to_time, monkeypatch):
+    """An engine that decides by itself is the faster by that; the time asked for is of such a one."""
+    net, x, engine, model = to_time
+    low, high = model.range(engine.program)
+    asked = low + 0.6 * (high - low)
+    monkeypatch.setattr(timed, "watch", watching(model, 1.2, by_itself=-0.3))
+    calibrate(net, [x], milliseconds=asked, engine=engine, latency=model, tolerance=0.01)
+    assert takes(net, x, model) - 0.3 == pytest.approx(asked, rel=0.02)
+
+
 @pytest.mark.parametrize(("factor", "where"), [(0.9, "low"), (1.1, "high")])
 def test_out_of_reach_says_the_range_and_changes_nothing(to_time, factor, where):
     net, x, engine, model = to_time
