@@ -19,7 +19,8 @@ rows:
     set: fields of the recipe, nested with dots; "$WEIGHTS/.." is a file in the folder of weights
     into: a folder within results, for rows that are to be compared among themselves alone
 
-On a GPU, `--set hardware.compile=true hardware.threads=4 --side-by-side 6` shares it among six runs.
+On an NVIDIA GPU, `--set hardware.graphs=true --side-by-side 14` shares it among fourteen runs, each of which launches a
+whole step at once; under MPS (`nvidia-cuda-mps-control -d`) their steps run at the same time instead of in turns.
 """
 
 import argparse
