@@ -35,6 +35,7 @@ class Recording:
             self.results = compute()
 
     def replay(self) -> None:
+        """Compute again, with what the inputs' memory holds now."""
         self._graph.replay()
 
 
