@@ -40,13 +40,13 @@ def many():
     return ImageSet(pixels, torch.arange(48) % 10, tuple("0123456789"), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 
-def _train(kind, images, method, *, epochs=2):
+def _train(kind, images, method, *, epochs=2, accelerator="cpu"):
     torch.manual_seed(0)
     network = gate(create_model("cifar_resnet8", width=4), method, torch.zeros(2, 3, 32, 32)).train()
     module = kind(network, Stage(epochs=epochs, batch_size=8), images, Classification(), method=method)
     trainer = L.Trainer(
         max_epochs=epochs,
-        accelerator="cpu",
+        accelerator=accelerator,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -72,6 +72,20 @@ def test_replays_train_as_single_operations_do(many, monkeypatch):
         assert torch.equal(a, b), name
     assert expected.sums.keys() == found.sums.keys()
     assert float(expected.sums["loss"]) == pytest.approx(float(found.sums["loss"]))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.filterwarnings("ignore:.*LeafSpec")
+@pytest.mark.filterwarnings("ignore:.*val_dataloader")
+def test_recorded_steps_train_as_single_operations_do(many):
+    method = DualGating(annealing=0.0)
+    expected, _ = _train(TrainingModule, many, method, accelerator="gpu")
+    found, _ = _train(GraphedModule, many, method, accelerator="gpu")
+    assert found.recording is not None
+    assert float(expected.sums["loss"]) == pytest.approx(float(found.sums["loss"]), rel=0.02)
+    for (name, a), b in zip(expected.state_dict().items(), found.state_dict().values(), strict=True):
+        assert torch.allclose(a.float(), b.float(), rtol=0.05, atol=0.02), name  # sums have orders of their own
 
 
 def test_a_recording_serves_its_share_of_the_stage(images, make_module, monkeypatch):
