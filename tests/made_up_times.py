@@ -19,22 +19,13 @@ def made_up_model(engine, **_):
     return LatencyModel(Origin.of(engine, "wall"), tuple(terms), 0.0, 0.0)
 
 
-def watching(model, *factors, by_itself=0.0):
-    """A function like `watch`, of an engine that takes what the model says times the next factor, the last for ever.
-
-    When it decides by itself it takes `by_itself` milliseconds more than 1 ms, which it takes in the comparison.
-    """
+def watching(model, *factors):
+    """A function like `watch`, of an engine that takes what the model says times the next factor, the last for ever."""
     left = list(factors)
-    comparing = [False]
 
-    def watch(engine, images, masks=None, *, clock):
-        if masks is None:
-            comparing[0] = True  # with the next call, which hands it the same decisions
-            return SimpleNamespace(mean=1.0 + by_itself)
-        if comparing[0]:
-            comparing[0] = False
-            return SimpleNamespace(mean=1.0)
+    def watch(engine, images, masks, *, clock):
         factor = left.pop(0) if len(left) > 1 else left[0]
-        return SimpleNamespace(mean=factor * float(np.mean([model.milliseconds(mask)[0] for mask in masks])))
+        took = factor * float(np.mean([model.milliseconds(mask)[0] for mask in masks]))
+        return SimpleNamespace(mean=took + model.handed)
 
     return watch

@@ -1,5 +1,7 @@
 """Calibration to milliseconds, with times that are made up, of an engine that is slower than its model says."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tests.made_up_times import made_up_model, watching
@@ -47,13 +49,18 @@ def test_hits_what_the_engine_takes(to_time):
 
 
 def test_what_handing_masks_in_costs_is_taken_off(to_time, monkeypatch):
-    """An engine that decides by itself is the faster by that; the time asked for is of such a one."""
+    """The time asked for is of an engine that decides by itself."""
     net, x, engine, model = to_time
     low, high = model.range(engine.program)
     asked = low + 0.6 * (high - low)
-    monkeypatch.setattr(timed, "watch", watching(model, 1.2, by_itself=-0.3))
-    calibrate(net, [x], milliseconds=asked, engine=engine, latency=model, tolerance=0.01)
-    assert takes(net, x, model) - 0.3 == pytest.approx(asked, rel=0.02)
+    model = replace(model, handed=0.3)
+    monkeypatch.setattr(timed, "watch", watching(model, 1.2))
+    done = calibrate(net, [x], milliseconds=asked, engine=engine, latency=model, tolerance=0.01)
+    assert takes(net, x, model) == pytest.approx(asked, rel=0.02)
+    assert done.latency.handed == 0.3
+    monkeypatch.setattr(timed, "watch", watching(replace(model, handed=0.0), 1.2))
+    with pytest.raises(InputError, match="quiet machine"):
+        calibrate(net, [x], milliseconds=asked, engine=engine, latency=replace(model, handed=100.0))
 
 
 @pytest.mark.parametrize(("factor", "where"), [(0.9, "low"), (1.1, "high")])

@@ -1,11 +1,12 @@
 """Fitting, on engines whose times are made up, so that what comes out is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from convgate import ChannelGating, DualGating, compile, gate  # noqa: A004
-from convgate.engine.runtime import Results
 from convgate.errors import CheckpointError, InputError
 from convgate.latency import fit as fitting
 from convgate.latency import fit_latency, load, save
@@ -27,11 +28,11 @@ class MadeUp:
         self.program, self.executor, self.labels = program, executor, executor.labels
 
     def run(self, inputs, given, *, details=False, times=False):
-        macs = self.executor.run(inputs, given, details=True).macs[0]
-        by_layer = dict(zip(self.program.layers, macs, strict=True))
+        real = self.executor.run(inputs, given, details=True)
+        by_layer = dict(zip(self.program.layers, real.macs[0], strict=True))
         layers = {op.output: op.layer for op in self.program.operations if hasattr(op, "layer")}
         seconds = [1e-3 + 1e-8 * by_layer.get(layers.get(name), 0) for name in self.labels]
-        return Results([], {}, {}, None, np.array([seconds]))
+        return replace(real, seconds=np.array([seconds]))
 
 
 @pytest.fixture
@@ -63,6 +64,18 @@ def test_all_open_takes_longest(made_up):
     assert model.milliseconds(masks) == pytest.approx([opened, opened])
     assert sum(model.by_layer(masks).values()) == pytest.approx(model.milliseconds(masks))
     assert model.scaled(2.0).milliseconds(masks) == pytest.approx([2 * opened] * 2)
+
+
+def test_what_handing_masks_in_costs_is_told_apart(made_up, monkeypatch):
+    clock, run = [0.0], MadeUp.run
+
+    def slow(self, inputs, given, **how):
+        clock[0] += 3e-3 if given else 1e-3
+        return run(self, inputs, given, **how)
+
+    monkeypatch.setattr(MadeUp, "run", slow)
+    monkeypatch.setitem(fitting.CLOCKS, "wall", lambda: clock[0])
+    assert fit_latency(made_up, seconds=0).handed == pytest.approx(2.0)
 
 
 def test_weights_are_not_negative():

@@ -1,7 +1,7 @@
 """Calibration to milliseconds: the search asks a latency model, and the engine is timed under what it found."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,9 +32,7 @@ class Timed:
     """An engine and the model of its times, which measurements correct.
 
     `off` is by which factor the model was off when the engine was timed last. All measurements are next to one target,
-    so that the factor they ask for is taken to be the mean of the last three. `by_itself` is how many milliseconds more
-    an image takes when the engine's gates decide than when it is handed the same masks, which costs a small network as
-    much as a layer; None: not measured yet.
+    so that the factor they ask for is taken to be the mean of the last three.
     """
 
     network: GatedNetwork | GatedModel
@@ -42,7 +40,6 @@ class Timed:
     model: LatencyModel
     off: float = 1.0
     factors: list[float] = field(default_factory=list)
-    by_itself: float | None = None
 
     @property
     def price(self) -> Milliseconds:
@@ -61,9 +58,13 @@ class Timed:
                 masks += [{gate: m[n : n + 1].copy() for gate, m in given.items()} for n in range(len(prepared))]
                 images += [np.ascontiguousarray(image[None].numpy(force=True), np.float32) for image in prepared]
         images, masks = images[:_IMAGES], masks[:_IMAGES]
-        if self.by_itself is None:
-            self.by_itself = self._deciding_rather_than_given(images)
-        took = watch(self.engine, images, masks, clock=self.model.origin.clock).mean + self.by_itself
+        took = watch(self.engine, images, masks, clock=self.model.origin.clock).mean - self.model.handed
+        if took <= 0:
+            raise InputError(
+                f"handing masks in costs {self.model.handed:.4g} ms by the latency model, and the engine was timed at "
+                f"{took + self.model.handed:.4g} ms with it; on a quiet machine, fit the model again: "
+                "convgate.latency.fit_latency(engine)"
+            )
         expected = np.concatenate([self.model.milliseconds(mask) for mask in masks])
         self.factors.append(self.model.factor * took / float(expected.mean()))
         self.off = float(np.mean(self.factors[-_AVERAGED:])) / self.model.factor
@@ -71,12 +72,6 @@ class Timed:
             return False
         self.model = self.model.scaled(self.off)
         return True
-
-    def _deciding_rather_than_given(self, images: Sequence[np.ndarray]) -> float:
-        """See `by_itself`; of the decisions of the engine's own gates, whatever they are."""
-        own = [{gate: d.mask.copy() for gate, d in self.engine.run(image).decisions.items()} for image in images]
-        clock = self.model.origin.clock
-        return watch(self.engine, images, clock=clock).mean - watch(self.engine, images, own, clock=clock).mean
 
 
 def _decided(network: GatedNetwork | GatedModel, batch: Any) -> Iterator[tuple[Tensor, Decisions]]:

@@ -1,6 +1,7 @@
 """Latency models as JSON files."""
 
 import json
+import math
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
@@ -26,6 +27,7 @@ def save(model: LatencyModel, path: str | PathLike[str]) -> None:
         "error": model.error,
         "spread": model.spread,
         "factor": model.factor,
+        "handed": model.handed,
         "terms": [
             {
                 "operation": term.operation,
@@ -58,7 +60,10 @@ def load(path: str | PathLike[str]) -> LatencyModel:
     try:
         terms = tuple(map(_term, data["terms"]))
         numbers = {key: _number(data[key]) for key in ("error", "spread", "factor")}
-        return LatencyModel(Origin(**data["origin"]), terms, **numbers)
+        handed = float(data.get("handed", 0.0))  # older files do not tell
+        if not math.isfinite(handed):
+            raise ValueError(f"{handed!r} milliseconds")
+        return LatencyModel(Origin(**data["origin"]), terms, handed=handed, **numbers)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path} is damaged ({type(error).__name__}: {error}); fit the model again") from error
 

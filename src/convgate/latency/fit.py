@@ -24,6 +24,8 @@ _MASKS = 64
 _HELD_OUT = 4
 # Every fourth set of masks is not fitted to.
 _LEAST_ROUNDS = 4
+_PAIRS = 8
+# Calls in each round that are handed the engine's own decisions, and as many that are not, by turns.
 _LANES = {"avx512": 16, "avx512bf16": 16, "avx512vnni": 16, "avx2": 8}
 # Channels that a vector holds, by instruction set; elsewhere 4.
 
@@ -81,9 +83,9 @@ def fit_latency(
             weights = np.array([np.median(took)])
         layer = str(getattr(operation, "layer", ""))
         terms.append(Term(label(operation), layer, shares, tuple(float(weight) for weight in weights)))
-    rest = Term("the call", "", (), (float(max(timed.rest, 0.0)),))
-    model = LatencyModel(Origin.of(engine, clock), (*terms, rest), 0.0, timed.spread)
-    expected = model.milliseconds({name: mask[~kept] for name, mask in stacked.items()})
+    rest = Term("the call", "", (), (float(max(timed.rest - timed.handed - timed.deciding.sum(), 0.0)),))
+    model = LatencyModel(Origin.of(engine, clock), (*terms, rest), 0.0, timed.spread, handed=timed.handed)
+    expected = timed.handed + model.milliseconds({name: mask[~kept] for name, mask in stacked.items()})
     error = float(np.abs(expected / timed.shortest[~kept] - 1).mean())
     # What is typical is longer than the shortest.
     factor = float(timed.typical.mean() / timed.shortest.mean())
@@ -94,7 +96,8 @@ def fit_latency(
 class _Timed:
     """In milliseconds: `operations` [masks, operations] the shortest times under each mask, in the order of `labels`,
     `deciding` [operations] those of gates that decide; `shortest` and `typical` [masks] the shortest and the median of
-    whole calls, `rest` what of a call no operation takes.
+    whole calls, `rest` what of a call no operation takes; `handed` how much longer one takes that is handed the masks
+    that the engine would decide on.
     """
 
     labels: list[str]
@@ -103,6 +106,7 @@ class _Timed:
     shortest: np.ndarray
     typical: np.ndarray
     rest: float
+    handed: float
     spread: float
 
 
@@ -121,7 +125,8 @@ def _measure(
         for name in engine.program.inputs
     ]
     now = CLOCKS[clock]
-    by_operation, deciding, calls, rests = [], [], [], []
+    own = {name: decision.mask.copy() for name, decision in engine.run(*inputs).decisions.items()}
+    by_operation, deciding, calls, rests, handed = [], [], [], [], []
     begin, rounds = now(), -1  # the first round is to warm up
     while rounds < _LEAST_ROUNDS or now() - begin < seconds:
         took = np.empty((len(masks), len(executor.labels)))
@@ -135,12 +140,16 @@ def _measure(
             rest[number] = passed - took[number].sum()
         free = executor.run(inputs, {}, times=True).seconds
         assert free is not None
+        longer = [
+            _took(now, lambda: executor.run(inputs, own)) - _took(now, lambda: engine(*inputs)) for _ in range(_PAIRS)
+        ]
         rounds += 1
         if rounds > 0:
             by_operation.append(took)
             deciding.append(1e3 * free[0])
             calls.append(called)
             rests.append(rest)
+            handed += longer
         done = max((rounds + 1) / (_LEAST_ROUNDS + 1), 0.0)
         progress(min(done, (now() - begin) / seconds, 1.0) if seconds > 0 else min(done, 1.0))
     low, middle, high = np.quantile(calls, [0.25, 0.5, 0.75], axis=0)
@@ -151,8 +160,16 @@ def _measure(
         np.min(calls, axis=0),
         middle,
         float(np.median(np.min(rests, axis=0))),
+        float(np.median(handed)),
         float(((high - low) / 2 / middle).mean()),
     )
+
+
+def _took(now: Callable[[], float], call: Callable[[], object]) -> float:
+    """Milliseconds of a call."""
+    begin = now()
+    call()
+    return 1e3 * (now() - begin)
 
 
 def _draw(gates: Sequence[Gate], generator: np.random.Generator, number: int) -> dict[str, np.ndarray]:

@@ -56,6 +56,8 @@ class LatencyModel:
     predictions from what was measured under masks that it was not fitted to, as a share of these; `spread` how much one
     measurement differs from the next, which tells how busy the machine was: half the distance from the first to the
     third quartile as a share of the median, the mean over masks. `factor` multiplies all of it: see `scaled`.
+    `handed` is how many milliseconds more a call takes that is handed masks than one whose gates decide the same; it is
+    no part of the model's times, which are those of an engine that decides by itself.
     """
 
     origin: Origin
@@ -63,6 +65,7 @@ class LatencyModel:
     error: float
     spread: float
     factor: float = 1.0
+    handed: float = 0.0
 
     def milliseconds(self, masks: Masks) -> np.ndarray:
         """Of each sample, float64 [N]; `masks` are by gate, [N, units, rows, columns] of 0 and 1.

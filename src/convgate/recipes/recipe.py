@@ -131,8 +131,9 @@ class Hardware:
         precision: auto: bfloat16 autocast where the processor computes in it natively, else float32.
         channels_last: keep images as NHWC in memory.
         compile: torch.compile the network: about a minute to start, then faster; for long runs.
-        graphs: record a training step on an NVIDIA GPU once and replay it: small networks spend more time on launching
-            their many short kernels than on computing. For one process, and batches of one shape.
+        graphs: record training steps on an NVIDIA GPU and replay them: Python launches a small network's many short
+            kernels one by one, a replay all at once. For one process and images with a class each, not with `compile`.
+            A run that is continued ends in weights that differ by rounding.
         threads: threads of PyTorch in each process, and of the engine when it is timed; null: one per core.
         workers: processes that read images ahead, for data sets that are not held in memory; null: one per core.
         accelerator: cpu, gpu, .. or auto, as Lightning takes it.
@@ -159,6 +160,7 @@ class Hardware:
         require(self.devices >= 1, "devices", self.devices, "at least 1")
         require(self.nodes >= 1, "nodes", self.nodes, "at least 1")
         require(not self.graphs or self.devices * self.nodes == 1, "graphs", True, "false in runs of several processes")
+        require(not (self.graphs and self.compile), "graphs", True, "false where compile is true")
         require(self.timing_seconds >= 0, "timing_seconds", self.timing_seconds, "at least 0")
         require(self.accelerator in _ACCELERATORS, "accelerator", self.accelerator, f"one of {_ACCELERATORS}")
 

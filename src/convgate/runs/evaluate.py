@@ -20,7 +20,7 @@ from convgate.runs.measure import calibration_images, on_images, static_figures,
 from convgate.runs.run import Run
 from convgate.runs.ungated import ungated_macs
 from convgate.tasks.task import Task
-from convgate.training.evaluation import evaluation_device
+from convgate.training.device import device_of
 from convgate.training.parts import build_task
 from convgate.training.undisturbed import undisturbed
 
@@ -122,7 +122,7 @@ def _measured(
     seconds: float,
     fixed_on: Any = None,
 ) -> Metrics:
-    device = evaluation_device(hardware)
+    device = device_of(hardware)
     with undisturbed(hardware.threads):
         task.check(network, splits.train, "model")
         _LOG.info("evaluating on %s images", f"{len(images):,}")

@@ -15,7 +15,7 @@ from convgate.recipes.recipe import Distillation, Recipe
 from convgate.recipes.stages import Gates, Stage
 from convgate.runs.measure import on_images
 from convgate.runs.run import Run
-from convgate.training.evaluation import evaluation_device
+from convgate.training.device import device_of
 from convgate.training.parts import build_task
 from convgate.training.undisturbed import undisturbed
 
@@ -44,7 +44,7 @@ def report(run: Run, path: str | Path | None = None) -> Path:
     """
     assert run.finished
     task = build_task(run.recipe)
-    device, workers = evaluation_device(run.recipe.hardware), run.recipe.hardware.workers
+    device, workers = device_of(run.recipe.hardware), run.recipe.hardware.workers
     network, dense, splits = run.network().to(device), run.dense_network(), run.splits()
     if dense is None:
         raise CheckpointError(f"{run.folder.path} lacks the dense network's weights; let `convgate train` finish it")

@@ -37,7 +37,7 @@ from convgate.runs.origin import Origin
 from convgate.runs.report import Evaluations, write_report_of
 from convgate.runs.run import Run
 from convgate.runs.ungated import ungated_macs
-from convgate.training.evaluation import evaluation_device
+from convgate.training.device import device_of
 from convgate.training.fit import fit, is_first_process
 from convgate.training.parts import (
     build_gated,
@@ -124,7 +124,7 @@ class TrainingRun:
         if not is_first_process():
             return None
         started = time.monotonic()
-        device = evaluation_device(self.recipe.hardware)
+        device = device_of(self.recipe.hardware)
         dense, network = self.dense.to(device), network.to(device)
         if isinstance(network, GatedNetwork | GatedModel):
             self._calibrate(network)
@@ -189,7 +189,7 @@ class TrainingRun:
         """Say how a network that came trained answers some training images: whether weights, images and labels fit."""
         images = self.splits.train
         some = images.take(min(_LOOKED_AT, len(images)), self.recipe.seed)
-        dense = self.dense.to(evaluation_device(self.recipe.hardware))
+        dense = self.dense.to(device_of(self.recipe.hardware))
         found = on_images(dense, some, self.task, workers=self.recipe.hardware.workers)
         score, classes = found.accuracy, len(images.classes)
         _LOG.info("the dense network as it came: %s %.1f%% on %d training images", found.metric, 100 * score, len(some))
@@ -205,7 +205,7 @@ class TrainingRun:
         if stage.gates is Gates.TRAIN:
             return self._static() if self.recipe.method.is_static else self._gated()
         if stage.gates is Gates.HOLD and is_first_process():  # the others get its gates when training begins
-            network = network.to(evaluation_device(self.recipe.hardware))
+            network = network.to(device_of(self.recipe.hardware))
             if isinstance(network, GatedNetwork | GatedModel):
                 self._calibrate(network)
         return network

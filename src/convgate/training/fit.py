@@ -19,14 +19,14 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from convgate.calibration.measure import computes_in_bfloat16
-from convgate.data import Batches, Splits
+from convgate.data import Batches, ImageSet, Splits
 from convgate.errors import RecipeError
 from convgate.methods import Method
 from convgate.recipes.recipe import Hardware, Recipe
 from convgate.recipes.stages import Gates, Stage
 from convgate.training.callbacks import History
+from convgate.training.device import device_of
 from convgate.training.distil import Teacher
-from convgate.training.evaluation import evaluation_device
 from convgate.training.graphed import GraphedModule
 from convgate.training.module import TrainingModule
 from convgate.training.parts import build_task
@@ -152,15 +152,13 @@ def _module(
 ) -> TrainingModule:
     """The module that trains the network, which is brought into the form that the recipe's hardware asks for."""
     hardware = recipe.hardware
+    if hardware.graphs:
+        _check_graphs(hardware, splits)
     network.train()  # Lightning leaves the modes as they are, and what comes from a file is in evaluation mode
     if hardware.channels_last:
         network.to(memory_format=torch.channels_last)
     if hardware.compile:
         network.compile()
-    if hardware.graphs and not _on_gpu(hardware):
-        raise RecipeError(
-            "hardware.graphs records steps on an NVIDIA GPU, and this run has none; set hardware.graphs to false"
-        )
     return (GraphedModule if hardware.graphs else TrainingModule)(
         network,
         stage,
@@ -202,13 +200,21 @@ def _trainer(recipe: Recipe, callbacks: list[Callback], **how: Any) -> L.Trainer
 def lightning_precision(hardware: Hardware) -> Any:
     """Lightning's name for the precision that a recipe asks for."""
     if hardware.precision == "auto":
-        device = torch.device("cuda" if _on_gpu(hardware) else "cpu")
-        return "bf16-mixed" if computes_in_bfloat16(device) else "32-true"
+        return "bf16-mixed" if computes_in_bfloat16(device_of(hardware)) else "32-true"
     return {"float32": "32-true", "bfloat16": "bf16-mixed"}[hardware.precision]
 
 
-def _on_gpu(hardware: Hardware) -> bool:
-    return evaluation_device(hardware).type == "cuda"
+def _check_graphs(hardware: Hardware, splits: Splits) -> None:
+    """Raise `RecipeError` where steps cannot be recorded and replayed."""
+    if torch.version.cuda is None or device_of(hardware).type != "cuda":
+        raise RecipeError(
+            "hardware.graphs records steps on an NVIDIA GPU, and this run has none; set hardware.graphs to false"
+        )
+    if not isinstance(splits.train, ImageSet):
+        raise RecipeError(
+            "hardware.graphs repeats one step, for images of one size with a class each; these images have masks or "
+            "boxes. Set hardware.graphs to false"
+        )
 
 
 class _ProgressBar(RichProgressBar):
