@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cifar import normalised
+from cifar import name_of, normalised
 from finetune import Prepare, files, networks, read
 from memory import peak
 from records import RESULTS, build, machine
@@ -59,7 +59,7 @@ def subjects(options: argparse.Namespace) -> Iterator[Subject]:
         data, network = np.load(options.cifar), convgate.load(path).eval()
         images = normalised(data["test_x"], network)
         batches = (part.numpy() for part in images.split(AT_ONCE))
-        yield Subject(f"CIFAR {path.stem}", both(network, None, options.threads), batches, data["test_y"], 32)
+        yield Subject(f"CIFAR {name_of(path)}", both(network, None, options.threads), batches, data["test_y"], 32)
 
 
 def both(network: nn.Module, example: Tensor | None, threads: int) -> dict[str, Engine]:
@@ -109,6 +109,12 @@ def main() -> None:
     parser.add_argument("--gated", type=Path, nargs="*", default=[], help="checkpoints of gated CIFAR networks")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
+    if not options.photos and not options.gated:
+        parser.error("give --photos and --weights, or --cifar and --gated")
+    if bool(options.photos) != bool(options.weights) or (options.network and not options.photos):
+        parser.error("--photos, --weights and --network belong together")
+    if options.gated and not options.cifar:
+        parser.error("--gated needs --cifar")
     torch.set_num_threads(options.threads)
     rows = {}
     if TABLE.is_file():

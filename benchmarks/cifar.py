@@ -1,4 +1,6 @@
-"""CIFAR-10's images as a network was trained to see them."""
+"""Checkpoints of CIFAR-10 networks: what they are called, and images as they were trained to see them."""
+
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -7,7 +9,12 @@ from torch import Tensor, nn
 from convgate.data import normalise
 from convgate.data.cifar import MEAN, STD
 
-__all__ = ["normalised", "statistics"]
+__all__ = ["name_of", "normalised", "statistics"]
+
+
+def name_of(path: Path) -> str:
+    """The run's name, of what a run's folder holds; else the file's."""
+    return path.parent.name if path.stem == "network" else path.stem
 
 
 def statistics(network: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from cifar import normalised
+from cifar import name_of, normalised
 from records import record
 from torch import nn
 from torchvision.models import resnet18
@@ -81,7 +81,7 @@ def accesses() -> None:
 
 
 def trained(paths: list[Path], cifar: Path, count: int) -> None:
-    """Simulate checkpoints, each on the machine of its paper, print and record their rows."""
+    """Simulate checkpoints (see above on which machine), print and record their rows."""
     data = np.load(cifar)
     rows = []
     for path in paths:
@@ -94,7 +94,7 @@ def trained(paths: list[Path], cifar: Path, count: int) -> None:
         found = simulate(engine.program, trace, machine)
         heads = found.gated.by_line[:, found.gated.heads].sum(1) / found.gated.total
         row: dict[str, Any] = {
-            "network": path.parent.name if path.stem == "network" else path.stem,  # of a run, or a file
+            "network": name_of(path),
             "images": count,
             "accuracy": float((logits.argmax(1) == data["test_y"][:count]).mean()),
             "accelerator": machine.name,

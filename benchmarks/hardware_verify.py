@@ -206,6 +206,8 @@ def main() -> int:
     parser.add_argument("--group", type=int, default=1, help="channels that decide together (default: %(default)s)")
     parser.add_argument("--images", type=int, default=4, help="with their own decisions (default: %(default)s)")
     options = parser.parse_args()
+    if options.network and (options.partial or options.weights):
+        parser.error("--network is a whole network; leave --partial and --weights out")
     torch.set_num_threads(1)
     net, network_is = network(options)
     scales, x, images_are = images(options.cifar, options.images, net)

@@ -14,13 +14,13 @@ masks that it was not fitted to, go to `results/latency.csv`.
 import argparse
 import csv
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from cifar import normalised
+from cifar import name_of, normalised
 from records import RESULTS, build, machine
 
 import convgate
@@ -52,7 +52,7 @@ def subjects(options: argparse.Namespace) -> Iterator[Subject]:
         data = np.load(options.cifar)
         chosen = np.random.default_rng(options.seed).permutation(len(data["train_x"]))[:count]
         images, others = normalised(data["train_x"][chosen], network), normalised(data["test_x"][:count], network)
-        yield Subject(path.stem, network, images, others)
+        yield Subject(name_of(path), network, images, others)
     for name in () if options.gated else options.network:
         torch.manual_seed(options.seed)
         drawn = torch.randn(2 * count, 3, NETWORKS[name], NETWORKS[name])
@@ -90,6 +90,7 @@ def rows(subject: Subject, options: argparse.Namespace) -> list[dict[str, object
                 "least_ms": round(least, 4),
                 "most_ms": round(most, 4),
                 "model_error": round(model.error, 4),
+                "handed_ms": round(model.handed, 4),
                 "model_factor": round(done.latency.factor, 4) if done.latency else None,
                 "fitting_s": round(fitting, 1),
                 "passes": done.passes,
@@ -119,19 +120,28 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="how long to time each network at the end")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    found = [row for subject in subjects(options) for row in rows(subject, options)]
-    with TABLE.open(newline="") as file:
-        former = list(csv.DictReader(file))
+    if options.gated and not options.cifar:
+        parser.error("--gated needs --cifar")
+    for subject in subjects(options):
+        put(rows(subject, options))
+
+
+def put(found: Sequence[Mapping[str, object]]) -> None:
+    """Put a network's rows into the table, in the place of those of the same setting."""
+    former = []
+    if TABLE.is_file():
+        with TABLE.open(newline="") as file:
+            former = list(csv.DictReader(file))
     measured = {_setting(row) for row in found}
     with TABLE.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(found[0]), lineterminator="\n")
+        writer = csv.DictWriter(file, list(found[0]), restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows([*(row for row in former if _setting(row) not in measured), *found])
 
 
 def _setting(row: Mapping[str, object]) -> tuple[str, ...]:
     """What makes rows those of one measurement."""
-    return tuple(str(row[key]) for key in ("network", "threads", "precision", "clock"))
+    return tuple(str(row[key]) for key in ("network", "threads", "precision", "clock", "isa", "processor"))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cifar import statistics
+from cifar import name_of, statistics
 from finetune import Prepare, files, networks, read
 from records import RESULTS, build, machine
 from safetensors.torch import load_file
@@ -82,7 +82,7 @@ def subjects(options: argparse.Namespace) -> Iterator[Subject]:
                 load_weights(model, options.weights / f"cifar10-{name}.safetensors", {"linear.": "fc."})
                 yield subject(name, model)
         for path in options.gated:
-            yield subject(path.stem, convgate.load(path))
+            yield subject(name_of(path), convgate.load(path))
     if options.photos:
         photos = [(path, int(path.parent.name)) for path in files(options.photos)]
         training, judged = photos[::2], photos[1::2]
@@ -130,6 +130,8 @@ def main() -> None:
     if options.command == "table":
         print(markdown())
         return
+    if options.gated and not options.cifar:
+        parser.error("--gated needs --cifar")
     torch.set_num_threads(options.threads)
     for subject in subjects(options):
         judge(subject, options)

@@ -4,8 +4,8 @@ from convgate.analysis.metrics import _machine
 
 
 def test_a_gpu_is_named_if_it_was_used(monkeypatch):
-    before = _machine()
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"NVIDIA H200 {device.index}")
+    before = _machine(torch.device("cpu"))
+    assert before == _machine(None)
     assert before.endswith(" threads")
-    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
-    assert _machine() == f"{before}, NVIDIA H200"
+    assert _machine(torch.device("cuda", 1)) == f"{before}, NVIDIA H200 1"

@@ -76,8 +76,16 @@ class Metrics:
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @staticmethod
-    def of(dense: Evaluation | Judged | None, gated: Evaluation | Judged, macs: int | None = None) -> "Metrics":
-        """The figures of evaluations on the same images, made on this machine; `macs` of a network without gates."""
+    def of(
+        dense: Evaluation | Judged | None,
+        gated: Evaluation | Judged,
+        macs: int | None = None,
+        device: torch.device | None = None,
+    ) -> "Metrics":
+        """The figures of evaluations on the same images, made on this machine, on `device` (None: the processor).
+
+        `macs` is what a network without gates spends.
+        """
         spending = gated.spending
         if spending is None and macs is not None:
             spending = Spending(torch.full((gated.images,), macs), macs, {}, {})
@@ -87,7 +95,7 @@ class Metrics:
             DenseFigures(None if dense is None else dense.accuracy, spending.dense),
             GatedFigures(gated.accuracy, spending.ratio, spending.percentiles),
             gated.images,
-            machine=_machine(),
+            machine=_machine(device),
             versions={
                 "convgate": version("convgate"),
                 "torch": str(torch.__version__),
@@ -152,8 +160,8 @@ class Metrics:
             ) from error
 
 
-def _machine() -> str:
+def _machine(device: torch.device | None) -> str:
     parts = [processor() or platform.machine(), f"{torch.get_num_threads()} threads"]
-    if torch.cuda.is_initialized():
-        parts.append(torch.cuda.get_device_name())
+    if device is not None and device.type == "cuda":
+        parts.append(torch.cuda.get_device_name(device))
     return ", ".join(parts)

@@ -66,15 +66,15 @@ class Ledger:
         heads = {f"gates.{name}": macs for name, macs in self.gates.items()}
         return heads | {f"fills.{name}": macs for name, macs in self.fills.items()}
 
-    def cost(self, decisions: Decisions, *, whole: bool | None = None) -> Cost:
+    def cost(self, decisions: Decisions, *, whole: bool = False) -> Cost:
         """What the decisions cost. They are taken as they are; `GatedNetwork.cost` checks them first.
 
-        `whole` says that masks without a gradient hold nothing but 0 and 1; None: they are looked at, and the answer
-        waits for the device.
+        `whole` says that masks without a gradient hold nothing but 0 and 1 (fractions would be rounded down); if not,
+        they are looked at, and the answer waits for the device.
         """
         # Training's estimators may give fractions; they are counted as such. Masks that were stored may be bool.
         masks = [d.mask for d in decisions.values() if d.mask.is_floating_point()]
-        floating = any(m.requires_grad for m in masks) or not (whole or not _have_fractions(masks))
+        floating = any(m.requires_grad for m in masks) or (not whole and _have_fractions(masks))
         reference = next(iter(decisions.values())).mask
         by_layer: dict[str, Tensor] = {}
         for layer in self.layers:

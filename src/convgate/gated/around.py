@@ -127,7 +127,7 @@ class GatedModel(nn.Module):
         """See `GatedNetwork.ledger_at`; for the size of the prepared batch."""
         return self.network.ledger_at(size)
 
-    def cost(self, decisions: Decisions, *, whole: bool | None = None) -> Cost:
+    def cost(self, decisions: Decisions, *, whole: bool = False) -> Cost:
         """See `GatedNetwork.cost`."""
         return self.network.cost(decisions, whole=whole)
 

@@ -78,7 +78,7 @@ class FixedNetwork(nn.Module):
         }
         return Decisions(given, self.size)
 
-    def cost(self, decisions: Decisions, *, whole: bool | None = None) -> Cost:
+    def cost(self, decisions: Decisions, *, whole: bool = False) -> Cost:
         """The MACs that these decisions cost: per sample, per layer. No gate is computed, so none is counted."""
         cost = self.network.cost(decisions, whole=whole)
         gates = {f"gates.{name}" for name in self.ledger.gates}

@@ -302,11 +302,11 @@ class GatedNetwork(nn.Module):
         """The captured graphs, of evaluation (False) and training (True), for images of `size` (height, width)."""
         return dict(self._layout(_checked(size)).graphs)
 
-    def cost(self, decisions: Decisions, *, whole: bool | None = None) -> Cost:
+    def cost(self, decisions: Decisions, *, whole: bool = False) -> Cost:
         """The MACs that these decisions cost for images of their size: per sample, per layer, gates included.
 
-        `whole` says that masks are known to hold nothing but 0 and 1; None: they are looked at. Raises `InputError` for
-        decisions of another network.
+        `whole` says that masks are known to hold nothing but 0 and 1; if not, they are looked at. Raises `InputError`
+        for decisions of another network.
         """
         if not isinstance(decisions, Decisions):
             raise InputError(f"decisions are a {type(decisions).__name__}; give the Decisions that decide() returns")

@@ -131,8 +131,8 @@ def _measured(
         after = on_images(network.to(device), images, task, workers=workers)
         if not isinstance(network, GatedNetwork | GatedModel):
             macs = None if after.spending else ungated_macs(network, images, task)
-            return Metrics.of(before, after, macs)
-        measured = Metrics.of(before, after)
+            return Metrics.of(before, after, macs, device)
+        measured = Metrics.of(before, after, device=device)
         if fixed_on is not None:
             if not isinstance(after, Evaluation) or not isinstance(network, GatedNetwork):
                 raise RecipeError(

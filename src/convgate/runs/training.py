@@ -135,7 +135,7 @@ class TrainingRun:
             known |= self._compared(dense, network, evaluations[1])
         self.folder.add_seconds("calibration and evaluation", time.monotonic() - started)
         macs = ungated_macs(network, self.measured, self.task) if self.method is None else None
-        metrics = replace(Metrics.of(*evaluations, macs), seconds=self.folder.seconds(), **known)
+        metrics = replace(Metrics.of(*evaluations, macs, device), seconds=self.folder.seconds(), **known)
         write_text(self.folder.metrics, metrics.to_json())
         run = Run.load(self.folder.path)
         if isinstance(network, GatedNetwork | GatedModel):

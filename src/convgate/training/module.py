@@ -141,7 +141,7 @@ class TrainingModule(L.LightningModule):
         x = self._prepare(images)
         if isinstance(self.network, GatedNetwork | GatedModel | FixedNetwork):
             output, decisions = self.network.decide(x)
-            ratio = self.network.cost(decisions).ratio.mean()
+            ratio = self.network.cost(decisions, whole=True).ratio.mean()
             self.log_dict(
                 {"validation_macs_ratio": ratio}, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(targets)
             )
