@@ -4,6 +4,7 @@
     python benchmarks/hardware.py accesses    # how many fewer accesses to memory, under three ways of counting
     python benchmarks/hardware.py trained GATED.safetensors .. --cifar cifar10.npz --images 1000
     python benchmarks/hardware.py area --sides 4 16    # of the RTL, by yosys; minutes
+    python benchmarks/hardware.py speed      # how long the simulator takes for a thousand images, and how much memory
     python benchmarks/hardware.py methods    # is each method simulated, does its network run on the RTL? minutes
 
 The first two draw decisions at random, as papers do not publish theirs: ResNet-18 with channel gates whose open share
@@ -18,6 +19,9 @@ compared, and README's last column of methods is drawn from it.
 """
 
 import argparse
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +32,7 @@ import torch
 from cifar import name_of, normalised
 from records import record
 from torch import nn
-from torchvision.models import resnet18
+from torchvision.models import resnet18, resnet50
 
 import convgate
 from convgate.engine.program import IntegerDecide, Program
@@ -163,6 +167,41 @@ def methods() -> None:
     print(f"recorded in {record('hardware_methods', {'network': 'cifar_resnet8', 'array': '4x4', 'rows': rows})}")
 
 
+_MEASURED = """
+import resource, subprocess, sys, time
+begun = time.perf_counter()
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
+took = time.perf_counter() - begun
+print(round(took, 2), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10)
+"""
+# From a small process: one that a large process starts is told to have been as large.
+
+
+def speed() -> None:
+    """Time the command that simulates, in a process of its own, and record it."""
+    cases = (("DualGating", "dgnet-ultra96", 1000), ("ChannelGating", "cgnet-asic", 100))
+    rows = []
+    for name, machine, images in cases:
+        net = convgate.gate(resnet50().eval(), method_class(name)(), torch.zeros(1, 3, 224, 224)).eval()
+        program, rng = convgate.compile(net).program, np.random.default_rng(0)
+        shapes = {gate.name: (images, *gate.shape) for gate in program.gates}
+        drawn = {name: (rng.random(shape, np.float32) < 0.4).astype(np.uint8) for name, shape in shapes.items()}
+        with tempfile.TemporaryDirectory() as folder:
+            network, trace = Path(folder) / "resnet50.cgm", Path(folder) / "resnet50.cgt"
+            convgate.compile(net).save(network)
+            Trace.of(program, drawn).save(trace)
+            del drawn
+            command = [sys.executable, "-m", "convgate.cli", "hardware", "simulate", network, trace]
+            measured = [sys.executable, "-c", _MEASURED, *map(str, command), "--accelerator", machine]
+            told = subprocess.run(measured, stdout=subprocess.PIPE, text=True, check=True).stdout
+            took, peak = told.splitlines()[-1].split()
+            size = trace.stat().st_size
+        row: dict[str, Any] = {"network": "resnet50", "method": name, "accelerator": machine, "images": images}
+        rows.append(row | {"seconds": float(took), "peak_mib": int(peak), "trace_mib": round(size / 2**20, 1)})
+        print(rows[-1], flush=True)
+    print(f"recorded in {record('hardware_speed', {'rows': rows})}")
+
+
 def main() -> None:
     """Do what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -174,6 +213,7 @@ def main() -> None:
     networks.add_argument("--cifar", type=Path, required=True, help="cifar10.npz: test_x, uint8 [N, 32, 32, 3], test_y")
     networks.add_argument("--images", type=int, default=1000)
     actions.add_parser("methods")
+    actions.add_parser("speed")
     arrays = actions.add_parser("area")
     arrays.add_argument("--sides", type=int, nargs="+", default=[4, 16])
     arrays.add_argument("--seconds", type=float, default=3600, help="that yosys may take for each")
@@ -184,7 +224,7 @@ def main() -> None:
     elif options.action == "area":
         area(options.sides, options.seconds)
     else:
-        {"groups": groups, "accesses": accesses, "methods": methods}[options.action]()
+        {"groups": groups, "accesses": accesses, "methods": methods, "speed": speed}[options.action]()
 
 
 if __name__ == "__main__":

@@ -134,6 +134,20 @@ def test_everything_closed_leaves_heads_and_what_is_never_gated():
     assert all(not words[:, skipped].any() for words in (found.words["inputs"], found.words["weights"]))
 
 
+def test_chunks_have_no_more_decisions_than_fit(monkeypatch):
+    module = sys.modules["convgate.hardware.simulate"]  # the function has its name
+    program = engine_of("dual")[0].program
+    trace, seen = trace_of(program, 7), []
+    workload = module.simulate_workload
+    monkeypatch.setattr(module, "simulate_workload", lambda *given: seen.append(given[3]) or workload(*given))
+    monkeypatch.setattr(module, "_DECISIONS", 3 * sum(gate.entries for gate in trace.gates))
+    assert simulate(program, trace, MACHINE).gated.by_line.shape[0] == 7
+    assert seen == [3, 3, 1, 1]  # and the dense one
+    monkeypatch.setattr(module, "_DECISIONS", 1)
+    simulate(program, trace.part(0, 2), MACHINE)
+    assert seen[4:] == [1, 1, 1]
+
+
 def test_images_are_independent_of_each_other(monkeypatch):
     program = engine_of("dual")[0].program
     trace = trace_of(program, 7)

@@ -20,8 +20,8 @@ from convgate.hardware.workload import Workload
 
 __all__ = ["simulate", "simulate_workload"]
 
-_IMAGES = 64
-"""Images of one chunk: what memory is needed for does not grow with the trace."""
+_IMAGES, _DECISIONS = 64, 1 << 27
+"""Images and decisions of one chunk, at most: what memory is needed for does not grow with the trace."""
 
 
 def simulate(program: Program, trace: Trace, machine: Accelerator) -> Simulation:
@@ -38,8 +38,9 @@ def simulate(program: Program, trace: Trace, machine: Accelerator) -> Simulation
     """
     workload = Workload.of(trace.check(program))
     parts = []
-    for begin in range(0, trace.images, _IMAGES):
-        some = trace.part(begin, begin + _IMAGES)
+    at_once = max(1, min(_IMAGES, _DECISIONS // max(1, sum(gate.entries for gate in trace.gates))))
+    for begin in range(0, trace.images, at_once):
+        some = trace.part(begin, begin + at_once)
         masks = {gate.name: some.mask(gate.name) for gate in trace.gates}
         parts.append(simulate_workload(workload, masks, machine, some.images))
     dense = simulate_workload(workload.dense(), {}, machine, 1)
