@@ -1,13 +1,14 @@
 """The picture of several runs: accuracy against MACs, and against latency where it was measured."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import cycle
-from operator import itemgetter
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from convgate.drawing import BLUE, FAINT, GREY, INK, ORANGE, VERMILION, Drawing, draw
+from convgate.runs.groups import Estimate
 from convgate.runs.record import Record
-from convgate.runs.sweep import pareto
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,40 +22,67 @@ _LOOKS = ((BLUE, "o"), (ORANGE, "s"), (VERMILION, "^"), (INK, "D"), (GREY, "v"))
 def against(records: Sequence[Record], axis: str) -> Drawing | None:
     """Accuracy against "MACs" or "latency"; None if fewer than two points are known.
 
-    A colour for each method, a name for each run; the points that none beats are joined.
+    A colour for each method, a name for each run; runs that differ in their seed alone are one point, with the standard
+    error of their mean. The points that none beats are joined.
     """
     cost, dense, label = _AXES[axis]
-    known = [(value, 100 * r.accuracy, r) for r in records if (value := cost(r)) is not None]
-    known.sort(key=itemgetter(0, 1))
+    known = _points([record for record in records if cost(record) is not None], cost)
     if len(known) < 2:
         return None
-    front = [(value, 100 * r.accuracy) for r in pareto(records, cost) if (value := cost(r)) is not None]
+    front = [p for p in known if not any(q.x <= p.x and q.y >= p.y and (q.x, q.y) != (p.x, p.y) for q in known)]
     ungated = [(x, 100 * r.dense_accuracy) for r in records if r.dense_accuracy and (x := dense(r)) is not None]
-    methods = sorted({r.method for _, _, r in known})
+    methods = sorted({point.method for point in known})
 
     def paint(ax: "Axes") -> None:
-        ax.plot([x for x, _ in front], [y for _, y in front], color=FAINT, zorder=1)
+        ax.plot([p.x for p in front], [p.y for p in front], color=FAINT, zorder=1)
         for method, (colour, marker) in zip(methods, cycle(_LOOKS), strict=False):
-            points = [(x, y) for x, y, r in known if r.method == method]
-            ax.scatter(
-                [x for x, _ in points], [y for _, y in points], 34, colour, marker=marker, zorder=2, label=method
-            )
+            points = [p for p in known if p.method == method]
+            x, y, errors = [p.x for p in points], [p.y for p in points], [p.error for p in points]
+            ax.errorbar(x, y, errors, fmt=marker, ms=6, color=colour, capsize=3, zorder=2, label=method)
         if ungated:
             mean = [sum(values) / len(ungated) for values in zip(*ungated, strict=True)]
             ax.scatter([mean[0]], [mean[1]], 40, "white", edgecolor=GREY, lw=1.5, zorder=2, label="ungated")
         middle = sum(ax.get_xlim()) / 2
-        for x, y, r in known:
+        for point in known:
             # Towards the middle, where there is room.
-            side, place = (-7, "right") if x > middle else (7, "left")
-            ax.annotate(r.run, (x, y), (side, 0), textcoords="offset points", ha=place, va="center", color=GREY, size=8)
+            side, place = (-7, "right") if point.x > middle else (7, "left")
+            at, offset = (point.x, point.y), (side, 0)
+            ax.annotate(point.name, at, offset, textcoords="offset points", ha=place, va="center", color=GREY, size=8)
         ax.set_xlabel(label)
         ax.set_title("Accuracy on the test images (%)")
         ax.grid(axis="y")
         ax.margins(0.1)
         ax.legend(loc="lower right")
 
-    words = "; ".join(f"{r.run} {accuracy:.2f}% at {value:.4g}" for value, accuracy, r in known)
+    words = "; ".join(f"{point.name} {point.y:.2f}% at {point.x:.4g}" for point in known)
     return draw(paint, f"Accuracy against {label}: {words}.", width=_SIZE[0], height=_SIZE[1])
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A run, or the mean of several that differ in their seed alone: cost; accuracy and its standard error, percent."""
+
+    x: float
+    y: float
+    error: float
+    name: str
+    method: str
+
+
+def _points(records: Sequence[Record], cost: "_Number") -> list[_Point]:
+    """In order of their costs, which are known."""
+    found: dict[tuple[str, ...], list[Record]] = {}
+    for record in records:
+        named = record.run.removesuffix(f"-{record.seed}")
+        found.setdefault((named, record.recipe, record.method, record.epochs, record.control), []).append(record)
+    points = []
+    for (named, _, method, _, _), some in found.items():
+        accuracy = Estimate.of([record.accuracy for record in some])
+        name = f"{named}, {len(some)} seeds" if len(some) > 1 else some[0].run
+        mean = fmean(value for record in some if (value := cost(record)) is not None)
+        shown = "no gates" if method == "none" else method
+        points.append(_Point(mean, 100 * accuracy.mean, 100 * (accuracy.error or 0.0), name, shown))
+    return sorted(points, key=lambda point: (point.x, point.y))
 
 
 def _share(record: Record) -> float | None:
