@@ -55,6 +55,8 @@ def test_simulate_prints_json_and_takes_fields(recorded, capsys):
     data = json.loads(capsys.readouterr().out)
     assert data["images"] == 4
     assert data["gated"]["cycles"] == pytest.approx(sum(data["gated"]["cycles_by_cause"].values()))
+    assert [row["group"] for row in data["groups"]] == [1, 2, 4, 8, 16, 32]
+    assert data["groups"][0]["macs"] == data["gated"]["macs"]
 
 
 @pytest.mark.parametrize(

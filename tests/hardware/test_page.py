@@ -5,6 +5,7 @@ from tests.hardware.programs import engine_of, trace_of
 
 from convgate.hardware import accelerator, simulate
 from convgate.hardware.area import WITHOUT, Area, ArrayArea
+from convgate.hardware.fragmentation import Grouped
 from convgate.hardware.page import write_page
 from convgate.hardware.sweep import row_of, sweep
 
@@ -36,3 +37,17 @@ def test_the_page_shows_what_the_array_takes_where_that_was_counted(tmp_path):
     assert "Counted by\nTool 1, not placed" in page
     write_page(tmp_path / "page.html", found, title="a")
     assert "<h2>Area</h2>" not in (tmp_path / "page.html").read_text()
+
+
+def test_the_page_sets_group_size_against_fragmentation(tmp_path):
+    rows = (Grouped(1, 100, 0.0, 50, 3.0, 1.5, 0.5), Grouped(2, 150, 0.5, 50, 2.0, 1.5, 0.75))
+    program = engine_of("dual")[0].program
+    found = simulate(program, trace_of(program, 2), accelerator("dgnet-ultra96"))
+    write_page(tmp_path / "page.html", found, title="a", groups=rows)
+    page = (tmp_path / "page.html").read_text()
+    assert "not a network\nthat was trained with groups" in page
+    assert "the first 2 images" in page
+    assert "1.00 times the MACs in groups of 1, 1.50 times the MACs in groups of 2" in page
+    assert "<td>2</td><td>150</td><td>+50.0%</td>" in page
+    write_page(tmp_path / "page.html", found, title="a")
+    assert "do not decide on single channels" in (tmp_path / "page.html").read_text()

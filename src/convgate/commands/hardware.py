@@ -19,6 +19,7 @@ Examples:
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -199,17 +200,20 @@ def _machine(arguments: Namespace) -> "Accelerator":
 def _simulate(arguments: Namespace) -> None:
     from convgate.engine.file import load_program
     from convgate.hardware import load_trace, simulate
+    from convgate.hardware.fragmentation import fragmentation
     from convgate.hardware.table import layers, summary
 
     machine = _machine(arguments)
     area = _area(arguments, machine)
-    found = simulate(load_program(arguments.program), load_trace(arguments.trace), machine)
+    program, trace = load_program(arguments.program), load_trace(arguments.trace)
+    found = simulate(program, trace, machine)
+    groups = fragmentation(program, trace, machine) if arguments.page or arguments.json else ()
     if arguments.page is not None:
         from convgate.hardware.page import write_page
 
-        write_page(arguments.page, found, title=arguments.program.stem, area=area)
+        write_page(arguments.page, found, title=arguments.program.stem, groups=groups, area=area)
     if arguments.json:
-        show(found.as_data())
+        show({**found.as_data(), "groups": [asdict(row) for row in groups]})
         return
     show(summary(found))
     if arguments.layers:
@@ -233,10 +237,12 @@ def _sweep(arguments: Namespace) -> None:
     rows = [row_of(simulation) for simulation in found]
     if arguments.page is not None:
         from convgate.hardware import simulate
+        from convgate.hardware.fragmentation import fragmentation
         from convgate.hardware.page import write_page
 
-        whole = simulate(load_program(arguments.program), trace, machine)
-        write_page(arguments.page, whole, title=arguments.program.stem, sweep=rows, area=area)
+        program = load_program(arguments.program)
+        whole, groups = simulate(program, trace, machine), fragmentation(program, trace, machine)
+        write_page(arguments.page, whole, title=arguments.program.stem, sweep=rows, groups=groups, area=area)
     if arguments.out is not None:
         text = io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")

@@ -12,7 +12,7 @@ from convgate.hardware.traffic import TENSORS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["cycles_by_cause", "cycles_by_layer", "roofline", "speedup_by_macs", "sweep_curves", "traffic_by_tensor"]
+__all__ = ["cycles_by_cause", "cycles_by_layer", "roofline", "speedup_by_macs", "traffic_by_tensor"]
 
 _HALF = (440.0, 300.0)
 _COLOURS = dict(zip(CAUSES, (BLUE, "#56B4E9", GREY, VERMILION, ORANGE, "#CC79A7", "#009E73"), strict=True))
@@ -112,31 +112,6 @@ def roofline(simulation: Simulation) -> Drawing:
         f"Roofline of {len(gated)} layers whose data come from memory; the array does at most "
         f"{machine.peak_macs_per_cycle} MACs per cycle. Left of the bend, a layer may lie above the line: what it "
         "reads was loaded while the layer before computed."
-    )
-    return draw(paint, words, width=_HALF[0], height=_HALF[1])
-
-
-def sweep_curves(rows: Sequence[dict[str, Any]]) -> Drawing:
-    """Which share of the promised speed-up arrays of several sizes have, by the bandwidth of their memory."""
-    widths = sorted({row["dram_bytes_per_cycle"] for row in rows})
-
-    def paint(ax: "Axes") -> None:
-        for number, moved in enumerate(widths):
-            mine = [row for row in rows if row["dram_bytes_per_cycle"] == moved]
-            ys = [100 * row["realised"] for row in mine]
-            alpha = 0.35 + 0.65 * number / max(1, len(widths) - 1)
-            ax.plot([row["rows"] for row in mine], ys, "o-", color=BLUE, alpha=alpha, label=f"{moved} bytes per cycle")
-        sides = sorted({row["rows"] for row in rows})
-        ax.set_xscale("log")
-        ax.set_xticks(sides, [f"{side}x{side}" for side in sides], minor=False)
-        ax.set_xticks([], minor=True)
-        ax.set_ylabel("% of what the MACs promise")
-        ax.legend(loc="best", fontsize=8)
-
-    best = max(rows, key=lambda row: row["realised"])
-    words = (
-        f"Share of the promised speed-up by size of the array and bandwidth: at best {best['realised']:.0%}, with "
-        f"{best['rows']}x{best['columns']} and {best['dram_bytes_per_cycle']} bytes per cycle."
     )
     return draw(paint, words, width=_HALF[0], height=_HALF[1])
 

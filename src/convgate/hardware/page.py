@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from convgate.files import write_text
-from convgate.hardware import figures
+from convgate.hardware import curves, figures
 from convgate.hardware.area import ArrayArea
+from convgate.hardware.fragmentation import FRAGMENTATION_IMAGES, Grouped
 from convgate.hardware.report import Simulation, Spread
 from convgate.hardware.table import layers, summary
 from convgate.pages import page_template
@@ -20,6 +21,7 @@ def write_page(
     *,
     title: str,
     sweep: Sequence[dict[str, Any]] = (),
+    groups: Sequence[Grouped] = (),
     area: ArrayArea | None = None,
 ) -> None:
     """Write the page to `path`, complete or not at all.
@@ -29,6 +31,7 @@ def write_page(
         simulation: what `convgate.hardware.simulate` found.
         title: heading of the page: the network.
         sweep: rows of `convgate.hardware.sweep.row_of`, for the figure of several machines.
+        groups: what `convgate.hardware.fragmentation.fragmentation` found; () says that there are no channels to group.
         area: what the array takes of a chip, see `convgate.hardware.area.area_of`.
 
     """
@@ -46,7 +49,11 @@ def write_page(
         "traffic": figures.traffic_by_tensor(simulation),
         "roofline": figures.roofline(simulation),
         "layers": figures.cycles_by_layer(simulation),
-        "sweep": figures.sweep_curves(sweep) if sweep else None,
+        "sweep": curves.sweep_curves(sweep) if sweep else None,
+        "groups": groups,
+        "grouped_images": min(simulation.images, FRAGMENTATION_IMAGES),
+        "added": curves.added_by_groups(groups) if groups else None,
+        "grouped": curves.realised_by_groups(groups) if groups else None,
         "area": area,
         "summary": summary(simulation),
         "steps": layers(simulation),
