@@ -37,6 +37,23 @@ def test_simulate_prints_what_was_found_and_what_is_assumed(recorded, capsys, tm
     assert "layer3.0.conv2" in text
 
 
+def test_what_was_changed_is_printed(recorded, capsys, tmp_path):
+    page = tmp_path / "page.html"
+    assert main(["hardware", "simulate", *recorded, "--set", "rows=4", "--page", str(page)]) == 0
+    text = capsys.readouterr().out
+    assert "on dgnet-ultra96 with rows=4 (4x16" in text
+    assert "\nchanged: rows=4\nassumed: frequency_mhz 200" in text
+    assert "net on dgnet-ultra96 with rows=4</h1>" in page.read_text()
+
+
+def test_a_machine_of_ones_own_says_which_fields_are_defaults(recorded, capsys, tmp_path):
+    (tmp_path / "mine.yaml").write_text("name: mine\nsource: our data sheet\nrows: 4\ncolumns: 4\n")
+    assert main(["hardware", "simulate", *recorded, "--accelerator", str(tmp_path / "mine.yaml")]) == 0
+    text = capsys.readouterr().out
+    assert "machine: mine: our data sheet\nassumed: " in text
+    assert "input_buffer_kib 128" in text
+
+
 def test_the_page_shows_areas_of_the_same_array_alone(recorded, capsys, tmp_path):
     counted = {WITHOUT: Area(1234, 50, 4, 64, 0)}
     write_areas(tmp_path / "area.json", [ArrayArea(16, 16, counted, "a tool")])
@@ -54,6 +71,8 @@ def test_simulate_prints_json_and_takes_fields(recorded, capsys):
     assert main(["hardware", "simulate", *recorded, "--set", "columns=32", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert data["images"] == 4
+    assert (data["accelerator"], data["changed"]) == ("dgnet-ultra96", {"columns": 32})
+    assert (data["machine"]["columns"], data["machine"]["rows"], data["machine"]["packed"]) == (32, 16, False)
     assert data["gated"]["cycles"] == pytest.approx(sum(data["gated"]["cycles_by_cause"].values()))
     assert [row["group"] for row in data["groups"]] == [1, 2, 4, 8, 16, 32]
     assert data["groups"][0]["macs"] == data["gated"]["macs"]
@@ -103,10 +122,18 @@ def test_photographs_are_prepared_as_the_file_says(tmp_path, capsys):
 def test_sweep_writes_rows(recorded, capsys, tmp_path):
     command = ["hardware", "sweep", *recorded, "--sides", "8,16", "--dram", "4", "--images", "2"]
     assert main([*command, "--out", str(tmp_path / "rows.csv")]) == 0
-    assert "2 images" in capsys.readouterr().out
-    assert len((tmp_path / "rows.csv").read_text().splitlines()) == 3
-    assert main([*command, "--json"]) == 0
-    assert [row["rows"] for row in json.loads(capsys.readouterr().out)["rows"]] == [8, 16]
+    text = capsys.readouterr().out
+    assert "2 images" in text
+    assert "machine: dgnet-ultra96: DGNet" in text
+    assert "\nassumed: frequency_mhz 200" in text
+    assert "\nenergy: timeloop" in text
+    lines = (tmp_path / "rows.csv").read_text().splitlines()
+    assert len(lines) == 3
+    assert "dgnet-ultra96" in lines[1]
+    assert main([*command, "--set", "word_bits=16", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert [row["rows"] for row in data["rows"]] == [8, 16]
+    assert (data["accelerator"], data["changed"]) == ("dgnet-ultra96", {"word_bits": 16})
     assert main(["hardware", "sweep", *recorded, "--sides", "8,x"]) == 2
     assert "whole numbers" in capsys.readouterr().err
 

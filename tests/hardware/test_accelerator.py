@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import pytest
 
@@ -21,6 +22,42 @@ def test_what_is_set_is_not_assumed():
     machine = accelerator("dgnet-ultra96", frequency_mhz=300.0)
     assert "frequency_mhz" not in machine.assumed
     assert machine.frequency_mhz == 300
+
+
+def test_what_was_changed_is_told():
+    machine = accelerator("dgnet-ultra96", rows=4, frequency_mhz=300.0)
+    assert machine.changed == ("rows", "frequency_mhz")
+    assert machine.called == "dgnet-ultra96 with rows=4, frequency_mhz=300.0"
+    again = machine.with_fields(rows=8, word_bits=16)
+    assert (again.rows, again.word_bits) == (8, 16)
+    assert again.called == "dgnet-ultra96 with rows=8, frequency_mhz=300.0, word_bits=16"
+    assert "word_bits" not in again.assumed
+    assert accelerator("dgnet-ultra96").called == "dgnet-ultra96"
+    with pytest.raises(InputError, match="no field changed"):
+        accelerator("dgnet-ultra96", changed=["rows"])
+
+
+def test_fields_that_a_file_leaves_out_are_assumed(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nsource: me\nrows: 4\ncolumns: 8\nword_bits: 16\nassumed: [word_bits]\n")
+    machine = accelerator(path, frequency_mhz=100.0)
+    known = {"name", "source", "rows", "columns", "frequency_mhz", "assumed", "changed"}
+    assert set(machine.assumed) == {field.name for field in dataclasses.fields(machine)} - known
+    assert "input_buffer_kib 128" in machine.assumptions()
+
+
+def test_a_machine_is_told_as_plain_data():
+    machine = accelerator("dgnet-ultra96", rows=4)
+    data = machine.as_data()
+    assert json.loads(json.dumps(data)) == data
+    assert (data["name"], data["changed"], data["fields"]["rows"]) == ("dgnet-ultra96", {"rows": 4}, 4)
+    assert data["assumed"]["frequency_mhz"] == 200
+    assert set(data["fields"]) == {f.name for f in dataclasses.fields(machine)} - {
+        "name",
+        "source",
+        "assumed",
+        "changed",
+    }
 
 
 @pytest.mark.parametrize(

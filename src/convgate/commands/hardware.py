@@ -227,7 +227,9 @@ def _sweep(arguments: Namespace) -> None:
     from convgate.engine.file import load_program
     from convgate.files import write_text
     from convgate.hardware import load_trace
-    from convgate.hardware.sweep import row_of, sweep
+    from convgate.hardware.energy import energy_table
+    from convgate.hardware.sweep import as_data, row_of, row_with_settings, settings, sweep
+    from convgate.hardware.table import provenance
 
     sides, moved = _numbers("--sides", arguments.sides), _numbers("--dram", arguments.dram)
     trace = load_trace(arguments.trace).part(0, *_numbers("--images", str(arguments.images)))
@@ -245,12 +247,13 @@ def _sweep(arguments: Namespace) -> None:
         write_page(arguments.page, whole, title=arguments.program.stem, sweep=rows, groups=groups, area=area)
     if arguments.out is not None:
         text = io.StringIO()
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        told = [row_with_settings(row, machine, trace.images) for row in rows]
+        writer = csv.DictWriter(text, list(told[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(told)
         write_text(arguments.out, text.getvalue())
     if arguments.json:
-        show({"images": trace.images, "rows": rows})
+        show({"images": trace.images, **as_data(machine), "rows": rows})
         return
     show(f"{'array':>9} {'bytes/cycle':>12} {'speed-up':>9} {'of MACs':>8} {'waits for memory':>17}")
     for row in rows:
@@ -260,6 +263,7 @@ def _sweep(arguments: Namespace) -> None:
             f"{row['gated_memory_share']:>17.1%}"
         )
     show(f"{trace.images:,} images; 'of MACs': of the speed-up that the MACs promise ({rows[0]['macs_cut']:.2f})")
+    show(f"\n{provenance(settings(machine), energy_table(machine.energy))}")
 
 
 def _numbers(name: str, text: str) -> list[int]:

@@ -57,6 +57,7 @@ class Accelerator:
         pool_on_write: whether averages over a map are summed while it is written.
         energy: a table of energies, see `convgate.hardware.energy`.
         assumed: the fields that are guesses.
+        changed: the fields that whoever asked for the machine gave, instead of those that it has by its name.
 
     """
 
@@ -87,6 +88,7 @@ class Accelerator:
     pool_on_write: bool = True
     energy: str = "timeloop-45nm"
     assumed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for field, hint in typing.get_type_hints(type(self)).items():
@@ -128,6 +130,40 @@ class Accelerator:
         """What is assumed, in words; "" if nothing is."""
         return ", ".join(f"{name} {getattr(self, name)}" for name in self.assumed)
 
+    def changes(self) -> str:
+        """What was changed, in words; "" if nothing was."""
+        return ", ".join(f"{name}={getattr(self, name)}" for name in self.changed)
+
+    @property
+    def called(self) -> str:
+        """Its name, and what was changed: what tells it from other machines."""
+        return f"{self.name} with {self.changes()}" if self.changed else self.name
+
+    def with_fields(self, **changes: Any) -> "Accelerator":
+        """The machine with some fields changed, which are guesses no more."""
+        assumed = tuple(name for name in self.assumed if name not in changes)
+        changed = tuple(dict.fromkeys((*self.changed, *changes)))
+        return dataclasses.replace(self, **changes, assumed=assumed, changed=changed)
+
+    def as_data(self) -> dict[str, Any]:
+        """Its name and source, the fields that were changed and assumed, and all of them; units are in their names."""
+        fields = {name: getattr(self, name) for name in _FIELDS}
+        return {
+            "name": self.name,
+            "source": self.source,
+            "changed": {name: getattr(self, name) for name in self.changed},
+            "assumed": {name: getattr(self, name) for name in self.assumed},
+            "fields": fields,
+        }
+
+
+_FIELDS = tuple(
+    field.name
+    for field in dataclasses.fields(Accelerator)
+    if field.name not in {"name", "source", "assumed", "changed"}
+)
+"""What is of the machine itself."""
+
 
 def list_accelerators() -> tuple[str, ...]:
     """The machines that come with convgate.
@@ -146,16 +182,17 @@ def accelerator(name: str | Path, **changes: Any) -> Accelerator:
     data = read_named(name, "presets", "accelerator")
     if not isinstance(data, Mapping):
         raise InputError(f"{name} is not a list of fields and their values")
-    data = {**data, **changes}
-    known = {field.name for field in dataclasses.fields(Accelerator)}
+    given, data = data, {**data, **changes}
+    known = {"name", "source", "assumed", *_FIELDS}
     if unknown := sorted(set(map(str, data)) - known):
         raise InputError(f"{name}: an accelerator has no field {', '.join(unknown)}; it has {', '.join(sorted(known))}")
     if missing := sorted({"name", "source", "rows", "columns"} - set(data)):
         raise InputError(f"{name}: an accelerator needs the field {', '.join(missing)}")
-    if isinstance(data.get("assumed"), list):
-        # What the caller sets is no guess of ours.
-        data["assumed"] = tuple(field for field in data["assumed"] if field not in changes)
-    return Accelerator(**data)
+    if isinstance(assumed := data.get("assumed", []), list):
+        # A default is a guess, whoever wrote the file; what the caller sets is no guess of ours.
+        guessed = (*assumed, *(field for field in _FIELDS if field not in given))
+        data["assumed"] = tuple(field for field in dict.fromkeys(guessed) if field not in changes)
+    return Accelerator(**data, changed=tuple(field for field in changes if field in _FIELDS))
 
 
 def _check(machine: str, field: str, value: Any, hint: Any) -> None:

@@ -162,12 +162,15 @@ class Simulation:
             found = Spread.of(numbers)
             return {"mean": found.mean, "p5": found.p5, "p95": found.p95}
 
+        machine = self.machine.as_data()
         return _plain(
             {
                 "accelerator": self.machine.name,
                 "timing": self.machine.timing,
                 "source": self.machine.source,
-                "assumed": {name: getattr(self.machine, name) for name in self.machine.assumed},
+                "changed": machine["changed"],
+                "assumed": machine["assumed"],
+                "machine": machine["fields"],
                 "energy_table": self.energy.source,
                 "images": self.images,
                 "speedup": spread(self.speedup),

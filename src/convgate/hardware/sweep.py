@@ -6,11 +6,15 @@ from typing import Any
 
 from convgate.engine.program import Program
 from convgate.hardware.accelerator import Accelerator
+from convgate.hardware.energy import energy_table
 from convgate.hardware.report import Simulation
 from convgate.hardware.simulate import simulate
 from convgate.hardware.trace import Trace
 
-__all__ = ["row_of", "sweep"]
+__all__ = ["SWEPT", "row_of", "settings", "sweep"]
+
+SWEPT = ("rows", "columns", "sum_buffer_kib", "dram_bytes_per_cycle")
+"""The fields of a machine that a sweep sets."""
 
 
 def sweep(
@@ -23,11 +27,8 @@ def sweep(
     for side in sides:
         room = -(-machine.sum_buffer_kib * side // machine.columns)
         for moved in bytes_per_cycle:
-            yield simulate(
-                program,
-                trace,
-                replace(machine, rows=side, columns=side, sum_buffer_kib=room, dram_bytes_per_cycle=moved),
-            )
+            swept = dict(zip(SWEPT, (side, side, room, moved), strict=True))
+            yield simulate(program, trace, machine.with_fields(**swept))
 
 
 def row_of(simulation: Simulation) -> dict[str, Any]:
@@ -36,6 +37,7 @@ def row_of(simulation: Simulation) -> dict[str, Any]:
     return {
         "rows": machine.rows,
         "columns": machine.columns,
+        "sum_buffer_kib": machine.sum_buffer_kib,
         "dram_bytes_per_cycle": machine.dram_bytes_per_cycle,
         "speedup": float(simulation.speedup.mean()),
         "macs_cut": float(simulation.macs_cut.mean()),
@@ -43,4 +45,36 @@ def row_of(simulation: Simulation) -> dict[str, Any]:
         "dense_cycles": int(simulation.dense.total[0]),
         "gated_cycles": float(gated.total.mean()),
         "gated_memory_share": float(gated.cycles["memory"].sum() / gated.by_line.sum()),
+    }
+
+
+def settings(machine: Accelerator) -> Accelerator:
+    """The machine of a sweep without what the sweep sets: this is neither assumed nor changed in its results."""
+    assumed, changed = ([name for name in of if name not in SWEPT] for of in (machine.assumed, machine.changed))
+    return replace(machine, assumed=tuple(assumed), changed=tuple(changed))
+
+
+def as_data(machine: Accelerator) -> dict[str, Any]:
+    """What a sweep's rows have in common: the machine without the fields that are swept, and its table of energies."""
+    told = settings(machine).as_data()
+    return {
+        "accelerator": told["name"],
+        "source": told["source"],
+        "changed": told["changed"],
+        "assumed": told["assumed"],
+        "machine": {name: value for name, value in told["fields"].items() if name not in SWEPT},
+        "energy_table": energy_table(machine.energy).source,
+    }
+
+
+def row_with_settings(row: dict[str, Any], machine: Accelerator, images: int) -> dict[str, Any]:
+    """A row of a file that stands for itself: with the images, the machine's name, changes and assumptions."""
+    told = settings(machine)
+    return {
+        **row,
+        "images": images,
+        "accelerator": told.name,
+        "changed": told.changes(),
+        "assumed": told.assumptions(),
+        "energy": machine.energy,
     }

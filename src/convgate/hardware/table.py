@@ -3,10 +3,12 @@
 import numpy as np
 
 from convgate.columns import in_columns
+from convgate.hardware.accelerator import Accelerator
+from convgate.hardware.energy import EnergyTable
 from convgate.hardware.report import CAUSES, Report, Simulation, Spread
 from convgate.hardware.traffic import TENSORS
 
-__all__ = ["layers", "summary"]
+__all__ = ["layers", "provenance", "summary"]
 
 _NAMES = {"added": "maps that are added", "outputs": "maps written", "inputs": "maps read"}
 
@@ -40,7 +42,10 @@ def summary(simulation: Simulation) -> str:
     row("bits of masks read on chip", 0, gated.mask_bits.sum(1).mean())
     joules = [sum(n.mean() for n in simulation.picojoules(report).values()) / 1e3 for report in (dense, gated)]
     row(f"energy in nJ ({simulation.energy.name})", *joules)
-    found = [f"{simulation.images:,} images on {machine.name} ({machine.rows}x{machine.columns}, {machine.timing})", ""]
+    found = [
+        f"{simulation.images:,} images on {machine.called} ({machine.rows}x{machine.columns}, {machine.timing})",
+        "",
+    ]
     for name, numbers in (
         ("speed-up", simulation.speedup),
         ("MACs, dense over gated", simulation.macs_cut),
@@ -53,10 +58,18 @@ def summary(simulation: Simulation) -> str:
     found.append(f"multipliers at work while positions are sent: {used[0]:.1%} gated, {used[1]:.1%} dense")
     found.append(f"milliseconds at {frequency:g} MHz: {simulation.milliseconds(cycles):.3f} gated, "
                  f"{simulation.milliseconds(dense.total.mean()):.3f} dense")  # fmt: skip
-    found += ["", *in_columns(rows, right=range(1, 4)), "", f"machine: {machine.source}"]
+    found += ["", *in_columns(rows, right=range(1, 4)), "", provenance(machine, simulation.energy)]
+    return "\n".join(found)
+
+
+def provenance(machine: Accelerator, energy: EnergyTable) -> str:
+    """Where a machine and its energies come from: one line each for its source, what was changed, what is assumed."""
+    found = [f"machine: {machine.name}: {machine.source}"]
+    if machine.changed:
+        found.append(f"changed: {machine.changes()}")
     if machine.assumed:
         found.append(f"assumed: {machine.assumptions()}")
-    found.append(f"energy: {simulation.energy.source}")
+    found.append(f"energy: {energy.source}")
     return "\n".join(found)
 
 
