@@ -34,6 +34,11 @@ class EnergyTable:
     source: str
     picojoules: Mapping[str, float]
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The actions that it has no figure for, so that they are in no sum."""
+        return tuple(name for name in ACTIONS if name not in self.picojoules)
+
     def energy(self, actions: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Picojoules by action, of those that the table has: float64, as the counts are shaped.
 

@@ -137,52 +137,7 @@ class Simulation:
         return self.energy.energy({name: counts.sum(1) for name, counts in report.actions.items()})
 
     def as_data(self) -> dict[str, Any]:
-        """The summary as plain data: units are in the names."""
+        """The whole as plain data: units are in the names."""
+        from convgate.hardware.data import as_data
 
-        def summary(report: Report) -> dict[str, Any]:
-            picojoules = self.picojoules(report)
-            return {
-                "macs": report.macs.sum(1).mean(),
-                "cycles": report.total.mean(),
-                "milliseconds": self.milliseconds(report.total.mean()),
-                "cycles_by_cause": {cause: n.sum(1).mean() for cause, n in report.cycles.items()},
-                "multipliers_used_while_computing": report.mapped(self.machine.peak_macs_per_cycle).mean(),
-                "head_cycles": report.by_line[:, report.heads].sum(1).mean(),
-                "head_macs": report.macs[:, report.heads].sum(1).mean(),
-                "dram_words": {tensor: n.sum(1).mean() for tensor, n in report.words.items()},
-                "dram_bytes": {
-                    tensor: n.sum(1).mean() * self.machine.dram_burst_bytes for tensor, n in report.bursts.items()
-                },
-                "mask_bits_on_chip": report.mask_bits.sum(1).mean(),
-                "actions": {action: n.sum(1).mean() for action, n in report.actions.items()},
-                "picojoules": {action: n.mean() for action, n in picojoules.items()},
-            }
-
-        def spread(numbers: np.ndarray) -> dict[str, float]:
-            found = Spread.of(numbers)
-            return {"mean": found.mean, "p5": found.p5, "p95": found.p95}
-
-        machine = self.machine.as_data()
-        return _plain(
-            {
-                "accelerator": self.machine.name,
-                "timing": self.machine.timing,
-                "source": self.machine.source,
-                "changed": machine["changed"],
-                "assumed": machine["assumed"],
-                "machine": machine["fields"],
-                "energy_table": self.energy.source,
-                "images": self.images,
-                "speedup": spread(self.speedup),
-                "macs_cut": spread(self.macs_cut),
-                "realised": spread(self.realised),
-                "dense": summary(self.dense),
-                "gated": summary(self.gated),
-            }
-        )
-
-
-def _plain(part: Any) -> Any:
-    if isinstance(part, dict):
-        return {key: _plain(inner) for key, inner in part.items()}
-    return part.item() if isinstance(part, np.generic) else part
+        return as_data(self)

@@ -56,14 +56,15 @@ def settings(machine: Accelerator) -> Accelerator:
 
 def as_data(machine: Accelerator) -> dict[str, Any]:
     """What a sweep's rows have in common: the machine without the fields that are swept, and its table of energies."""
-    told = settings(machine).as_data()
+    told, energy = settings(machine).as_data(), energy_table(machine.energy)
     return {
         "accelerator": told["name"],
         "source": told["source"],
         "changed": told["changed"],
         "assumed": told["assumed"],
         "machine": {name: value for name, value in told["fields"].items() if name not in SWEPT},
-        "energy_table": energy_table(machine.energy).source,
+        "energy_table": energy.source,
+        "energy_left_out": list(energy.missing),
     }
 
 
