@@ -51,3 +51,12 @@ def test_the_page_sets_group_size_against_fragmentation(tmp_path):
     assert "<td>2</td><td>150</td><td>+50.0%</td>" in page
     write_page(tmp_path / "page.html", found, title="a")
     assert "do not decide on single channels" in (tmp_path / "page.html").read_text()
+
+
+def test_captions_are_short(tmp_path):
+    program = engine_of("dual")[0].program
+    found = simulate(program, trace_of(program, 2), accelerator("dgnet-ultra96"))
+    write_page(tmp_path / "page.html", found, title="a")
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", (tmp_path / "page.html").read_text())
+    assert len(captions) == 5
+    assert all(len(re.findall(r"\d[\d,.]*", caption)) <= 4 for caption in captions)

@@ -8,7 +8,9 @@ from convgate.files import write_text
 from convgate.hardware import curves, figures
 from convgate.hardware.area import ArrayArea
 from convgate.hardware.fragmentation import FRAGMENTATION_IMAGES, Grouped
+from convgate.hardware.layer_figure import cycles_by_layer
 from convgate.hardware.report import Simulation, Spread
+from convgate.hardware.roofline import roofline
 from convgate.hardware.table import layers, summary
 from convgate.pages import page_template
 
@@ -47,8 +49,8 @@ def write_page(
         "speed": figures.speedup_by_macs(simulation),
         "causes": figures.cycles_by_cause(simulation),
         "traffic": figures.traffic_by_tensor(simulation),
-        "roofline": figures.roofline(simulation),
-        "layers": figures.cycles_by_layer(simulation),
+        "roofline": roofline(simulation),
+        "layers": cycles_by_layer(simulation),
         "sweep": curves.sweep_curves(sweep) if sweep else None,
         "groups": groups,
         "grouped_images": min(simulation.images, FRAGMENTATION_IMAGES),
