@@ -40,7 +40,7 @@ from convgate.gated.method import Method
 from convgate.hardware import Trace, accelerator, simulate
 from convgate.hardware import record as decisions_of
 from convgate.hardware.accesses import CONVENTIONS, access_cut
-from convgate.hardware.area import ArrayArea, as_data
+from convgate.hardware.area import ArrayArea, as_data, built_as
 from convgate.hardware.report import Spread
 from convgate.hardware.rtl import verify
 from convgate.hardware.rtl.synth import areas, tool
@@ -123,7 +123,7 @@ def area(sides: list[int], seconds: float) -> None:
         for name, taken in areas(machine, seconds):
             found[name] = taken
             print(f"{side}x{side} {name}: {found[name]}", flush=True)
-        arrays.append(ArrayArea(side, side, found, told))
+        arrays.append(ArrayArea(side, side, found, told, machine.name, built_as(machine)))
         print(f"recorded in {record('hardware_area', as_data(arrays))}", flush=True)
 
 

@@ -37,6 +37,7 @@ def test_what_synthesis_counts_is_shown_and_kept(tmp_path, capsys, monkeypatch, 
     assert ('"luts": 1100' if as_json else "1,100") in capsys.readouterr().out
     found = area_of(tmp_path / "area.json", 4, 2)
     assert (found.areas, found.tool) == (counted, "a tool")
+    assert (found.accelerator, found.built["input_buffer_kib"]) == ("dgnet-ultra96", 128)
 
 
 def test_every_counter_has_a_field_of_its_name_in_the_simulator():

@@ -1,10 +1,11 @@
 import re
+from dataclasses import replace
 
 import pytest
 from tests.hardware.programs import engine_of, trace_of
 
 from convgate.hardware import accelerator, simulate
-from convgate.hardware.area import WITHOUT, Area, ArrayArea
+from convgate.hardware.area import WITHOUT, Area, ArrayArea, built_as
 from convgate.hardware.fragmentation import Grouped
 from convgate.hardware.page import write_page
 from convgate.hardware.sweep import row_of, sweep
@@ -35,6 +36,14 @@ def test_the_page_shows_what_the_array_takes_where_that_was_counted(tmp_path):
     assert "<td>1,100 (+10.0 %)</td>" in page
     assert "<td>50</td>" in page
     assert "Counted by\nTool 1, not placed" in page
+    assert "need not be those of dgnet-ultra96" in page
+    built = {**built_as(found.machine), "input_buffer_kib": 64}
+    write_page(tmp_path / "page.html", found, title="a", area=replace(counted, accelerator="mine", built=built))
+    page = (tmp_path / "page.html").read_text()
+    assert "Counted for mine, with word_bits 8, index_bits 64, input_buffer_kib 64" in page
+    assert "has other sizes, and so another area: input_buffer_kib 128." in page
+    write_page(tmp_path / "page.html", found, title="a", area=replace(counted, built=built_as(found.machine)))
+    assert "as the machine of this page has them." in (tmp_path / "page.html").read_text()
     write_page(tmp_path / "page.html", found, title="a")
     assert "<h2>Area</h2>" not in (tmp_path / "page.html").read_text()
 

@@ -68,11 +68,12 @@ def _rtl(arguments: Namespace) -> None:
         show(f"{len(written)} files in {arguments.out}; the top is cg_top, read cg_registers.sv first")
     found = _areas(machine, arguments) if arguments.synth else {}
     if found:
-        from convgate.hardware.area import ArrayArea, write_areas
+        from convgate.hardware.area import ArrayArea, built_as, write_areas
         from convgate.hardware.rtl.synth import tool
 
         written.append(arguments.out / "area.json")
-        write_areas(written[-1], [ArrayArea(machine.rows, machine.columns, found, tool())])
+        built = built_as(machine)
+        write_areas(written[-1], [ArrayArea(machine.rows, machine.columns, found, tool(), machine.name, built)])
     if arguments.json:
         counted = {"areas": {name: asdict(area) for name, area in found.items()}} if found else {}
         show({"files": [str(path) for path in written], **counted})
