@@ -3,7 +3,8 @@ import stat
 
 import pytest
 
-from convgate.files import replacing, write_text
+from convgate.errors import InputError
+from convgate.files import check_target, replacing, write_text
 
 
 def test_a_file_appears_when_the_block_succeeds(tmp_path):
@@ -35,3 +36,16 @@ def test_permissions_are_an_ordinary_files(tmp_path):
     (tmp_path / "theirs").touch()
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("ours", "theirs")]
     assert modes[0] == modes[1]
+
+
+def test_what_cannot_be_written_is_told_by_its_own_name(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    for path, match in ((tmp_path / "folder", "is a folder"), (tmp_path / "file" / "new" / "x", "is a file, not a")):
+        with pytest.raises(InputError, match=match) as refused:
+            write_text(path, "")
+        assert str(refused.value).startswith(str(path))
+        with pytest.raises(InputError, match=match):
+            check_target(path)
+    check_target(tmp_path / "new" / "x")
+    assert not (tmp_path / "new").exists()

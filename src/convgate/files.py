@@ -7,13 +7,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["replacing", "write_text"]
+from convgate.errors import InputError
+
+__all__ = ["check_target", "replacing", "write_text"]
+
+
+def check_target(path: str | Path) -> None:
+    """Raise `InputError` for a path that no file can be written to: that of a folder, or in one that cannot be made.
+
+    For commands that compute for long before they write; `replacing` checks it, too.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name the file in it that is to be written")
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    if not there.is_dir():
+        raise InputError(f"{path} cannot be written: {there} is a file, not a folder; choose another path")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{path} cannot be written: {there} takes no files from you; choose another path")
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder. On success it replaces `path`; on failure it is deleted."""
+    """Yield a temporary path in the same folder. On success it replaces `path`; on failure it is deleted.
+
+    Raises `InputError` where `path` cannot be written.
+    """
     path = Path(path)
+    check_target(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     # With an ordinary file's permissions: the system subtracts the umask. Whoever writes may put another file there.

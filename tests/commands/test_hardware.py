@@ -5,12 +5,15 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from tests.hardware.programs import engine_of, images_of
 
+import convgate
 from convgate.cli import main
 from convgate.engine import Engine
 from convgate.hardware import load_trace
 from convgate.hardware.area import WITHOUT, Area, ArrayArea, write_areas
+from convgate.models import create
 from convgate.preparation import Preparation
 
 
@@ -76,6 +79,8 @@ def test_simulate_prints_json_and_takes_fields(recorded, capsys):
     assert data["gated"]["cycles"] == pytest.approx(sum(data["gated"]["cycles_by_cause"].values()))
     assert [row["group"] for row in data["groups"]] == [1, 2, 4, 8, 16, 32]
     assert data["groups"][0]["macs"] == data["gated"]["macs"]
+    assert main(["hardware", "simulate", *recorded, "--set", "name=mine"]) == 0
+    assert "4 images on mine" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -84,6 +89,8 @@ def test_simulate_prints_json_and_takes_fields(recorded, capsys):
         (["record", "{0}", "--out", "x.cgt"], "without images"),
         (["record", "{0}", "--file", "{0}", "--out", "x.cgt"], "not a .npy"),
         (["record", "{0}", "--images", "0", "--out", "x.cgt"], "at least 1"),
+        (["record", "{0}", "--file", "nosuch.npy", "--out", "x.cgt"], "there is no file nosuch.npy"),
+        (["record", "{0}", "--file", "{0}", "--out", "."], ". is a folder"),
         (["simulate", "{1}", "{1}"], "no .cgm file"),
         (["simulate", "{0}", "{0}"], "not a trace"),
         (["simulate", "{0}", "{1}", "--accelerator", "nonsense"], "known are"),
@@ -143,3 +150,30 @@ def test_export_writes_files(recorded, tool, capsys, tmp_path):
     assert main(["hardware", "export", *recorded, "--format", tool, "--image", "3", "--out", str(tmp_path)]) == 0
     count = int(capsys.readouterr().out.split()[0])
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == count > 2
+
+
+@pytest.fixture(scope="module")
+def integers(tmp_path_factory):
+    """The .cgm file of a small network of 8-bit integers, for images of 3 x 8 x 8."""
+    torch.manual_seed(0)
+    images = torch.randn(2, 3, 8, 8)
+    net = convgate.gate(create("cifar_resnet8", width=4).eval(), convgate.DualGating(), images).eval()
+    path = tmp_path_factory.mktemp("integers") / "int8.cgm"
+    convgate.quantize(net, [images], threads=1).save(path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("images", "match"),
+    [
+        (np.zeros((0, 3, 8, 8), np.float32), "N >= 1"),
+        (np.full((1, 3, 8, 8), np.nan, np.float32), "not finite"),
+        (np.zeros((1, 3, 8, 8), np.uint8), "of uint8; it takes float32"),
+        (np.zeros((1, 3, 9, 8), np.float32), "images of 9 x 8"),
+    ],
+    ids=["none", "not finite", "other type", "other size"],
+)
+def test_verify_refuses_what_it_would_not_verify(integers, images, match, tmp_path, capsys):
+    np.save(tmp_path / "images.npy", images)
+    assert main(["hardware", "verify", integers, "--file", str(tmp_path / "images.npy")]) == 2
+    assert match in capsys.readouterr().err

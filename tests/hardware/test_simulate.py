@@ -237,3 +237,11 @@ def test_a_gate_on_both_sides_of_a_convolution_closes_both():
     masks = masks_of(program, 2)
     run = Engine(program, threads=1).run(images_of(program, 2), given=masks)
     assert (simulate(program, Trace.of(program, masks), MACHINE).gated.macs.sum(1) == run.macs).all()
+
+
+def test_a_name_for_a_machine_and_a_trace_without_images_are_refused():
+    program = engine_of("dual")[0].program
+    with pytest.raises(InputError, match=r"'dgnet-ultra96'; give an Accelerator"):
+        simulate(program, trace_of(program, 2), "dgnet-ultra96")
+    with pytest.raises(InputError, match="no images"):
+        simulate(program, trace_of(program, 2).part(2, 4), MACHINE)

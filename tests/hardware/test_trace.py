@@ -57,6 +57,8 @@ def test_masks_must_be_those_of_the_gates():
         hardware.Trace.of(program, {name: masks[name]})
     with pytest.raises(InputError, match="no images"):
         hardware.record(engine_of("dual")[0], [])
+    with pytest.raises(InputError, match=r"shape \[\]"):
+        hardware.record(engine_of("dual")[0], np.zeros(()))
     with pytest.raises(InputError, match="labels"):
         hardware.record(engine_of("dual")[0], images_of(program, 2), labels=np.zeros(3))
 

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convgate.commands.arrays import images_of
 from convgate.commands.console import add_json, options, show
 
 if TYPE_CHECKING:
@@ -120,10 +121,7 @@ def _images(arguments: Namespace, program: "Program") -> "np.ndarray":
     if arguments.file is None:
         shape = program.value(program.inputs[0]).shape
         return np.random.default_rng(0).standard_normal((arguments.images, *shape)).astype(np.float32)
-    try:
-        return np.asarray(np.load(arguments.file, mmap_mode="r", allow_pickle=False)[: arguments.images], np.float32)
-    except ValueError as error:
-        raise InputError(f"{arguments.file} is not a .npy file of numbers: {error}") from error
+    return images_of(arguments.file, arguments.images)
 
 
 def _as_data(found: "Verified") -> dict[str, Any]:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convgate.commands.accelerator import add_actions
+from convgate.commands.arrays import images_of
 from convgate.commands.console import add_json, options, show
 
 if TYPE_CHECKING:
@@ -127,10 +128,14 @@ def _record(arguments: Namespace) -> None:
 
     from convgate.engine import load
     from convgate.errors import InputError
+    from convgate.files import check_target
     from convgate.hardware import record
 
     if arguments.images < 1:
         raise InputError(f"--images is {arguments.images}; at least 1 is needed")
+    for written in (arguments.out, arguments.program):
+        if written is not None:
+            check_target(written)
     if arguments.source.is_dir():
         trace = _record_run(arguments)
     elif arguments.photos:
@@ -139,11 +144,8 @@ def _record(arguments: Namespace) -> None:
     elif arguments.file is None:
         raise InputError("a .cgm file comes without images: give --photos or --file, or the folder of a run")
     else:
-        try:
-            images = np.load(arguments.file, mmap_mode="r", allow_pickle=False)
-        except ValueError as error:
-            raise InputError(f"{arguments.file} is not a .npy file of numbers: {error}") from error
-        trace = record(load(arguments.source), (np.asarray(part) for part in _parts(images[: arguments.images])))
+        images = images_of(arguments.file, arguments.images)
+        trace = record(load(arguments.source), (np.asarray(part) for part in _parts(images)))
     trace.save(arguments.out)
     size = arguments.out.stat().st_size / 2**20
     show(f"{arguments.out}: {trace.images:,} images, {len(trace.gates)} gates, {size:.2f} MB")

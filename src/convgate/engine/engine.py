@@ -16,6 +16,7 @@ from convgate.engine.check import check
 from convgate.engine.describe import describe
 from convgate.engine.explain import Explanation, explain
 from convgate.engine.file import load_program, save_program
+from convgate.engine.inputs import checked_inputs
 from convgate.engine.outputs import arrange, as_outputs
 from convgate.engine.precision import Precision, in_precision, precision_of
 from convgate.engine.program import GateKind, Program
@@ -134,7 +135,7 @@ class Engine:
 
         Raises `InputError` for arrays of another shape or type, and for values that are not finite.
         """
-        inputs = self._inputs(images)
+        inputs = checked_inputs(self.program, images)
         _, executor = self.executor_at(*inputs[0].shape[2:])
         return arrange(self._outputs(executor.run(inputs, {})), self.program.returns)
 
@@ -143,7 +144,7 @@ class Engine:
 
         Raises `InputError` as a call does, and for masks of another shape or of unknown gates.
         """
-        inputs = self._inputs(images)
+        inputs = checked_inputs(self.program, images)
         program, executor = self.executor_at(*inputs[0].shape[2:])
         masks = self._masks(given or {}, {gate.name: (len(inputs[0]), *gate.shape) for gate in program.gates})
         results = executor.run(inputs, masks, details=True)
@@ -169,7 +170,7 @@ class Engine:
 
     def profile(self, *images: npt.ArrayLike) -> dict[str, float]:
         """Milliseconds per sample that each operation took, by what it writes, in order of execution."""
-        inputs = self._inputs(images)
+        inputs = checked_inputs(self.program, images)
         _, executor = self.executor_at(*inputs[0].shape[2:])
         seconds = executor.run(inputs, {}, times=True).seconds
         assert seconds is not None
@@ -236,30 +237,6 @@ class Engine:
     def _outputs(self, results: Results) -> tuple[Any, ...]:
         named = zip((*self.program.outputs, *self.program.foreign), results.outputs, strict=True)
         return tuple(array[:, :, 0, 0] if name in self.program.vectors else array for name, array in named)
-
-    def _inputs(self, images: tuple[npt.ArrayLike, ...]) -> list[np.ndarray]:
-        expected = [self.program.value(name) for name in self.program.inputs]
-        if len(images) != len(expected):
-            raise InputError(f"the engine was given {len(images)} inputs; this network takes {len(expected)}")
-        arrays = []
-        for array, value in zip(images, expected, strict=True):
-            converted = np.asarray(array)
-            if converted.ndim != 4 or converted.shape[1] != value.channels or 0 in converted.shape:
-                raise InputError(
-                    f"the engine was given an input of shape {list(converted.shape)}; it was compiled for "
-                    f"[N, {', '.join(map(str, value.shape))}], N >= 1"
-                )
-            if converted.dtype != np.float32:
-                raise InputError(
-                    f"the engine was given an input of {converted.dtype}; it takes float32: images.astype('float32'), "
-                    "scaled and normalised as in training"
-                )
-            arrays.append(np.ascontiguousarray(converted))
-        if len({len(array) for array in arrays}) > 1:
-            raise InputError(
-                f"the inputs are batches of {', '.join(str(len(a)) for a in arrays)}; make them equally many"
-            )
-        return arrays
 
     def _masks(
         self, given: Mapping[str, npt.ArrayLike], shapes: Mapping[str, tuple[int, ...]]

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from convgate.errors import InputError
 from convgate.hardware.named import list_named, read_named
 
-__all__ = ["Accelerator", "accelerator", "list_accelerators"]
+__all__ = ["Accelerator", "accelerator", "list_accelerators", "require_accelerator"]
 
 Dataflow = Literal["ws", "os", "is"]
 Timing = Literal["double_buffered", "serial", "overlapped"]
@@ -174,7 +174,7 @@ def list_accelerators() -> tuple[str, ...]:
     return list_named("presets")
 
 
-def accelerator(name: str | Path, **changes: Any) -> Accelerator:
+def accelerator(name: str | Path, /, **changes: Any) -> Accelerator:
     """A machine by name, or from a YAML file, with some fields changed.
 
     Raises `InputError` for an unknown name, and for fields that are unknown or of the wrong kind.
@@ -193,6 +193,12 @@ def accelerator(name: str | Path, **changes: Any) -> Accelerator:
         guessed = (*assumed, *(field for field in _FIELDS if field not in given))
         data["assumed"] = tuple(field for field in dict.fromkeys(guessed) if field not in changes)
     return Accelerator(**data, changed=tuple(field for field in changes if field in _FIELDS))
+
+
+def require_accelerator(machine: object) -> None:
+    """Raise `InputError` for what is not an `Accelerator`, such as its name."""
+    if not isinstance(machine, Accelerator):
+        raise InputError(f"the machine is {machine!r}; give an Accelerator: convgate.hardware.accelerator(NAME)")
 
 
 def _check(machine: str, field: str, value: Any, hint: Any) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from convgate.engine.inputs import checked_inputs
 from convgate.engine.sizes import at
 from convgate.errors import InputError
 from convgate.hardware.trace import Trace, digest, joined
@@ -35,6 +36,8 @@ def record(engine: "Engine", images: np.ndarray | Iterable[np.ndarray], labels: 
     batches = [images] if isinstance(images, np.ndarray) else images
     parts, tied_to = [], digest(engine.program)
     for batch in batches:
+        if np.ndim(batch) != 4:
+            checked_inputs(engine.program, [batch])  # refuses it
         for begin in range(0, len(batch), _BATCH):
             some = batch[begin : begin + _BATCH]
             masks = {name: decision.mask for name, decision in engine.run(some).decisions.items()}

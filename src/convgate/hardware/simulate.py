@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from convgate.engine.program import GateKind, Program
-from convgate.hardware.accelerator import Accelerator
+from convgate.errors import InputError
+from convgate.hardware.accelerator import Accelerator, require_accelerator
 from convgate.hardware.counts import Counts, Masks, count
 from convgate.hardware.energy import ACTIONS, energy_table
 from convgate.hardware.folds import Block, blocks, planes, products, tap_shape
@@ -33,9 +34,14 @@ def simulate(program: Program, trace: Trace, machine: Accelerator) -> Simulation
         machine: see `convgate.hardware.accelerator`.
 
     Raises:
-        InputError: the trace is of another program, or PyTorch computes a part of the network.
+        InputError: the trace is of another program or has no images, or PyTorch computes a part of the network.
 
     """
+    require_accelerator(machine)
+    if not trace.images:
+        raise InputError(
+            "the trace has no images (a part of it that begins after the last has none): give at least one"
+        )
     workload = Workload.of(trace.check(program))
     parts = []
     at_once = max(1, min(_IMAGES, _DECISIONS // max(1, sum(gate.entries for gate in trace.gates))))

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from convgate.engine.program import Program
-from convgate.hardware.accelerator import Accelerator
+from convgate.hardware.accelerator import Accelerator, require_accelerator
 from convgate.hardware.energy import energy_table
 from convgate.hardware.report import Simulation
 from convgate.hardware.simulate import simulate
@@ -24,6 +24,7 @@ def sweep(
 
     Sums keep their room: the sum buffer grows with the array.
     """
+    require_accelerator(machine)
     for side in sides:
         room = -(-machine.sum_buffer_kib * side // machine.columns)
         for moved in bytes_per_cycle:

@@ -128,6 +128,26 @@ def test_what_the_rtl_cannot_do_is_refused():
         verify(program, images, accelerator("dgnet-ultra96", rows=1, columns=16384, sum_buffer_kib=128))
 
 
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda x: x[:0], "N >= 1"),
+        (lambda x: x * np.float32("nan"), "not finite"),
+        (lambda x: x.astype(np.uint8), "of uint8; it takes float32"),
+        (lambda x: np.concatenate([x, x], 1), "of shape"),
+        (lambda x: np.concatenate([x, x], 2), "at the size that it was made for"),
+        (lambda x: x[0], "of shape"),
+    ],
+    ids=["none", "not finite", "other type", "other channels", "other size", "one without a batch"],
+)
+def test_images_that_the_program_does_not_take_are_refused_before_anything_is_built(change, match, monkeypatch):
+    monkeypatch.setattr("convgate.hardware.rtl.model.build", lambda *_: pytest.fail("a model is built"))
+    program = random_program(np.random.default_rng(0))
+    images = np.ones((1, *program.value("images").shape), np.float32)
+    with pytest.raises(InputError, match=match):
+        verify(program, change(images), MACHINE)
+
+
 def test_a_network_with_dilated_masks_is_refused_by_name():
     torch.manual_seed(0)
     images = torch.randn(2, 3, 8, 8)

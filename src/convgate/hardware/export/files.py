@@ -6,7 +6,7 @@ from typing import Any
 
 from convgate.engine.program import Program
 from convgate.errors import InputError
-from convgate.hardware.accelerator import Accelerator
+from convgate.hardware.accelerator import Accelerator, require_accelerator
 from convgate.hardware.export import accelergy, scalesim, timeloop
 from convgate.hardware.export.products import Product, products_of
 from convgate.hardware.report import Simulation
@@ -30,6 +30,7 @@ def export(program: Program, trace: Trace, machine: Accelerator, tool: str, imag
 
     Raises `InputError` for an unknown tool, and for an image that the trace does not have.
     """
+    require_accelerator(machine)
     if tool not in FORMATS:
         raise InputError(f"there is no export for {tool!r}: known are {', '.join(FORMATS)}")
     if not 0 <= image < trace.images:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from convgate.engine.inputs import checked_inputs, require_finite
 from convgate.engine.integer import IntegerNetwork, uses_integers
 from convgate.engine.integer.reference import Context, compute
 from convgate.engine.program import (
@@ -20,7 +21,7 @@ from convgate.engine.program import (
 )
 from convgate.engine.runtime import choose_isa
 from convgate.errors import InputError
-from convgate.hardware.accelerator import Accelerator
+from convgate.hardware.accelerator import Accelerator, require_accelerator
 from convgate.hardware.counts import bands
 from convgate.hardware.placement import Passes, place
 from convgate.hardware.report import Report
@@ -78,6 +79,7 @@ def verified_machine(machine: Accelerator) -> Accelerator:
 
     Raises `InputError` for latencies or a timing that the RTL does not have.
     """
+    require_accelerator(machine)
     wrong = {name: getattr(machine, name) for name, number in _FIXED.items() if getattr(machine, name) != number}
     if wrong or machine.timing != "double_buffered" or machine.packed or machine.index_bits > 64:
         has = wrong or f"{machine.timing}, packed {machine.packed}, {machine.index_bits}"
@@ -144,12 +146,14 @@ def verify(
         model: a running model of these `parameters`, if there is one.
 
     Raises:
-        InputError: a program without integers, or one that the RTL cannot run; a mask of a gate that the RTL decides.
+        InputError: a program without integers, or one that the RTL cannot run; images that are not the program's, none
+            at all, or some that are not finite; a mask of a gate that the RTL decides.
         MissingDependencyError: Verilator is not there.
 
     """
     if not uses_integers(program):
         raise InputError("the program has no integers: make it with convgate.quantize(net, batches)")
+    images = _checked(program, images)
     machine = verified_machine(machine)
     workload = Workload.of(program)
     run = _Run(program, workload, machine, resting, seed)
@@ -169,6 +173,19 @@ def verify(
     finally:
         if model is None:
             own.close()
+    return found
+
+
+def _checked(program: Program, images: np.ndarray) -> np.ndarray:
+    """The images, which are what an engine takes, and of the program's own size."""
+    (found,) = checked_inputs(program, [images])
+    require_finite([found])
+    expected = program.value(program.inputs[0]).shape
+    if found.shape[1:] != expected:
+        raise InputError(
+            f"images of {found.shape[2]} x {found.shape[3]}, and the RTL runs the program at the size that it was made "
+            f"for, {expected[1]} x {expected[2]}: give images of that size, or quantise the network for this one"
+        )
     return found
 
 
