@@ -177,3 +177,34 @@ def test_verify_refuses_what_it_would_not_verify(integers, images, match, tmp_pa
     np.save(tmp_path / "images.npy", images)
     assert main(["hardware", "verify", integers, "--file", str(tmp_path / "images.npy")]) == 2
     assert match in capsys.readouterr().err
+
+
+def test_rtl_is_written_for_the_machine(tmp_path, capsys):
+    command = ["hardware", "rtl", "-o", str(tmp_path / "rtl"), "--set", "rows=8", "--set", "columns=12"]
+    assert main(command) == 0
+    assert "the defaults of cg_top are those of dgnet-ultra96: ROWS 8, COLUMNS 12" in capsys.readouterr().out
+    text = (tmp_path / "rtl" / "cg_top.sv").read_text()
+    assert "parameter int ROWS = 8," in text
+    assert "parameter int COLUMNS = 12," in text
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["parameters"]["ROWS"] == 8
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        (["--set", "timing=serial", "--set", "dataflow=os"], "dataflow is os, and has to be ws"),
+        (["--accelerator", "tpu-256"], "rows is 256, and may be 255 at most"),
+        (["--seconds", "-1"], "--seconds is -1; give a number above 0"),
+        (["--seconds", "nan"], "--seconds is nan; give a number above 0"),
+    ],
+)
+def test_rtl_that_there_is_not_is_not_written(options, match, tmp_path, capsys):
+    assert main(["hardware", "rtl", "-o", str(tmp_path / "rtl"), *options]) == 2
+    assert match in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_verify_refuses_words_that_the_rtl_does_not_have(integers, capsys):
+    assert main(["hardware", "verify", integers, "--set", "word_bits=16"]) == 2
+    assert "word_bits is 16, and has to be 8" in capsys.readouterr().err

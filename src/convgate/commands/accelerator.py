@@ -61,12 +61,19 @@ def _machine(arguments: Namespace) -> "Accelerator":
 
 
 def _rtl(arguments: Namespace) -> None:
+    from convgate.errors import InputError
     from convgate.hardware.rtl import write_sources
+    from convgate.hardware.rtl.machine import top_parameters
 
+    if not arguments.seconds > 0:
+        raise InputError(f"--seconds is {arguments.seconds:g}; give a number above 0")
     machine = _machine(arguments)
-    written = list(write_sources(arguments.out))
+    parameters = top_parameters(machine)
+    written = list(write_sources(arguments.out, parameters))
     if not arguments.json:
         show(f"{len(written)} files in {arguments.out}; the top is cg_top, read cg_registers.sv first")
+        numbers = ", ".join(f"{name} {number}" for name, number in parameters.items())
+        show(f"the defaults of cg_top are those of {machine.name}: {numbers}")
     found = _areas(machine, arguments) if arguments.synth else {}
     if found:
         from convgate.hardware.area import ArrayArea, built_as, write_areas
@@ -77,7 +84,7 @@ def _rtl(arguments: Namespace) -> None:
         write_areas(written[-1], [ArrayArea(machine.rows, machine.columns, found, tool(), machine.name, built)])
     if arguments.json:
         counted = {"areas": {name: asdict(area) for name, area in found.items()}} if found else {}
-        show({"files": [str(path) for path in written], **counted})
+        show({"files": [str(path) for path in written], "parameters": parameters, **counted})
 
 
 def _areas(machine: "Accelerator", arguments: Namespace) -> "dict[str, Area]":
@@ -130,6 +137,7 @@ def _as_data(found: "Verified") -> dict[str, Any]:
         "outputs_equal": found.outputs_equal,
         "images": found.images,
         "counters_compared": found.compared,
+        "counters_not_compared": list(found.not_compared),
         "computed_by_host": list(found.host),
         "layers": [
             {
@@ -158,6 +166,11 @@ def _table(found: "Verified") -> str:
         f"{'equal' if found.outputs_equal else 'DIFFER'}, {found.compared:,} counters compared with the simulator; "
         "cycles without those of memory, which follow from the harness; gates' heads, and averages, on the host"
     )
+    if found.not_compared:
+        lines.append(
+            f"not compared: {', '.join(found.not_compared)}, since the harness counts those of 64 bytes, and "
+            f"dram_burst_bytes is {found.machine.dram_burst_bytes}"
+        )
     if found.host:
         lines.append(f"computed by the host, too: {', '.join(found.host)}")
     return "\n".join(lines)

@@ -57,5 +57,5 @@ def test_what_yosys_cannot_do_is_told(sources):
 
 
 def test_machines_that_the_rtl_has_no_form_for_are_refused():
-    with pytest.raises(InputError, match="255x255"):
+    with pytest.raises(InputError, match="rows is 300, and may be 255 at most"):
         next(areas(accelerator("dgnet-ultra96", rows=300)))

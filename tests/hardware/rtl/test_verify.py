@@ -1,5 +1,7 @@
 """The RTL gives the integers of the reference and counts what the simulator says, whatever memory does."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -68,6 +70,17 @@ def test_random_layers_and_masks(model, resting):
         assert found.compared == len(found.layers) * (len(counters()) - 1 + 4)  # all but cycles of memory, and bursts
 
 
+def test_bursts_of_another_length_are_not_compared_and_that_is_said(model):
+    rng = np.random.default_rng(0)
+    program = random_program(rng)
+    images = rng.standard_normal((1, *program.value("images").shape)).astype(np.float32) * 40
+    found = verify(program, images, dataclasses.replace(MACHINE, dram_burst_bytes=32), model=model)
+    assert found.passed
+    assert found.not_compared == ("bursts",)
+    assert found.compared == len(found.layers) * (len(counters()) - 1)
+    assert verify(program, images, MACHINE, model=model).not_compared == ()
+
+
 def test_a_gated_network(model):
     torch.manual_seed(0)
     images = torch.randn(2, 3, 8, 8)
@@ -122,10 +135,10 @@ def test_bugs_are_caught(model, bug):
 def test_what_the_rtl_cannot_do_is_refused():
     program = random_program(np.random.default_rng(0))
     images = np.zeros((1, *program.value("images").shape), np.float32)
-    with pytest.raises(InputError, match="output_latency_cycles"):
+    with pytest.raises(InputError, match=r"output_latency_cycles is 5, and has to be 6$"):
         verify(program, images, accelerator("dgnet-ultra96", output_latency_cycles=5))
     with pytest.raises(InputError, match="exceed the buffers"):
-        verify(program, images, accelerator("dgnet-ultra96", rows=1, columns=16384, sum_buffer_kib=128))
+        verify(program, images, accelerator("dgnet-ultra96", rows=4, columns=64, sum_buffer_kib=1))
 
 
 @pytest.mark.parametrize(

@@ -43,10 +43,17 @@ def counters() -> tuple[tuple[str, str], ...]:
     return tuple((group, name.replace("_", " ") if group == "cycles" else name) for group, name in pairs)
 
 
-def write_sources(folder: str | Path) -> list[Path]:
-    """Write the sources and the harness for Verilator into a folder; their paths."""
+def write_sources(folder: str | Path, parameters: Mapping[str, int] | None = None) -> list[Path]:
+    """Write the sources and the harness for Verilator into a folder; their paths.
+
+    `parameters` of `cg_top` (see `convgate.hardware.rtl.machine.top_parameters`) become its defaults.
+    """
     written = []
     for path in [*sources(), HARNESS]:
+        text = path.read_text(encoding="utf-8")
+        if path.name == "cg_top.sv":
+            for name, number in (parameters or {}).items():
+                text = re.sub(rf"(parameter int {name} = )\d+", rf"\g<1>{number}", text)
         written.append(Path(folder) / path.name)
-        write_text(written[-1], path.read_text())
+        write_text(written[-1], text)
     return written

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from convgate.errors import ConvgateError, InputError
+from convgate.errors import ConvgateError
 from convgate.hardware.accelerator import Accelerator
 from convgate.hardware.area import WITHOUT, Area
+from convgate.hardware.rtl.machine import sizes
 from convgate.hardware.rtl.sources import sources
 from convgate.hardware.rtl.tools import yosys
 
@@ -38,14 +39,14 @@ def areas(machine: Accelerator, seconds: float = 1800) -> Iterator[tuple[str, Ar
         MissingDependencyError: yosys is not there.
 
     """
-    sizes = _sizes(machine)
-    halves = {**sizes, "SUMS": 2 * sizes["SUMS"]}
-    yield WITHOUT, area("cg_top", {**sizes, "GATED": 0, "PARTIAL": 0}, seconds=seconds)
+    own = sizes(machine)
+    halves = {**own, "SUMS": 2 * own["SUMS"]}
+    yield WITHOUT, area("cg_top", {**own, "GATED": 0, "PARTIAL": 0}, seconds=seconds)
     yield "with partial sums", area("cg_top", {**halves, "GATED": 0, "PARTIAL": 1}, seconds=seconds)
-    yield "with the index module", area("cg_top", {**sizes, "GATED": 1, "PARTIAL": 0}, seconds=seconds)
+    yield "with the index module", area("cg_top", {**own, "GATED": 1, "PARTIAL": 0}, seconds=seconds)
     yield "with both", area("cg_top", {**halves, "GATED": 1, "PARTIAL": 1}, seconds=seconds)
-    yield "the index module alone", area("cg_index", {"BITS": sizes["INDEX_BITS"]}, seconds=seconds)
-    deciding = {"COLUMNS": sizes["COLUMNS"], "SUMS": halves["SUMS"]}
+    yield "the index module alone", area("cg_index", {"BITS": own["INDEX_BITS"]}, seconds=seconds)
+    deciding = {"COLUMNS": own["COLUMNS"], "SUMS": halves["SUMS"]}
     yield "the decisions on partial sums alone", area("cg_decide", deciding, seconds=seconds)
 
 
@@ -78,20 +79,6 @@ def area(top: str, parameters: Mapping[str, int], files: Iterable[Path] | None =
         coarse = json.loads((Path(folder) / "coarse.json").read_text(encoding="utf-8"))
         mapped = json.loads((Path(folder) / "mapped.json").read_text(encoding="utf-8"))
     return _counted(coarse["modules"], mapped["design"]["num_cells_by_type"])
-
-
-def _sizes(machine: Accelerator) -> dict[str, int]:
-    """Parameters of `cg_top`: buffers of the machine's sizes, and one for outputs as large as that for inputs."""
-    each = {
-        "INPUTS": machine.input_buffer_kib * 1024 // machine.rows,
-        "WEIGHTS": machine.weight_buffer_kib * 1024 // machine.columns,
-        "OUTPUTS": machine.input_buffer_kib * 1024 // machine.columns,
-        "SUMS": machine.sum_positions,
-    }
-    sizes = {name: min(1 << 16, 1 << (int(entries).bit_length() - 1)) for name, entries in each.items() if entries >= 2}
-    if len(sizes) < len(each) or machine.index_bits > 64 or max(machine.rows, machine.columns) > 255:
-        raise InputError(f"{machine.name}: the RTL has arrays up to 255x255 with buffers for them, and 64 index_bits")
-    return {"ROWS": machine.rows, "COLUMNS": machine.columns, "INDEX_BITS": machine.index_bits, **sizes}
 
 
 def _script(top: str, parameters: Mapping[str, int], files: Iterable[str]) -> Iterator[str]:

@@ -21,12 +21,13 @@ from convgate.engine.program import (
 )
 from convgate.engine.runtime import choose_isa
 from convgate.errors import InputError
-from convgate.hardware.accelerator import Accelerator, require_accelerator
+from convgate.hardware.accelerator import Accelerator
 from convgate.hardware.counts import bands
 from convgate.hardware.placement import Passes, place
 from convgate.hardware.report import Report
 from convgate.hardware.rtl.completion import CompletedLayer, PartialSums, partial_sums, weight_rows
 from convgate.hardware.rtl.layer import Layer, Slots, listing
+from convgate.hardware.rtl.machine import require_built
 from convgate.hardware.rtl.model import Answer, Model
 from convgate.hardware.simulate import simulate_workload
 from convgate.hardware.steps import ArrayStep
@@ -34,8 +35,6 @@ from convgate.hardware.workload import Workload
 
 __all__ = ["Found", "Verified", "parameters", "verified_machine", "verify"]
 
-_FIXED = {"sum_latency_cycles": 3, "output_latency_cycles": 6, "decision_latency_cycles": 2, "index_latency_cycles": 2}
-"""Latencies that the sources are written for."""
 _LINE = 64
 """Bytes of a line of memory, of which the harness tells how many were touched."""
 
@@ -73,20 +72,18 @@ class Verified:
         """Whether everything is equal."""
         return self.outputs_equal and not any(found.wrong or found.differing for found in self.layers)
 
+    @property
+    def not_compared(self) -> tuple[str, ...]:
+        """What both count and is not compared: bursts, unless they are lines of 64 bytes, as the harness has them."""
+        return () if self.machine.dram_burst_bytes == _LINE else ("bursts",)
+
 
 def verified_machine(machine: Accelerator) -> Accelerator:
     """The machine as the RTL is built: maps lie in memory between steps, and a step's maps and weights fit on chip.
 
-    Raises `InputError` for latencies or a timing that the RTL does not have.
+    Raises `InputError` for fields that the RTL cannot have.
     """
-    require_accelerator(machine)
-    wrong = {name: getattr(machine, name) for name, number in _FIXED.items() if getattr(machine, name) != number}
-    if wrong or machine.timing != "double_buffered" or machine.packed or machine.index_bits > 64:
-        has = wrong or f"{machine.timing}, packed {machine.packed}, {machine.index_bits}"
-        raise InputError(
-            f"accelerator {machine.name}: the RTL has {_FIXED}, double_buffered timing, taps that follow each other "
-            f"and at most 64 index_bits, not {has}"
-        )
+    require_built(machine)
     return replace(machine, map_buffer_kib=0)
 
 
@@ -115,7 +112,10 @@ def parameters(workload: Workload, machine: Accelerator) -> dict[str, int]:
     }
     too_large = {name: n for name, n in found.items() if n > 1 << 16}
     if too_large:
-        raise InputError(f"the RTL has addresses of 16 bits on chip; this network needs {too_large}")
+        needed = ", ".join(f"{number} {name}" for name, number in too_large.items())
+        raise InputError(
+            f"the RTL has addresses of 16 bits on chip, for {1 << 16} entries; this network needs {needed}"
+        )
     return found
 
 
@@ -292,8 +292,7 @@ class _Run:
         line = [line.name for line in report.lines].index(name)
         tables = {"cycles": report.cycles, "words": report.words, "actions": report.actions, "bursts": report.bursts}
         differing, cycles, expected = {}, 0, 0
-        in_lines = self.machine.dram_burst_bytes == _LINE
-        bursts = {("bursts", tensor): lines for tensor, lines in answer.lines.items() if in_lines}
+        bursts = {("bursts", tensor): lines for tensor, lines in answer.lines.items() if not to.not_compared}
         for (group, counter), counted in {**answer.counters, **bursts}.items():
             if (group, counter) == ("cycles", "memory"):
                 continue
