@@ -4,7 +4,7 @@ import stat
 import pytest
 
 from convgate.errors import InputError
-from convgate.files import check_target, replacing, write_text
+from convgate.files import check_target, new_folder, replacing, write_text
 
 
 def test_a_file_appears_when_the_block_succeeds(tmp_path):
@@ -49,3 +49,28 @@ def test_what_cannot_be_written_is_told_by_its_own_name(tmp_path):
             check_target(path)
     check_target(tmp_path / "new" / "x")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_folder_is_filled_completely_or_not_at_all(tmp_path, there):
+    target = tmp_path / "one" / "folder"
+    if there:
+        target.mkdir(parents=True)
+
+    def fail_halfway():
+        with new_folder(target) as temporary:
+            write_text(temporary / "half", "")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_halfway()
+    assert not target.exists() or not os.listdir(target)
+    with new_folder(target) as temporary:
+        write_text(temporary / "inner" / "file", "whole")
+        write_text(temporary / "other", "")
+        assert not (target / "other").exists()
+    assert sorted(os.listdir(target)) == ["inner", "other"]
+    assert os.listdir(target.parent) == ["folder"]
+    for path, match in ((target, "with files in it"), (target / "other", "is a file")):
+        with pytest.raises(InputError, match=match), new_folder(path):
+            pytest.fail("it is filled")

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from convgate.errors import InputError
 
-__all__ = ["check_target", "replacing", "write_text"]
+__all__ = ["check_target", "new_folder", "replacing", "write_text"]
 
 
 def check_target(path: str | Path) -> None:
@@ -20,6 +21,10 @@ def check_target(path: str | Path) -> None:
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder; name the file in it that is to be written")
+    _check_above(path)
+
+
+def _check_above(path: Path) -> None:
     there = next(folder for folder in path.absolute().parents if folder.exists())
     if not there.is_dir():
         raise InputError(f"{path} cannot be written: {there} is a file, not a folder; choose another path")
@@ -48,6 +53,33 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder to fill. On success `path` holds what is in it; on failure, nothing of it.
+
+    Raises `InputError` where there is something in `path` already, or it cannot be written.
+    """
+    path = Path(path)
+    if path.is_dir() and any(path.iterdir()):
+        raise InputError(f"{path} is a folder with files in it; give a new one, or an empty one")
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file; give a new folder, or an empty one")
+    _check_above(path)
+    name = f".{path.name}.{secrets.token_hex(8)}"
+    # In an empty folder that is there, since that may be the one that its owner works in, or a mounted one.
+    temporary = path / name if path.is_dir() else path.with_name(name)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if temporary.parent != path:
+            os.replace(temporary, path)
+            return
+        for inside in list(temporary.iterdir()):
+            os.replace(inside, path / inside.name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -91,6 +91,12 @@ def test_simulate_prints_json_and_takes_fields(recorded, capsys):
         (["record", "{0}", "--images", "0", "--out", "x.cgt"], "at least 1"),
         (["record", "{0}", "--file", "nosuch.npy", "--out", "x.cgt"], "there is no file nosuch.npy"),
         (["record", "{0}", "--file", "{0}", "--out", "."], ". is a folder"),
+        (["record", "{0}", "--file", "x.npy", "--photos", "x.png", "--out", "x.cgt"], "give one of them"),
+        (["record", "{0}", "--file", "x.npy", "--data", "images", "--out", "x.cgt"], "about the folder of a run"),
+        (["record", "{0}", "--file", "x.npy", "--program", "x.cgm", "--out", "x.cgt"], "about the folder of a run"),
+        (["record", "runs/none", "--data", "images", "--out", "x.cgt"], "no file and no folder runs/none"),
+        (["record", ".", "--file", "x.npy", "--out", "x.cgt"], "images for a .cgm file"),
+        (["record", ".", "--photos", "x.png", "--out", "x.cgt"], "images for a .cgm file"),
         (["simulate", "{1}", "{1}"], "no .cgm file"),
         (["simulate", "{0}", "{0}"], "not a trace"),
         (["simulate", "{0}", "{1}", "--accelerator", "nonsense"], "known are"),
@@ -150,6 +156,15 @@ def test_export_writes_files(recorded, tool, capsys, tmp_path):
     assert main(["hardware", "export", *recorded, "--format", tool, "--image", "3", "--out", str(tmp_path)]) == 0
     count = int(capsys.readouterr().out.split()[0])
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == count > 2
+
+
+def test_export_leaves_nothing_of_an_earlier_one(recorded, capsys, tmp_path):
+    command = ["hardware", "export", *recorded, "--format", "timeloop", "--out", str(tmp_path / "new" / "export")]
+    assert main(command) == 0
+    before = sorted((tmp_path / "new").rglob("*"))
+    assert main([*command, "--image", "1"]) == 2
+    assert "a folder with files in it" in capsys.readouterr().err
+    assert sorted((tmp_path / "new").rglob("*")) == before
 
 
 @pytest.fixture(scope="module")

@@ -82,7 +82,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     _add_simulated(export)
     export.add_argument("--format", required=True, help="scalesim, timeloop or accelergy")
     export.add_argument("--image", type=int, default=0, help="its number in the trace (default: %(default)s)")
-    export.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where to write")
+    export.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="where to write: a new folder, or an empty one"
+    )
     export.set_defaults(act=_export)
     add_actions(actions)
 
@@ -133,6 +135,7 @@ def _record(arguments: Namespace) -> None:
 
     if arguments.images < 1:
         raise InputError(f"--images is {arguments.images}; at least 1 is needed")
+    _refuse_foreign(arguments)
     for written in (arguments.out, arguments.program):
         if written is not None:
             check_target(written)
@@ -149,6 +152,28 @@ def _record(arguments: Namespace) -> None:
     trace.save(arguments.out)
     size = arguments.out.stat().st_size / 2**20
     show(f"{arguments.out}: {trace.images:,} images, {len(trace.gates)} gates, {size:.2f} MB")
+
+
+def _refuse_foreign(arguments: Namespace) -> None:
+    """Raise `InputError` for options that are about another kind of source than the one that was given."""
+    from convgate.errors import InputError
+
+    if arguments.source.is_dir():
+        if arguments.file is not None or arguments.photos:
+            raise InputError(
+                f"--file and --photos are images for a .cgm file; of {arguments.source}, the folder of a run, the test "
+                "images are recorded: leave them out"
+            )
+    elif not arguments.source.exists():
+        raise InputError(
+            f"there is no file and no folder {arguments.source}; give the folder of a finished run, or a .cgm file"
+        )
+    elif arguments.data is not None or arguments.program is not None:
+        raise InputError(
+            f"--data and --program are about the folder of a run; {arguments.source} is not a folder: leave them out"
+        )
+    elif arguments.file is not None and arguments.photos:
+        raise InputError("--file and --photos are both images to record: give one of them")
 
 
 def _parts(images: "np.ndarray") -> "Iterator[np.ndarray]":
@@ -279,12 +304,13 @@ def _numbers(name: str, text: str) -> list[int]:
 
 def _export(arguments: Namespace) -> None:
     from convgate.engine.file import load_program
-    from convgate.files import write_text
+    from convgate.files import new_folder, write_text
     from convgate.hardware import load_trace
     from convgate.hardware.export import export
 
     program, trace = load_program(arguments.program), load_trace(arguments.trace)
     files = export(program, trace, _machine(arguments), arguments.format, arguments.image)
-    for name, text in files.items():
-        write_text(arguments.out / name, text)
+    with new_folder(arguments.out) as folder:
+        for name, text in files.items():
+            write_text(folder / name, text)
     show(f"{len(files)} files in {arguments.out}")
