@@ -16,7 +16,8 @@ from convgate.engine import Engine
 from convgate.errors import InputError
 from convgate.gating import Decisions
 from convgate.hardware import Trace, accelerator, simulate
-from convgate.hardware.trace import digest, open_trace
+from convgate.hardware.digest import digest
+from convgate.hardware.trace import open_trace
 from convgate.hardware.workload import Workload
 
 MACHINE = accelerator("dgnet-ultra96")
@@ -211,7 +212,7 @@ def test_a_small_network_by_hand():
 
 
 def _nothing(engine):
-    from convgate.hardware.trace import digest
+    from convgate.hardware.digest import digest
 
     value = engine.program.value(engine.program.inputs[0])
     return Trace(digest(engine.program), (value.height, value.width), (), {}, 1)

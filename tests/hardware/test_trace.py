@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ from tests.hardware.programs import engine_of, images_of, masks_of, trace_of
 
 from convgate import hardware
 from convgate.errors import CheckpointError, InputError
-from convgate.hardware.trace import _contents, digest, load_trace
+from convgate.hardware.digest import _first, digest
+from convgate.hardware.trace import _contents, load_trace
 
 
 @pytest.mark.parametrize("method", ["dual", "channel", "layer_skipping"])
@@ -84,7 +86,7 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("key", "change", "match"),
     [
-        ("version", lambda _: "2", "format 2"),
+        ("version", lambda _: "3", "format 3"),
         ("images", lambda _: "-1", "no trace"),
         ("size", lambda _: "[0, 3]", "not a size"),
         ("gates", lambda text: json.dumps(json.loads(text)[:-1]), "do not agree"),
@@ -98,6 +100,16 @@ def test_files_that_say_nonsense_are_refused(key, change, match, tmp_path):
     _rewrite(path, lambda text, arrays: text.update({key: change(text[key])}))
     with pytest.raises(CheckpointError, match=match):
         load_trace(path)
+
+
+def test_traces_of_version_1_are_read_and_compared_by_their_own_rule(tmp_path):
+    program, path = engine_of("dual")[0].program, tmp_path / "some.cgt"
+    first = replace(trace_of(program, 3), program=_first(program))
+    first.save(path)
+    _rewrite(path, lambda text, arrays: text.update(version="1"))
+    load_trace(path).check(program)
+    with pytest.raises(InputError, match="another network"):
+        load_trace(path).check(engine_of("dual_by_groups")[0].program)
 
 
 def test_bits_after_the_last_entry_are_refused(tmp_path):

@@ -190,7 +190,7 @@ class Engine:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the program to a .cgm file, complete or not at all. It runs on every instruction set."""
-        save_program(self._settled(), path)
+        save_program(self.settled(), path)
 
     @property
     def precision(self) -> Precision:
@@ -202,6 +202,13 @@ class Engine:
         """Memory for the feature maps of one sample, of the size that the engine was compiled for."""
         return self._executor.bytes
 
+    def settled(self) -> Program:
+        """The program, of which it is known from now on whether it is for any size, as it is saved."""
+        with self._lock:
+            if self._settle is not None:
+                self.program, self._settle = self._settle(self.program), None
+            return self.program
+
     def executor_at(self, height: int, width: int) -> tuple[Program, Executor]:
         """The program for images of that size, and what runs it; those of the sizes used last are kept.
 
@@ -212,23 +219,16 @@ class Engine:
             if size not in self._prepared:
                 program = self.program
                 if size != _size(program):
-                    program = at(self._settled(), height, width)
+                    program = at(self.settled(), height, width)
                 self._prepared[size] = program, self._make(program, self.threads, self.isa)
             self._prepared.move_to_end(size)
             for old in list(self._prepared)[:-KEPT_SIZES]:
                 del self._prepared[old]
             return self._prepared[size]
 
-    def _settled(self) -> Program:
-        """The program, of which it is known by now whether it is for any size."""
-        with self._lock:
-            if self._settle is not None:
-                self.program, self._settle = self._settle(self.program), None
-            return self.program
-
     def __getstate__(self) -> dict[str, Any]:
         # An engine is its program: what was made ready for this machine is made again where it is unpickled.
-        return {"program": self._settled(), "threads": self.threads, "isa": self.isa, "executor": self._make}
+        return {"program": self.settled(), "threads": self.threads, "isa": self.isa, "executor": self._make}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         isa = state["isa"] if state["isa"] in instruction_sets(precision_of(state["program"])) else None

@@ -8,7 +8,8 @@ import numpy as np
 from convgate.engine.inputs import checked_inputs
 from convgate.engine.sizes import at
 from convgate.errors import InputError
-from convgate.hardware.trace import Trace, digest, joined
+from convgate.hardware.digest import digest
+from convgate.hardware.trace import Trace, joined
 
 if TYPE_CHECKING:
     from convgate.engine import Engine
@@ -34,7 +35,7 @@ def record(engine: "Engine", images: np.ndarray | Iterable[np.ndarray], labels: 
     if not engine.program.gates:
         raise InputError("the network has no gates, so there are no decisions to record; gate it before it is compiled")
     batches = [images] if isinstance(images, np.ndarray) else images
-    parts, tied_to = [], digest(engine.program)
+    parts, tied_to = [], digest(engine.settled())
     for batch in batches:
         if np.ndim(batch) != 4:
             checked_inputs(engine.program, [batch])  # refuses it

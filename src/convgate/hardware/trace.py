@@ -18,11 +18,13 @@ from convgate.engine.program import GateKind, Program
 from convgate.engine.sizes import at
 from convgate.errors import CheckpointError, InputError
 from convgate.files import replacing
+from convgate.hardware.digest import add_arrays, digest, fits
 
-__all__ = ["Trace", "TracedGate", "digest", "joined", "load_trace", "open_trace", "pack"]
+__all__ = ["Trace", "TracedGate", "joined", "load_trace", "open_trace", "pack"]
 
 _FORMAT = "convgate-trace"
-_VERSION = 1
+_VERSION = 2
+"""The format's version: in 2, the program's digest covers wiring and geometry. Files of version 1 are read, too."""
 _MOST = 1 << 31
 """Entries of one gate's mask, and images: more is a damaged file."""
 
@@ -46,8 +48,8 @@ class Trace:
     """The decisions of `images` images. Made by `convgate.hardware.record`, `load_trace` or `Trace.of`.
 
     `packed` has, by gate, uint8 [images, ceil(entries / 8)]: a mask's entries in C order, the first in the lowest bit,
-    and zeros after the last. `program` is the `digest` of the program whose gates decided, `size` the images' height
-    and width. `labels`, if they are known, are int64 [images].
+    and zeros after the last. `program` is the digest (`convgate.hardware.digest`) of the program whose gates decided,
+    `size` the images' height and width. `labels`, if they are known, are int64 [images].
     """
 
     program: str
@@ -101,7 +103,7 @@ class Trace:
 
     def check(self, program: Program) -> Program:
         """The program at the size of the trace's images; raises `InputError` if the trace is of another program."""
-        if digest(program) != self.program:
+        if not fits(program, self.program):
             raise InputError(
                 "the trace was recorded with another network than this one (their digests differ): record it again "
                 "from this .cgm file"
@@ -153,28 +155,16 @@ def open_trace(program: Program, images: int = 1) -> Trace:
     return Trace.of(program, {gate.name: np.ones((images, *gate.shape), np.uint8) for gate in program.gates})
 
 
-def digest(program: Program) -> str:
-    """What ties a trace to its program: SHA-256 of the program's gates, operations' kinds and arrays.
-
-    It does not depend on the size of the images, nor on the file that the program lies in.
-    """
-    found = hashlib.sha256()
-    gates = [[gate.name, gate.kind, gate.group] for gate in program.gates]
-    operations = [[type(operation).__name__, operation.output] for operation in program.operations]
-    found.update(json.dumps([gates, operations]).encode())
-    _add(found, program.arrays)
-    return found.hexdigest()
-
-
 def load_trace(path: str | PathLike[str]) -> Trace:
     """Read a trace; raises `CheckpointError` for a file that is damaged, foreign, or of a newer version."""
     path = Path(path)
     text, arrays = read_container(path, "write one with `convgate hardware record`", "not a trace")
     if text.get("format") != _FORMAT:
         raise CheckpointError(f"{path} is not a trace of decisions; write one with `convgate hardware record`")
-    if text.get("version") != str(_VERSION):
+    if text.get("version") not in [str(number) for number in range(1, _VERSION + 1)]:
         raise CheckpointError(
-            f"{path} is of format {text.get('version')}; this convgate reads {_VERSION}. Install a newer convgate"
+            f"{path} is of format {text.get('version')}; this convgate reads formats up to {_VERSION}. Install a newer "
+            "convgate"
         )
     own = {key: value for key, value in text.items() if key != "digest"}
     if text.get("digest") != _contents(own, arrays):
@@ -215,12 +205,5 @@ def _whole(number: Any) -> int:
 
 def _contents(text: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
     found = hashlib.sha256(json.dumps(sorted(text.items())).encode())
-    _add(found, arrays)
+    add_arrays(found, arrays)
     return found.hexdigest()
-
-
-def _add(found: Any, arrays: Mapping[str, np.ndarray]) -> None:
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        found.update(json.dumps([name, list(array.shape), str(array.dtype)]).encode())
-        found.update(array.data)
