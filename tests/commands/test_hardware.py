@@ -149,6 +149,9 @@ def test_sweep_writes_rows(recorded, capsys, tmp_path):
     assert (data["accelerator"], data["changed"]) == ("dgnet-ultra96", {"word_bits": 16})
     assert main(["hardware", "sweep", *recorded, "--sides", "8,x"]) == 2
     assert "whole numbers" in capsys.readouterr().err
+    assert main(["hardware", "sweep", *recorded, "--sides", "8,100000", "--out", str(tmp_path / "none.csv")]) == 2
+    assert "100000x100000 weights" in capsys.readouterr().err
+    assert not (tmp_path / "none.csv").exists()
 
 
 @pytest.mark.parametrize("tool", ["scalesim", "timeloop", "accelergy"])

@@ -63,17 +63,28 @@ def test_a_machine_is_told_as_plain_data():
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"rows": 0}, "at least 1"),
+        ({"rows": 0}, "from 1 to 1048576"),
+        ({"rows": 1_000_000_000}, "from 1 to 1048576"),
+        ({"map_buffer_kib": -1}, "from 0 to 1048576"),
         ({"rows": "many"}, "whole number"),
         ({"rows": True}, "whole number"),
         ({"dataflow": "xs"}, "ws, os, is"),
         ({"dataflow": "os"}, "serial"),
-        ({"frequency_mhz": -1.0}, "above 0"),
+        ({"frequency_mhz": -1.0}, "a finite number above 0"),
         ({"packed": 1}, "true or false"),
         ({"nonsense": 1}, "no field nonsense"),
         ({"assumed": ["nonsense"]}, "names no field"),
-        ({"word_bits": 12}, "multiple of 8"),
-        ({"columns": 100_000}, "sum buffer"),
+        ({"word_bits": 12}, "word_bits is 12; it is a multiple of 8$"),
+        ({"sum_bits": 1, "columns": 1}, "sum_bits is 1; it is a multiple of 8$"),
+        (
+            {"columns": 100_000},
+            r"sum_buffer_kib is 128, .* a row of 100000 sums: at least 782 is needed, or a smaller array$",
+        ),
+        (
+            {"rows": 65536, "weight_buffer_kib": 1},
+            "weight_buffer_kib is 1, .* 65536x16 weights: at least 2048 is needed",
+        ),
+        ({"frequency_mhz": float("inf")}, "a finite number above 0"),
         ({"energy": 3}, "a text"),
     ],
 )

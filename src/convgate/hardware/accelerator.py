@@ -5,6 +5,7 @@ results are shown.
 """
 
 import dataclasses
+import math
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ __all__ = ["Accelerator", "accelerator", "list_accelerators", "require_accelerat
 
 Dataflow = Literal["ws", "os", "is"]
 Timing = Literal["double_buffered", "serial", "overlapped"]
+
+_MOST = 1 << 20
+"""Of every field that is a whole number: far above any machine."""
 
 
 @dataclass(frozen=True)
@@ -100,10 +104,20 @@ class Accelerator:
             )
         if unknown := set(self.assumed) - {field.name for field in dataclasses.fields(self)}:
             raise InputError(f"accelerator {self.name}: assumed names no field: {', '.join(sorted(unknown))}")
-        if self.word_bits % 8 or self.sum_positions < 1:
+        for field in ("word_bits", "sum_bits"):
+            if getattr(self, field) % 8:
+                raise InputError(f"accelerator {self.name}: {field} is {getattr(self, field)}; it is a multiple of 8")
+        self._require_room("sum_buffer_kib", self.columns * self.sum_bits // 8, f"a row of {self.columns} sums")
+        if self.timing == "double_buffered":  # the others know no buffers' sizes
+            weights = f"the array's {self.rows}x{self.columns} weights"
+            self._require_room("weight_buffer_kib", self.peak_macs_per_cycle * self.word_bytes, weights)
+
+    def _require_room(self, buffer: str, needed: int, what: str) -> None:
+        """Raise `InputError` if half of a buffer holds fewer bytes than are needed at once."""
+        if (least := -(-needed // 512)) > getattr(self, buffer):
             raise InputError(
-                f"accelerator {self.name}: word_bits is {self.word_bits}, a multiple of 8 is needed; and half of the "
-                f"sum buffer must hold a row of {self.columns} sums"
+                f"accelerator {self.name}: {buffer} is {getattr(self, buffer)}, and half of it has to hold {what}: at "
+                f"least {least} is needed, or a smaller array"
             )
 
     @property
@@ -208,11 +222,11 @@ def _check(machine: str, field: str, value: Any, hint: Any) -> None:
             raise InputError(f"{what}; it is one of {', '.join(get_args(hint))}")
     elif hint is int:
         least = 0 if "latency" in field or field == "map_buffer_kib" else 1
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= 1 << 20:
-            raise InputError(f"{what}; it is a whole number, at least {least}")
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _MOST:
+            raise InputError(f"{what}; it is a whole number from {least} to {_MOST}")
     elif hint is float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise InputError(f"{what}; it is a number above 0")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise InputError(f"{what}; it is a finite number above 0")
     elif hint is bool and not isinstance(value, bool):
         raise InputError(f"{what}; it is true or false")
     elif hint is str and not isinstance(value, str):

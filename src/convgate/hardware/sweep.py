@@ -22,14 +22,17 @@ def sweep(
 ) -> Iterator[Simulation]:
     """The simulations for square arrays of these `sides`, each with memories of these bandwidths, one after another.
 
-    Sums keep their room: the sum buffer grows with the array.
+    Sums keep their room: the sum buffer grows with the array. Raises `InputError` for a side that is no machine, before
+    anything is simulated.
     """
     require_accelerator(machine)
+    machines = []
     for side in sides:
         room = -(-machine.sum_buffer_kib * side // machine.columns)
         for moved in bytes_per_cycle:
-            swept = dict(zip(SWEPT, (side, side, room, moved), strict=True))
-            yield simulate(program, trace, machine.with_fields(**swept))
+            machines.append(machine.with_fields(**dict(zip(SWEPT, (side, side, room, moved), strict=True))))
+    for one in machines:
+        yield simulate(program, trace, one)
 
 
 def row_of(simulation: Simulation) -> dict[str, Any]:
