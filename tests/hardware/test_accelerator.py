@@ -84,6 +84,7 @@ def test_a_machine_is_told_as_plain_data():
             {"rows": 65536, "weight_buffer_kib": 1},
             "weight_buffer_kib is 1, .* 65536x16 weights: at least 2048 is needed",
         ),
+        ({"rows": 100_000, "columns": 8192}, "100000x8192 weights: a smaller array is needed$"),
         ({"frequency_mhz": float("inf")}, "a finite number above 0"),
         ({"energy": 3}, "a text"),
     ],

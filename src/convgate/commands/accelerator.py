@@ -123,8 +123,10 @@ def _images(arguments: Namespace, program: "Program") -> "np.ndarray":
 
     from convgate.errors import InputError
 
-    if arguments.images < 1 or not 0 <= arguments.resting <= 99:
-        raise InputError("--images is at least 1, --resting from 0 to 99")
+    if arguments.images < 1:
+        raise InputError(f"--images is {arguments.images}; at least 1 is needed")
+    if not 0 <= arguments.resting <= 99:
+        raise InputError(f"--resting is {arguments.resting}; it is from 0 to 99 percent")
     if arguments.file is None:
         shape = program.value(program.inputs[0]).shape
         return np.random.default_rng(0).standard_normal((arguments.images, *shape)).astype(np.float32)

@@ -130,15 +130,12 @@ def _record(arguments: Namespace) -> None:
 
     from convgate.engine import load
     from convgate.errors import InputError
-    from convgate.files import check_target
     from convgate.hardware import record
 
     if arguments.images < 1:
         raise InputError(f"--images is {arguments.images}; at least 1 is needed")
     _refuse_foreign(arguments)
-    for written in (arguments.out, arguments.program):
-        if written is not None:
-            check_target(written)
+    _check_targets(arguments.out, arguments.program)
     if arguments.source.is_dir():
         trace = _record_run(arguments)
     elif arguments.photos:
@@ -152,6 +149,15 @@ def _record(arguments: Namespace) -> None:
     trace.save(arguments.out)
     size = arguments.out.stat().st_size / 2**20
     show(f"{arguments.out}: {trace.images:,} images, {len(trace.gates)} gates, {size:.2f} MB")
+
+
+def _check_targets(*paths: Path | None) -> None:
+    """Raise `InputError`, before anything is computed, for files that cannot be written."""
+    from convgate.files import check_target
+
+    for path in paths:
+        if path is not None:
+            check_target(path)
 
 
 def _refuse_foreign(arguments: Namespace) -> None:
@@ -230,6 +236,7 @@ def _simulate(arguments: Namespace) -> None:
     from convgate.hardware.fragmentation import fragmentation
     from convgate.hardware.table import layers, summary
 
+    _check_targets(arguments.page)
     machine = _machine(arguments)
     area = _area(arguments, machine)
     program, trace = load_program(arguments.program), load_trace(arguments.trace)
@@ -258,6 +265,7 @@ def _sweep(arguments: Namespace) -> None:
     from convgate.hardware.sweep import as_data, row_of, row_with_settings, settings, sweep
     from convgate.hardware.table import provenance
 
+    _check_targets(arguments.page, arguments.out)
     sides, moved = _numbers("--sides", arguments.sides), _numbers("--dram", arguments.dram)
     trace = load_trace(arguments.trace).part(0, *_numbers("--images", str(arguments.images)))
     machine = _machine(arguments)

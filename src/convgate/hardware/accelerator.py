@@ -115,9 +115,12 @@ class Accelerator:
     def _require_room(self, buffer: str, needed: int, what: str) -> None:
         """Raise `InputError` if half of a buffer holds fewer bytes than are needed at once."""
         if (least := -(-needed // 512)) > getattr(self, buffer):
+            remedy = (
+                f"at least {least} is needed, or a smaller array" if least <= _MOST else "a smaller array is needed"
+            )
             raise InputError(
-                f"accelerator {self.name}: {buffer} is {getattr(self, buffer)}, and half of it has to hold {what}: at "
-                f"least {least} is needed, or a smaller array"
+                f"accelerator {self.name}: {buffer} is {getattr(self, buffer)}, and half of it has to hold {what}: "
+                f"{remedy}"
             )
 
     @property
