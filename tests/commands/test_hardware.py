@@ -10,9 +10,11 @@ from tests.hardware.programs import engine_of, images_of
 
 import convgate
 from convgate.cli import main
+from convgate.commands.accelerator import _as_data, _table
 from convgate.engine import Engine
-from convgate.hardware import load_trace
+from convgate.hardware import accelerator, load_trace
 from convgate.hardware.area import WITHOUT, Area, ArrayArea, write_areas
+from convgate.hardware.rtl.verify import Verified
 from convgate.models import create
 from convgate.preparation import Preparation
 
@@ -230,3 +232,10 @@ def test_rtl_that_there_is_not_is_not_written(options, match, tmp_path, capsys):
 def test_verify_refuses_words_that_the_rtl_does_not_have(integers, capsys):
     assert main(["hardware", "verify", integers, "--set", "word_bits=16"]) == 2
     assert "word_bits is 16, and has to be 8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("burst", "left"), [(64, []), (32, ["bursts"])])
+def test_verify_says_what_was_not_compared(burst, left):
+    found = Verified(accelerator("dgnet-ultra96", dram_burst_bytes=burst), 1, ())
+    assert _as_data(found)["counters_not_compared"] == left
+    assert ("not compared: bursts, since the harness counts those of 64 bytes" in _table(found)) == bool(left)
