@@ -26,11 +26,12 @@ def sweep(
     anything is simulated.
     """
     require_accelerator(machine)
-    machines = []
-    for side in sides:
-        room = -(-machine.sum_buffer_kib * side // machine.columns)
-        for moved in bytes_per_cycle:
-            machines.append(machine.with_fields(**dict(zip(SWEPT, (side, side, room, moved), strict=True))))
+    rooms = {side: -(-machine.sum_buffer_kib * side // machine.columns) for side in sides}
+    machines = [
+        machine.with_fields(**dict(zip(SWEPT, (side, side, rooms[side], moved), strict=True)))
+        for side in sides
+        for moved in bytes_per_cycle
+    ]
     for one in machines:
         yield simulate(program, trace, one)
 
