@@ -135,9 +135,10 @@ def _sums(op: Conv, c: Checker, x: Value) -> np.ndarray:
 
 
 def _products(c: Checker, name: str, x: Value) -> np.ndarray:
-    weight = c.program.arrays[name].reshape(len(c.program.arrays[name]), -1).astype(np.int64)
+    weight = c.program.arrays[name].reshape(len(c.program.arrays[name]), -1)
     c.require(bool((weight >= -127).all()), f"array '{name}' holds -128")
-    most: np.ndarray = np.abs(weight).sum(1) * max(map(abs, x.element.limits))
+    # Magnitudes fit into a byte, too; as wide as their sum they would be the most memory that loading takes.
+    most: np.ndarray = np.abs(weight).sum(1, dtype=np.int64) * max(map(abs, x.element.limits))
     return most
 
 
