@@ -11,7 +11,6 @@ and runs it on one image, less that of one that only imports the engine. Network
 """
 
 import argparse
-import csv
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,8 +20,8 @@ import numpy as np
 import torch
 from cifar import name_of, normalised
 from finetune import Prepare, files, networks, read
-from memory import peak
-from records import RESULTS, build, machine
+from memory import needed
+from records import RESULTS, build, machine, put
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -68,11 +67,11 @@ def both(network: nn.Module, example: Tensor | None, threads: int) -> dict[str, 
 
 
 def memory(engine: Engine, size: int) -> int:
-    """Bytes for a network: weights, maps and what loading takes."""
+    """See `needed`, of an engine."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "network.cgm"
         engine.save(file)
-        return peak("convgate", size, file) - peak("convgate", size)
+        return needed(size, file)
 
 
 def row(subject: Subject) -> dict[str, object]:
@@ -116,17 +115,10 @@ def main() -> None:
     if options.gated and not options.cifar:
         parser.error("--gated needs --cifar")
     torch.set_num_threads(options.threads)
-    rows = {}
-    if TABLE.is_file():
-        with TABLE.open(newline="") as file:
-            rows = {known["network"]: known for known in csv.DictReader(file)}
     for subject in subjects(options):
-        rows[subject.name] = {key: str(value) for key, value in row(subject).items()}
-        print(rows[subject.name], flush=True)
-        with TABLE.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[subject.name]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows.values())
+        found = row(subject)
+        put(TABLE, [found], ["network"])
+        print(found, flush=True)
 
 
 if __name__ == "__main__":

@@ -12,16 +12,15 @@ masks that it was not fitted to, go to `results/latency.csv`.
 """
 
 import argparse
-import csv
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from cifar import name_of, normalised
-from records import RESULTS, build, machine
+from records import RESULTS, build, machine, put
 
 import convgate
 from convgate.gated import GatedNetwork
@@ -29,6 +28,8 @@ from convgate.latency import fit_latency, watch
 from convgate.models import create_model
 
 TABLE = RESULTS / "latency.csv"
+SETTING = ("network", "threads", "precision", "clock", "isa", "processor")
+"""What makes rows those of one measurement."""
 NETWORKS = {"cifar_resnet20": 32, "resnet18": 224, "mobilenet_v2": 224}
 # Where between every gate closed (0) and open (1) the times lie that are asked for.
 ASKED = (0.2, 0.4, 0.6, 0.8)
@@ -123,25 +124,7 @@ def main() -> None:
     if options.gated and not options.cifar:
         parser.error("--gated needs --cifar")
     for subject in subjects(options):
-        put(rows(subject, options))
-
-
-def put(found: Sequence[Mapping[str, object]]) -> None:
-    """Put a network's rows into the table, in the place of those of the same setting."""
-    former = []
-    if TABLE.is_file():
-        with TABLE.open(newline="") as file:
-            former = list(csv.DictReader(file))
-    measured = {_setting(row) for row in found}
-    with TABLE.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(found[0]), restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([*(row for row in former if _setting(row) not in measured), *found])
-
-
-def _setting(row: Mapping[str, object]) -> tuple[str, ...]:
-    """What makes rows those of one measurement."""
-    return tuple(str(row[key]) for key in ("network", "threads", "precision", "clock", "isa", "processor"))
+        put(TABLE, rows(subject, options), SETTING)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,10 @@ Dense networks with random weights, one thread, batch 1, 224x224. It is the peak
 and runs it on one image, less that of one that only imports the engine. The record is `results/precision_memory.json`.
 """
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import torch
-from memory import peak
+from bf16 import memory
 from records import record
 
 import convgate
@@ -21,17 +19,14 @@ SIZE = 224
 NETWORKS = ("resnet18", "resnet50", "mobilenet_v2")
 
 
-def row(name: str, folder: Path) -> dict[str, Any]:
+def row(name: str) -> dict[str, Any]:
     """One network's, in MB, and as shares of float32's."""
     network, images = create_model(name).eval(), torch.randn(4, 3, SIZE, SIZE)
     engines = {p: convgate.compile(network, images[:1], threads=1, precision=p) for p in ("float32", "bf16")}
     engines["int8"] = convgate.quantize(network, [images], threads=1)
-    needed = {}
-    for precision, engine in engines.items():
-        engine.save(folder / f"{precision}.cgm")
-        needed[precision] = peak("convgate", SIZE, folder / f"{precision}.cgm") - peak("convgate", SIZE)
-    shares = {precision: round(bytes_ / needed["float32"], 3) for precision, bytes_ in needed.items()}
-    return {"network": name, "mb": {p: round(n / 1e6, 1) for p, n in needed.items()}, "shares": shares}
+    each = {precision: memory(engine, SIZE) for precision, engine in engines.items()}
+    shares = {precision: round(n / each["float32"], 3) for precision, n in each.items()}
+    return {"network": name, "mb": {precision: round(n / 1e6, 1) for precision, n in each.items()}, "shares": shares}
 
 
 def main() -> None:
@@ -39,8 +34,7 @@ def main() -> None:
     torch.manual_seed(0)
     rows = []
     for name in NETWORKS:
-        with tempfile.TemporaryDirectory() as folder:
-            rows.append(row(name, Path(folder)))
+        rows.append(row(name))
         print(rows[-1], flush=True)
     print(f"recorded in {record('precision_memory', {'rows': rows})}")
 

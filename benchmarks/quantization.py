@@ -11,7 +11,6 @@ added for each network and setting; one that is there is skipped.
 """
 
 import argparse
-import csv
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 from cifar import name_of, statistics
 from finetune import Prepare, files, networks, read
-from records import RESULTS, build, machine
+from records import RESULTS, build, machine, put, rows_of
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -141,7 +140,7 @@ def judge(subject: Subject, options: argparse.Namespace) -> None:
     """One row for each setting that has none."""
     asked = [(observer, tie) for observer in options.observers for tie in ((True, False) if options.own else (True,))]
     judged = "training images" if options.choose else "test images"
-    known = {(row["network"], row["observer"], row["shortcuts"], row["judged"]) for row in rows()}
+    known = {(row["network"], row["observer"], row["shortcuts"], row["judged"]) for row in rows_of(TABLE)}
     asked = [s for s in asked if (subject.name, s[0], "tied" if s[1] else "own", judged) not in known]
     if not asked:
         return
@@ -178,21 +177,9 @@ def judge(subject: Subject, options: argparse.Namespace) -> None:
         )
 
 
-def rows() -> list[dict[str, str]]:
-    """Those of the record."""
-    if not TABLE.is_file():
-        return []
-    with TABLE.open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
 def add(row: dict[str, object]) -> None:
     """A row to the record."""
-    before = rows()
-    with TABLE.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(row))
-        writer.writeheader()
-        writer.writerows([*before, row])
+    put(TABLE, [row], list(row))
     print(*row.values(), flush=True)
 
 
@@ -202,7 +189,7 @@ def markdown() -> str:
         "| network | judged by | ranges | shortcuts | float32 | int8 | difference | same answer | decisions flipped |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in rows():
+    for row in rows_of(TABLE):
         f32, int8, same, flipped = (
             100 * float(row[key]) for key in ("float32", "int8", "same_answer", "decisions_flipped")
         )

@@ -1,9 +1,10 @@
 """What the benchmarks have in common: quantiles, the machine's description, and where records go."""
 
+import csv
 import json
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -48,3 +49,25 @@ def record(name: str, content: dict[str, Any]) -> Path:
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps({**content, "machine": machine(), **build()}, indent=2) + "\n")
     return path
+
+
+def rows_of(table: Path) -> list[dict[str, str]]:
+    """The rows of a table, a CSV file; none if there is no such file."""
+    if not table.is_file():
+        return []
+    with table.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def put(table: Path, found: Sequence[Mapping[str, object]], setting: Sequence[str]) -> None:
+    """Put rows of the same columns into a table, in the place of those whose columns `setting` say the same."""
+
+    def of(row: Mapping[str, object]) -> tuple[str, ...]:
+        return tuple(str(row[key]) for key in setting)
+
+    measured = {of(row) for row in found}
+    kept = [row for row in rows_of(table) if of(row) not in measured]
+    with table.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(found[0]), restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([*kept, *found])

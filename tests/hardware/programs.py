@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 import convgate
-from convgate.hardware import Trace
+from convgate.hardware import Trace, accelerator, simulate
 from convgate.models import create
 
 METHODS = {
@@ -49,3 +49,9 @@ def masks_of(program, count, share=0.5, seed=0):
 
 def trace_of(program, count, share=0.5, seed=0):
     return Trace.of(program, masks_of(program, count, share, seed))
+
+
+def simulated(method, count, machine="dgnet-ultra96"):
+    """A small network of a method on a machine, with decisions at random for `count` images."""
+    program = engine_of(method)[0].program
+    return simulate(program, trace_of(program, count), accelerator(machine))

@@ -4,15 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from tests.hardware.programs import engine_of, trace_of
-
-from convgate.hardware import accelerator, simulate
+from tests.hardware.programs import simulated
 
 
 @pytest.fixture(scope="module")
 def found():
-    program = engine_of("dual")[0].program
-    return simulate(program, trace_of(program, 6), accelerator("dgnet-ultra96"))
+    return simulated("dual", 6)
 
 
 @pytest.mark.parametrize("which", ["dense", "gated"])

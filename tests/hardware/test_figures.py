@@ -2,16 +2,14 @@
 
 import pytest
 from tests.hardware.painted import painted
-from tests.hardware.programs import engine_of, trace_of
+from tests.hardware.programs import simulated
 
-from convgate.hardware import accelerator, simulate
 from convgate.hardware.figures import cycles_by_cause, speedup_by_macs, traffic_by_tensor
 
 
 @pytest.fixture(scope="module")
 def found():
-    program = engine_of("channel")[0].program
-    return simulate(program, trace_of(program, 20), accelerator("dgnet-ultra96"))
+    return simulated("channel", 20)
 
 
 def test_axes_fit_the_dots_and_show_the_line(found, monkeypatch):

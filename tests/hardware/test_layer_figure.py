@@ -3,16 +3,14 @@
 import numpy as np
 import pytest
 from tests.hardware.painted import painted
-from tests.hardware.programs import engine_of, trace_of
+from tests.hardware.programs import simulated
 
-from convgate.hardware import accelerator, simulate
 from convgate.hardware.layer_figure import cycles_by_layer
 
 
 @pytest.fixture(scope="module")
 def found():
-    program = engine_of("dual")[0].program
-    return simulate(program, trace_of(program, 4), accelerator("dgnet-ultra96"))
+    return simulated("dual", 4)
 
 
 def test_the_legend_covers_no_bar(found, monkeypatch):

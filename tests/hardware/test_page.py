@@ -2,7 +2,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from tests.hardware.programs import engine_of, trace_of
+from tests.hardware.programs import engine_of, simulated, trace_of
 
 from convgate.hardware import accelerator, simulate
 from convgate.hardware.area import WITHOUT, Area, ArrayArea, built_as
@@ -28,8 +28,7 @@ def test_the_page_is_one_file_that_says_what_was_found(method, machine, tmp_path
 
 
 def test_the_page_shows_what_the_array_takes_where_that_was_counted(tmp_path):
-    program = engine_of("dual")[0].program
-    found = simulate(program, trace_of(program, 2), accelerator("dgnet-ultra96"))
+    found = simulated("dual", 2)
     counted = ArrayArea(16, 16, {"with all": Area(1100, 50, 4, 64, 8), WITHOUT: Area(1000, 50, 4, 64, 0)}, "Tool 1 (x)")
     write_page(tmp_path / "page.html", found, title="a", area=counted)
     page = (tmp_path / "page.html").read_text()
@@ -50,8 +49,7 @@ def test_the_page_shows_what_the_array_takes_where_that_was_counted(tmp_path):
 
 def test_the_page_sets_group_size_against_fragmentation(tmp_path):
     rows = (Grouped(1, 100, 0.0, 50, 3.0, 1.5, 0.5), Grouped(2, 150, 0.5, 50, 2.0, 1.5, 0.75))
-    program = engine_of("dual")[0].program
-    found = simulate(program, trace_of(program, 2), accelerator("dgnet-ultra96"))
+    found = simulated("dual", 2)
     write_page(tmp_path / "page.html", found, title="a", groups=rows)
     page = (tmp_path / "page.html").read_text()
     assert "not a network\nthat was trained with groups" in page
@@ -63,8 +61,7 @@ def test_the_page_sets_group_size_against_fragmentation(tmp_path):
 
 
 def test_captions_are_short(tmp_path):
-    program = engine_of("dual")[0].program
-    found = simulate(program, trace_of(program, 2), accelerator("dgnet-ultra96"))
+    found = simulated("dual", 2)
     write_page(tmp_path / "page.html", found, title="a")
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", (tmp_path / "page.html").read_text())
     assert len(captions) == 5

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from tests.hardware.programs import engine_of, trace_of
+from tests.hardware.programs import engine_of, simulated, trace_of
 
 from convgate.hardware import accelerator, simulate
 from convgate.hardware.table import layers, summary
@@ -12,8 +12,7 @@ from convgate.hardware.table import layers, summary
 
 @pytest.fixture(scope="module")
 def found():
-    program = engine_of("dual")[0].program
-    return simulate(program, trace_of(program, 6), accelerator("dgnet-ultra96"))
+    return simulated("dual", 6)
 
 
 def numbers(text, name):

@@ -9,8 +9,8 @@ def test_seeds_are_one_point(finished):
     seeds = [replace(one, run=f"half-{n}", seed=n, macs_share=0.5, accuracy=0.9 + n / 100) for n in range(3)]
     alone = replace(one, run="dense-0", seed=0, method="none", macs_share=1.0, accuracy=0.95)
     half, dense = _points([*seeds, alone], lambda record: 100 * record.macs_share)
-    assert (half.name, half.method, half.x) == ("half, 3 seeds", "DualGating", 50.0)
-    assert round(half.y, 6) == 91.0
+    assert (half.name, half.method, half.cost) == ("half, 3 seeds", "DualGating", 50.0)
+    assert round(half.accuracy, 6) == 91.0
     assert round(half.error, 4) == 0.5774  # 1 point over the root of 3
     assert (dense.name, dense.method, dense.error) == ("dense-0", "no gates", 0.0)
     drawing = against([*seeds, alone], "MACs")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from convgate.drawing import BLUE, FAINT, GREY, INK, ORANGE, VERMILION, Drawing, draw
 from convgate.runs.groups import Estimate
 from convgate.runs.record import Record
+from convgate.runs.sweep import pareto
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,15 +30,15 @@ def against(records: Sequence[Record], axis: str) -> Drawing | None:
     known = _points([record for record in records if cost(record) is not None], cost)
     if len(known) < 2:
         return None
-    front = [p for p in known if not any(q.x <= p.x and q.y >= p.y and (q.x, q.y) != (p.x, p.y) for q in known)]
+    front = pareto(known, lambda point: point.cost)
     ungated = [(x, 100 * r.dense_accuracy) for r in records if r.dense_accuracy and (x := dense(r)) is not None]
     methods = sorted({point.method for point in known})
 
     def paint(ax: "Axes") -> None:
-        ax.plot([p.x for p in front], [p.y for p in front], color=FAINT, zorder=1)
+        ax.plot([p.cost for p in front], [p.accuracy for p in front], color=FAINT, zorder=1)
         for method, (colour, marker) in zip(methods, cycle(_LOOKS), strict=False):
             points = [p for p in known if p.method == method]
-            x, y, errors = [p.x for p in points], [p.y for p in points], [p.error for p in points]
+            x, y, errors = zip(*((p.cost, p.accuracy, p.error) for p in points), strict=True)
             ax.errorbar(x, y, errors, fmt=marker, ms=6, color=colour, capsize=3, zorder=2, label=method)
         if ungated:
             mean = [sum(values) / len(ungated) for values in zip(*ungated, strict=True)]
@@ -45,8 +46,8 @@ def against(records: Sequence[Record], axis: str) -> Drawing | None:
         middle = sum(ax.get_xlim()) / 2
         for point in known:
             # Towards the middle, where there is room.
-            side, place = (-7, "right") if point.x > middle else (7, "left")
-            at, offset = (point.x, point.y), (side, 0)
+            side, place = (-7, "right") if point.cost > middle else (7, "left")
+            at, offset = (point.cost, point.accuracy), (side, 0)
             ax.annotate(point.name, at, offset, textcoords="offset points", ha=place, va="center", color=GREY, size=8)
         ax.set_xlabel(label)
         ax.set_title("Accuracy on the test images (%)")
@@ -54,7 +55,7 @@ def against(records: Sequence[Record], axis: str) -> Drawing | None:
         ax.margins(0.1)
         ax.legend(loc="lower right")
 
-    words = "; ".join(f"{point.name} {point.y:.2f}% at {point.x:.4g}" for point in known)
+    words = "; ".join(f"{point.name} {point.accuracy:.2f}% at {point.cost:.4g}" for point in known)
     return draw(paint, f"Accuracy against {label}: {words}.", width=_SIZE[0], height=_SIZE[1])
 
 
@@ -62,8 +63,8 @@ def against(records: Sequence[Record], axis: str) -> Drawing | None:
 class _Point:
     """A run, or the mean of several that differ in their seed alone: cost; accuracy and its standard error, percent."""
 
-    x: float
-    y: float
+    cost: float
+    accuracy: float
     error: float
     name: str
     method: str
@@ -82,7 +83,7 @@ def _points(records: Sequence[Record], cost: "_Number") -> list[_Point]:
         mean = fmean(value for record in some if (value := cost(record)) is not None)
         shown = "no gates" if method == "none" else method
         points.append(_Point(mean, 100 * accuracy.mean, 100 * (accuracy.error or 0.0), name, shown))
-    return sorted(points, key=lambda point: (point.x, point.y))
+    return sorted(points, key=lambda point: (point.cost, point.accuracy))
 
 
 def _share(record: Record) -> float | None:

@@ -4,6 +4,7 @@ import logging
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from convgate.errors import RecipeError
 from convgate.files import replacing, write_text
@@ -16,6 +17,18 @@ from convgate.runs.record import Record, record_of, to_csv
 __all__ = ["pareto", "sweep"]
 
 _LOG = logging.getLogger(__name__)
+
+
+class _Accurate(Protocol):
+    """A run, or several as one point of a figure."""
+
+    @property
+    def accuracy(self) -> float:
+        """In any unit, the same for all."""
+        ...
+
+
+AnyRun = TypeVar("AnyRun", bound=_Accurate)
 
 
 def sweep(request: Request, budgets: Sequence[float], folder: str | Path, *, progress: bool = True) -> list[Record]:
@@ -54,11 +67,11 @@ def sweep(request: Request, budgets: Sequence[float], folder: str | Path, *, pro
     return records
 
 
-def pareto(records: Sequence[Record], cost: Callable[[Record], float | None]) -> list[Record]:
-    """The records that no other beats in both accuracy and `cost`, cheapest first; those without a cost left out."""
-    chosen: list[Record] = []
-    known = [(value, record) for record in records if (value := cost(record)) is not None]
-    for _, record in sorted(known, key=lambda pair: (pair[0], -pair[1].accuracy)):
-        if not chosen or record.accuracy > chosen[-1].accuracy:
-            chosen.append(record)
+def pareto(runs: Sequence[AnyRun], cost: Callable[[AnyRun], float | None]) -> list[AnyRun]:
+    """The runs that no other beats in both accuracy and `cost`, cheapest first; those without a cost left out."""
+    chosen: list[AnyRun] = []
+    known = [(value, run) for run in runs if (value := cost(run)) is not None]
+    for _, run in sorted(known, key=lambda pair: (pair[0], -pair[1].accuracy)):
+        if not chosen or run.accuracy > chosen[-1].accuracy:
+            chosen.append(run)
     return chosen

@@ -110,14 +110,12 @@ class GraphedModule(TrainingModule):
     def _record(self, part: int, progress: float) -> None:
         # The memory of the last recording, where gradients lie, too, is free for this one.
         self._recording = None
-        for parameter in self.parameters():
-            parameter.grad = None
+        self.zero_grad()
         self._recording = type(self).recorder(lambda: self._forward_and_backward(progress), self._stream("recording"))
         self._recorded = part
 
     def _forward_and_backward(self, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-        for parameter in self.parameters():
-            parameter.grad = None  # the backward pass then writes gradients instead of adding to them
+        self.zero_grad()  # drops them: the backward pass then writes gradients instead of adding to them
         loss, noted = self._loss_of_inputs(progress)
         with torch.autocast(self.device.type, enabled=False):  # as where Lightning calls it
             loss.backward()
