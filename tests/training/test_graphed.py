@@ -1,11 +1,13 @@
 """Steps that are recorded and replayed; without a GPU a stand-in for the recording computes anew in each replay."""
 
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import lightning as L
 import pytest
 import torch
+from torch._dynamo.utils import counters
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -57,7 +59,8 @@ def many():
 def _train(kind, images, method, *, epochs=2, **how):
     torch.manual_seed(0)
     network = gate(create_model("cifar_resnet8", width=4), method, torch.zeros(2, 3, 32, 32)).train()
-    module = kind(network, Stage(epochs=epochs, batch_size=8), images, Classification(), method=method)
+    teacher = Teacher(create_model("cifar_resnet8", width=4))
+    module = kind(network, Stage(epochs=epochs, batch_size=8), images, Classification(), method=method, teacher=teacher)
     trainer = L.Trainer(
         max_epochs=epochs,
         **how,
@@ -74,7 +77,7 @@ precisions = pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 
 
 def same_training(many, precision, accelerator):
-    """The weights of a method that schedules nothing by progress, with and without replays, and the two modules."""
+    """The weights of a method with which nothing depends on progress, which is rounded otherwise, in pairs."""
     method = DualGating(annealing=0.0)
     how = {"precision": precision, "accelerator": accelerator}
     expected, found = (_train(kind, many, method, **how) for kind in (TrainingModule, GraphedModule))
@@ -94,6 +97,40 @@ def test_replays_train_as_single_operations_do(many, precision):
     assert _Again.replays == 9  # of 12 steps; three come first
 
 
+@pytest.fixture
+def traced_only(monkeypatch):
+    """Compiling without a compiler behind it: the whole step is traced, forward and backward, and run as it is."""
+    compiler = partial(torch.compile, dynamic=False, backend="aot_eager", fullgraph=True)
+    monkeypatch.setattr(GraphedModule, "compiler", staticmethod(compiler))
+    torch.compiler.reset()
+    counters.clear()
+    yield
+    torch.compiler.reset()
+
+
+@precisions
+@pytest.mark.usefixtures("stand_in", "traced_only")
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec", "ignore:.*val_dataloader")
+def test_compiled_steps_train_as_single_operations_do(many, precision):
+    """Whole steps are compiled, once for all progress, and their backward pass is not under autocast."""
+    how = {"precision": precision, "accelerator": "cpu"}
+    kinds = (TrainingModule, partial(GraphedModule, compiled=True))
+    expected, found = (_train(kind, many, DualGating(budget_annealing=0.5), **how).state_dict() for kind in kinds)
+    for (name, a), b in zip(expected.items(), found.values(), strict=True):
+        assert torch.allclose(a.float(), b.float(), rtol=1e-5, atol=1e-6), name
+    assert counters["stats"]["unique_graphs"] == 1
+
+
+@precisions
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec", "ignore:.*val_dataloader")
+def test_compiled_steps_are_recorded(many, precision):
+    how = {"precision": precision, "accelerator": "gpu"}
+    kinds = (TrainingModule, partial(GraphedModule, compiled=True))
+    expected, found = (_train(kind, many, DualGating(), **how) for kind in kinds)
+    assert float(expected.sums["loss"]) == pytest.approx(float(found.sums["loss"]), rel=2e-2)
+
+
 @precisions
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec", "ignore:.*val_dataloader")
@@ -107,13 +144,15 @@ def test_recorded_steps_train_as_single_operations_do(many, precision, monkeypat
 def test_a_recording_serves_its_part_of_the_stage(images, make_module, monkeypatch):
     monkeypatch.setattr(L.Trainer, "num_training_batches", 64)
     module = make_module(DualGating(), kind=GraphedModule)
-    told = []
-    said = DualGating.terms
-    monkeypatch.setattr(DualGating, "terms", lambda *given: told.append(given[-1]) or said(*given))
+    scheduled, told = [], []
+    says = DualGating.terms
+    monkeypatch.setattr(DualGating, "schedule", lambda *given: scheduled.append(given[-1]))
+    monkeypatch.setattr(DualGating, "terms", lambda *given: told.append(float(given[-1])) or says(*given))
     for step in range(64):
         module.training_step((images.images, images.labels), step)
     assert _Again.made == 2  # 4 epochs of 64 steps are 8 times 32
-    assert sorted(set(told)) == [0.5 / 8, 1.5 / 8]
+    assert sorted(set(scheduled)) == [0.5 / 8, 1.5 / 8]
+    assert told == [step / 256 for step in range(64)]
 
 
 @pytest.mark.usefixtures("stand_in")
@@ -137,8 +176,6 @@ def test_what_graphs_do_not_go_with(images, monkeypatch):
     assert not network.training
     with pytest.raises(RecipeError, match="several processes"):
         Hardware(graphs=True, devices=2)
-    with pytest.raises(RecipeError, match="compile"):
-        Hardware(graphs=True, compile=True)
 
 
 def on_cpu(recipe):
@@ -172,7 +209,8 @@ class TestAStepOfEachMethod:
         x = torch.randn(8, 3, 32, 32)
         module.loss(x, images.labels, progress)[0].backward()  # tables that are kept are made
         with FakeTensorMode(allow_non_fake_inputs=True):
-            module.loss(x, images.labels, progress)[0].backward()
+            module.schedule(progress)
+            module.scheduled_loss(x, images.labels, torch.tensor(progress))[0].backward()
 
     def test_copies_nothing_to_the_device(self, module):
         module.teacher = None  # one that is moved is one with data
@@ -180,8 +218,9 @@ class TestAStepOfEachMethod:
             _pretend_to_be_on_a_gpu(module.network)
             x, labels = torch.randn(8, 3, 32, 32, device="cuda"), torch.zeros(8, dtype=torch.long, device="cuda")
             module.loss(x, labels, 0.1)  # tables that are kept are made
+            progress = torch.tensor(0.1, device="cuda")
             with _Copies() as copies:
-                module.loss(x, labels, 0.1)
+                module.scheduled_loss(x, labels, progress)
         assert copies.found == []
 
 

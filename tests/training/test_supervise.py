@@ -7,7 +7,7 @@ from convgate.errors import RecipeError
 from convgate.gating import Decision, Decisions, Tiles
 from convgate.recipes.recipe import Supervision
 from convgate.tasks import create_task
-from convgate.training.supervise import fit_to, supervision
+from convgate.training.supervise import fit_to, supervision, weight_at
 
 
 def decided(logits):
@@ -43,6 +43,6 @@ def test_boxes_are_the_regions():
 
 def test_the_weight_falls_to_nothing():
     told = Supervision(2.0, until=0.5)
-    assert [told.weight_at(progress) for progress in (0.0, 0.25, 0.5, 0.9)] == [2.0, 1.0, 0.0, 0.0]
+    assert [weight_at(told, progress) for progress in (0.0, 0.25, 0.5, 0.9)] == [2.0, 1.0, 0.0, 0.0]
     with pytest.raises(RecipeError, match="until"):
         Supervision(until=0.0)

@@ -13,7 +13,7 @@ from convgate.gated.gate_set import GateSet
 from convgate.gated.options import check_options
 from convgate.gated.plain import plain
 from convgate.gated.plan import GateSpec, Site
-from convgate.gating import KINDS, Decisions, Gate, GateKind, LossTerms
+from convgate.gating import KINDS, Decisions, Gate, GateKind, LossTerms, Progress
 from convgate.reading.structure import Rejected
 from convgate.reading.trace import Trace
 
@@ -45,14 +45,15 @@ class Method(ABC):
     # -- what training adds ----------------------------------------------------------------------------------------
 
     @abstractmethod
-    def terms(self, decisions: Decisions, gates: GateSet, ledger: Ledger, progress: float) -> LossTerms:
+    def terms(self, decisions: Decisions, gates: GateSet, ledger: Ledger, progress: Progress) -> LossTerms:
         """All that is added to the task loss, by name: a training loop calls this once per step.
 
         Args:
             decisions: of one training batch.
             gates: the network's, `net.convgate`; terms of their parameters are left out where it is empty.
             ledger: the network's, `net.ledger`.
-            progress: the share of the training done, in [0, 1).
+            progress: the share of the training done, in [0, 1): a number, or, where steps are compiled and recorded, a
+                tensor with that number in it, which is not to be asked for (see `convgate.gating.ramp`).
 
         Raises:
             InputError: a name is given twice, or a term is not a scalar.

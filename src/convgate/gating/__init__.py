@@ -15,6 +15,7 @@ from convgate.gating.kinds import KINDS, Activations, ChannelGroups, GateKind, T
 from convgate.gating.masks import NO_REACH, Reach, dilate, expand_channels, expand_tiles, mask_channels, mask_positions
 from convgate.gating.partial import base_path, complete
 from convgate.gating.pooling import average_pool
+from convgate.gating.ramp import Progress, ramp
 from convgate.gating.shaping import batch_shaping
 from convgate.gating.terms import LossTerms
 
@@ -31,6 +32,7 @@ __all__ = [
     "GateKind",
     "LinearHead",
     "LossTerms",
+    "Progress",
     "Reach",
     "SpatialHead",
     "ThresholdHead",
@@ -48,6 +50,7 @@ __all__ = [
     "logistic_straight_through",
     "mask_channels",
     "mask_positions",
+    "ramp",
     "smooth_step",
     "threshold_straight_through",
 ]

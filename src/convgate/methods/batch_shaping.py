@@ -36,6 +36,7 @@ from functools import partial
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from convgate.cost import Ledger
 from convgate.errors import InputError
@@ -50,8 +51,10 @@ from convgate.gating import (
     Gate,
     GateKind,
     LossTerms,
+    Progress,
     batch_shaping,
     logistic_straight_through,
+    ramp,
 )
 from convgate.gating.heads import Init
 from convgate.methods.channel_sites import channel_gate, feature_site, inside_branches, outside_branches
@@ -160,7 +163,7 @@ class BatchShaping(Method):
     def schedule(self, gates: GateSet, progress: float) -> None:
         anneal(gates, progress, noise=self.noise, start=self.temperature, end=self.final_temperature)
 
-    def terms(self, decisions: Decisions, gates: GateSet, ledger: Ledger, progress: float) -> LossTerms:
+    def terms(self, decisions: Decisions, gates: GateSet, ledger: Ledger, progress: Progress) -> LossTerms:
         """Both terms, on channel gates; so it also suits channel gates of other methods (see `Combined`)."""
         logits = [d.logits.flatten(1) for d in decisions.of_kind(ChannelGroups).values() if d.logits is not None]
         if not logits:
@@ -169,13 +172,12 @@ class BatchShaping(Method):
             )
         openness = torch.sigmoid(torch.cat(logits, 1))
         shaping, l0 = self.weights(progress)
-        distance = batch_shaping(openness, self.a, self.b, self.normalisation) if shaping else openness.new_zeros(())
+        # A weight in a tensor is not asked whether it is 0: the answer would wait for the device.
+        weighs = isinstance(shaping, Tensor) or shaping > 0
+        distance = batch_shaping(openness, self.a, self.b, self.normalisation) if weighs else openness.new_zeros(())
         return LossTerms(type(self).__name__, {"shaping": shaping * distance, "l0": l0 * openness.mean()})
 
-    def weights(self, progress: float) -> tuple[float, float]:
+    def weights(self, progress: Progress) -> tuple[Progress, Progress]:
         """(gamma, rho) when the share `progress` of the training is done."""
-        shaping = self.shaping_weight * (1 - progress / self.shaping_end) if progress < self.shaping_end else 0.0
-        if progress < self.l0_start:
-            return shaping, 0.0
-        rise = self.l0_end - self.l0_start
-        return shaping, self.l0_weight * (min((progress - self.l0_start) / rise, 1.0) if rise else 1.0)
+        shaping = self.shaping_weight * (1 - ramp(progress, 0.0, self.shaping_end))
+        return shaping, self.l0_weight * ramp(progress, self.l0_start, self.l0_end)

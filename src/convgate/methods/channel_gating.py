@@ -50,7 +50,7 @@ from convgate.gated.gate_set import GateSet
 from convgate.gated.method import Method
 from convgate.gated.options import Bounds, NotNegative, Positive, Size
 from convgate.gated.plan import GateSpec, PartialSpec, Site
-from convgate.gating import Activations, Decisions, Gate, GateKind, LossTerms, ThresholdHead, smooth_step
+from convgate.gating import Activations, Decisions, Gate, GateKind, LossTerms, Progress, ThresholdHead, smooth_step
 from convgate.gating.heads import Init
 from convgate.methods.registry import register_method
 from convgate.reading.structure import Rejected, branches, is_activated
@@ -184,7 +184,7 @@ class ChannelGating(Method):
 
     # -- what training adds ----------------------------------------------------------------------------------------
 
-    def terms(self, decisions: Decisions, gates: GateSet, ledger: Ledger, progress: float) -> LossTerms:
+    def terms(self, decisions: Decisions, gates: GateSet, ledger: Ledger, progress: Progress) -> LossTerms:
         heads = [gate.head for _, gate in gates.named_gates()]
         distances = [(h.threshold - self.target).square().sum() for h in heads if isinstance(h, ThresholdHead)]
         terms = LossTerms(type(self).__name__)

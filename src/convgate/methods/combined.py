@@ -11,7 +11,7 @@ from convgate.errors import InputError
 from convgate.gated.gate_set import GateSet
 from convgate.gated.method import Method
 from convgate.gated.plan import GateSpec, Site
-from convgate.gating import Decisions, Gate, GateKind, LossTerms
+from convgate.gating import Decisions, Gate, GateKind, LossTerms, Progress
 from convgate.methods.batch_shaping import BatchShaping
 from convgate.methods.dual_gating import DualGating
 from convgate.methods.registry import create_method, register_method
@@ -82,7 +82,7 @@ class Combined(Method):
     def load_pretrained(self, gates: GateSet, state: Mapping[str, Tensor]) -> None:
         self.parts[0].load_pretrained(gates, state)
 
-    def terms(self, decisions: Decisions, gates: GateSet, ledger: Ledger, progress: float) -> LossTerms:
+    def terms(self, decisions: Decisions, gates: GateSet, ledger: Ledger, progress: Progress) -> LossTerms:
         return LossTerms(
             type(self).__name__, _added(part.terms(decisions, gates, ledger, progress) for part in self.parts)
         )

@@ -55,9 +55,11 @@ from convgate.gating import (
     Gate,
     GateKind,
     LossTerms,
+    Progress,
     SpatialHead,
     Tiles,
     logistic_straight_through,
+    ramp,
     threshold_straight_through,
 )
 from convgate.gating.heads import Init
@@ -281,12 +283,12 @@ class DualGating(Method):
 
     # -- what training adds ----------------------------------------------------------------------------------------
 
-    def terms(self, decisions: Decisions, gates: GateSet, ledger: Ledger, progress: float) -> LossTerms:
+    def terms(self, decisions: Decisions, gates: GateSet, ledger: Ledger, progress: Progress) -> LossTerms:
         counted = decisions if self.counted == "sampled" else self._without_noise(decisions, progress)
         share = ledger.cost(counted).macs.float().mean() / ledger.dense
         budget = self.budget_at(progress)
-        target = math.sqrt(budget)
-        p = math.exp(-self.annealing * progress)
+        target = budget**0.5
+        p = math.exp(-self.annealing) ** progress
         bounds = torch.zeros_like(share)
         apart = []
         for kind in (Tiles, ChannelGroups):
@@ -301,13 +303,11 @@ class DualGating(Method):
         terms = {"budget": self.budget_weight * distance, "bounds": self.bounds_weight * bounds}
         return LossTerms(type(self).__name__, terms)
 
-    def budget_at(self, progress: float) -> float:
+    def budget_at(self, progress: Progress) -> Progress:
         """The share of the dense MACs that training aims at when the share `progress` of it is done."""
-        if progress >= self.budget_annealing:
-            return self.budget
-        return 1 - (1 - self.budget) * progress / self.budget_annealing
+        return self.budget + (1 - self.budget) * (1 - ramp(progress, 0.0, self.budget_annealing))
 
-    def _without_noise(self, decisions: Decisions, progress: float) -> Decisions:
+    def _without_noise(self, decisions: Decisions, progress: Progress) -> Decisions:
         temperature = temperature_at(progress, start=self.temperature, end=self.final_temperature, noise=self.noise)
         return decisions.map(
             lambda _, d: d if d.logits is None else replace(d, mask=threshold_straight_through(d.logits, temperature))

@@ -51,7 +51,7 @@ from convgate.gated import TRUNK, GatedNetwork, GateSet
 from convgate.gated.method import Method
 from convgate.gated.options import NotNegative, Share, Size
 from convgate.gated.plan import GateSpec, MaskSpec, Site
-from convgate.gating import ChannelGroups, Decisions, Gate, GateKind, LinearHead, LossTerms, improved_semhash
+from convgate.gating import ChannelGroups, Decisions, Gate, GateKind, LinearHead, LossTerms, Progress, improved_semhash
 from convgate.gating.heads import Init
 from convgate.methods.channel_sites import outside_branches
 from convgate.methods.registry import register_method
@@ -161,7 +161,7 @@ class GlobalGater(Method):
 
     # -- what training adds ----------------------------------------------------------------------------------------
 
-    def terms(self, decisions: Decisions, gates: GateSet, ledger: Ledger, progress: float) -> LossTerms:
+    def terms(self, decisions: Decisions, gates: GateSet, ledger: Ledger, progress: Progress) -> LossTerms:
         masks = torch.cat([decision.mask.flatten(1) for decision in decisions.values()], 1)
         return LossTerms(type(self).__name__, {"sparsity": self.sparsity_weight * masks.mean()})
 

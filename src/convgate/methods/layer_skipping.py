@@ -38,7 +38,16 @@ from convgate.gated.gate_set import GateSet
 from convgate.gated.method import Method
 from convgate.gated.options import NotNegative, Positive, Share, Size
 from convgate.gated.plan import GateSpec, MaskSpec, Site
-from convgate.gating import ChannelHead, Decisions, Gate, GateKind, LossTerms, Tiles, logistic_straight_through
+from convgate.gating import (
+    ChannelHead,
+    Decisions,
+    Gate,
+    GateKind,
+    LossTerms,
+    Progress,
+    Tiles,
+    logistic_straight_through,
+)
 from convgate.gating.heads import Init
 from convgate.methods.registry import register_method
 from convgate.methods.sampling import anneal
@@ -114,7 +123,7 @@ class LayerSkipping(Method):
     def schedule(self, gates: GateSet, progress: float) -> None:
         anneal(gates, progress, noise=self.noise, start=self.temperature, end=self.final_temperature)
 
-    def terms(self, decisions: Decisions, gates: GateSet, ledger: Ledger, progress: float) -> LossTerms:
+    def terms(self, decisions: Decisions, gates: GateSet, ledger: Ledger, progress: Progress) -> LossTerms:
         distances = [
             (self.targets.get(name.removesuffix(_SUFFIX), self.target) - decision.mask.mean()).square()
             for name, decision in decisions.items()

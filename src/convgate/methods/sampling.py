@@ -5,12 +5,12 @@ from functools import partial
 import torch
 
 from convgate.gated.gate_set import GateSet
-from convgate.gating import logistic_straight_through, threshold_straight_through
+from convgate.gating import Progress, logistic_straight_through, ramp, threshold_straight_through
 
 __all__ = ["anneal", "temperature_at"]
 
 
-def temperature_at(progress: float, *, start: float, end: float | None, noise: float) -> float:
+def temperature_at(progress: Progress, *, start: float, end: float | None, noise: float) -> Progress:
     """The temperature when the share `progress` of the training is done: exponentially from `start` to `end`, which it
     has reached when the noise ends (at the share `noise`); `start` throughout where `end` is None.
 
@@ -19,8 +19,7 @@ def temperature_at(progress: float, *, start: float, end: float | None, noise: f
     """
     if end is None:
         return start
-    done = min(progress / noise, 1.0) if noise else 1.0
-    return start * (end / start) ** done
+    return start * (end / start) ** ramp(progress, 0.0, noise)
 
 
 def anneal(gates: GateSet, progress: float, *, noise: float, start: float, end: float | None) -> None:

@@ -115,10 +115,6 @@ class Supervision:
         require(0 <= self.weight < math.inf, "weight", self.weight, "at least 0, and finite")
         require(0 < self.until <= 1, "until", self.until, "in (0, 1]")
 
-    def weight_at(self, progress: float) -> float:
-        """The weight when the share `progress` of the stage is done."""
-        return self.weight * max(0.0, 1 - progress / self.until)
-
 
 _ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 
@@ -132,8 +128,9 @@ class Hardware:
         channels_last: keep images as NHWC in memory.
         compile: torch.compile the network: about a minute to start, then faster; for long runs.
         graphs: record training steps on an NVIDIA GPU and replay them: Python launches a small network's many short
-            kernels one by one, a replay all at once. For one process and images with a class each, not with `compile`.
-            A run that is continued ends in weights that differ by rounding.
+            kernels one by one, a replay all at once. For one process and images with a class each. With `compile`, the
+            whole step is compiled, and its kernels are few. A run that is continued ends in weights that differ by
+            rounding.
         threads: threads of PyTorch in each process, and of the engine when it is timed; null: one per core.
         workers: processes that read images ahead, for data sets that are not held in memory; null: one per core.
         accelerator: cpu, gpu, .. or auto, as Lightning takes it.
@@ -160,7 +157,6 @@ class Hardware:
         require(self.devices >= 1, "devices", self.devices, "at least 1")
         require(self.nodes >= 1, "nodes", self.nodes, "at least 1")
         require(not self.graphs or self.devices * self.nodes == 1, "graphs", True, "false in runs of several processes")
-        require(not (self.graphs and self.compile), "graphs", True, "false where compile is true")
         require(self.timing_seconds >= 0, "timing_seconds", self.timing_seconds, "at least 0")
         require(self.accelerator in _ACCELERATORS, "accelerator", self.accelerator, f"one of {_ACCELERATORS}")
 

@@ -5,6 +5,7 @@ import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -157,9 +158,10 @@ def _module(
     network.train()  # Lightning leaves the modes as they are, and what comes from a file is in evaluation mode
     if hardware.channels_last:
         network.to(memory_format=torch.channels_last)
-    if hardware.compile:
+    if hardware.compile and not hardware.graphs:
         network.compile()
-    return (GraphedModule if hardware.graphs else TrainingModule)(
+    kind = partial(GraphedModule, compiled=hardware.compile) if hardware.graphs else TrainingModule
+    return kind(
         network,
         stage,
         splits.train,

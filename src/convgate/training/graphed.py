@@ -18,9 +18,19 @@ __all__ = ["GraphedModule", "Recording"]
 _EAGER = 3
 # So many steps are taken one operation at a time first, in which libraries choose and allocate what they need.
 _RECORDINGS = 64
-# What a method schedules by the progress of a stage is a constant of a recording, so a stage has up to so many.
+# What a method schedules in its gates is a constant of a recording, so a stage has up to so many.
 _LEAST_STEPS = 32
 # That each is replayed, if the stage is long enough; in short stages little else would be done than recording.
+
+
+def _compiled(compute: Callable[..., Any]) -> Callable[..., Any]:
+    """`compute`, compiled by PyTorch for one size of batches, with the noise that it draws uncompiled."""
+    return torch.compile(compute, dynamic=False, options={"fallback_random": True})
+
+
+def _backward_without_autocast() -> Any:
+    """In this context a backward pass is compiled as it runs otherwise: gradients are not cast."""
+    return torch._functorch.config.patch(backward_pass_autocast="off")
 
 
 class Recording:
@@ -53,16 +63,23 @@ class Recording:
 class GraphedModule(TrainingModule):
     """A `TrainingModule` whose steps are recorded and replayed.
 
-    Its noise is that of a `TrainingModule`, seeded by step. What methods schedule by progress (temperatures, weights of
-    terms) changes at each recording instead of each step; learning rates change each step.
+    Its noise is that of a `TrainingModule`, seeded by step. What methods schedule in gates by progress (temperatures)
+    changes at each recording instead of each step; weights of terms and learning rates change each step.
+
+    Args:
+        compiled: compile what is recorded: its many short operations become few.
 
     Raises `RecipeError` for batches of several shapes.
     """
 
     recorder: Callable[..., Recording] = Recording
+    compiler: Callable[..., Any] = staticmethod(_compiled)
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, compiled: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._compute = type(self).compiler(self.scheduled_loss) if compiled else self.scheduled_loss
+        self._progress: Tensor
+        self.register_buffer("_progress", torch.zeros(()), persistent=False)  # where recordings read it
         self._eager_left = _EAGER
         self._recording: Recording | None = None
         self._recorded = -1  # which part of the stage the recording is for
@@ -77,6 +94,7 @@ class GraphedModule(TrainingModule):
     def training_step(self, batch: tuple[Any, Any], index: int) -> Tensor:
         self._take(*self._fed(batch, index))
         part, progress = self._part(index)
+        self._progress.fill_(self.progress(index))
         self._replayed = self._eager_left == 0
         if self._replayed:
             if part != self._recorded:
@@ -85,8 +103,8 @@ class GraphedModule(TrainingModule):
             self._recording.replay()
             loss, noted = self._recording.results
         else:
-            self._eager_left -= 1
             loss, noted = self._on_the_recordings_stream(lambda: self._loss_of_inputs(progress))
+            self._eager_left -= 1
         self.note(noted)
         return loss
 
@@ -127,7 +145,11 @@ class GraphedModule(TrainingModule):
         kind = self.device.type
         asked, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
         with torch.autocast(kind, dtype=dtype, enabled=asked, cache_enabled=False):
-            return self.loss(*self._inputs, progress)
+            self.schedule(progress)
+            if self._eager_left == _EAGER:  # tables that are kept are made, and are not to be compiled
+                return self.scheduled_loss(*self._inputs, self._progress)
+            with _backward_without_autocast():
+                return self._compute(*self._inputs, self._progress)
 
     def _take(self, x: Tensor, targets: Tensor) -> None:
         """Put a batch where recordings read it."""

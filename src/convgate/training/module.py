@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from convgate.data.images import AnyImages
 from convgate.gated import FixedNetwork, GatedModel, GatedNetwork
+from convgate.gating import Progress
 from convgate.methods import Method
 from convgate.recipes.recipe import Supervision
 from convgate.recipes.stages import Stage
 from convgate.tasks.task import Task
 from convgate.training.distil import Teacher
 from convgate.training.optimise import learning_rate_factor, make_optimiser
-from convgate.training.supervise import fit_to, supervision
+from convgate.training.supervise import fit_to, supervision, weight_at
 
 __all__ = ["TrainingModule"]
 
@@ -100,8 +101,16 @@ class TrainingModule(L.LightningModule):
 
     def loss(self, x: Any, targets: Any, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch when this share of the stage is done, and what is logged of it: terms, sum, MACs."""
+        self.schedule(progress)
+        return self.scheduled_loss(x, targets, progress)
+
+    def schedule(self, progress: float) -> None:
+        """Update what the method changes in the gates when this share of the stage is done."""
         if self.method is not None and isinstance(self.network, GatedNetwork | GatedModel):
             self.method.schedule(self.network.convgate, progress)
+
+    def scheduled_loss(self, x: Any, targets: Any, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
+        """`loss`, with gates that were scheduled for this progress."""
         output, terms, noted = self._forward(x, targets, progress)
         parts = {f"method_{name}" if name in _OURS else name: term for name, term in terms.items()}
         rest = 1.0
@@ -166,7 +175,7 @@ class TrainingModule(L.LightningModule):
         )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def _forward(self, x: Any, targets: Any, progress: float) -> tuple[Any, dict[str, Tensor], dict[str, Tensor]]:
+    def _forward(self, x: Any, targets: Any, progress: Progress) -> tuple[Any, dict[str, Tensor], dict[str, Tensor]]:
         """The network's output, the method's loss terms, and the share of the dense MACs that was spent."""
         arguments = self.task.arguments(x, targets)
         if not isinstance(self.network, GatedNetwork | GatedModel | FixedNetwork):
@@ -183,7 +192,7 @@ class TrainingModule(L.LightningModule):
         if self.told.weight:
             size = decisions.size or (self.network.plan.example[2], self.network.plan.example[3])
             regions = fit_to(self.task.regions(x, targets), size)
-            terms["supervision"] = self.told.weight_at(progress) * supervision(decisions, regions)
+            terms["supervision"] = weight_at(self.told, progress) * supervision(decisions, regions)
         return output, terms, spent
 
     def note(self, values: Mapping[str, Tensor]) -> None:

@@ -5,9 +5,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convgate.errors import RecipeError
-from convgate.gating import Decisions, Tiles
+from convgate.gating import Decisions, Progress, Tiles, ramp
+from convgate.recipes.recipe import Supervision
 
-__all__ = ["fit_to", "supervision"]
+__all__ = ["fit_to", "supervision", "weight_at"]
 
 _PADDED = 64
 # A batch is padded by fewer pixels than this; where it is larger by more, its images were resized.
@@ -43,3 +44,8 @@ def fit_to(regions: Tensor, size: tuple[int, int]) -> Tensor:
             "boxes supervise gates of detectors that keep their images' size. Set supervision.weight to 0"
         )
     return F.pad(regions, (0, right, 0, below))
+
+
+def weight_at(told: Supervision, progress: Progress) -> Progress:
+    """The weight of the term when the share `progress` of the stage is done."""
+    return told.weight * (1 - ramp(progress, 0.0, told.until))
