@@ -16,7 +16,8 @@ rows:
     controls: which controls are run with it (those that the recipe names, if left out)
     once: controls that are run with the first seed alone, for they train a network from scratch
     weights: of the network, a file in the folder of weights; {run: NAME}: the dense network of that run of the list
-    set: fields of the recipe, nested with dots; "$WEIGHTS/.." is a file in the folder of weights
+    set: fields of the recipe, nested with dots; "$WEIGHTS/.." is a file in the folder of weights, "$RUNS/NAME/.." one
+        of that run of the list
     into: a folder within results, for rows that are to be compared among themselves alone
 
 On an NVIDIA GPU, `--set hardware.graphs=true --side-by-side 14` shares it among fourteen runs, each of which launches a
@@ -47,7 +48,7 @@ class Job:
 
     name: str
     arguments: tuple[str, ...]
-    waits_for: Path | None = None
+    waits_for: tuple[Path, ...] = ()
     into: str = ""
 
 
@@ -93,26 +94,31 @@ def _job(row: Mapping[str, Any], control: str, seed: int, places: Places) -> Job
     arguments = [recipe, "--out", str(places.runs / name), "--seed", str(seed), "--hardware.threads", "1"]
     arguments += ["--data", str(places.data)] if places.data else []
     arguments += ["--epochs", str(row["epochs"])] if "epochs" in row else []
-    weights, waits_for = row.get("weights"), None
+    weights, waits_for = row.get("weights"), []
     if isinstance(weights, Mapping):
-        waits_for = places.runs / weights["run"] / "dense.safetensors"
-        arguments += ["--weights", str(waits_for)]
+        waits_for.append(places.runs / weights["run"] / "dense.safetensors")
+        arguments += ["--weights", str(waits_for[0])]
     elif weights:
         arguments += ["--weights", str((places.weights or Path()) / weights)]
     for option, value in row.get("set", {}).items():
-        text = (
-            str(value).replace("$WEIGHTS", str(places.weights))
-            if isinstance(value, str)
-            else yaml.safe_dump(value, default_flow_style=True).removesuffix("\n").removesuffix("\n...")
-        )
+        if isinstance(value, str):
+            text = value.replace("$WEIGHTS", str(places.weights)).replace("$RUNS", str(places.runs))
+            waits_for += [Path(text)] if value.startswith("$RUNS") else []
+        else:
+            text = yaml.safe_dump(value, default_flow_style=True).removesuffix("\n").removesuffix("\n...")
         arguments.append(f"--{option}={text}")
     arguments += [f"--{option}" for option in places.always]
-    return Job(name, tuple(arguments), waits_for, row.get("into", ""))
+    return Job(name, tuple(arguments), tuple(waits_for), row.get("into", ""))
 
 
 def is_done(job: Job, places: Places) -> bool:
     """Whether the run is finished."""
     return (places.runs / job.name / "metrics.json").is_file()
+
+
+def missing(job: Job) -> list[Path]:
+    """What the run waits for and is not there yet."""
+    return [path for path in job.waits_for if not path.is_file()]
 
 
 def carry_out(todo: Sequence[Job], places: Places, results: Path | None, side_by_side: int) -> list[str]:
@@ -123,13 +129,13 @@ def carry_out(todo: Sequence[Job], places: Places, results: Path | None, side_by
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         while waiting or running:
-            ready = [job for job in waiting if job.waits_for is None or job.waits_for.is_file()]
+            ready = [job for job in waiting if not missing(job)]
             while ready and len(running) < side_by_side:
                 job = ready.pop(0)
                 waiting.remove(job)
                 running[job] = _start(job, places)
             if not running:
-                failed += [f"{job.name} (waits for {job.waits_for})" for job in waiting]
+                failed += [f"{job.name} (waits for {', '.join(map(str, missing(job)))})" for job in waiting]
                 break
             time.sleep(0.2)
             for job in [job for job, process in running.items() if process.poll() is not None]:

@@ -52,26 +52,28 @@ def test_a_list_is_run_and_noted_and_what_is_done_is_not_repeated(science, finis
     monkeypatch.setattr(science, "command", copied)
     row = {"name": "tiny", "recipe": "digits-demo", "seeds": [0, 1], "controls": ["dense"], "into": "small"}
     late = {**row, "name": "late", "seeds": [0], "controls": [], "weights": {"run": "tiny-0"}}
+    taught = {**late, "name": "taught", "weights": "w", "set": {"teacher": "$RUNS/tiny-1/dense.safetensors"}}
     broken = {**row, "name": "broken", "seeds": [0], "controls": []}
-    (tmp_path / "rows.yaml").write_text(json.dumps([late, row, broken]))
+    (tmp_path / "rows.yaml").write_text(json.dumps([late, taught, row, broken]))
     command = [str(tmp_path / "rows.yaml"), "--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
     (tmp_path / "results").mkdir()
     assert science.main([*command, "--side-by-side", "2"]) == 1
     told = capfd.readouterr()
     assert told.err.splitlines() == ["failed: broken-0; its log is beside its folder"]
     started = [line.split()[-1] for line in told.out.splitlines()]
-    assert sorted(started) == ["broken-0", "late-0", "tiny-0", "tiny-1", "tiny-dense-0", "tiny-dense-1"]
+    assert sorted(started) == ["broken-0", "late-0", "taught-0", "tiny-0", "tiny-1", "tiny-dense-0", "tiny-dense-1"]
     assert started.index("late-0") > started.index("tiny-0")  # it starts from that one's weights
+    assert started.index("taught-0") > started.index("tiny-1")  # that one teaches it
     assert "no such size" in (tmp_path / "runs" / "broken-0.log").read_text()
     assert "tiny-dense-1" in (tmp_path / "results" / "small" / "README.md").read_text()
     assert "[small](small/README.md)" in (tmp_path / "results" / "README.md").read_text()
 
-    assert science.main([*command, "--only", "tiny", "late"]) == 0
+    assert science.main([*command, "--only", "tiny", "late", "taught"]) == 0
     assert capfd.readouterr().out == ""  # nothing was started
     assert science.main([*command, "--status"]) == 0
     lines = capfd.readouterr().out.splitlines()
     assert {line.split()[0]: line.split()[-1] for line in lines} == {
-        **dict.fromkeys(["late-0", "tiny-0", "tiny-1", "tiny-dense-0", "tiny-dense-1"], "done"),
+        **dict.fromkeys(["late-0", "taught-0", "tiny-0", "tiny-1", "tiny-dense-0", "tiny-dense-1"], "done"),
         "broken-0": "-",
     }
     assert science.main([*command, "--status", "--only", "late", "tiny-1"]) == 0  # a row, and one of another's runs
