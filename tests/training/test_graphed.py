@@ -69,7 +69,7 @@ def _train(kind, images, method, *, epochs=2, **how):
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(module, Batches(images, 8, shuffle=True, drop_last=True))
+    trainer.fit(module, Batches(images, 8, shuffle=True, drop_last=True), Batches(images, 8))
     return module
 
 
@@ -89,7 +89,7 @@ def same_training(many, precision, accelerator):
 
 @precisions
 @pytest.mark.usefixtures("stand_in")
-@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec", "ignore:.*val_dataloader")
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec")
 def test_replays_train_as_single_operations_do(many, precision):
     for name, a, b in same_training(many, precision, "cpu"):
         assert torch.equal(a, b), name
@@ -110,7 +110,7 @@ def traced_only(monkeypatch):
 
 @precisions
 @pytest.mark.usefixtures("stand_in", "traced_only")
-@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec", "ignore:.*val_dataloader")
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec")
 def test_compiled_steps_train_as_single_operations_do(many, precision):
     """Whole steps are compiled, once for all progress, and their backward pass is not under autocast."""
     how = {"precision": precision, "accelerator": "cpu"}
@@ -123,7 +123,7 @@ def test_compiled_steps_train_as_single_operations_do(many, precision):
 
 @precisions
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec", "ignore:.*val_dataloader")
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec")
 def test_compiled_steps_are_recorded(many, precision):
     how = {"precision": precision, "accelerator": "gpu"}
     kinds = (TrainingModule, partial(GraphedModule, compiled=True))
@@ -133,7 +133,7 @@ def test_compiled_steps_are_recorded(many, precision):
 
 @precisions
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec", "ignore:.*val_dataloader")
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec")
 def test_recorded_steps_train_as_single_operations_do(many, precision, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     for name, a, b in same_training(many, precision, "gpu"):
@@ -153,6 +153,28 @@ def test_a_recording_serves_its_part_of_the_stage(images, make_module, monkeypat
     assert _Again.made == 2  # 4 epochs of 64 steps are 8 times 32
     assert sorted(set(scheduled)) == [0.5 / 8, 1.5 / 8]
     assert told == [step / 256 for step in range(64)]
+
+
+@pytest.mark.usefixtures("stand_in", "traced_only")
+def test_each_part_begins_with_a_step_in_which_it_is_compiled(images, make_module, monkeypatch):
+    monkeypatch.setattr(L.Trainer, "num_training_batches", 64)
+    module = make_module(DualGating(noise=0.5 / 4), kind=partial(GraphedModule, compiled=True))
+    compiled = []
+    for step in range(64):
+        before = _Again.replays
+        module.training_step((images.images, images.labels), step)
+        compiled.append((counters["stats"]["unique_graphs"], _Again.replays - before))
+    # The noise ends in the step 32, as the second part begins; replays compile nothing.
+    assert compiled == [(0, 0), (1, 0), (1, 0), *[(1, 1)] * 29, (2, 0), *[(2, 1)] * 31]
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_validation_leaves_the_gradients_that_replays_write(images, make_module):
+    module = make_module(DualGating(), kind=GraphedModule)
+    for step in range(4):
+        module.training_step((images.images, images.labels), step)
+    module.on_validation_model_zero_grad()
+    assert all(parameter.grad is not None for parameter in module.parameters())
 
 
 @pytest.mark.usefixtures("stand_in")

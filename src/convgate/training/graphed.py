@@ -83,6 +83,9 @@ class GraphedModule(TrainingModule):
         self._eager_left = _EAGER
         self._recording: Recording | None = None
         self._recorded = -1  # which part of the stage the recording is for
+        self._steps_alone = (
+            1 if compiled else 0
+        )  # a part begins with so many: what it schedules may have to be compiled
         self._replayed = False  # whether the present step is a replay
         self._inputs: tuple[Tensor, Tensor] | None = None
         self._streams: dict[str, Any] = {}
@@ -95,11 +98,13 @@ class GraphedModule(TrainingModule):
         self._take(*self._fed(batch, index))
         part, progress = self._part(index)
         self._progress.fill_(self.progress(index))
+        if part != self._recorded:
+            self._recorded, self._recording = part, None
+            self._eager_left = max(self._eager_left, self._steps_alone)
         self._replayed = self._eager_left == 0
         if self._replayed:
-            if part != self._recorded:
-                self._record(part, progress)
-            assert self._recording is not None
+            if self._recording is None:
+                self._recording = self._record(progress)
             self._recording.replay()
             loss, noted = self._recording.results
         else:
@@ -116,6 +121,9 @@ class GraphedModule(TrainingModule):
         if not self._replayed:
             super().optimizer_zero_grad(epoch, batch_idx, optimizer)
 
+    def on_validation_model_zero_grad(self) -> None:
+        """Gradients stay: replays write into them. (Lightning drops them before it validates.)"""
+
     def _part(self, index: int) -> tuple[int, float]:
         """Which part of the stage this step of the epoch lies in, each with a recording, and the progress amid it."""
         if self.method is None:
@@ -125,12 +133,10 @@ class GraphedModule(TrainingModule):
         part = int(self.progress(index) * parts)
         return part, (part + 0.5) / parts
 
-    def _record(self, part: int, progress: float) -> None:
+    def _record(self, progress: float) -> Recording:
         # The memory of the last recording, where gradients lie, too, is free for this one.
-        self._recording = None
         self.zero_grad()
-        self._recording = type(self).recorder(lambda: self._forward_and_backward(progress), self._stream("recording"))
-        self._recorded = part
+        return type(self).recorder(lambda: self._forward_and_backward(progress), self._stream("recording"))
 
     def _forward_and_backward(self, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         self.zero_grad()  # drops them: the backward pass then writes gradients instead of adding to them
