@@ -23,9 +23,12 @@ def watching(model, *factors):
     """A function like `watch`, of an engine that takes what the model says times the next factor, the last for ever."""
     left = list(factors)
 
-    def watch(engine, images, masks, *, clock):
+    def watch(engine, images, masks=None, *, clock):
+        handed = 0.0 if masks is None else model.handed
+        if masks is None:
+            masks = [{name: d.mask for name, d in engine.run(image).decisions.items()} for image in images]
         factor = left.pop(0) if len(left) > 1 else left[0]
         took = factor * float(np.mean([model.milliseconds(mask)[0] for mask in masks]))
-        return SimpleNamespace(mean=took + model.handed)
+        return SimpleNamespace(mean=took + handed)
 
     return watch

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tests.made_up_times import made_up_model, watching
 
-from convgate import DualGating, calibrate, compile, gate  # noqa: A004
+from convgate import DualGating, calibrate, compile, gate, quantize  # noqa: A004
 from convgate.calibration import share_of_time, timed
 from convgate.errors import BudgetError, InputError
 from convgate.models import create
@@ -48,9 +48,23 @@ def test_hits_what_the_engine_takes(to_time):
         assert done.macs == pytest.approx(net.cost(net.decide(x)[1]).ratio.mean().item(), rel=1e-3)
 
 
-def test_what_handing_masks_in_costs_is_taken_off(to_time, monkeypatch):
-    """The time asked for is of an engine that decides by itself."""
+def test_the_engine_that_is_timed_decides_by_itself(to_time, monkeypatch):
+    """As users run it: it is made of the network as it is calibrated so far, and handed nothing."""
     net, x, engine, model = to_time
+    seen, watch = [], timed.watch
+    monkeypatch.setattr(timed, "watch", lambda *given, **how: seen.append(given) or watch(*given, **how))
+    low, high = model.range(engine.program)
+    calibrate(net, [x], milliseconds=low + 0.6 * (high - low), engine=engine, latency=model, tolerance=0.01)
+    assert all(len(given) == 2 and given[0] is not engine and given[0].threads == 1 for given in seen)
+    decided = seen[-1][0].run(x[:1].numpy()).decisions
+    with torch.no_grad(), evaluating(net):
+        assert all((decided[name].mask == d.mask.numpy()).all() for name, d in net.decide(x[:1])[1].items())
+
+
+def test_an_engine_of_integers_is_handed_masks_and_what_that_costs_is_taken_off(to_time, monkeypatch):
+    net, x, *_ = to_time
+    engine = quantize(net, [x], threads=1)
+    model = made_up_model(engine)
     low, high = model.range(engine.program)
     asked = low + 0.6 * (high - low)
     model = replace(model, handed=0.3)
