@@ -17,7 +17,7 @@ rows:
     once: controls that are run with the first seed alone, for they train a network from scratch
     weights: of the network, a file in the folder of weights; {run: NAME}: the dense network of that run of the list
     set: fields of the recipe, nested with dots; "$WEIGHTS/.." is a file in the folder of weights, "$RUNS/NAME/.." one
-        of that run of the list
+        of that run of the list, which is waited for
     into: a folder within results, for rows that are to be compared among themselves alone
 
 On an NVIDIA GPU, `--set hardware.graphs=true --side-by-side 14` shares it among fourteen runs, each of which launches a

@@ -8,7 +8,7 @@ from convgate.gating import ramp
 from convgate.methods import BatchShaping, DualGating, create, list_methods
 from convgate.models import create as create_model
 
-SHARES = (0.0, 0.1, 0.2, 0.5, 0.8, 0.99)
+SHARES = (0.0, 0.005, 0.1, 0.2, 0.5, 0.8, 0.99)
 
 
 @pytest.mark.parametrize(("start", "end"), [(0.0, 1.0), (0.2, 0.6), (0.0, 0.2), (0.5, 0.5), (0.0, 0.0)])
@@ -22,6 +22,7 @@ def test_a_tensor_rises_as_a_number_does(start, end):
 METHODS = [
     *(create(name, {}) for name in sorted(list_methods())),
     DualGating(counted="noise_free", budget_annealing=0.5, noise=0.8, temperature=2.0, final_temperature=0.3),
+    DualGating(annealing=200.0),
     BatchShaping(shaping_end=0.5, l0_start=0.1, l0_end=0.1),
 ]
 

@@ -15,12 +15,13 @@ from torch.utils._pytree import tree_leaves
 from convgate.data import Batches, ImageSet
 from convgate.errors import RecipeError
 from convgate.gated import gate
+from convgate.gating import logistic_straight_through
 from convgate.methods import DualGating, create, list_methods
 from convgate.models import create as create_model
 from convgate.recipes.recipe import Hardware, Recipe
 from convgate.recipes.stages import Stage
 from convgate.tasks.classification import Classification
-from convgate.training import fit
+from convgate.training import fit, graphed
 from convgate.training.distil import Teacher
 from convgate.training.fit import _module
 from convgate.training.graphed import GraphedModule
@@ -28,7 +29,10 @@ from convgate.training.module import TrainingModule
 
 
 class _Again:
-    """Stands in for a recording: a replay computes again."""
+    """Stands in for a recording: a replay computes again, and writes gradients where the first one did.
+
+    So gradients that somebody has dropped meanwhile are not seen by the optimiser.
+    """
 
     made = replays = 0
 
@@ -36,11 +40,22 @@ class _Again:
         assert stream is None
         type(self).made += 1
         self.compute = compute
-        self.results = None
+        self.results = self.gradients = None
 
     def replay(self):
         type(self).replays += 1
+        module = self.compute.__closure__[self.compute.__code__.co_freevars.index("self")].cell_contents
+        parameters = module.parameters()
+        held = [(parameter, parameter.grad) for parameter in parameters]
         self.results = self.compute()
+        written = [parameter.grad for parameter, _ in held]
+        if self.gradients is None:
+            self.gradients = written
+            return
+        for (parameter, before), place, gradient in zip(held, self.gradients, written, strict=True):
+            if place is not None:
+                place.copy_(gradient)
+            parameter.grad = before
 
 
 @pytest.fixture
@@ -56,9 +71,13 @@ def many():
     return ImageSet(pixels, torch.arange(48) % 10, tuple("0123456789"), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 
-def _train(kind, images, method, *, epochs=2, **how):
+def _network(method):
     torch.manual_seed(0)
-    network = gate(create_model("cifar_resnet8", width=4), method, torch.zeros(2, 3, 32, 32)).train()
+    return gate(create_model("cifar_resnet8", width=4), method, torch.zeros(2, 3, 32, 32)).train()
+
+
+def _train(kind, images, method, *, epochs=2, **how):
+    network = _network(method)
     teacher = Teacher(create_model("cifar_resnet8", width=4))
     module = kind(network, Stage(epochs=epochs, batch_size=8), images, Classification(), method=method, teacher=teacher)
     trainer = L.Trainer(
@@ -124,11 +143,18 @@ def test_compiled_steps_train_as_single_operations_do(many, precision):
 @precisions
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec")
-def test_compiled_steps_are_recorded(many, precision):
+def test_compiled_steps_are_recorded(many, precision, monkeypatch):
+    monkeypatch.setattr(graphed, "_LEAST_STEPS", 4)
     how = {"precision": precision, "accelerator": "gpu"}
     kinds = (TrainingModule, partial(GraphedModule, compiled=True))
     expected, found = (_train(kind, many, DualGating(), **how) for kind in kinds)
     assert float(expected.sums["loss"]) == pytest.approx(float(found.sums["loss"]), rel=2e-2)
+    began = [p.detach().clone() for p in _network(DualGating()).parameters()]
+    moves = [
+        torch.cat([(p.detach().cpu() - a).flatten() for p, a in zip(m.network.parameters(), began, strict=True)])
+        for m in (expected, found)
+    ]
+    assert torch.nn.functional.cosine_similarity(*moves, dim=0) > 0.7
 
 
 @precisions
@@ -136,6 +162,7 @@ def test_compiled_steps_are_recorded(many, precision):
 @pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec")
 def test_recorded_steps_train_as_single_operations_do(many, precision, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    monkeypatch.setattr(graphed, "_LEAST_STEPS", 4)  # recordings: 3
     for name, a, b in same_training(many, precision, "gpu"):
         assert torch.allclose(a.float(), b.float(), rtol=1e-3, atol=1e-4), name
 
@@ -166,6 +193,28 @@ def test_each_part_begins_with_a_step_in_which_it_is_compiled(images, make_modul
         compiled.append((counters["stats"]["unique_graphs"], _Again.replays - before))
     # The noise ends in the step 32, as the second part begins; replays compile nothing.
     assert compiled == [(0, 0), (1, 0), (1, 0), *[(1, 1)] * 29, (2, 0), *[(2, 1)] * 31]
+
+
+@pytest.mark.usefixtures("stand_in", "traced_only")
+def test_a_falling_temperature_is_not_compiled_anew(images, make_module, monkeypatch):
+    """Of many parts each has another one; numbers, which it might be, are compiled as often as there are parts."""
+    monkeypatch.setattr(L.Trainer, "num_training_batches", 96)
+    monkeypatch.setattr(graphed, "_LEAST_STEPS", 8)
+    falling = DualGating(temperature=2.0, final_temperature=0.3)
+    for method, graphs in ((falling, 1), (_Numbered(), 12)):
+        counters.clear()
+        module = make_module(method, kind=partial(GraphedModule, compiled=True))
+        for step in range(96):
+            module.training_step((images.images, images.labels), step)
+        assert counters["stats"]["unique_graphs"] == graphs
+
+
+class _Numbered(DualGating):
+    """Schedules a number."""
+
+    def schedule(self, gates, progress):
+        for _, one in gates.named_gates():
+            one.estimator = partial(logistic_straight_through, temperature=1 - progress / 2)
 
 
 @pytest.mark.usefixtures("stand_in")

@@ -78,7 +78,7 @@ def calibrate(
 
     Or so that an engine takes `milliseconds` for an image, on this machine: each of its operations is timed under drawn
     masks for some seconds (`convgate.latency.fit_latency`), the search asks the model that is fitted to these times,
-    and the engine is timed under the masks that were found, which corrects the model until the two agree.
+    and an engine of the network as it then is is timed, which corrects the model until the two agree.
 
     If no single amount does it, because many logits are equal, as in untrained gates, some gate units are shifted a
     little less than others. The shifts are stored in the gates (`Gate.offset`); the network is changed in place, its

@@ -72,13 +72,12 @@ class Timed:
         """Milliseconds per image of an engine whose gates decide so by themselves, as users run it.
 
         Scales of integers were chosen on images that are not at hand; an engine of integers is handed the masks, and
-        what that costs is taken off.
+        what that costs is taken off. (Other engines decide otherwise than PyTorch where a logit is next to its
+        threshold; the factor takes that in.)
         """
         clock = self.model.origin.clock
         if self.engine.precision is not Precision.INT8:
-            from convgate.engine.compile import compile as compile_engine
-
-            engine = compile_engine(
+            engine = _compiled(
                 self.network,
                 threads=self.engine.threads,
                 isa=self.engine.isa,
@@ -94,6 +93,12 @@ class Timed:
                 "convgate.latency.fit_latency(engine)"
             )
         return took
+
+
+def _compiled(network: GatedNetwork | GatedModel, **how: Any) -> Engine:
+    from convgate.engine.compile import compile as compile_engine  # what it needs takes long to import
+
+    return compile_engine(network, **how)
 
 
 def _decided(network: GatedNetwork | GatedModel, batch: Any) -> Iterator[tuple[Tensor, Decisions]]:
@@ -122,9 +127,7 @@ def latency_model(
     Raises `InputError` for an engine of another network, and for a model of another engine or machine.
     """
     if engine is None:
-        from convgate.engine.compile import compile as compile_engine
-
-        engine = compile_engine(network)
+        engine = _compiled(network)
     if not isinstance(engine, Engine):
         raise InputError(f"engine: a {type(engine).__name__}; give what convgate.compile(net) returns")
     own = {spec.name: tuple(spec.shape) for spec in network.plan.gates}

@@ -52,8 +52,9 @@ class Method(ABC):
             decisions: of one training batch.
             gates: the network's, `net.convgate`; terms of their parameters are left out where it is empty.
             ledger: the network's, `net.ledger`.
-            progress: the share of the training done, in [0, 1): a number, or, where steps are compiled and recorded, a
-                tensor with that number in it, which is not to be asked for (see `convgate.gating.ramp`).
+            progress: the share of the training done, in [0, 1): a number, or, where steps are recorded
+                (`hardware.graphs`), a tensor with that number in it, which is not to be asked for: see
+                `convgate.gating.ramp`.
 
         Raises:
             InputError: a name is given twice, or a term is not a scalar.
@@ -89,7 +90,8 @@ class Method(ABC):
     def schedule(self, gates: GateSet, progress: float) -> None:
         """Update what changes in the gates during training; called before each step. Most methods need not do anything.
 
-        `gates` are the network's, `net.convgate`; `progress` is the share of the training done, in [0, 1).
+        `gates` are the network's, `net.convgate`; `progress` is the share of the training done, in [0, 1). What changes
+        in each step is best kept in tensors: a compiled network is compiled anew for other numbers.
         """
         return
 

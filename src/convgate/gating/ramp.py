@@ -5,7 +5,7 @@ from torch import Tensor
 __all__ = ["Progress", "ramp"]
 
 Progress = float | Tensor
-"""The share of the training that is done, in [0, 1): a number, or a tensor that holds one, where steps are compiled."""
+"""The share of the training that is done, in [0, 1): a number, or a tensor that holds one, where steps are recorded."""
 
 
 def ramp(progress: Progress, start: float, end: float) -> Progress:

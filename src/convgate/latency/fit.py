@@ -128,7 +128,7 @@ def _measure(
     ]
     now = CLOCKS[clock]
     decided = engine.run(*inputs).decisions
-    # As often as there are images between two that are alike: masks that the last call has read cost less.
+    # By turns, so that none was read by the call before: masks that are still in the cache cost less.
     copies = cycle([{name: decision.mask.copy() for name, decision in decided.items()} for _ in masks])
     by_operation, deciding, calls, rests, handed = [], [], [], [], []
     begin, rounds = now(), -1  # the first round is to warm up

@@ -172,8 +172,9 @@ class BatchShaping(Method):
             )
         openness = torch.sigmoid(torch.cat(logits, 1))
         shaping, l0 = self.weights(progress)
-        # A weight in a tensor is not asked whether it is 0: the answer would wait for the device.
-        weighs = isinstance(shaping, Tensor) or shaping > 0
+        # A weight in a tensor is not asked whether it is 0, as the answer would wait for the device. So a recording has
+        # the distance to its end, where it is multiplied by 0.
+        weighs = self.shaping_weight > 0 and (isinstance(shaping, Tensor) or shaping > 0)
         distance = batch_shaping(openness, self.a, self.b, self.normalisation) if weighs else openness.new_zeros(())
         return LossTerms(type(self).__name__, {"shaping": shaping * distance, "l0": l0 * openness.mean()})
 

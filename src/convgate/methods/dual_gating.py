@@ -288,7 +288,7 @@ class DualGating(Method):
         share = ledger.cost(counted).macs.float().mean() / ledger.dense
         budget = self.budget_at(progress)
         target = budget**0.5
-        p = math.exp(-self.annealing) ** progress
+        p = math.e ** (-self.annealing * progress)
         bounds = torch.zeros_like(share)
         apart = []
         for kind in (Tiles, ChannelGroups):

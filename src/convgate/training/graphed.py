@@ -4,11 +4,15 @@ A step of a gated ResNet-20 is some 5,000 kernels, most of them on a few numbers
 Python. A replay launches all of them at once; compiled, they are some 900.
 """
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._dynamo import config as compiling
+from torch._functorch import config as differentiating
 
 from convgate.errors import RecipeError
 from convgate.training.module import TrainingModule
@@ -23,14 +27,19 @@ _LEAST_STEPS = 32
 # That each is replayed, if the stage is long enough; in short stages little else would be done than recording.
 
 
-def _compiled(compute: Callable[..., Any]) -> Callable[..., Any]:
+def _compile(compute: Callable[..., Any]) -> Callable[..., Any]:
     """`compute`, compiled by PyTorch for one size of batches, with the noise that it draws uncompiled."""
     return torch.compile(compute, dynamic=False, options={"fallback_random": True})
 
 
-def _backward_without_autocast() -> Any:
-    """In this context a backward pass is compiled as it runs otherwise: gradients are not cast."""
-    return torch._functorch.config.patch(backward_pass_autocast="off")
+@contextmanager
+def _as_otherwise() -> Iterator[None]:
+    """What is compiled in this context does what it does otherwise: gradients are not cast in the backward pass.
+
+    A method may schedule a number, with which each part of each stage is compiled anew; nothing ends that in silence.
+    """
+    with differentiating.patch(backward_pass_autocast="off"), compiling.patch(recompile_limit=sys.maxsize):
+        yield
 
 
 class Recording:
@@ -73,7 +82,7 @@ class GraphedModule(TrainingModule):
     """
 
     recorder: Callable[..., Recording] = Recording
-    compiler: Callable[..., Any] = staticmethod(_compiled)
+    compiler: Callable[..., Any] = staticmethod(_compile)
 
     def __init__(self, *args: Any, compiled: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -153,7 +162,7 @@ class GraphedModule(TrainingModule):
             self.schedule(progress)
             if self._eager_left == _EAGER:  # tables that are kept are made, and are not to be compiled
                 return self.scheduled_loss(*self._inputs, self._progress)
-            with _backward_without_autocast():
+            with _as_otherwise() if self._compiled else nullcontext():
                 return self._compute(*self._inputs, self._progress)
 
     def _take(self, x: Tensor, targets: Tensor) -> None:
