@@ -41,8 +41,9 @@ def main(name: str, cases: Sequence[Case], description: str | None) -> None:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=30.0, help="of timing per network (default: %(default)s)")
     parser.add_argument("--only", help="these models, separated by commas (default: all); nothing is recorded")
+    parser.add_argument("--name", default=name, help="of the record (default: %(default)s)")
     arguments = parser.parse_args()
     chosen = arguments.only.split(",") if arguments.only else [case.model for case in cases]
     results = [measure(case, arguments.seconds) for case in cases if case.model in chosen]
     if not arguments.only:
-        print(f"\nrecorded in {record(name, {'cases': results})}")
+        print(f"\nrecorded in {record(arguments.name, {'cases': results})}")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from convgate.timing.machine import processor
+from convgate.timing.machine import caches, processor, vector_extensions
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -27,6 +27,8 @@ def machine() -> dict[str, Any]:
     """Processor, instruction set, threads and versions."""
     return {
         "processor": processor(),
+        "caches": caches(),
+        "vector_extensions": vector_extensions(),
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),

@@ -176,6 +176,8 @@ def test_the_command_prints_json_and_nothing_else(tmp_path, capsys):
     assert data["realised"] == pytest.approx((data["speedup_over_own_dense"] - 1) / (data["mac_reduction"] - 1))
     assert isinstance(data["inconclusive"], bool)
     assert data["machine"]["threads"] == 1
+    assert data["machine"]["peak_gmacs"].keys() == {"float32", "bf16", "int8"}
+    assert all(speed > 0 for speed in data["machine"]["peak_gmacs"].values())
     assert {"python", "torch", "onnxruntime", "openvino", "convgate"} <= set(data["machine"]["versions"])
     assert sorted(path.suffix for path in out.iterdir()) == [".csv", ".json", ".svg"]
     assert json.loads(next(out.glob("*.json")).read_text()) == data

@@ -11,6 +11,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from convgate.bench.competitors import Built, Competitor
+from convgate.bench.peak import peak
 from convgate.bench.result import Result, Row
 from convgate.bench.subject import Subject
 from convgate.errors import InputError
@@ -85,7 +86,12 @@ def measure(
         rows[name] = replace(rows[name], calls=own.calls, **timed)
     # The kernels' own count, where they ran; the ledger's otherwise.
     counted = [row.macs for row in rows.values() if row.kind == "gated" and row.macs is not None]
-    return Result(tuple(rows.values()), subject.dense_macs, next(iter(counted), subject.gated_macs), machine(threads))
+    return Result(
+        tuple(rows.values()),
+        subject.dense_macs,
+        next(iter(counted), subject.gated_macs),
+        machine(threads) | {"peak_gmacs": peak(threads)},
+    )
 
 
 def _on_inputs(built: Built, subject: Subject) -> Callable[[int], Any]:

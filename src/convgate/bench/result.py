@@ -174,7 +174,7 @@ class Result:
     def as_csv(self) -> str:
         """A line per row; settings, machine and versions are repeated in each, so that files can be put together."""
         data = self.as_data()
-        machine = {key: value for key, value in self.machine.items() if key != "versions"}
+        machine = {key: _in_a_cell(value) for key, value in self.machine.items() if key != "versions"}
         shared = {key: value for key, value in data.items() if key not in ("rows", "machine", "method")}
         versions = dict(self.machine.get("versions", {}))
         lines = [{**row, **shared, **machine, **versions} for row in data["rows"]]
@@ -209,3 +209,10 @@ class Result:
 def overlap(a: Row, b: Row) -> bool:
     """Whether the ranges from p20 to p80 of two rows have anything in common."""
     return (a.p20_ms or 0.0) <= (b.p80_ms or 0.0) and (b.p20_ms or 0.0) <= (a.p80_ms or 0.0)
+
+
+def _in_a_cell(value: Any) -> Any:
+    """Several things in one cell: "L1 data 48K, L2 1024K"."""
+    if isinstance(value, Mapping):
+        value = [f"{name} {one}" for name, one in value.items()]
+    return ", ".join(value) if isinstance(value, list) else value

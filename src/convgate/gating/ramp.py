@@ -11,7 +11,7 @@ Progress = float | Tensor
 def ramp(progress: Progress, start: float, end: float) -> Progress:
     """0 up to `start`, 1 from `end` on, and even in between; a tensor if `progress` is one.
 
-    >>> [ramp(progress, 0.2, 0.6) for progress in (0.0, 0.2, 0.4, 0.6, 0.9)]
+    >>> [ramp(progress, 0.25, 0.75) for progress in (0.0, 0.25, 0.5, 0.75, 0.9)]
     [0.0, 0.0, 0.5, 1.0, 1.0]
     >>> [ramp(progress, 0.2, 0.2) for progress in (0.1, 0.2)]
     [0.0, 1.0]
