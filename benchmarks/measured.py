@@ -43,7 +43,9 @@ _NAMES = {
 
 def tables() -> dict[str, str]:
     """Name of a table -> its lines, in Markdown."""
-    engine, methods, segmenter, memory = (_json(name) for name in ("engine", "methods", "camvid", "memory"))
+    engine, zen5, methods, segmenter, memory = (
+        _json(name) for name in ("engine", "engine-zen5", "methods", "camvid", "memory")
+    )
     finetuned = finetuning.read(ROOT / "benchmarks" / "results" / "finetune.csv")
     return {
         "engine": _built(engine) + _engine(engine["cases"]),
@@ -52,6 +54,7 @@ def tables() -> dict[str, str]:
         "ablations": _ablations(_records(ROOT / "results" / "ablations")),
         "throughput": _built(_json("training_throughput")) + _throughput(_json("training_throughput")["rows"]),
         "precisions": _built(engine) + _precisions(engine["cases"]),
+        "precisions-zen5": _built(zen5) + _precisions(zen5["cases"]),
         "readme-precisions": _precisions([case for case in engine["cases"] if _key(case) in _README_CASES]),
         "detection": _detection(),
         "readme-detection": _detection_in_short(),
