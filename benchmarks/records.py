@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from convgate.timing.machine import caches, processor, vector_extensions
+from convgate.timing.machine import silicon
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -26,9 +26,7 @@ def quantiles(seconds: Sequence[float]) -> dict[str, float]:
 def machine() -> dict[str, Any]:
     """Processor, instruction set, threads and versions."""
     return {
-        "processor": processor(),
-        "caches": caches(),
-        "vector_extensions": vector_extensions(),
+        **silicon(),
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),

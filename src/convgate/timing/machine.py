@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["caches", "machine", "processor", "vector_extensions", "version_of"]
+__all__ = ["caches", "machine", "processor", "silicon", "vector_extensions", "version_of"]
 
 _PACKAGES = ("convgate", "torch", "torchvision", "timm", "numpy", "onnx", "onnxruntime", "openvino")
 _CPUINFO = Path("/proc/cpuinfo")
@@ -26,9 +26,7 @@ def machine(threads: int) -> dict[str, Any]:
     from convgate.engine.threads import choose_threads
 
     return {
-        "processor": processor(),
-        "caches": caches(),
-        "vector_extensions": vector_extensions(),
+        **silicon(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else choose_threads(None),
         "instruction_set": choose_isa(None),
         "instruction_set_torch": torch.backends.cpu.get_cpu_capability(),
@@ -36,6 +34,11 @@ def machine(threads: int) -> dict[str, Any]:
         "system": platform.system(),
         "versions": {"python": platform.python_version(), **{name: version_of(name) for name in _PACKAGES}},
     }
+
+
+def silicon() -> dict[str, Any]:
+    """What records say of the processor itself."""
+    return {"processor": processor(), "caches": caches(), "vector_extensions": vector_extensions()}
 
 
 def version_of(package: str) -> str | None:

@@ -6,7 +6,7 @@ Python. A replay launches all of them at once; compiled, they are some 900.
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -160,10 +160,10 @@ class GraphedModule(TrainingModule):
         asked, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
         with torch.autocast(kind, dtype=dtype, enabled=asked, cache_enabled=False):
             self.schedule(progress)
-            if self._eager_left == _EAGER:  # tables that are kept are made, and are not to be compiled
-                return self.scheduled_loss(*self._inputs, self._progress)
-            with _as_otherwise() if self._compiled else nullcontext():
-                return self._compute(*self._inputs, self._progress)
+            # In the first step tables that are kept are made, which are not to be compiled.
+            compute = self.scheduled_loss if self._eager_left == _EAGER else self._compute
+            with _as_otherwise():
+                return compute(*self._inputs, self._progress)
 
     def _take(self, x: Tensor, targets: Tensor) -> None:
         """Put a batch where recordings read it."""
