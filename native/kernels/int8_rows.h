@@ -25,39 +25,60 @@ void maxima_of(const Int8Windows<std::uint8_t>& a) {
 
 void maxima(const Int8Windows<std::uint8_t>& a) { a.is_signed ? maxima_of<std::int8_t>(a) : maxima_of<std::uint8_t>(a); }
 
-// Sums of up to 128 rows fit into 16 bits.
+// Vectors of n. Of what is longer than a register, compilers keep all in memory.
+constexpr int shorts = __BIGGEST_ALIGNMENT__ / sizeof(std::int16_t);
+template <typename T, int n>
+struct Several {
+    typedef T Type __attribute__((vector_size(sizeof(T) * n)));
+};
+
+// Of `count` vectors of n channels: rows follow each other in memory, and are read whole if they can be. Sums of up to 128 of
+// them fit into 16 bits.
+template <typename T, typename Short, int n, int count>
+void means_of(const Int8Windows<float>& a, const T* from, float* to) {
+    using Bytes = typename Several<T, n>::Type;
+    using Shorts = typename Several<Short, n>::Type;
+    using Integers = typename Several<std::int32_t, n>::Type;
+    using Floats = typename Several<float, n>::Type;
+    constexpr int most = 128;
+    Integers sums[count] = {};
+    const int lines = std::max(most / a.count_x, 1);
+    for (int first_y = 0; first_y < a.count_y; first_y += lines)
+        for (int first_x = 0; first_x < a.count_x; first_x += most) {
+            Shorts some[count] = {};
+            for (int y = first_y; y < std::min(first_y + lines, a.count_y); y++)
+                for (int x = first_x; x < std::min(first_x + most, a.count_x); x++)
+                    for (int i = 0; i < count; i++) {
+                        Bytes row;
+                        std::memcpy(&row, from + y * a.step_y + x * a.step_x + i * n, sizeof(row));
+                        some[i] += __builtin_convertvector(row, Shorts);
+                    }
+            for (int i = 0; i < count; i++) sums[i] += __builtin_convertvector(some[i], Integers);
+        }
+    for (int i = 0; i < count; i++) {
+        const Floats means = __builtin_convertvector(sums[i], Floats) * a.factor;
+        std::memcpy(to + i * n, &means, sizeof(means));
+    }
+}
+
+// The last vector may begin within the one before it.
 template <typename T, typename Short>
 void means_of(const Int8Windows<float>& a) {
-    for (int w = 0; w < a.windows; w++)
-        for (int c = 0; c < a.channels; c += stretch) {
-            const int n = std::min(stretch, a.channels - c);
-            const T* from = reinterpret_cast<const T*>(a.from + w * a.from_step + c);
-            std::int32_t sums[stretch];
-            const auto include = [&](auto n) {
-                Short some[stretch];
-                std::fill_n(some, +n, Short{});
-                std::fill_n(sums, +n, 0);
-                int rows = 0;
-                const auto flush = [&] {
-                    for (int i = 0; i < n; i++) sums[i] += some[i], some[i] = 0;
-                    rows = 0;
-                };
-                for (int y = 0; y < a.count_y; y++)
-                    for (int x = 0; x < a.count_x; x++) {
-                        const T* at = from + y * a.step_y + x * a.step_x;
-                        for (int i = 0; i < n; i++) some[i] = static_cast<Short>(some[i] + at[i]);
-                        if (++rows == 128) flush();
-                    }
-                flush();
-                float* to = a.to + w * a.to_step + c;
-                for (int i = 0; i < n; i++) to[i] = static_cast<float>(sums[i]) * a.factor;
-            };
-            // Loops of a known length become a few vectors.
-            if (n == stretch) include(std::integral_constant<int, stretch>());
-            else if (n == stretch / 2) include(std::integral_constant<int, stretch / 2>());
-            else if (n == stretch / 4) include(std::integral_constant<int, stretch / 4>());
-            else include(n);
-        }
+    constexpr int least = shorts / 2;
+    for (int w = 0; w < a.windows; w++) {
+        const T* from = reinterpret_cast<const T*>(a.from + w * a.from_step);
+        float* to = a.to + w * a.to_step;
+        int c = 0;
+        for (; c + 8 * shorts <= a.channels; c += 8 * shorts) means_of<T, Short, shorts, 8>(a, from + c, to + c);
+        for (; c + 2 * shorts <= a.channels; c += 2 * shorts) means_of<T, Short, shorts, 2>(a, from + c, to + c);
+        for (; c + shorts <= a.channels; c += shorts) means_of<T, Short, shorts, 1>(a, from + c, to + c);
+        if (a.channels >= least)
+            for (; c < a.channels; c += least) {
+                const int begin = std::min(c, a.channels - least);
+                means_of<T, Short, least, 1>(a, from + begin, to + begin);
+            }
+        for (; c < a.channels; c++) means_of<T, Short, 1, 1>(a, from + c, to + c);
+    }
 }
 
 void means(const Int8Windows<float>& a) {

@@ -115,6 +115,9 @@ bool suits_winograd_columns(const ConvolutionSpec&);
 std::unique_ptr<Layer> make_winograd_columns(const ConvolutionSpec&, std::unique_ptr<Layer> other, Needs&);
 std::unique_ptr<Layer> make_columns(const ConvolutionSpec&, Needs&);
 std::unique_ptr<Layer> make_dot(const ConvolutionSpec&, Needs&);
+// Whether it is computed so, and its input needs no border for it.
+bool computes_taps_apart(const Program&, const Operation&);
+std::unique_ptr<Layer> make_taps_apart(const ConvolutionSpec&, Needs&);
 std::unique_ptr<Layer> make_depthwise(const ConvolutionSpec&, Form, Needs&);
 // `sums` are completed where that activation gate is open.
 std::unique_ptr<Layer> make_completion(const ConvolutionSpec&, const Layout& sums, const Gate&, Needs&);

@@ -75,8 +75,8 @@ GateState::GateState(const GateUse& use) : mask(use.gate.size()), logits(use.gat
 
 void GateState::decide(const std::uint8_t* given) {
     if (given) transposed(given, lines(), mask.size() / lines(), mask.data());
+    // Below, what is open is written in any case, and kept if it counts: a branch would be a coin toss.
     for (Positions& p : positions) {
-        // Written at both ends, and the one that counts is kept: the branch would be a coin toss.
         const std::vector<Axis::Range>&rows = p.rows.within, &columns = p.columns.within;
         const std::size_t total = rows.size() * columns.size();
         p.open.resize(total);
@@ -105,9 +105,15 @@ void GateState::decide(const std::uint8_t* given) {
         p.closed.resize(closed);
     }
     for (Channels& c : channels) {
-        c.open.clear();
-        for (int i = 0; i < c.channels; i++)
-            if (mask[i / gate_.group]) c.open.push_back(i);
+        c.open.resize(c.channels);
+        std::size_t open = 0;
+        int unit = 0;
+        for (int i = 0; i < c.channels; unit++)
+            for (const int end = std::min(i + gate_.group, c.channels); i < end; i++) {
+                c.open[open] = i;
+                open += mask[unit] != 0;
+            }
+        c.open.resize(open);
     }
 }
 

@@ -5,6 +5,7 @@
 #include <map>
 #include <stdexcept>
 
+#include "convolution.h"
 #include "simple.h"
 
 namespace convgate {
@@ -143,6 +144,7 @@ struct Planner {
                 widen(plan.values[op.inputs[0]], top, left, bottom, right);
             }
             if (op.kind != Kind::conv && op.kind != Kind::complete) continue;
+            if (computes_taps_apart(program, op)) continue;
             Layout& in = plan.values[plan.compacted[i] >= 0 ? plan.compacted[i] : op.inputs[0]];
             const Value& out = program.values[op.output];
             const int below = (out.height - 1) * op.stride.y + (op.kernel.y - 1) * op.dilation.y + 1 - in.value.height - op.top;

@@ -100,7 +100,7 @@ void Plan::add_convolution(const Operation& op, std::size_t i, const Layouts& pl
                                                      : make_bf16_product(spec, form.out, needs_));
         return;
     }
-    layers_.push_back(make_convolution(spec));
+    layers_.push_back(computes_taps_apart(program_, op) ? make_taps_apart(spec, needs_) : make_convolution(spec));
     add_activation(op, *out, spec.addend ? -1 : spec.positions_use);
 }
 
@@ -170,7 +170,7 @@ void Plan::add_simple(const Operation& op, std::size_t i) {
     const Value& out = spec.out->value;
     switch (op.kind) {
         case Kind::pool: layers_.push_back(make_pool(spec)); break;
-        case Kind::pool_to_grid: layers_.push_back(make_pool_to_grid(spec)); break;
+        case Kind::pool_to_grid: layers_.push_back(make_pool_to_grid(spec, needs_)); break;
         case Kind::conv_transpose:
             layers_.push_back(make_transposed(spec, needs_));
             add_activation(op, *spec.out, -1);

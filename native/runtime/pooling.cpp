@@ -103,24 +103,77 @@ private:
 template <typename In, typename Out>
 class GridPooling final : public Layer {
 public:
-    explicit GridPooling(SimpleSpec spec) : spec_(std::move(spec)) {}
+    GridPooling(SimpleSpec spec, Needs& needs) : spec_(std::move(spec)), parts_(choose_parts()) {
+        Needs mine;
+        if (parts_ > 1) mine.sample_packed = static_cast<std::size_t>(parts_) * spec_.in[0]->value.channels;
+        needs.cover(mine);
+    }
 
     void run(Sample& s, Team& team) const override {
-        const Value &from = spec_.in[0]->value, &to = spec_.out->value;
         const ViewOf<In> in = s.view_of<In>(*spec_.in[0]);
         const ViewOf<Out> out = s.view_of<Out>(*spec_.out);
         out.clear_border();
-        const int line = from.positions() / to.height * from.channels;
-        const Chunks lines(to.height, 8192 / std::max(line, 1) + 1, team);
-        team.run(lines.items, [&](int item, int) {
-            const int at_once = from.width % to.width == 0 ? to.width : 1;
-            for (int y = lines.begin(item); y < lines.end(item); y++)
-                for (int x = 0; x < to.width; x += at_once) cells(in, y, x, at_once, out.at(y, x));
-        });
+        parts_ > 1 ? mean_of_parts(in, s.packed.data(), team, out.at(0, 0)) : all_cells(in, team, out);
         if (spec_.in[0]->compact()) spread(s, out);
     }
 
 private:
+    static constexpr int most_parts = 8;
+    static constexpr int least_elements = 4096, least_positions = 64;  // worth a part
+    static constexpr int most_exact = 1 << 16;   // integers of 8 bits, whose sum float32 has
+
+    // Of a mean over a whole map: that many parts of its lines, so that threads share it. Never by what is open or by who
+    // computes, as sums depend on it in the last bit.
+    int choose_parts() const {
+        const Value& from = spec_.in[0]->value;
+        if (spec_.operation->maximum || spec_.out->value.positions() > 1) return 1;
+        if (integral(from.storage) && from.positions() > most_exact) return 1;
+        const long long elements = static_cast<long long>(from.positions()) * from.channels;
+        const int most = std::min({most_parts, from.height, from.positions() / least_positions});
+        return static_cast<int>(std::clamp<long long>(elements / least_elements, 1, std::max(most, 1)));
+    }
+
+    void mean_of_parts(const ViewOf<In>& in, float* sums, Team& team, Out* to) const {
+        const Value& from = spec_.in[0]->value;
+        const auto begin = [&](int part) { return static_cast<int>(static_cast<long long>(from.height) * part / parts_); };
+        team.run(parts_, [&](int part, int) {
+            pool_windows<In, float>(spec_, {.windows = 1,
+                                            .from = in.at(begin(part), 0),
+                                            .from_step = 0,
+                                            .to_step = 0,
+                                            .count_y = begin(part + 1) - begin(part),
+                                            .count_x = from.width,
+                                            .step_y = in.layout->width() * static_cast<std::ptrdiff_t>(in.stride),
+                                            .step_x = in.stride,
+                                            .channels = in.stride,
+                                            .to = sums + static_cast<std::ptrdiff_t>(part) * in.stride,
+                                            .maximum = false,
+                                            .factor = 1.0f});
+        });
+        for (int part = 1; part < parts_; part++) {
+            const float* more = sums + static_cast<std::ptrdiff_t>(part) * in.stride;
+            for (int c = 0; c < in.stride; c++) sums[c] += more[c];
+        }
+        const float scaled = factor(from.positions());
+        for (int c = 0; c < in.stride; c++) sums[c] *= scaled;
+        if constexpr (std::is_same_v<Out, float>) std::copy_n(sums, in.stride, to);
+        else spec_.halves->narrow(to, sums, in.stride);
+    }
+
+    void all_cells(const ViewOf<In>& in, Team& team, const ViewOf<Out>& out) const {
+        const Value &from = spec_.in[0]->value, &to = spec_.out->value;
+        const int line = from.positions() / to.height * from.channels;
+        const Chunks lines(to.height, 8192 / std::max(line, 1) + 1, team);
+        // Lines of cells are few: cut into pieces, each thread has as many.
+        const int pieces = lines.items >= team.threads() ? std::min(team.threads(), to.width) : 1;
+        const bool even = from.width % to.width == 0;
+        team.run(lines.items * pieces, [&](int item, int) {
+            const int begin = to.width * (item % pieces) / pieces, end = to.width * (item % pieces + 1) / pieces;
+            for (int y = lines.begin(item / pieces); y < lines.end(item / pieces); y++)
+                for (int x = begin; x < end; x += even ? end - begin : 1) cells(in, y, x, even ? end - begin : 1, out.at(y, x));
+        });
+    }
+
     // More than one: those of a line, all as wide.
     void cells(const ViewOf<In>& in, int cy, int cx, int count, Out* to) const {
         const Value &from = spec_.in[0]->value, &grid = spec_.out->value;
@@ -159,24 +212,25 @@ private:
     }
 
     SimpleSpec spec_;
+    const int parts_;
 };
 
 }  // namespace
 
-template <template <typename, typename> class Pool>
-std::unique_ptr<Layer> make(const SimpleSpec& spec) {
-    if (spec.form.in == Storage::f32) return std::make_unique<Pool<float, float>>(spec);
-    if (spec.form.out == Storage::f32) return std::make_unique<Pool<Bf16, float>>(spec);
-    return std::make_unique<Pool<Bf16, Bf16>>(spec);
+template <template <typename, typename> class Pool, typename... More>
+std::unique_ptr<Layer> make(const SimpleSpec& spec, More&... more) {
+    if (spec.form.in == Storage::f32) return std::make_unique<Pool<float, float>>(spec, more...);
+    if (spec.form.out == Storage::f32) return std::make_unique<Pool<Bf16, float>>(spec, more...);
+    return std::make_unique<Pool<Bf16, Bf16>>(spec, more...);
 }
 
 std::unique_ptr<Layer> make_pool(const SimpleSpec& spec) {
     if (integral(spec.form.in)) return std::make_unique<Pooling<std::uint8_t, std::uint8_t>>(spec);
     return make<Pooling>(spec);
 }
-std::unique_ptr<Layer> make_pool_to_grid(const SimpleSpec& spec) {
-    if (integral(spec.form.in)) return std::make_unique<GridPooling<std::uint8_t, float>>(spec);
-    return make<GridPooling>(spec);
+std::unique_ptr<Layer> make_pool_to_grid(const SimpleSpec& spec, Needs& needs) {
+    if (integral(spec.form.in)) return std::make_unique<GridPooling<std::uint8_t, float>>(spec, needs);
+    return make<GridPooling>(spec, needs);
 }
 
 }  // namespace convgate

@@ -108,14 +108,15 @@ public:
     void run(Sample& s, Team&) const override {
         GateState& gate = s.gates[spec_.operation->output];
         const View in = s.view(*spec_.in[0]);
+        const Value& map = spec_.in[0]->value;
+        if (spec_.operation->gate_is_spatial)
+            for (int y = 0; y < map.height; y++)
+                for (int x = 0; x < map.width; x++) gate.logits[y * map.width + x] = in.at(y, x)[0];
+        else
+            std::copy_n(in.at(0, 0), gate.logits.size(), gate.logits.data());
         const int units = static_cast<int>(gate.mask.size());
-        const bool spatial = spec_.operation->gate_is_spatial;
-        const int columns = spec_.in[0]->value.width;
-        for (int i = 0; i < units; i++) {
-            const float logit = spatial ? in.at(i / columns, i % columns)[0] : in.at(0, 0)[i];
-            gate.logits[i] = logit + offset_[i];
-            gate.mask[i] = is_open(gate.logits[i], spec_.operation->strict);
-        }
+        for (int i = 0; i < units; i++) gate.logits[i] += offset_[i];
+        for (int i = 0; i < units; i++) gate.mask[i] = is_open(gate.logits[i], spec_.operation->strict);
         gate.decide(s.given ? s.given[spec_.operation->output] : nullptr);
     }
 

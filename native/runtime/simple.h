@@ -30,7 +30,7 @@ std::unique_ptr<Layer> make_for_elements(const SimpleSpec& spec) {
 }
 
 std::unique_ptr<Layer> make_pool(const SimpleSpec&);
-std::unique_ptr<Layer> make_pool_to_grid(const SimpleSpec&);
+std::unique_ptr<Layer> make_pool_to_grid(const SimpleSpec&, Needs&);
 // activate, affine, prelu, constant
 std::unique_ptr<Layer> make_row_by_row(const SimpleSpec&);
 // concat, slice, pick, mask

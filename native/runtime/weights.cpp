@@ -117,7 +117,7 @@ std::vector<int> BlockedWeightsOf<T>::cut(int outs, int rows) const {
 // some of each result are kept.
 template <typename T>
 bool BlockedWeightsOf<T>::packing_pays(int open, int rows) const {
-    constexpr int packing = 20;
+    constexpr int packing = 28;
     if (open == shape_.outs) return false;
     const long long all = ceil_div(shape_.outs, lanes_), closed = all - ceil_div(open, lanes_), of_each = shape_.taps * shape_.run();
     return ((rows + use_.preparing) * closed - packing * all) * of_each + static_cast<long long>(rows) * use_.results * all * keeping<T> > 0;

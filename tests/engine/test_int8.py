@@ -68,14 +68,22 @@ def agree(program, inputs, drawn, isa, threads=1):
     batch=st.integers(1, 3),
     share=st.sampled_from((0.3, 0.7, 1.0)),
     tie=st.booleans(),
+    heads=st.sampled_from((None, 0, 200)),
 )
-def test_random_programs(isa, program, threads, batch, share, tie):
+def test_random_programs(isa, program, threads, batch, share, tie, heads):
     drawn, inputs = masks(program, batch, share), images(program, batch)
     if len(program.inputs) > 1:
         reject()
     try:
         integers = quantize_program(
-            program, lambda: iter(images(program, 2, 1)), observer=MinMax(), keep=(), tie=tie, threads=1, isa="scalar"
+            program,
+            lambda: iter(images(program, 2, 1)),
+            observer=MinMax(),
+            keep=(),
+            tie=tie,
+            heads=heads,
+            threads=1,
+            isa="scalar",
         )
     except (InputError, ProgramError):  # nothing to quantise, numbers that are not finite, scales too far apart
         reject()

@@ -8,10 +8,20 @@ from torch import nn
 
 import convgate
 from convgate.engine.integer import uses_integers
-from convgate.engine.program import Conv, Dequantize, IntegerConv, IntegerConvToFloat, IntegerMean, Lookup, Quantize
+from convgate.engine.program import (
+    Conv,
+    Dequantize,
+    IntegerConv,
+    IntegerConvToFloat,
+    IntegerMean,
+    Lookup,
+    Quantize,
+    serving_decisions,
+)
 from convgate.errors import InputError
 from convgate.models import create
 from convgate.quantization import MeanSquaredError, MinMax, Percentile
+from convgate.quantization.quantize import LARGE_HEAD
 
 IMAGES = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -130,6 +140,48 @@ def test_what_is_closed_contributes_nothing():
     assert all(op.addend == (1 << 14, 14) for op in tied)
 
 
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "partial"])
+def test_heads_can_be_integers(name):
+    """Logits of 8-bit heads are near those of float32's; given the masks, nothing else changes."""
+    torch.manual_seed(0)
+    network = convgate.gate(create("cifar_resnet8", width=8).eval(), METHODS[name], IMAGES).eval()
+    for parameter in network.gates.parameters():  # heads start nearly at zero, so that all gates decide alike
+        torch.nn.init.normal_(parameter, std=0.3)
+    images = IMAGES.numpy()
+    floats, integers = (convgate.quantize(network, [IMAGES], heads=heads, threads=1) for heads in (None, 0))
+    serving = serving_decisions(integers.program)
+    heads = [op for op in integers.program.operations if op.output in serving and hasattr(op, "weight")]
+    assert heads
+    assert all(isinstance(op, IntegerConv | IntegerConvToFloat) for op in heads)
+    assert not any(isinstance(op, IntegerConv) and op.output in serving for op in floats.program.operations)
+    a, b = floats.run(images), integers.run(images)
+    for gate, decision in a.decisions.items():
+        assert 0 < distance(b.decisions[gate].logits, decision.logits) < 0.2, gate
+    masks = {gate: decision.mask for gate, decision in a.decisions.items()}
+    np.testing.assert_array_equal(integers.run(images, given=masks).outputs[0], a.outputs[0])
+
+
+def test_only_large_heads_are_integers_if_not_asked_for():
+    torch.manual_seed(0)
+    network = convgate.gate(create("cifar_resnet8", width=8).eval(), convgate.DualGating(), IMAGES).eval()
+    floats = convgate.compile(network, threads=1).program
+    sizes = {
+        op.output: floats.arrays[op.weight].size for op in floats.operations if op.output in serving_decisions(floats)
+        if isinstance(op, Conv)
+    }  # fmt: skip
+
+    def integers(**options):
+        program = convgate.quantize(network, [IMAGES], threads=1, **options).program
+        found = {op.output for op in program.operations if isinstance(op, IntegerConv | IntegerConvToFloat)}
+        return found & sizes.keys()
+
+    assert max(sizes.values()) < LARGE_HEAD
+    assert integers() == set()
+    least = sorted(sizes.values())[len(sizes) // 2]
+    assert integers(heads=least) == {name for name, size in sizes.items() if size >= least} != sizes.keys()
+    assert integers(heads=0) == sizes.keys()
+
+
 def test_scales_of_residual_sums_can_be_their_own():
     model = create("cifar_resnet8", width=8).eval()
     engine = convgate.quantize(model, [IMAGES], tie=False, threads=1)
@@ -190,6 +242,7 @@ def test_batches_are_tuples_too_and_images_only_choose_scales():
         ({"batches": [IMAGES * float("nan")]}, "not finite"),
         ({"batches": [IMAGES], "keep": ["layer9"]}, "no layer 'layer9'"),
         ({"batches": [IMAGES], "keep": "conv1"}, "list of layers"),
+        ({"batches": [IMAGES], "heads": -1}, "heads=-1"),
         ({"batches": [IMAGES], "keep": ["conv1", "layer1", "layer2", "layer3", "fc"]}, "nothing to quantise"),
     ],
 )

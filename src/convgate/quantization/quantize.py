@@ -29,7 +29,11 @@ from convgate.quantization.statistics import Watch
 from convgate.reading.wrappers import unwrapped
 from convgate.suggestions import did_you_mean
 
-__all__ = ["quantize", "quantize_program"]
+__all__ = ["LARGE_HEAD", "quantize", "quantize_program"]
+
+LARGE_HEAD = 1 << 16
+"""Weights from which on a layer of a gate's head computes with integers: 256 KB in float32, which come from memory in
+every call. Those of smaller heads stay in the caches, where float32 is as fast."""
 
 
 def quantize(
@@ -39,15 +43,16 @@ def quantize(
     observer: Observer | None = None,
     keep: Sequence[str] = (),
     tie: bool = True,
+    heads: int | None = LARGE_HEAD,
     threads: int | None = None,
     isa: str | None = None,
 ) -> Engine:
     """An engine that computes what `network` does in evaluation, with 8-bit integers, skipping what its gates close.
 
     Weights are int8 with a scale for each output channel, feature maps int8 or uint8 with one scale each, and zero is
-    zero, so what gates close contributes exactly nothing. Gates' heads, and so decisions, are float32, but for those of
-    `ChannelGating`, which compare sums of integers with thresholds. float32 is also what has no integer form. The
-    arithmetic is `convgate.engine.integer`'s.
+    zero, so what gates close contributes exactly nothing. Gates' heads are float32, but for their large layers; gates
+    decide on float32 logits, but for those of `ChannelGating`, which compare sums of integers with thresholds. float32
+    is also what has no integer form. The arithmetic is `convgate.engine.integer`'s.
 
     Args:
         network: a gated network, or any CNN that `torch.fx` can trace.
@@ -57,12 +62,14 @@ def quantize(
             default the last.
         keep: layers of the ledger that stay float32: names, or what they begin with up to a dot ("layer4").
         tie: whether a residual sum has the scale of its shortcut. The shortcut then stays as it is at closed positions.
+        heads: how many weights a layer of a gate's head has at least to compute with integers; 0: all do, None: none.
         threads: how many cores; by default CONVGATE_THREADS, or all that this process may use.
         isa: which kernels, see `convgate.engine.instruction_sets("int8")`.
 
     Raises:
         LoweringError: nodes without a native form.
-        InputError: no images, images that are not finite, an unknown layer, or nothing left to quantise.
+        InputError: no images, images that are not finite, an unknown layer, a negative number of weights, or nothing
+            left to quantise.
 
     >>> import torch, convgate
     >>> model = convgate.create_model("cifar_resnet8").eval()
@@ -72,6 +79,8 @@ def quantize(
     (8, 10)
 
     """
+    if heads is not None and heads < 0:
+        raise InputError(f"heads={heads}: give how many weights a layer of a head has at least, or None for no layer")
     images = Images(batches, by="quantize()")
     example = next(images.read())
     with torch.no_grad():
@@ -86,6 +95,7 @@ def quantize(
         observer=observer or MeanSquaredError(),
         keep=_layers(program, keep),
         tie=tie,
+        heads=heads,
         threads=choose_threads(threads),
         isa=choose_isa(isa, Precision.INT8),
     )
@@ -93,7 +103,15 @@ def quantize(
 
 
 def quantize_program(
-    program: Program, batches: Any, *, observer: Observer, keep: Iterable[str], tie: bool, threads: int, isa: str
+    program: Program,
+    batches: Any,
+    *,
+    observer: Observer,
+    keep: Iterable[str],
+    tie: bool,
+    heads: int | None,
+    threads: int,
+    isa: str,
 ) -> Program:
     """The program of integers for a float32 program; see `quantize`.
 
@@ -103,11 +121,12 @@ def quantize_program(
         observer: chooses ranges.
         keep: layers that stay float32.
         tie: whether residual sums have the scales of their shortcuts.
+        heads: from how many weights on layers of heads compute with integers; None: none does.
         threads: how many cores.
         isa: which kernels.
 
     """
-    chosen = convolutions(program, keep)
+    chosen = convolutions(program, keep, heads)
     if not chosen:
         raise InputError("there is nothing to quantise: no convolution, or all of them are kept in float32")
     program, chosen = split_activations(program, chosen)

@@ -44,17 +44,22 @@ class Roles:
     sums: Mapping[str, PartialSums] = field(default_factory=dict)
 
 
-def convolutions(program: Program, keep: Iterable[str]) -> frozenset[str]:
+def convolutions(program: Program, keep: Iterable[str], heads: int | None) -> frozenset[str]:
     """The results of the convolutions that compute with integers: all but those of layers in `keep`.
 
-    Gates' heads decide in float32. Partial sums are no results: what completes them is, where integers can.
+    Of gates' heads, those with at least `heads` weights; of those with None, none. Partial sums are no results: what
+    completes them is, where integers can.
     """
-    kept, heads = set(keep), serving_decisions(program)
-    wide = {name for op in program.operations if isinstance(op, Decide) for name in op.inputs}
-    wide |= {op.inputs[1] for op in program.operations if isinstance(op, Complete)}
-    chosen = (op for op in program.operations if type(op) is Conv and op.layer not in kept)
+    kept, serving = set(keep), serving_decisions(program)
     completed = {parts.complete.output for parts in partial_sums(program, kept).values()}
-    return frozenset(op.output for op in chosen if op.output not in heads | wide) | completed
+    wide = {op.inputs[1] for op in program.operations if isinstance(op, Complete)}
+    wide |= {name for op in program.operations if isinstance(op, Decide) for name in op.inputs if name not in serving}
+
+    def computes(op: Conv) -> bool:
+        small = op.output in serving and (heads is None or program.arrays[op.weight].size < heads)
+        return op.layer not in kept and op.output not in wide and not small
+
+    return frozenset(op.output for op in program.operations if type(op) is Conv and computes(op)) | completed
 
 
 def roles(program: Program, chosen: frozenset[str], negative: frozenset[str], *, tie: bool) -> Roles:

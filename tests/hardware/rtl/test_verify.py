@@ -81,11 +81,12 @@ def test_bursts_of_another_length_are_not_compared_and_that_is_said(model):
     assert verify(program, images, MACHINE, model=model).not_compared == ()
 
 
-def test_a_gated_network(model):
+@pytest.mark.parametrize("heads", [None, 0])
+def test_a_gated_network(model, heads):
     torch.manual_seed(0)
     images = torch.randn(2, 3, 8, 8)
     net = convgate.gate(create("cifar_resnet8").eval(), convgate.DualGating(group=2), images).eval()
-    engine = convgate.quantize(net, [images])
+    engine = convgate.quantize(net, [images], heads=heads)
     masks = random_masks(engine.program, 1, np.random.default_rng(0))
     found = verify(engine.program, images[:1].numpy(), MACHINE, masks, model=model)
     assert found.passed, [layer for layer in found.layers if layer.wrong or layer.differing]

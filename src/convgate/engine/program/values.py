@@ -27,6 +27,15 @@ class Element(StrEnum):
         return (-127, 127) if self is Element.INT8 else (0, 255)
 
     @property
+    def bytes(self) -> int:
+        """How many bytes one takes.
+
+        >>> [element.bytes for element in (Element.FLOAT32, Element.BFLOAT16, Element.UINT8)]
+        [4, 2, 1]
+        """
+        return 1 if self.is_byte else 2 if self is Element.BFLOAT16 else 4
+
+    @property
     def is_byte(self) -> bool:
         """Whether values are stored as integers of 8 bits."""
         return self in (Element.INT8, Element.UINT8)

@@ -132,7 +132,7 @@ def verify(
     """Run a network on the RTL and compare it with the integer reference and with the simulator.
 
     Every convolution of 8-bit integers with one group is computed by the RTL, from what the RTL computed before;
-    everything else, gates' heads too, by the host. On partial sums the RTL decides itself. Results must equal the
+    everything else, and gates' heads whatever they are, by the host. On partial sums the RTL decides itself. Results must equal the
     reference's, bit by bit; cycles by cause (without `memory` and `vector`), words by tensor, bursts (of a machine
     whose bursts are lines of 64 bytes) and accesses to buffers the simulator's.
 
@@ -196,7 +196,7 @@ class _Run:
         self.placement = place(workload, machine)
         self.partial: dict[str, PartialSums] = {}
         self.steps: dict[str, ArrayStep] = {}
-        by_name = {step.name: step for step in workload.array_steps() if step.groups == 1}
+        by_name = {step.name: step for step in workload.array_steps() if step.groups == 1 and not step.head}
         for op in program.operations:
             step = by_name.get(label(op))
             if step is None:
