@@ -21,7 +21,8 @@ from records import RESULTS, build, machine
 from torch import nn
 
 import convgate
-from convgate.bench.exchange import onnxruntime_session, openvino_request
+from convgate.bench.runtimes import onnxruntime as in_onnxruntime
+from convgate.bench.runtimes import openvino as in_openvino
 from convgate.data import list_images
 from convgate.finetuning.closing.pruned import pruned
 from convgate.finetuning.closing.readers import closable
@@ -44,13 +45,13 @@ def without_closed(network: GatedNetwork, images: torch.Tensor) -> nn.Module:
 
 def openvino(model: nn.Module, image: np.ndarray, threads: int, precision: str) -> Callable[[np.ndarray], Any]:
     """The network in OpenVINO."""
-    request, _ = openvino_request(model, image, threads, precision)
+    request, _ = in_openvino.request(model, image, threads, precision)
     return lambda images: request.infer([images], share_inputs=True, share_outputs=True)[0]
 
 
 def onnxruntime(model: nn.Module, image: np.ndarray, threads: int) -> Callable[[np.ndarray], Any]:
     """The network in ONNX Runtime."""
-    session = onnxruntime_session(model, image, threads)
+    session = in_onnxruntime.session(model, image, threads)
     return lambda images: session.run(None, {"images": images})[0]
 
 

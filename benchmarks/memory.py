@@ -22,7 +22,7 @@ from records import record
 from torch import nn
 
 import convgate
-from convgate.bench.exchange import export
+from convgate.bench.runtimes.onnx_model import export
 from convgate.gated import GatedModel
 
 SIZES = (320, 640, 1280)

@@ -11,7 +11,7 @@ from convgate.errors import ConvgateError
 from convgate.extras import EXTRAS, missing
 
 PYPROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-PACKAGES = {"yaml": "pyyaml", "PIL": "pillow", "faster_coco_eval": "faster-coco-eval"}
+PACKAGES = {"yaml": "pyyaml", "PIL": "pillow", "faster_coco_eval": "faster-coco-eval", "MNN": "mnn"}
 """Module -> the package that brings it, where the names differ."""
 
 

@@ -18,7 +18,8 @@ EXTRAS = {
     "report": ("matplotlib", "jinja2", "PIL"),
     "timm": ("timm",),
     "tensorboard": ("tensorboard",),
-    "bench": ("onnx", "onnxruntime", "onnxscript", "openvino"),
+    "bench": ("onnx", "onnxruntime", "onnxscript", "openvino", "nncf"),
+    "runtimes": ("MNN", "executorch", "ncnn", "pnnx", "zentorch"),
 }
 """Extra -> the modules that it installs."""
 

@@ -45,7 +45,7 @@ def test_as_defined(isa, name, channels):
     x = np.random.default_rng(1).standard_normal((2, *given.value("x").shape), np.float32)
     engine = Engine(given, threads=1, isa=isa)
     run = engine.run(x)
-    _, _, kernel, dilation, (top, left, bottom, right) = GEOMETRY[name]
+    _, _, _kernel, dilation, (top, left, bottom, right) = GEOMETRY[name]
     weight, bias = (torch.from_numpy(given.arrays[key]) if key in given.arrays else None for key in ("w", "b"))
     padded = F.pad(torch.from_numpy(x), (left, right, top, bottom))
     wanted = F.conv2d(padded, weight, bias, dilation=dilation)

@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
-from convgate.bench.competitors import Built, Competitor
+from convgate.bench.built import Built
+from convgate.bench.competitors import Competitor
 from convgate.bench.peak import peak
 from convgate.bench.result import Result, Row
 from convgate.bench.subject import Subject
 from convgate.errors import InputError
+from convgate.extras import missing
 from convgate.timing.interleave import interleave
 from convgate.timing.machine import machine
 
@@ -73,7 +75,7 @@ def measure(
                 built = competitor.build(subject, threads)
                 row = _checked(row, built, subject, expected[competitor.kind])
             except ImportError as error:
-                row = replace(row, failed=f"not installed ({error}); pip install 'convgate[bench]'")
+                row = replace(row, failed=_not_installed(error))
             except Exception as error:  # noqa: BLE001 -- other people's engines raise anything; the row tells
                 row = replace(row, failed=_one_line(f"{type(error).__name__}: {error}"))
             rows[competitor.name] = row
@@ -147,6 +149,11 @@ def _with_decisions_of(built: Built, subject: Subject) -> tuple[list[list[np.nda
         replayed = subject.network.replay(images, run.decisions)
         outputs.append([leaf.numpy() for leaf in pytree.tree_leaves(replayed)])
     return outputs, flipped
+
+
+def _not_installed(error: ImportError) -> str:
+    known = missing(error) if isinstance(error, ModuleNotFoundError) else None
+    return _one_line(f"not installed: {known or error}")
 
 
 def _one_line(text: str) -> str:

@@ -79,7 +79,7 @@ class Result:
 
     @property
     def best_dense(self) -> Row | None:
-        """The faster of ONNX Runtime and OpenVINO in float32; without either, the faster of PyTorch's dense rows."""
+        """The fastest dense engine of others in float32; without any, the faster of PyTorch's dense rows."""
         others = [r for r in self.rows if r.median_ms and r.kind == "dense" and r.precision == "float32"]
         others = [r for r in others if not r.engine.startswith("engine")]
         references = [r for r in others if r.reference]

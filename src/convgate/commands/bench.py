@@ -1,12 +1,13 @@
 """Time a gated network against the dense one in other engines.
 
-Times PyTorch (eager, compiled, masked), ONNX Runtime, OpenVINO and convgate's engine (dense and gated) in one process,
-by turns, on the same images (random ones, or --images); OpenVINO and convgate's engine in float32, bfloat16 and int8
-(quantised on these images; OpenVINO's by NNCF). Each engine has the same number of threads. A model given by name has
+Times PyTorch (eager, compiled, masked), ONNX Runtime, OpenVINO, others where they are installed (zentorch, ncnn, MNN,
+ExecuTorch) and convgate's engine (dense and gated) in one process, by turns, on the same images (random ones, or
+--images), in float32 and, where they have it, in bfloat16 and int8 (quantised on these images; OpenVINO's by NNCF).
+Each engine has the same number of threads. A model given by name has
 random weights, and its gates are calibrated to the budget. A checkpoint is timed as it was saved, and without its
 gates, too, where `convgate finetune` left pruned.cgm beside it; the network of a run on test images of its own sizes.
 Of a detector the convolutional part is timed. Engines that are missing or fail are listed with the reason. The other
-engines need: pip install 'convgate[bench]'.
+engines need: pip install 'convgate[bench]', or 'convgate[runtimes]' for all of them.
 
 Examples:
   convgate bench resnet18 --budget 0.43 --threads 2

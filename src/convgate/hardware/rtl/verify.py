@@ -132,9 +132,9 @@ def verify(
     """Run a network on the RTL and compare it with the integer reference and with the simulator.
 
     Every convolution of 8-bit integers with one group is computed by the RTL, from what the RTL computed before;
-    everything else, and gates' heads whatever they are, by the host. On partial sums the RTL decides itself. Results must equal the
-    reference's, bit by bit; cycles by cause (without `memory` and `vector`), words by tensor, bursts (of a machine
-    whose bursts are lines of 64 bytes) and accesses to buffers the simulator's.
+    everything else, and gates' heads whatever they are, by the host. On partial sums the RTL decides itself. Results
+    must equal the reference's, bit by bit; cycles by cause (without `memory` and `vector`), words by tensor, bursts (of
+    a machine whose bursts are lines of 64 bytes) and accesses to buffers the simulator's.
 
     Args:
         program: of integers, see `convgate.quantize`, at the size of the images.

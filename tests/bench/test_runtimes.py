@@ -9,9 +9,9 @@ import pytest
 DROPPED_AS_MADE = """
 import signal, subprocess, sys
 import numpy as np, torch
-from convgate.bench.exchange import openvino_request
+from convgate.bench.runtimes import openvino
 images = np.zeros((1, 3, 8, 8), np.float32)
-kept = [openvino_request(torch.nn.Conv2d(3, 4, 3), images, 1, "f32") for _ in range(2)]
+kept = [openvino.request(torch.nn.Conv2d(3, 4, 3), images, 1, "f32") for _ in range(2)]
 signal.signal(signal.SIGCHLD, lambda *_: None)
 del kept[0], kept[0]
 sys.exit(subprocess.run([sys.executable, "-c", ""]).returncode)

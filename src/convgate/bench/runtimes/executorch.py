@@ -1,0 +1,37 @@
+"""ExecuTorch with XNNPACK, in float32."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils import _pytree as pytree
+
+from convgate.bench.built import Built, Workload, by_size
+from convgate.errors import InputError
+
+__all__ = ["float32"]
+
+
+def float32(work: Workload, threads: int) -> Built:
+    """What XNNPACK can compute is its own, the rest ExecuTorch's portable kernels."""
+    if threads != torch.get_num_threads():
+        raise InputError(f"ExecuTorch takes as many threads as PyTorch has, {torch.get_num_threads()}, not {threads}")
+    return Built(by_size(work, lambda images: _call(work, images)))
+
+
+def _call(work: Workload, images: np.ndarray) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its own, about its own code
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from executorch.exir import to_edge_transform_and_lower
+        from executorch.runtime import Runtime
+
+        exported = torch.export.export(work.dense, (torch.from_numpy(images),))
+        made = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch()
+    method = Runtime.get().load_program(made.buffer).load_method("forward")
+
+    def call(images: np.ndarray) -> Any:
+        return pytree.tree_map(lambda leaf: leaf.numpy(), method.execute([torch.from_numpy(images)]))
+
+    return call
