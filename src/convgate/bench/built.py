@@ -23,13 +23,19 @@ class Built:
 
 
 class Workload(Protocol):
-    """What runtimes are built for: a dense network in evaluation, and the images that it is called with."""
+    """What runtimes are built for: a dense network in evaluation, and images, float32 [N, C, H, W].
+
+    `inputs` are those that it is timed on, `scales` those that choose the scales of 8-bit integers.
+    """
 
     @property
     def dense(self) -> nn.Module: ...
 
     @property
     def inputs(self) -> Sequence[np.ndarray]: ...
+
+    @property
+    def scales(self) -> Sequence[np.ndarray]: ...
 
 
 def by_size(work: Workload, build: Callable[[np.ndarray], Call]) -> Call:

@@ -53,8 +53,7 @@ def integer_gated(subject: Subject, threads: int) -> Built:
 def _quantised(network: nn.Module, subject: Subject, threads: int) -> Built:
     from convgate.quantization import quantize
 
-    # Scales need not be good for images that are not timed, only as wide as on these.
-    engine = quantize(network, [torch.from_numpy(images) for images in subject.inputs], threads=threads)
+    engine = quantize(network, [torch.from_numpy(images) for images in subject.scales], threads=threads)
     return Built(engine, engine.isa, engine)
 
 

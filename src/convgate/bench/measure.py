@@ -1,8 +1,10 @@
 """The comparison: build every engine, check its outputs, time all of them in turns."""
 
 import logging
+import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from typing import Any
 
@@ -72,12 +74,15 @@ def measure(
             _LOG.info("building %s", competitor.label)
             row = Row(competitor.name, competitor.label, competitor.kind, competitor.precision, competitor.reference)
             try:
-                built = competitor.build(subject, threads)
+                with _said_aside():
+                    built = competitor.build(subject, threads)
                 row = _checked(row, built, subject, expected[competitor.kind])
             except ImportError as error:
                 row = replace(row, failed=_not_installed(error))
             except Exception as error:  # noqa: BLE001 -- other people's engines raise anything; the row tells
                 row = replace(row, failed=_one_line(f"{type(error).__name__}: {error}"))
+            if not row.failed and subject.labelled is not None:
+                row = replace(row, accuracy=subject.labelled.accuracy(built.call, len(subject.inputs[0])))
             rows[competitor.name] = row
             if not row.failed:
                 calls[competitor.name] = _on_inputs(built, subject)
@@ -149,6 +154,20 @@ def _with_decisions_of(built: Built, subject: Subject) -> tuple[list[list[np.nda
         replayed = subject.network.replay(images, run.decisions)
         outputs.append([leaf.numpy() for leaf in pytree.tree_leaves(replayed)])
     return outputs, flipped
+
+
+@contextmanager
+def _said_aside() -> Iterator[None]:
+    """What libraries print while they build, in Python or not, goes to standard error: --json has the other."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _not_installed(error: ImportError) -> str:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from convgate.models import preparation_of, prepared_at
 from convgate.preparation import Preparation
 from convgate.preparation.files import images_in
 
-__all__ = ["photographs", "preparation_for"]
+__all__ = ["drawn", "photographs", "preparation_for"]
 
 _IMAGES = 16
 # Each engine is given all of them in turn; fewer would say little of the mean.
@@ -40,7 +41,11 @@ def photographs(folders: Sequence[str], preparation: Preparation, batch: int, mo
 
     Raises `DataError` for a folder without images and for a file that is not one.
     """
-    paths = [path for folder in folders for path in images_in(folder)]
+    return drawn([path for folder in folders for path in images_in(folder)], preparation, batch, most)
+
+
+def drawn(paths: Sequence[Path], preparation: Preparation, batch: int, most: int = _IMAGES) -> list[Tensor]:
+    """The same of these files."""
     wanted = batch * math.ceil(most / batch)
     order = torch.randperm(len(paths)).tolist()
     chosen = [paths[order[number % len(order)]] for number in range(min(wanted, max(len(paths), batch)))]

@@ -22,12 +22,14 @@ def table(result: Result) -> Any:
 
     lines = Table(box=box.SIMPLE_HEAD)
     lines.add_column("")
-    for heading in ("median ms", "MACs", "p20 - p80", "n", "gated is faster by", "difference"):
+    judged = [f"right of {result.settings['labelled']}"] if result.settings.get("labelled") else []
+    headings = ("median ms", "MACs", "p20 - p80", "n", "gated is faster by", "difference", *judged)
+    for heading in headings:
         lines.add_column(heading, justify="right")
     lines.add_column("")
     for row in result.rows:
         if row.failed:
-            lines.add_row(row.label, "-", "-", "-", "-", "-", "-", row.failed)
+            lines.add_row(row.label, *("-" for _ in headings), row.failed)
             continue
         faster = result.speedup_over(row)
         lines.add_row(
@@ -38,6 +40,7 @@ def table(result: Result) -> Any:
             str(row.n),
             f"{faster:.2f}x" if faster else "-",
             f"{row.difference:.1e}",
+            *(f"{row.accuracy:.1%}" if row.accuracy is not None else "-" for _ in judged),
             row.note,
         )
     return lines

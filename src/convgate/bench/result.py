@@ -37,6 +37,7 @@ class Row:
 
     `n` samples, each the mean over `calls` calls. `difference` is the largest distance of its outputs from PyTorch's
     (a dense row's from the dense model's, the others' from the masked network's), relative to the largest output.
+    `accuracy` is the share of labelled images that it answers rightly, if there are any.
     `macs` per image, as the kernels counted them, only of convgate's engine. A row that could not be measured has
     `failed`, the reason, and no numbers.
     """
@@ -52,6 +53,7 @@ class Row:
     n: int = 0
     calls: int = 1
     difference: float | None = None
+    accuracy: float | None = None
     macs: float | None = None
     note: str = ""
     failed: str = ""
@@ -200,6 +202,7 @@ class Result:
             "calls_per_sample": row.calls,
             "gated_speedup": self.speedup_over(row),
             "max_relative_difference": row.difference,
+            "accuracy": row.accuracy,
             "macs": row.macs,
             "note": row.note,
             "failed": row.failed or None,

@@ -28,6 +28,7 @@ def bench(
     batch: int = 1,
     size: int | None = None,
     images: Sequence[str] = (),
+    labelled: str | None = None,
     given: Sequence[Any] = (),
     seconds: float = 30.0,
     rounds: int | None = None,
@@ -52,6 +53,7 @@ def bench(
         batch=batch,
         size=size,
         images=images,
+        labelled=labelled,
         given=given,
         seed=seed,
     )
@@ -68,6 +70,7 @@ def bench(
         "seed": seed,
         "threads": threads,
         "inputs": len(subject.inputs),
-        "images": ", ".join(images) or ("given" if given else "random"),
+        "images": ", ".join(images) or ("given" if given else labelled or "random"),
+        "labelled": len(subject.labelled.paths) if subject.labelled else 0,
     }
     return replace(result, settings=settings)

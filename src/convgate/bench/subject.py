@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
-from convgate.bench.photographs import photographs, preparation_for
+from convgate.bench.labelled import SCALES, Labelled
+from convgate.bench.labelled import labelled as read_labelled
+from convgate.bench.photographs import drawn, photographs, preparation_for
 from convgate.calibration import calibrate
 from convgate.checkpoint import load
 from convgate.engine.engine import KEPT_SIZES
@@ -33,7 +36,8 @@ class Subject:
     Of a detector they are its convolutional part, for images as the detector prepares them. `method` is the method with
     its options, `macs_asked` what was calibrated to (None: nothing was); `dense_macs` and `gated_macs` are per image,
     means over the inputs, gates included, as the ledger counts them. `pruned` is the file of the same network without
-    its gates, which `convgate finetune` leaves beside a checkpoint.
+    its gates, which `convgate finetune` leaves beside a checkpoint. `scales` are the images that choose the scales of
+    8-bit integers, by default the inputs, and `labelled` those that accuracy is measured on, if any.
     """
 
     model: str
@@ -45,6 +49,12 @@ class Subject:
     gated_macs: float
     macs_asked: float | None
     pruned: Path | None = None
+    scales: tuple[np.ndarray, ...] = ()
+    labelled: Labelled | None = None
+
+    def __post_init__(self) -> None:
+        if not self.scales:
+            object.__setattr__(self, "scales", self.inputs)
 
 
 def prepare(
@@ -58,6 +68,7 @@ def prepare(
     batch: int = 1,
     size: int | None = None,
     images: Sequence[str] = (),
+    labelled: str | None = None,
     given: Sequence[Any] = (),
     seed: int = 0,
 ) -> Subject:
@@ -76,6 +87,8 @@ def prepare(
             its own.
         images: folders of photographs that the inputs are drawn from, prepared as the checkpoint or the model's
             publisher says; by default the inputs are standard normal.
+        labelled: a folder of photographs that accuracy is measured on, with a folder for each class. Without `images`
+            some of those that choose scales are the inputs.
         given: the inputs instead, prepared: [1, C, H, W] each, or for a detector lists of one image. Of several
             sizes as many are taken as an engine stays ready for.
         seed: of weights, gates and images.
@@ -100,10 +113,10 @@ def prepare(
             if isinstance(network, GatedModel):
                 given = [_as_prepared(network, x) for x in given]
                 network = network.network
-                if images:
+                if images or labelled:
                     raise InputError(
                         f"{model} is a detector, which prepares images itself; name the folder of its run, whose test "
-                        "images are timed, or leave --images out"
+                        "images are timed, or leave --images and --labelled out"
                     )
             dense = network.dense().eval()
         else:
@@ -113,24 +126,43 @@ def prepare(
             dense = create_model(model, **model_options or {}).eval()
             network = gate(dense, chosen, torch.zeros(1).expand(1, *input_shape(model, size))).eval()
             macs = _reachable(network) if macs is None else macs
+        named = architecture if _is_checkpoint(model) else model
+        judged = None
+        if labelled is not None:
+            judged = read_labelled(labelled, preparation_for(network, named), _outputs(network))
         # Enough images for a mean; all of them are timed in turn, so what is calibrated is what is timed.
         if given:
             one_size = len({x.shape for x in given}) == 1
             inputs = list(given[: _IMAGES if one_size else KEPT_SIZES])
         elif images:
-            named = architecture if _is_checkpoint(model) else model
             inputs = photographs(images, preparation_for(network, named), batch)
+        elif judged is not None:
+            inputs = drawn(judged.others, judged.preparation, batch)
         else:
             inputs = [torch.randn(batch, *network.plan.example[1:]) for _ in range(math.ceil(_IMAGES / batch))]
     if macs is not None:
         _calibrate(network, inputs, macs)
     gated_macs = float(np.mean([_macs(network, images) for images in inputs]))
     arrays = tuple(images.numpy() for images in inputs)
+    scales: tuple[np.ndarray, ...] = ()
+    if judged is not None:
+        scales = tuple(images.numpy() for images in drawn(judged.others, judged.preparation, batch, SCALES))
     pruned = Path(model).parent / "pruned.cgm"
     beside = pruned if _is_checkpoint(model) and macs is None and pruned.is_file() else None
     sizes = [(images.shape[2], images.shape[3]) for images in inputs]
     dense_macs = round(float(np.mean([network.ledger_at(size).dense for size in sizes])))
-    return Subject(model, network.plan.method, dense, network, arrays, dense_macs, gated_macs, macs, beside)
+    return Subject(
+        model, network.plan.method, dense, network, arrays, dense_macs, gated_macs, macs, beside, scales, judged
+    )
+
+
+@torch.no_grad()
+def _outputs(network: GatedNetwork) -> int:
+    """How many classes a network tells apart."""
+    answers = pytree.tree_leaves(network(torch.zeros(network.plan.example)))[0]
+    if answers.ndim != 2:
+        raise InputError(f"--labelled: the network answers with {list(answers.shape)}; accuracy takes [N, classes]")
+    return int(answers.shape[1])
 
 
 @torch.no_grad()

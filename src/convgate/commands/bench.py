@@ -14,6 +14,7 @@ Examples:
   convgate bench runs/demo/network.safetensors --seconds 10
   convgate bench runs/digits-detection --threads 1
   convgate bench mine/net.safetensors --images photos/
+  convgate bench mine/net.safetensors --labelled validation/
   convgate bench cifar_resnet20 --only onnxruntime,openvino,engine-gated --json
 
 """
@@ -43,6 +44,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=1, help="images per call (default: %(default)s)")
     parser.add_argument(
         "--images", nargs="+", default=[], metavar="FOLDER", help="photographs to time on (default: random images)"
+    )
+    parser.add_argument(
+        "--labelled",
+        metavar="FOLDER",
+        help="photographs in a folder for each class, named as it is or by its number: how many each engine answers "
+        "rightly; 64 of them choose scales instead",
     )
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--seconds", type=float, default=30.0, help="how long to time (default: %(default)s)")
@@ -80,6 +87,7 @@ def run(arguments: Namespace) -> None:
             batch=arguments.batch,
             size=arguments.size,
             images=tuple(arguments.images),
+            labelled=arguments.labelled,
             given=given,
             seconds=arguments.seconds,
             rounds=arguments.rounds,
@@ -103,7 +111,7 @@ def _model(arguments: Namespace) -> tuple[str, list[Any]]:
     from convgate.commands.compile import network_file
 
     file = str(network_file(folder))
-    if arguments.images or arguments.batch > 1 or not (folder / "recipe.yaml").is_file():
+    if arguments.images or arguments.labelled or arguments.batch > 1 or not (folder / "recipe.yaml").is_file():
         return file, []
     from convgate.runs.measure import timed_inputs
     from convgate.runs.run import Run
@@ -126,8 +134,8 @@ def _check_names(arguments: Namespace) -> None:
         check_model(model)
     if arguments.method is not None:
         check_method(arguments.method)
-    if arguments.images:
+    if folders := [*arguments.images, *([arguments.labelled] if arguments.labelled else [])]:
         from convgate.preparation.files import images_in
 
-        for folder in arguments.images:
+        for folder in folders:
             images_in(folder)

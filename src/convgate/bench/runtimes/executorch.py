@@ -29,9 +29,12 @@ def _call(work: Workload, images: np.ndarray) -> Any:
 
         exported = torch.export.export(work.dense, (torch.from_numpy(images),))
         made = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch()
-    method = Runtime.get().load_program(made.buffer).load_method("forward")
+    # A method reads its program, and that the buffer, neither of which it keeps.
+    buffer = made.buffer
+    program = Runtime.get().load_program(buffer)
+    method = program.load_method("forward")
 
-    def call(images: np.ndarray) -> Any:
+    def call(images: np.ndarray, _kept: Any = (buffer, program)) -> Any:
         return pytree.tree_map(lambda leaf: leaf.numpy(), method.execute([torch.from_numpy(images)]))
 
     return call

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -27,10 +26,10 @@ def int8(work: Workload, threads: int) -> Built:
     """Quantised after training, in the form that it recommends: QDQ, weights for each channel, maps without a sign."""
 
     def build(images: np.ndarray) -> Any:
-        alike = [x for x in work.inputs if x.shape == images.shape]
+        alike = [x for x in work.scales if x.shape == images.shape]
         return _call(_session(_quantised(export(work.dense, images), alike), threads))
 
-    return Built(by_size(work, build), "quantised by it on the images that are timed")
+    return Built(by_size(work, build), f"quantised by it on {len(work.scales)} inputs")
 
 
 def session(model: nn.Module, images: np.ndarray, threads: int) -> Any:
@@ -78,11 +77,11 @@ def _quantised(model: bytes, inputs: Sequence[np.ndarray]) -> bytes:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Its advice goes to the root logger and to what --json prints to."""
+    """Without its advice, which goes to the root logger."""
     root, level = logging.getLogger(), logging.getLogger().level
     root.setLevel(logging.ERROR)
     try:
-        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -1,7 +1,5 @@
 """OpenVINO, tuned for latency: in float32, in bfloat16, as it comes, and in 8-bit integers that NNCF makes."""
 
-import contextlib
-import sys
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -34,10 +32,10 @@ def int8(work: Workload, threads: int) -> Built:
     """Quantised after training by NNCF."""
 
     def build(images: np.ndarray) -> Any:
-        alike = [x for x in work.inputs if x.shape == images.shape]
+        alike = [x for x in work.scales if x.shape == images.shape]
         return _call(_integer_request(work.dense, alike, threads))
 
-    return Built(by_size(work, build), "quantised by NNCF on the images that are timed")
+    return Built(by_size(work, build), f"quantised by NNCF on {len(work.scales)} inputs")
 
 
 def request(model: nn.Module, images: np.ndarray, threads: int, precision: str | None) -> tuple[Any, str]:
@@ -67,12 +65,9 @@ def _call(made: Any) -> Any:
 
 
 def _integer_request(model: nn.Module, inputs: Sequence[np.ndarray], threads: int) -> Any:
-    core = _core()
-    # Its log, which takes the stream that it finds when it is imported, and its bar would stand in what --json prints.
-    with contextlib.redirect_stdout(sys.stderr):
-        import nncf
+    import nncf
 
-        quantised = nncf.quantize(core.read_model(export(model, inputs[0])), nncf.Dataset(list(inputs)))
+    quantised = nncf.quantize(_core().read_model(export(model, inputs[0])), nncf.Dataset(list(inputs)))
     return _request(quantised, threads, None)[0]
 
 
