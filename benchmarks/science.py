@@ -228,6 +228,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{given.runs} is being worked on already", file=sys.stderr)
             return 2
         if given.results is not None:
+            given.results.mkdir(parents=True, exist_ok=True)
             note([job for job in todo if is_done(job, places)], places, given.results)
         failed = carry_out(todo, places, given.results, given.side_by_side)
     for name in failed:

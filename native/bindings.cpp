@@ -347,6 +347,7 @@ NB_MODULE(_native, m) {
         for (const char* const* name = convgate::available_int8_kernels(); *name; name++) names.push_back(*name);
         return names;
     });
+    m.def("seconds_to_share", &convgate::seconds_to_share, nb::arg("threads"), nb::call_guard<nb::gil_scoped_release>());
     nb::class_<PyPlan>(m, "Plan", nb::is_weak_referenceable())
         .def("__init__",
              [](PyPlan* self, const Values& values, const Gates& gates, const nb::list& operations,

@@ -1,5 +1,6 @@
 #include "team.h"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -96,6 +97,29 @@ void Pool::work(int thread) {
         last = calls_.load(std::memory_order_acquire);
         take_items(thread);
     }
+}
+
+double seconds_to_share(int threads) {
+    constexpr int samples = 15;
+    constexpr double most = 0.02;  // seconds of a sample; of more threads than there are cores a loop takes milliseconds
+    const auto now = [] { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); };
+    Pool pool(threads);
+    std::vector<double> seconds;
+    for (int sample = 0; sample < samples; sample++) {
+        const double begin = now();
+        int loops = 0;
+        for (; loops == 0 || (loops < 500 && now() - begin < most); loops++) {
+            std::atomic<int> there{0};
+            pool.run(threads, [&](int, int) {
+                there++;
+                while (there.load(std::memory_order_acquire) < threads) {
+                }
+            });
+        }
+        seconds.push_back((now() - begin) / loops);
+    }
+    std::nth_element(seconds.begin(), seconds.begin() + samples / 2, seconds.end());
+    return seconds[samples / 2];
 }
 
 }  // namespace convgate

@@ -78,4 +78,8 @@ private:
     std::vector<std::thread> workers_;
 };
 
+// Seconds that a loop takes of which every thread has one item, and which do nothing but wait for each other: what it costs
+// to share work out, by how near the cores are to each other.
+double seconds_to_share(int threads);
+
 }  // namespace convgate

@@ -195,6 +195,10 @@ def test_the_command_prints_json_and_nothing_else(tmp_path, capsys):
     assert data["machine"]["threads"] == 1
     assert data["machine"]["peak_gmacs"].keys() == {"float32", "bf16", "int8"}
     assert all(speed > 0 for speed in data["machine"]["peak_gmacs"].values())
+    for when in ("before", "after"):
+        found = data["machine"][f"cores_{when}"]
+        assert found["scaling"] > 0
+        assert 0 < found["sharing_ns"] < 1e7
     assert {"python", "torch", "onnxruntime", "openvino", "convgate"} <= set(data["machine"]["versions"])
     assert sorted(path.suffix for path in out.iterdir()) == [".csv", ".json", ".svg"]
     assert json.loads(next(out.glob("*.json")).read_text()) == data

@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from convgate.bench.built import Built
 from convgate.bench.competitors import Competitor
-from convgate.bench.peak import peak
+from convgate.bench.peak import cores, peak
 from convgate.bench.result import Result, Row
 from convgate.bench.subject import Subject
 from convgate.errors import InputError
@@ -87,6 +87,7 @@ def measure(
             if not row.failed:
                 calls[competitor.name] = _on_inputs(built, subject)
         _LOG.info("timing %d engines", len(calls))
+        before = cores(threads)
         samples = interleave(calls, seconds=seconds, rounds=rounds, seed=seed, progress=progress)
     for name, own in samples.items():
         timed = {"failed": _one_line(own.failed)} if own.failed else rows[name].timed(own.milliseconds)
@@ -97,7 +98,7 @@ def measure(
         tuple(rows.values()),
         subject.dense_macs,
         next(iter(counted), subject.gated_macs),
-        machine(threads) | {"peak_gmacs": peak(threads)},
+        machine(threads) | {"peak_gmacs": peak(threads), "cores_before": before, "cores_after": cores(threads)},
     )
 
 

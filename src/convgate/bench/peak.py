@@ -1,4 +1,4 @@
-"""How fast a machine multiplies and accumulates: what the speeds of networks can be told as shares of."""
+"""What the speeds of networks can be told as shares of: how fast a machine multiplies, and how near its cores are."""
 
 import numpy as np
 import torch
@@ -6,12 +6,23 @@ from torch import nn
 
 from convgate.engine import Engine
 from convgate.engine.compile import compile as compile_engine
+from convgate.engine.runtime import seconds_to_share
 from convgate.quantization import quantize
 
-__all__ = ["peak"]
+__all__ = ["cores", "peak"]
 
 _CHANNELS, _SIDE = 512, 28
 _ROUNDS = 20
+
+
+def cores(threads: int) -> dict[str, float]:
+    """How these threads get on with each other, measured in some hundredths of a second.
+
+    "sharing_ns": nanoseconds to share out a loop, see `seconds_to_share`; "scaling": how many times as fast as one
+    thread they multiply in float32, near 1 where two "cores" of a virtual machine are one.
+    """
+    sharing = round(1e9 * seconds_to_share(threads), 1)
+    return {"sharing_ns": sharing, "scaling": round(peak(threads)["float32"] / peak(1)["float32"], 2)}
 
 
 def peak(threads: int) -> dict[str, float]:

@@ -37,7 +37,7 @@ from convgate.engine.program import (
 )
 from convgate.errors import InputError, ProgramError
 
-__all__ = ["Executor", "NativeNetwork", "Results", "choose_isa", "instruction_sets"]
+__all__ = ["Executor", "NativeNetwork", "Results", "choose_isa", "instruction_sets", "seconds_to_share"]
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +50,15 @@ def instruction_sets(precision: str = "float32") -> tuple[str, ...]:
     """
     known = {Precision.BF16: _native.bf16_instruction_sets, Precision.INT8: _native.int8_instruction_sets}
     return tuple(known.get(precision, _native.instruction_sets)())  # type: ignore[call-overload]
+
+
+def seconds_to_share(threads: int) -> float:
+    """How long a loop takes that all threads begin and end together and in which they do nothing else.
+
+    It says how near the cores are to each other. A virtual machine's may be hyperthreads of one core, or lie far apart,
+    and change places while it runs.
+    """
+    return float(_native.seconds_to_share(threads))
 
 
 def choose_isa(asked: str | None, precision: str = "float32") -> str:
