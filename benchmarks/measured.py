@@ -55,6 +55,7 @@ def tables() -> dict[str, str]:
         "throughput": _built(_json("training_throughput")) + _throughput(_json("training_throughput")["rows"]),
         "precisions": _built(engine) + _precisions(engine["cases"]),
         "precisions-zen5": _built(zen5) + _precisions(zen5["cases"]),
+        "engines-zen5": _built(zen5) + _all_engines(zen5["cases"]),
         "readme-precisions": _precisions([case for case in engine["cases"] if _key(case) in _README_CASES]),
         "detection": _detection(),
         "readme-detection": _detection_in_short(),
@@ -244,6 +245,20 @@ def _precisions(cases: Sequence[Mapping[str, Any]]) -> str:
                 }
             )
     return _table(list(rows[0]), [list(row.values()) for row in rows])
+
+
+def _all_engines(cases: Sequence[Mapping[str, Any]]) -> str:
+    """Every engine's milliseconds for each network, in the order of the comparison."""
+    names = [
+        f"{_NAMES[case['model']]}, {100 * case['macs_ratio']:.0f} %, {case['threads']} thread{'s'[: case['threads'] - 1]}"
+        for case in cases
+    ]
+    rows = [[row["label"], *(_short(_ms(case, row["engine"])) for case in cases)] for row in cases[0]["rows"]]
+    return _table(["engine, ms", *names], rows)
+
+
+def _short(milliseconds: float | None) -> str:
+    return "failed" if milliseconds is None else f"{milliseconds:.3g}"
 
 
 def _said(milliseconds: float | None) -> str:

@@ -27,6 +27,7 @@ inline void sums(const Vector (&v)[4], float* out) {
     _mm_storeu_ps(out, _mm_hadd_ps(pairs, others));
 }
 
+#include "pack_lanes.h"
 #include "simd.h"
 #include "winograd.h"
 #include "pack_by_index.h"

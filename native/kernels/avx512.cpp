@@ -26,6 +26,10 @@ inline void sums(const Vector (&v)[4], float* out) {
     _mm_storeu_ps(out, _mm_hadd_ps(pairs, others));
 }
 
+inline Vector packed_lanes(Vector v, unsigned kept) {
+    return reinterpret_cast<Vector>(_mm512_maskz_compress_ps(static_cast<__mmask16>(kept), reinterpret_cast<__m512>(v)));
+}
+
 #include "simd.h"
 #include "winograd.h"
 

@@ -21,6 +21,7 @@ inline void sums(const Vector (&v)[4], float* out) {
     for (int i = 0; i < 4; i++) out[i] = (v[i][0] + v[i][1]) + (v[i][2] + v[i][3]);
 }
 
+#include "pack_lanes.h"
 #include "simd.h"
 #include "winograd.h"
 #include "pack_by_index.h"

@@ -103,7 +103,8 @@ void element(const Element& a) {
 
 void squares(const Squares& a) {
     for (int s = 0; s < a.squares; s++)
-        for (int c = 0; c < a.width; c++) {
+        for (int n = 0; n < a.width; n++) {
+            const int c = a.kept ? a.kept[n] : n;
             float x[2][4];
             for (int j = 0; j < 4; j++) {
                 float m[4];
@@ -115,8 +116,8 @@ void squares(const Squares& a) {
                 const float y[2] = {x[i][0] + x[i][1] + x[i][2], x[i][1] - x[i][2] - x[i][3]};
                 for (int j = 0; j < 2; j++) {
                     const int position = 4 * s + 2 * i + j;
-                    const float addend = a.addends ? a.addends[position][c] : 0;
-                    a.to[position][c] = activated(y[j] + a.bias[c] + addend, a.activation);
+                    const float addend = a.addends ? a.addends[position][n] : 0;
+                    a.to[position][n] = activated(y[j] + a.bias[c] + addend, a.activation);
                 }
             }
         }

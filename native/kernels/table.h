@@ -180,7 +180,8 @@ struct Element {
     float* out;                       // [squares][vectors * lanes]
 };
 
-// activation(A^T product A + bias + addend) of each square, to its four positions: 4 * square + 2 * y + x.
+// activation(A^T product A + bias + addend) of each square, to its four positions: 4 * square + 2 * y + x. What is kept of a
+// row is written, and has its addends, next to each other.
 struct Squares {
     const float* from;       // [16][room][row]
     int squares, room, row;  // row: a multiple of the lanes
@@ -188,6 +189,7 @@ struct Squares {
     const float* const* addends;  // per position, or null
     float* const* to;             // per position
     int width;
+    const std::int32_t* kept;     // the `width` results of a row that are written, ascending; or null: the first ones
     Activation activation;
 };
 

@@ -134,42 +134,82 @@ void element(const Element& a) {
         element_tiles<vectors, false>(a, std::make_integer_sequence<int, most>());
 }
 
+// One dimension of A^T x: (x0 + x1 + x2, x1 - x2 - x3), of a vector of outputs; then the other.
+inline void to_corners(const float* from, std::ptrdiff_t stride, Vector bias, Vector (&y)[4]) {
+    Vector x[2][4];
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) {
+        Vector column[4];
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) column[i] = load(from + (4 * i + j) * stride);
+        x[0][j] = column[0] + column[1] + column[2];
+        x[1][j] = column[1] - column[2] - column[3];
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++) {
+        y[2 * i] = x[i][0] + x[i][1] + x[i][2] + bias;
+        y[2 * i + 1] = x[i][1] - x[i][2] - x[i][3] + bias;
+    }
+}
+
+inline void fetch_corners(const Squares& a, int s, int c) {
+    const int next = 4 * (s + 1 < a.squares ? s + 1 : s);
+    for (int position = next; position < next + 4; position++) {
+        if (a.addends) __builtin_prefetch(a.addends[position] + c);
+        __builtin_prefetch(a.to[position] + c, 1);
+    }
+}
+
 template <typename Activation>
 inline void square(const Squares& a, int s, Activation activate) {
     const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(a.room) * a.row;
     const float* from = a.from + static_cast<std::ptrdiff_t>(s) * a.row;
-    const int next = 4 * (s + 1 < a.squares ? s + 1 : s);
     sweep(a.width, [&](int c, auto count) {
-        for (int position = next; position < next + 4; position++) {
-            if (a.addends) __builtin_prefetch(a.addends[position] + c);
-            __builtin_prefetch(a.to[position] + c, 1);
-        }
-        // One dimension of A^T x: (x0 + x1 + x2, x1 - x2 - x3).
-        Vector x[2][4];
+        fetch_corners(a, s, c);
+        Vector y[4];
+        to_corners(from + c, stride, load(a.bias + c), y);
 #pragma GCC unroll 4
-        for (int j = 0; j < 4; j++) {
-            Vector column[4];
-#pragma GCC unroll 4
-            for (int i = 0; i < 4; i++) column[i] = load(from + (4 * i + j) * stride + c);
-            x[0][j] = column[0] + column[1] + column[2];
-            x[1][j] = column[1] - column[2] - column[3];
-        }
-        const Vector bias = load(a.bias + c);
-#pragma GCC unroll 2
-        for (int i = 0; i < 2; i++) {
-            Vector y[2] = {x[i][0] + x[i][1] + x[i][2] + bias, x[i][1] - x[i][2] - x[i][3] + bias};
-#pragma GCC unroll 2
-            for (int j = 0; j < 2; j++) {
-                const int position = 4 * s + 2 * i + j;
-                if (a.addends) y[j] += take(a.addends[position] + c, count);
-                put(a.to[position] + c, activate(y[j]), count);
-            }
+        for (int corner = 0; corner < 4; corner++) {
+            const int position = 4 * s + corner;
+            if (a.addends) y[corner] += take(a.addends[position] + c, count);
+            put(a.to[position] + c, activate(y[corner]), count);
         }
     });
 }
 
+// Of a vector of results: which lanes are kept, and where the first of them goes.
+struct KeptLanes {
+    unsigned lanes;
+    int begin, count;
+};
+
+template <typename Activation>
+inline void square_of(const Squares& a, const KeptLanes* kept, int s, Activation activate) {
+    const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(a.room) * a.row;
+    const float* from = a.from + static_cast<std::ptrdiff_t>(s) * a.row;
+    for (int c = 0; c < a.row; c += lanes, kept++) {
+        if (!kept->count) continue;
+        fetch_corners(a, s, kept->begin);
+        Vector y[4];
+        to_corners(from + c, stride, load(a.bias + c), y);
+#pragma GCC unroll 4
+        for (int corner = 0; corner < 4; corner++) {
+            const int position = 4 * s + corner;
+            Vector results = packed_lanes(y[corner], kept->lanes);
+            if (a.addends) results += load_some(a.addends[position] + kept->begin, kept->count);
+            store_some(a.to[position] + kept->begin, activate(results), kept->count);
+        }
+    }
+}
+
 void squares(const Squares& a) {
+    KeptLanes kept[max_vectors] = {};
+    for (int i = 0; a.kept && i < a.width; i++) kept[a.kept[i] / lanes].lanes |= 1u << a.kept[i] % lanes;
+    for (int v = 0, begin = 0; v < a.row / lanes; v++) {
+        kept[v].begin = begin, kept[v].count = __builtin_popcount(kept[v].lanes);
+        begin += kept[v].count;
+    }
     with(a.activation, [&](auto activate) {
-        for (int s = 0; s < a.squares; s++) square(a, s, activate);
+        for (int s = 0; s < a.squares; s++) a.kept ? square_of(a, kept, s, activate) : square(a, s, activate);
     });
 }

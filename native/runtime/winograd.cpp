@@ -47,8 +47,7 @@ public:
         // Fewer open channels leave room for more squares.
         mine.columns = std::max<std::size_t>(elements * ins * room(most_squares(spec.in->value.channels)), most_transformed);
         mine.accumulators = elements * widest * room(chunk);
-        // What is computed of closed positions, or all results before some lanes are kept.
-        mine.scattered = spec.masks_channels() ? (2 * corners * chunk + 1) * widest : widest;
+        mine.scattered = widest;  // what is computed of closed positions
         if (transforms_) mine.weights_aside = (elements + area) * (inputs_at_once * widest + spec.kernels->lanes);
         mine.squares = squares() + 1;
         weights_.cover_needs(mine);
@@ -196,29 +195,20 @@ private:
     }
 
     void transform_products(const Run& run, const Chosen& chosen, Scratch& scratch, int first, int count, const Block& block) const {
-        const int row = block.vectors * spec_.kernels->lanes, positions = corners * count;
         // What is computed of closed positions, or of none, goes to waste.
-        float* const waste = scratch.scattered.data() + (block.kept ? 2 * static_cast<std::ptrdiff_t>(positions) * row : 0);
-        point_corners(run, chosen, scratch, first, count, block.out_begin, waste);
+        point_corners(run, chosen, scratch, first, count, block.out_begin, scratch.scattered.data());
         Squares squares{};
         squares.from = scratch.accumulators.data();
         squares.squares = count;
         squares.room = room(count);
-        squares.row = row;
+        squares.row = block.vectors * spec_.kernels->lanes;
         squares.bias = block.bias;
-        if (block.kept) {
-            std::copy_n(scratch.outputs.begin(), positions, scratch.kept.begin());
-            point_aside(scratch, positions, row);
-        }
-        squares.addends = spec_.addend && !block.kept ? scratch.addends.data() : nullptr;
+        squares.addends = spec_.addend ? scratch.addends.data() : nullptr;
         squares.to = scratch.outputs.data();
-        squares.width = block.kept ? row : block.width;
-        squares.activation = block.kept ? Activation::none : spec_.activation();
+        squares.width = block.width;
+        squares.kept = block.kept;
+        squares.activation = spec_.activation();
         spec_.kernels->squares(squares);
-        if (!block.kept) return;
-        const float* rows = keep(scratch, block, positions, row);
-        for (int i = 0; i < positions; i++, rows += row)
-            put(rows, spec_.addend ? scratch.addends[i] : nullptr, block.width, scratch.kept[i]);
     }
 
     const std::unique_ptr<Layer> other_;

@@ -285,11 +285,17 @@ private:
         const auto to = scattered<float*>(outputs.tested, 4 * squares, width);
         const auto expected_to = same_rows(to, outputs.tested, outputs.expected);
         const bool adds = random.chance(0.5);
-        Squares a{from.data(), squares, room, row,  bias.data(), adds ? added.data() : nullptr, to.data(), width, activation()};
+        std::vector<std::int32_t> lanes(row);
+        std::iota(lanes.begin(), lanes.end(), 0);
+        for (int i = 0; i < row - width; i++) lanes.erase(lanes.begin() + random.from(0, static_cast<int>(lanes.size()) - 1));
+        const Guarded<std::int32_t> kept(random, width);
+        std::copy(lanes.begin(), lanes.end(), kept.data());
+        const bool keeps = random.chance(0.5);
+        Squares a{from.data(), squares, room, row, bias.data(), adds ? added.data() : nullptr, to.data(), width, keeps ? kept.data() : nullptr, activation()};
         table.squares(a);
         a.to = expected_to.data();
         scalar_kernels.squares(a);
-        compare("squares", outputs, 16, text({squares, row, width, +adds, static_cast<int>(a.activation)}));
+        compare("squares", outputs, 16, text({squares, row, width, +adds, +keeps, static_cast<int>(a.activation)}));
     }
 
     void columns(int vectors) {
