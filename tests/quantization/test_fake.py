@@ -12,10 +12,12 @@ from torch import nn
 
 import convgate
 from convgate.engine.integer import IntegerNetwork
-from convgate.engine.program import IntegerConv, IntegerConvToFloat
+from convgate.engine.program import IntegerComplete, IntegerConv, IntegerConvToFloat
 from convgate.errors import InputError
+from convgate.gating import base_path
 from convgate.models import create
 from convgate.quantization import FakeQuantization, MinMax, fake_quantized
+from convgate.quantization.straight_through import rounded_weight
 
 IMAGES = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -57,7 +59,8 @@ def layers_left(network):
 
 def with_scales_of(engine, fake):
     """Give `fake` the ranges that an engine of integers has."""
-    ops = {op.layer: op for op in engine.program.operations if isinstance(op, IntegerConv | IntegerConvToFloat)}
+    kinds = IntegerConv | IntegerConvToFloat | IntegerComplete
+    ops = {op.layer: op for op in engine.program.operations if isinstance(op, kinds)}
     for index, layer in enumerate(fake.layers):
         value = engine.program.value(ops[layer].inputs[0])
         fake.limits[index] = value.scale * value.element.limits[1]
@@ -70,7 +73,8 @@ def distance(a, b):
 
 def test_the_forward_pass_is_that_of_the_integers(chain):
     engine = convgate.quantize(chain, [IMAGES], threads=1)
-    integers = torch.from_numpy(IntegerNetwork(engine.program, 1, engine.isa).run([IMAGES.numpy()], {}).outputs[0]).flatten(1)
+    run = IntegerNetwork(engine.program, 1, engine.isa).run([IMAGES.numpy()], {})
+    integers = torch.from_numpy(run.outputs[0]).flatten(1)
     with torch.no_grad(), fake_quantized(chain, IMAGES) as fake:
         with_scales_of(engine, fake)
         found = chain(IMAGES)
@@ -92,6 +96,43 @@ def test_a_residual_network_is_close_to_its_integers(randomise):
         found = network(IMAGES)
     with torch.no_grad():
         assert distance(found, integers) < 0.75 * distance(network(IMAGES), integers)
+
+
+def test_convolutions_that_are_computed_in_part_are_close_to_their_integers(randomise, scatter):
+    torch.manual_seed(1)
+    model = randomise(create("cifar_resnet8", width=8), IMAGES, 1)
+    network = scatter(convgate.gate(model, convgate.ChannelGating(), IMAGES).eval(), 1)
+    engine = convgate.quantize(network, [IMAGES], threads=1)
+    run = engine.run(IMAGES.numpy())
+    integers, masks = torch.from_numpy(run.outputs[0]), {name: one.mask for name, one in run.decisions.items()}
+    assert 0.05 < np.mean([mask.mean() for mask in masks.values()]) < 0.95
+    fake = FakeQuantization(network)
+    with_scales_of(engine, fake)
+    with torch.no_grad():
+        floats = network.replay(IMAGES, masks)
+        with fake.attached(network):
+            assert distance(network.replay(IMAGES, masks), integers) < 0.75 * distance(floats, integers)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_base_paths_decide_on_sums_of_what_is_rounded(training):
+    torch.manual_seed(0)
+    network = convgate.gate(create("cifar_resnet8", width=8), convgate.ChannelGating(), IMAGES).train(training)
+    fake = FakeQuantization(network)
+    fake.limits.fill_(2.0)
+    fake.set_extra_state({"calls": [8] * len(fake.layers)})
+    index = fake.layers.index("layer1.0.conv1")
+    conv, x = network.layer1[0].conv1, torch.rand(2, 8, 5, 5)
+    rounds = copy.deepcopy(conv)
+    with torch.no_grad():
+        rounds.weight.copy_(rounded_weight(conv.weight))
+        expected = base_path(fake.read(index, x, learns=False), rounds, 4, grouped=True, shuffled=False)
+        before = base_path(x, conv, 4, grouped=True, shuffled=False)
+        with fake.attached(network):
+            assert torch.equal(base_path(x, conv, 4, grouped=True, shuffled=False), expected)
+            assert torch.equal(base_path(x, copy.deepcopy(conv), 4, grouped=True, shuffled=False), before)
+        assert torch.equal(base_path(x, conv, 4, grouped=True, shuffled=False), before)
+    assert not torch.equal(before, expected)
 
 
 @pytest.mark.parametrize("gated", [False, True], ids=["plain", "gated"])
@@ -125,8 +166,9 @@ def test_nothing_is_left_behind_by_exceptions(chain, kind):
     def fails(*_):
         raise kind("broken off")
 
-    with pytest.raises(kind, match="broken off"), fake_quantized(chain, IMAGES):
-        layer._conv_forward = fails
+    fake = FakeQuantization(chain, IMAGES)
+    layer._conv_forward = fails
+    with pytest.raises(kind, match="broken off"), fake.attached(chain):
         chain.train()(IMAGES)
     del layer._conv_forward
     assert layers_left(chain.eval()) == left

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import convgate
-from convgate.engine.program import Element, IntegerConv, IntegerConvToFloat
+from convgate.engine.program import Element, IntegerComplete, IntegerConv, IntegerConvToFloat
 from convgate.errors import InputError
 from convgate.models import create
 from convgate.quantization.reads import reads
@@ -13,17 +13,18 @@ from convgate.quantization.reads import reads
 IMAGES = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("gated", [False, True], ids=["plain", "gated"])
+@pytest.mark.parametrize("method", [None, convgate.DualGating(), convgate.ChannelGating()], ids=repr)
 @pytest.mark.parametrize("tie", [False, True], ids=["own", "tied"])
-def test_they_are_those_of_the_program_of_integers_with_its_signs_and_scales(gated, tie):
+def test_they_are_those_of_the_program_of_integers_with_its_signs_and_scales(method, tie):
     torch.manual_seed(0)
     network = create("cifar_resnet8", width=8).train()
-    if gated:
-        network = convgate.gate(network, convgate.DualGating(), IMAGES)
+    if method:
+        network = convgate.gate(network, method, IMAGES)
     found = {read.layer: read for read in reads(network, IMAGES, (), tie=tie)}
     assert network.training
     engine = convgate.quantize(network.eval(), [IMAGES], tie=tie, heads=None, threads=1)
-    ops = [op for op in engine.program.operations if isinstance(op, IntegerConv | IntegerConvToFloat)]
+    kinds = IntegerConv | IntegerConvToFloat | IntegerComplete
+    ops = [op for op in engine.program.operations if isinstance(op, kinds)]
     assert found.keys() == {op.layer for op in ops}
     read = {op.layer: engine.program.value(op.inputs[0]) for op in ops}
     assert {name for name, one in found.items() if one.negative} == {

@@ -1,8 +1,8 @@
-"""Fake quantisation: a network in training that computes what its integers will be, so that it learns to live with them.
+"""Fake quantisation: a network in training computes what its integers will be, and so learns to live with them.
 
 While it is on, layers round their weights and what they read as `convgate.quantize` will, and gradients pass straight
-through (`convgate.quantization.straight_through`). The network itself is not changed: two hooks on each layer round, and
-where ranges stand is beside it.
+through (`convgate.quantization.straight_through`). The network itself is not changed: two hooks on each layer round,
+and ranges are kept beside it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from convgate.errors import InputError
 from convgate.gated import GatedModel
+from convgate.gating.partial import OPERANDS
 from convgate.quantization.observers import MeanSquaredError, Observer
 from convgate.quantization.reads import reads
 from convgate.quantization.straight_through import limit_of, rounded, rounded_weight
@@ -30,13 +31,13 @@ _RATE = 0.1
 class FakeQuantization(nn.Module):
     """The ranges of what a network's layers read, and the rounding of these layers for as long as it is on.
 
-    Which layers: every `nn.Conv2d` and `nn.Linear` that `convgate.quantize` makes integers of. Gates' heads, fill paths
-    and convolutions that are computed in part (`ChannelGating`) stay float32. Weights are rounded to -127 .. 127 with a
-    scale for each output channel; what a layer reads to 0 .. 255 if its operations cannot write negatives, else to
-    -127 .. 127, with a scale for each map, or one for maps that share theirs. Ranges are running means, over layers in
-    training mode, of the limit that the observer gives for a batch. Layers that have seen no batch yet read floats.
+    Which layers: every `nn.Conv2d` and `nn.Linear` that `convgate.quantize` makes integers of, those that are computed
+    in part (`ChannelGating`) among them; gates' heads and fill paths stay float32. Weights are rounded to -127 .. 127
+    with a scale for each output channel; maps that layers read to 0 .. 255 if what wrote them cannot write negatives,
+    else to -127 .. 127, with a scale for each map, or one for maps that share theirs. Ranges are running means of the
+    limit that the observer gives for a batch in training mode. Layers that have seen no such batch yet read floats.
 
-    It is a module of its own, which keeps no part of the network: its state is the ranges, that of the network has
+    It is a module of its own, which keeps no part of the network: its state is the ranges, and that of the network has
     the keys that it always has. `attached` turns the rounding on.
 
     Args:
@@ -109,6 +110,7 @@ class FakeQuantization(nn.Module):
         try:
             for index, layer in enumerate(layers):
                 enter = _Enter(self, index)
+                vars(layer)[OPERANDS] = _Operands(enter)
                 handles.append(layer.register_forward_pre_hook(enter, with_kwargs=True))
                 # Also called when the layer fails, in which case its weights would stay rounded.
                 handles.append(layer.register_forward_hook(_leave, always_call=True))
@@ -116,8 +118,9 @@ class FakeQuantization(nn.Module):
         finally:
             for handle in handles:
                 handle.remove()
-            for layer in layers:  # of a call that was broken off by Ctrl-C
-                _leave(layer)
+            for layer in layers:
+                vars(layer).pop(OPERANDS, None)
+                _leave(layer)  # of a call that was broken off by Ctrl-C
 
     def read(self, index: int, x: Tensor, *, learns: bool) -> Tensor:
         """What the layer of that index reads, `x`, rounded; if it `learns`, its range follows `x` first."""
@@ -147,15 +150,15 @@ class FakeQuantization(nn.Module):
             self.limits[index] += (limit - self.limits[index]) * max(1 / (calls + 1), _RATE)
         self._calls[index] += 1
 
-    def _found(self, network: nn.Module) -> list[nn.Module]:
+    def _found(self, network: nn.Module) -> list[nn.Conv2d | nn.Linear]:
         if dict(network.named_children()).get("_orig_mod") or network._compiled_call_impl is not None:
-            raise InputError("fake quantisation looks at ranges, which compiled networks do not; give the network itself")
+            raise InputError("fake quantisation looks at ranges, which compiled code cannot; give the network itself")
         named = dict(_part(network).named_modules(remove_duplicate=False))
         layers = []
         for name in self.layers:
             layer = named.get(name)
             if not isinstance(layer, nn.Conv2d | nn.Linear):
-                raise InputError(f"the network has no layer '{name}' with weights; give one like that this was made for")
+                raise InputError(f"there is no layer '{name}' here; give a network like the one that this was made for")
             if "weight" not in layer._parameters:
                 raise InputError(
                     f"the weights of layer '{name}' are computed from others in each call; make them parameters first "
@@ -208,15 +211,33 @@ class _Enter:
         self.fake, self.index = fake, index
 
     def __call__(self, layer: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        x = args[0] if args else kwargs["input"]
-        x = self.fake.read(self.index, x, learns=layer.training)
+        x, weight = self.operands(layer, args[0] if args else kwargs["input"], learns=layer.training)
         # An attribute of the instance comes before the parameter of the same name, which stays where it is.
-        vars(layer)["weight"] = rounded_weight(layer._parameters["weight"], self.fake.levels)
+        vars(layer)["weight"] = weight
         return ((x, *args[1:]), kwargs) if args else (args, {**kwargs, "input": x})
+
+    def operands(self, layer: nn.Module, x: Tensor, *, learns: bool) -> tuple[Tensor, Tensor]:
+        """What the layer computes with when it reads `x`."""
+        weight = layer._parameters["weight"]
+        assert weight is not None
+        return self.fake.read(self.index, x, learns=learns), rounded_weight(weight, self.fake.levels)
 
     def __reduce__(self) -> Any:
         """Copies and pickles of a network have a hook that does nothing: ranges are those of one network."""
         return _nothing_done, ()
+
+
+class _Operands:
+    """For the base path of a layer that is computed in part; see `convgate.gating.partial.OPERANDS`."""
+
+    def __init__(self, enter: _Enter) -> None:
+        self.enter = enter
+
+    def __call__(self, layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.enter.operands(layer, x, learns=False)  # the layer itself, which reads the same, has learned
+
+    def __reduce__(self) -> Any:
+        return _nothing_changed, ()
 
 
 def _leave(layer: nn.Module, *_: Any) -> None:
@@ -229,6 +250,14 @@ def _nothing_done() -> Any:
 
 def _do_nothing(*_: Any) -> None:
     pass
+
+
+def _nothing_changed() -> Any:
+    return _own_operands
+
+
+def _own_operands(layer: nn.Module, x: Tensor) -> tuple[Tensor, Any]:
+    return x, layer.weight
 
 
 def _part(network: nn.Module) -> nn.Module:

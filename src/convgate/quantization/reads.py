@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from convgate.engine.lowering import lower
-from convgate.engine.program import Conv, Program
+from convgate.engine.program import Complete, Conv, Program
 from convgate.quantization.quantize import kept_layers
 from convgate.quantization.roles import convolutions, roles, signs
 from convgate.quantization.split import split_activations
@@ -35,7 +35,7 @@ class Read:
 def reads(network: nn.Module, example: Any, keep: Sequence[str], *, tie: bool) -> tuple[Read, ...]:
     """The `nn.Conv2d` and `nn.Linear` of a network that `convgate.quantize` makes integers of, ordered by groups.
 
-    Gates' heads, fill paths and convolutions that are computed in part are left out.
+    Gates' heads and fill paths are left out.
 
     Args:
         network: a gated network, or any that can be lowered; it stays as it is.
@@ -53,11 +53,12 @@ def reads(network: nn.Module, example: Any, keep: Sequence[str], *, tie: bool) -
         program = lower(network, example).program
     program, chosen = split_activations(program, convolutions(program, kept_layers(program, keep), heads=None))
     negative = signs(program)
-    shared = roles(program, chosen, negative, tie=tie).encoded
+    parts = roles(program, chosen, negative, tie=tie)
+    shared = parts.encoded
     layers = dict(network.named_modules(remove_duplicate=False))
     read = {
         layer: frozenset().union(*(shared[value] for value in values))
-        for layer, values in _read_values(program, chosen).items()
+        for layer, values in _read_values(program, chosen | parts.sums.keys()).items()
         if isinstance(layers.get(layer), nn.Conv2d | nn.Linear)
     }
     groups = list[frozenset[str]]()
@@ -74,9 +75,9 @@ def _read_values(program: Program, chosen: frozenset[str]) -> dict[str, set[str]
     found: dict[str, set[str]] = {}
     others = set()
     for op in program.operations:
-        if isinstance(op, Conv):
+        if isinstance(op, Conv | Complete):
             layer = op.layer.partition("#")[0]
-            if type(op) is Conv and op.output in chosen:
+            if op.output in chosen:
                 found.setdefault(layer, set()).add(op.inputs[0])
             else:
                 others.add(layer)

@@ -1,4 +1,4 @@
-"""Rounding to integers of 8 bits and back, with gradients that pass straight through: what training with rounding needs.
+"""Rounding to integers of 8 bits and back, with gradients that pass straight through, for training.
 
 Sources: the straight-through estimator of Bengio, Léonard, Courville: Estimating or Propagating Gradients Through
 Stochastic Neurons, 2013 (arXiv:1308.3432); training with simulated quantisation of Jacob et al.: Quantization and
