@@ -49,6 +49,20 @@ def test_a_layer_that_is_called_twice_has_one_range():
     assert [(read.layer, read.group, read.negative) for read in found] == [("a", 0, True), ("b", 1, False)]
 
 
+def test_a_layer_that_is_called_twice_joins_the_ranges_of_other_layers():
+    class Joining(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = (nn.Conv2d(3, 3, 1) for _ in range(3))
+
+        def forward(self, x):
+            y = self.a(x).relu()
+            return self.b(y), self.c(x), self.c(y)
+
+    found = {read.layer: (read.group, read.negative) for read in reads(Joining(), IMAGES, (), tie=True)}
+    assert found == {"a": (0, True), "b": (0, True), "c": (0, True)}
+
+
 def test_layers_that_are_kept_are_left_out_and_unknown_ones_refused():
     network = create("cifar_resnet8", width=4)
     found = {read.layer for read in reads(network, IMAGES, ["layer1", "fc"], tie=True)}

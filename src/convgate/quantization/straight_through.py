@@ -36,7 +36,7 @@ def rounded(x: Tensor, scale: Tensor, low: int, high: int) -> Tensor:
     >>> y = rounded(x, torch.tensor(0.5), 0, 255)
     >>> y.sum().backward()
     >>> y.tolist(), x.grad.tolist()
-    ([0.5, 1.0, -0.0], [1.0, 1.0, 0.0])
+    ([0.5, 1.0, 0.0], [1.0, 1.0, 0.0])
 
     """
     result: Tensor = _Rounding.apply(x.float(), scale, low, high)
