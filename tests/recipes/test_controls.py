@@ -35,6 +35,13 @@ def test_dense_is_the_row_without_gates():
     }
 
 
+def test_random_masks_have_no_finish_that_could_round():
+    row = load_recipe("cifar10-resnet20-dual-50", [*SHORT, "--finish.quantized=true"])
+    assert row.finish.quantized
+    assert derived(row, "dense", of="row").finish.quantized
+    assert not derived(row, "random", of="row").finish.quantized
+
+
 def test_random_masks_are_trained_for_as_long_as_gates_and_finish():
     assert changed("random") == {"method.masks": "random", "gated.epochs": 30, "finish.epochs": 0}
 

@@ -15,9 +15,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import convgate
-from convgate.errors import CheckpointError, RecipeError
+from convgate.errors import CheckpointError, LoweringError, RecipeError
 from convgate.recipes.read import dump_recipe, load_recipe
 from convgate.recipes.recipe import ModelChoice
+from convgate.recipes.stages import FinishStage
 from convgate.runs.folder import RunFolder
 from convgate.runs.launch import train
 from convgate.runs.training import TrainingRun
@@ -158,6 +159,40 @@ def test_a_finish_trains_what_the_gates_leave_and_resumes_to_the_same_weights(fi
     killed_in_the_second_epoch("finish", recipe, tmp_path / "resumed", monkeypatch)
     train(recipe, tmp_path / "resumed", progress=False)
     assert_same_weights(tmp_path / "whole", tmp_path / "resumed")
+
+
+def test_a_finish_that_rounds_keeps_its_ranges_and_resumes_to_the_same_weights(finished, tmp_path, monkeypatch):
+    done, _ = finished
+    recipe = replace(done.recipe, finish=FinishStage(epochs=2, batch_size=64, lr=0.01, quantized=True))
+    parts = ("floats", "whole", "resumed")
+    for name in ("recipe.yaml", "gated.safetensors", "dense.safetensors"):  # trained already
+        for part in parts:
+            (tmp_path / part).mkdir(exist_ok=True)
+            shutil.copy(done.folder / name, tmp_path / part)
+            kept = replace(recipe, finish=replace(recipe.finish, quantized=part != "floats"))
+            (tmp_path / part / "recipe.yaml").write_text(dump_recipe(kept))
+    train(replace(recipe, finish=replace(recipe.finish, quantized=False)), tmp_path / "floats", progress=False)
+    train(recipe, tmp_path / "whole", progress=False)
+    killed_in_the_second_epoch("finish", recipe, tmp_path / "resumed", monkeypatch)
+    saved = torch.load(tmp_path / "resumed" / "finish" / "last.ckpt", weights_only=True)["state_dict"]
+    assert saved["fake.limits"].gt(0).all()
+    train(recipe, tmp_path / "resumed", progress=False)
+    assert_same_weights(tmp_path / "whole", tmp_path / "resumed")
+    floats, rounded = (load_file(tmp_path / part / "network.safetensors") for part in ("floats", "whole"))
+    assert floats.keys() == rounded.keys()
+    assert not torch.equal(floats["conv1.weight"], rounded["conv1.weight"])
+    net = convgate.load(tmp_path / "whole" / "network.safetensors")
+    assert not any(module._forward_pre_hooks for module in net.modules())
+
+
+def test_a_run_that_is_to_round_and_cannot_is_refused_before_it_trains(tmp_path, tiny_overrides, monkeypatch):
+    def refuse(*_, **__):
+        raise LoweringError("no native form")
+
+    recipe = load_recipe("digits-demo", [*tiny_overrides, "--finish.epochs=1", "--finish.quantized=true"])
+    monkeypatch.setattr("convgate.quantization.reads.lower", refuse)
+    with pytest.raises(LoweringError, match="no native form"):
+        TrainingRun(recipe, tmp_path / "run", progress=False)
 
 
 @pytest.mark.parametrize("teacher", [[], ["--distillation.teacher.name=cifar_resnet14"]], ids=["dense", "another"])

@@ -6,6 +6,7 @@ from convgate.data import Augmentation
 from convgate.gated import gate
 from convgate.methods import DualGating, GlobalGater
 from convgate.models import create
+from convgate.quantization import FakeQuantization
 from convgate.recipes.recipe import Hardware
 from convgate.recipes.stages import Stage
 from convgate.tasks.classification import Classification
@@ -93,6 +94,29 @@ def test_validation_is_accounted_for_without_augmentation(images, make_module):
     module.on_validation_epoch_end()
     assert first == module.recorded
     assert {"validation_accuracy", "validation_loss", "validation_macs_ratio"} == set(first)
+
+
+def test_steps_and_validation_round_and_leave_nothing_behind(images, make_module, monkeypatch):
+    batch, losses = (images.images, images.labels), []
+    for rounds in (False, True):
+        module = make_module(DualGating())
+        if rounds:
+            module.fake = FakeQuantization(module.network, levels=7)
+        losses.append(float(module.training_step(batch, 0).detach()))
+        module.eval()
+        module.validation_step(batch, 0)
+        module.on_validation_epoch_end()
+        losses.append(module.recorded["validation_loss"])
+        module.train()
+        assert not any(m._forward_pre_hooks or m._forward_hooks for m in module.network.modules())
+    assert losses[0] != pytest.approx(losses[2])
+    assert losses[1] != pytest.approx(losses[3])
+    assert module.fake.limits.gt(0).all()
+    assert {"fake.limits", "network.conv1.weight"} <= module.state_dict().keys()
+    monkeypatch.setattr(module.network.layer3[0].conv2, "_conv_forward", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        module.training_step(batch, 0)
+    assert not any(m._forward_pre_hooks or m._forward_hooks for m in module.network.modules())
 
 
 @pytest.mark.parametrize(("asked", "given"), [("float32", "32-true"), ("bfloat16", "bf16-mixed")])

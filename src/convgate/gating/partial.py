@@ -9,7 +9,12 @@ from torch import Tensor, nn
 
 from convgate.gating.masks import expand_channels
 
-__all__ = ["base_path", "base_weights", "complete", "shuffle_channels", "shuffled_order"]
+__all__ = ["OPERANDS", "base_path", "base_weights", "complete", "shuffle_channels", "shuffled_order"]
+
+
+OPERANDS = "_convgate_operands"
+"""An attribute of a convolution that rounds what it reads, and its weights, when it is called: a function (convolution,
+what it reads) -> (that, weights) as it computes with them. The base path, which does not call it, asks there."""
 
 
 def base_weights(
@@ -44,7 +49,8 @@ def base_path(x: Tensor, conv: nn.Conv2d, parts: int, grouped: bool, shuffled: b
     code forms them, with zeros for the weights that are left out and channels really moved: a sum that was rounded
     otherwise could fall on the other side of its threshold. In training those zeros are not multiplied.
     """
-    weight = conv.weight
+    operands = getattr(conv, OPERANDS, None)
+    x, weight = (x, conv.weight) if operands is None else operands(conv, x)
     if shuffled:
         x = shuffle_channels(x, parts)
         weight = weight[:, shuffled_order(weight.shape[1], parts, weight.device)]

@@ -29,7 +29,7 @@ from convgate.quantization.statistics import Watch
 from convgate.reading.wrappers import unwrapped
 from convgate.suggestions import did_you_mean
 
-__all__ = ["LARGE_HEAD", "quantize", "quantize_program"]
+__all__ = ["LARGE_HEAD", "kept_layers", "quantize", "quantize_program"]
 
 LARGE_HEAD = 1 << 16
 """Weights from which on a layer of a gate's head computes with integers: 256 KB in float32, which come from memory in
@@ -93,7 +93,7 @@ def quantize(
         at(program, *example.shape[2:]),
         partial(_arrays, images),
         observer=observer or MeanSquaredError(),
-        keep=_layers(program, keep),
+        keep=kept_layers(program, keep),
         tie=tie,
         heads=heads,
         threads=choose_threads(threads),
@@ -140,7 +140,8 @@ def _arrays(images: Images) -> Iterator[np.ndarray]:
     return (np.ascontiguousarray(batch.float().numpy(force=True)) for batch in images.read())
 
 
-def _layers(program: Program, keep: Sequence[str]) -> set[str]:
+def kept_layers(program: Program, keep: Sequence[str]) -> set[str]:
+    """The layers of a program that `keep` names. Raises `InputError` for a name that none has."""
     found: set[str] = set()
     if isinstance(keep, str):
         raise InputError(f"keep={keep!r}: give a list of layers, e.g. keep=[{keep!r}]")

@@ -136,7 +136,8 @@ def _random(row: Recipe, _: Recipe) -> Recipe:
     """Masks drawn at random, the same for all images, at the row's budget. Trained for as long."""
     gated = replace(row.gated, epochs=row.gated.epochs + row.finish.epochs)
     method = replace(row.method, masks="random", weights=None)
-    return replace(row, method=method, gated=gated, finish=replace(row.finish, epochs=0), budget=_budget(row))
+    finish = replace(row.finish, epochs=0, quantized=False)
+    return replace(row, method=method, gated=gated, finish=finish, budget=_budget(row))
 
 
 @register_control("unshaped")

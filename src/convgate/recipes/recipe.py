@@ -176,7 +176,7 @@ class Recipe:
         method: how it is gated.
         gated: training after gating.
         finish: more training after calibration, in which the gates stay as they are and decide as in evaluation, so
-            that the network adapts to what they leave; then calibration again.
+            that the network adapts to what they leave; then calibration again. With `quantized` also to 8-bit integers.
         distillation: a teacher in gated training and finish.
         supervision: whether spatial gates are told where objects are, in tasks with boxes.
         budget: share of the dense MACs that the method trains to and is calibrated to; null: the method's own default
@@ -236,6 +236,12 @@ class Recipe:
         )
         for kind in (DenseStage, GatedStage, FinishStage):
             object.__setattr__(self, kind.name, kind.like(getattr(self, kind.name)))
+        if self.finish.quantized:
+            # Ranges are looked at in the step, which waits for the device; compiled code has no place for that.
+            for name in ("graphs", "compile"):
+                allowed = "false where finish.quantized is true"
+                require(not getattr(self.hardware, name), f"hardware.{name}", True, allowed)
+            require(self.method.masks == "learned", "finish.quantized", True, "false for random masks")
 
     @property
     def stages(self) -> tuple[Stage, ...]:

@@ -109,10 +109,23 @@ class GatedStage(Stage):
 
 @dataclass(frozen=True)
 class FinishStage(Stage):
-    """Training after calibration, with gates that are held, so that the network adapts to what they leave."""
+    """Training after calibration, with gates that are held, so that the network adapts to what they leave.
+
+    Args:
+        quantized: layers round their weights and what they read as `convgate.quantize` will, in training and in this
+            stage's validation, so that the network adapts to 8-bit integers, too. What is measured in the end is the
+            network in floats. Without `hardware.graphs` and `hardware.compile`.
+
+    """
 
     name: ClassVar[str] = "finish"
     gates: ClassVar[Gates] = Gates.HOLD
+
+    quantized: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(not self.quantized or self.epochs > 0, "quantized", True, "false in a finish of no epochs")
 
 
 def require(holds: bool, name: str, value: Any, allowed: str) -> None:

@@ -29,6 +29,7 @@ from convgate.latency import LatencyModel, fit_latency
 from convgate.latency import Origin as Origins
 from convgate.latency import load as load_latency
 from convgate.latency import save as save_latency
+from convgate.quantization import FakeQuantization
 from convgate.recipes.recipe import Recipe
 from convgate.recipes.stages import Gates, Stage
 from convgate.runs.folder import RunFolder
@@ -252,7 +253,10 @@ class TrainingRun:
 
     def _check_gating(self) -> None:
         """Find out before training whether the model can be gated, and the budget reached."""
-        if self.folder.network.is_file() or self.method is None:
+        if self.folder.network.is_file():
+            return
+        if self.method is None:
+            self._check_rounding(self.dense)
             return
         with torch.random.fork_rng(devices=[]):
             network = build_gated(self.recipe, build_model(self.recipe.model, weights=False), self.method, self.splits)
@@ -262,6 +266,11 @@ class TrainingRun:
                 f"budget {self.recipe.budget} cannot be reached: with every gate closed {least:.4f} of the dense MACs "
                 "are spent, on layers that have no gate and on the gates themselves. Ask for more, or gate more"
             )
+        self._check_rounding(network)
+
+    def _check_rounding(self, network: nn.Module) -> None:
+        if self.recipe.finish.quantized:
+            FakeQuantization(network, self.task.example(self.splits.train))
 
     def _save(self, network: nn.Module, path: Path) -> None:
         from safetensors.torch import save_file

@@ -23,8 +23,9 @@ from convgate.calibration.measure import computes_in_bfloat16
 from convgate.data import Batches, ImageSet, Splits
 from convgate.errors import RecipeError
 from convgate.methods import Method
+from convgate.quantization import FakeQuantization
 from convgate.recipes.recipe import Hardware, Recipe
-from convgate.recipes.stages import Gates, Stage
+from convgate.recipes.stages import FinishStage, Gates, Stage
 from convgate.training.callbacks import History
 from convgate.training.device import device_of
 from convgate.training.distil import Teacher
@@ -155,6 +156,10 @@ def _module(
     hardware = recipe.hardware
     if hardware.graphs:
         _check_graphs(hardware, splits)
+    task = build_task(recipe)
+    fake = None
+    if isinstance(stage, FinishStage) and stage.quantized:
+        fake = FakeQuantization(network, task.example(splits.train))
     network.train()  # Lightning leaves the modes as they are, and what comes from a file is in evaluation mode
     if hardware.channels_last:
         network.to(memory_format=torch.channels_last)
@@ -165,13 +170,14 @@ def _module(
         network,
         stage,
         splits.train,
-        build_task(recipe),
+        task,
         seed=recipe.seed,
         method=method,
         teacher=teacher,
         hold_gates=stage.gates is Gates.HOLD,
         told=recipe.supervision if stage.gates is Gates.TRAIN else None,
         channels_last=hardware.channels_last,
+        fake=fake,
     )
 
 

@@ -5,6 +5,7 @@ Noise depends on seed, epoch and step alone.
 
 import random
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import lightning as L
@@ -15,6 +16,7 @@ from convgate.data.images import AnyImages
 from convgate.gated import FixedNetwork, GatedModel, GatedNetwork
 from convgate.gating import Progress
 from convgate.methods import Method
+from convgate.quantization import FakeQuantization
 from convgate.recipes.recipe import Supervision
 from convgate.recipes.stages import Stage
 from convgate.tasks.task import Task
@@ -46,6 +48,7 @@ class TrainingModule(L.LightningModule):
         hold_gates: keep the gates as they are, deciding as in evaluation.
         told: whether spatial gates are told where objects are.
         channels_last: keep images as NHWC in memory.
+        fake: rounds what the network computes with, in steps and in validation; its ranges are in the checkpoint.
 
     """
 
@@ -62,6 +65,7 @@ class TrainingModule(L.LightningModule):
         hold_gates: bool = False,
         told: Supervision | None = None,
         channels_last: bool = True,
+        fake: FakeQuantization | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -72,6 +76,7 @@ class TrainingModule(L.LightningModule):
         self.method = method
         self.teacher = teacher
         self.told = told or Supervision()
+        self.fake = fake
         self.held = _deciding_parts(network) if hold_gates else []
         for part in self.held:
             part.requires_grad_(False)
@@ -149,13 +154,15 @@ class TrainingModule(L.LightningModule):
         images, targets = batch
         x = self._prepare(images)
         if isinstance(self.network, GatedNetwork | GatedModel | FixedNetwork):
-            output, decisions = self.network.decide(x)
+            with self._rounding():
+                output, decisions = self.network.decide(x)
             ratio = self.network.cost(decisions, whole=True).ratio.mean()
             self.log_dict(
                 {"validation_macs_ratio": ratio}, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(targets)
             )
         else:
-            output = self.network(x)
+            with self._rounding():
+                output = self.network(x)
         self.judge.add(output, targets)
         self.validated += len(targets)
 
@@ -179,8 +186,10 @@ class TrainingModule(L.LightningModule):
         """The network's output, the method's loss terms, and the share of the dense MACs that was spent."""
         arguments = self.task.arguments(x, targets)
         if not isinstance(self.network, GatedNetwork | GatedModel | FixedNetwork):
-            return self.network(*arguments), {}, {}
-        output, decisions = self.network.decide(*arguments)
+            with self._rounding():
+                return self.network(*arguments), {}, {}
+        with self._rounding():
+            output, decisions = self.network.decide(*arguments)
         with torch.no_grad():
             # Not detached, and said to be whole where gates decide as in evaluation: whether masks hold fractions
             # would have to be asked, and the answer waits for the device.
@@ -200,6 +209,10 @@ class TrainingModule(L.LightningModule):
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value.detach()
         self.steps += 1
+
+    def _rounding(self) -> AbstractContextManager[Any]:
+        """Around each call, so that nothing is left on the network's layers whatever ends the training."""
+        return nullcontext() if self.fake is None else self.fake.attached(self.network)
 
     def _prepare(self, images: Any) -> Any:
         return self._laid_out(self.task.prepared(self.images, images))
