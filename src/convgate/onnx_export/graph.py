@@ -77,9 +77,9 @@ class Graph:
         """The name of a constant of the array's type and shape; equal ones are one."""
         from onnx import numpy_helper
 
-        array = np.ascontiguousarray(array)
+        array = np.asarray(array, order="C")
         # A digest, as the bytes themselves would keep every weight twice.
-        content = hashlib.sha1(array.data, usedforsecurity=False).digest()
+        content = hashlib.sha1(array.tobytes() if array.ndim == 0 else array.data, usedforsecurity=False).digest()
         key = (array.dtype.str, array.shape, content)
         if key not in self._known:
             self._known[key] = self.name(name)

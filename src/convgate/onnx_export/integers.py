@@ -62,14 +62,14 @@ def _conv_to_float(op: IntegerConvToFloat, w: Writer) -> str:
 
 @written.register
 def _conv_to_sums(op: IntegerConvToSums, w: Writer) -> str:
-    # With scales of 1, sums are whole numbers, which float32 has up to 2^24 without rounding.
-    return _convolved(op, w, np.ones(w.program.value(op.output).channels), input_scale=1.0)
+    y = _convolved(op, w, np.ones(w.program.value(op.output).channels))
+    return w.graph.node("Round", y, name=op.output)
 
 
-def _convolved(op: Conv, w: Writer, units: np.ndarray, input_scale: float | None = None) -> str:
+def _convolved(op: Conv, w: Writer, units: np.ndarray) -> str:
     """The convolution with its bias, in real numbers: sums times `units`, float64 [out]."""
-    scale = w.program.value(op.inputs[0]).scale if input_scale is None else input_scale
-    x = open_inputs(op, w, w.scaled(op.inputs[0], scale))
+    scale = w.program.value(op.inputs[0]).scale
+    x = open_inputs(op, w, w.read(op.inputs[0]))
     sign = np.where(units < 0, -1, 1) * (units != 0)  # a scale is above zero; weights take the sign
     units = np.where(units == 0, scale, np.abs(units))
     weight = (w.array(op.weight) * sign[:, None, None, None]).astype(np.int8)
@@ -83,9 +83,9 @@ def _convolved(op: Conv, w: Writer, units: np.ndarray, input_scale: float | None
 def _complete(op: IntegerComplete, w: Writer) -> str:
     graph, out, sums = w.graph, w.program.value(op.output), w.read(op.inputs[1])
     weight = whole_weight(op, w.array(op.weight), w.program.value(op.inputs[0]))
-    weights = w.dequantised_array(weight, np.ones(len(weight)), op.weight)
-    x = w.scaled(op.inputs[0], 1.0)
-    rest = graph.node("Conv", x, weights, **geometry(op), name=f"{op.output}.rest")
+    scale = 1 / w.program.value(op.inputs[0]).scale
+    weights = w.dequantised_array(weight, np.full(len(weight), scale), op.weight)
+    rest = graph.node("Conv", w.read(op.inputs[0]), weights, **geometry(op), name=f"{op.output}.rest")
     whole = graph.node("Add", sums, rest, name=f"{op.output}.whole")
 
     def real(tensor: str, bias: str, multiplier: str, shift: str) -> str:
