@@ -1,6 +1,8 @@
 """`convgate export`: from a .cgm file to an ONNX file."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -56,3 +58,15 @@ def test_mistakes(source, target, named, network, tmp_path, capsys):
     assert captured.err.startswith("convgate export: ")
     assert named in captured.err
     assert not (tmp_path / "net.onnx").exists()
+
+
+def test_it_needs_no_torch(network, tmp_path):
+    script = f"""
+import sys
+sys.modules["torch"] = None
+from convgate.cli import main
+sys.exit(main(["export", {str(tmp_path / "net.cgm")!r}, {str(tmp_path / "net.onnx")!r}]))
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "net.onnx").exists()
