@@ -21,7 +21,7 @@ FLOORS = (
     ("timing",),
     ("latency",),
     ("calibration",),
-    ("quantization", "hardware"),
+    ("quantization", "hardware", "onnx_export"),
     ("bench",),
     ("tasks",),
     ("recipes",),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         register_method,
     )
     from convgate.models import create_model, list_models, preparation_of, register_model
+    from convgate.onnx_export import export_onnx
     from convgate.preparation import Preparation
     from convgate.quantization.quantize import quantize
     from convgate.recipes import list_recipes, register_recipe
@@ -58,6 +59,7 @@ _HOME = {
     "create_method": "convgate.methods",
     "create_model": "convgate.models",
     "distillation": "convgate.finetuning",
+    "export_onnx": "convgate.onnx_export",
     "finetune": "convgate.finetuning",
     "gate": "convgate.gated",
     "list_methods": "convgate.methods",

@@ -16,6 +16,7 @@ EXTRAS = {
     "train": ("lightning", "jsonargparse", "yaml", "torchmetrics", "webdataset"),
     "detection": ("faster_coco_eval",),
     "report": ("matplotlib", "jinja2", "PIL"),
+    "onnx": ("onnx",),
     "timm": ("timm",),
     "tensorboard": ("tensorboard",),
     "bench": ("onnx", "onnxruntime", "onnxscript", "openvino", "nncf"),
