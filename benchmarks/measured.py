@@ -250,8 +250,7 @@ def _precisions(cases: Sequence[Mapping[str, Any]]) -> str:
 def _all_engines(cases: Sequence[Mapping[str, Any]]) -> str:
     """Every engine's milliseconds for each network, in the order of the comparison."""
     names = [
-        f"{_NAMES[case['model']]}, {100 * case['macs_ratio']:.0f} %, {case['threads']} thread{'s'[: case['threads'] - 1]}"
-        for case in cases
+        f"{_NAMES[case['model']]}, {100 * case['macs_ratio']:.0f} %, {case['threads']} thread(s)" for case in cases
     ]
     rows = [[row["label"], *(_short(_ms(case, row["engine"])) for case in cases)] for row in cases[0]["rows"]]
     return _table(["engine, ms", *names], rows)
