@@ -1,14 +1,19 @@
 """Networks to be timed in several engines, as `convgate bench` does: one process, the same inputs, engines in turns."""
 
 import argparse
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from records import record
 
 from convgate.bench import bench
 from convgate.bench.report import sentences
+from convgate.engine.runtime import seconds_to_share
+
+_ATTEMPTS, _PATIENCE = 4, 90.0
 
 
 @dataclass(frozen=True)
@@ -36,14 +41,43 @@ def measure(case: Case, seconds: float) -> dict[str, Any]:
     return result.as_data()
 
 
+def measure_near(case: Case, seconds: float, nanoseconds: float) -> dict[str, Any]:
+    """The same, again for as long as threads took longer to share work out, before or after; up to `_ATTEMPTS` times.
+
+    Cores of a virtual machine change places: those that share no cache are another machine. Which attempt counts does
+    not depend on the times. The last one counts if all were far, and says so (`cores_before`, `cores_after`).
+    """
+    for attempt in range(1, _ATTEMPTS + 1):
+        _wait(case.threads, nanoseconds)
+        found = measure(case, seconds)
+        ends = [found["machine"][f"cores_{when}"]["sharing_ns"] for when in ("before", "after")]
+        if max(ends) <= nanoseconds:
+            break
+        print(f"threads took {ends[0]:.0f} and {ends[1]:.0f} ns to share work out", flush=True)
+    return found | {"attempts": attempt}
+
+
+def _wait(threads: int, nanoseconds: float) -> None:
+    begin = time.monotonic()
+    while time.monotonic() - begin < _PATIENCE and 1e9 * seconds_to_share(threads) > nanoseconds:
+        time.sleep(1)
+
+
 def main(name: str, cases: Sequence[Case], description: str | None) -> None:
     """Time all cases and record them, or those of some models and record nothing."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=30.0, help="of timing per network (default: %(default)s)")
     parser.add_argument("--only", help="these models, separated by commas (default: all); nothing is recorded")
+    parser.add_argument(
+        "--near",
+        type=float,
+        metavar="NS",
+        help="time a case again while its threads take longer than this to share work out (default: once)",
+    )
     parser.add_argument("--name", default=name, help="of the record (default: %(default)s)")
     arguments = parser.parse_args()
     chosen = arguments.only.split(",") if arguments.only else [case.model for case in cases]
-    results = [measure(case, arguments.seconds) for case in cases if case.model in chosen]
+    measured = measure if arguments.near is None else partial(measure_near, nanoseconds=arguments.near)
+    results = [measured(case, arguments.seconds) for case in cases if case.model in chosen]
     if not arguments.only:
         print(f"\nrecorded in {record(arguments.name, {'cases': results})}")
