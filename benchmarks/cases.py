@@ -47,14 +47,14 @@ def measure_near(case: Case, seconds: float, nanoseconds: float) -> dict[str, An
     Cores of a virtual machine change places: those that share no cache are another machine. Which attempt counts does
     not depend on the times. The last one counts if all were far, and says so (`cores_before`, `cores_after`).
     """
-    for attempt in range(1, _ATTEMPTS + 1):
+    attempts, ends = 0, [float("inf")]
+    while attempts < _ATTEMPTS and max(ends) > nanoseconds:
+        attempts += 1
         _wait(case.threads, nanoseconds)
         found = measure(case, seconds)
         ends = [found["machine"][f"cores_{when}"]["sharing_ns"] for when in ("before", "after")]
-        if max(ends) <= nanoseconds:
-            break
         print(f"threads took {ends[0]:.0f} and {ends[1]:.0f} ns to share work out", flush=True)
-    return found | {"attempts": attempt}
+    return found | {"attempts": attempts}
 
 
 def _wait(threads: int, nanoseconds: float) -> None:
