@@ -160,6 +160,14 @@ def test_the_files_hold_every_row(tmp_path):
     assert "Torch-Compile" not in figure(result()).alt
 
 
+def test_the_table_says_what_to_install_with_its_brackets():
+    from rich.console import Console
+
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(table(result(rows=(row("mnn", failed="pip install 'convgate[runtimes]'"),))))
+    assert "convgate[runtimes]" in console.export_text()
+
+
 def test_the_table_has_a_line_for_each_row():
     shown = table(result())
     assert shown.row_count == len(ROWS)

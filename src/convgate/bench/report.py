@@ -18,6 +18,7 @@ __all__ = ["figure", "sentences", "table", "write"]
 def table(result: Result) -> Any:
     """A rich table, a line per row, in the order in which they were built; rows that failed say why."""
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
     lines = Table(box=box.SIMPLE_HEAD)
@@ -29,7 +30,7 @@ def table(result: Result) -> Any:
     lines.add_column("")
     for row in result.rows:
         if row.failed:
-            lines.add_row(row.label, *("-" for _ in headings), row.failed)
+            lines.add_row(row.label, *("-" for _ in headings), escape(row.failed))
             continue
         faster = result.speedup_over(row)
         lines.add_row(
@@ -41,7 +42,7 @@ def table(result: Result) -> Any:
             f"{faster:.2f}x" if faster else "-",
             f"{row.difference:.1e}",
             *(f"{row.accuracy:.1%}" if row.accuracy is not None else "-" for _ in judged),
-            row.note,
+            escape(row.note),
         )
     return lines
 
