@@ -6,6 +6,9 @@ import torch
 from PIL import Image
 
 from convgate import DualGating, gate, save
+from convgate.bench import bench
+from convgate.bench.built import Built
+from convgate.bench.competitors import Competitor, choose
 from convgate.bench.labelled import SCALES, labelled
 from convgate.cli import main
 from convgate.errors import DataError, InputError
@@ -65,6 +68,40 @@ def test_folders_that_are_no_classes(folder, make, match):
     make(folder)
     with pytest.raises(DataError, match=match):
         labelled(folder, PREPARATION, 4)
+
+
+def test_whole_batches_alone_are_judged(folder):
+    found = labelled(folder, PREPARATION, 4, 5)
+    assert len(found.paths) == 15
+    assert found.accuracy(lambda images: np.eye(4)[np.zeros(len(images), int)], 5) == found.labels.count(0) / 15
+    with pytest.raises(DataError, match=r"holds 24 photographs, 6 of which choose scales.* a batch of 19"):
+        labelled(folder, PREPARATION, 4, 19)
+
+
+def test_an_engine_that_fails_on_a_photograph_is_a_row(folder, tmp_path):
+    def build(subject, threads):
+        def call(images):
+            if not any(np.array_equal(images, known) for known in subject.inputs):
+                raise RuntimeError("not this one")
+            with torch.no_grad():
+                return subject.dense(torch.from_numpy(images)).numpy()
+
+        return Built(call)
+
+    network = gate(
+        create("cifar_resnet8", width=8, num_classes=4).eval(), DualGating(), torch.zeros(1, 3, 16, 16)
+    ).eval()
+    network.preparation = PREPARATION
+    save(network, tmp_path / "net.safetensors")
+    competitors = (Competitor("picky", "picky", "dense", build), *choose("eager"))
+    result = bench(
+        str(tmp_path / "net.safetensors"), labelled=str(folder), competitors=competitors, threads=1, rounds=1
+    )
+    picky, eager = result.rows
+    assert "not this one" in picky.failed
+    assert 0 <= eager.accuracy <= 1
+    with pytest.raises(InputError, match="leave `given` out"):
+        bench(str(tmp_path / "net.safetensors"), labelled=str(folder), given=[torch.zeros(1, 3, 16, 16)])
 
 
 def test_too_few(folder):

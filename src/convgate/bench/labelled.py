@@ -30,8 +30,8 @@ class Labelled:
     preparation: Preparation
 
     def batches(self, n: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """float32 [n, C, H, W] and int64 [n]; what does not fill a last batch is left out."""
-        for begin in range(0, len(self.paths) // n * n, n):
+        """float32 [n, C, H, W] and int64 [n]; as many as `labelled` was told."""
+        for begin in range(0, len(self.paths), n):
             labels = np.array(self.labels[begin : begin + n])
             yield self.preparation.read(self.paths[begin : begin + n]), labels
 
@@ -41,13 +41,14 @@ class Labelled:
         return float(np.mean(right))
 
 
-def labelled(folder: str | PathLike[str], preparation: Preparation, outputs: int) -> Labelled:
+def labelled(folder: str | PathLike[str], preparation: Preparation, outputs: int, batch: int = 1) -> Labelled:
     """The photographs of a folder with a folder for each class, named as the class is or by its number.
 
-    `SCALES` of them, but at most a quarter, are drawn with torch's global seed to choose scales.
+    `SCALES` of them, but at most a quarter, are drawn with torch's global seed to choose scales; of the others as many
+    whole batches as there are.
 
     Raises:
-        DataError: no photographs, or a folder that is no class of a network with so many outputs.
+        DataError: too few photographs, or a folder that is no class of a network with so many outputs.
 
     """
     paths = images_in(folder)
@@ -55,9 +56,13 @@ def labelled(folder: str | PathLike[str], preparation: Preparation, outputs: int
     by_path = {path: _label(path.relative_to(Path(folder).expanduser()), numbers, outputs) for path in paths}
     order = [paths[number] for number in torch.randperm(len(paths)).tolist()]
     chosen = min(SCALES, len(paths) // 4)
-    if chosen == 0:
-        raise DataError(f"{folder} holds {len(paths)} photographs; give 4 at least, a quarter of which choose scales")
-    judged = sorted(order[chosen:])
+    whole = (len(paths) - chosen) // batch * batch
+    if chosen == 0 or whole == 0:
+        raise DataError(
+            f"{folder} holds {len(paths)} photographs, {chosen} of which choose scales; give 4 at least, and "
+            f"a batch of {batch} beside those"
+        )
+    judged = sorted(order[chosen : chosen + whole])
     return Labelled(tuple(judged), tuple(by_path[path] for path in judged), tuple(order[:chosen]), preparation)
 
 
@@ -72,7 +77,7 @@ def _label(path: Path, numbers: Mapping[str, int], outputs: int) -> int:
     name = path.parts[0]
     if len(path.parts) == 1:
         raise DataError(f"{name} lies beside the folders of classes: put it into that of its class, or elsewhere")
-    number = numbers.get(name, numbers.get(name.lstrip("0") or "0"))
+    number = numbers.get(name, numbers.get(name.lstrip("0") or "0") if name.isdecimal() else None)
     if number is None:
         raise DataError(
             f"the folder {name} is no class of the network: name folders as its classes are called, or by their "

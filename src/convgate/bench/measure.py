@@ -1,5 +1,6 @@
 """The comparison: build every engine, check its outputs, time all of them in turns."""
 
+import ctypes
 import logging
 import os
 import sys
@@ -66,7 +67,7 @@ def measure(
             f"there is no pruned.cgm beside {subject.model}; convgate finetune writes one where gates decide the same "
             "for every image"
         )
-    with _torch_threads(threads):
+    with _torch_threads(threads), _said_aside():
         gated = _outputs(subject, gated=True)
         expected = {"dense": _outputs(subject, gated=False), "gated": gated, "pruned": gated}
         rows, calls = {}, {}
@@ -74,15 +75,14 @@ def measure(
             _LOG.info("building %s", competitor.label)
             row = Row(competitor.name, competitor.label, competitor.kind, competitor.precision, competitor.reference)
             try:
-                with _said_aside():
-                    built = competitor.build(subject, threads)
+                built = competitor.build(subject, threads)
                 row = _checked(row, built, subject, expected[competitor.kind])
+                if not row.failed and subject.labelled is not None:
+                    row = replace(row, accuracy=subject.labelled.accuracy(built.call, len(subject.inputs[0])))
             except ImportError as error:
                 row = replace(row, failed=_not_installed(error))
             except Exception as error:  # noqa: BLE001 -- other people's engines raise anything; the row tells
                 row = replace(row, failed=_one_line(f"{type(error).__name__}: {error}"))
-            if not row.failed and subject.labelled is not None:
-                row = replace(row, accuracy=subject.labelled.accuracy(built.call, len(subject.inputs[0])))
             rows[competitor.name] = row
             if not row.failed:
                 calls[competitor.name] = _on_inputs(built, subject)
@@ -159,16 +159,24 @@ def _with_decisions_of(built: Built, subject: Subject) -> tuple[list[list[np.nda
 
 @contextmanager
 def _said_aside() -> Iterator[None]:
-    """What libraries print while they build, in Python or not, goes to standard error: --json has the other."""
-    sys.stdout.flush()
+    """What libraries print, in Python or not, goes to standard error: --json has the other."""
+    _flush()
     kept = os.dup(1)
     os.dup2(2, 1)
     try:
         with redirect_stdout(sys.stderr):
             yield
     finally:
+        _flush()
         os.dup2(kept, 1)
         os.close(kept)
+
+
+def _flush() -> None:
+    """Write what Python and C keep for standard output, which C does if that is a file or a pipe."""
+    sys.stdout.flush()
+    if os.name == "posix":
+        ctypes.CDLL(None).fflush(None)
 
 
 def _not_installed(error: ImportError) -> str:

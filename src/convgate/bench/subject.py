@@ -99,6 +99,10 @@ def prepare(
         BudgetError: the gates cannot reach the budget.
 
     """
+    if labelled is not None and given:
+        raise InputError(
+            "labelled photographs have a size of their own: leave `given` out, or give its folder as images"
+        )
     if batch < 1:
         raise InputError(f"batch {batch}: an input has at least 1 image")
     if macs is not None and not 0 < macs <= 1:
@@ -129,7 +133,7 @@ def prepare(
         named = architecture if _is_checkpoint(model) else model
         judged = None
         if labelled is not None:
-            judged = read_labelled(labelled, preparation_for(network, named), _outputs(network))
+            judged = read_labelled(labelled, preparation_for(network, named), _outputs(network), batch)
         # Enough images for a mean; all of them are timed in turn, so what is calibrated is what is timed.
         if given:
             one_size = len({x.shape for x in given}) == 1

@@ -3,7 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from convgate.engine.program import Element, IntegerMean, Operation, PoolToGrid, Program, Value, reference_fields
+from convgate.engine.program import (
+    Element,
+    IntegerMean,
+    Operation,
+    PoolToGrid,
+    Program,
+    Value,
+    reference_fields,
+    serving_decisions,
+)
 
 __all__ = ["share_pools"]
 
@@ -12,9 +21,10 @@ def share_pools(program: Program) -> Program:
     """The same program with fewer averages: over cells of one position none at all, and a coarse grid's from a finer's.
 
     A coarse grid is pooled from a finer one of the same value where both are even, so that a map is read once for all
-    gates on it; that of integers from the finer one's float32. Programs do not say so: whether grids are even depends
-    on the size.
+    gates on it. Programs do not say so: whether grids are even depends on the size. Of integers that is so for
+    decisions alone, as a mean of rounded means is rounded twice.
     """
+    serving = serving_decisions(program)
     pools: dict[tuple[str, bool], list[Value]] = {}
     same: dict[str, str] = {}
     operations: list[Operation] = []
@@ -36,7 +46,7 @@ def share_pools(program: Program) -> Program:
             ]
             if grid.element is Element.FLOAT32:
                 before.append(grid)
-            else:
+            if grid.element is not Element.FLOAT32 or (isinstance(operation, IntegerMean) and grid.name not in serving):
                 finer = []
             if finer:
                 inputs = (finer[-1].name,)
