@@ -60,6 +60,25 @@ def agree(program, inputs, drawn, isa, threads=1):
     return found
 
 
+def quantised(program, *, tie, heads):
+    """A random program in integers; the example is rejected where there is no such program."""
+    if len(program.inputs) > 1:
+        reject()
+    try:
+        return quantize_program(
+            program,
+            lambda: iter(images(program, 2, 1)),
+            observer=MinMax(),
+            keep=(),
+            tie=tie,
+            heads=heads,
+            threads=1,
+            isa="scalar",
+        )
+    except (InputError, ProgramError):  # nothing to quantise, numbers that are not finite, scales too far apart
+        reject()
+
+
 @pytest.mark.parametrize("isa", ISAS)
 @RANDOM
 @given(
@@ -72,21 +91,7 @@ def agree(program, inputs, drawn, isa, threads=1):
 )
 def test_random_programs(isa, program, threads, batch, share, tie, heads):
     drawn, inputs = masks(program, batch, share), images(program, batch)
-    if len(program.inputs) > 1:
-        reject()
-    try:
-        integers = quantize_program(
-            program,
-            lambda: iter(images(program, 2, 1)),
-            observer=MinMax(),
-            keep=(),
-            tie=tie,
-            heads=heads,
-            threads=1,
-            isa="scalar",
-        )
-    except (InputError, ProgramError):  # nothing to quantise, numbers that are not finite, scales too far apart
-        reject()
+    integers = quantised(program, tie=tie, heads=heads)
     found = agree(integers, inputs, drawn, isa, threads)
     # Executed MACs are float32's.
     plain = Engine(program, threads=1).run(*inputs, given=drawn)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from tests.engine.programs import images, programs
-from tests.engine.test_int8 import convolutions
+from tests.engine.test_int8 import convolutions, quantised
 from tests.engine.test_int8_partial import completions
 
 pytest.importorskip("onnxruntime")
@@ -16,10 +16,7 @@ pytest.importorskip("onnxruntime")
 from tests.onnx_export.runtime import distance, run_file
 
 from convgate.engine.engine import Engine
-from convgate.errors import InputError, ProgramError
 from convgate.onnx_export import export_onnx
-from convgate.quantization import MinMax
-from convgate.quantization.quantize import quantize_program
 
 RANDOM = settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -57,21 +54,7 @@ def test_floats(program, batch, optimised):
 @RANDOM
 @given(program=programs(), tie=st.booleans(), heads=st.sampled_from((None, 0)), optimised=st.booleans())
 def test_quantised(program, tie, heads, optimised):
-    if len(program.inputs) > 1:
-        reject()
-    try:
-        integers = quantize_program(
-            program,
-            lambda: iter(images(program, 2, 1)),
-            observer=MinMax(),
-            keep=(),
-            tie=tie,
-            heads=heads,
-            threads=1,
-            isa="scalar",
-        )
-    except (InputError, ProgramError):
-        reject()
+    integers = quantised(program, tie=tie, heads=heads)
     found, run, alike = both(integers, images(program, 2, 1), optimised)
     if not alike:  # a logit that a step of rounding takes past zero
         reject()

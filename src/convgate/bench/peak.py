@@ -6,6 +6,7 @@ from torch import nn
 
 from convgate.engine import Engine
 from convgate.engine.compile import compile as compile_engine
+from convgate.engine.precision import Precision
 from convgate.engine.runtime import seconds_to_share
 from convgate.quantization import quantize
 
@@ -22,7 +23,7 @@ def cores(threads: int) -> dict[str, float]:
     thread they multiply in float32, near 1 where two "cores" of a virtual machine are one.
     """
     sharing = round(1e9 * seconds_to_share(threads), 1)
-    return {"sharing_ns": sharing, "scaling": round(peak(threads)["float32"] / peak(1)["float32"], 2)}
+    return {"sharing_ns": sharing, "scaling": round(_speed(threads, "float32") / _speed(1, "float32"), 2)}
 
 
 def peak(threads: int) -> dict[str, float]:
@@ -30,12 +31,18 @@ def peak(threads: int) -> dict[str, float]:
 
     A 1x1 convolution of 512 to 512 channels at 28x28 positions. Takes some tenths of a second.
     """
+    return {precision: round(_speed(threads, precision), 1) for precision in ("float32", "bf16", "int8")}
+
+
+def _speed(threads: int, precision: str) -> float:
     layer = nn.Conv2d(_CHANNELS, _CHANNELS, 1, bias=False).eval()
     images = torch.rand(1, _CHANNELS, _SIDE, _SIDE, generator=torch.Generator().manual_seed(0))
-    engines = {p: compile_engine(layer, images, threads=threads, precision=p) for p in ("float32", "bf16")}
-    engines["int8"] = quantize(layer, [images], threads=threads)
+    if precision == Precision.INT8:
+        engine = quantize(layer, [images], threads=threads)
+    else:
+        engine = compile_engine(layer, images, threads=threads, precision=precision)
     macs = _CHANNELS * _CHANNELS * _SIDE * _SIDE
-    return {name: round(macs / _shortest(engine, images.numpy()) / 1e9, 1) for name, engine in engines.items()}
+    return macs / _shortest(engine, images.numpy()) / 1e9
 
 
 def _shortest(engine: Engine, image: np.ndarray) -> float:
