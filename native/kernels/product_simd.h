@@ -1,0 +1,173 @@
+// Products of many outputs at many positions, with output channels or positions along the lanes; part of simd.h.
+
+inline Whole clamped(Whole count) { return count; }
+inline int clamped(int count) { return count < lanes ? count : lanes; }
+inline bool is_nothing(Whole) { return false; }
+inline bool is_nothing(int count) { return count <= 0; }
+
+template <int vectors>
+inline void fetch(const Ahead& a, bool listed, const float* weights, int n) {
+    const int at = n < a.count ? n : a.count - 1;
+    const float* row = weights + static_cast<std::ptrdiff_t>(listed ? a.rows[at] : at) * a.stride;
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) __builtin_prefetch(row + v * lanes, 0, 2);
+}
+
+// -- products: output channels along the lanes ---------------------------------------------------------------------
+
+// Inlined whatever the compiler thinks: as a call, its sums would live in memory.
+template <int vectors, int tile, bool listed, int fetched>
+__attribute__((always_inline)) inline void accumulate(const Product& a, int position, Vector (&acc)[tile][vectors]) {
+    constexpr int row = vectors * lanes;
+    for (int t = 0; t < a.tap_count; t++) {
+        const float* x[tile];
+        for (int p = 0; p < tile; p++) x[p] = a.rows[position + p] + a.taps[t];
+        const float* weights = a.weights + t * a.tap_stride;
+        const std::int32_t* weight_rows = a.weight_rows;
+        const float* ahead = a.ahead.weights + t * a.ahead_tap;
+#pragma GCC unroll 2
+        for (int i = a.begin; i < a.end; i++) {
+            const float* w = weights + static_cast<std::ptrdiff_t>(listed ? weight_rows[i] : i) * row;
+            fetch<fetched>(a.ahead, listed, ahead, i - a.begin);
+            Vector wv[vectors];
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; v++) wv[v] = load(w + v * lanes);
+#pragma GCC unroll 8
+            for (int p = 0; p < tile; p++) {
+                const Vector xv = all(x[p][i]);
+#pragma GCC unroll 4
+                for (int v = 0; v < vectors; v++) acc[p][v] += xv * wv[v];
+            }
+        }
+    }
+}
+
+template <int vectors, int tile, typename Activation, typename Count>
+inline void finish(const Product& a, int position, Vector (&acc)[tile][vectors], Activation activate, Count count_of) {
+    Vector bias[vectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) bias[v] = load(a.bias + v * lanes);
+#pragma GCC unroll 8
+    for (int p = 0; p < tile; p++) {
+        float* to = a.outputs[position + p];
+        const float* addend = a.addends ? a.addends[position + p] : nullptr;
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) {
+            const auto count = clamped(count_of(v));
+            if (is_nothing(count)) break;
+            Vector y = acc[p][v] + bias[v];
+            if (addend) y += take(addend + v * lanes, count);
+            put(to + v * lanes, activate(y), count);
+        }
+    }
+}
+
+template <int vectors, int tile>
+void product(const Product& a, int position) {
+    constexpr int row = vectors * lanes;
+    Vector acc[tile][vectors];
+    float* kept = a.accumulators + static_cast<std::ptrdiff_t>(position) * row;
+#pragma GCC unroll 8
+    for (int p = 0; p < tile; p++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) acc[p][v] = a.first ? Vector{} : load(kept + p * row + v * lanes);
+    if (a.last)  // what the results are added to and where they go comes from afar
+        for (int p = 0; p < tile; p++) {
+            const float* addend = a.addends ? a.addends[position + p] : nullptr;
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; v++) {
+                if (addend) __builtin_prefetch(addend + v * lanes);
+                __builtin_prefetch(a.outputs[position + p] + v * lanes, 1);
+            }
+        }
+    if (position + 2 * tile <= a.positions)  // and the next tile's inputs, of which the hardware then fetches the rest
+        for (int p = 0; p < tile; p++) {
+            const float* row = a.rows[position + tile + p] + a.taps[0] + a.begin;
+            const int most = a.end - a.begin < 64 ? a.end - a.begin : 64;
+            for (int i = 0; i < most; i += 16) __builtin_prefetch(row + i);
+        }
+    constexpr int fetched = vectors == VECTORS;  // a narrower block's loads are its bottleneck
+    if (fetched && a.ahead.whole)
+        a.weight_rows ? accumulate<vectors, tile, true, fetched * vectors>(a, position, acc)
+                      : accumulate<vectors, tile, false, fetched * vectors>(a, position, acc);
+    else
+        a.weight_rows ? accumulate<vectors, tile, true, fetched>(a, position, acc)
+                      : accumulate<vectors, tile, false, fetched>(a, position, acc);
+    if (!a.last) {
+#pragma GCC unroll 8
+        for (int p = 0; p < tile; p++)
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; v++) store(kept + p * row + v * lanes, acc[p][v]);
+        return;
+    }
+    // A copy for the lambda: LLVM keeps what a lambda refers to in memory from the beginning, also in the loops above.
+    Vector done[tile][vectors];
+#pragma GCC unroll 8
+    for (int p = 0; p < tile; p++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) done[p][v] = acc[p][v];
+    with(a.activation, [&](auto activate) {
+        if (a.width == row)
+            finish<vectors, tile>(a, position, done, activate, [](int) { return Whole(); });
+        else
+            finish<vectors, tile>(a, position, done, activate, [&](int v) { return a.width - v * lanes; });
+    });
+}
+
+// -- products: positions along the lanes ---------------------------------------------------------------------------
+
+// `line`: which vector of each row to fetch.
+template <int vectors, int tile, bool listed>
+void columns_tile(const Columns& a, int output, int line) {
+    constexpr int row = vectors * lanes;
+    float* kept = a.accumulators + static_cast<std::ptrdiff_t>(output) * row;
+    Vector acc[tile][vectors];
+    const float* w[tile];
+#pragma GCC unroll 8
+    for (int o = 0; o < tile; o++) {
+        w[o] = a.weights + a.columns[output + o];
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) acc[o][v] = a.first ? Vector{} : load(kept + o * row + v * lanes);
+    }
+    const float* ahead = a.ahead.weights + line * lanes;
+    const float* inputs = a.inputs;
+#pragma GCC unroll 2
+    for (int r = 0; r < a.rows; r++, inputs += row) {
+        const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(listed ? a.weight_rows[r] : r) * a.weight_stride;
+        fetch<1>(a.ahead, listed, ahead, r);
+        Vector x[vectors];
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) x[v] = load(inputs + v * lanes);
+#pragma GCC unroll 8
+        for (int o = 0; o < tile; o++) {
+            const Vector wv = all(w[o][at]);
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; v++) acc[o][v] += wv * x[v];
+        }
+    }
+#pragma GCC unroll 8
+    for (int o = 0; o < tile; o++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) store(kept + o * row + v * lanes, acc[o][v]);
+}
+
+using ColumnsTile = void (*)(const Columns&, int output, int line);
+
+template <int vectors, bool listed, int... tiles>
+inline void columns_tiles(const Columns& a, std::integer_sequence<int, tiles...>) {
+    static constexpr ColumnsTile kernels[] = {columns_tile<vectors, tiles + 1, listed>...};
+    constexpr int most = sizeof...(tiles);
+    const int n = (a.outputs + most - 1) / most;
+    for (int i = 0; i < n; i++) {
+        const int begin = a.outputs * i / n, end = a.outputs * (i + 1) / n;
+        kernels[end - begin - 1](a, begin, i % a.ahead_vectors);
+    }
+}
+
+template <int vectors, int most>
+void columns(const Columns& a) {
+    if (a.weight_rows)
+        columns_tiles<vectors, true>(a, std::make_integer_sequence<int, most>());
+    else
+        columns_tiles<vectors, false>(a, std::make_integer_sequence<int, most>());
+}
