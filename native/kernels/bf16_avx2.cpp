@@ -17,7 +17,7 @@ inline __m256i first(int n) {
 inline Vector load_some(const float* p, int n) { return reinterpret_cast<Vector>(_mm256_maskload_ps(p, first(n))); }
 inline void store_some(float* p, Vector v, int n) { _mm256_maskstore_ps(p, first(n), reinterpret_cast<__m256>(v)); }
 
-#include "bf16_portable.h"
+#include "bf16_avx2.h"
 #include "bf16_widened.h"
 #include "bf16_simd.h"
 
@@ -25,6 +25,6 @@ inline void store_some(float* p, Vector v, int n) { _mm256_maskstore_ps(p, first
 
 extern const Kernels avx2_kernels;
 extern const Bf16Kernels avx2_bf16_kernels;
-const Bf16Kernels avx2_bf16_kernels = table_of<8, 6>("avx2", &avx2_kernels);
+const Bf16Kernels avx2_bf16_kernels = table_of<8, 5>("avx2", &avx2_kernels);
 
 }  // namespace convgate

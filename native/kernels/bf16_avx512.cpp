@@ -26,6 +26,6 @@ inline __m256i rounded(Vector v) {
 
 extern const Kernels avx512_kernels;
 extern const Bf16Kernels avx512_bf16_kernels;
-const Bf16Kernels avx512_bf16_kernels = table_of<8, 8, 8, 6>("avx512", &avx512_kernels);
+const Bf16Kernels avx512_bf16_kernels = table_of<8, 8, 8, 5>("avx512", &avx512_kernels);
 
 }  // namespace convgate

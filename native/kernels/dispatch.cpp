@@ -1,5 +1,8 @@
 // Which table this machine runs: one list of candidates for each type that maps and weights are stored as.
 #include <cstring>
+#if defined(__x86_64__) || defined(__i386__)
+#include <cpuid.h>
+#endif
 
 #include "bf16.h"
 #include "int8.h"
@@ -8,7 +11,7 @@ namespace convgate {
 
 extern const Kernels avx512_kernels, avx2_kernels, portable_kernels;
 extern const Bf16Kernels avx512bf16_bf16_kernels, avx512_bf16_kernels, avx2_bf16_kernels, portable_bf16_kernels, scalar_bf16_kernels;
-extern const Int8Kernels avx512vnni_int8_kernels, avx512_int8_kernels, avx2_int8_kernels, portable_int8_kernels, scalar_int8_kernels;
+extern const Int8Kernels avx512vnni_int8_kernels, avx512_int8_kernels, avxvnni_int8_kernels, avx2_int8_kernels, portable_int8_kernels, scalar_int8_kernels;
 
 namespace {
 
@@ -27,6 +30,11 @@ bool avx512() {
 bool avx512bf16() { return avx512() && __builtin_cpu_supports("avx512bf16"); }
 bool avx512vnni() { return avx512() && __builtin_cpu_supports("avx512vnni"); }
 bool avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+// Asked of the processor, as not all compilers have a name for it.
+bool avxvnni() {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+}
 #endif
 
 // Best first.
@@ -52,6 +60,7 @@ const Candidate<Bf16Kernels> bf16_candidates[] = {
 const Candidate<Int8Kernels> int8_candidates[] = {
 #if defined(__x86_64__) || defined(__i386__)
     {&avx512vnni_int8_kernels, avx512vnni},
+    {&avxvnni_int8_kernels, avxvnni},
     {&avx512_int8_kernels, avx512},
     {&avx2_int8_kernels, avx2},
 #endif

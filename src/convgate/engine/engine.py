@@ -89,8 +89,8 @@ class Engine:
         program: what to compute.
         threads: how many cores to use; by default CONVGATE_THREADS, or all that this process may use (its affinity,
             the quota of its container, OMP_NUM_THREADS).
-        isa: which kernels ("avx512", "avx2", "portable", "scalar"; in bf16 "avx512bf16", in int8 "avx512vnni", too);
-            by default CONVGATE_ISA, or the best.
+        isa: which kernels ("avx512", "avx2", "portable", "scalar"; in bf16 "avx512bf16", in int8 "avx512vnni" and
+            "avxvnni", too); by default CONVGATE_ISA, or the best.
         precision: "bf16" runs a float32 program in bfloat16: maps and weights are stored so, sums are float32, and so
             are gates' heads, decisions and outputs. By default as the program says.
         executor: what makes a program ready to run, from the program, a number of threads and an instruction set;

@@ -28,7 +28,7 @@ _HELD_OUT = 4
 _LEAST_ROUNDS = 4
 _PAIRS = 8
 # Calls in each round that are handed the engine's own decisions, and as many that are not, by turns.
-_LANES = {"avx512": 16, "avx512bf16": 16, "avx512vnni": 16, "avx2": 8}
+_LANES = {"avx512": 16, "avx512bf16": 16, "avx512vnni": 16, "avx2": 8, "avxvnni": 8}
 # Channels that a vector holds, by instruction set; elsewhere 4.
 
 

@@ -1,0 +1,36 @@
+// Kernels for 8-bit integers with AVX-VNNI: `vpdpbusd` on registers of AVX2, for processors that have no AVX-512.
+#include <immintrin.h>
+
+#include <bit>
+#include <cstring>
+#include <utility>
+
+#include "int8_numbers.h"
+
+namespace convgate {
+namespace {
+
+#include "int8_rows.h"
+#include "int8_avx2.h"
+
+constexpr int tile_of(int vectors) { return vectors == 1 ? 10 : 6; }
+
+using Inputs = Register;
+using Weights = Register;
+inline Inputs inputs_of(Register v) { return v; }
+inline Weights weights_of(Register v) { return v; }
+inline Register dot(Register sum, Inputs inputs, Weights weights) { return _mm256_dpbusd_avx_epi32(sum, inputs, weights); }
+
+#include "int8_quads.h"
+
+constexpr Int8Kernels make(const Kernels* floats) {
+    return {"avxvnni", floats, lanes, row, place, 128, product, depthwise, pack_by_permutation, maxima, means, sum, complete, quantize, dequantize};
+}
+
+}  // namespace
+
+extern const Kernels avx2_kernels;
+extern const Int8Kernels avxvnni_int8_kernels;
+const Int8Kernels avxvnni_int8_kernels = make(&avx2_kernels);
+
+}  // namespace convgate
