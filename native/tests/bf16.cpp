@@ -1,4 +1,5 @@
 // Kernels for bfloat16: every table's against sums in double precision, rounded where the definition rounds.
+#include <bit>
 #include <cmath>
 #include <memory>
 
@@ -248,17 +249,17 @@ void columns(Random& random, const Bf16Kernels& table, int vectors) {
 }
 
 void numbers_between(Random& random, const Bf16Kernels& table) {
-    // NaN and infinity stay what they are; ties go to even.
-    const float given[] = {NAN, INFINITY, -INFINITY, 1.00390625f, 1.01171875f, -0.0f, 1.0f, 3.3895314e38f, 3.4e38f};
-    const std::uint16_t wanted[] = {0x7fc0, 0x7f80, 0xff80, 0x3f80, 0x3f82, 0x8000, 0x3f80, 0x7f7f, 0x7f80};
+    // NaN and infinity stay what they are, and NaN with nothing in the upper half but its exponent; ties go to even.
+    const float given[] = {NAN, std::bit_cast<float>(0x7f800001u), INFINITY, -INFINITY, 1.00390625f, 1.01171875f, -0.0f, 1.0f, 3.3895314e38f, 3.4e38f};
+    const std::uint16_t wanted[] = {0x7fc0, 0x7fc0, 0x7f80, 0xff80, 0x3f80, 0x3f82, 0x8000, 0x3f80, 0x7f7f, 0x7f80};
     const std::size_t n = random.from(1, 70);
     Guarded<float> from(random, n), back(random, n);
     Halves to(random, n);
-    for (std::size_t i = 0; i < n; i++) from[i] = given[i % 9];
+    for (std::size_t i = 0; i < n; i++) from[i] = given[i % std::size(given)];
     table.narrow(to.data(), from.data(), static_cast<std::ptrdiff_t>(n));
     table.widen(back.data(), to.data(), static_cast<std::ptrdiff_t>(n));
     for (std::size_t i = 0; i < n; i++) {
-        require(to[i].bits == wanted[i % 9], table.name, ": ", from[i], " is rounded to ", widened(to[i]));
+        require(to[i].bits == wanted[i % std::size(wanted)], table.name, ": ", from[i], " is rounded to ", widened(to[i]));
         require(back[i] == widened(to[i]) || back[i] != back[i], table.name, ": ", widened(to[i]), " is widened to ", back[i]);
     }
     require(to.intact() && back.intact(), table.name, " narrow or widen: wrote outside");

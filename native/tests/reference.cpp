@@ -366,6 +366,9 @@ struct Executor {
                 return each(op.output, [&](int c, int y, int x) { return read(a, op.channels[c], y, x); });
             case Kind::complete: return complete(op);
             case Kind::decide: return decide(op);
+            case Kind::quantize:
+            case Kind::dequantize:
+            case Kind::lookup: throw Failure("8-bit integers, which int8_networks.cpp compares by itself");
         }
     }
 };
