@@ -46,6 +46,7 @@ def tables() -> dict[str, str]:
     engine, zen5, methods, segmenter, memory = (
         _json(name) for name in ("engine", "engine-zen5", "methods", "camvid", "memory")
     )
+    isas = _json("instruction_sets")
     finetuned = finetuning.read(ROOT / "benchmarks" / "results" / "finetune.csv")
     return {
         "engine": _built(engine) + _engine(engine["cases"]),
@@ -56,6 +57,7 @@ def tables() -> dict[str, str]:
         "precisions": _built(engine) + _precisions(engine["cases"]),
         "precisions-zen5": _built(zen5) + _precisions(zen5["cases"]),
         "engines-zen5": _built(zen5) + _all_engines(zen5["cases"]),
+        "instruction-sets": _built(isas) + _instruction_sets(isas["cases"]),
         "readme-precisions": _precisions([case for case in engine["cases"] if _key(case) in _README_CASES]),
         "detection": _detection(),
         "readme-detection": _detection_in_short(),
@@ -222,6 +224,20 @@ def _timed(case: Mapping[str, Any]) -> dict[str, str]:
 def _engine(cases: Sequence[Mapping[str, Any]], without: Sequence[str] = ()) -> str:
     rows = [{heading: text for heading, text in _timed(case).items() if heading not in without} for case in cases]
     return _table(list(rows[0]), [list(row.values()) for row in rows])
+
+
+def _instruction_sets(cases: Sequence[Mapping[str, Any]]) -> str:
+    """Each precision on each instruction set: milliseconds of every network, dense and gated."""
+    names = {"bf16": "bfloat16"}
+    found: dict[tuple[str, str], list[str]] = {}
+    for case in cases:
+        taken = {(row["precision"], row["isa"], row["kind"]): 1e3 * row["median_s"] for row in case["rows"]}
+        for precision, isa in dict.fromkeys((row["precision"], row["isa"]) for row in case["rows"]):
+            both = (taken[precision, isa, kind] for kind in ("dense", "gated"))
+            found.setdefault((precision, isa), []).append(" → ".join(f"{ms:.2f}" for ms in both))
+    headings = [f"{_NAMES[case['model']]} ({100 * case['macs_ratio']:.0f} %)" for case in cases]
+    rows = [[names.get(precision, precision), isa, *cells] for (precision, isa), cells in found.items()]
+    return _table(["precision", "instruction set", *headings], rows)
 
 
 def _precisions(cases: Sequence[Mapping[str, Any]]) -> str:

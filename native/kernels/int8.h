@@ -133,7 +133,7 @@ struct Int8Kernels {
 // What sums of a product start at, [row], for its taps, inputs and weights and these biases [row].
 void starts(const Int8Kernels&, const Int8Product&, const std::int32_t* bias, std::int32_t* to);
 
-// As table.h's: "avx512vnni" has the instruction for it; "avx512" computes integers as "avx2" does.
+// As table.h's: "avx512vnni" and "avxvnni" have an instruction for it.
 const Int8Kernels* find_int8_kernels(const char* name);
 const char* const* available_int8_kernels();
 

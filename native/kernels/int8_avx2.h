@@ -1,4 +1,4 @@
-// What int8_quads.h asks for, with AVX2, but for how quads are multiplied; included before it.
+// What int8_quads.h asks for, with AVX2, but for how quads and pairs are multiplied; included before it.
 
 using Register = __m256i;
 typedef std::int32_t Numbers __attribute__((vector_size(32)));
@@ -54,7 +54,6 @@ inline Register smallest(Register a, Register b) { return _mm256_min_epi8(a, b);
 inline Register largest(Register a, Register b) { return _mm256_max_epi8(a, b); }
 inline Register smallest_unsigned(Register a, Register b) { return _mm256_min_epu8(a, b); }
 inline Register largest_unsigned(Register a, Register b) { return _mm256_max_epu8(a, b); }
-inline Register multiply_pairs(Register a, Register b) { return _mm256_madd_epi16(a, b); }
 inline Register multiply_high(Register a, Register b) { return _mm256_mulhi_epu16(a, b); }
 
 inline Register brought_far(Register x, Register m, Register s) {
@@ -90,6 +89,7 @@ inline Register out_of_order(Register v) { return _mm256_permutevar8x32_epi32(v,
 
 // Bytes are taken out of 16 at a time, wherever they go; an index with its upper bit set takes nothing.
 #define PERMUTING
+inline bool permutes() { return true; }
 struct Permutation {
     alignas(32) std::uint8_t of_lower[32], of_upper[32];
 

@@ -20,17 +20,14 @@ using Weights = Register;
 inline Inputs inputs_of(Register v) { return v; }
 inline Weights weights_of(Register v) { return v; }
 inline Register dot(Register sum, Inputs inputs, Weights weights) { return _mm256_dpbusd_avx_epi32(sum, inputs, weights); }
+inline Register add_pairs(Register sum, Register a, Register b) { return _mm256_dpwssd_avx_epi32(sum, a, b); }
 
 #include "int8_quads.h"
-
-constexpr Int8Kernels make(const Kernels* floats) {
-    return {"avxvnni", floats, lanes, row, place, 128, product, depthwise, pack_by_permutation, maxima, means, sum, complete, quantize, dequantize};
-}
 
 }  // namespace
 
 extern const Kernels avx2_kernels;
 extern const Int8Kernels avxvnni_int8_kernels;
-const Int8Kernels avxvnni_int8_kernels = make(&avx2_kernels);
+const Int8Kernels avxvnni_int8_kernels = table_of("avxvnni", &avx2_kernels);
 
 }  // namespace convgate

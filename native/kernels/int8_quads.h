@@ -16,7 +16,7 @@
 //   to_shorts, to_bytes, to_unsigned_bytes(a, b), add_shorts(a, b)            saturating, packed within 128 bits
 //   signs_of_bytes(v), signs_of_shorts(v)     all bits of an element are its sign's
 //   smallest, largest(a, b), smallest_unsigned, largest_unsigned(a, b)       of bytes
-//   multiply_pairs(a, b)                      sums of two products of 16 bits with a sign, in 32
+//   add_pairs(sum, a, b)                      of products of 16 bits with a sign two to each of 32
 //   multiply_high(a, b)                       the upper 16 bits of products of 16 bits without a sign
 //   brought_far(x, m, s)                      (x * m + 2^(s-1)) >> s for any s, clamped to 30 bits
 //   to_quarters(v[4]), from_quarters(v[4])    numbers in order to as unpacking leaves them, and back
@@ -24,7 +24,7 @@
 //   Inputs, Weights, inputs_of(v), weights_of(v), dot(sum, inputs, weights)  quads without and with a sign, multiplied and added
 //   any(v)                                    whether a bit is set
 //   Permutation                               of a row's bytes: take(from, to), then apply(v, packed) puts those taken in place
-//   PERMUTING                                 what the compiler is to be told of the functions that apply it
+//   permutes(), PERMUTING                     whether this processor can; what the compiler is to be told of functions that do
 
 constexpr int row = 4 * lanes;
 alignas(64) const std::int8_t no_weights[row] = {};
@@ -42,12 +42,13 @@ inline void load_row(const std::int32_t* from, int n, int otherwise, Register (&
 // How a row of sums becomes bytes, ready to be used. With shifts of 17 and more, 32 bits are enough, as the floor of a floor
 // is one: with sum = 2^16 high + low, the result is (high * m + (low * m >> 16) + 2^(s-17)) >> (s - 16).
 template <bool by_quarters>
-struct Finish {
+class Finish {
     const Int8Finish& f;
     Register m[4], s[4], high[4], half[4];
     Register low, most;
     bool near, positive;
 
+public:
     Finish(const Int8Finish& finish, int o, int n) : f(finish) {
         load_row<by_quarters>(f.multiplier + o, n, 0, m);
         load_row<by_quarters>(f.shift + o, n, 17, s);
@@ -65,12 +66,6 @@ struct Finish {
         low = bytes_of(f.low), most = bytes_of(f.high);
     }
 
-    Register brought(Register x, int v) const {
-        if (!near) return brought_far(x, m[v], s[v]);
-        const Numbers upper = Numbers(multiply_pairs(x, high[v])), lower = Numbers(multiply_high(x, m[v]));
-        return Register((upper + lower + Numbers(half[v])) >> Numbers(s[v]));
-    }
-
     // An addend, brought to the scale; of a shift over 24, nothing is left.
     void add(Register& to, Register x) const {
         if (f.addend.shift > 24) return;
@@ -78,35 +73,65 @@ struct Finish {
         to = Register(Numbers(to) + ((product + (1 << (f.addend.shift - 1))) >> f.addend.shift));
     }
 
+    // Sums of `count` positions as `n` bytes from `offset` on, at each: `vectors` registers for each position.
+    void write(const Register* sums, int vectors, int count, int n, const std::uint8_t* const* addends, std::uint8_t* const* outputs,
+               std::ptrdiff_t offset = 0) const {
+        const auto all = [&](auto of) {
+            near ? write<of.value, true>(sums, count, n, addends, outputs, offset) : write<of.value, false>(sums, count, n, addends, outputs, offset);
+        };
+        switch (vectors) {
+            case 1: return all(std::integral_constant<int, 1>());
+            case 2: return all(std::integral_constant<int, 2>());
+            case 3: return all(std::integral_constant<int, 3>());
+            case 4: return all(std::integral_constant<int, 4>());
+        }
+    }
+
+private:
+    // A function of its own: inlined into every kernel it would be most of the code. What it reads for each position is copied,
+    // as bytes that are written could be part of it for all that the compiler knows.
     // Saturating to 16 bits on the way leaves any clamp to 8 bits as it is, also after an addend that has 8 bits. One that
     // is brought to another scale is added in 32 bits.
-    // A function of its own: inlined into every kernel it would be most of the code.
-    [[gnu::noinline]] void write(const Register* sums, int vectors, int n, const std::uint8_t* addend, std::uint8_t* to) const {
-        const Register none{};
-        Register results[4];
+    template <int vectors, bool near>
+    [[gnu::noinline]] void write(const Register* sums, int count, int n, const std::uint8_t* const* addends, std::uint8_t* const* outputs,
+                                 std::ptrdiff_t offset) const {
+        const Register none{}, low = this->low, most = this->most;
+        const bool positive = this->positive;
+        Register m[vectors], s[vectors], high[vectors], half[vectors];
 #pragma GCC unroll 4
-        for (int v = 0; v < 4; v++) results[v] = v < vectors ? brought(sums[v], v) : none;
-        Register first = none, second = none;
-        if (addend) {
-            Register x = load_bytes(addend, n);
-            if constexpr (!by_quarters) x = out_of_order(x);
-            const Register sign = f.addend_signed ? signs_of_bytes(x) : none;
-            first = low_bytes(x, sign), second = high_bytes(x, sign);
-            if (!f.addend.same()) {
-                const Register upper = signs_of_shorts(first), last = signs_of_shorts(second);
-                add(results[0], low_shorts(first, upper)), add(results[1], high_shorts(first, upper));
-                add(results[2], low_shorts(second, last)), add(results[3], high_shorts(second, last));
-                first = second = none;
+        for (int v = 0; v < vectors; v++) m[v] = this->m[v], s[v] = this->s[v], high[v] = this->high[v], half[v] = this->half[v];
+        for (int p = 0; p < count; p++, sums += vectors) {
+            Register results[4] = {none, none, none, none};
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; v++)
+                if constexpr (near) {
+                    const Numbers upper = Numbers(add_pairs(half[v], sums[v], high[v])), lower = Numbers(multiply_high(sums[v], m[v]));
+                    results[v] = Register((upper + lower) >> Numbers(s[v]));
+                } else {
+                    results[v] = brought_far(sums[v], m[v], s[v]);
+                }
+            Register first = none, second = none;
+            if (addends) {
+                Register x = load_bytes(addends[p] + offset, n);
+                if constexpr (!by_quarters) x = out_of_order(x);
+                const Register sign = f.addend_signed ? signs_of_bytes(x) : none;
+                first = low_bytes(x, sign), second = high_bytes(x, sign);
+                if (!f.addend.same()) {
+                    const Register upper = signs_of_shorts(first), last = signs_of_shorts(second);
+                    add(results[0], low_shorts(first, upper)), add(results[1], high_shorts(first, upper));
+                    add(results[2], low_shorts(second, last)), add(results[3], high_shorts(second, last));
+                    first = second = none;
+                }
             }
+            const Register a = add_shorts(to_shorts(results[0], results[1]), first);
+            const Register b = add_shorts(to_shorts(results[2], results[3]), second);
+            Register bytes;
+            if (positive)
+                bytes = largest_unsigned(smallest_unsigned(to_unsigned_bytes(a, b), most), low);
+            else
+                bytes = largest(smallest(to_bytes(a, b), most), low);
+            store_bytes(outputs[p] + offset, by_quarters ? bytes : in_order(bytes), n);
         }
-        const Register a = add_shorts(to_shorts(results[0], results[1]), first);
-        const Register b = add_shorts(to_shorts(results[2], results[3]), second);
-        Register bytes;
-        if (positive)
-            bytes = largest_unsigned(smallest_unsigned(to_unsigned_bytes(a, b), most), low);
-        else
-            bytes = largest(smallest(to_bytes(a, b), most), low);
-        store_bytes(to, by_quarters ? bytes : in_order(bytes), n);
     }
 };
 
@@ -209,11 +234,10 @@ inline void sums_of(const Int8Product& a, int position, Register* done, int stri
 }
 
 void write_all(const Int8Product& a, const Finish<false>& finish, const Register* sums, int vectors, int position, int n) {
+    if (!a.sums && a.outputs) return finish.write(sums, vectors, n, a.width, a.addends ? a.addends + position : nullptr, a.outputs + position);
     for (int p = position; p < position + n; p++, sums += vectors) {
         if (a.sums)
             for (int v = 0; v < vectors; v++) store_numbers(a.sums[p] + v * lanes, sums[v], a.width - v * lanes);
-        else if (a.outputs)
-            finish.write(sums, vectors, a.width, a.addends ? a.addends[p] : nullptr, a.outputs[p]);
         else
             write_floats(sums, vectors, a.width, a.scale, a.floats[p]);
     }
@@ -257,11 +281,12 @@ void product(const Int8Product& a) {
 }
 
 // Four taps of a row of channels at a time, interleaved; their sums lie by quarters, which packing puts in order.
-constexpr int kept_quads = 16;
+constexpr int kept_quads = 16, positions_at_once = 8;
 
-void depthwise(const Int8Depthwise& a, int positions) {
+template <bool is_signed>
+void depthwise_of(const Int8Depthwise& a, int positions) {
     const int quads = (a.tap_count + 3) / 4;
-    const Register flip = bytes_of(a.is_signed ? -128 : 0);
+    const auto flipped = [](Register x) { return is_signed ? x ^ bytes_of(-128) : x; };
     for (int c = 0; c < a.channels; c += row) {
         const int n = std::min(row, a.channels - c);
         const auto load_weights = [&](int q, Weights (&to)[4]) {
@@ -275,32 +300,44 @@ void depthwise(const Int8Depthwise& a, int positions) {
         load_row<true>(a.start + c, n, 0, start);
         const Int8Finish none{a.start, a.start, {}, false, 0, 0};
         const Finish<true> finish(a.outputs ? a.finish : none, c, a.outputs ? n : 0);
-        for (int p = 0; p < positions; p++) {
-            const std::uint8_t* from = a.rows[p] + c;
-            Register sums[4] = {start[0], start[1], start[2], start[3]};
-            for (int q = 0; q < quads; q++) {
-                Register r[4], x[4];
-                for (int k = 0; k < 4; k++) {
-                    const int t = 4 * q + k;
-                    r[k] = t < a.tap_count ? load_bytes(from + a.taps[t], n) ^ flip : Register{};
+        // Some positions, then what follows their sums, which is read once for all of them.
+        for (int begin = 0; begin < positions; begin += positions_at_once) {
+            const int some = std::min(positions_at_once, positions - begin);
+            Register done[positions_at_once][4];
+            for (int p = 0; p < some; p++) {
+                const std::uint8_t* from = a.rows[begin + p] + c;
+                Register sums[4] = {start[0], start[1], start[2], start[3]};
+                for (int q = 0; q < quads; q++) {
+                    Register r[4], x[4];
+                    for (int k = 0; k < 4; k++) {
+                        const int t = 4 * q + k;
+                        r[k] = t < a.tap_count ? flipped(load_bytes(from + a.taps[t], n)) : Register{};
+                    }
+                    interleave<4>(r, x);
+                    if (q < kept_quads) {
+                        for (int v = 0; v < 4; v++) sums[v] = dot(sums[v], inputs_of(x[v]), weights[q][v]);
+                    } else {
+                        Weights w[4];
+                        load_weights(q, w);
+                        for (int v = 0; v < 4; v++) sums[v] = dot(sums[v], inputs_of(x[v]), w[v]);
+                    }
                 }
-                interleave<4>(r, x);
-                if (q < kept_quads) {
-                    for (int v = 0; v < 4; v++) sums[v] = dot(sums[v], inputs_of(x[v]), weights[q][v]);
-                } else {
-                    Weights w[4];
-                    load_weights(q, w);
-                    for (int v = 0; v < 4; v++) sums[v] = dot(sums[v], inputs_of(x[v]), w[v]);
-                }
+                for (int v = 0; v < 4; v++) done[p][v] = sums[v];
             }
             if (a.outputs) {
-                finish.write(sums, 4, n, a.addends ? a.addends[p] + c : nullptr, a.outputs[p] + c);
+                finish.write(done[0], 4, some, n, a.addends ? a.addends + begin : nullptr, a.outputs + begin, c);
                 continue;
             }
-            from_quarters(sums);
-            write_floats(sums, 4, n, a.scale + c, a.floats[p] + c);
+            for (int p = 0; p < some; p++) {
+                from_quarters(done[p]);
+                write_floats(done[p], 4, n, a.scale + c, a.floats[begin + p] + c);
+            }
         }
     }
+}
+
+void depthwise(const Int8Depthwise& a, int positions) {
+    a.is_signed ? depthwise_of<true>(a, positions) : depthwise_of<false>(a, positions);
 }
 
 // From a panel's row: which of its bytes go where in a row of packed columns.
@@ -329,4 +366,15 @@ PERMUTING void pack_by_permutation(const std::int8_t* from, const std::int32_t* 
         }
         store_bytes(to + static_cast<std::ptrdiff_t>(r) * row, packed, row);
     }
+}
+
+void pack_columns(const std::int8_t* from, const std::int32_t* rows_list, int rows, const std::int32_t* columns, int n, std::int8_t* to) {
+    if (permutes())
+        pack_by_permutation(from, rows_list, rows, columns, n, to);
+    else
+        pack_in_order(place, row, from, rows_list, rows, columns, n, to);
+}
+
+constexpr Int8Kernels table_of(const char* name, const Kernels* floats) {
+    return {name, floats, lanes, row, place, 128, product, depthwise, pack_columns, maxima, means, sum, complete, quantize, dequantize};
 }

@@ -1,0 +1,31 @@
+// Kernels for 8-bit integers on AVX-512 (F, BW, DQ, VL) without its instruction for them.
+#include <immintrin.h>
+
+#include <bit>
+#include <cstring>
+#include <utility>
+
+#include "int8_numbers.h"
+
+namespace convgate {
+namespace {
+
+#include "int8_rows.h"
+#include "int8_avx512.h"
+
+constexpr int at_once = 2;
+constexpr int tile_of(int vectors) { return vectors == 1 ? 12 : 10; }
+
+inline Register add_pairs(Register sum, Register a, Register b) { return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b)); }
+
+#include "int8_pairs.h"
+
+#include "int8_quads.h"
+
+}  // namespace
+
+extern const Kernels avx512_kernels;
+extern const Int8Kernels avx512_int8_kernels;
+const Int8Kernels avx512_int8_kernels = table_of("avx512", &avx512_kernels);
+
+}  // namespace convgate
