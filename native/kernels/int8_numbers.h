@@ -20,9 +20,14 @@ inline std::uint8_t finished(const Int8Finish& f, std::int32_t sum, int o, const
     return static_cast<std::uint8_t>(std::clamp<std::int64_t>(result, f.low, f.high));
 }
 
-// The weight of a depthwise convolution.
-inline std::int32_t weight(const Int8Depthwise& a, int t, int c) {
-    return static_cast<std::int8_t>(a.weights[static_cast<std::ptrdiff_t>(t / 4) * a.channels + c] >> t % 4 * 8);
+// A sum of a depthwise convolution.
+inline std::int32_t depthwise_sum(const Int8Depthwise& a, int p, int c) {
+    std::int32_t sum = a.start[c];
+    for (int t = 0; t < a.tap_count; t++) {
+        const std::int32_t four = a.weights[static_cast<std::ptrdiff_t>(t / 4) * a.channels + c];
+        sum += integer(a.rows[p][a.taps[t] + c], a.is_signed) * static_cast<std::int8_t>(four >> t % 4 * 8);
+    }
+    return sum;
 }
 
 }  // namespace convgate

@@ -47,8 +47,7 @@ int place(int o) { return o; }
 void depthwise(const Int8Depthwise& a, int positions) {
     for (int p = 0; p < positions; p++)
         for (int c = 0; c < a.channels; c++) {
-            std::int32_t sum = a.start[c];
-            for (int t = 0; t < a.tap_count; t++) sum += integer(a.rows[p][a.taps[t] + c], a.is_signed) * weight(a, t, c);
+            const std::int32_t sum = depthwise_sum(a, p, c);
             if (a.outputs)
                 a.outputs[p][c] = finished(a.finish, sum, c, a.addends ? a.addends[p] + c : nullptr);
             else

@@ -1,5 +1,6 @@
 // Depthwise convolutions of integers, channels along the vector's lanes.
 #include <algorithm>
+#include <array>
 
 #include "depthwise.h"
 #include "steps.h"
@@ -16,15 +17,20 @@ class IntegerDepthwise final : public DepthwiseOf<std::uint8_t, Out, IntegerBloc
     using typename Base::Run;
 
 public:
-    IntegerDepthwise(const ConvolutionSpec& spec, Needs& needs) : Base(spec, least_macs), quads_(ceil_div(spec.taps(), 4)) {
+    IntegerDepthwise(const ConvolutionSpec& spec, Needs& needs)
+        : Base(spec, least_macs),
+          in_columns_(spec.operation->kernel.y == 3 && spec.operation->kernel.x == 3),
+          slots_(in_columns_ ? static_cast<int>(columns.size()) : spec.taps()),
+          quads_(ceil_div(slots_, 4)) {
         const Operation& op = *spec_.operation;
         const int taps = spec_.taps(), excess = spec_.in->value.is_signed() ? spec_.integers->excess : 0;
         words_ = BufferOf<std::int32_t>(static_cast<std::size_t>(quads_ + 3) * channels_);
         scale_ = Buffer(channels_);
         for (int c = 0; c < channels_; c++) {
             std::int32_t start = op.bias.integers ? op.bias.integers[c] : 0;
-            for (int t = 0; t < taps; t++) {
-                const std::int8_t weight = op.weight.bytes[static_cast<std::size_t>(c) * taps + t];
+            for (int t = 0; t < slots_; t++) {
+                if (in_columns_ && t % 4 == 3) continue;  // stands there for the second time
+                const std::int8_t weight = op.weight.bytes[static_cast<std::size_t>(c) * taps + (in_columns_ ? columns[t] : t)];
                 start -= excess * weight;
                 const std::uint32_t bits = static_cast<std::uint8_t>(weight);
                 words_[static_cast<std::size_t>(t / 4) * channels_ + c] |= static_cast<std::int32_t>(bits << t % 4 * 8);
@@ -41,6 +47,9 @@ public:
     }
 
 private:
+    // Taps of a kernel of 3x3, column by column, as `Int8Depthwise` wants them.
+    static constexpr std::array<int, 12> columns = {0, 3, 6, 6, 1, 4, 7, 7, 2, 5, 8, 8};
+
     // A run of `n` channels, with all that belongs to each of them in rows of as many words.
     IntegerBlock run_of(const std::int32_t* words, const float* scale, int in, int out, int n) const {
         IntegerBlock block;
@@ -69,7 +78,15 @@ private:
         Int8Depthwise args{};
         args.rows = scratch.bytes.rows.data();
         args.taps = run.taps;
-        args.tap_count = spec_.taps();
+        args.tap_count = slots_;
+        std::array<std::ptrdiff_t, columns.size()> taps;
+        if (in_columns_) {
+            std::transform(columns.begin(), columns.end(), taps.begin(), [&](int t) { return run.taps[t]; });
+            args.taps = taps.data();
+            const int stride = spec_.operation->stride.x, dilation = spec_.operation->dilation.x;
+            args.step = static_cast<std::ptrdiff_t>(stride) * run.in.stride;
+            args.shift = stride % dilation ? 3 : stride / dilation;
+        }
         args.channels = block.width;
         args.is_signed = spec_.in->value.is_signed();
         args.weights = block.words;
@@ -85,7 +102,8 @@ private:
         spec_.integers->depthwise(args, positions);
     }
 
-    const int quads_;
+    const bool in_columns_;
+    const int slots_, quads_;  // for taps, and fours of them
     BufferOf<std::int32_t> words_;  // [four taps each], then starts, multipliers and shifts, of [channels]
     Buffer scale_;
 };
