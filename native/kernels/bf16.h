@@ -55,6 +55,7 @@ struct Bf16Depthwise {
     const Out* const* addends;  // or null
     Out* const* outputs;
     float least, most;
+    Sliding sliding = {};
 };
 
 // Products with positions along the lanes: sums[o][p] (begun at 0 if `first`) += sum over pairs k of inputs[k][p] times weights[o][k],

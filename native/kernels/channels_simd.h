@@ -54,9 +54,48 @@ inline void depthwise_tile(const Args& a, int position, Finish finish) {
     });
 }
 
+// A kernel of 3x3 whose columns stay in registers from one position to the next.
+template <typename Args, typename Finish>
+inline void depthwise_sliding(const Args& a, int positions, Finish finish) {
+    std::ptrdiff_t taps[9];
+    for (int t = 0; t < 9; t++) taps[t] = a.taps[t];
+    const Sliding sliding = a.sliding;
+    sweep(a.channels, [&](int c, auto count) {
+        const Vector bias = take(a.bias + c, count);
+        Vector weights[9], x[3][3];
+#pragma GCC unroll 9
+        for (int t = 0; t < 9; t++) weights[t] = take(a.weights + static_cast<std::ptrdiff_t>(t) * a.channels + c, count), x[t % 3][t / 3] = bias;
+        for (int p = 0; p < positions; p++) {
+            const auto from = a.rows[p] + c;
+            const auto move = [&](int column, int to) {
+#pragma GCC unroll 3
+                for (int line = 0; line < 3; line++) x[to][line] = x[column][line];
+            };
+            const auto read = [&](int column) {
+#pragma GCC unroll 3
+                for (int line = 0; line < 3; line++) x[column][line] = take(from + taps[3 * line + column], count);
+            };
+            const int shift = p > 0 && a.rows[p] - a.rows[p - 1] == sliding.step ? sliding.shift : 3;
+            if (shift == 1) {
+                move(1, 0), move(2, 1);
+            } else {
+                shift == 2 ? move(2, 0) : read(0);
+                read(1);
+            }
+            read(2);
+            Vector acc = bias;
+#pragma GCC unroll 9
+            for (int t = 0; t < 9; t++) acc += x[t % 3][t / 3] * weights[t];
+            if (a.addends) acc += take(a.addends[p] + c, count);
+            put(a.outputs[p] + c, finish(acc), count);
+        }
+    });
+}
+
 // `finish`: what is written of a vector of sums.
 template <typename Args, typename Finish>
 inline void depthwise_rows(const Args& a, int positions, Finish finish) {
+    if (a.sliding.reuses()) return depthwise_sliding(a, positions, finish);
     int p = 0;
     for (; p + 8 <= positions; p += 8) depthwise_tile<8>(a, p, finish);
     for (; p + 2 <= positions; p += 2) depthwise_tile<2>(a, p, finish);

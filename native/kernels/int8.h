@@ -52,10 +52,7 @@ struct Int8Depthwise {
     const std::uint8_t* const* rows;
     const std::ptrdiff_t* taps;
     int tap_count;
-    // 0; or taps are the three columns of a kernel of three lines, each column's last tap again with weights of 0, so twelve: then
-    // a position whose row is `step` bytes behind the one before it reads what that one read from its column `shift` on.
-    int shift;
-    std::ptrdiff_t step;
+    Sliding sliding;  // of a 3x3 kernel taps are twelve: those of each column, the last of them again with weights of 0
     int channels;
     bool is_signed;
     const std::int32_t* weights;  // [taps / 4, rounded up][channels]: four taps' weights in the bytes of each, zeros at the end

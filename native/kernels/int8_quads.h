@@ -367,8 +367,8 @@ void depthwise_of(const Int8Depthwise& a, int positions) {
             Columns columns;
             depthwise_row(a, positions, c, n, [&](int p, Register(&sums)[4]) {
                 const std::uint8_t* from = a.rows[p];
-                const bool follows = p > 0 && from - a.rows[p - 1] == a.step;
-                columns.read(follows ? a.shift : 3, [&](int q, Inputs(&to)[4]) {
+                const bool follows = p > 0 && from - a.rows[p - 1] == a.sliding.step;
+                columns.read(follows ? a.sliding.shift : 3, [&](int q, Inputs(&to)[4]) {
                     const Register last = tap(from, 4 * q + 2);
                     interleaved({tap(from, 4 * q), tap(from, 4 * q + 1), last, last}, to);
                 });
@@ -395,7 +395,7 @@ void depthwise_of(const Int8Depthwise& a, int positions) {
 
 template <bool is_signed>
 void depthwise_of(const Int8Depthwise& a, int positions) {
-    a.shift ? depthwise_of<is_signed, true>(a, positions) : depthwise_of<is_signed, false>(a, positions);
+    a.sliding.shift ? depthwise_of<is_signed, true>(a, positions) : depthwise_of<is_signed, false>(a, positions);
 }
 
 void depthwise(const Int8Depthwise& a, int positions) {

@@ -100,6 +100,15 @@ struct Dot {
     Activation activation;
 };
 
+// What positions of a depthwise convolution have in common, where its kernel is 3x3: one whose row is `step` elements behind
+// the one before it reads in its first columns what that one read from its column `shift` on. With a shift of 3 nothing is
+// in common; 0: the kernel is another.
+struct Sliding {
+    int shift = 0;
+    std::ptrdiff_t step = 0;
+    bool reuses() const { return shift == 1 || shift == 2; }
+};
+
 // Depthwise: out[p][c] = activation(sum over taps t of rows[p][taps[t] + c] * weights[t * channels + c] + bias[c])
 struct Depthwise {
     const float* const* rows;
@@ -111,6 +120,7 @@ struct Depthwise {
     const float* const* addends;
     float* const* outputs;
     Activation activation;
+    Sliding sliding = {};
 };
 
 // Sums that are completed where a gate is open:

@@ -69,6 +69,7 @@ private:
         args.addends = spec_.addend ? scratch.addends.data() : nullptr;
         args.outputs = scratch.outputs.data();
         args.activation = spec_.activation();
+        args.sliding = this->sliding(run);
         spec_.kernels->depthwise(args, positions);
     }
 
@@ -80,7 +81,7 @@ private:
         const std::optional<Bounds> bounds = bounds_of(spec_.operation->activation);
         const int width = block.width;
         if (bounds) {
-            const Bf16Depthwise<Out> args{rows, run.taps, spec_.taps(), width, block.weights, block.bias, addends, places.outputs.data(), bounds->least, bounds->most};
+            const Bf16Depthwise<Out> args{rows, run.taps, spec_.taps(), width, block.weights, block.bias, addends, places.outputs.data(), bounds->least, bounds->most, this->sliding(run)};
             if constexpr (std::is_same_v<Out, float>) k.depthwise_to_float(args, positions);
             else k.depthwise(args, positions);
             return;
@@ -88,7 +89,7 @@ private:
         // Sums aside, for what no kernel computes on its results.
         std::copy_n(places.outputs.begin(), positions, places.kept.begin());
         for (int i = 0; i < positions; i++) scratch.outputs[i] = scratch.scattered.data() + static_cast<std::ptrdiff_t>(i) * width;
-        k.depthwise_to_float({rows, run.taps, spec_.taps(), width, block.weights, block.bias, nullptr, scratch.outputs.data(), -INFINITY, INFINITY}, positions);
+        k.depthwise_to_float({rows, run.taps, spec_.taps(), width, block.weights, block.bias, nullptr, scratch.outputs.data(), -INFINITY, INFINITY, this->sliding(run)}, positions);
         for (int i = 0; i < positions; i++)
             finish_row(k, scratch.outputs[i], addends ? addends[i] : nullptr, width, places.kept[i], [&](float* row, int n) { activate(row, n); });
     }

@@ -79,13 +79,11 @@ private:
         args.rows = scratch.bytes.rows.data();
         args.taps = run.taps;
         args.tap_count = slots_;
+        args.sliding = this->sliding(run);
         std::array<std::ptrdiff_t, columns.size()> taps;
         if (in_columns_) {
             std::transform(columns.begin(), columns.end(), taps.begin(), [&](int t) { return run.taps[t]; });
             args.taps = taps.data();
-            const int stride = spec_.operation->stride.x, dilation = spec_.operation->dilation.x;
-            args.step = static_cast<std::ptrdiff_t>(stride) * run.in.stride;
-            args.shift = stride % dilation ? 3 : stride / dilation;
         }
         args.channels = block.width;
         args.is_signed = spec_.in->value.is_signed();

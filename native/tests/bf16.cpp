@@ -124,11 +124,16 @@ float value(Bf16 x) { return widened(x); }
 
 template <typename Out>
 void depthwise(Random& random, const Bf16Kernels& table, void (*kernel)(const Bf16Depthwise<Out>&, int)) {
-    const int channels = random.from(1, 50), taps = random.from(1, 9), positions = random.from(1, 20);
+    const int channels = random.from(1, 50), positions = random.from(1, 20);
+    const bool slides = random.chance(0.5);
+    const int taps = slides ? 9 : random.from(1, 9);
+    const SlidingRows lines(random, positions, channels);
     Guarded<float> weights(random, static_cast<std::size_t>(taps) * channels), bias(random, channels);
     weights.copy(numbers(random, weights.size())), bias.copy(numbers(random, channels));
     std::vector<std::ptrdiff_t> at;
-    for (int t = 0; t < taps; t++) at.push_back(t * channels);
+    for (int t = 0; t < taps; t++) at.push_back(slides ? lines.taps[t] : t * channels);
+    Halves map(random, lines.size);
+    map.copy(halves(random, map.size()));
     std::vector<std::unique_ptr<Halves>> in;
     std::vector<std::unique_ptr<Guarded<Out>>> add, out;
     std::vector<const Bf16*> rows;
@@ -142,14 +147,15 @@ void depthwise(Random& random, const Bf16Kernels& table, void (*kernel)(const Bf
         for (int c = 0; c < channels; c++) (*add.back())[c] = number<Out>(random);
         rows.push_back(in.back()->data()), addends.push_back(add.back()->data()), outputs.push_back(out.back()->data());
     }
+    if (slides) rows = lines.rows(map.data());
     const Bounds range = bounds(random);
     const bool added = random.chance(0.5);
-    kernel({rows.data(), at.data(), taps, channels, weights.data(), bias.data(), added ? addends.data() : nullptr, outputs.data(), range.least, range.most}, positions);
+    kernel({rows.data(), at.data(), taps, channels, weights.data(), bias.data(), added ? addends.data() : nullptr, outputs.data(), range.least, range.most, slides ? lines.sliding : Sliding{}}, positions);
     for (int p = 0; p < positions; p++) {
         for (int c = 0; c < channels; c++) {
             double sum = bias[c], size = 1;
             for (int t = 0; t < taps; t++) {
-                const double term = double{widened(rows[p][t * channels + c])} * weights[t * channels + c];
+                const double term = double{widened(rows[p][at[t] + c])} * weights[t * channels + c];
                 sum += term, size += std::abs(term);
             }
             if (added) sum += value(addends[p][c]);

@@ -145,7 +145,6 @@ void depthwise(Random& random, const Int8Kernels& table) {
     const int channels = random.from(1, 140), positions = random.from(1, 20);
     const bool in_columns = random.chance(0.5);
     const int taps = in_columns ? 12 : random.chance(0.1) ? random.from(60, 80) : random.from(1, 9), quads = (taps + 3) / 4;
-    const int shift = in_columns ? random.from(1, 4) : 0;
     const bool is_signed = random.chance(0.5), floats = random.chance(0.25), added = !floats && random.chance(0.5);
     std::vector<std::int8_t> weights = weights_of(random, static_cast<std::size_t>(taps) * channels, random.chance(0.3));
     Guarded<std::int32_t> words(random, static_cast<std::size_t>(quads) * channels), start(random, channels);
@@ -159,26 +158,21 @@ void depthwise(Random& random, const Int8Kernels& table) {
             words[static_cast<std::size_t>(t / 4) * channels + c] |= static_cast<std::int32_t>(static_cast<std::uint32_t>(static_cast<std::uint8_t>(w)) << t % 4 * 8);
             if (is_signed) start[c] -= table.excess * w;
         }
-    // Lines of a map that all positions read: one follows the other, or is somewhere else.
-    const int across = in_columns ? 3 : taps, width = across + 4 * positions;
+    const SlidingRows lines(random, positions, channels);
     std::vector<std::ptrdiff_t> at;
-    for (int t = 0; t < taps; t++) at.push_back((in_columns ? std::min(t % 4, 2) * width + t / 4 : t) * static_cast<std::ptrdiff_t>(channels));
-    Bytes map(random, static_cast<std::size_t>(in_columns ? 3 : 1) * width * channels);
+    for (int t = 0; t < taps; t++) at.push_back(in_columns ? lines.taps[std::min(t % 4, 2) * 3 + t / 4] : static_cast<std::ptrdiff_t>(t) * channels);
+    Bytes map(random, lines.size);
     map.copy(bytes(random, map.size(), is_signed));
-    Positions maps(random, positions, 0, channels, is_signed, how.finish.addend_signed);
-    for (int p = 0, x = 0; p < positions; p++) {
-        const bool follows = p > 0 && x + shift + across <= width && random.chance(0.7);
-        x = follows ? x + shift : random.from(0, width - across);
-        maps.rows[p] = map.data() + static_cast<std::ptrdiff_t>(x) * channels;
-    }
+    Positions maps(random, positions, in_columns ? 0 : static_cast<std::size_t>(taps) * channels, channels, is_signed, how.finish.addend_signed);
+    if (in_columns) maps.rows = lines.rows(map.data());
     Guarded<float> scale(random, channels);
     scale.copy(numbers(random, channels));
     std::vector<std::unique_ptr<Guarded<float>>> sums;
     std::vector<float*> to;
     for (int p = 0; p < positions; p++) sums.push_back(std::make_unique<Guarded<float>>(random, channels)), to.push_back(sums.back()->data());
     Int8Depthwise a{};
-    a.rows = maps.rows.data(), a.taps = at.data(), a.tap_count = taps, a.shift = shift;
-    a.step = static_cast<std::ptrdiff_t>(shift) * channels, a.channels = channels, a.is_signed = is_signed;
+    a.rows = maps.rows.data(), a.taps = at.data(), a.tap_count = taps;
+    a.sliding = in_columns ? lines.sliding : Sliding{}, a.channels = channels, a.is_signed = is_signed;
     a.weights = words.data(), a.start = start.data(), a.finish = how.finish;
     a.addends = added ? maps.addends.data() : nullptr;
     a.outputs = floats ? nullptr : maps.outputs.data();

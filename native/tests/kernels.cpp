@@ -374,20 +374,24 @@ private:
     }
 
     void depthwise() {
-        const int positions = size(9), tap_count = random.from(1, 9), channels = size(50);
-        const Taps tap = taps(tap_count, channels);
-        const Floats inputs(random, static_cast<std::size_t>(positions) * tap.reach), bias(random, channels);
+        const int positions = size(9), channels = size(50);
+        const bool slides = random.chance(0.5);
+        const int tap_count = slides ? 9 : random.from(1, 9);
+        Taps tap = taps(tap_count, channels);
+        const SlidingRows sliding(random, positions, channels);
+        if (slides) tap.at = sliding.taps;
+        const Floats inputs(random, slides ? sliding.size : static_cast<std::size_t>(positions) * tap.reach), bias(random, channels);
         const Floats weights(random, static_cast<std::size_t>(channels) * tap_count),
             addends(random, static_cast<std::size_t>(positions) * channels);
         for (const Floats* a : {&inputs, &bias, &weights, &addends}) a->copy(numbers(random, a->size()));
         const Twice outputs(random, static_cast<std::size_t>(positions) * channels);
-        const auto rows = scattered<const float*>(inputs, positions, tap.reach),
-                   added = scattered<const float*>(addends, positions, channels);
+        const auto rows = slides ? sliding.rows(inputs.data()) : scattered<const float*>(inputs, positions, tap.reach);
+        const auto added = scattered<const float*>(addends, positions, channels);
         const auto to = scattered<float*>(outputs.tested, positions, channels);
         const bool adds = random.chance(0.5);
         Depthwise a{
             rows.data(), tap.at.data(), tap_count, channels, weights.data(), bias.data(), adds ? added.data() : nullptr,
-            to.data(),   activation()};
+            to.data(),   activation(),  slides ? sliding.sliding : Sliding{}};
         table.depthwise(a, positions);
         const auto expected_to = same_rows(to, outputs.tested, outputs.expected);
         a.outputs = expected_to.data();

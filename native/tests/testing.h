@@ -15,6 +15,8 @@
 #include <string>
 #include <vector>
 
+#include "../kernels/table.h"
+
 namespace convgate::testing {
 
 struct Failure : std::runtime_error {
@@ -117,5 +119,30 @@ void test_long_grids(Random&);
 void test_many_gates(Random&);
 void test_wide_windows(Random&);
 void test_long_programs(Random&);
+
+// Positions of a 3x3 kernel on three lines of a map, one of which follows the other or is somewhere else.
+struct SlidingRows {
+    std::vector<std::ptrdiff_t> taps, places;  // in elements
+    std::size_t size;                          // of the map
+    Sliding sliding;
+
+    SlidingRows(Random& random, int positions, int channels) {
+        const int width = 3 + 4 * positions, shift = random.from(1, 3);
+        for (int t = 0; t < 9; t++) taps.push_back((t / 3 * width + t % 3) * static_cast<std::ptrdiff_t>(channels));
+        size = static_cast<std::size_t>(3) * width * channels;
+        sliding = {shift, static_cast<std::ptrdiff_t>(shift) * channels};
+        for (int p = 0, x = 0; p < positions; p++) {
+            const bool follows = p > 0 && x + shift + 3 <= width && random.chance(0.7);
+            x = follows ? x + shift : random.from(0, width - 3);
+            places.push_back(static_cast<std::ptrdiff_t>(x) * channels);
+        }
+    }
+    template <typename T>
+    std::vector<const T*> rows(const T* map) const {
+        std::vector<const T*> to;
+        for (const std::ptrdiff_t at : places) to.push_back(map + at);
+        return to;
+    }
+};
 
 }  // namespace convgate::testing
