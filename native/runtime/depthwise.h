@@ -44,9 +44,10 @@ protected:
     // A block at positions [first, first + count) of the run, at most `chunk`.
     virtual void compute(const Run&, const Block&, Scratch&, int first, int count) const = 0;
 
+    static bool slides(const Operation& op) { return op.kernel.y == 3 && op.kernel.x == 3; }
     Sliding sliding(const Run& run) const {
         const Operation& op = *spec_.operation;
-        if (op.kernel.y != 3 || op.kernel.x != 3) return {};
+        if (!slides(op)) return {};
         const int columns = op.stride.x % op.dilation.x ? 3 : std::min(op.stride.x / op.dilation.x, 3);
         return {columns, static_cast<std::ptrdiff_t>(op.stride.x) * run.in.stride};
     }

@@ -19,7 +19,7 @@ class IntegerDepthwise final : public DepthwiseOf<std::uint8_t, Out, IntegerBloc
 public:
     IntegerDepthwise(const ConvolutionSpec& spec, Needs& needs)
         : Base(spec, least_macs),
-          in_columns_(spec.operation->kernel.y == 3 && spec.operation->kernel.x == 3),
+          in_columns_(Base::slides(*spec.operation)),
           slots_(in_columns_ ? static_cast<int>(columns.size()) : spec.taps()),
           quads_(ceil_div(slots_, 4)) {
         const Operation& op = *spec_.operation;
