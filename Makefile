@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # One per core of the smallest machine that is to run the tests.
 WORKERS ?= 2
 
-.PHONY: demo test native-test wheel-test torch-test hardware-verify check docs clean
+.PHONY: demo test native-test arm-test wheel-test torch-test hardware-verify check docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/convgate demo
@@ -14,17 +14,32 @@ test: $(VENV)/.installed
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --durations 15
 
 # The kernels and the native runtime under AddressSanitizer and UndefinedBehaviorSanitizer; SANITIZE=thread for the threads,
-# SANITIZE= for none; CXX=clang++ for another compiler; NATIVE_TESTS for some of the tests.
+# SANITIZE= for none; OPTIMISATION=-O0; CXX=clang++ for another compiler; NATIVE_TESTS for some of the tests.
 SANITIZE ?= address;undefined
-NATIVE_BUILD ?= build/native-$(notdir $(CXX))-$(subst ;,-,$(SANITIZE))
+OPTIMISATION ?= -O3
+NATIVE_BUILD ?= build/native-$(notdir $(CXX))-$(subst ;,-,$(SANITIZE))$(OPTIMISATION)
 NATIVE_TESTS ?=
 
 native-test: $(VENV)/.installed
 	test -x $(BIN)/cmake -a -x $(BIN)/ninja || $(BIN)/python -m pip install --quiet --disable-pip-version-check cmake ninja
 	CXX="$(CXX)" $(BIN)/cmake -S . -B "$(NATIVE_BUILD)" -G Ninja -DCMAKE_MAKE_PROGRAM="$(abspath $(BIN)/ninja)" \
-		-DCONVGATE_NATIVE_TESTS=ON "-DCONVGATE_SANITIZE=$(SANITIZE)"
+		-DCONVGATE_NATIVE_TESTS=ON "-DCONVGATE_SANITIZE=$(SANITIZE)" "-DCONVGATE_OPTIMISATION=$(OPTIMISATION)"
 	$(BIN)/cmake --build "$(NATIVE_BUILD)"
 	"$(NATIVE_BUILD)/native/tests/native_tests" $(NATIVE_TESTS)
+
+# The native tests for AArch64, by a cross-compiler under QEMU (Debian: g++-aarch64-linux-gnu, qemu-user-static): processors
+# with each of the instructions that kernels ask for, and with none.
+ARM_CXX ?= aarch64-linux-gnu-g++
+ARM_RUN ?= qemu-aarch64-static
+ARM_BUILD ?= build/native-aarch64
+ARM_TESTS ?= kernels bf16 int8 int8_networks malformed pool
+arm-test: $(VENV)/.installed
+	test -x $(BIN)/cmake -a -x $(BIN)/ninja || $(BIN)/python -m pip install --quiet --disable-pip-version-check cmake ninja
+	$(BIN)/cmake -S . -B "$(ARM_BUILD)" -G Ninja -DCMAKE_MAKE_PROGRAM="$(abspath $(BIN)/ninja)" -DCONVGATE_NATIVE_TESTS=ON \
+		-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER="$(ARM_CXX)" -DCMAKE_EXE_LINKER_FLAGS=-static
+	$(BIN)/cmake --build "$(ARM_BUILD)"
+	for cpu in max neoverse-n1 cortex-a57; do \
+		$(ARM_RUN) -cpu $$cpu "$(ARM_BUILD)/native/tests/native_tests" $(ARM_TESTS) || exit 1; done
 
 # A gated ResNet-20 in 8-bit integers on the 16x16 RTL, compared with the integers and the simulator; recorded in
 # benchmarks/results. CIFAR=cifar10.npz for real images, NETWORK for a checkpoint of yours, WEIGHTS for its weights alone.
@@ -50,7 +65,7 @@ wheel-test: $(VENV)/.installed
 	$(BIN)/python tests/install/write_cgm.py build/wheel
 	$(PYTHON) -m venv --clear build/wheel/venv
 	build/wheel/venv/bin/pip install --quiet --disable-pip-version-check build/wheel/*.whl
-	cd build/wheel && venv/bin/python ../../tests/install/run_cgm.py .
+	cd build/wheel && venv/bin/python ../../tests/install/run_cgm.py . && venv/bin/python ../../tests/install/every_isa.py
 
 # Files written under the oldest torch that is supported load under the newest, and the other way round.
 OLDEST_TORCH ?= torch==2.13.*

@@ -2,6 +2,10 @@
 #include <cstring>
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
 #endif
 
 #include "bf16.h"
@@ -9,11 +13,15 @@
 
 namespace convgate {
 
-extern const Kernels avx512_kernels, avx2_kernels, portable_kernels;
-extern const Bf16Kernels avx512bf16_bf16_kernels, avx512_bf16_kernels, avx2_bf16_kernels, portable_bf16_kernels, scalar_bf16_kernels;
-extern const Int8Kernels avx512vnni_int8_kernels, avx512_int8_kernels, avxvnni_int8_kernels, avx2_int8_kernels, portable_int8_kernels, scalar_int8_kernels;
+extern const Kernels avx512_kernels, avx2_kernels, neon_kernels, portable_kernels;
+extern const Bf16Kernels avx512bf16_bf16_kernels, avx512_bf16_kernels, avx2_bf16_kernels;
+extern const Bf16Kernels neonbf16_bf16_kernels, neon_bf16_kernels, portable_bf16_kernels, scalar_bf16_kernels;
+extern const Int8Kernels avx512vnni_int8_kernels, avx512_int8_kernels, avxvnni_int8_kernels, avx2_int8_kernels;
+extern const Int8Kernels neoni8mm_int8_kernels, neondot_int8_kernels, neon_int8_kernels, portable_int8_kernels, scalar_int8_kernels;
 
 namespace {
+
+#include "processor.h"
 
 template <typename Table>
 struct Candidate {
@@ -21,27 +29,13 @@ struct Candidate {
     bool (*supported)();
 };
 
-bool always() { return true; }
-#if defined(__x86_64__) || defined(__i386__)
-bool avx512() {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl");
-}
-bool avx512bf16() { return avx512() && __builtin_cpu_supports("avx512bf16"); }
-bool avx512vnni() { return avx512() && __builtin_cpu_supports("avx512vnni"); }
-bool avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
-// Asked of the processor, as not all compilers have a name for it.
-bool avxvnni() {
-    unsigned a = 0, b = 0, c = 0, d = 0;
-    return avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
-}
-#endif
-
 // Best first.
 const Candidate<Kernels> candidates[] = {
 #if defined(__x86_64__) || defined(__i386__)
     {&avx512_kernels, avx512},
     {&avx2_kernels, avx2},
+#elif defined(__aarch64__)
+    {&neon_kernels, always},
 #endif
     {&portable_kernels, always},
     {&scalar_kernels, always},
@@ -52,6 +46,9 @@ const Candidate<Bf16Kernels> bf16_candidates[] = {
     {&avx512bf16_bf16_kernels, avx512bf16},
     {&avx512_bf16_kernels, avx512},
     {&avx2_bf16_kernels, avx2},
+#elif defined(__aarch64__)
+    {&neonbf16_bf16_kernels, neonbf16},
+    {&neon_bf16_kernels, always},
 #endif
     {&portable_bf16_kernels, always},
     {&scalar_bf16_kernels, always},
@@ -63,6 +60,10 @@ const Candidate<Int8Kernels> int8_candidates[] = {
     {&avxvnni_int8_kernels, avxvnni},
     {&avx512_int8_kernels, avx512},
     {&avx2_int8_kernels, avx2},
+#elif defined(__aarch64__)
+    {&neoni8mm_int8_kernels, neoni8mm},
+    {&neondot_int8_kernels, neondot},
+    {&neon_int8_kernels, always},
 #endif
     {&portable_int8_kernels, always},
     {&scalar_int8_kernels, always},

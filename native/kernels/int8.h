@@ -114,8 +114,9 @@ struct Int8Kernels {
     int lanes;              // outputs are computed in multiples of as many
     int row;                // outputs of a panel
     int (*place)(int o);    // where output o stands in a row of weights
-    // A kernel may read inputs with a sign as if they were larger by this; sums then start as much lower.
-    int excess;
+    // A kernel may read inputs with a sign, or those without, as if they were larger by this; sums then start as much lower.
+    int excess_signed, excess_unsigned;
+    int excess(bool is_signed) const { return is_signed ? excess_signed : excess_unsigned; }
     void (*product)(const Int8Product&);
     void (*depthwise)(const Int8Depthwise&, int positions);
     // to[r][place(j)] = from[r][place(columns[j])], where r runs through `rows_list`, or 0, 1, .. if null. Columns ascend, and

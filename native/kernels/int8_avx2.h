@@ -4,6 +4,7 @@ using Register = __m256i;
 typedef std::int32_t Numbers __attribute__((vector_size(32)));
 
 constexpr int lanes = 8, at_once = 2;
+constexpr bool flips(bool is_signed) { return is_signed; }
 
 inline Register load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 inline void store(void* p, Register v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }

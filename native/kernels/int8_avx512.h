@@ -4,6 +4,7 @@ using Register = __m512i;
 typedef std::int32_t Numbers __attribute__((vector_size(64)));
 
 constexpr int lanes = 16;
+constexpr bool flips(bool is_signed) { return is_signed; }
 
 inline __mmask16 first(int n) { return n >= 16 ? __mmask16(0xffff) : n <= 0 ? __mmask16(0) : __mmask16((1u << n) - 1); }
 inline __mmask64 first_bytes(int n) { return n >= 64 ? ~__mmask64{0} : (__mmask64{1} << n) - 1; }

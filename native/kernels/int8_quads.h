@@ -7,6 +7,8 @@
 // namespace:
 //   Register                                  as many bytes as a row of weights has outputs; also a vector of int32
 //   lanes                                     its int32s, a quarter of them
+//   flips(is_signed)                          whether inputs are multiplied with their upper bit turned: with a sign as x + 128,
+//                                             without as x - 128
 //   at_once, tile_of(vectors)                 vectors of outputs, and then positions, that a product computes at once
 //   load(p), load_bytes(p, n), store_bytes(p, v, n)     n may be less than there are: others read 0, and stay in memory
 //   load_numbers(p, n, otherwise)                       int32s, for any n
@@ -191,7 +193,7 @@ template <int vectors, int begin, int n, bool listed>
 __attribute__((always_inline)) inline void accumulate(const Int8Product& a, int position, Register (&sums)[n][vectors]) {
     const std::uint8_t* from[n];
     for (int p = 0; p < n; p++) from[p] = a.rows[position + p];
-    const Register flip = bytes_of(a.is_signed ? -128 : 0);
+    const Register flip = bytes_of(flips(a.is_signed) ? -128 : 0);
     for (int t = 0; t < a.tap_count; t++) {
         const std::int8_t* weights = a.weights + t * a.tap_stride;
         const auto at = [&](int i) { return weights + static_cast<std::ptrdiff_t>(listed ? a.weight_rows[i] : i) * row; };
@@ -353,7 +355,7 @@ void depthwise_of(const Int8Depthwise& a, int positions) {
         };
         const auto tap = [&](const std::uint8_t* from, int t) {
             const Register x = load_bytes(from + a.taps[t] + c, n);
-            return is_signed ? x ^ bytes_of(-128) : x;
+            return flips(is_signed) ? x ^ bytes_of(-128) : x;
         };
         const auto interleaved = [](const Register (&r)[4], Inputs (&to)[4]) {
             Register x[4];
@@ -438,5 +440,5 @@ void pack_columns(const std::int8_t* from, const std::int32_t* rows_list, int ro
 }
 
 constexpr Int8Kernels table_of(const char* name, const Kernels* floats) {
-    return {name, floats, lanes, row, place, 128, product, depthwise, pack_columns, maxima, means, sum, complete, quantize, dequantize};
+    return {name, floats, lanes, row, place, flips(true) ? 128 : 0, flips(false) ? -128 : 0, product, depthwise, pack_columns, maxima, means, sum, complete, quantize, dequantize};
 }

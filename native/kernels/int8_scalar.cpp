@@ -9,12 +9,13 @@ namespace convgate {
 
 void starts(const Int8Kernels& table, const Int8Product& a, const std::int32_t* bias, std::int32_t* to) {
     std::copy_n(bias, table.row, to);
-    if (!a.is_signed || table.excess == 0) return;
+    const int excess = table.excess(a.is_signed);
+    if (excess == 0) return;
     for (int t = 0; t < a.tap_count; t++)
         for (int i = 0; i < a.count; i++) {
             const std::ptrdiff_t r = a.weight_rows ? a.weight_rows[i] : i;
             const std::int8_t* weights = a.weights + t * a.tap_stride + r * table.row;
-            for (int o = 0; o < table.row; o++) to[o] -= table.excess * weights[table.place(o)];
+            for (int o = 0; o < table.row; o++) to[o] -= excess * weights[table.place(o)];
         }
 }
 
@@ -60,7 +61,7 @@ void pack_columns(const std::int8_t* from, const std::int32_t* rows_list, int ro
 }
 
 constexpr Int8Kernels make(const char* name, const Kernels* floats) {
-    return {name, floats, row, row, place, 0, product, depthwise, pack_columns, maxima, means, sum, complete, quantize, dequantize};
+    return {name, floats, row, row, place, 0, 0, product, depthwise, pack_columns, maxima, means, sum, complete, quantize, dequantize};
 }
 
 }  // namespace

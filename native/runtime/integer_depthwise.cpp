@@ -23,7 +23,7 @@ public:
           slots_(in_columns_ ? static_cast<int>(columns.size()) : spec.taps()),
           quads_(ceil_div(slots_, 4)) {
         const Operation& op = *spec_.operation;
-        const int taps = spec_.taps(), excess = spec_.in->value.is_signed() ? spec_.integers->excess : 0;
+        const int taps = spec_.taps(), excess = spec_.integers->excess(spec_.in->value.is_signed());
         words_ = BufferOf<std::int32_t>(static_cast<std::size_t>(quads_ + 3) * channels_);
         scale_ = Buffer(channels_);
         for (int c = 0; c < channels_; c++) {

@@ -144,7 +144,7 @@ const std::vector<IntegerBlock>& IntegerWeights::choose(const std::vector<std::i
             choose_whole(model, *out_open, begin, out_at, s);
     }
     // What sums start at depends on the inputs that are read, where these have a sign.
-    if (in_open && spec_.in->value.is_signed() && kernels_.excess)
+    if (in_open && kernels_.excess(spec_.in->value.is_signed()))
         for (IntegerBlock& block : chosen) {
             const Numbers n = numbers(numbers_.data() + static_cast<std::size_t>(block.panel) * numbers_each * row_);
             std::int32_t* const start = reinterpret_cast<std::int32_t*>(to);
@@ -220,7 +220,7 @@ void IntegerWeights::prepare(Sample& s, Team& team, const std::ptrdiff_t* taps) 
             const std::int8_t* from = weights_.data() + block.panel * panel_size() + static_cast<std::size_t>(tap) * run_ * row_;
             kernels_.pack_columns(from, block.weight_rows, block.in_channels, block.columns, block.width, memory + (block.weights - memory) + tap * block.tap_stride);
         });
-    const bool depends = spec_.operation->in_channels >= 0 && spec_.in->value.is_signed() && kernels_.excess;
+    const bool depends = spec_.operation->in_channels >= 0 && kernels_.excess(spec_.in->value.is_signed());
     for (IntegerBlock& block : blocks) {
         if (block.columns) block.weight_rows = nullptr;
         if (!depends) continue;

@@ -156,7 +156,7 @@ void depthwise(Random& random, const Int8Kernels& table) {
             std::int8_t& w = weights[static_cast<std::size_t>(t) * channels + c];
             if (in_columns && t % 4 == 3) w = 0;
             words[static_cast<std::size_t>(t / 4) * channels + c] |= static_cast<std::int32_t>(static_cast<std::uint32_t>(static_cast<std::uint8_t>(w)) << t % 4 * 8);
-            if (is_signed) start[c] -= table.excess * w;
+            start[c] -= table.excess(is_signed) * w;
         }
     const SlidingRows lines(random, positions, channels);
     std::vector<std::ptrdiff_t> at;

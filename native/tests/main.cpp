@@ -5,9 +5,13 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <initializer_list>
 
+#include "../kernels/bf16.h"
+#include "../kernels/int8.h"
 #include "testing.h"
 
+using namespace convgate;
 using namespace convgate::testing;
 
 namespace {
@@ -89,6 +93,11 @@ int main(int count, char** arguments) {
             iterations = std::atoi(arguments[++i]);
         else
             wanted.push_back(arguments[i]);
+    }
+    std::fprintf(stderr, "instruction sets for float32, bfloat16 and 8-bit integers:\n");
+    for (const char* const* names : {available_kernels(), available_bf16_kernels(), available_int8_kernels()}) {
+        for (; *names; names++) std::fprintf(stderr, " %s", *names);
+        std::fprintf(stderr, "\n");
     }
     int ran = 0, failed = 0;
     for (const Test& test : tests) {
