@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # One per core of the smallest machine that is to run the tests.
 WORKERS ?= 2
 
-.PHONY: demo test native-test arm-test wheel-test torch-test hardware-verify check docs clean
+.PHONY: demo test native-test arm-test guard wheel-test torch-test hardware-verify check docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/convgate demo
@@ -32,7 +32,7 @@ native-test: $(VENV)/.installed
 ARM_CXX ?= aarch64-linux-gnu-g++
 ARM_RUN ?= qemu-aarch64-static
 ARM_BUILD ?= build/native-aarch64
-ARM_TESTS ?= kernels bf16 int8 int8_networks malformed pool
+ARM_TESTS ?= --iterations 40 kernels bf16 int8 int8_networks malformed networks pool
 arm-test: $(VENV)/.installed
 	test -x $(BIN)/cmake -a -x $(BIN)/ninja || $(BIN)/python -m pip install --quiet --disable-pip-version-check cmake ninja
 	$(BIN)/cmake -S . -B "$(ARM_BUILD)" -G Ninja -DCMAKE_MAKE_PROGRAM="$(abspath $(BIN)/ninja)" -DCONVGATE_NATIVE_TESTS=ON \
@@ -40,6 +40,10 @@ arm-test: $(VENV)/.installed
 	$(BIN)/cmake --build "$(ARM_BUILD)"
 	for cpu in max neoverse-n1 cortex-a57; do \
 		$(ARM_RUN) -cpu $$cpu "$(ARM_BUILD)/native/tests/native_tests" $(ARM_TESTS) || exit 1; done
+
+# Six layers' GMAC/s, as shares of what the machine reaches, against loose floors.
+guard: $(VENV)/.installed
+	$(BIN)/python benchmarks/guard.py
 
 # A gated ResNet-20 in 8-bit integers on the 16x16 RTL, compared with the integers and the simulator; recorded in
 # benchmarks/results. CIFAR=cifar10.npz for real images, NETWORK for a checkpoint of yours, WEIGHTS for its weights alone.

@@ -147,8 +147,9 @@ inline void interleave(const Register (&r)[4], Register (&w)[vectors]) {
     const auto pair = [](Register a, Register b, int v) { return v % 2 ? high_shorts(a, b) : low_shorts(a, b); };
     if constexpr (from < 2) {
         const Register a = low_bytes(r[0], r[1]), b = low_bytes(r[2], r[3]);
+        constexpr int end = from + vectors < 2 ? from + vectors : 2;
 #pragma GCC unroll 2
-        for (int v = from; v < 2 && v < from + vectors; v++) w[v - from] = pair(a, b, v);
+        for (int v = from; v < end; v++) w[v - from] = pair(a, b, v);
     }
     if constexpr (from + vectors > 2) {
         const Register a = high_bytes(r[0], r[1]), b = high_bytes(r[2], r[3]);
