@@ -3,9 +3,9 @@
     python benchmarks/instruction_sets.py [--seconds 20] [--threads 1]
 
 Processors differ in what they have for bfloat16 and 8-bit integers; a machine that has all of it can run each table of
-kernels that a smaller one would choose (`isa=`). Weights and images are random, gates are calibrated, and all engines of
-a network take turns, dense and gated. The tables that any processor can run (portable, scalar) are left out. Written to
-`results/instruction_sets.json`.
+kernels that a smaller one would choose (`isa=`). Weights and images are random, gates are calibrated, and all engines
+of a network take turns, dense and gated. The tables that any processor can run (portable, scalar) are left out.
+Written to `results/instruction_sets.json`.
 """
 
 import argparse

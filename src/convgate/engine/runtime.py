@@ -46,8 +46,8 @@ def instruction_sets(precision: str = "float32") -> tuple[str, ...]:
     """The instruction sets that this machine can run, best first; `scalar` is the reference of the others.
 
     In bf16 there is "avx512bf16", which has an instruction for it; the others compute on what they widen. In int8 there
-    are "avx512vnni" and, for processors without AVX-512, "avxvnni", which have one. On AArch64: "neon"; "neonbf16" in bf16,
-    "neoni8mm" and "neondot" in int8 have an instruction for it.
+    are "avx512vnni" and, for processors without AVX-512, "avxvnni", which have one. On AArch64 there is "neon"; of its
+    kernels, "neonbf16" in bf16, "neoni8mm" and "neondot" in int8 have an instruction for it.
     """
     known = {Precision.BF16: _native.bf16_instruction_sets, Precision.INT8: _native.int8_instruction_sets}
     return tuple(known.get(precision, _native.instruction_sets)())  # type: ignore[call-overload]
