@@ -244,18 +244,23 @@ const T* BlockedWeightsOf<T>::row(const Block& block, int part_begin, int begin)
     return block.weights + static_cast<std::ptrdiff_t>(part_begin + (block.weight_rows ? 0 : begin)) * block.vectors * lanes_;
 }
 
+// Of floats alone: others have kernels that fetch for themselves. Clang before 16 makes it for all that the class is made for.
 template <typename T>
 Ahead BlockedWeightsOf<T>::ahead(const Block& block, int n, int parts, int begin, int count, int open) const requires std::is_same_v<T, float> {
-    const int part = n % parts;
-    if (!block.columns)
-        return {row(block, part * shape_.ins, begin), n < parts ? block.vectors * lanes_ : 0,
-                block.weight_rows ? block.weight_rows + begin : nullptr, count, false};
-    // The open columns lie in several panels: all steps fetch the first one's rows, then the last one's.
-    const std::ptrdiff_t panel = static_cast<std::ptrdiff_t>(panel_size());
-    const std::ptrdiff_t at = block.columns[n < parts ? 0 : block.width - 1] / panel * panel;
-    const int first = part * open + begin;
-    return {weights_.data() + at + (block.weight_rows ? 0 : static_cast<std::ptrdiff_t>(first) * panel_), panel_,
-            block.weight_rows ? block.weight_rows + first : nullptr, count, false};
+    if constexpr (!std::is_same_v<T, float>) {
+        return {};
+    } else {
+        const int part = n % parts;
+        if (!block.columns)
+            return {row(block, part * shape_.ins, begin), n < parts ? block.vectors * lanes_ : 0,
+                    block.weight_rows ? block.weight_rows + begin : nullptr, count, false};
+        // The open columns lie in several panels: all steps fetch the first one's rows, then the last one's.
+        const std::ptrdiff_t panel = static_cast<std::ptrdiff_t>(panel_size());
+        const std::ptrdiff_t at = block.columns[n < parts ? 0 : block.width - 1] / panel * panel;
+        const int first = part * open + begin;
+        return {weights_.data() + at + (block.weight_rows ? 0 : static_cast<std::ptrdiff_t>(first) * panel_), panel_,
+                block.weight_rows ? block.weight_rows + first : nullptr, count, false};
+    }
 }
 
 template <typename T>
