@@ -20,8 +20,12 @@ OPTIMISATION ?= -O3
 NATIVE_BUILD ?= build/native-$(notdir $(CXX))-$(subst ;,-,$(SANITIZE))$(OPTIMISATION)
 NATIVE_TESTS ?=
 
-native-test: $(VENV)/.installed
+# What builds the native tests.
+.PHONY: builders
+builders: $(VENV)/.installed
 	test -x $(BIN)/cmake -a -x $(BIN)/ninja || $(BIN)/python -m pip install --quiet --disable-pip-version-check cmake ninja
+
+native-test: builders
 	CXX="$(CXX)" $(BIN)/cmake -S . -B "$(NATIVE_BUILD)" -G Ninja -DCMAKE_MAKE_PROGRAM="$(abspath $(BIN)/ninja)" \
 		-DCONVGATE_NATIVE_TESTS=ON "-DCONVGATE_SANITIZE=$(SANITIZE)" "-DCONVGATE_OPTIMISATION=$(OPTIMISATION)"
 	$(BIN)/cmake --build "$(NATIVE_BUILD)"
@@ -33,8 +37,7 @@ ARM_CXX ?= aarch64-linux-gnu-g++
 ARM_RUN ?= qemu-aarch64-static
 ARM_BUILD ?= build/native-aarch64
 ARM_TESTS ?= --iterations 40 kernels bf16 int8 int8_networks malformed networks pool
-arm-test: $(VENV)/.installed
-	test -x $(BIN)/cmake -a -x $(BIN)/ninja || $(BIN)/python -m pip install --quiet --disable-pip-version-check cmake ninja
+arm-test: builders
 	$(BIN)/cmake -S . -B "$(ARM_BUILD)" -G Ninja -DCMAKE_MAKE_PROGRAM="$(abspath $(BIN)/ninja)" -DCONVGATE_NATIVE_TESTS=ON \
 		-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER="$(ARM_CXX)" -DCMAKE_EXE_LINKER_FLAGS=-static
 	$(BIN)/cmake --build "$(ARM_BUILD)"

@@ -26,7 +26,7 @@ class Layer:
     """A convolution, its map's side, and the least share of the peak in each precision."""
 
     name: str
-    build: Callable[[], nn.Module]
+    build: Callable[[], nn.Conv2d]
     side: int
     floors: tuple[float, float, float]
 

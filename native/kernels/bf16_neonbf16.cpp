@@ -15,10 +15,7 @@ typedef float Vector __attribute__((vector_size(16)));
 
 #include "neon.h"
 #include "bf16_portable.h"
-
-inline Vector largest(Vector a, Vector b) { return a > b ? a : b; }
-inline Vector smallest(Vector a, Vector b) { return a < b ? a : b; }
-inline Vector all(float x) { return x - Vector{}; }
+#include "bf16_in_order.h"
 
 template <int vectors, int tile>
 __attribute__((always_inline)) inline void add_pair(const Bf16* a, const Bf16* b, const int (&inputs)[tile], Vector (&acc)[tile][vectors]) {
@@ -36,32 +33,8 @@ __attribute__((always_inline)) inline void add_pair(const Bf16* a, const Bf16* b
     }
 }
 
-// Inlined whatever the compiler thinks: as a call, its sums would live in memory.
-template <int vectors, int tile, bool listed>
-__attribute__((always_inline)) inline void accumulate(const Bf16Product& a, int position, Vector (&acc)[tile][vectors]) {
-    constexpr int row = vectors * lanes;
-    static constexpr Bf16 zeros[row] = {};
-    for (int t = 0; t < a.tap_count; t++) {
-        const Bf16* x[tile];
-        for (int p = 0; p < tile; p++) x[p] = a.rows[position + p] + a.taps[t];
-        const Bf16* weights = a.weights + t * a.tap_stride;
-        const auto at = [&](int i) { return weights + static_cast<std::ptrdiff_t>(listed ? a.weight_rows[i] : i) * row; };
-        int inputs[tile];
-        int i = a.begin;
-        for (; i + 1 < a.end; i += 2) {
-#pragma GCC unroll 8
-            for (int p = 0; p < tile; p++) __builtin_memcpy(&inputs[p], x[p] + i, sizeof(int));
-            add_pair<vectors, tile>(at(i), at(i + 1), inputs, acc);
-        }
-        if (i == a.end) continue;
-        for (int p = 0; p < tile; p++) inputs[p] = x[p][i].bits;
-        add_pair<vectors, tile>(at(i), zeros, inputs, acc);
-    }
-}
+#include "bf16_pairs.h"
 
-int place(int o, int) { return o; }
-
-#include "bf16_pack_by_index.h"
 #include "bf16_simd.h"
 
 }  // namespace

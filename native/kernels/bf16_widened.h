@@ -1,9 +1,8 @@
 // Sums of a product in bfloat16 without an instruction for it: weights and inputs are widened. Rows of weights lie in order.
 // Included like bf16_simd.h, before it.
 
-inline Vector largest(Vector a, Vector b) { return a > b ? a : b; }
-inline Vector smallest(Vector a, Vector b) { return a < b ? a : b; }
-inline Vector all(float x) { return x - Vector{}; }
+#include "bf16_in_order.h"
+
 inline Vector all(Bf16 x) {
     const std::uint32_t bits = static_cast<std::uint32_t>(x.bits) << 16;
     float wide;
@@ -54,7 +53,3 @@ __attribute__((always_inline)) inline void accumulate(const Bf16Product& a, int 
         }
     }
 }
-
-int place(int o, int) { return o; }
-
-#include "bf16_pack_by_index.h"

@@ -17,10 +17,8 @@ namespace {
 constexpr int at_once = 4;
 constexpr int tile_of(int vectors) { return vectors <= 2 ? 12 : vectors == 3 ? 8 : 6; }
 
-using Inputs = Register;
-using Weights = Register;
-inline Inputs inputs_of(Register v) { return v; }
-inline Weights weights_of(Register v) { return v; }
+#include "int8_dot.h"
+
 inline Register dot(Register sum, Inputs inputs, Weights weights) { return _mm512_dpbusd_epi32(sum, inputs, weights); }
 inline Register add_pairs(Register sum, Register a, Register b) { return _mm512_dpwssd_epi32(sum, a, b); }
 

@@ -15,10 +15,8 @@ namespace {
 
 constexpr int tile_of(int vectors) { return vectors == 1 ? 10 : 6; }
 
-using Inputs = Register;
-using Weights = Register;
-inline Inputs inputs_of(Register v) { return v; }
-inline Weights weights_of(Register v) { return v; }
+#include "int8_dot.h"
+
 inline Register dot(Register sum, Inputs inputs, Weights weights) { return _mm256_dpbusd_avx_epi32(sum, inputs, weights); }
 inline Register add_pairs(Register sum, Register a, Register b) { return _mm256_dpwssd_avx_epi32(sum, a, b); }
 

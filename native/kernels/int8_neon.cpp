@@ -11,7 +11,6 @@ namespace convgate {
 namespace {
 
 #include "int8_rows.h"
-
 #include "int8_neon.h"
 
 constexpr bool flips(bool is_signed) { return is_signed; }

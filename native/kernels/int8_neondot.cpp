@@ -11,15 +11,12 @@ namespace convgate {
 namespace {
 
 #include "int8_rows.h"
-
 #include "int8_neon.h"
 
 constexpr bool flips(bool is_signed) { return !is_signed; }
 
-using Inputs = Register;
-using Weights = Register;
-inline Inputs inputs_of(Register v) { return v; }
-inline Weights weights_of(Register v) { return v; }
+#include "int8_dot.h"
+
 inline Register dot(Register sum, Inputs inputs, Weights weights) { return bits(vdotq_s32(as_numbers(sum), as_bytes(inputs), as_bytes(weights))); }
 
 #include "int8_quads.h"

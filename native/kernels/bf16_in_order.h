@@ -1,4 +1,10 @@
-// Bf16Kernels::pack_columns for instruction sets whose rows of weights lie in order; included inside their namespaces.
+// What instruction sets share whose rows of weights lie in order; included like bf16_simd.h, before it.
+
+inline Vector largest(Vector a, Vector b) { return a > b ? a : b; }
+inline Vector smallest(Vector a, Vector b) { return a < b ? a : b; }
+inline Vector all(float x) { return x - Vector{}; }
+
+int place(int o, int) { return o; }
 
 void pack_columns(const Bf16* from, std::ptrdiff_t from_stride, const std::int32_t* rows_list, int rows,
                   const std::int32_t* columns, int n, Bf16* to, std::ptrdiff_t to_stride) {

@@ -1,0 +1,6 @@
+// Quads that an instruction multiplies as they are; included before int8_quads.h.
+
+using Inputs = Register;
+using Weights = Register;
+inline Inputs inputs_of(Register v) { return v; }
+inline Weights weights_of(Register v) { return v; }
