@@ -6,13 +6,14 @@
 `--photos` has one folder per class, named by its index among the outputs, `--weights` a file for each network; all
 photographs are the test, as nothing is chosen; `--gated` are checkpoints, and all test images of CIFAR-10 are theirs.
 The networks run as the engine has them, all of it native. Memory is the peak of a process that loads the .cgm file
-and runs it on one image, less that of one that only imports the engine. Networks that are named are added to
-`results/bf16.csv`, or take their row's place.
+and runs it on one image, less that of one that only imports the engine. "changed" is the share of decisions, in
+percent, that are others than in float32; what ends in "heads" is of `heads=0`: gates' heads in bfloat16, too. Networks
+that are named are added to `results/bf16.csv`, or take their row's place.
 """
 
 import argparse
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,11 +31,15 @@ from convgate.engine import Engine
 
 TABLE = RESULTS / "bf16.csv"
 SIZE, AT_ONCE = 224, 20
+HEADS = "bf16 heads"
 
 
 @dataclass
 class Subject:
-    """A network in both precisions, and what it is judged by: prepared images in batches, labels, the images' side."""
+    """A network in both precisions and, if it is gated, with heads in bfloat16, too; what it is judged by.
+
+    That is prepared images in batches, labels, the images' side.
+    """
 
     name: str
     engines: dict[str, Engine]
@@ -53,17 +58,24 @@ def subjects(options: argparse.Namespace) -> Iterator[Subject]:
         parts = (paths[begin : begin + AT_ONCE] for begin in range(0, len(paths), AT_ONCE))
         batches = (prepare(read(part, SIZE)).numpy() for part in parts)
         labels = np.array([int(path.parent.name) for path in paths])
-        yield Subject(name, both(network, torch.zeros(1, 3, SIZE, SIZE), options.threads), batches, labels, SIZE)
+        engines = forms(network, torch.zeros(1, 3, SIZE, SIZE), options.threads, dict.fromkeys(("float32", "bf16")))
+        yield Subject(name, engines, batches, labels, SIZE)
     for path in options.gated:
         data, network = np.load(options.cifar), convgate.load(path).eval()
         images = normalised(data["test_x"], network)
         batches = (part.numpy() for part in images.split(AT_ONCE))
-        yield Subject(f"CIFAR {name_of(path)}", both(network, None, options.threads), batches, data["test_y"], 32)
+        engines = forms(network, None, options.threads, {"float32": None, "bf16": None, HEADS: 0})
+        yield Subject(f"CIFAR {name_of(path)}", engines, batches, data["test_y"], 32)
 
 
-def both(network: nn.Module, example: Tensor | None, threads: int) -> dict[str, Engine]:
-    """The engine in each precision."""
-    return {p: convgate.compile(network, example, threads=threads, precision=p) for p in ("float32", "bf16")}
+def forms(
+    network: nn.Module, example: Tensor | None, threads: int, wanted: Mapping[str, int | None]
+) -> dict[str, Engine]:
+    """The engine in each form, which begins with its precision, and from which size on layers of heads have it."""
+    return {
+        form: convgate.compile(network, example, threads=threads, precision=form.split()[0], heads=heads)
+        for form, heads in wanted.items()
+    }
 
 
 def memory(engine: Engine, size: int) -> int:
@@ -75,20 +87,29 @@ def memory(engine: Engine, size: int) -> int:
 
 
 def row(subject: Subject) -> dict[str, object]:
-    """One network's accuracy and memory in float32 and bfloat16."""
+    """One network's accuracy, decisions and memory in float32 and bfloat16."""
     engines, labels = subject.engines, subject.labels
-    answers: dict[str, list[np.ndarray]] = {precision: [] for precision in engines}
+    answers: dict[str, list[np.ndarray]] = {form: [] for form in engines}
+    changed, decided = dict.fromkeys(engines, 0), 0
     for batch in subject.batches:
-        for precision, engine in engines.items():
-            answers[precision].append(engine(batch).argmax(1))
-    found = {precision: np.concatenate(parts) for precision, parts in answers.items()}
-    plain, half = (memory(engines[precision], subject.size) for precision in ("float32", "bf16"))
+        runs = {form: engine.run(batch) for form, engine in engines.items()}
+        for form, run in runs.items():
+            answers[form].append(run.outputs[0].argmax(1))
+            for gate, decision in runs["float32"].decisions.items():
+                changed[form] += int((run.decisions[gate].mask != decision.mask).sum())
+        decided += sum(decision.mask.size for decision in runs["float32"].decisions.values())
+    found = {form: np.concatenate(parts) for form, parts in answers.items()}
+    right = {form: round(100 * float((answer == labels).mean()), 2) for form, answer in found.items()}
+    plain, half = (memory(engines[form], subject.size) for form in ("float32", "bf16"))
     return {
         "network": subject.name,
         "images": len(labels),
-        "top1_float32": round(100 * float((found["float32"] == labels).mean()), 2),
-        "top1_bf16": round(100 * float((found["bf16"] == labels).mean()), 2),
+        "top1_float32": right["float32"],
+        "top1_bf16": right["bf16"],
+        "top1_bf16_heads": right.get(HEADS),
         "same_answer": round(100 * float((found["float32"] == found["bf16"]).mean()), 2),
+        "changed": round(100 * changed["bf16"] / decided, 4) if decided else None,
+        "changed_heads": round(100 * changed[HEADS] / decided, 4) if HEADS in changed else None,
         "mb_float32": round(plain / 1e6, 1),
         "mb_bf16": round(half / 1e6, 1),
         "memory_share": round(half / plain, 3),

@@ -26,6 +26,7 @@ from convgate.engine.program import (
     Program,
     Value,
     form,
+    serving_decisions,
     weight_element,
 )
 from convgate.errors import CheckpointError, InputError, ProgramError
@@ -214,6 +215,49 @@ def test_what_stays_float32():
     plain = convgate.compile(net, threads=1)
     assert "bfloat16" not in plain.describe()
     assert engine.activation_bytes <= 0.55 * plain.activation_bytes
+
+
+def test_layers_of_heads_can_be_rounded():
+    """Those with as many weights as asked for, and what they read; not logits, and not smaller layers."""
+    torch.manual_seed(0)
+    images = torch.randn(2, 3, 32, 32)
+    net = convgate.gate(create("cifar_resnet8").eval(), convgate.DualGating(), images).eval()
+    for parameter in net.gates.parameters():  # heads start nearly at zero, so that all gates decide alike
+        torch.nn.init.normal_(parameter, std=0.3)
+    plain = convgate.compile(net, threads=1, precision="bf16")
+    serving = serving_decisions(plain.program)
+    sizes = {
+        op.output: plain.program.arrays[op.weight].size for op in plain.program.operations if op.output in serving
+        if isinstance(op, Conv)
+    }  # fmt: skip
+
+    def rounded(engine):
+        return {
+            op.output for op in engine.program.operations if op.output in sizes
+            if engine.program.arrays[op.weight].dtype == np.uint16
+        }  # fmt: skip
+
+    assert rounded(plain) == set()
+    least = sorted(sizes.values())[len(sizes) // 2]
+    some = convgate.compile(net, threads=1, precision="bf16", heads=least)
+    assert rounded(some) == {name for name, size in sizes.items() if size >= least} != sizes.keys()
+    every = convgate.compile(net, threads=1, precision="bf16", heads=0)
+    assert rounded(every) == sizes.keys()
+    a, b = plain.run(images.numpy()), every.run(images.numpy())
+    for gate, decision in a.decisions.items():
+        error = np.abs(b.decisions[gate].logits - decision.logits).max() / np.abs(decision.logits).max()
+        assert 0 < error < 0.02, gate
+    masks = {gate: decision.mask for gate, decision in a.decisions.items()}
+    np.testing.assert_array_equal(every.run(images.numpy(), given=masks).outputs[0], a.outputs[0])
+
+
+def test_wrong_heads_are_refused():
+    net, images = create("cifar_resnet8").eval(), torch.zeros(1, 3, 32, 32)
+    with pytest.raises(InputError, match="heads=-1"):
+        convgate.compile(net, images, precision="bf16", heads=-1)
+    for precision in (None, "float32"):
+        with pytest.raises(InputError, match="heads=0 goes with precision='bf16'"):
+            convgate.compile(net, images, precision=precision, heads=0)
 
 
 def test_depthwise_weights_are_not_rounded():

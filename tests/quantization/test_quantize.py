@@ -9,6 +9,7 @@ from torch import nn
 import convgate
 from convgate.engine.integer import uses_integers
 from convgate.engine.program import (
+    LARGE_HEAD,
     Conv,
     Dequantize,
     IntegerConv,
@@ -21,7 +22,6 @@ from convgate.engine.program import (
 from convgate.errors import InputError
 from convgate.models import create
 from convgate.quantization import MeanSquaredError, MinMax, Percentile
-from convgate.quantization.quantize import LARGE_HEAD
 
 IMAGES = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 

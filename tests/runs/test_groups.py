@@ -1,12 +1,13 @@
 """Means, differences and their standard errors, by hand."""
 
+import json
 from dataclasses import replace
 
 import pytest
 
 from convgate.runs.groups import GATED, groups
-from convgate.runs.page import write_page
-from convgate.runs.record import record_of, to_csv
+from convgate.runs.page import add, write_page
+from convgate.runs.record import read_csv, record_of, to_csv
 
 
 @pytest.fixture
@@ -49,6 +50,31 @@ def test_what_differs_in_more_than_seeds_stands_apart(records):
     )
     # A network without gates has no budget, and stands beside all.
     assert all("dense" in g.records for g in found if g.length == 2 and not g.teacher)
+
+
+def test_rows_whose_methods_have_other_options_stand_apart(records):
+    """Controls beside the rows with their options; those that have none of the rows' options beside all."""
+    row = records[0]
+
+    def of(record, run, **options):
+        return replace(record, run=run, settings=json.dumps({"method": {"options": options}}))
+
+    control = replace(row, control="random", control_of=row.recipe, recipe=f"{row.recipe}@random")
+    given = [
+        of(row, "plain", init="whole", tile=2),
+        of(row, "filled", init="whole", tile=2, filled=True),
+        of(control, "random-filled", init="whole", tile=2, filled=True),
+        of(replace(records[1], seed=0), "dense"),
+    ]
+    found = {str(group.options): group for group in groups(given)}
+    assert list(found) == ["{'filled': True}", "{}"]
+    assert [list(group.records) for group in found.values()] == [[GATED, "dense", "random"], [GATED, "dense"]]
+
+
+def test_a_note_stands_beside_the_command(records, tmp_path, finished):
+    (path,) = add([finished], tmp_path, note="Its first half was trained elsewhere.")
+    assert read_csv(path)[0].note == "Its first half was trained elsewhere."
+    assert "test images. Its first half was trained elsewhere.\n" in write_page(tmp_path).read_text()
 
 
 def test_the_page_shows_them_in_the_rows_group(records, tmp_path):

@@ -13,6 +13,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from convgate.commands.console import add_json, check_run, show
+from convgate.errors import InputError
 
 __all__ = ["add_arguments", "run"]
 
@@ -23,14 +24,19 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--add", type=Path, nargs="+", default=[], metavar="RUN", help="folders of finished runs to add"
     )
+    parser.add_argument("--note", default="", help="what else a reader must know of the runs that are added")
     add_json(parser)
 
 
 def run(arguments: Namespace) -> None:
     """Note runs, write the page."""
+    if arguments.note and not arguments.add:
+        raise InputError("--note goes with --add: name the runs that it is about")
     for folder in arguments.add:
         check_run(folder)
     from convgate.runs.page import add, write_page
 
-    paths = [str(path) for path in (*add(arguments.add, arguments.folder), write_page(arguments.folder))]
+    paths = [
+        str(path) for path in (*add(arguments.add, arguments.folder, arguments.note), write_page(arguments.folder))
+    ]
     show({"written": paths} if arguments.json else f"written: {', '.join(paths)}")

@@ -13,12 +13,13 @@ from convgate.engine.program import (
     External,
     Operation,
     Program,
+    is_large_layer,
     serving_decisions,
     weight_element,
 )
 from convgate.errors import InputError
 
-__all__ = ["Precision", "from_bits", "in_precision", "precision_of", "to_bits"]
+__all__ = ["Precision", "check_heads", "from_bits", "in_precision", "precision_of", "to_bits"]
 
 
 class Precision(StrEnum):
@@ -37,8 +38,19 @@ def precision_of(program: Program) -> Precision:
     return Precision.BF16 if Element.BFLOAT16 in elements else Precision.FLOAT32
 
 
-def in_precision(program: Program, precision: str | None) -> Program:
+def check_heads(heads: int | None) -> None:
+    """Raise `InputError` unless that can be the number of weights from which on layers of heads are rounded."""
+    if heads is not None and heads < 0:
+        raise InputError(f"heads={heads}: give how many weights a layer of a head has at least, or None for no layer")
+
+
+def in_precision(program: Program, precision: str | None, *, heads: int | None = None) -> Program:
     """The program in that precision; as it is where that is None, or its own.
+
+    Args:
+        program: in float32, or in the precision that is asked for.
+        precision: "float32" or "bf16".
+        heads: how many weights a layer of a gate's head has at least to be in bfloat16, too; None: no layer is.
 
     Raises `InputError` for one that is unknown, and where the program would have to be made again from the network.
     """
@@ -53,15 +65,16 @@ def in_precision(program: Program, precision: str | None) -> Program:
         return program
     if own != Precision.FLOAT32:
         raise InputError(f"a program in {own} cannot be run in {precision}: its weights are rounded; compile it again")
-    return _in_bfloat16(program)
+    return _in_bfloat16(program, heads)
 
 
-def _in_bfloat16(program: Program) -> Program:
+def _in_bfloat16(program: Program, heads: int | None) -> Program:
     """Maps and weights in bfloat16.
 
-    Depthwise weights, outputs, gates' heads and what nothing in bfloat16 reads or writes stay float32.
+    Depthwise weights, outputs, gates' heads and what nothing in bfloat16 reads or writes stay float32. Of heads, layers
+    with at least `heads` weights do not: what they read and their weights are rounded, but never logits.
     """
-    kept = _float32(program)
+    kept = _float32(program) - _read_by_large_heads(program, heads)
     values = tuple(v if v.name in kept else replace(v, element=Element.BFLOAT16) for v in program.values)
     stored = replace(program, values=values)
     users: dict[str, list[Operation]] = {}
@@ -91,6 +104,21 @@ def _float32(program: Program) -> set[str]:
         if by_floats and isinstance(writers.get(name), (*FLOAT32_ONLY, *WIDENS)):
             kept.add(name)
     return kept
+
+
+def _read_by_large_heads(program: Program, heads: int | None) -> set[str]:
+    """The values that only heads' layers with at least that many weights read."""
+    serving = serving_decisions(program)
+    readers: dict[str, list[Operation]] = {name: [] for name in serving}
+    for operation in program.operations:
+        for name in serving.intersection(operation.inputs):
+            readers[name].append(operation)
+
+    return {
+        name
+        for name, reading in readers.items()
+        if reading and all(is_large_layer(program, operation, heads) for operation in reading)
+    }
 
 
 def to_bits(array: np.ndarray) -> np.ndarray:

@@ -13,8 +13,8 @@ from convgate.calibration.images import Images
 from convgate.engine.engine import Engine
 from convgate.engine.lowering import lower
 from convgate.engine.lowering.settle import settle
-from convgate.engine.precision import Precision
-from convgate.engine.program import Program
+from convgate.engine.precision import Precision, check_heads
+from convgate.engine.program import LARGE_HEAD, Program
 from convgate.engine.runtime import choose_isa
 from convgate.engine.sizes import at
 from convgate.engine.threads import choose_threads
@@ -29,11 +29,7 @@ from convgate.quantization.statistics import Watch
 from convgate.reading.wrappers import unwrapped
 from convgate.suggestions import did_you_mean
 
-__all__ = ["LARGE_HEAD", "kept_layers", "quantize", "quantize_program"]
-
-LARGE_HEAD = 1 << 16
-"""Weights from which on a layer of a gate's head computes with integers: 256 KB in float32, which come from memory in
-every call. Those of smaller heads stay in the caches, where float32 is as fast."""
+__all__ = ["kept_layers", "quantize", "quantize_program"]
 
 
 def quantize(
@@ -79,8 +75,7 @@ def quantize(
     (8, 10)
 
     """
-    if heads is not None and heads < 0:
-        raise InputError(f"heads={heads}: give how many weights a layer of a head has at least, or None for no layer")
+    check_heads(heads)
     images = Images(batches, by="quantize()")
     example = next(images.read())
     with torch.no_grad():

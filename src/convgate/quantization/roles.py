@@ -17,6 +17,7 @@ from convgate.engine.program import (
     Pool,
     PoolToGrid,
     Program,
+    is_large_layer,
     serving_decisions,
 )
 from convgate.quantization.partial import PartialSums, partial_sums
@@ -56,7 +57,7 @@ def convolutions(program: Program, keep: Iterable[str], heads: int | None) -> fr
     wide |= {name for op in program.operations if isinstance(op, Decide) for name in op.inputs if name not in serving}
 
     def computes(op: Conv) -> bool:
-        small = op.output in serving and (heads is None or program.arrays[op.weight].size < heads)
+        small = op.output in serving and not is_large_layer(program, op, heads)
         return op.layer not in kept and op.output not in wide and not small
 
     return frozenset(op.output for op in program.operations if type(op) is Conv and computes(op)) | completed

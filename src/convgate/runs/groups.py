@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean, stdev
+from typing import Any
 
 from convgate.errors import RecipeError
 from convgate.recipes.library import list_recipes
@@ -52,6 +53,7 @@ class Group:
         length: epochs of gated training and finish together.
         teacher: see `Record.teacher`.
         budget: what the row was calibrated to.
+        options: what tells the row's method from that of other rows of its recipe; empty if there are none.
         records: of the row (under `GATED`) and of each control, one for each seed.
 
     """
@@ -62,6 +64,7 @@ class Group:
     length: int
     teacher: str
     budget: float | None
+    options: Mapping[str, Any]
     records: Mapping[str, tuple[Record, ...]]
 
     def accuracy(self, which: str) -> Estimate:
@@ -110,16 +113,41 @@ class Group:
 
 
 def groups(records: Iterable[Record]) -> list[Group]:
-    """The records by recipe, images, length, teacher and budget; one without a budget stands beside all budgets."""
+    """The records by recipe, images, length, teacher, budget and the method's options.
+
+    One without a budget stands beside all budgets; a control beside the rows with its options, or else beside all.
+    """
     found: dict[tuple[str, str, str, int, str], list[Record]] = {}
     for record in sorted(records, key=lambda r: (r.control, r.seed, r.run)):
         length = sum(int(n) for name, n in re.findall(r"(\w+) (\d+)", record.epochs) if name != "dense")
         key = (record.data, record.control_of or record.recipe, record.measured, length, record.teacher)
         found.setdefault(key, []).append(record)
     return [
-        Group(recipe, data, measured, length, teacher, budget, _by_control(some, budget))
+        Group(recipe, data, measured, length, teacher, budget, options, _by_control(own, budget))
         for (data, recipe, measured, length, teacher), some in sorted(found.items())
-        for budget in _budgets(some)
+        for options, own in _by_options(some)
+        for budget in _budgets(own)
+    ]
+
+
+def _by_options(records: Sequence[Record]) -> list[tuple[dict[str, Any], list[Record]]]:
+    """(the options that others of the rows do not have, the rows that have them with their controls), for each set."""
+    sets: list[dict[str, Any]] = []
+    for record in records:
+        if record.control == GATED and record.options not in sets:
+            sets.append(record.options)
+    if len(sets) < 2:
+        return [({}, list(records))]
+
+    def own(record: Record, options: Mapping[str, Any]) -> bool:
+        return record.options == options or (record.control != GATED and record.options not in sets)
+
+    def is_shared(name: str, value: Any) -> bool:
+        return all(name in other and other[name] == value for other in sets)
+
+    return [
+        ({k: v for k, v in options.items() if not is_shared(k, v)}, [r for r in records if own(r, options)])
+        for options in sets
     ]
 
 

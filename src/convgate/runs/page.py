@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -74,11 +74,14 @@ class Published:
     recipes: tuple[str, ...]
 
 
-def add(runs: Sequence[str | Path], folder: str | Path) -> list[Path]:
-    """Write the record of each finished run into `folder`, as a CSV file of the run's name."""
+def add(runs: Sequence[str | Path], folder: str | Path, note: str = "") -> list[Path]:
+    """Write the record of each finished run into `folder`, as a CSV file of the run's name.
+
+    `note`: what else a reader must know of these runs; the page has it beside the commands.
+    """
     written = []
     for run in runs:
-        record = record_of(run)
+        record = replace(record_of(run), note=note)
         written.append(Path(folder) / f"{record.run}.csv")
         write_text(written[-1], to_csv([record]))
     return written
@@ -133,7 +136,7 @@ def _measured(records: Sequence[Record], published: Sequence[Published]) -> str:
         [
             f"[{r.run}](#{r.run})",
             r.network,
-            r.method,
+            f"{r.method} (control: {r.control})" if r.control else r.method,
             r.teacher or "none",
             "-" if r.budget is None else f"{r.budget:.0%}",
             f"{r.macs_share:.2%}",
@@ -184,10 +187,11 @@ def _beside(records: Sequence[Record]) -> str:
 def _compared(group: Group, which: str) -> list[str]:
     images = "" if group.measured == "test" else ", held-out images"
     budget = "" if group.budget is None else f" at {group.budget:.0%}"
+    options = "".join(f", {name}={value}" for name, value in group.options.items())
     macs, gain = group.macs(which), None if which == GATED else group.gain(which)
     fixed = (group.static(which), group.static_macs(which), group.changing(which))
     return [
-        f"{group.recipe}{budget}, {group.length} epochs{images}" if which == GATED else "",
+        f"{group.recipe}{options}{budget}, {group.length} epochs{images}" if which == GATED else "",
         which or "**gated**",
         ", ".join(str(record.seed) for record in group.records[which]),
         "-" if macs is None else f"{macs:.1%}",
@@ -227,7 +231,8 @@ def _commands(records: Sequence[Record]) -> str:
     parts = ["## Where each row comes from\n"]
     parts.append(
         "`$DATA` is where the images are, `$WEIGHTS` the folder of the weights that the network starts from. The\n"
-        "commands are for the recipes as they are now: what the run set otherwise is on the command line.\n"
+        "commands are for the recipes as they are now: what the run set otherwise is on the command line. Minutes are\n"
+        "those of all stages; of a stage that was interrupted, of its last part.\n"
     )
     for r in records:
         changed = ", with changes" if (r.commit or "").endswith("+") else ""
@@ -237,8 +242,8 @@ def _commands(records: Sequence[Record]) -> str:
         parts.append(
             f"### {r.run}\n\n```\n{r.again or '(not noted)'}\n```\n\n{same}"
             f"Commit {(r.commit or 'not noted').rstrip('+')}{changed}; started {r.started or '?'} UTC{limit}; "
-            f"{r.seconds / 60:.0f} minutes (of a stage that was interrupted: its last part); {r.machine}; "
-            f"torch {r.torch}; {r.test_images:,} test images.\n"
+            f"{r.seconds / 60:.0f} minutes; {r.machine}; "
+            f"torch {r.torch}; {r.test_images:,} test images.{' ' if r.note else ''}{r.note}\n"
         )
     return "\n".join(parts)
 

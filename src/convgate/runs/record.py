@@ -58,6 +58,7 @@ class Record:
         control_of: to which one.
         command: how it was asked for, see `runs.command`.
         settings: all that its recipe set, in JSON.
+        note: what else a reader must know of the run.
 
     """
 
@@ -95,6 +96,12 @@ class Record:
     measured: str = "test"
     control: str = ""
     control_of: str = ""
+    note: str = ""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The method's options, those that its recipe leaves alone left out."""
+        return json.loads(self.settings or "{}").get("method", {}).get("options", {})
 
     @property
     def again(self) -> str | None:

@@ -11,7 +11,7 @@ from convgate.engine.program.convolutions import Complete, Completing, Conv, Con
 from convgate.engine.program.deciding import Decide, External, FillClosed, Mask
 from convgate.engine.program.elementwise import Activate, Add, Affine, Arithmetic, Multiply, PRelu
 from convgate.engine.program.forms import FLOAT32_ONLY, WIDENS, form, weight_element
-from convgate.engine.program.heads import serving_decisions
+from convgate.engine.program.heads import LARGE_HEAD, is_large_layer, serving_decisions
 from convgate.engine.program.integer import (
     Dequantize,
     IntegerAdd,
@@ -44,6 +44,7 @@ from convgate.engine.program.values import Element, Gate, GateKind, Value
 __all__ = [
     "ACTIVATIONS",
     "FLOAT32_ONLY",
+    "LARGE_HEAD",
     "NO_ACTIVATION",
     "WIDENS",
     "Activate",
@@ -100,6 +101,7 @@ __all__ = [
     "decides",
     "dense_macs",
     "form",
+    "is_large_layer",
     "label",
     "reads",
     "reference_fields",
