@@ -1,13 +1,14 @@
 """The rows of a comparison: what is run, by which engine, in which precision."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from convgate.bench import engines
 from convgate.bench.built import Built
 from convgate.bench.runtimes import compiled, executorch, mnn, ncnn, onnxruntime, openvino
 from convgate.bench.subject import Subject
+from convgate.engine.program import LARGE_HEAD
 from convgate.errors import InputError
 
 __all__ = ["COMPETITORS", "Competitor", "choose"]
@@ -18,8 +19,8 @@ class Competitor:
     """One row of the comparison.
 
     `kind` is what is run: "dense", "gated" or "pruned", which is without gates what a finetuned network is with them.
-    `reference` marks the rows that the best dense engine of a precision is
-    chosen from; `precision` is "float32", "bf16", "int8" or, where the engine chooses, "default".
+    `reference` marks the rows that the best dense engine of a precision is chosen from; `precision` is "float32",
+    "bf16", "int8" or, where the engine chooses, "default". `applies` says whether a subject has such a network.
     """
 
     name: str
@@ -28,10 +29,7 @@ class Competitor:
     build: Callable[[Subject, int], Built]
     reference: bool = False
     precision: str = "float32"
-
-    def applies(self, subject: Subject) -> bool:
-        """Whether there is such a network: a pruned one is only beside a finetuned checkpoint."""
-        return self.kind != "pruned" or subject.pruned is not None
+    applies: Callable[[Subject], bool] = lambda _subject: True
 
 
 def choose(only: str | None) -> tuple[Competitor, ...]:
@@ -58,6 +56,10 @@ def _own(kind: str, build: Callable[..., Built], precision: str = "float32") -> 
     return Competitor(name, label, kind, build, precision=precision)
 
 
+def _pruned(precision: str = "float32") -> Competitor:
+    return replace(_own("pruned", partial(engines.pruned, precision=precision), precision), applies=Subject.is_pruned)
+
+
 COMPETITORS = (
     _other("eager", "PyTorch eager", engines.eager, reference=False),
     _other("torch-compile", "torch.compile", compiled.float32, reference=False),
@@ -77,10 +79,18 @@ COMPETITORS = (
     Competitor("masked", "PyTorch masked", "gated", engines.masked),
     _own("dense", engines.dense),
     _own("gated", engines.gated),
-    _own("pruned", engines.pruned),
+    _pruned(),
     _own("dense", partial(engines.dense, precision="bf16"), "bf16"),
     _own("gated", partial(engines.gated, precision="bf16"), "bf16"),
-    _own("pruned", partial(engines.pruned, precision="bf16"), "bf16"),
+    Competitor(
+        "engine-gated-bf16-heads",
+        "convgate gated bf16, heads",
+        "gated",
+        partial(engines.gated, precision="bf16", heads=LARGE_HEAD),
+        precision="bf16",
+        applies=Subject.has_large_heads,
+    ),
+    _pruned("bf16"),
     _own("dense", engines.integer_dense, "int8"),
     _own("gated", engines.integer_gated, "int8"),
 )

@@ -1,5 +1,7 @@
 """convgate's own engine, and the network in PyTorch, in the forms that are timed."""
 
+from functools import partial
+
 import torch
 from torch import nn
 
@@ -26,9 +28,9 @@ def dense(subject: Subject, threads: int, precision: str = "float32") -> Built:
     return _compiled(subject.dense, subject, threads, precision)
 
 
-def gated(subject: Subject, threads: int, precision: str = "float32") -> Built:
-    """The gated network."""
-    return _compiled(subject.network, subject, threads, precision)
+def gated(subject: Subject, threads: int, precision: str = "float32", heads: int | None = None) -> Built:
+    """The gated network; `heads`: see `convgate.compile`."""
+    return _compiled(subject.network, subject, threads, precision, heads)
 
 
 def pruned(subject: Subject, threads: int, precision: str = "float32") -> Built:
@@ -57,14 +59,14 @@ def _quantised(network: nn.Module, subject: Subject, threads: int) -> Built:
     return Built(engine, engine.isa, engine)
 
 
-def _compiled(network: nn.Module, subject: Subject, threads: int, precision: str) -> Built:
+def _compiled(network: nn.Module, subject: Subject, threads: int, precision: str, heads: int | None = None) -> Built:
     from convgate.engine.compile import compile as compile_engine
 
     example = None if network is subject.network else torch.from_numpy(subject.inputs[0])
-    note = ""
+    note, build = "", partial(compile_engine, network, example, threads=threads, precision=precision, heads=heads)
     try:
-        engine = compile_engine(network, example, threads=threads, precision=precision)
+        engine = build()
     except LoweringError as error:
-        engine = compile_engine(network, example, threads=threads, precision=precision, fallback="torch")
+        engine = build(fallback="torch")
         note = f"PyTorch computes a part: {error}"
     return Built(engine, note or engine.isa, engine)

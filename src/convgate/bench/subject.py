@@ -17,6 +17,7 @@ from convgate.bench.photographs import drawn, photographs, preparation_for
 from convgate.calibration import calibrate
 from convgate.checkpoint import load
 from convgate.engine.engine import KEPT_SIZES
+from convgate.engine.program import LARGE_HEAD
 from convgate.errors import BudgetError, InputError
 from convgate.gated import GatedModel, GatedNetwork, Method, gate
 from convgate.methods import create as create_method
@@ -55,6 +56,14 @@ class Subject:
     def __post_init__(self) -> None:
         if not self.scales:
             object.__setattr__(self, "scales", self.inputs)
+
+    def is_pruned(self) -> bool:
+        """Whether there is the network without its gates, too."""
+        return self.pruned is not None
+
+    def has_large_heads(self) -> bool:
+        """Whether a layer of a gate's head has weights enough to come from memory in every call."""
+        return any(parameter.numel() >= LARGE_HEAD for parameter in self.network.gates.parameters())
 
 
 def prepare(
