@@ -1,4 +1,4 @@
-// What instruction sets share whose rows of weights lie in order; included like bf16_simd.h, before it.
+// Shared by instruction sets whose rows of weights lie in order; included like bf16_simd.h, before it.
 
 inline Vector largest(Vector a, Vector b) { return a > b ? a : b; }
 inline Vector smallest(Vector a, Vector b) { return a < b ? a : b; }

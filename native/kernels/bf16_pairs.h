@@ -14,7 +14,8 @@ __attribute__((always_inline)) inline void accumulate(const Bf16Product& a, int 
         int inputs[tile];
         int i = a.begin;
         for (; i + 1 < a.end; i += 2) {
-            if constexpr (vectors == VECTORS)  // a narrower block's loads are its bottleneck
+            // A narrower block's loads are its bottleneck; of a shorter row, a line of the cache holds several.
+            if constexpr (vectors == VECTORS && row * sizeof(Bf16) == 128)
                 for (int n = i - a.begin; n < i - a.begin + 2; n++) {
                     const int later = n < a.ahead.count ? n : a.ahead.count - 1;
                     const Bf16* next = ahead + static_cast<std::ptrdiff_t>(listed ? a.ahead.rows[later] : later) * a.ahead.stride;

@@ -1,10 +1,12 @@
-// Which table this machine runs: one list of candidates for each type that maps and weights are stored as.
+// Which table this machine runs: one list of candidates for each type that maps and weights are stored as. CONVGATE_X86 or
+// CONVGATE_ARM is defined where the kernels of that architecture are compiled.
+#include <bit>
 #include <cstring>
-#if defined(__x86_64__) || defined(__i386__)
+#if defined(CONVGATE_X86)
 #include <cpuid.h>
-#elif defined(__aarch64__) && defined(__APPLE__)
+#elif defined(CONVGATE_ARM) && defined(__APPLE__)
 #include <sys/sysctl.h>
-#elif defined(__aarch64__) && defined(__linux__)
+#elif defined(CONVGATE_ARM) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
 
@@ -12,6 +14,8 @@
 #include "int8.h"
 
 namespace convgate {
+
+static_assert(std::endian::native == std::endian::little, "pairs and quads of inputs are read as one integer");
 
 extern const Kernels avx512_kernels, avx2_kernels, neon_kernels, portable_kernels;
 extern const Bf16Kernels avx512bf16_bf16_kernels, avx512_bf16_kernels, avx2_bf16_kernels;
@@ -31,10 +35,10 @@ struct Candidate {
 
 // Best first.
 const Candidate<Kernels> candidates[] = {
-#if defined(__x86_64__) || defined(__i386__)
+#if defined(CONVGATE_X86)
     {&avx512_kernels, avx512},
     {&avx2_kernels, avx2},
-#elif defined(__aarch64__)
+#elif defined(CONVGATE_ARM)
     {&neon_kernels, always},
 #endif
     {&portable_kernels, always},
@@ -42,11 +46,11 @@ const Candidate<Kernels> candidates[] = {
 };
 
 const Candidate<Bf16Kernels> bf16_candidates[] = {
-#if defined(__x86_64__) || defined(__i386__)
+#if defined(CONVGATE_X86)
     {&avx512bf16_bf16_kernels, avx512bf16},
     {&avx512_bf16_kernels, avx512},
     {&avx2_bf16_kernels, avx2},
-#elif defined(__aarch64__)
+#elif defined(CONVGATE_ARM)
     {&neonbf16_bf16_kernels, neonbf16},
     {&neon_bf16_kernels, always},
 #endif
@@ -55,12 +59,12 @@ const Candidate<Bf16Kernels> bf16_candidates[] = {
 };
 
 const Candidate<Int8Kernels> int8_candidates[] = {
-#if defined(__x86_64__) || defined(__i386__)
+#if defined(CONVGATE_X86)
     {&avx512vnni_int8_kernels, avx512vnni},
     {&avxvnni_int8_kernels, avxvnni},
     {&avx512_int8_kernels, avx512},
     {&avx2_int8_kernels, avx2},
-#elif defined(__aarch64__)
+#elif defined(CONVGATE_ARM)
     {&neoni8mm_int8_kernels, neoni8mm},
     {&neondot_int8_kernels, neondot},
     {&neon_int8_kernels, always},

@@ -57,7 +57,7 @@ inline Register smallest_unsigned(Register a, Register b) { return _mm256_min_ep
 inline Register largest_unsigned(Register a, Register b) { return _mm256_max_epu8(a, b); }
 inline Register multiply_high(Register a, Register b) { return _mm256_mulhi_epu16(a, b); }
 
-inline Register brought_far(Register x, Register m, Register s) {
+inline Register brought_in_64_bits(Register x, Register m, Register s) {
     const Register low = _mm256_set1_epi64x(0xffffffff), one = _mm256_set1_epi64x(1), sign = _mm256_set1_epi64x(std::int64_t{1} << 63);
     const auto half = [&](Register x, Register m, Register s) {
         const Register rounded = _mm256_add_epi64(_mm256_mul_epi32(x, m), _mm256_sllv_epi64(one, _mm256_sub_epi64(s, one)));

@@ -1,14 +1,17 @@
 // Kernels for 8-bit integers on AVX-512 (F, BW, DQ, VL) without its instruction for them.
 #include <immintrin.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <utility>
 
-#include "int8_numbers.h"
+#include "int8.h"
 
 namespace convgate {
 namespace {
+
+constexpr int vector_bytes = 64;
 
 #include "int8_rows.h"
 #include "int8_avx512.h"

@@ -40,7 +40,7 @@ inline Register smallest_unsigned(Register a, Register b) { return _mm512_min_ep
 inline Register largest_unsigned(Register a, Register b) { return _mm512_max_epu8(a, b); }
 inline Register multiply_high(Register a, Register b) { return _mm512_mulhi_epu16(a, b); }
 
-inline Register brought_far(Register x, Register m, Register s) {
+inline Register brought_in_64_bits(Register x, Register m, Register s) {
     const Register low = _mm512_set1_epi64(0xffffffff), one = _mm512_set1_epi64(1), most = _mm512_set1_epi64(1 << 29);
     const auto half = [&](Register x, Register m, Register s) {
         const Register rounded = _mm512_add_epi64(_mm512_mul_epi32(x, m), _mm512_sllv_epi64(one, _mm512_sub_epi64(s, one)));

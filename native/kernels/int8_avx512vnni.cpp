@@ -2,14 +2,17 @@
 // the products to an int32.
 #include <immintrin.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <utility>
 
-#include "int8_numbers.h"
+#include "int8.h"
 
 namespace convgate {
 namespace {
+
+constexpr int vector_bytes = 64;
 
 #include "int8_rows.h"
 #include "int8_avx512.h"

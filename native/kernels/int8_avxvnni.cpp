@@ -1,14 +1,17 @@
 // Kernels for 8-bit integers with AVX-VNNI: `vpdpbusd` on registers of AVX2, for processors that have no AVX-512.
 #include <immintrin.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <utility>
 
-#include "int8_numbers.h"
+#include "int8.h"
 
 namespace convgate {
 namespace {
+
+constexpr int vector_bytes = 32;
 
 #include "int8_rows.h"
 #include "int8_avx2.h"

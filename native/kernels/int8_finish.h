@@ -7,7 +7,7 @@ class Finish {
     const Int8Finish& f;
     Register m[4], s[4], high[4], half[4];
     Register low, most;
-    bool near, positive;
+    bool in_32_bits, positive;
 
 public:
     Finish(const Int8Finish& finish, int o, int n) : f(finish) {
@@ -15,8 +15,8 @@ public:
         load_row<by_quarters>(f.shift + o, n, 17, s);
         Numbers small{};
         for (int v = 0; v < 4; v++) small |= Numbers(s[v]) < 17;
-        near = !any(Register(small));
-        if (near)
+        in_32_bits = !any(Register(small));
+        if (in_32_bits)
             for (int v = 0; v < 4; v++) {
                 high[v] = Register(Numbers(m[v]) << 16);
                 const Numbers left = Numbers(s[v]) - 16;
@@ -38,7 +38,7 @@ public:
     void write(const Register* sums, int vectors, int count, int n, const std::uint8_t* const* addends, std::uint8_t* const* outputs,
                std::ptrdiff_t offset = 0) const {
         const auto all = [&](auto of) {
-            near ? write<of.value, true>(sums, count, n, addends, outputs, offset) : write<of.value, false>(sums, count, n, addends, outputs, offset);
+            in_32_bits ? write<of.value, true>(sums, count, n, addends, outputs, offset) : write<of.value, false>(sums, count, n, addends, outputs, offset);
         };
         switch (vectors) {
             case 1: return all(std::integral_constant<int, 1>());
@@ -53,7 +53,7 @@ private:
     // as bytes that are written could be part of it for all that the compiler knows.
     // Saturating to 16 bits on the way leaves any clamp to 8 bits as it is, also after an addend that has 8 bits. One that
     // is brought to another scale is added in 32 bits.
-    template <int vectors, bool near>
+    template <int vectors, bool in_32_bits>
     [[gnu::noinline]] void write(const Register* sums, int count, int n, const std::uint8_t* const* addends, std::uint8_t* const* outputs,
                                  std::ptrdiff_t offset) const {
         const Register none{}, low = this->low, most = this->most;
@@ -61,17 +61,17 @@ private:
         Register m[vectors], s[vectors], high[vectors], half[vectors];
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) m[v] = this->m[v], s[v] = this->s[v];
-        if constexpr (near)
+        if constexpr (in_32_bits)
             for (int v = 0; v < vectors; v++) high[v] = this->high[v], half[v] = this->half[v];
         for (int p = 0; p < count; p++, sums += vectors) {
             Register results[4] = {none, none, none, none};
 #pragma GCC unroll 4
             for (int v = 0; v < vectors; v++)
-                if constexpr (near) {
+                if constexpr (in_32_bits) {
                     const Numbers upper = Numbers(add_pairs(half[v], sums[v], high[v])), lower = Numbers(multiply_high(sums[v], m[v]));
                     results[v] = Register((upper + lower) >> Numbers(s[v]));
                 } else {
-                    results[v] = brought_far(sums[v], m[v], s[v]);
+                    results[v] = brought_in_64_bits(sums[v], m[v], s[v]);
                 }
             Register first = none, second = none;
             if (addends) {

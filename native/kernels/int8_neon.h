@@ -76,7 +76,7 @@ inline Register multiply_high(Register a, Register b) {
     return vreinterpretq_u8_u16(vuzp2q_u16(vreinterpretq_u16_u32(low), vreinterpretq_u16_u32(high)));
 }
 
-inline Register brought_far(Register x, Register m, Register s) {
+inline Register brought_in_64_bits(Register x, Register m, Register s) {
     const auto half = [](int32x2_t x, int32x2_t m, int32x2_t s) {
         const int64x2_t shift = vmovl_s32(s), one = vdupq_n_s64(1), most = vdupq_n_s64(1 << 29), least = vdupq_n_s64(-(1 << 29));
         const int64x2_t rounded = vaddq_s64(vmull_s32(x, m), vshlq_s64(one, vsubq_s64(shift, one)));

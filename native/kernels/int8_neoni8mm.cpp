@@ -1,14 +1,17 @@
 // Kernels for 8-bit integers on NEON with `usdot` (FEAT_I8MM), which multiplies quads without a sign by quads with one.
 #include <arm_neon.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <utility>
 
-#include "int8_numbers.h"
+#include "int8.h"
 
 namespace convgate {
 namespace {
+
+constexpr int vector_bytes = 16;
 
 #include "int8_rows.h"
 #include "int8_neon.h"

@@ -20,7 +20,7 @@
 //   smallest, largest(a, b), smallest_unsigned, largest_unsigned(a, b)       of bytes
 //   add_pairs(sum, a, b)                      of products of 16 bits with a sign two to each of 32
 //   multiply_high(a, b)                       the upper 16 bits of products of 16 bits without a sign
-//   brought_far(x, m, s)                      (x * m + 2^(s-1)) >> s for any s, clamped to 30 bits
+//   brought_in_64_bits(x, m, s)                      (x * m + 2^(s-1)) >> s for any s, clamped to 30 bits
 //   to_quarters(v[4]), from_quarters(v[4])    numbers in order to as unpacking leaves them, and back
 //   in_order(v), out_of_order(v)              dwords after packing four vectors that are in order, and before
 //   Inputs, Weights, inputs_of(v), weights_of(v), dot(sum, inputs, weights)  quads without and with a sign, multiplied and added

@@ -1,7 +1,13 @@
 // What is done row by row, for any instruction set: plain loops that compilers make vectors of. Included inside an anonymous
-// namespace, so that each instruction set has its own.
+// namespace, so that each instruction set has its own; `vector_bytes` is how wide its vectors are.
 
 constexpr int stretch = 64;  // channels at once
+
+inline std::int64_t brought(std::int64_t sum, std::int32_t multiplier, std::int32_t shift) {
+    return (sum * multiplier + (std::int64_t{1} << (shift - 1))) >> shift;
+}
+
+inline std::int32_t integer(std::uint8_t bits, bool is_signed) { return is_signed ? static_cast<std::int8_t>(bits) : bits; }
 
 template <typename T>
 void maxima_of(const Int8Windows<std::uint8_t>& a) {
@@ -26,7 +32,7 @@ void maxima_of(const Int8Windows<std::uint8_t>& a) {
 void maxima(const Int8Windows<std::uint8_t>& a) { a.is_signed ? maxima_of<std::int8_t>(a) : maxima_of<std::uint8_t>(a); }
 
 // Vectors of n. Of what is longer than a register, compilers keep all in memory.
-constexpr int shorts = __BIGGEST_ALIGNMENT__ / sizeof(std::int16_t);
+constexpr int shorts = vector_bytes / sizeof(std::int16_t);
 template <typename T, int n>
 struct Several {
     typedef T Type __attribute__((vector_size(sizeof(T) * n)));

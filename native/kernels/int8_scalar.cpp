@@ -1,29 +1,44 @@
 // Scalar reference of every kernel for 8-bit integers: the definition, written to be read. "portable" has the same for
 // integers, beside floats that any target's vectors compute.
+#include <algorithm>
+#include <array>
 #include <bit>
 #include <cstring>
 
-#include "int8_numbers.h"
+#include "int8.h"
 
 namespace convgate {
 
-void starts(const Int8Kernels& table, const Int8Product& a, const std::int32_t* bias, std::int32_t* to) {
-    std::copy_n(bias, table.row, to);
-    const int excess = table.excess(a.is_signed);
-    if (excess == 0) return;
-    for (int t = 0; t < a.tap_count; t++)
-        for (int i = 0; i < a.count; i++) {
-            const std::ptrdiff_t r = a.weight_rows ? a.weight_rows[i] : i;
-            const std::int8_t* weights = a.weights + t * a.tap_stride + r * table.row;
-            for (int o = 0; o < table.row; o++) to[o] -= excess * weights[table.place(o)];
-        }
-}
-
 namespace {
+
+constexpr int vector_bytes = __BIGGEST_ALIGNMENT__;
 
 #include "int8_rows.h"
 
-constexpr int row = 16;
+constexpr int row = 16, most_row = 64, at_once = 512;
+
+constexpr std::array<std::uint8_t, at_once> ones = [] {
+    std::array<std::uint8_t, at_once> all{};
+    for (std::uint8_t& one : all) one = 1;
+    return all;
+}();
+
+// A sum of output o as it is written; `addend` points to its addend, or is null.
+inline std::uint8_t finished(const Int8Finish& f, std::int32_t sum, int o, const std::uint8_t* addend) {
+    std::int64_t result = brought(sum, f.multiplier[o], f.shift[o]);
+    if (addend) result += brought(integer(*addend, f.addend_signed), f.addend.multiplier, f.addend.shift);
+    return static_cast<std::uint8_t>(std::clamp<std::int64_t>(result, f.low, f.high));
+}
+
+// A sum of a depthwise convolution.
+inline std::int32_t depthwise_sum(const Int8Depthwise& a, int p, int c) {
+    std::int32_t sum = a.start[c];
+    for (int t = 0; t < a.tap_count; t++) {
+        const std::int32_t four = a.weights[static_cast<std::ptrdiff_t>(t / 4) * a.channels + c];
+        sum += integer(a.rows[p][a.taps[t] + c], a.is_signed) * static_cast<std::int8_t>(four >> t % 4 * 8);
+    }
+    return sum;
+}
 
 void product(const Int8Product& a) {
     for (int p = 0; p < a.positions; p++)
@@ -65,6 +80,30 @@ constexpr Int8Kernels make(const char* name, const Kernels* floats) {
 }
 
 }  // namespace
+
+// The kernel itself adds the weights up: of inputs that are 1, and that it reads as they are.
+void starts(const Int8Kernels& table, const Int8Product& a, const std::int32_t* bias, std::int32_t* to) {
+    const std::uint32_t excess = static_cast<std::uint32_t>(table.excess(a.is_signed));
+    std::int32_t added[most_row] = {};
+    if (excess) {
+        const std::uint8_t* const inputs = ones.data();
+        const std::ptrdiff_t tap = 0;
+        const std::int32_t zeros[most_row] = {};
+        std::int32_t* const sums = added;
+        Int8Product of{};
+        of.rows = &inputs, of.positions = 1, of.taps = &tap, of.tap_count = 1, of.is_signed = !a.is_signed;
+        of.start = zeros, of.width = table.row, of.sums = &sums, of.adds = true;
+        for (int t = 0; t < a.tap_count; t++)
+            for (int begin = 0; begin < a.count; begin += at_once) {
+                of.weights = a.weights + t * a.tap_stride + (a.weight_rows ? 0 : static_cast<std::ptrdiff_t>(begin) * table.row);
+                of.weight_rows = a.weight_rows ? a.weight_rows + begin : nullptr;
+                of.count = std::min(at_once, a.count - begin);
+                table.product(of);
+            }
+    }
+    // Modulo 2^32, as the kernels' sums: what is lost here comes back there.
+    for (int o = 0; o < table.row; o++) to[o] = static_cast<std::int32_t>(static_cast<std::uint32_t>(bias[o]) - excess * static_cast<std::uint32_t>(added[o]));
+}
 
 extern const Kernels portable_kernels;
 extern const Int8Kernels scalar_int8_kernels, portable_int8_kernels;

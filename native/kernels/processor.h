@@ -2,7 +2,7 @@
 
 inline bool always() { return true; }
 
-#if defined(__x86_64__) || defined(__i386__)
+#if defined(CONVGATE_X86)
 
 inline bool avx512() {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
@@ -17,7 +17,7 @@ inline bool avxvnni() {
     return avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
 }
 
-#elif defined(__aarch64__) && defined(__APPLE__)
+#elif defined(CONVGATE_ARM) && defined(__APPLE__)
 
 inline bool has(const char* feature) {
     int found = 0;
@@ -28,14 +28,14 @@ inline bool neondot() { return has("hw.optional.arm.FEAT_DotProd"); }
 inline bool neoni8mm() { return has("hw.optional.arm.FEAT_I8MM"); }
 inline bool neonbf16() { return has("hw.optional.arm.FEAT_BF16"); }
 
-#elif defined(__aarch64__) && defined(__linux__)
+#elif defined(CONVGATE_ARM) && defined(__linux__)
 
 // Bits of the kernel's lists, which older headers lack.
 inline bool neondot() { return getauxval(AT_HWCAP) >> 20 & 1; }
 inline bool neoni8mm() { return getauxval(AT_HWCAP2) >> 13 & 1; }
 inline bool neonbf16() { return getauxval(AT_HWCAP2) >> 14 & 1; }
 
-#elif defined(__aarch64__)
+#elif defined(CONVGATE_ARM)
 
 inline bool neondot() { return false; }
 inline bool neoni8mm() { return false; }

@@ -27,15 +27,15 @@ public:
         words_ = BufferOf<std::int32_t>(static_cast<std::size_t>(quads_ + 3) * channels_);
         scale_ = Buffer(channels_);
         for (int c = 0; c < channels_; c++) {
-            std::int32_t start = op.bias.integers ? op.bias.integers[c] : 0;
+            std::uint32_t start = static_cast<std::uint32_t>(op.bias.integers ? op.bias.integers[c] : 0);  // modulo 2^32, as sums
             for (int t = 0; t < slots_; t++) {
                 if (in_columns_ && t % 4 == 3) continue;  // stands there for the second time
                 const std::int8_t weight = op.weight.bytes[static_cast<std::size_t>(c) * taps + (in_columns_ ? columns[t] : t)];
-                start -= excess * weight;
+                start -= static_cast<std::uint32_t>(excess * weight);
                 const std::uint32_t bits = static_cast<std::uint8_t>(weight);
                 words_[static_cast<std::size_t>(t / 4) * channels_ + c] |= static_cast<std::int32_t>(bits << t % 4 * 8);
             }
-            words_[static_cast<std::size_t>(quads_) * channels_ + c] = start;
+            words_[static_cast<std::size_t>(quads_) * channels_ + c] = static_cast<std::int32_t>(start);
             words_[static_cast<std::size_t>(quads_ + 1) * channels_ + c] = op.multiplier.integers ? op.multiplier.integers[c] : 0;
             words_[static_cast<std::size_t>(quads_ + 2) * channels_ + c] = op.shifts.integers ? op.shifts.integers[c] : 17;
             if (op.scale.data) scale_[c] = op.scale.data[c];

@@ -220,15 +220,17 @@ void IntegerWeights::prepare(Sample& s, Team& team, const std::ptrdiff_t* taps) 
             const std::int8_t* from = weights_.data() + block.panel * panel_size() + static_cast<std::size_t>(tap) * run_ * row_;
             kernels_.pack_columns(from, block.weight_rows, block.in_channels, block.columns, block.width, memory + (block.weights - memory) + tap * block.tap_stride);
         });
-    const bool depends = spec_.operation->in_channels >= 0 && kernels_.excess(spec_.in->value.is_signed());
-    for (IntegerBlock& block : blocks) {
+    for (IntegerBlock& block : blocks)
         if (block.columns) block.weight_rows = nullptr;
-        if (!depends) continue;
+    const bool depends = spec_.operation->in_channels >= 0 && kernels_.excess(spec_.in->value.is_signed());
+    if (!depends) return;
+    std::int32_t* const numbers = reinterpret_cast<std::int32_t*>(s.packed.data());
+    team.run(count, [&](int item, int) {
         Int8Product args{};
-        describe(block, taps, args);
-        std::int32_t* const start = reinterpret_cast<std::int32_t*>(s.packed.data()) + (block.start - reinterpret_cast<const std::int32_t*>(s.packed.data()));
+        describe(blocks[item], taps, args);
+        std::int32_t* const start = numbers + (args.start - numbers);
         starts(kernels_, args, start, start);
-    }
+    });
 }
 
 void IntegerWeights::describe(const IntegerBlock& block, const std::ptrdiff_t* taps, Int8Product& args) const {

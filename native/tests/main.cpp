@@ -1,5 +1,6 @@
-// native_tests [--seed N] [--iterations N] [test..]: each iteration of a test has a seed of its own, the next number, so
-// that `--seed <the one printed> --iterations 1 <test>` repeats a failure.
+// native_tests [--seed N] [--iterations N] [--require SET].. [test..]: each iteration of a test has a seed of its own, the next
+// number, so that `--seed <the one printed> --iterations 1 <test>` repeats a failure. Fails if an instruction set that is
+// required is not found: tests run those that are.
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -85,20 +86,27 @@ int main(int count, char** arguments) {
 #endif
     std::uint64_t seed = 1;
     int iterations = 0;
-    std::vector<std::string> wanted;
+    std::vector<std::string> wanted, required;
     for (int i = 1; i < count; i++) {
         if (!std::strcmp(arguments[i], "--seed") && i + 1 < count)
             seed = std::strtoull(arguments[++i], nullptr, 10);
         else if (!std::strcmp(arguments[i], "--iterations") && i + 1 < count)
             iterations = std::atoi(arguments[++i]);
+        else if (!std::strcmp(arguments[i], "--require") && i + 1 < count)
+            required.push_back(arguments[++i]);
         else
             wanted.push_back(arguments[i]);
     }
     std::fprintf(stderr, "instruction sets for float32, bfloat16 and 8-bit integers:\n");
     for (const char* const* names : {available_kernels(), available_bf16_kernels(), available_int8_kernels()}) {
-        for (; *names; names++) std::fprintf(stderr, " %s", *names);
+        for (; *names; names++) {
+            std::fprintf(stderr, " %s", *names);
+            std::erase(required, *names);
+        }
         std::fprintf(stderr, "\n");
     }
+    for (const std::string& name : required) std::fprintf(stderr, "not found here: %s\n", name.c_str());
+    if (!required.empty()) return 1;
     int ran = 0, failed = 0;
     for (const Test& test : tests) {
         bool chosen = wanted.empty();

@@ -356,7 +356,7 @@ def test_precisions_are_named():
     with pytest.raises(InputError, match="convgate"):
         Engine(one_conv(), precision="int8")
     with pytest.raises(InputError, match="this machine has"):
-        Engine(one_conv(), precision="bf16", isa="neon")
+        Engine(one_conv(), precision="bf16", isa="sse5")
 
 
 BROKEN = {

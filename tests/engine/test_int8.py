@@ -372,7 +372,7 @@ def test_instruction_sets_are_named():
     program = moved(*MOVES["slice"], Element.INT8)
     assert Engine(program, threads=1).isa == ISAS[0]
     with pytest.raises(InputError, match="this machine has"):
-        Engine(program, isa="neon")
+        Engine(program, isa="sse5")
 
 
 def test_a_part_of_constants_alone_runs_between_integers():

@@ -10,7 +10,7 @@ from convgate.engine.precision import Precision
 from convgate.engine.runtime import seconds_to_share
 from convgate.quantization import quantize
 
-__all__ = ["cores", "peak", "speed"]
+__all__ = ["cores", "peak", "speed_within"]
 
 _CHANNELS, _SIDE = 512, 28
 _ROUNDS = 20
@@ -34,21 +34,25 @@ def peak(threads: int) -> dict[str, float]:
     return {precision: round(_speed(threads, precision), 1) for precision in ("float32", "bf16", "int8")}
 
 
-def speed(layer: nn.Conv2d, side: int, threads: int, precision: str) -> float:
-    """GMAC/s of a convolution, in the shortest of 20 calls on an image of side x side positions."""
-    shape = (1, layer.in_channels, side, side)
-    images = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    if precision == Precision.INT8:
-        engine = quantize(layer.eval(), [images], threads=threads)
-    else:
-        engine = compile_engine(layer.eval(), images, threads=threads, precision=precision)
-    return float(engine.run(images.numpy()).macs[0]) / _shortest(engine, images.numpy()) / 1e9
+def speed_within(layer: nn.Conv2d, side: int, threads: int, precision: str) -> float:
+    """GMAC/s of a convolution that another one reads, in the shortest of 20 calls on an image of side x side positions.
+
+    `layer`: writes as many positions as it reads.
+    """
+    engine, images = _built(nn.Sequential(layer, nn.Conv2d(layer.out_channels, 8, 1)), layer, side, threads, precision)
+    return side * side * layer.weight.numel() / 1e6 / min(engine.profile(images)["0"] for _ in range(_ROUNDS))
 
 
 def _speed(threads: int, precision: str) -> float:
-    return speed(nn.Conv2d(_CHANNELS, _CHANNELS, 1, bias=False), _SIDE, threads, precision)
+    layer = nn.Conv2d(_CHANNELS, _CHANNELS, 1, bias=False)
+    engine, images = _built(layer, layer, _SIDE, threads, precision)
+    taken = min(sum(engine.profile(images).values()) for _ in range(_ROUNDS))
+    return float(engine.run(images).macs[0]) / 1e6 / taken
 
 
-def _shortest(engine: Engine, image: np.ndarray) -> float:
-    """Seconds of the operations, in the shortest of the calls."""
-    return min(float(sum(engine.profile(image).values())) for _ in range(_ROUNDS)) / 1e3
+def _built(network: nn.Module, first: nn.Conv2d, side: int, threads: int, precision: str) -> tuple[Engine, np.ndarray]:
+    """An engine for a network that begins with `first`, and an image of side x side positions."""
+    images = torch.rand((1, first.in_channels, side, side), generator=torch.Generator().manual_seed(0))
+    if precision == Precision.INT8:
+        return quantize(network.eval(), [images], threads=threads), images.numpy()
+    return compile_engine(network.eval(), images, threads=threads, precision=precision), images.numpy()

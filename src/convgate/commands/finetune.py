@@ -13,8 +13,8 @@ asks for. If answers were lost, the files are written all the same. If the budge
 are kept, and the same command continues from them.
 
 Examples:
-  convgate finetune resnet50 --weights resnet50.safetensors --images photos/ --budget 0.6 --minutes 30 -o mine
-  convgate finetune timm/mobilenetv2_100 --weights published --images a/ b/ --held-out c/ --budget 0.8 -o mine
+  convgate finetune resnet50 --weights resnet50.safetensors --images photos/ --budget 0.8 --minutes 30 -o mine
+  convgate finetune timm/mobilenetv2_100 --weights published --images a/ b/ --held-out c/ --budget 0.7 -o mine
   convgate finetune mynets.py:small --weights small.pt --like resnet50 --images photos/ --classes names.txt -o mine
 
 """
@@ -78,7 +78,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="FILE",
         help="names of the network's outputs, one per line, in order (default: as torchvision or timm names them)",
     )
-    parser.add_argument("--budget", type=float, default=0.6, help="share of the dense MACs (default: %(default)s)")
+    parser.add_argument("--budget", type=float, default=0.8, help="share of the dense MACs (default: %(default)s)")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, default=30.0, help="how long to train (default: %(default)s)")
     length.add_argument(

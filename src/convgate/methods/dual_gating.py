@@ -28,7 +28,8 @@ Differences from the paper and its code:
   are means over the 10 gated ones, and weigh 1.7 times as much.
 - Heads start with a last layer that is nearly zero (AIG's way), so that a trained network is whole at the start. The
   code starts them at random (`init="paper"`): logits of spatial gates then have a standard deviation of 1.6 to 4 and
-  an offset that the seed alone decides, and a trained ResNet-20 falls to 21 to 31 % on CIFAR-10.
+  an offset that the seed alone decides, and a trained ResNet-20 falls to 21 to 31 % on CIFAR-10 (five seeds, 256
+  training images, training mode; `docs/design/finetuning.md` has one seed on test images).
 """
 
 import math

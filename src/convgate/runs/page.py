@@ -24,14 +24,14 @@ _HEAD = """\
 # {title}
 
 Written by `convgate results FOLDER` from the CSV files in this folder, one for each run; nothing is entered by hand.
-Accuracy is that of the last epoch, on all test images unless the row says that it is on held-out ones. How the
-settings of the recipes tuned here were chosen, and what of it on test images, says `docs/design/training.md`. MACs are
+Accuracy is that of the last epoch, on all test images unless the row says that it is on held-out ones.
+`docs/design/training.md` explains how settings were chosen, and which choices used test images. MACs are
 the ledger's, gates included, as a share of the dense network's. Milliseconds are medians for one image at a time in
 float32 on convgate's engine; the dense network's differ from row to row with the machine's state, so compare within a
 row; a dash: the engine has no form for the method, or it was not timed. "Teacher" is whose predictions were distilled:
 the ungated network's own, or a larger one's. "Dense" is the network before gating, which had none of the row's further
-training; what that alone is worth says the control of that name. "Epochs" says what was run, of what the recipe runs in
-full.
+training; the control of that name shows what that training alone is worth. "Epochs" says what was run, of what the
+recipe runs in full.
 """
 
 _BESIDE = """\
