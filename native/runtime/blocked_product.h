@@ -22,7 +22,7 @@ public:
         // Weights that stay in the cache are read by each thread for its own positions; else each block by one thread.
         const bool parts_first = per_block >= team.threads() && spec_.operation->weight.size() <= most_weights;
         const Chunks rest = this->fills(run, team);
-        team.run(items + rest.items, [&](int item, int thread) {
+        auto body = [&](int item, int thread) {
             if (item >= items) return this->fill(run, rest.begin(item - items), rest.end(item - items));
             const int part = parts_first ? item / n : item % per_block;
             const int first = static_cast<int>(static_cast<long long>(run.count) * part / per_block);
@@ -31,6 +31,11 @@ public:
             for (int begin = first; begin < last; begin += Base::chunk)
                 compute(run, block, s.scratch[thread], begin, std::min(Base::chunk, last - begin));
             this->count(s, static_cast<long long>(last - first) * taps_ * block.in_channels * block.width);
+        };
+        const bool shared = rest.items > 1 || (n > 0 && macs_of(run, blocks[0]) * n >= least_macs);
+        if (shared) return team.run(items + rest.items, body);
+        team.run(1, [&](int, int thread) {  // less than it takes to share it out
+            for (int item = 0; item < items + rest.items; item++) body(item, thread);
         });
     }
 
@@ -54,11 +59,14 @@ private:
     static constexpr long long worthwhile_macs = per_float << 22;
     static constexpr std::size_t most_weights = per_float << 17;  // half of a second-level cache
 
+    long long macs_of(const Run& run, const Block& block) const {
+        return static_cast<long long>(run.count) * taps_ * block.in_channels * block.width;
+    }
+
     int parts_per_block(const Run& run, const std::vector<Block>& blocks, const Team& team) const {
         const int count = static_cast<int>(blocks.size());
         if (team.threads() == 1 || count == 0) return 1;
-        const Block& block = blocks[0];
-        const long long macs = static_cast<long long>(run.count) * taps_ * block.in_channels * block.width;
+        const long long macs = macs_of(run, blocks[0]);
         // Many items where each is worth a while, so that no thread waits long for the last one.
         const int items = static_cast<int>(std::clamp<long long>(macs * count / worthwhile_macs, 4, 16)) * team.threads();
         const int wanted = std::max(ceil_div(items, count), 1);

@@ -120,6 +120,7 @@ public:
 private:
     static constexpr int most_parts = 8;
     static constexpr int least_elements = 4096, least_positions = 64;  // worth a part
+    static constexpr long long least_shared = (1 << 16) / sizeof(In);  // worth sharing out
     static constexpr int most_exact = 1 << 16;   // integers of 8 bits, whose sum float32 has
 
     // Of a mean over a whole map: that many parts of its lines, so that threads share it. Never by what is open or by who
@@ -136,7 +137,7 @@ private:
     void mean_of_parts(const ViewOf<In>& in, float* sums, Team& team, Out* to) const {
         const Value& from = spec_.in[0]->value;
         const auto begin = [&](int part) { return static_cast<int>(static_cast<long long>(from.height) * part / parts_); };
-        team.run(parts_, [&](int part, int) {
+        auto body = [&](int part, int) {
             pool_windows<In, float>(spec_, {.windows = 1,
                                             .from = in.at(begin(part), 0),
                                             .from_step = 0,
@@ -149,7 +150,10 @@ private:
                                             .to = sums + static_cast<std::ptrdiff_t>(part) * in.stride,
                                             .maximum = false,
                                             .factor = 1.0f});
-        });
+        };
+        if (static_cast<long long>(from.positions()) * from.channels >= least_shared) team.run(parts_, body);
+        else
+            for (int part = 0; part < parts_; part++) body(part, 0);
         for (int part = 1; part < parts_; part++) {
             const float* more = sums + static_cast<std::ptrdiff_t>(part) * in.stride;
             for (int c = 0; c < in.stride; c++) sums[c] += more[c];
