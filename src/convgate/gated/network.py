@@ -4,6 +4,7 @@ import copy
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from convgate.gated.plan import Plan
 from convgate.gating import Decision, Decisions, FillPath, Gate
 from convgate.models import identify
 from convgate.preparation import Preparation
+from convgate.reading.alone import READING
 from convgate.reading.modes import get_modes, set_modes
 from convgate.reading.trace import Trace, check_images, read_again
 
@@ -29,6 +31,8 @@ __all__ = ["GatedNetwork"]
 _STATE = "_convgate"
 _REMEMBERED = 16
 # For so many sizes besides the example's, what is executed is kept.
+_LAYOUTS = Lock()
+# Held, for a moment, by who looks into `layouts` of a network: several threads may call at once.
 
 
 @dataclass
@@ -195,7 +199,8 @@ class GatedNetwork(nn.Module):
         memo[id(self)] = clone
         memo[id(state.plan)] = state.plan
         clone.__setstate__(copy.deepcopy(self.__getstate__(), memo))
-        vars(clone)[_STATE].layouts.update(state.layouts)
+        with _LAYOUTS:
+            vars(clone)[_STATE].layouts.update(state.layouts)
         return clone
 
     # -- modes -----------------------------------------------------------------------------------------------------
@@ -375,14 +380,30 @@ class GatedNetwork(nn.Module):
     _prepare._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
     def _layout(self, size: tuple[int, int]) -> Layout:
-        state = self._convgate
-        layout = state.layouts.pop(size, None)
+        layout = self._remembered(size)
         if layout is None:
-            layout = self._lay_out(size)
+            with READING:
+                # Another thread may have read it while this one waited.
+                layout = self._remembered(size) or self._remember(size, self._lay_out(size))
+        return layout
+
+    def _remembered(self, size: tuple[int, int]) -> Layout | None:
+        """What is executed for a size that was used before, which becomes the one used last."""
+        layouts = self._convgate.layouts
+        with _LAYOUTS:
+            layout = layouts.pop(size, None)
+            if layout is not None:
+                layouts[size] = layout
+        return layout
+
+    def _remember(self, size: tuple[int, int], layout: Layout) -> Layout:
+        """Keep what is executed for a new size, in the place of the one that was not used for the longest time."""
+        state = self._convgate
+        with _LAYOUTS:
             used = [known for known in state.layouts if known != state.size]
             for oldest in used[: max(len(used) - _REMEMBERED + 1, 0)]:
                 del state.layouts[oldest]
-        state.layouts[size] = layout
+            state.layouts[size] = layout
         return layout
 
     def _lay_out(self, size: tuple[int, int]) -> Layout:
