@@ -24,7 +24,7 @@ def copies_of_empty(module: nn.Module) -> dict[int, Any]:
 
 
 def sharing_tensors(module: nn.Module) -> nn.Module:
-    """A copy of `module` with the same parameters, buffers and other tensors, but modes, attributes and hooks of its own.
+    """A copy of `module` that shares its parameters, buffers and other tensors; modes and hooks are its own.
 
     It can be switched and changed while other threads call `module`. Of the hooks it has those alone that compute
     weights: the user's must not be called with what stands for tensors.
