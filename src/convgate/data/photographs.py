@@ -140,8 +140,8 @@ def _matched(table: Path, files: Iterable[Path], folders: Iterable[Path], paths:
                 if len(rows[name]) > 1 or len(images[name]) > 1:
                     raise DataError(
                         f"{table} does not say which label {path} has: '{name}' is {len(rows[name])} of its files "
-                        f"({rows[name][0]}, ..) and {len(images[name])} images ({images[name][0]}, ..); write paths from "
-                        "the folder given into its column file"
+                        f"({rows[name][0]}, ..) and {len(images[name])} images ({images[name][0]}, ..); write paths "
+                        "from the folder given into its column file"
                     )
                 found[path] = rows[name][0]
     return found
