@@ -303,6 +303,13 @@ class GatedNetwork(nn.Module):
         """
         return self.plan_at(size).ledger
 
+    def ledger_for(self, decisions: Decisions) -> Ledger:
+        """The MACs of every layer, and which gates they depend on, for images of the size that was decided for.
+
+        That is the example's where the decisions do not say.
+        """
+        return self.ledger if decisions.size is None else self.ledger_at(decisions.size)
+
     def graphs_at(self, size: tuple[int, int]) -> dict[bool, fx.Graph]:
         """The captured graphs, of evaluation (False) and training (True), for images of `size` (height, width)."""
         return dict(self._layout(_checked(size)).graphs)
