@@ -225,7 +225,7 @@ class GatedNetwork(nn.Module):
         """
         layout = self._layout_for(images)
         if given is not None:
-            self._check_decisions(given, layout, len(images))
+            self._check_decisions(given, layout, len(images), images.device)
         root = Root(self, self._convgate.model, {k: v.to(images.device) for k, v in layout.constants.items()})
         if torch.compiler.is_compiling():
             run = layout.run[self.training]  # _prepare() has seen that there are no hooks
@@ -255,7 +255,7 @@ class GatedNetwork(nn.Module):
         if isinstance(decisions, Mapping) and not isinstance(decisions, Decisions):
             kinds = {spec.name: spec.kind for spec in layout.plan.gates}
             decisions = Decisions.from_numpy(decisions, kinds, (images.shape[2], images.shape[3])).to(images.device)
-        self._check_decisions(decisions, layout, len(images))
+        self._check_decisions(decisions, layout, len(images), images.device)
         for name, decision in decisions.items():
             if not bool(((decision.mask == 0) | (decision.mask == 1)).all()):
                 raise InputError(f"the mask of gate '{name}' holds values other than 0 and 1")
@@ -447,7 +447,11 @@ class GatedNetwork(nn.Module):
                 f"the batch has images of shape {list(images.shape[1:])}, and this network was gated for images of "
                 f"{channels} channels; convert the images"
             )
-        dtype = self._buffer.dtype
+        dtype, device = self._buffer.dtype, self._buffer.device
+        if images.device != device:
+            raise InputError(
+                f"the batch is on {images.device} and the network on {device}; move one: images.to('{device}')"
+            )
         # Autocast converts what it meets, but for float64.
         converted = torch.is_autocast_enabled(images.device.type) and torch.float64 not in (images.dtype, dtype)
         if images.dtype != dtype and not converted:
@@ -458,8 +462,13 @@ class GatedNetwork(nn.Module):
         """Some buffer of the gates: on the network's device, of its dtype."""
         return next(self.convgate.buffers())
 
-    def _check_decisions(self, decisions: Decisions, layout: Layout, n: int | None) -> None:
-        """Are these this network's gates, with masks of the right shapes, for `n` samples (any number, if None)?"""
+    def _check_decisions(
+        self, decisions: Decisions, layout: Layout, n: int | None, device: torch.device | None = None
+    ) -> None:
+        """Are these this network's gates, with masks of the right shapes, for `n` samples (any number, if None)?
+
+        And on `device`, if one is given.
+        """
         if not isinstance(decisions, Decisions):
             raise InputError(f"decisions are a {type(decisions).__name__}; give the Decisions that decide() returns")
         names = [spec.name for spec in layout.plan.gates]
@@ -471,12 +480,18 @@ class GatedNetwork(nn.Module):
             )
         n = decisions.batch_size if n is None else n
         for spec in layout.plan.gates:
-            shape = list(decisions[spec.name].mask.shape)
+            mask = decisions[spec.name].mask
+            shape = list(mask.shape)
             if shape != [n, *spec.shape]:
                 raise InputError(
                     f"the mask of gate '{spec.name}' has shape {shape}; this network and batch take "
                     f"{[n, *spec.shape]}, for images of {'x'.join(map(str, layout.plan.example[2:]))}. Masks that were "
                     "made by hand for another size say so: Decisions(.., size=(height, width))"
+                )
+            if device is not None and mask.device != device:
+                raise InputError(
+                    f"the mask of gate '{spec.name}' is on {mask.device} and the batch on {device}; move the decisions: "
+                    f"decisions.to('{device}')"
                 )
 
     def _uniform_decisions(self, n: int, size: tuple[int, int] | None, value: float) -> Decisions:
