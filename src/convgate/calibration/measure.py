@@ -92,12 +92,11 @@ def agreement(network: GatedNetwork | GatedModel, batches: Iterable[Any]) -> flo
     for number, batch in enumerate(batches):
         batch = on(device, batch)
         output, decisions = network.decide(batch)
-        gated = top1(output, number)
-        if gated is None:
-            return None
         opened = decisions.map(lambda _, d: Decision(d.kind, torch.ones_like(d.mask)))
-        answers = top1(network.replay(batch, opened), number)
-        kept += int((gated == answers).sum())
+        gated, whole = top1(output, number), top1(network.replay(batch, opened), number)
+        if gated is None or whole is None:
+            return None
+        kept += int((gated == whole).sum())
         images += len(batch)
     return kept / images
 

@@ -490,8 +490,8 @@ class GatedNetwork(nn.Module):
                 )
             if device is not None and mask.device != device:
                 raise InputError(
-                    f"the mask of gate '{spec.name}' is on {mask.device} and the batch on {device}; move the decisions: "
-                    f"decisions.to('{device}')"
+                    f"the mask of gate '{spec.name}' is on {mask.device} and the batch on {device}; move the "
+                    f"decisions: decisions.to('{device}')"
                 )
 
     def _uniform_decisions(self, n: int, size: tuple[int, int] | None, value: float) -> Decisions:
