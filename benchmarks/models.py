@@ -36,6 +36,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import timm
 import torch
 import torchvision
@@ -205,7 +206,10 @@ def difference(given: Any, wanted: Any) -> float:
     pairs = [[torch.as_tensor(t) for t in tree_leaves(side) if t is not None] for side in (given, wanted)]
     if [t.shape for t in pairs[0]] != [t.shape for t in pairs[1]]:
         return float("inf")
-    return max(float((a - b).abs().max() / b.abs().max().clamp(min=1e-12)) for a, b in zip(*pairs, strict=True))
+    # Not by Python's max, which passes over NaN.
+    return float(
+        np.max([float((a - b).abs().max() / b.abs().max().clamp(min=1e-12)) for a, b in zip(*pairs, strict=True)])
+    )
 
 
 # -- one process for each

@@ -98,7 +98,7 @@ def test_unreachable_budgets_name_the_least(small, macs):
     assert all(torch.equal(a, b) for a, b in zip(before, offsets(net), strict=True))
 
 
-@pytest.mark.parametrize("macs", [0, -1, 1.5, float("nan"), float("inf"), "half", None])
+@pytest.mark.parametrize("macs", [0, -1, 1.5, float("nan"), float("inf"), "half"])
 def test_bad_budgets(small, macs):
     net, x = small
     with pytest.raises(InputError, match="budget"):
@@ -203,6 +203,37 @@ def test_it_says_how_many_answers_stay(randomise, scatter, caplog):
     assert result.agreement < 0.8
     assert "keeps" in caplog.text
     assert calibrate(net, [x], 0.3, agreement=False).agreement is None
+
+
+def test_answers_are_compared_on_the_same_images(make_small):
+    """A loader that shuffles gives each pass another order."""
+    net, x = make_small(n=48)
+
+    class Shuffled:
+        def __iter__(self):
+            yield from x[torch.randperm(len(x))].split(16)
+
+    torch.manual_seed(0)
+    result = calibrate(net, Shuffled(), 0.9)
+    with torch.no_grad():
+        opened = net.replay(x, net.open_decisions(len(x))).argmax(1)
+        assert result.agreement == pytest.approx((net(x).argmax(1) == opened).double().mean().item())
+
+
+def test_one_target_is_given(small):
+    net, x = small
+    assert calibrate(net, [x]).target == 0.5
+    for targets in (
+        {"budget": 0.5, "macs": 0.3},
+        {"budget": 0.5, "milliseconds": 5.0},
+        {"macs": 0.3, "milliseconds": 5.0},
+    ):
+        with pytest.raises(InputError, match="give one of the two"):
+            calibrate(net, [x], **targets)
+    with pytest.raises(InputError, match="give one of the three"):
+        calibrate(net, [x], 0.5, macs=0.5, milliseconds=5.0)
+    with pytest.raises(InputError, match=r"macs=1\.5"):
+        calibrate(net, [x], macs=1.5)
 
 
 def test_all_answers_stay_where_nothing_is_closed(make_small, caplog):

@@ -104,6 +104,21 @@ def test_what_does_not_go_together(to_time):
         calibrate(net, [x], milliseconds=5.0, engine=engine, latency="file.json")
 
 
+def test_the_line_of_progress_goes_where_the_engine_cannot_be_timed(to_time, monkeypatch, capsys):
+    net, x, engine, _ = to_time
+
+    def fails(*_, progress):
+        progress(0.5)
+        raise InputError("no times")
+
+    monkeypatch.setattr(timed, "fit_latency", fails)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with pytest.raises(InputError, match="no times"):
+        calibrate(net, [x], milliseconds=5.0, engine=engine)
+    assert "50%" in (shown := capsys.readouterr().err)
+    assert shown.endswith("\r\033[K")
+
+
 def test_times_that_do_not_repeat_are_told(to_time, monkeypatch, caplog):
     net, x, engine, model = to_time
     monkeypatch.setattr(timed, "watch", watching(model, *[1.2, 0.8] * 5))

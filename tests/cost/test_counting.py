@@ -199,3 +199,29 @@ def test_computing_a_weight_in_a_hook_is_not_counted(hooked):
     assert node_macs(traced) == {"_0": 3456}
     assert traced.module[0].weight is before
     assert traced.module[0]._forward_pre_hooks
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_weight_that_cannot_be_computed_leaves_the_others_alone():
+    model = nn.Sequential(nn.utils.weight_norm(nn.Conv2d(3, 3, 1)), nn.utils.weight_norm(nn.Conv2d(3, 3, 1)))
+    weight = model[0].weight
+    del model[1].weight_g
+    with pytest.raises(AttributeError, match="weight_g"):
+        count_macs(model, (3, 4, 4))
+    assert model[0].weight is weight
+    assert model[0]._forward_pre_hooks
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_counting_switches_no_layer():
+    """Another thread may be calling the model, and would see its modes change."""
+    seen = []
+
+    class Watched(nn.Conv2d):
+        def forward(self, x):
+            seen.append(model[0].training)
+            return super().forward(x)
+
+    model = nn.Sequential(Watched(3, 3, 1)).train()
+    count_macs(model, (3, 4, 4))
+    assert seen == [True]

@@ -89,6 +89,30 @@ def test_a_table_names_the_class_of_each_file(root):
         label([root / "photos"], "folder", 2)
 
 
+def test_rows_of_a_table_are_paths_where_names_repeat(root):
+    (root / "photos" / "0" / "b.png").rename(root / "photos" / "0" / "a.png")
+    table = root / "labels.csv"
+    table.write_text("file,label\n./0/a.png,0\n1/a.png,1\n1/c.png,1\n")
+    assert label([root / "photos"], str(table), 2).labels == (0, 1, 1)
+    table.write_text(f"file,label\n{root}/photos/0/a.png,0\n1/a.png,1\nc.jpg,1\n")
+    assert label([root / "photos", root / "photos"], str(table), 2).labels == (0, 1, 1)
+    for rows in ("a.png,0\nc.png,1", "a.jpg,0\nc.png,1", "x/a.png,0\ny/a.png,1\nc.png,1"):
+        table.write_text(f"file,label\n{rows}\n")
+        with pytest.raises(DataError, match=r"which label .*0/a\.png has"):
+            label([root / "photos"], str(table), 2)
+    # One row cannot be an image in each of two folders.
+    table.write_text("file,label\na.png,0\nc.png,1\n")
+    with pytest.raises(DataError, match="which label"):
+        label([root / "photos" / "0", root / "photos" / "1"], str(table), 2)
+
+
+def test_a_file_has_one_label(root):
+    table = root / "labels.csv"
+    table.write_text("file,label\na.png,0\nb.png,0\nc.png,1\na.png,1\n")
+    with pytest.raises(DataError, match=r"two labels for a\.png, 0 and 1"):
+        label([root / "photos"], str(table), 2)
+
+
 def test_classes_are_a_line_each_or_a_list(tmp_path):
     lines, listed = tmp_path / "names.txt", tmp_path / "names.json"
     lines.write_text("cat\ndog\n")

@@ -491,4 +491,12 @@ UNUSUAL = {
 REFUSED = {
     "cumulated": Model(lambda m, x: m.b(m.a(x).cumsum(1)), a=conv(), b=conv()),
     "logarithm": Model(lambda m, x: m.b((m.a(x).sigmoid() + 1).log()), a=conv(), b=conv()),
+    "indices": Model(lambda m, x: m.b(m.p(m.a(x))[0]), a=conv(), b=conv(), p=nn.MaxPool2d(2, return_indices=True)),
+    "indices_of_function": Model(lambda m, x: m.b(F.max_pool2d(m.a(x), 2, return_indices=True)[0]), a=conv(), b=conv()),
+    "indices_of_grid": Model(
+        lambda m, x: m.b(m.p(m.a(x))[0]), a=conv(), b=conv(), p=nn.AdaptiveMaxPool2d(4, return_indices=True)
+    ),
+    "indices_of_grid_function": Model(
+        lambda m, x: m.b(F.adaptive_max_pool2d(m.a(x), 4, return_indices=True)[0]), a=conv(), b=conv()
+    ),
 }

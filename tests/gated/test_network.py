@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from functools import partial
 
 import pytest
 import torch
@@ -118,6 +119,17 @@ def test_bad_images_are_refused(small, images, match, call):
     arguments = (images, net.open_decisions(2)) if call == "replay" else (images,)
     with pytest.raises(InputError, match=match):
         getattr(net, call)(*arguments)
+
+
+def test_what_is_on_another_device_is_refused(small):
+    net, x = small
+    elsewhere = net.open_decisions(3).to("meta")
+    for call in (net, net.decide, lambda images: net.replay(images, net.open_decisions(3))):
+        with pytest.raises(InputError, match=r"batch is on meta and the network on cpu"):
+            call(x.to("meta"))
+    for call in (partial(net.replay, x), lambda decisions: net(x, given=decisions)):
+        with pytest.raises(InputError, match=r"is on meta and the batch on cpu"):
+            call(elsewhere)
 
 
 @pytest.mark.parametrize(

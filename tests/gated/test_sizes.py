@@ -2,13 +2,14 @@
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from convgate import Decisions, DualGating, calibrate, gate
+from convgate import ChannelGating, Decisions, DualGating, calibrate, gate
 from convgate.errors import InputError
 from convgate.gating import Tiles
 from convgate.methods import METHODS, GlobalGater
@@ -152,3 +153,59 @@ def test_a_new_size_within_autocast():
         y, decisions = net.decide(images((24, 24)))
     assert y.float().sum().isfinite()
     assert net.cost(decisions).macs.sum() > 0
+
+
+class _Chain(nn.Module):
+    """Batch norms between convolutions, in which a thread may wait; code that PyTorch is patched for to be read."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4))
+        self.block = nn.ModuleList(nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)) for _ in range(6))
+        self.last = nn.Linear(4, 2)
+
+    def forward(self, x):
+        x = self.first(x)
+        for layer in self.block:
+            x = (x + layer(x)).relu()
+        return self.last(x.mean((2, 3)).expand(x.shape[0], -1))
+
+
+def test_several_threads_at_once_while_sizes_are_new(randomise):
+    """Reading a size neither changes nor records what another thread computes."""
+    net = gate(randomise(_Chain(), images((16, 16))), DualGating(masks="equal"), torch.zeros(1, 3, 16, 16)).eval()
+    counted = []
+    net.block[5].register_forward_hook(lambda *_: counted.append(1))
+    before = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    sizes = [(16, 16), *((16 + i, 20) for i in range(8))]
+    alone = copy.deepcopy(net)
+    with torch.no_grad():
+        expected = {size: alone(images(size)) for size in sizes}
+    counted.clear()
+
+    def call(order):
+        outputs = []
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=False):
+            for size in order:
+                outputs += [(size, net(images(size))), ((16, 16), net(images((16, 16))))]
+        return outputs
+
+    with ThreadPoolExecutor(3) as threads:
+        running = [threads.submit(call, order) for order in (sizes, sizes[::-1], [(16, 16)] * 300)]
+        outputs = [pair for result in running for pair in result.result()]
+    assert all(torch.equal(output, expected[size]) for size, output in outputs)
+    assert all(torch.equal(before[name], buffer) for name, buffer in net.named_buffers())
+    assert len(counted) == len(outputs)
+    assert not any(module.training for module in net.modules())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_new_size_leaves_weights_that_are_computed_alone():
+    """Reading and counting see them as fake tensors; the network's own stay, and so do the hooks that compute them."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.utils.weight_norm(nn.Conv2d(4, 4, 3)))
+    net = gate(model, ChannelGating(), torch.zeros(1, 3, 16, 16))
+    y = net(images((16, 16)))
+    weight = net.get_submodule("2").weight
+    net.plan_at((20, 20))
+    assert net.get_submodule("2").weight is weight
+    assert torch.equal(net(images((16, 16))), y)

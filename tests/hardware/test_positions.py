@@ -10,6 +10,7 @@ from tests.hardware.programs import engine_of
 from convgate.gating import expand_tiles
 from convgate.hardware.counts import bands, tile_positions
 from convgate.hardware.positions import expanded, lines, read_positions, touched_lines
+from convgate.hardware.rtl.geometry import open_places
 from convgate.hardware.workload import Workload
 
 SIDE = st.integers(1, 12)
@@ -26,6 +27,15 @@ def test_tiles_spread_as_masks_do(seed, rows, columns, height, width, most):
     assert [y for begin, end in ranges for y in range(begin, end)] == list(range(height))
     counted = mask.reshape(3, -1) @ tile_positions((rows, columns), (height, width), ranges)
     assert (counted == np.stack([whole[:, begin:end].sum((1, 2)) for begin, end in ranges], 1)).all()
+
+
+def test_tiles_spread_as_masks_do_where_rounding_matters():
+    size, tiles = (94, 44), (32, 26)
+    mask = np.random.default_rng(0).integers(0, 2, (1, 1, *tiles)).astype(np.uint8)
+    whole = expand_tiles(torch.from_numpy(mask).float(), size).numpy()[0, 0] != 0
+    assert (expanded(mask, size)[0] == whole).all()
+    assert (mask.reshape(1, -1) @ tile_positions(tiles, size, ((0, size[0]),))).item() == whole.sum()
+    assert sorted(open_places(mask[0, 0], size)) == np.flatnonzero(whole).tolist()
 
 
 @settings(max_examples=60, deadline=None)

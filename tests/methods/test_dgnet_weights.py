@@ -45,6 +45,15 @@ def test_published_names_load(name, size, prefix):
         assert torch.equal(target.state_dict()[key], tensor), key
 
 
+def test_what_calibration_set_is_undone():
+    example = torch.randn(2, 3, 32, 32)
+    source, target = (gate(create("cifar_resnet8"), DualGating(), example).eval() for _ in range(2))
+    for _, ours in target.gate_modules():
+        ours.offset += 1
+    load_dgnet_weights(target, published_names(source))
+    assert not any(ours.offset.any() for _, ours in target.gate_modules())
+
+
 def test_weights_of_another_network_are_refused():
     example = torch.randn(2, 3, 32, 32)
     shallow, deep = (gate(create(f"cifar_resnet{n}"), DualGating(), example) for n in (8, 14))

@@ -60,6 +60,8 @@ def test_options_of_earlier_versions_are_taken_as_what_they_meant():
     assert old.describe()["options"].keys().isdisjoint({"macs"})
     with pytest.raises(InputError, match="give the budget alone"):
         DualGating(budget=0.3, macs=0.4)
+    with pytest.raises(InputError, match="give the budget alone"):
+        DualGating(budget=0.5, macs=0.4)
 
 
 @pytest.mark.parametrize("name", METHODS)

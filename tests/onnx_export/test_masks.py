@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 
 pytest.importorskip("onnxruntime")
 
@@ -12,7 +10,6 @@ from tests.onnx_export.runtime import run_file
 from convgate.engine.engine import Engine
 from convgate.engine.program import Conv, Decide, FillClosed, Gate, Mask, Program, Value
 from convgate.onnx_export import export_onnx
-from convgate.onnx_export.masks import tiles
 
 
 def masked(size, cells, reach=(0, 0), strict=False):
@@ -44,14 +41,6 @@ def test_tiles_over_positions(cells, reach, tmp_path):
     wanted = Engine(program, threads=1).run(*images).outputs[0]
     np.testing.assert_array_equal(run_file(tmp_path / "net.onnx", *images)["output"], wanted)
     assert cells == (1, 1) or 0 < (wanted == 0).mean() < 1
-
-
-@pytest.mark.parametrize("size", range(1, 40))
-def test_tiles_are_those_of_nearest_neighbours(size):
-    for cells in range(1, size + 1):
-        numbers = torch.arange(cells, dtype=torch.float32)[None, None]
-        wanted = F.interpolate(numbers, size=size, mode="nearest")[0, 0]
-        np.testing.assert_array_equal(tiles(size, cells), wanted.numpy())
 
 
 def test_closed_tiles_are_filled(tmp_path):

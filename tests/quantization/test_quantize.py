@@ -255,3 +255,12 @@ def test_images_of_another_shape():
     engine = convgate.quantize(create("cifar_resnet8", width=8).eval(), [IMAGES], threads=1)
     with pytest.raises(InputError, match="shape"):
         engine(IMAGES[:, :2].numpy())
+
+
+def test_how_images_are_prepared_travels():
+    model = create("cifar_resnet8", width=8).eval()
+    net = convgate.gate(model, convgate.DualGating(), IMAGES[:1]).eval()
+    assert convgate.quantize(model, [IMAGES], threads=1).preparation is None
+    for network in (model, net):
+        network.preparation = convgate.Preparation((16, 16), 18)
+        assert convgate.quantize(network, [IMAGES], threads=1).preparation == network.preparation

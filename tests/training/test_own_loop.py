@@ -68,6 +68,19 @@ def test_the_loss_is_that_of_the_output_plus_the_methods_terms(data, name):
     assert gating.step == 1
 
 
+def test_macs_are_those_of_the_batchs_size(network, method, data):
+    """Not the example's: layers behind a global mean do not grow with the images."""
+    images = torch.randn(BATCH, 3, 24, 32)
+    gating = GatingLoss(network, method, steps=STEPS)
+    _, decisions = network.decide(images)
+    ledger = network.ledger_at((24, 32))
+    assert network.ledger_for(decisions) is ledger
+    terms = method.terms(decisions, network.convgate, ledger, 0.0)
+    gating()
+    assert torch.equal(gating.terms["budget"], terms["budget"])
+    assert not torch.equal(method.terms(decisions, network.convgate, network.ledger, 0.0)["budget"], terms["budget"])
+
+
 def test_both_ways_of_a_plain_loop_train_alike(network, method, data):
     def trained(step):
         net = copy.deepcopy(network)

@@ -32,8 +32,7 @@ def cost_maps(network: GatedNetwork, decisions: Decisions, size: tuple[int, int]
     # Layers that share a mask and a resolution share a map, so each map is resampled once.
     tiled: dict[tuple[str, tuple[int, int], Reach], Tensor] = {}
     known: dict[tuple[int, int], Tensor] = {}
-    ledger = network.ledger if decisions.size is None else network.ledger_at(decisions.size)
-    for layer in ledger.layers:
+    for layer in network.ledger_for(decisions).layers:
         if layer.activations is not None:
             there = layer.by_position(decisions[layer.activations].mask).double()
             known[layer.size] = known.get(layer.size, 0) + there

@@ -80,8 +80,7 @@ class _Account:
         for name, spent in cost.by_layer.items():
             self.by_layer[name] = self.by_layer.get(name, 0) + int(spent.sum())
         if not isinstance(self.network, FixedNetwork):
-            ledger = self.network.ledger if decisions.size is None else self.network.ledger_at(decisions.size)
-            for layer in ledger.layers:
+            for layer in self.network.ledger_for(decisions).layers:
                 more = layer.macs * len(cost.macs)
                 self.dense_by_layer[layer.name] = self.dense_by_layer.get(layer.name, 0) + more
         return output

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from convgate.calibration import measure
 from convgate.calibration.images import Images
-from convgate.calibration.measure import open_answers
 from convgate.calibration.price import Macs, Milliseconds
 from convgate.calibration.progress import Progress
 from convgate.calibration.search import Search
@@ -63,7 +63,7 @@ class Calibration:
 def calibrate(
     network: GatedNetwork | GatedModel,
     batches: Iterable[Any],
-    budget: float = _SHARE,
+    budget: float | None = None,
     *,
     milliseconds: float | None = None,
     engine: Engine | None = None,
@@ -92,13 +92,15 @@ def calibrate(
         batches: images [N, C, H, W] as the network takes them, or tuples that begin with them; for a detector, lists of
             images [C, H, W] of any sizes, or tuples that begin with such lists. A list or a loader is
             read again in each pass, so memory does not grow with the number of images; what an iterator yields is kept.
-        budget: target share of the dense MACs, as the mean over `batches`, gates included, in (0, 1].
+        budget: target share of the dense MACs, as the mean over `batches`, gates included, in (0, 1]; 0.5 where no
+            target is given.
         milliseconds: target time of the engine for one image, as the mean over `batches`, instead of a share of MACs.
             Of a detector it is the time of the convolutional part, which the engine computes, for images that the
             detector prepares to the size of the example; what decodes the maps comes on top.
         engine: what is to take so long, with its threads, instruction set and precision; by default
             `convgate.compile(network)`.
-        latency: the model of its times from an earlier call (`Calibration.latency`) or a file; by default it is fitted.
+        latency: the model of its times from an earlier call (`Calibration.latency`) or from a file
+            (`convgate.latency.load`); by default it is fitted.
         macs: another name of `budget`.
         tolerance: the largest relative distance from the target that counts as hit; the search stops at a third of it.
         max_passes: how often the images may be run; of milliseconds, until the model is corrected next.
@@ -114,8 +116,7 @@ def calibrate(
     """
     if not isinstance(network, GatedNetwork | GatedModel):
         raise InputError(f"calibrate() takes a GatedNetwork, not a {type(network).__name__}; make one with gate()")
-    budget = budget if macs is None else macs
-    _check_target(budget, milliseconds, engine is not None or latency is not None)
+    budget = _budget(budget, macs, milliseconds, of_engine=engine is not None or latency is not None)
     if max_passes < 1 or tolerance < 0:
         raise InputError(
             f"calibrate(max_passes={max_passes}, tolerance={tolerance}): give at least 1 pass and a tolerance of at "
@@ -123,17 +124,16 @@ def calibrate(
         )
     images = Images(batches, lists=isinstance(network, GatedModel))
     progress = Progress(shown=on_pass is None and sys.stderr.isatty())
-    timed = None
-    if milliseconds is not None:
-        timed = latency_model(network, engine, latency, progress.on_measuring)
-    kept, passes, shift = None, 0, 0.0
+    timed, kept, passes, shift = None, None, 0, 0.0
     before = [gate.offset.clone() for _, gate in network.gate_modules()]
     with evaluating(network):
         try:
+            if milliseconds is not None:
+                timed = latency_model(network, engine, latency, progress.on_measuring)
             for _ in range(_ROUNDS):
                 price: Macs | Milliseconds = timed.price if timed else Macs(network)
                 unit = price.most if isinstance(price, Milliseconds) else 1.0
-                share = float(budget) if milliseconds is None else milliseconds / unit
+                share = budget if milliseconds is None else milliseconds / unit
                 price.check(share)
                 progress.begin(price, share)
                 told = _in_units(on_pass, unit, passes) if on_pass else progress.on_pass
@@ -142,10 +142,8 @@ def calibrate(
                 passes, shift = passes + search.passes, shift + search.shift
                 if timed is None or not timed.correct(images.read(_TIMED)):
                     break
-            answers = search.measured.answers
-            if agreement and answers is not None:
-                opened = open_answers(network, images.read(_COMPARED))
-                kept = float((answers[: len(opened)] == opened).double().mean())
+            if agreement:
+                kept = measure.agreement(network, images.read(_COMPARED))
         except BaseException:
             with torch.no_grad():
                 for (_, gate), offset in zip(network.gate_modules(), before, strict=True):
@@ -181,18 +179,24 @@ def calibrate(
     )
 
 
-def _check_target(budget: Any, milliseconds: Any, of_engine: bool) -> None:
-    """Raise `InputError` for a target that makes no sense."""
-    if milliseconds is None:
-        if of_engine:
-            raise InputError("calibrate(engine=.., latency=..) are for milliseconds=..; give it, or leave them out")
-        if not isinstance(budget, Real) or not 0 < float(budget) <= 1:
-            raise InputError(f"calibrate(budget={budget!r}): the budget is a share of the dense MACs, in (0, 1]")
-        return
-    if budget != _SHARE:
-        raise InputError(f"calibrate(budget={budget!r}, milliseconds={milliseconds!r}): give one of the two")
-    if not isinstance(milliseconds, Real) or not 0 < float(milliseconds) < math.inf:
-        raise InputError(f"calibrate(milliseconds={milliseconds!r}): give a number above 0")
+def _budget(budget: Any, macs: Any, milliseconds: Any, *, of_engine: bool) -> float:
+    """The share of the dense MACs that is asked for. Raises `InputError` for targets that make no sense."""
+    targets = {"budget": budget, "macs": macs, "milliseconds": milliseconds}
+    given = {name: value for name, value in targets.items() if value is not None}
+    if len(given) > 1:
+        words = ", ".join(f"{name}={value!r}" for name, value in given.items())
+        raise InputError(f"calibrate({words}): give one of the {'two' if len(given) == 2 else 'three'}")
+    name, value = next(iter(given.items()), ("budget", _SHARE))
+    number = isinstance(value, Real)
+    if name == "milliseconds":
+        if not number or not 0 < float(value) < math.inf:
+            raise InputError(f"calibrate(milliseconds={value!r}): give a number above 0")
+        return _SHARE
+    if of_engine:
+        raise InputError("calibrate(engine=.., latency=..) are for milliseconds=..; give it, or leave them out")
+    if not number or not 0 < float(value) <= 1:
+        raise InputError(f"calibrate({name}={value!r}): the budget is a share of the dense MACs, in (0, 1]")
+    return float(value)
 
 
 def _in_units(on_pass: Callable[[int, float], None], unit: float, before: int) -> Callable[[int, float], None]:

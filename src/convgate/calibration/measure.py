@@ -12,7 +12,7 @@ from convgate.errors import InputError
 from convgate.gated import GatedModel, GatedNetwork
 from convgate.gating import Decision, Decisions, Gate
 
-__all__ = ["Measurement", "computes_in_bfloat16", "decide_as", "measure", "open_answers", "top1"]
+__all__ = ["Measurement", "agreement", "computes_in_bfloat16", "decide_as", "measure"]
 
 _HELD = 64 * 2**20
 # Bytes of logits that a pass keeps, of the first images; enough for some hundred images of a ResNet-50.
@@ -26,7 +26,6 @@ class Measurement:
     `share` is the mean price over `images`, as a share of the dense network's. `held` has the decisions, with logits,
     of the first batches, and `held_share` their mean share. `macs` is the mean share of the dense MACs. `below` and
     `above` are for each gate the logits next to its threshold.
-    `answers` are the classes with the highest output, int64 [images], or None for outputs that are not logits.
     """
 
     share: float = 0.0
@@ -36,7 +35,6 @@ class Measurement:
     macs: float = 0.0
     below: list[float] = field(default_factory=list)
     above: list[float] = field(default_factory=list)
-    answers: Tensor | None = None
 
 
 @torch.no_grad()
@@ -55,7 +53,6 @@ def measure(
     result = Measurement(below=[-_FAR] * len(gates), above=[_FAR] * len(gates))
     ledger = Macs(network)
     spent, macs, held_spent, held_images, held_bytes = 0.0, 0.0, 0.0, 0, 0
-    answers: list[Tensor | None] = []
     for number, batch in enumerate(batches):
         output, decisions = network.decide(on(device, batch))
         ratios = price.total(decisions)
@@ -73,7 +70,7 @@ def measure(
                 )
             result.below[gate] = max(result.below[gate], low)
             result.above[gate] = min(result.above[gate], high)
-        answers.append(top1(output, number))
+        top1(output, number)  # for its error
         size = sum(d.logits.nbytes for d in decisions.values() if d.logits is not None)
         if not result.held or held_bytes + size <= _HELD:
             result.held.append(decisions)
@@ -81,27 +78,27 @@ def measure(
         on_batch(result.images)
     result.share, result.held_share = spent / result.images, held_spent / held_images
     result.macs = macs / result.images
-    if all(answer is not None for answer in answers):
-        result.answers = torch.cat([answer for answer in answers if answer is not None])
     return result
 
 
 @torch.no_grad()
-def open_answers(network: GatedNetwork | GatedModel, batches: Iterable[Tensor]) -> Tensor:
-    """The classes that the network answers with every gate open, int64 [images]."""
+def agreement(network: GatedNetwork | GatedModel, batches: Iterable[Any]) -> float | None:
+    """The share of the images whose top class is the one with every gate open; None for outputs that are not logits.
+
+    Both are computed of the same batch: a loader that shuffles or augments gives others in its next pass.
+    """
     device = next(network.gate_modules())[1].offset.device
-    answers = []
+    kept, images = 0, 0
     for number, batch in enumerate(batches):
-        images = on(device, batch)
-        n = len(images)
-        _, decisions = network.decide(images[:1])
-        opened = decisions.map(
-            lambda _, d, n=n: Decision(d.kind, torch.ones_like(d.mask).expand(n, *d.mask.shape[1:]))  # type: ignore[misc]
-        )
-        answer = top1(network.replay(images, opened), number)
-        assert answer is not None  # it was one when the gates decided
-        answers.append(answer)
-    return torch.cat(answers)
+        batch = on(device, batch)
+        output, decisions = network.decide(batch)
+        opened = decisions.map(lambda _, d: Decision(d.kind, torch.ones_like(d.mask)))
+        gated, whole = top1(output, number), top1(network.replay(batch, opened), number)
+        if gated is None or whole is None:
+            return None
+        kept += int((gated == whole).sum())
+        images += len(batch)
+    return kept / images
 
 
 def on(device: torch.device, images: Any) -> Any:

@@ -18,11 +18,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from convgate.cost.formulas import flop_formulas
 from convgate.errors import TraceError
+from convgate.reading.alone import READING
+from convgate.reading.copying import computes_weights, sharing_tensors
 from convgate.reading.fakes import FakeMode, Form, fake_of, form_of
 from convgate.reading.layers import configuration
-from convgate.reading.modes import evaluating
 from convgate.reading.trace import Trace
-from convgate.reading.values import computes_weights, writable
+from convgate.reading.values import writable
 
 __all__ = ["count_macs", "node_macs"]
 
@@ -47,9 +48,9 @@ def node_macs(trace: Trace, image: tuple[int, ...] | None = None) -> dict[str, i
     {'_0': 3456, '_2': 1280}
 
     """
-    with evaluating(trace.module), _counting(trace.module) as counter:
-        run = _Counted(trace.module, trace.evaluation, counter)
-        run.run(_image(trace.module, trace.example[1:] if image is None else image))
+    with _counting(trace.module) as (module, counter):
+        run = _Counted(module, trace.evaluation, counter)
+        run.run(_image(module, trace.example[1:] if image is None else image))
     return run.macs
 
 
@@ -60,58 +61,44 @@ def count_macs(module: nn.Module, image: tuple[int, ...]) -> int:
     3456
 
     """
-    with evaluating(module), _counting(module) as counter:
-        module(_image(module, image))
+    with _counting(module) as (copied, counter):
+        copied(_image(copied, image))
     return counter.get_total_flops() // 2
 
 
 @contextmanager
-def _counting(module: nn.Module) -> Iterator[FlopCounterMode]:
-    """Fake tensors, no gradients, weights that are made of others computed, and a counter of all FLOPs."""
-    # The fused kernels that nn.MultiheadAttention takes in evaluation hide their matrix products from the counter.
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with (
-            torch.no_grad(),
-            FakeMode(),
-            parametrize.cached(),
-            _weights_of_hooks(module),
-        ):
-            _compute_parametrized(module)
-            with FlopCounterMode(display=False, custom_mapping=flop_formulas()) as counter:
-                yield counter
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
+def _counting(module: nn.Module) -> Iterator[tuple[nn.Module, FlopCounterMode]]:
+    """A copy of `module` to run on fake tensors, and a counter of all FLOPs of the block.
+
+    The copy is in evaluation, and its weights that are made of others are computed. `module` stays as it is: other
+    threads may be calling it.
+    """
+    copied = sharing_tensors(module).eval()
+    with READING:
+        # The fused kernels that nn.MultiheadAttention takes in evaluation hide their matrix products from the counter.
+        fused = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            with torch.no_grad(), FakeMode(), parametrize.cached():
+                _compute_weights(copied)
+                with FlopCounterMode(display=False, custom_mapping=flop_formulas()) as counter:
+                    yield copied, counter
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fused)
 
 
-def _compute_parametrized(module: nn.Module) -> None:
-    """Compute all weights that are computed from others, for `parametrize.cached` to keep."""
+def _compute_weights(module: nn.Module) -> None:
+    """Compute all weights that are computed from others, once and for all: by hooks of `torch.nn.utils`, which are then
+    removed, and those that `parametrize.cached` will keep.
+    """
     for child in module.modules():
+        for key, hook in list(child._forward_pre_hooks.items()):
+            if computes_weights(hook):
+                hook(child, ())
+                del child._forward_pre_hooks[key]
         if parametrize.is_parametrized(child):
             for name in child.parametrizations:  # type: ignore[union-attr]
                 getattr(child, name)
-
-
-@contextmanager
-def _weights_of_hooks(module: nn.Module) -> Iterator[None]:
-    """Weights that hooks of `torch.nn.utils` compute before each call are computed at once, for the block."""
-    kept = []
-    for child in module.modules():
-        hooks = dict(child._forward_pre_hooks)
-        computing = [key for key, hook in hooks.items() if computes_weights(hook)]
-        if computing:
-            kept.append((child, hooks, dict(vars(child))))
-        for key in computing:
-            hooks[key](child, ())
-            del child._forward_pre_hooks[key]
-    try:
-        yield
-    finally:
-        for child, hooks, attributes in kept:
-            child._forward_pre_hooks.clear()
-            child._forward_pre_hooks.update(hooks)
-            vars(child).update(attributes)  # The weights, which were fake tensors for the block.
 
 
 def _image(module: nn.Module, shape: tuple[int, ...]) -> Tensor:

@@ -2,7 +2,8 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -12,6 +13,9 @@ from convgate.errors import DataError
 from convgate.preparation.files import images_in
 
 __all__ = ["Listing", "label", "list_images", "read_classes"]
+
+_Called = Callable[[Path], list[Path]]
+"""What the file at a path is called."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +57,15 @@ def label(
         folders: see `list_images`.
         labels: "none"; "folders": an image's class is the name of the folder that it lies in; "auto": "folders" where
             every image lies in a folder of its class, below those given, else "none"; or the path of a CSV file with a
-            head line, whose columns `file` and `label` (or `class`) name an image and its class.
+            head line, whose columns `file` and `label` (or `class`) name an image and its class. `file` is the image's
+            path, as it is or from a folder given; its name, or its name without the suffix, will do where no other
+            row and no other image has that.
         outputs: of the network.
         classes: names of the outputs, see `outputs_of`.
         codes: codes of the outputs, see `outputs_of`.
 
     Raises:
-        DataError: labels that fit no output, images without a label, or a file that cannot be read.
+        DataError: labels that fit no output, images without a label or with several, or a file that cannot be read.
 
     """
     paths = list_images(folders)
@@ -74,7 +80,7 @@ def label(
             raise DataError(f"{flat[0]} does not lie in a folder of its class; sort the images, or use --labels none")
         names, how = [path.parent.name for path in paths], "the folders that the images lie in"
     else:
-        names, how = _listed(Path(labels), paths), labels
+        names, how = _listed(Path(labels), folders, paths), labels
     numbers = outputs_of(names, outputs, classes, codes, place=how)
     found = tuple(numbers[name] for name in names)
     if classes or len(numbers) < outputs or list(numbers) != sorted(numbers) or all(map(str.isdigit, numbers)):
@@ -82,7 +88,7 @@ def label(
     return Listing(paths, found, f"{how}, numbered in the order of their names", tuple(numbers))
 
 
-def _listed(table: Path, paths: Sequence[Path]) -> list[str]:
+def _listed(table: Path, folders: Sequence[str | PathLike[str]], paths: Sequence[Path]) -> list[str]:
     """The names of the images' classes, as a CSV file has them."""
     if not table.is_file():
         raise DataError(
@@ -99,16 +105,55 @@ def _listed(table: Path, paths: Sequence[Path]) -> list[str]:
         raise DataError(
             f"{table} has the columns {', '.join(columns) or 'of nothing'}; it needs file, and label or class"
         )
-    known = {str(row["file"]): str(row[column]) for row in rows if row["file"] and row[column]}
-    by_stem = {Path(name).stem: value for name, value in known.items()}
-    names = [known.get(path.name) or known.get(path.as_posix()) or by_stem.get(path.stem) for path in paths]
-    missing = [str(path) for path, name in zip(paths, names, strict=True) if name is None]
+    known: dict[Path, str] = {}
+    for row in rows:
+        if row["file"] and row[column] and known.setdefault(Path(row["file"]), row[column]) != row[column]:
+            raise DataError(f"{table} has two labels for {row['file']}, {known[Path(row['file'])]} and {row[column]}")
+    files = _matched(table, known, [Path(folder).expanduser() for folder in folders], paths)
+    missing = [path for path in paths if path not in files]
     if missing:
         raise DataError(
             f"{table} has no label for {len(missing)} of {len(paths)} images ({missing[0]}, ..); add them, or use "
             "--labels none"
         )
-    return [name for name in names if name is not None]
+    return [known[files[path]] for path in paths]
+
+
+def _matched(table: Path, files: Iterable[Path], folders: Iterable[Path], paths: Sequence[Path]) -> dict[Path, Path]:
+    """Image -> the file of a table that it is: by the path, else by what only this file and this image are called.
+
+    Raises `DataError` where that is not one file and one image.
+    """
+    roots = tuple(dict.fromkeys(folders))
+    # What a file of the table is called, and an image.
+    ways: tuple[tuple[_Called, _Called], ...] = (
+        (lambda file: [file], lambda path: [path]),
+        (lambda file: [file], lambda path: [path.relative_to(root) for root in roots if path.is_relative_to(root)]),
+        (lambda file: [Path(file.name)], lambda path: [Path(path.name)]),
+        (lambda file: [Path(file.stem)], lambda path: [Path(path.stem)]),
+    )
+    found: dict[Path, Path] = {}
+    for file_called, image_called in ways:
+        rows, images = _by(file_called, files), _by(image_called, paths)
+        for path in [path for path in paths if path not in found]:
+            for name in [name for name in image_called(path) if name in rows]:
+                if len(rows[name]) > 1 or len(images[name]) > 1:
+                    raise DataError(
+                        f"{table} does not say which label {path} has: '{name}' is {len(rows[name])} of its files "
+                        f"({rows[name][0]}, ..) and {len(images[name])} images ({images[name][0]}, ..); write paths "
+                        "from the folder given into its column file"
+                    )
+                found[path] = rows[name][0]
+    return found
+
+
+def _by(called: _Called, paths: Iterable[Path]) -> dict[Path, list[Path]]:
+    """What files are called -> those that are."""
+    found = defaultdict(list)
+    for path in paths:
+        for name in called(path):
+            found[name].append(path)
+    return dict(found)
 
 
 def read_classes(path: str | PathLike[str]) -> tuple[str, ...]:

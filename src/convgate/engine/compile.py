@@ -16,7 +16,7 @@ from convgate.errors import InputError
 from convgate.preparation import Preparation
 from convgate.reading.wrappers import unwrapped
 
-__all__ = ["compile"]
+__all__ = ["compile", "preparation_in"]
 
 
 def compile(  # noqa: A001 -- the name that users look for, as torch.compile
@@ -68,11 +68,15 @@ def compile(  # noqa: A001 -- the name that users look for, as torch.compile
         raise InputError(f"heads={heads} goes with precision='bf16'; precision is {precision!r}")
     with torch.no_grad():
         lowered = lower(network, example, fallback=fallback)
-    preparation = getattr(unwrapped(network), "preparation", None)
-    preparation = preparation if isinstance(preparation, Preparation) else None
-    program = in_precision(replace(lowered.program, preparation=preparation), precision, heads=heads)
+    program = in_precision(replace(lowered.program, preparation=preparation_in(network)), precision, heads=heads)
     if any(program.externals()):
         program = replace(program, fixed="PyTorch computes a part of it")
         return Engine(program, threads=threads, isa=isa, executor=Together(lowered.outside))
     assert lowered.at is not None
     return Engine(program, threads=threads, isa=isa, settle=partial(settle, again=lowered.at))
+
+
+def preparation_in(network: nn.Module) -> Preparation | None:
+    """How images are prepared for a network, gated or not, by its attribute `preparation`; its engines carry it."""
+    preparation = getattr(unwrapped(network), "preparation", None)
+    return preparation if isinstance(preparation, Preparation) else None

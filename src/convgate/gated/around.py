@@ -127,6 +127,10 @@ class GatedModel(nn.Module):
         """See `GatedNetwork.ledger_at`; for the size of the prepared batch."""
         return self.network.ledger_at(size)
 
+    def ledger_for(self, decisions: Decisions) -> Ledger:
+        """See `GatedNetwork.ledger_for`."""
+        return self.network.ledger_for(decisions)
+
     def cost(self, decisions: Decisions, *, whole: bool = False) -> Cost:
         """See `GatedNetwork.cost`."""
         return self.network.cost(decisions, whole=whole)

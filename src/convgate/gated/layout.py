@@ -45,12 +45,13 @@ class Layout:
         blocks = hooked_blocks(network, self.graphs[training])
         if not blocks:
             return self.run[training]
-        if (training, blocks) not in self._hooked:
+        run = self._hooked.get((training, blocks))
+        if run is None:
+            run = compile_forward(call_hooks(self.graphs[training], blocks), "with hooks")
             if len(self._hooked) >= _VARIANTS:
                 self._hooked.clear()
-            graph = call_hooks(self.graphs[training], blocks)
-            self._hooked[training, blocks] = compile_forward(graph, "with hooks")
-        return self._hooked[training, blocks]
+            self._hooked[training, blocks] = run
+        return run
 
 
 def lay_out(trace: Trace, plan: Plan) -> Layout:

@@ -51,7 +51,7 @@ class Method(ABC):
         Args:
             decisions: of one training batch.
             gates: the network's, `net.convgate`; terms of their parameters are left out where it is empty.
-            ledger: the network's, `net.ledger`.
+            ledger: the network's, `net.ledger_for(decisions)`.
             progress: the share of the training done, in [0, 1): a number, or, where steps are recorded
                 (`hardware.graphs`), a tensor with that number in it, which is not to be asked for: see
                 `convgate.gating.ramp`.

@@ -4,6 +4,7 @@ import copy
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from convgate.gated.plan import Plan
 from convgate.gating import Decision, Decisions, FillPath, Gate
 from convgate.models import identify
 from convgate.preparation import Preparation
+from convgate.reading.alone import READING
 from convgate.reading.modes import get_modes, set_modes
 from convgate.reading.trace import Trace, check_images, read_again
 
@@ -29,6 +31,8 @@ __all__ = ["GatedNetwork"]
 _STATE = "_convgate"
 _REMEMBERED = 16
 # For so many sizes besides the example's, what is executed is kept.
+_LAYOUTS = Lock()
+# Held, for a moment, by who looks into `layouts` of a network: several threads may call at once.
 
 
 @dataclass
@@ -195,7 +199,8 @@ class GatedNetwork(nn.Module):
         memo[id(self)] = clone
         memo[id(state.plan)] = state.plan
         clone.__setstate__(copy.deepcopy(self.__getstate__(), memo))
-        vars(clone)[_STATE].layouts.update(state.layouts)
+        with _LAYOUTS:
+            vars(clone)[_STATE].layouts.update(state.layouts)
         return clone
 
     # -- modes -----------------------------------------------------------------------------------------------------
@@ -220,7 +225,7 @@ class GatedNetwork(nn.Module):
         """
         layout = self._layout_for(images)
         if given is not None:
-            self._check_decisions(given, layout, len(images))
+            self._check_decisions(given, layout, len(images), images.device)
         root = Root(self, self._convgate.model, {k: v.to(images.device) for k, v in layout.constants.items()})
         if torch.compiler.is_compiling():
             run = layout.run[self.training]  # _prepare() has seen that there are no hooks
@@ -250,7 +255,7 @@ class GatedNetwork(nn.Module):
         if isinstance(decisions, Mapping) and not isinstance(decisions, Decisions):
             kinds = {spec.name: spec.kind for spec in layout.plan.gates}
             decisions = Decisions.from_numpy(decisions, kinds, (images.shape[2], images.shape[3])).to(images.device)
-        self._check_decisions(decisions, layout, len(images))
+        self._check_decisions(decisions, layout, len(images), images.device)
         for name, decision in decisions.items():
             if not bool(((decision.mask == 0) | (decision.mask == 1)).all()):
                 raise InputError(f"the mask of gate '{name}' holds values other than 0 and 1")
@@ -297,6 +302,13 @@ class GatedNetwork(nn.Module):
         >>> net.ledger_at((48, 64)).dense  # doctest: +SKIP
         """
         return self.plan_at(size).ledger
+
+    def ledger_for(self, decisions: Decisions) -> Ledger:
+        """The MACs of every layer, and which gates they depend on, for images of the size that was decided for.
+
+        That is the example's where the decisions do not say.
+        """
+        return self.ledger if decisions.size is None else self.ledger_at(decisions.size)
 
     def graphs_at(self, size: tuple[int, int]) -> dict[bool, fx.Graph]:
         """The captured graphs, of evaluation (False) and training (True), for images of `size` (height, width)."""
@@ -375,14 +387,30 @@ class GatedNetwork(nn.Module):
     _prepare._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
     def _layout(self, size: tuple[int, int]) -> Layout:
-        state = self._convgate
-        layout = state.layouts.pop(size, None)
+        layout = self._remembered(size)
         if layout is None:
-            layout = self._lay_out(size)
+            with READING:
+                # Another thread may have read it while this one waited.
+                layout = self._remembered(size) or self._remember(size, self._lay_out(size))
+        return layout
+
+    def _remembered(self, size: tuple[int, int]) -> Layout | None:
+        """What is executed for a size that was used before, which becomes the one used last."""
+        layouts = self._convgate.layouts
+        with _LAYOUTS:
+            layout = layouts.pop(size, None)
+            if layout is not None:
+                layouts[size] = layout
+        return layout
+
+    def _remember(self, size: tuple[int, int], layout: Layout) -> Layout:
+        """Keep what is executed for a new size, in the place of the one that was not used for the longest time."""
+        state = self._convgate
+        with _LAYOUTS:
             used = [known for known in state.layouts if known != state.size]
             for oldest in used[: max(len(used) - _REMEMBERED + 1, 0)]:
                 del state.layouts[oldest]
-        state.layouts[size] = layout
+            state.layouts[size] = layout
         return layout
 
     def _lay_out(self, size: tuple[int, int]) -> Layout:
@@ -419,7 +447,11 @@ class GatedNetwork(nn.Module):
                 f"the batch has images of shape {list(images.shape[1:])}, and this network was gated for images of "
                 f"{channels} channels; convert the images"
             )
-        dtype = self._buffer.dtype
+        dtype, device = self._buffer.dtype, self._buffer.device
+        if images.device != device:
+            raise InputError(
+                f"the batch is on {images.device} and the network on {device}; move one: images.to('{device}')"
+            )
         # Autocast converts what it meets, but for float64.
         converted = torch.is_autocast_enabled(images.device.type) and torch.float64 not in (images.dtype, dtype)
         if images.dtype != dtype and not converted:
@@ -430,8 +462,13 @@ class GatedNetwork(nn.Module):
         """Some buffer of the gates: on the network's device, of its dtype."""
         return next(self.convgate.buffers())
 
-    def _check_decisions(self, decisions: Decisions, layout: Layout, n: int | None) -> None:
-        """Are these this network's gates, with masks of the right shapes, for `n` samples (any number, if None)?"""
+    def _check_decisions(
+        self, decisions: Decisions, layout: Layout, n: int | None, device: torch.device | None = None
+    ) -> None:
+        """Are these this network's gates, with masks of the right shapes, for `n` samples (any number, if None)?
+
+        And on `device`, if one is given.
+        """
         if not isinstance(decisions, Decisions):
             raise InputError(f"decisions are a {type(decisions).__name__}; give the Decisions that decide() returns")
         names = [spec.name for spec in layout.plan.gates]
@@ -443,12 +480,18 @@ class GatedNetwork(nn.Module):
             )
         n = decisions.batch_size if n is None else n
         for spec in layout.plan.gates:
-            shape = list(decisions[spec.name].mask.shape)
+            mask = decisions[spec.name].mask
+            shape = list(mask.shape)
             if shape != [n, *spec.shape]:
                 raise InputError(
                     f"the mask of gate '{spec.name}' has shape {shape}; this network and batch take "
                     f"{[n, *spec.shape]}, for images of {'x'.join(map(str, layout.plan.example[2:]))}. Masks that were "
                     "made by hand for another size say so: Decisions(.., size=(height, width))"
+                )
+            if device is not None and mask.device != device:
+                raise InputError(
+                    f"the mask of gate '{spec.name}' is on {mask.device} and the batch on {device}; move the "
+                    f"decisions: decisions.to('{device}')"
                 )
 
     def _uniform_decisions(self, n: int, size: tuple[int, int] | None, value: float) -> Decisions:

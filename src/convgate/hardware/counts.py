@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from convgate.engine.program import Gate
+from convgate.engine.tiles import tile_of
 from convgate.hardware.steps import ArrayStep, Completion
 
 __all__ = ["Counts", "Masks", "bands", "count", "open_channels", "tile_positions"]
@@ -68,12 +69,8 @@ def count(step: ArrayStep, gates: Mapping[str, Gate], masks: Masks, images: int,
 
 @lru_cache(maxsize=512)
 def tile_positions(tiles: tuple[int, int], size: tuple[int, int], ranges: tuple[tuple[int, int], ...]) -> np.ndarray:
-    """How many positions of each range of rows belong to each tile: float64 [rows * columns, ranges].
-
-    Position y lies in tile row floor(y * rows / height), as the engine spreads masks.
-    """
-    row_of = np.arange(size[0]) * tiles[0] // size[0]
-    column_of = np.arange(size[1]) * tiles[1] // size[1]
+    """How many positions of each range of rows belong to each tile: float64 [rows * columns, ranges]."""
+    row_of, column_of = tile_of(size[0], tiles[0]), tile_of(size[1], tiles[1])
     by_row = np.array([np.bincount(row_of[begin:end], minlength=tiles[0]) for begin, end in ranges])
     by_column = np.bincount(column_of, minlength=tiles[1])
     return (by_row[:, :, None] * by_column).reshape(len(ranges), -1).T.astype(np.float64)

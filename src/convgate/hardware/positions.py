@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from convgate.engine.tiles import tile_of
 from convgate.hardware.steps import ArrayStep
 
 __all__ = ["expanded", "lines", "read_positions", "touched_lines"]
@@ -9,7 +10,7 @@ __all__ = ["expanded", "lines", "read_positions", "touched_lines"]
 
 def expanded(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A tile mask [N, 1, rows, columns] at each position: bool [N, height, width], by nearest neighbour."""
-    rows, columns = (np.arange(size[i]) * mask.shape[2 + i] // size[i] for i in range(2))
+    rows, columns = (tile_of(size[i], mask.shape[2 + i]) for i in range(2))
     return mask[:, 0, rows][:, :, columns] != 0
 
 

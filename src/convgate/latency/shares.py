@@ -7,6 +7,7 @@ from functools import cache
 import numpy as np
 
 from convgate.engine.integer import dilated
+from convgate.engine.tiles import tile_of
 
 __all__ = ["Activations", "Channels", "Positions", "Share", "Squares"]
 
@@ -101,21 +102,11 @@ class Activations(Share):
 
 def _spread(mask: np.ndarray, height: int, width: int, reach: tuple[int, int]) -> np.ndarray:
     """Which positions are open: bool [N, height, width]."""
-    spread = mask[:, _tiles(height, mask.shape[1])][:, :, _tiles(width, mask.shape[2])] > 0
+    spread = mask[:, tile_of(height, mask.shape[1])][:, :, tile_of(width, mask.shape[2])] > 0
     return dilated(spread, reach)
-
-
-@cache
-def _tiles(size: int, tiles: int) -> np.ndarray:
-    """The tile of each position along one axis."""
-    positions = np.arange(size)
-    if size % tiles == 0:
-        return positions // (size // tiles)
-    scale = np.float32(tiles) / np.float32(size)
-    return np.minimum((positions.astype(np.float32) * scale).astype(np.int64), tiles - 1)
 
 
 @cache
 def _sizes(size: int, tiles: int) -> np.ndarray:
     """How many positions lie in each tile along one axis."""
-    return np.bincount(_tiles(size, tiles), minlength=tiles).astype(np.float64)
+    return np.bincount(tile_of(size, tiles), minlength=tiles).astype(np.float64)

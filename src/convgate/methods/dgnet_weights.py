@@ -24,7 +24,15 @@ _LAYERS = {None: "conv", "0": "reduce", "1": "norm", "3": "expand"}
 def load_dgnet_weights(network: GatedNetwork, state: Mapping[str, Tensor]) -> None:
     """Load a state dict of the authors' code into `network`, a model gated with `DualGating()`, in place.
 
-    Keys may carry the "module." prefix of DataParallel. Raises `CheckpointError` when the keys or shapes do not fit.
+    What `convgate.calibrate` set is undone.
+
+    Args:
+        network: a model gated with `DualGating`.
+        state: their state dict; keys may carry the "module." prefix of DataParallel.
+
+    Raises:
+        CheckpointError: keys or shapes do not fit; the network stays as it was.
+
     """
     gates, place = network.plan.gates, f"{place_in(network)}.gates"
     expected = network.state_dict()
@@ -41,6 +49,8 @@ def load_dgnet_weights(network: GatedNetwork, state: Mapping[str, Tensor]) -> No
             "DualGating()"
         )
     network.load_state_dict(translated, strict=False)
+    for _, gate in network.gate_modules():
+        gate.offset.zero_()
 
 
 def _translate(key: str, gates: Sequence[GateSpec], place: str) -> str:

@@ -74,6 +74,10 @@ from convgate.reading.trace import Trace
 __all__ = ["DualGating"]
 
 
+_HALF = float("0.5")
+# The default budget: an object of its own, by which one that was given can be told from none.
+
+
 @register_method
 @dataclass(frozen=True)
 class DualGating(Method):
@@ -128,7 +132,7 @@ class DualGating(Method):
 
     former_options: ClassVar[frozenset[str]] = frozenset({"macs"})
 
-    budget: BudgetShare = 0.5
+    budget: BudgetShare = _HALF
     spatial: bool = True
     channel: bool = True
     tile: Size | Mapping[int, Size] | None = None
@@ -164,9 +168,9 @@ class DualGating(Method):
         """Options as earlier versions named them: `macs` was the budget, and `budget` what it counts."""
         if self.budget in ("sampled", "noise_free"):
             object.__setattr__(self, "counted", self.budget)
-            object.__setattr__(self, "budget", 0.5)
+            object.__setattr__(self, "budget", _HALF)
         if macs is not None:
-            if self.budget not in (0.5, macs):
+            if self.budget is not _HALF:
                 raise InputError(f"DualGating(budget={self.budget!r}, macs={macs!r}): give the budget alone")
             object.__setattr__(self, "budget", macs)
 

@@ -7,10 +7,11 @@ it, as in the engine, in runtimes that compare as IEEE 754 says.
 import numpy as np
 
 from convgate.engine.program import Decide, FillClosed, Gate, GateKind, IntegerDecide, Mask, Value
+from convgate.engine.tiles import tile_of
 from convgate.onnx_export.operations import written
 from convgate.onnx_export.writer import Writer
 
-__all__ = ["mask_of", "masked", "spread", "tiles"]
+__all__ = ["mask_of", "masked", "spread"]
 
 
 @written.register
@@ -83,7 +84,7 @@ def _over_positions(w: Writer, gate: Gate, mask: str, value: Value, reach: tuple
     for axis, size in ((2, value.height), (3, value.width)):
         cells = gate.shape[axis - 1]
         if cells > 1:  # one row, or column, is the same at all positions by itself
-            mask = w.graph.picked(mask, axis, tiles(size, cells), cells, f"{gate.name}.positions")
+            mask = w.graph.picked(mask, axis, tile_of(size, cells), cells, f"{gate.name}.positions")
     # Along an axis with one cell there is nothing to dilate.
     rows, columns = (by if cells > 1 else 0 for by, cells in zip(reach, gate.shape[1:], strict=True))
     if not rows and not columns:
@@ -91,20 +92,6 @@ def _over_positions(w: Writer, gate: Gate, mask: str, value: Value, reach: tuple
     window = [2 * rows + 1, 2 * columns + 1]
     pads = [rows, columns, rows, columns]
     return w.graph.node("MaxPool", mask, kernel_shape=window, pads=pads, name=f"{gate.name}.dilated")
-
-
-def tiles(size: int, cells: int) -> np.ndarray:
-    """int64 [size]: the tile of each position along an axis, as the engine and PyTorch's nearest neighbour have it.
-
-    >>> tiles(6, 3).tolist(), tiles(5, 3).tolist()
-    ([0, 0, 1, 1, 2, 2], [0, 0, 1, 1, 2])
-    """
-    positions = np.arange(size)
-    if size % cells == 0:
-        return positions // (size // cells)
-    scale = np.float32(cells) / np.float32(size)
-    found = np.floor(positions.astype(np.float32) * scale).astype(np.int64)
-    return np.minimum(found, cells - 1)
 
 
 def masked(w: Writer, tensor: str, value: Value, positions: str, channels: str, reach: tuple[int, int]) -> str:
@@ -129,7 +116,7 @@ def _fill_closed(op: FillClosed, w: Writer) -> str:
     cells = w.read(op.inputs[1])
     for axis, size in ((2, value.height), (3, value.width)):
         count = gate.shape[axis - 1]
-        cells = graph.picked(cells, axis, tiles(size, count), count, f"{op.output}.cells")
+        cells = graph.picked(cells, axis, tile_of(size, count), count, f"{op.output}.cells")
     closed = graph.node("Sub", graph.floats(1.0, "one"), spread(w, op.gate, value), name=f"{op.gate}.closed")
     filled = graph.node("Mul", cells, closed, name=f"{op.output}.filled")
     return graph.node("Add", w.read(op.inputs[0]), filled, name=op.output)

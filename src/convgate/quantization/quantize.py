@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from convgate.calibration.images import Images
+from convgate.engine.compile import preparation_in
 from convgate.engine.engine import Engine
 from convgate.engine.lowering import lower
 from convgate.engine.lowering.settle import settle
@@ -19,14 +20,12 @@ from convgate.engine.runtime import choose_isa
 from convgate.engine.sizes import at
 from convgate.engine.threads import choose_threads
 from convgate.errors import InputError
-from convgate.gated import GatedNetwork
 from convgate.quantization.encodings import encodings
 from convgate.quantization.observers import MeanSquaredError, Observer
 from convgate.quantization.rewrite import rewrite
 from convgate.quantization.roles import convolutions, roles, signs
 from convgate.quantization.split import split_activations
 from convgate.quantization.statistics import Watch
-from convgate.reading.wrappers import unwrapped
 from convgate.suggestions import did_you_mean
 
 __all__ = ["kept_layers", "quantize", "quantize_program"]
@@ -81,8 +80,6 @@ def quantize(
     with torch.no_grad():
         lowered = lower(network, example)
         program = lowered.program if lowered.at is None else settle(lowered.program, lowered.at)
-    inner = unwrapped(network)
-    preparation = inner.preparation if isinstance(inner, GatedNetwork) else None
     own = program.value(program.inputs[0])
     observed = quantize_program(
         at(program, *example.shape[2:]),
@@ -94,7 +91,9 @@ def quantize(
         threads=choose_threads(threads),
         isa=choose_isa(isa, Precision.INT8),
     )
-    return Engine(replace(at(observed, own.height, own.width), preparation=preparation), threads=threads, isa=isa)
+    return Engine(
+        replace(at(observed, own.height, own.width), preparation=preparation_in(network)), threads=threads, isa=isa
+    )
 
 
 def quantize_program(

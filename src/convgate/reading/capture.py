@@ -39,12 +39,12 @@ def capture(module: nn.Module, fakes: FakeModule, shape: tuple[int, ...], like: 
 
     """
     before = random_state()
-    with preserving_random_state(), fakes.in_mode_of(module):
+    with preserving_random_state(), fakes.standing_for(module):
         result = _capture_for_any_batch(Answers(fakes, shape, like), module)
         if who_drew(before) is None:
             return result
     # Found only now, which costs nothing where nobody draws; so it is captured again to see where.
-    with preserving_random_state(), fakes.in_mode_of(module):
+    with preserving_random_state(), fakes.standing_for(module):
         _capture(Tracer(Answers(fakes, shape, like), watching=True), module)
     raise drawn(type(module).__name__, "a generator of random numbers")
 

@@ -29,7 +29,7 @@ class Recorder(Protocol):
 
     @property
     def evaluating(self) -> bool:
-        """Whether an operation is being computed on fake tensors, which must not be recorded."""
+        """Whether an operation must not be recorded: it is being computed on fake tensors, or by another thread."""
 
     @property
     def batch_is_fixed(self) -> bool:
@@ -53,7 +53,7 @@ def recording(recorder: Recorder, module: nn.Module) -> Iterator[None]:
     """
     with ExitStack() as stack:
         for scope in _scopes(module):
-            stack.enter_context(mock.patch.dict(scope, isinstance=_is_instance))
+            stack.enter_context(_defined(scope, "isinstance", _is_instance))
         if (einops := sys.modules.get("einops.einops")) is not None:
             # It keeps shapes that it was given, and with them proxies, for good.
             for name in [name for name in vars(einops) if hasattr(einops, f"{name}_uncached")]:
@@ -70,6 +70,20 @@ def recording(recorder: Recorder, module: nn.Module) -> Iterator[None]:
         stack.enter_context(mock.patch.object(torch.inference_mode, "__enter__", _inference_mode(recorder)))
         stack.enter_context(_Factories(recorder))
         yield
+
+
+@contextmanager
+def _defined(scope: dict[str, Any], name: str, value: Any) -> Iterator[None]:
+    """Define a global name for the block. `mock.patch.dict` would empty the scope for a moment, which others run in."""
+    before = {name: scope[name]} if name in scope else {}
+    scope[name] = value
+    try:
+        yield
+    finally:
+        if before:
+            scope.update(before)
+        else:
+            del scope[name]
 
 
 class _Factories(TorchFunctionMode):

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from convgate.errors import InputError, TraceError
-from convgate.reading.copying import copies_of_empty
-from convgate.reading.values import computes_weights
+from convgate.reading.copying import computes_weights, copies_of_empty
 from convgate.reading.wrappers import check_wrapper, inside, unwrapped
 
 __all__ = ["check_images", "copy_model", "prepare", "without_hooks"]

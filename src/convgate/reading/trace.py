@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from convgate.errors import InputError
+from convgate.reading.alone import READING
 from convgate.reading.capture import capture
+from convgate.reading.copying import sharing_tensors
 from convgate.reading.correspondence import correspond
-from convgate.reading.modes import get_modes, set_modes
-from convgate.reading.prepare import check_images, prepare, without_hooks
+from convgate.reading.prepare import check_images, prepare
 from convgate.reading.values import FakeModule
 
 __all__ = ["Trace", "check_images", "read_again", "switch", "trace"]
@@ -138,15 +139,14 @@ def read_again(model: nn.Module, shape: tuple[int, ...]) -> Trace:
 
 
 def _read(module: nn.Module, fakes: FakeModule, shape: tuple[int, ...], like: Tensor) -> Trace:
-    modes = get_modes(module)
+    # A copy is read, since other threads may be calling `module`, which would see its modes change and its hooks gone.
+    copied = sharing_tensors(module)
     graphs = {}
-    try:
-        with without_hooks(module):
-            for training in (True, False):
-                switch(module, training)
-                graphs[training], values = capture(module, fakes, shape, like)
-    finally:
-        set_modes(module, modes)
+    with READING:
+        for training in (True, False):
+            switch(copied, training)
+            graphs[training], values = capture(copied, fakes, shape, like)
+    vars(module).update({name: value for name, value in vars(copied).items() if name.startswith("_tensor_constant")})
     known = {node.name: values[node] for node in graphs[False].nodes if node in values}
     return Trace(
         module=module,

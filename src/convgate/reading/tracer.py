@@ -5,6 +5,7 @@ import operator
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
+from threading import get_ident
 from typing import Any, NoReturn
 
 import torch
@@ -40,6 +41,7 @@ class Tracer(fx.Tracer):
     def __init__(self, answers: Answers, *, watching: bool = False) -> None:
         super().__init__()
         self._answers, self._watching = answers, watching
+        self._thread = get_ident()
         self.told_batch: TraceError | None = None
 
     @property
@@ -49,8 +51,11 @@ class Tracer(fx.Tracer):
 
     @property
     def evaluating(self) -> bool:
-        """Whether an operation is being computed on fake tensors, which must not be recorded."""
-        return self._answers.evaluating
+        """Whether an operation must not be recorded: it is being computed on fake tensors, or by another thread.
+
+        What is patched for the time of capturing is patched for all threads.
+        """
+        return self._answers.evaluating or get_ident() != self._thread
 
     @property
     def batch_is_fixed(self) -> bool:

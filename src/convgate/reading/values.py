@@ -24,12 +24,12 @@ from torch._subclasses.fake_tensor import (
     UnsupportedOperatorException,
 )
 
-from convgate.reading.copying import copies_of_empty
+from convgate.reading.copying import computes_weights, copies_of_empty
 from convgate.reading.fakes import FakeMode, fake_like
 from convgate.reading.layers import LayerOutputs
 from convgate.reading.randomness import preserving_random_state
 
-__all__ = ["FakeModule", "Values", "computes_weights", "writable"]
+__all__ = ["FakeModule", "Values", "writable"]
 
 _NEEDS_DATA = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
 
@@ -73,11 +73,17 @@ class FakeModule:
         return self.mode.from_tensor(real) if fake is None and isinstance(real, Tensor) else fake
 
     @contextmanager
-    def in_mode_of(self, module: nn.Module) -> Iterator[None]:
-        """Give the fake copy's sub-modules the modes (training or evaluation) of `module`'s for the block."""
+    def standing_for(self, module: nn.Module) -> Iterator[None]:
+        """Let the fake copy stand for `module`, of the same structure, for the block: in its modes, sub-module by
+        sub-module, and with the tensors that its forward makes.
+        """
         for child, original in zip(self.fake.modules(), module.modules(), strict=True):
             child.training = original.training
-        yield
+        before, self.real = self.real, module
+        try:
+            yield
+        finally:
+            self.real = before
 
 
 def _fake_tensors(module: nn.Module, mode: FakeMode) -> dict[int, Any]:
@@ -92,11 +98,6 @@ def _fake_tensors(module: nn.Module, mode: FakeMode) -> dict[int, Any]:
         if not (tensor.is_quantized or tensor.__dict__)
     ]
     return {id(tensor): fake_like(tensor, mode) for tensor in ordinary}
-
-
-def computes_weights(hook: Any) -> bool:
-    """Whether a hook is one of `torch.nn.utils`, which computes a layer's weight before each call."""
-    return type(hook).__module__.startswith("torch.nn.utils.")
 
 
 class Values:

@@ -196,7 +196,7 @@ class TrainingModule(L.LightningModule):
             spent = {"macs_ratio": self.network.cost(decisions, whole=self.method is None).ratio.mean()}
         if self.method is None or not isinstance(self.network, GatedNetwork | GatedModel):
             return output, {}, spent
-        ledger = self.network.ledger if decisions.size is None else self.network.ledger_at(decisions.size)
+        ledger = self.network.ledger_for(decisions)
         terms = dict(self.method.terms(decisions, self.network.convgate, ledger, progress))
         if self.told.weight:
             size = decisions.size or (self.network.plan.example[2], self.network.plan.example[3])

@@ -79,7 +79,7 @@ class GatingLoss:
             raise InputError(
                 "GatingLoss: the network was not called in training mode since the last step; call it first"
             )
-        terms = self.method.terms(decisions, self.network.convgate, self.network.ledger, self.progress)
+        terms = self.method.terms(decisions, self.network.convgate, self.network.ledger_for(decisions), self.progress)
         self.terms = {name: term.detach() for name, term in terms.items()}
         self._decisions = None
         self.step += 1

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from convgate.engine.program import Conv, Gate, GateKind, Value
+from convgate.engine.tiles import tile_of
 
 __all__ = ["dilated", "executed_macs", "spread"]
 
@@ -12,8 +13,7 @@ __all__ = ["dilated", "executed_macs", "spread"]
 def spread(gate: Gate, mask: np.ndarray, value: Value, reach: tuple[int, int] = (0, 0)) -> np.ndarray:
     """uint8 [N, C or 1, H or 1, W or 1]: the mask of a gate of positions or channels, as it is on `value`, dilated."""
     if gate.kind == GateKind.SPATIAL:
-        rows = np.arange(value.height) * mask.shape[2] // value.height
-        columns = np.arange(value.width) * mask.shape[3] // value.width
+        rows, columns = tile_of(value.height, mask.shape[2]), tile_of(value.width, mask.shape[3])
         return dilated(mask[:, :, rows][:, :, :, columns], reach)
     return mask[:, np.arange(value.channels) // gate.group]
 

@@ -56,6 +56,30 @@ def _concat(c: Context, tensors: Any, dim: int = 0, axis: int | None = None) -> 
     return out
 
 
+def _max_pool(
+    c: Context,
+    x: Symbol,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Symbol:
+    _check_indices(return_indices)
+    return layers.pool(c.draft, c.name, x, "max", kernel_size, stride, padding, dilation, ceil_mode)
+
+
+def _max_pool_to_grid(c: Context, x: Symbol, output_size: Any, return_indices: bool = False) -> Symbol:
+    _check_indices(return_indices)
+    return layers.pool_to_grid(c.draft, c.name, x, output_size, maximum=True)
+
+
+def _check_indices(returned: bool) -> None:
+    if returned:
+        raise Unsupported("a pool that also returns indices")
+
+
 def _gate_pool(c: Context, x: Symbol, grid: Any) -> Symbol:
     """A gate's view of a map; what is pooled from a finer grid here is pooled from the map in a program."""
     writers = {op.output: op for op in c.draft.operations if isinstance(op, PoolToGrid)}
@@ -149,9 +173,7 @@ FUNCTIONS: dict[Any, Handler] = {
     F.conv_transpose2d: lambda c, x, weight, bias=None, *a, **k: layers.convolve_transposed(
         c.draft, c.name, x, weight, bias, *a, **k
     ),
-    F.adaptive_max_pool2d: lambda c, x, output_size, return_indices=False: layers.pool_to_grid(
-        c.draft, c.name, x, output_size, maximum=True
-    ),
+    F.adaptive_max_pool2d: _max_pool_to_grid,
     torch.squeeze: views.squeeze,
     torch.unsqueeze: views.unsqueeze,
     torch.reshape: views.view,
@@ -171,9 +193,7 @@ FUNCTIONS: dict[Any, Handler] = {
     F.linear: channels_last.linear,
     F.layer_norm: channels_last.layer_norm,
     F.batch_norm: _batch_norm,
-    F.max_pool2d: lambda c, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False: (
-        layers.pool(c.draft, c.name, x, "max", kernel_size, stride, padding, dilation, ceil_mode)
-    ),
+    F.max_pool2d: _max_pool,
     F.avg_pool2d: lambda c, x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, d=None: (
         layers.pool(c.draft, c.name, x, "average", kernel_size, stride, padding, 1, ceil_mode, count_include_pad, d)
     ),
@@ -245,10 +265,6 @@ def _norm_module(c: Context, m: Any, x: Symbol) -> Symbol:
     return layers.batch_norm(c.draft, c.name, x, m.running_mean, m.running_var, m.weight, m.bias, m.eps)
 
 
-def _max_pool_module(c: Context, m: nn.MaxPool2d, x: Symbol) -> Symbol:
-    return layers.pool(c.draft, c.name, x, "max", m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode)
-
-
 def _average_pool_module(c: Context, m: nn.AvgPool2d, x: Symbol) -> Symbol:
     args = (m.kernel_size, m.stride, m.padding, 1, m.ceil_mode, m.count_include_pad, m.divisor_override)
     return layers.pool(c.draft, c.name, x, "average", *args)
@@ -267,13 +283,15 @@ MODULES: dict[type, Handler] = {
     nn.Softmax2d: lambda c, m, x: norms.softmax(c, x, 1),
     nn.PixelShuffle: lambda c, m, x: resampling.pixel_shuffle(c, x, m.upscale_factor),
     nn.PixelUnshuffle: lambda c, m, x: resampling.pixel_unshuffle(c, x, m.downscale_factor),
-    nn.AdaptiveMaxPool2d: lambda c, m, x: layers.pool_to_grid(c.draft, c.name, x, m.output_size, maximum=True),
+    nn.AdaptiveMaxPool2d: lambda c, m, x: _max_pool_to_grid(c, x, m.output_size, m.return_indices),
     nn.Linear: lambda c, m, x: channels_last.linear(c, x, m.weight, m.bias),
     nn.LayerNorm: lambda c, m, x: channels_last.layer_norm(c, x, m.normalized_shape, m.weight, m.bias, m.eps),
     nn.BatchNorm2d: _norm_module,
     nn.BatchNorm1d: _norm_module,
     nn.SyncBatchNorm: _norm_module,
-    nn.MaxPool2d: _max_pool_module,
+    nn.MaxPool2d: lambda c, m, x: _max_pool(
+        c, x, m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode, m.return_indices
+    ),
     nn.AvgPool2d: _average_pool_module,
     nn.AdaptiveAvgPool2d: lambda c, m, x: layers.pool_to_grid(c.draft, c.name, x, m.output_size),
     nn.PReLU: lambda c, m, x: activations.prelu(c, x, m.weight),

@@ -85,7 +85,7 @@ class Gate:
     By `kind`:
 
     - `spatial`, [1, rows, columns]: per tile. A tile mask spreads over a value's positions by nearest neighbour
-      (position y reads row floor(y * rows / height)).
+      (see `convgate.engine.tiles.tile_of`).
     - `channel`, [units, 1, 1]: per unit of channels. Unit i holds the `group` channels from i * group on, the last may
       be smaller.
     - `activation`, [units, height, width] of the value: per unit of channels at each position.

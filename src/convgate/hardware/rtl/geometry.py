@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from convgate.engine.tiles import tile_of
+
 __all__ = ["bounds", "open_places", "stride", "words"]
 
 _LINE = 64
@@ -17,13 +19,12 @@ def stride(entry: int) -> int:
 
 
 def bounds(tiles: int, size: int) -> np.ndarray:
-    """Where each of `tiles` begins along a side of `size` positions, and where the last ends: position y is of tile
-    floor(y * tiles / size).
+    """Where each of `tiles` begins along a side of `size` positions, and where the last ends.
 
     >>> bounds(4, 7).tolist()
     [0, 2, 4, 6, 7]
     """
-    return -(-np.arange(tiles + 1) * size // tiles)
+    return np.searchsorted(tile_of(size, tiles), np.arange(tiles + 1))
 
 
 def open_places(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
