@@ -20,7 +20,7 @@ class Competitor:
 
     `kind` is what is run: "dense", "gated" or "pruned", which is without gates what a finetuned network is with them.
     `reference` marks the rows that the best dense engine of a precision is chosen from; `precision` is "float32",
-    "bf16", "int8" or, where the engine chooses, "default". `applies` says whether a subject has such a network.
+    "bf16", "int8" or, where the engine chooses, "default". `only_where` says which subjects have such a network, if not all.
     """
 
     name: str
@@ -29,7 +29,11 @@ class Competitor:
     build: Callable[[Subject, int], Built]
     reference: bool = False
     precision: str = "float32"
-    applies: Callable[[Subject], bool] = lambda _subject: True
+    only_where: Callable[[Subject], bool] | None = None
+
+    def applies(self, subject: Subject) -> bool:
+        """Whether a subject has such a network."""
+        return self.only_where is None or self.only_where(subject)
 
 
 def choose(only: str | None) -> tuple[Competitor, ...]:
@@ -57,7 +61,9 @@ def _own(kind: str, build: Callable[..., Built], precision: str = "float32") -> 
 
 
 def _pruned(precision: str = "float32") -> Competitor:
-    return replace(_own("pruned", partial(engines.pruned, precision=precision), precision), applies=Subject.is_pruned)
+    return replace(
+        _own("pruned", partial(engines.pruned, precision=precision), precision), only_where=Subject.is_pruned
+    )
 
 
 COMPETITORS = (
@@ -88,7 +94,7 @@ COMPETITORS = (
         "gated",
         partial(engines.gated, precision="bf16", heads=LARGE_HEAD),
         precision="bf16",
-        applies=Subject.has_large_heads,
+        only_where=Subject.has_large_heads,
     ),
     _pruned("bf16"),
     _own("dense", engines.integer_dense, "int8"),
