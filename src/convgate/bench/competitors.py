@@ -20,7 +20,8 @@ class Competitor:
 
     `kind` is what is run: "dense", "gated" or "pruned", which is without gates what a finetuned network is with them.
     `reference` marks the rows that the best dense engine of a precision is chosen from; `precision` is "float32",
-    "bf16", "int8" or, where the engine chooses, "default". `only_where` says which subjects have such a network, if not all.
+    "bf16", "int8" or, where the engine chooses, "default". `only_where`: which subjects have such a network, if not
+    all do.
     """
 
     name: str
