@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 namespace convgate {
 namespace {
@@ -47,36 +46,6 @@ void transposed(const T* from, std::size_t lines, std::size_t n, T* to) {
         for (std::size_t line = 0; line < lines; line++) *to++ = from[line * n + i];
 }
 
-// Whether positions come in groups of n, from the first on, that are within reach of the same tiles.
-bool in_groups(const std::vector<Axis::Range>& within, std::size_t n) {
-    if (within.size() % n != 0) return false;
-    for (std::size_t i = 0; i < within.size(); i++)
-        if (!(within[i] == within[i - i % n])) return false;
-    return true;
-}
-
-// How many positions are in either list.
-struct Counts {
-    std::size_t open, closed;
-};
-
-// A line's positions, from `at` on, each to its list, in groups of n that are open together. What is open is written in any
-// case, and kept if it counts: a branch would be a coin toss.
-template <std::size_t n>
-Counts write_line(Positions& p, const std::uint8_t* row, std::int32_t at, Counts there) {
-    const std::vector<Axis::Range>& columns = p.columns.within;
-    for (std::size_t x = 0; x < columns.size(); x += n, at += n) {
-        const bool is_open = any(row, p.columns.tiles, columns[x]);
-        std::int32_t group[n];
-        for (std::size_t i = 0; i < n; i++) group[i] = at + static_cast<std::int32_t>(i);
-        std::memcpy(p.open.data() + there.open, group, sizeof(group));
-        std::memcpy(p.closed.data() + there.closed, group, sizeof(group));
-        there.open += is_open ? n : 0;
-        there.closed += is_open ? 0 : n;
-    }
-    return there;
-}
-
 // The `count` positions before `to` once more, one line on. Returns how many there are now.
 std::size_t repeat(std::int32_t* to, std::size_t count, std::int32_t line, std::size_t there) {
     for (std::size_t i = 0; i < count; i++) to[i] = *(to + i - count) + line;
@@ -93,7 +62,6 @@ GateState::GateState(const GateUse& use) : mask(use.gate.size()), logits(use.gat
         Positions p;
         p.rows = axis(reach.y, gate_.rows, height);
         p.columns = axis(reach.x, gate_.columns, width);
-        p.in_fours = in_groups(p.columns.within, 4);
         p.joined.resize(gate_.columns);
         p.open.reserve(height * width);
         p.closed.reserve(height * width);
@@ -107,28 +75,34 @@ GateState::GateState(const GateUse& use) : mask(use.gate.size()), logits(use.gat
 
 void GateState::decide(const std::uint8_t* given) {
     if (given) transposed(given, lines(), mask.size() / lines(), mask.data());
+    // Below, what is open is written in any case, and kept if it counts: a branch would be a coin toss.
     for (Positions& p : positions) {
-        const std::vector<Axis::Range>& rows = p.rows.within;
-        const std::int32_t width = static_cast<std::int32_t>(p.columns.within.size());
-        const std::size_t total = rows.size() * width;
+        const std::vector<Axis::Range>&rows = p.rows.within, &columns = p.columns.within;
+        const std::size_t total = rows.size() * columns.size();
         p.open.resize(total);
         p.closed.resize(total);
-        Counts there{0, 0}, before{0, 0};
+        const std::int32_t width = static_cast<std::int32_t>(columns.size());
+        std::size_t open = 0, closed = 0, open_in_line = 0;
+        std::int32_t at = 0;
         for (std::size_t y = 0; y < rows.size(); y++) {
             if (y > 0 && rows[y] == rows[y - 1]) {  // as the line before
-                const std::size_t open = there.open - before.open, closed = width - open;
-                before = there;
-                there = {repeat(p.open.data() + there.open, open, width, there.open),
-                         repeat(p.closed.data() + there.closed, closed, width, there.closed)};
+                open = repeat(p.open.data() + open, open_in_line, width, open);
+                closed = repeat(p.closed.data() + closed, width - open_in_line, width, closed);
+                at += width;
                 continue;
             }
-            before = there;
             const std::uint8_t* row = row_of(p, rows[y]);
-            const std::int32_t at = static_cast<std::int32_t>(y) * width;
-            there = p.in_fours ? write_line<4>(p, row, at, there) : write_line<1>(p, row, at, there);
+            open_in_line = open;
+            for (const Axis::Range within : columns) {
+                const bool is_open = any(row, p.columns.tiles, within);
+                p.open[open] = p.closed[closed] = at++;
+                open += is_open;
+                closed += !is_open;
+            }
+            open_in_line = open - open_in_line;
         }
-        p.open.resize(there.open);
-        p.closed.resize(there.closed);
+        p.open.resize(open);
+        p.closed.resize(closed);
     }
     for (Channels& c : channels) {
         c.open.resize(c.channels);

@@ -27,7 +27,6 @@ struct Axis {
 // A tile mask spread over the positions of a height x width map; dilated, a position is open where any of its tiles is.
 struct Positions {
     Axis rows, columns;
-    bool in_fours = false;                   // of a line, each four positions are within reach of the same tiles
     std::vector<std::int32_t> open, closed;  // positions y * width + x, ascending
     std::vector<std::uint8_t> joined;        // the tiles of several rows together
 };
