@@ -78,6 +78,7 @@ def finetune(
     Raises:
         BudgetError: the budget was not reached, or too few answers stayed, in which case what there is has been
             written to `out`.
+        CheckpointError: the `state.pt` in `out` is damaged, or of a run of another network.
         InputError: arguments of the wrong kind, batches without images, or a network whose output is not logits.
 
     """

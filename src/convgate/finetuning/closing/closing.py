@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convgate.errors import BudgetError
+from convgate.errors import BudgetError, InputError
 from convgate.finetuning.closing import order
 from convgate.finetuning.closing.costs import Costs, fast
 from convgate.finetuning.closing.layer import Layer
@@ -219,8 +219,11 @@ class Closing:
         return {"closed": list(self._closed), "factors": dict(self.costs.factors)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
-        self._closed = [(name, int(unit)) for name, unit in state["closed"]]
-        self.costs.factors = dict(state["factors"])
-        for name, unit in self._closed:
+        """Go on from what `state_dict` returned. Raises `InputError` for what is of other gates."""
+        closed = [(name, int(unit)) for name, unit in state["closed"]]
+        factors = dict(state["factors"])
+        if factors and factors.keys() != self.is_open.keys():
+            raise InputError("what was measured is of other gates than the network's; give it the state of one like it")
+        for name, unit in closed:
             self.is_open[name][unit] = False
+        self._closed, self.costs.factors = closed, factors
