@@ -13,10 +13,15 @@ from convgate.finetuning.closing.reconstruct import masks_of, reconstruct
 from convgate.finetuning.judge import judge
 from convgate.models import create
 
-METHODS = [DualGating(masks="equal", where="everywhere"), DualGating(group=2, where="everywhere"), BatchShaping()]
+METHODS = [
+    DualGating(masks="equal", where="everywhere"),
+    DualGating(group=2, where="everywhere"),
+    DualGating(group=3, where="everywhere"),  # of 8, 16 and 32 channels: last groups of 2, 1 and 2
+    BatchShaping(),
+]
 
 
-@pytest.fixture(params=METHODS, ids=["dual", "dual, groups of 2", "batch shaping"])
+@pytest.fixture(params=METHODS, ids=["dual", "dual, groups of 2", "dual, groups of 3", "batch shaping"])
 def made(request, randomise):
     torch.manual_seed(0)
     images = torch.randn(32, 3, 16, 16)
@@ -139,7 +144,7 @@ def test_few_batches_do(randomise, batches):
 def test_channels_close_in_blocks_that_vectors_hold(made, group, units, block):
     _, net, _ = made
     closing = Closing(net, copy.deepcopy(net))
-    closing._by_name["a"] = Closable("a", units, group, ())
+    closing._by_name["a"] = Closable("a", units, group, units * group, ())
     closing.is_open["a"] = torch.ones(units, dtype=torch.bool)
     assert closing._block("a", units) == block
     closing.is_open["a"][0] = False  # a block that was cut is made up for
