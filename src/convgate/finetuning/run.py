@@ -17,7 +17,7 @@ from convgate.files import replacing
 from convgate.finetuning.batches import Batches, checksum
 from convgate.finetuning.budget import Budget
 from convgate.finetuning.closes import ClosesForGood
-from convgate.finetuning.compare import right, same, targets
+from convgate.finetuning.compare import UNLABELLED, right, same, targets
 from convgate.finetuning.descent import Descent, Given
 from convgate.finetuning.distillation import distillation
 from convgate.finetuning.features import Features, distance
@@ -88,6 +88,7 @@ class Run:
             self.say(f"before: {self.before}")
             self.descent.start(self.before)
         estimators = [gate.estimator for _, gate in network.gate_modules()]
+        learned = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
         train_gates(network)
         self.descent.begin()
         try:
@@ -96,7 +97,9 @@ class Run:
         finally:
             for (_, gate), estimator in zip(network.gate_modules(), estimators, strict=True):
                 gate.estimator = estimator
-            network.requires_grad_(True).eval()
+            for parameter, flag in learned:
+                parameter.requires_grad_(flag)
+            network.eval()
         after = judge(network, self.teacher, self.data.held_out)
         points = self.descent.curve(after)
         result = Finetuned(
@@ -175,10 +178,14 @@ class Run:
                 "network's weights"
             )
         if labels is not None and settings.label_weight:
-            loss = loss + settings.label_weight * F.cross_entropy(logits.float(), targets(logits, labels))
+            wanted = targets(logits, labels)
+            if bool((wanted != UNLABELLED).any()):  # the mean of none is not a number
+                loss = loss + settings.label_weight * F.cross_entropy(logits.float(), wanted)
         added, share, due = self.descent.term(decisions, loss, self.progress)
         self.optimiser.zero_grad()
-        (loss + added).backward()
+        total = loss + added
+        if total.requires_grad:  # not where gates are held, and all the rest is frozen
+            total.backward()
         nn.utils.clip_grad_norm_([p for p in network.parameters() if p.grad is not None], settings.clip)
         self.optimiser.step()
         terms = {
@@ -189,7 +196,8 @@ class Run:
             "agreement": float(same(logits, theirs).mean()),
             "kl": float(distillation(logits.detach(), theirs)),
         }
-        return terms if labels is None else terms | {"accuracy": float(right(logits, labels).nanmean())}
+        accuracy = math.nan if labels is None else float(right(logits, labels).nanmean())
+        return terms if math.isnan(accuracy) else terms | {"accuracy": accuracy}  # none may be labelled
 
     def _answers(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Decisions]:
         """(how far the network is from its teacher, both networks' logits, decisions)."""
