@@ -150,6 +150,8 @@ def test_it_is_plain_data():
         {"mean": (0.5,)},
         {"mean": (0.5,) * 2, "std": (0.5,) * 2},
         {"mean": (float("nan"),) * 3},
+        {"mean": (10**400,) * 3},
+        {"std": (float("inf"),) * 3},
         {"mean": ("0.5",) * 3},
         {"std": (0.0,) * 3},
         {"classes": ("",)},
