@@ -4,7 +4,7 @@ import stat
 import pytest
 
 from convgate.errors import InputError
-from convgate.files import check_target, new_folder, replacing, write_text
+from convgate.files import check_folder, check_target, new_folder, replacing, write_text
 
 
 def test_a_file_appears_when_the_block_succeeds(tmp_path):
@@ -84,6 +84,16 @@ def test_the_folder_that_a_link_leads_to_must_take_files(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "file" / "inside")
     with pytest.raises(InputError, match=r"link cannot be written: .*file is a file"):
         check_target(tmp_path / "link")
+
+
+def test_a_folder_that_cannot_be_is_told_of(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "inside"):
+        with pytest.raises(InputError, match=f"^{path} cannot be written: .*file is a file, not a folder"):
+            check_folder(path)
+    check_folder(tmp_path)
+    check_folder(tmp_path / "new" / "folder")
+    assert os.listdir(tmp_path) == ["file"]
 
 
 @pytest.mark.parametrize("there", [True, False])
