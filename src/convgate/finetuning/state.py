@@ -23,7 +23,7 @@ _PARTS = {
     **dict.fromkeys(("progress", "elapsed"), int | float),
     **dict.fromkeys(("step", "epoch", "batch"), int),
 }
-_EARLIER = {"how": {}, "about": {}, "descent": {}}
+_EARLIER: Mapping[str, Any] = {"how": {}, "about": {}, "descent": {}}
 # What earlier versions did not write; whoever compares it says what differs.
 
 
@@ -52,7 +52,8 @@ def _unlike(expected: Mapping[str, Any], given: Mapping[str, Any]) -> str | None
         kinds = [key for key in expected if isinstance(expected[key], Tensor) != isinstance(given[key], Tensor)]
         if kinds:
             return f"other type: {', '.join(kinds[:4])}"
-    return misfit(*({key: v for key, v in values.items() if isinstance(v, Tensor)} for values in (expected, given)))
+    ours, theirs = ({key: v for key, v in values.items() if isinstance(v, Tensor)} for values in (expected, given))
+    return misfit(ours, theirs)
 
 
 def _unlike_steps(optimiser: torch.optim.Optimizer, given: Mapping[str, Any]) -> str | None:
