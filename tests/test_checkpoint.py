@@ -190,13 +190,13 @@ def _set(*path_and_value):
     return change
 
 
-JUNK = [None, 3, -1, 1e308, "x", [], {}, [[]], ["x"], {"a": "b"}, True, KeyError]
+JUNK = [None, 3, -1, 1e308, 10**400, "x", [], {}, [[]], ["x"], {"a": "b"}, True, KeyError]
 FIELDS = [("model",), ("method",), ("example",), ("fingerprint",), ("gates",), ("layers",), ("extra",), ("version",)]
 FIELDS += [("model", "name"), ("model", "options"), ("method", "name"), ("method", "options")]
 
 
 @pytest.mark.parametrize("field", FIELDS, ids="/".join)
-@pytest.mark.parametrize("junk", JUNK, ids=repr)
+@pytest.mark.parametrize("junk", JUNK, ids=lambda junk: repr(junk)[:20])
 def test_damaged_descriptions(saved, field, junk):
     net, x, path = saved
     rewrite(path, _set(*field, junk))

@@ -4,7 +4,7 @@ import stat
 import pytest
 
 from convgate.errors import InputError
-from convgate.files import check_target, new_folder, replacing, write_text
+from convgate.files import check_folder, check_target, new_folder, replacing, write_text
 
 
 def test_a_file_appears_when_the_block_succeeds(tmp_path):
@@ -49,6 +49,51 @@ def test_what_cannot_be_written_is_told_by_its_own_name(tmp_path):
             check_target(path)
     check_target(tmp_path / "new" / "x")
     assert not (tmp_path / "new").exists()
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "link").symlink_to(pipe)
+    for path in (pipe, tmp_path / "link"):
+        for refuses in (check_target, lambda path: write_text(path, "")):
+            with pytest.raises(InputError, match=f"{path} is a device, a pipe or a socket"):
+                refuses(path)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert sorted(os.listdir(tmp_path)) == ["link", "pipe"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path, there):
+    target, link, farther = tmp_path / "elsewhere" / "file", tmp_path / "link", tmp_path / "farther"
+    if there:
+        write_text(target, "old")
+    link.symlink_to(target)
+    farther.symlink_to("link")
+    with replacing(farther) as temporary:
+        assert temporary.parent == target.parent
+        temporary.write_text("new")
+    assert farther.is_symlink()
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+    assert os.listdir(target.parent) == ["file"]
+
+
+def test_the_folder_that_a_link_leads_to_must_take_files(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "file" / "inside")
+    with pytest.raises(InputError, match=r"link cannot be written: .*file is a file"):
+        check_target(tmp_path / "link")
+
+
+def test_a_folder_that_cannot_be_is_told_of(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "inside"):
+        with pytest.raises(InputError, match=f"^{path} cannot be written: .*file is a file, not a folder"):
+            check_folder(path)
+    check_folder(tmp_path)
+    check_folder(tmp_path / "new" / "folder")
+    assert os.listdir(tmp_path) == ["file"]
 
 
 @pytest.mark.parametrize("there", [True, False])

@@ -9,7 +9,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "convgate"
 
 FLOORS = (
     ("errors",),
-    ("files", "columns", "pages", "drawing", "extras", "suggestions", "augmentation"),
+    ("files", "columns", "pages", "drawing", "extras", "suggestions", "augmentation", "undisturbed", "cores"),
     ("preparation",),
     ("gating", "models", "data", "weights"),
     ("reading",),

@@ -10,22 +10,31 @@ from pathlib import Path
 
 from convgate.errors import InputError
 
-__all__ = ["check_target", "new_folder", "replacing", "write_text"]
+__all__ = ["check_folder", "check_target", "new_folder", "replacing", "write_text"]
 
 
 def check_target(path: str | Path) -> None:
     """Raise `InputError` for a path that no file can be written to: that of a folder, or in one that cannot be made.
 
-    For commands that compute for long before they write; `replacing` checks it, too.
+    Nor is a file written where there is a device, a pipe or a socket, which it would replace. For commands that compute
+    for long before they write; `replacing` checks it, too.
     """
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder; name the file in it that is to be written")
-    _check_above(path)
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is a device, a pipe or a socket; name a file, which replaces one that is there")
+    _check_takes_files(path, Path(os.path.realpath(path)).parent)
 
 
-def _check_above(path: Path) -> None:
-    there = next(folder for folder in path.absolute().parents if folder.exists())
+def check_folder(path: str | Path) -> None:
+    """Raise `InputError` for a path that no folder with files can be at. For commands that compute for long before."""
+    _check_takes_files(Path(path), Path(os.path.realpath(path)))
+
+
+def _check_takes_files(path: Path, folder: Path) -> None:
+    """Raise `InputError`, about `path`, for a folder that is none, takes no files or cannot be made."""
+    there = next(found for found in (folder, *folder.parents) if found.exists())
     if not there.is_dir():
         raise InputError(f"{path} cannot be written: {there} is a file, not a folder; choose another path")
     if not os.access(there, os.W_OK | os.X_OK):
@@ -36,10 +45,12 @@ def _check_above(path: Path) -> None:
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder. On success it replaces `path`; on failure it is deleted.
 
-    Raises `InputError` where `path` cannot be written.
+    Where `path` is a link, what it leads to is replaced, and the link stays. Raises `InputError` where `path` cannot be
+    written.
     """
     path = Path(path)
     check_target(path)
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     # With an ordinary file's permissions: the system subtracts the umask. Whoever writes may put another file there.
@@ -66,7 +77,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         raise InputError(f"{path} is a folder with files in it; give a new one, or an empty one")
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; give a new folder, or an empty one")
-    _check_above(path)
+    _check_takes_files(path, path.absolute().parent)
     name = f".{path.name}.{secrets.token_hex(8)}"
     # In an empty folder that is there, since that may be the one that its owner works in, or a mounted one.
     temporary = path / name if path.is_dir() else path.with_name(name)

@@ -67,3 +67,16 @@ def test_mistakes(folder, arguments, named, capsys):
     command = ["calibrate", str(folder), "--images", str(folder / "photos"), "-o", str(folder / "no.safetensors")]
     assert main([*command, *arguments]) == 2
     assert named in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["-o", "--latency"])
+def test_a_file_that_cannot_be_written_is_told_of_before_anything_is_done(
+    folder, tmp_path, capsys, monkeypatch, option
+):
+    monkeypatch.setattr("convgate.calibration.calibrate", lambda *a, **k: pytest.fail("it is calibrated"))
+    (tmp_path / "file.safetensors").mkdir()
+    named = {"-o": tmp_path / "out.safetensors", "--latency": tmp_path / "latency.json"}
+    named[option] = tmp_path / "file.safetensors"
+    command = ["calibrate", str(folder), "--images", str(folder / "photos"), "--milliseconds", "5", "--threads", "1"]
+    assert main([*command, *(str(word) for pair in named.items() for word in pair)]) == 2
+    assert "is a folder; name the file" in capsys.readouterr().err

@@ -19,6 +19,7 @@ TYPOS = [
     (["bench", "resnet18", "--method", "BatchShapin"], "did you mean BatchShaping?"),
     (["bench", "nothing.safetensors"], "no file nothing.safetensors"),
     (["bench", "resnet18", "--rond", "3"], "did you mean --rounds?"),
+    (["bench", "resnet18", "--out", __file__], "is a file, not a folder"),
     (["train", "digit-demo"], "did you mean digits-demo or digits-detection?"),
     (["train", "digits-demo", "--gated.epoch", "3"], "did you mean --gated.epochs?"),
     (["train", "digits-demo", "--epoch=3"], "did you mean --epochs?"),

@@ -69,6 +69,15 @@ def test_integers_whose_scales_photographs_choose(folder, capsys, tmp_path):
     assert "network.preparation" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_a_file_that_cannot_be_written_is_told_of_before_anything_is_done(folder, capsys, monkeypatch, precision):
+    monkeypatch.setattr("convgate.checkpoint.load", lambda *a: pytest.fail("it is read"))
+    images = ["--images", str(folder / "photos")] if precision == "int8" else []
+    command = ["compile", str(folder / "net.safetensors"), "-o", str(folder / "photos"), "--precision", precision]
+    assert main([*command, *images]) == 2
+    assert "photos is a folder; name the file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("photo", "says"), [("nothing.png", "no file"), ("net.cgm", "cannot be read as an image"), ("empty", "no images")]
 )

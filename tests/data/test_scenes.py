@@ -100,6 +100,14 @@ def test_yolo(tmp_path):
     labels.write_text("2 0.5 0.5 0.5 0.25\n")
     with pytest.raises(DataError, match="not one of the 2"):
         whole.scenes[0]
+    for content, match in (
+        (b"1 0.5 0.5 0.5\n\n0 0.1 0.5 0.4 1 1\n", r"a\.txt, line 1: it has 4 words"),  # ten numbers, but no two boxes
+        (b"\n1 0.5 0.5 0.5 0.25\n0 0.1 0.5 0.4 x\n", r"a\.txt, line 3: .*'x'"),
+        (b"1 0.5 0.5 0.5 0.25 # \xff\n", r"a\.txt cannot be read"),
+    ):
+        labels.write_bytes(content)
+        with pytest.raises(DataError, match=match):
+            whole.scenes[0]
 
 
 def test_pairs(tmp_path):

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from convgate.engine.file import _digest
 
-JUNK = [None, True, -1, 2.5, "x", [], [1], {}, {"operation": "Conv"}, [[]], 1 << 70]
+JUNK = [None, True, -1, 2.5, "x", [], [1], {}, {"operation": "Conv"}, [[]], 1 << 70, 10**400]
 
 
 def rewrite(saved: Path, change) -> Path:

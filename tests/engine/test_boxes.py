@@ -73,6 +73,8 @@ def test_decoding_is_torchvisions(seed, n):
 def test_nothing_found():
     found = detect([(np.zeros((4, 3), np.float32), np.zeros((4, 4), np.float32))], (8, 8))
     assert (found.boxes.shape, found.scores.shape, found.labels.dtype) == ((0, 4), (0,), np.int64)
+    none = detect([], (8, 8))
+    assert (none.boxes.shape, none.scores.shape, none.labels.dtype) == ((0, 4), (0,), np.int64)
     assert clip(np.array([[-3.0, 2.0, 50.0, 9.0]]), 8, 20).tolist() == [[0, 2, 20, 8]]
 
 

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_as_torch
 from tests.engine.damage import JUNK, put_anywhere, rewrite
 from torch import nn
 
@@ -21,6 +22,7 @@ import convgate.engine
 from convgate.engine.file import VERSION, _digest, _read, load_program
 from convgate.errors import CheckpointError, ConvgateError
 from convgate.models import create
+from convgate.preparation import Preparation
 
 METHODS = {"dual": convgate.DualGating(), "partial": convgate.ChannelGating(form="paper", shuffle=True, group=2)}
 
@@ -87,6 +89,16 @@ def test_any_truncation_is_noticed(saved: Path, share: float) -> None:
         load_program(cut)
 
 
+def test_elements_that_numpy_has_no_type_for(tmp_path: Path) -> None:
+    path = tmp_path / "eighths.cgm"
+    save_as_torch({"a": torch.zeros(4, dtype=torch.float8_e4m3fn)}, path, metadata={"convgate.program": "{}"})
+    with pytest.raises(CheckpointError, match=r"eighths\.cgm is damaged, or no \.cgm file"):
+        load_program(path)
+
+
+PREPARATION = Preparation((16, 16), 18)
+
+
 def _operation(kind: str):
     return lambda data: next(op for op in data["operations"] if op["operation"] == kind)
 
@@ -101,6 +113,14 @@ CHANGES = {
     "unknown field": (lambda d, a: d["operations"][0].update(colour=1), "no field colour"),
     "wrong type": (lambda d, a: _operation("Conv")(d).update(groups="two"), "groups is 'two'"),
     "a bool for a number": (lambda d, a: _operation("Conv")(d).update(groups=True), "groups is True"),
+    "a number beyond all floats": (
+        lambda d, a: d["operations"][0].update(activation={"name": "leaky_relu", "parameters": [10**400]}),
+        "too large",
+    ),
+    "a mean beyond all floats": (
+        lambda d, a: d.update(preparation={**PREPARATION.as_data(), "mean": [10**400] * 3}),
+        "mean",
+    ),
     "dangling input": (lambda d, a: d["operations"][0].update(inputs=["nothing"]), "reads 'nothing'"),
     "missing array": (lambda d, a: a.pop(_operation("Conv")(d)["weight"]), "missing"),
     "wrong array": (

@@ -1,59 +1,12 @@
-"""Default threads: affinity, the CPU quota of a container, OMP_NUM_THREADS; and what is asked for comes first."""
+"""Default threads: the cores there are, OMP_NUM_THREADS; and what is asked for comes first."""
 
 import os
 
+import numpy as np
 import pytest
 
-from convgate.engine.threads import available_cores, choose_threads, cpu_quota
+from convgate.engine.threads import available_cores, choose_threads
 from convgate.errors import InputError
-
-
-def write(root, **files):
-    for name, text in files.items():
-        file = root / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-
-
-VERSION2 = {"proc/self/cgroup": "0::/a/b\n"}
-VERSION1 = {"proc/self/cgroup": "5:cpu,cpuacct:/docker/x\n4:memory:/docker/x\n1:name=systemd:/\n"}
-CASES = {
-    "nothing": ({}, None),
-    "version 2": (VERSION2 | {"sys/fs/cgroup/a/b/cpu.max": "150000 100000\n"}, 1.5),
-    "version 2, without a limit": (VERSION2 | {"sys/fs/cgroup/a/b/cpu.max": "max 100000\n"}, None),
-    "version 2, a level above": (
-        VERSION2 | {"sys/fs/cgroup/a/b/cpu.max": "max 100000\n", "sys/fs/cgroup/a/cpu.max": "50000 100000"},
-        0.5,
-    ),
-    "version 2, in a container": ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "400000 100000"}, 4),
-    "version 2, from outside": ({"proc/self/cgroup": "0::/../x\n", "sys/fs/cgroup/cpu.max": "400000 100000"}, 4),
-    "version 1": (
-        VERSION1
-        | {
-            "sys/fs/cgroup/cpu,cpuacct/docker/x/cpu.cfs_quota_us": "300000\n",
-            "sys/fs/cgroup/cpu,cpuacct/docker/x/cpu.cfs_period_us": "100000\n",
-        },
-        3,
-    ),
-    "version 1, in a container": (
-        VERSION1 | {"sys/fs/cgroup/cpu/cpu.cfs_quota_us": "50000", "sys/fs/cgroup/cpu/cpu.cfs_period_us": "25000"},
-        2,
-    ),
-    "version 1, without a limit": (
-        VERSION1 | {"sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1", "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000"},
-        None,
-    ),
-    "nonsense": (VERSION2 | {"sys/fs/cgroup/a/b/cpu.max": "many", "sys/fs/cgroup/cpu.max": "1 0"}, None),
-}
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_quotas_of_containers(case, tmp_path):
-    files, quota = CASES[case]
-    write(tmp_path, **files)
-    assert cpu_quota(tmp_path) == quota
-    cores = len(os.sched_getaffinity(0))
-    assert available_cores({}, tmp_path) == max(1, int(min(cores, quota or cores)))
 
 
 @pytest.mark.parametrize(("value", "limit"), [("1", 1), ("1,4", 1), ("", None), ("many", None), ("0", None)])
@@ -71,3 +24,15 @@ def test_what_is_asked_for_comes_first(monkeypatch):
     monkeypatch.setenv("CONVGATE_THREADS", "some")
     with pytest.raises(InputError, match="threads='some'"):
         choose_threads(None)
+    monkeypatch.setenv("CONVGATE_THREADS", "")  # as with CONVGATE_ISA
+    assert choose_threads(None) == 1
+
+
+@pytest.mark.parametrize("asked", [2.7, 2.0, True, False, "2", 0, -1, 1 << 70, [2]])
+def test_what_is_no_number_of_threads_is_refused(asked):
+    with pytest.raises(InputError, match="give a number from 1 to 1024"):
+        choose_threads(asked)
+
+
+def test_any_whole_number_is_one():
+    assert choose_threads(np.int64(3)) == 3

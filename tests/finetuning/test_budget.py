@@ -63,13 +63,22 @@ def test_distillation_is_hintons():
 
 def test_train_gates_holds_the_networks_norms_and_trains_the_gates(make_small):
     net, _ = make_small()
+    train_gates(net)
+    assert all(p.requires_grad for p in net.parameters())
     train_gates(net, rest=False)
     assert not net.bn1.training
     assert all(gate.training for _, gate in net.gate_modules())
     assert all(p.requires_grad for p in net.gate_parameters())
     assert not net.conv1.weight.requires_grad
+
+
+def test_what_is_frozen_stays_frozen_when_gates_are_trained(make_small):
+    net, _ = make_small()
+    net.requires_grad_(False)
+    net.conv1.requires_grad_(True)
     train_gates(net)
-    assert net.conv1.weight.requires_grad
+    learning = {id(p) for p in (*net.gate_parameters(), *net.conv1.parameters())}
+    assert {id(p) for p in net.parameters() if p.requires_grad} == learning
 
 
 def test_images_of_another_size_than_the_examples():

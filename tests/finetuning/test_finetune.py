@@ -1,7 +1,9 @@
 """Finetuning reaches its budget, resumes exactly, judges what it says it judges, and fails loudly."""
 
 import json
+import random
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -214,3 +216,54 @@ def test_what_it_cannot_take_is_said(randomise, batches, options, said):
     _, net, _ = tiny(randomise, n=8)
     with pytest.raises(InputError, match=said):
         finetune(net, batches, **{"budget": 0.8, **options})
+
+
+@pytest.mark.parametrize(("width", "frozen"), [(4, "all"), (16, "all"), (16, "the last stage"), (16, "nothing")])
+def test_what_is_frozen_stays_as_it_is(randomise, width, frozen):
+    _, net, batches = tiny(randomise, width, n=32)
+    parts = {"all": [net], "the last stage": [net.layer3, net.fc], "nothing": []}[frozen]
+    for part in parts:
+        part.requires_grad_(False)
+    flags = {name: p.requires_grad for name, p in net.named_parameters()}
+    gates = {id(p) for p in net.gate_parameters()}
+    before = {n: p.detach().clone() for n, p in net.named_parameters() if not p.requires_grad and id(p) not in gates}
+    finetune(net, batches, budget=0.9, steps=8, keep=0.0)
+    assert {name: p.requires_grad for name, p in net.named_parameters()} == flags
+    now = dict(net.named_parameters())
+    assert all(torch.equal(weight, now[name]) for name, weight in before.items())
+    assert bool(before) == (frozen != "nothing")
+
+
+def test_the_callers_random_numbers_are_undisturbed(randomise):
+    def draw():
+        return float(torch.rand(())), random.random(), np.random.rand()
+
+    _, net, batches = tiny(randomise, n=24)
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()
+    expected = draw()
+    torch.set_rng_state(states[0])
+    random.setstate(states[1])
+    np.random.set_state(states[2])
+    finetune(net, batches, budget=0.9, steps=2, keep=0.0)
+    assert draw() == expected
+
+
+@pytest.mark.parametrize("labelled", [(3,), ()])
+def test_images_of_which_none_is_labelled(randomise, tmp_path, monkeypatch, labelled):
+    """Points of the curve are judged on the first of the images alone; here only a later one has labels."""
+    monkeypatch.setattr("convgate.finetuning.batches._ON_THE_WAY", 8)
+    torch.manual_seed(0)
+    images = torch.randn(48, 3, 16, 16)
+    net = gate(randomise(Segmenter(), images), DualGating(masks="equal", where="everywhere"), images[:1])
+    labels = [torch.full((8, 8, 8), 0 if number in labelled else 255) for number in range(6)]
+    pairs = list(zip(images.split(8), labels, strict=True))
+    told = []
+    settings = Settings(label_weight=1.0)
+    options = {"labels": True, "held_out": pairs[2:], "out": tmp_path, "watch": told.append, "settings": settings}
+    result = finetune(net, pairs[:2], budget=0.9, steps=4, keep=0.0, **options)
+    assert (result.after.accuracy is None) == (not labelled)
+    assert not any("accuracy" in terms for terms in told)
+    assert "nan" not in (tmp_path / "report.html").read_text().lower()
+    if labelled:
+        assert "unknown" in (tmp_path / "report.html").read_text()
+    assert "NaN" not in (tmp_path / "result.json").read_text()

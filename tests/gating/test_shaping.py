@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
+from convgate.errors import InputError
 from convgate.gating import batch_shaping
 from convgate.gating.shaping import NORMALISATIONS, beta_cdf, beta_pdf
 
@@ -111,3 +112,17 @@ def test_each_column_is_a_gate_of_its_own():
     x = torch.rand(9, 3, dtype=torch.float64)
     alone = sum(batch_shaping(x[:, i : i + 1]) for i in range(3))
     torch.testing.assert_close(batch_shaping(x), alone)
+
+
+@pytest.mark.parametrize(("a", "b"), [(0.0, 0.4), (0.6, -1.0), (math.nan, 0.4), (0.6, math.inf)])
+@pytest.mark.parametrize("function", [batch_shaping, beta_cdf, beta_pdf])
+def test_parameters_that_no_beta_distribution_has_are_refused(function, a, b):
+    with pytest.raises(InputError, match="finite and above 0"):
+        function(torch.rand(4, 2), a, b)
+
+
+def test_other_normalisations_and_shapes_are_refused():
+    with pytest.raises(InputError, match=r"'all'.*mean, gates, samples"):
+        batch_shaping(torch.rand(4, 2), normalisation="all")
+    with pytest.raises(InputError, match=r"shape \[4\]"):
+        batch_shaping(torch.rand(4))

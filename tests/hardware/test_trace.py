@@ -10,7 +10,7 @@ from tests.hardware.programs import engine_of, images_of, masks_of, trace_of
 from convgate import hardware
 from convgate.errors import CheckpointError, InputError
 from convgate.hardware.digest import _first, digest
-from convgate.hardware.trace import _contents, load_trace
+from convgate.hardware.trace import _contents, joined, load_trace
 
 
 @pytest.mark.parametrize("method", ["dual", "channel", "layer_skipping"])
@@ -131,3 +131,8 @@ def _rewrite(path, change):
         arrays = {name: file.get_tensor(name).copy() for name in file.keys()}  # noqa: SIM118
     change(text, arrays)
     save_file(arrays, path, metadata=text | {"digest": _contents(text, arrays)})
+
+
+def test_no_traces_are_not_joined():
+    with pytest.raises(InputError, match="at least one"):
+        joined(iter(()))

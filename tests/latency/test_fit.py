@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from convgate import ChannelGating, DualGating, compile, gate  # noqa: A004
+from convgate.engine.program import Completing, Conv
 from convgate.errors import CheckpointError, InputError
 from convgate.latency import fit as fitting
 from convgate.latency import fit_latency, load, save
@@ -48,12 +49,38 @@ def test_finds_what_times_depend_on(made_up, monkeypatch):
     generator = np.random.default_rng(5)
     program, executor = made_up.executor_at(16, 16)
     inputs = [np.zeros((1, 3, 16, 16), np.float32)]
+    gated = {
+        op.output
+        for op in program.operations
+        if isinstance(op, Completing) or (isinstance(op, Conv) and (op.positions or op.in_channels or op.out_channels))
+    }
+    compared = set()
     for number in range(5):
         masks = _draw(program.gates, generator, number)
         times = dict(zip(executor.labels, 1e3 * executor.run(inputs, masks).seconds[0], strict=True))
         for term in model.terms:
             if term.operation in times and term.shares:
                 assert term.milliseconds(masks, 1)[0] == pytest.approx(times[term.operation], rel=0.02)
+                compared.add(term.operation)
+    assert len(gated) >= 6  # two in each of the three blocks
+    assert gated <= compared
+
+
+def test_the_error_is_that_of_masks_that_were_not_fitted_to(made_up, monkeypatch):
+    """Calls take what their operations take, so that the model tells them as well as these; or twice as long."""
+    monkeypatch.setattr(fitting, "_LANES", {made_up.isa: 1})
+    clock, run, longer = [0.0], MadeUp.run, [1.0]
+
+    def timed(self, inputs, given, **how):
+        found = run(self, inputs, given, **how)
+        clock[0] += longer[0] * float(found.seconds.sum())
+        return found
+
+    monkeypatch.setattr(MadeUp, "run", timed)
+    monkeypatch.setitem(fitting.CLOCKS, "wall", lambda: clock[0])
+    assert fit_latency(made_up, seconds=0).error < 0.05
+    longer[0] = 2.0
+    assert fit_latency(made_up, seconds=0).error == pytest.approx(0.5, abs=0.05)
 
 
 def test_all_open_takes_longest(made_up):
@@ -87,7 +114,7 @@ def test_an_engine_for_real(engine, tmp_path):
     seen = []
     model = fit_latency(engine, seconds=0, progress=seen.append)
     assert seen[-1] == 1
-    assert model.error >= 0
+    assert 0 < model.error < 1  # how far off depends on what else the machine does
     save(model, tmp_path / "latency.json")
     again = load(tmp_path / "latency.json")
     assert again == model
@@ -108,9 +135,12 @@ def test_a_model_is_for_one_engine(made_up):
     ("change", "message"),
     [
         (lambda text: "", "not JSON"),
+        (lambda text: "[" * 100_000, "not JSON"),
         (lambda text: "{}", "not a latency model"),
         (lambda text: text.replace('"weights"', '"heights"'), "damaged"),
         (lambda text: text.replace('"factor": ', '"factor": -'), "damaged"),
+        (lambda text: text.replace('"factor": ', '"factor": 1' + 400 * "0" + ', "old": '), "damaged"),
+        (lambda text: text.replace('"handed": ', '"handed": 1' + 400 * "0" + ', "old": '), "damaged"),
         (lambda text: text.replace('"Positions"', '"os.system"').replace('"Activations"', '"os.system"'), "damaged"),
     ],
 )

@@ -105,6 +105,19 @@ def test_a_folder_lists_its_images(tmp_path):
         images_in(tmp_path / "empty")
 
 
+def test_links_to_folders_are_followed_and_loops_end(tmp_path):
+    for name in ("elsewhere/dog/1.png", "root/cat/2.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    root = tmp_path / "root"
+    (root / "dog").symlink_to(tmp_path / "elsewhere" / "dog")
+    (root / "hound").symlink_to(tmp_path / "elsewhere" / "dog")  # the same once more is no loop
+    (root / "cat" / "back").symlink_to(root)
+    (tmp_path / "elsewhere" / "dog" / "around").symlink_to(root)
+    found = [path.relative_to(root).as_posix() for path in images_in(root)]
+    assert found == ["cat/2.png", "dog/1.png", "hound/1.png"]
+
+
 def test_the_likeliest_classes_come_first():
     assert SMALL.top(np.array([0.0, 2.0]), 5) == [("dog", 0.881), ("cat", 0.119)]
     assert replace(SMALL, classes=()).top(np.array([0.0, 2.0]), 1) == [("1", 0.881)]
@@ -137,6 +150,8 @@ def test_it_is_plain_data():
         {"mean": (0.5,)},
         {"mean": (0.5,) * 2, "std": (0.5,) * 2},
         {"mean": (float("nan"),) * 3},
+        {"mean": (10**400,) * 3},
+        {"std": (float("inf"),) * 3},
         {"mean": ("0.5",) * 3},
         {"std": (0.0,) * 3},
         {"classes": ("",)},

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from convgate.errors import BudgetError, ConvgateError, RecipeError
+from convgate.errors import BudgetError, CheckpointError, ConvgateError, RecipeError
 from convgate.recipes.identity import with_start_stated
 from convgate.recipes.read import dump_recipe, load_recipe
-from convgate.runs import RunFolder, train
+from convgate.runs import Run, RunFolder, train
 
 ROOT = "--data.options.root="
 
@@ -102,3 +102,25 @@ def test_a_run_of_before_init_existed_started_as_the_paper_does(tmp_path, method
     folder.claim(recipe)
     assert folder.read_recipe().method.options.get("init") == ("whole" if method == "DualGating" else None)
     assert not folder.holds_other_run(recipe)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"null", b'"x"', b'{"full": "\xff"}', b"[" * 100_000])
+@pytest.mark.parametrize("name", ["origin", "metrics", "timing"])
+def test_damaged_notes_are_told_of(tmp_path, name, content):
+    folder = RunFolder(tmp_path)
+    folder.claim(load_recipe("digits-demo"))
+    path = getattr(folder, name)
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=path.name):
+        folder.seconds() if name == "timing" else Run.load(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"epoch,loss\n1,x\n", b"epoch\n1,2,3\n", b"epoch\n\xff\n"])
+def test_a_damaged_table_of_epochs_is_told_of(tmp_path, content):
+    recipe = load_recipe("digits-demo")
+    folder = RunFolder(tmp_path)
+    folder.claim(recipe)
+    folder.during(recipe.gated).mkdir()
+    folder.epochs(recipe.gated).write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"epochs\.csv is damaged"):
+        Run.load(tmp_path).epochs(recipe.gated)

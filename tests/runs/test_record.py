@@ -59,6 +59,41 @@ def test_a_table_is_read_as_it_was_written(finished, tmp_path):
         read_csv(tmp_path / "other.csv")
 
 
+def _cut(text):
+    """Without the last cells of its last row, as a table that was written in part."""
+    return text.rstrip("\n").rsplit(",", 4)[0] + "\n"
+
+
+DAMAGE = {
+    "cut off": lambda text: _cut(text).encode(),
+    "no UTF-8": lambda text: text.encode() + b"\xff",
+    "a cell between others": lambda text: text.replace("cifar_resnet8", "cifar_resnet8,x").encode(),
+    "a cell too many": lambda text: (text.rstrip("\n") + ",x\n").encode(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_table_is_refused(finished, tmp_path, damage):
+    path = tmp_path / "runs.csv"
+    path.write_bytes(DAMAGE[damage](to_csv([record_of(finished)])))
+    with pytest.raises(RecipeError, match=r"runs\.csv is not a table of runs"):
+        read_csv(path)
+
+
+@pytest.mark.parametrize("settings", ["{", "[]", '{"method": 3}', '{"method": {"options": 3}}', "[" * 100_000])
+def test_settings_that_are_no_recipe_are_refused(finished, tmp_path, settings):
+    path = tmp_path / "runs.csv"
+    path.write_text(to_csv([replace(record_of(finished), settings=settings)]))
+    with pytest.raises(RecipeError, match=r"runs\.csv is not a table of runs"):
+        read_csv(path)
+
+
+def test_a_record_without_settings_has_its_command(finished):
+    record = replace(record_of(finished), settings="", recipe="")
+    assert record.options == {}
+    assert record.again == record.command
+
+
 def test_a_folder_without_a_finished_run_is_refused(tmp_path):
     with pytest.raises(RecipeError, match="not the folder of a run"):
         record_of(tmp_path)

@@ -4,6 +4,7 @@ import pytest
 from safetensors.torch import load_file
 
 from convgate.errors import RecipeError
+from convgate.files import write_text
 from convgate.recipes.read import load_recipe
 from convgate.recipes.request import Request
 from convgate.runs.figure import against
@@ -41,6 +42,24 @@ def test_every_budget_is_hit_and_the_dense_network_trained_once(tmp_path, tiny, 
     assert [changes[-1] for changes in started] == ["--budget=0.6"]
     sweep(request.changed(["--seed=1"]), [0.7], home, progress=False)
     assert "--seed=1" in started[-1]  # another recipe is not taken for the one that is there
+
+
+def test_budgets_have_folders_of_their_own_however_close_they_are(tmp_path, monkeypatch):
+    made = []
+    module = import_module("convgate.runs.sweep")
+
+    def train(asked, folder, **_):
+        made.append((folder.name, asked.overrides[-1]))
+        write_text(folder / "dense.safetensors", "")
+
+    monkeypatch.setattr(module, "train", train)
+    monkeypatch.setattr(module, "record_of", lambda folder: None)
+    monkeypatch.setattr(module, "to_csv", lambda records: "")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    sweep(Request("digits-demo"), [1, 0.5, 0.5000001], ".", progress=False)
+    shares = ["1", "0.5", "0.5000001"]
+    assert made == [(f"here-{share}", f"--budget={share}") for share in shares]
 
 
 @pytest.mark.parametrize("budgets", [[], [0.5, 0.5], [0.0], [1.5]])

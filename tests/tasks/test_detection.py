@@ -65,17 +65,20 @@ def test_a_mirrored_image_has_its_boxes_mirrored():
 def test_a_teachers_maps_are_compared():
     torch.manual_seed(0)
     model = create("point_detector", width=8, tower=1)
-    answer, again = TASK.watch(model), TASK.watch(model.eval())
-    with torch.no_grad():
+    with torch.no_grad(), TASK.watch(model.eval()) as answer, TASK.watch(model) as again:
         found = model([torch.rand(3, 64, 64)])
     maps = answer(found)
     assert float(TASK.divergence(maps, again(found), 1.0)) == 0
+    assert not any(module._forward_hooks for module in model.modules())
     changed = {name: value + 1 for name, value in maps.items()}
     assert float(TASK.divergence(changed, maps, 1.0)) > 0
     with pytest.raises(InputError, match="same form"):
         TASK.divergence({"a": maps["cls_logits"]}, maps, 1.0)
-    with pytest.raises(RecipeError, match="PointDetector has"):
-        create_task("detection", {"taught": "heads"}).watch(model)
+    with (
+        pytest.raises(RecipeError, match="PointDetector has"),
+        create_task("detection", {"taught": "heads"}).watch(model),
+    ):
+        pytest.fail("it is watched")
 
 
 def test_models_and_options_that_do_not_fit_are_refused():

@@ -3,6 +3,9 @@
 import gc
 import time
 
+import pytest
+
+from convgate.errors import InputError
 from convgate.timing import interleave as timing
 from convgate.timing.interleave import interleave
 
@@ -58,3 +61,28 @@ def test_one_that_fails_is_out_with_the_reason_and_the_others_go_on():
 def test_a_short_time_still_gives_some_rounds():
     samples = interleave({"a": lambda n: None}, seconds=1e-6)
     assert len(samples["a"].milliseconds) == 5
+
+
+def test_when_all_have_failed_timing_ends():
+    def breaks(number):
+        raise RuntimeError("out of beads")
+
+    begin = time.perf_counter()
+    samples = interleave({"a": breaks, "b": breaks}, seconds=20)
+    assert interleave({}, seconds=20) == {}
+    assert time.perf_counter() - begin < 10
+    with pytest.raises(InputError, match="a cannot be timed: RuntimeError: out of beads"):
+        samples["a"].required("a")
+
+
+@pytest.mark.parametrize("rounds", [0, -1])
+def test_no_rounds_are_refused(rounds):
+    with pytest.raises(InputError, match="at least 1"):
+        interleave({"a": lambda n: None}, rounds=rounds, seconds=20)
+
+
+def test_no_time_gives_the_least_rounds():
+    shares = []
+    samples = interleave({"a": lambda n: None}, seconds=0, progress=shares.append)
+    assert len(samples["a"].required("a")) == 5
+    assert shares[-1] == 1

@@ -154,7 +154,7 @@ class Metrics:
                     "static": static and StaticFigures(**static),
                 }
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CheckpointError(
                 f"{source} does not hold the figures of a run ({error!r}); `convgate evaluate RUN --save` writes them"
             ) from error

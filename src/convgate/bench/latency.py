@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from convgate.engine import Engine
+from convgate.errors import InputError
 from convgate.gated import GatedModel, GatedNetwork
 from convgate.timing.interleave import interleave
 
@@ -77,11 +78,15 @@ def latency(
         seconds: how long to time.
         threads: threads of the engine; None for one per core.
 
-    Raises what `convgate.compile` raises for an operation that has no native form.
+    Raises:
+        LoweringError: an operation has no native form.
+        InputError: there is no image, or a network cannot be run on one.
 
     """
     from convgate.engine.compile import compile as to_engine
 
+    if not len(images):
+        raise InputError("latency() was given no images; give at least one")
     engines = {
         "dense": to_engine(dense, images[:1] if isinstance(images, Tensor) else images[0], threads=threads),
         "gated": to_engine(gated, threads=threads),
@@ -90,7 +95,9 @@ def latency(
     for image in single:  # what is made for a size is made before the clock runs
         engines["dense"](image)
     samples = interleave({name: _turns(engine, single) for name, engine in engines.items()}, seconds=seconds)
-    quantiles = {name: np.quantile(sample.milliseconds, [0.5, 0.2, 0.8]) for name, sample in samples.items()}
+    quantiles = {
+        name: np.quantile(sample.required(f"the {name} network"), [0.5, 0.2, 0.8]) for name, sample in samples.items()
+    }
     timed = {
         name: Milliseconds(float(median), float(p20), float(p80), len(samples[name].milliseconds))
         for name, (median, p20, p80) in quantiles.items()

@@ -62,7 +62,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> None:
     """Time, print, and write CSV, JSON and a figure."""
-    _check_names(arguments)
+    _check(arguments)
     from rich.console import Console
     from rich.progress import Progress
 
@@ -121,11 +121,13 @@ def _model(arguments: Namespace) -> tuple[str, list[Any]]:
     return file, timed_inputs(run.splits().test, build_task(run.recipe))
 
 
-def _check_names(arguments: Namespace) -> None:
-    """Answer misspelt names before torch is imported."""
+def _check(arguments: Namespace) -> None:
+    """Answer misspelt names, and a folder that cannot be written, before torch is imported."""
     from convgate.commands.names import check_method, check_model
     from convgate.errors import CheckpointError
+    from convgate.files import check_folder
 
+    check_folder(arguments.out)
     path = Path(arguments.model)
     if path.suffix == ".safetensors" and not path.is_file():
         raise CheckpointError(f"there is no file {path}")

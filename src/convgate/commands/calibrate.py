@@ -106,6 +106,7 @@ def _as_they_are(arguments: Namespace) -> list[Any]:
 
 def _check(arguments: Namespace) -> None:
     from convgate.errors import InputError
+    from convgate.files import check_target
     from convgate.preparation.files import images_in
 
     if arguments.most < 1:
@@ -114,6 +115,9 @@ def _check(arguments: Namespace) -> None:
         raise InputError(f"-o {arguments.output}: give a name that ends in .safetensors or .cgm")
     if arguments.milliseconds is None and (arguments.threads or arguments.precision or arguments.latency):
         raise InputError("--threads, --precision and --latency are about an engine's time: give --milliseconds, too")
+    for path in (arguments.output, arguments.latency):
+        if path is not None:
+            check_target(path)
     for folder in arguments.images:
         images_in(folder)
 

@@ -54,10 +54,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> None:
     """Compile and write."""
     source = network_file(arguments.source)
+    _check(arguments)
     from convgate.checkpoint import load
     from convgate.gated import GatedModel, gate_weights
 
-    _check_images(arguments)
     network = load(source)
     engine = _engine(network, arguments)
     engine.save(arguments.output)
@@ -85,9 +85,11 @@ def run(arguments: Namespace) -> None:
         show("it does not say how images are prepared; set network.preparation before compiling, for convgate predict")
 
 
-def _check_images(arguments: Namespace) -> None:
+def _check(arguments: Namespace) -> None:
     from convgate.errors import InputError
+    from convgate.files import check_target
 
+    check_target(arguments.output)
     if (arguments.images is None) == (arguments.precision == "int8"):
         raise InputError("--precision int8 and --images go together: the images choose the scales of the integers")
 

@@ -5,7 +5,6 @@ state each epoch, and takes the orders of (seed 0, epoch 1) and (seed 1, epoch 0
 torch's DataLoader.
 """
 
-import os
 from collections.abc import Iterator
 from itertools import islice
 from types import SimpleNamespace
@@ -16,10 +15,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from convgate.cores import usable_cores
 from convgate.data.images import AnyImages
 from convgate.errors import InputError
 
-__all__ = ["Batches", "usable_cores"]
+__all__ = ["Batches"]
 
 
 class Batches:
@@ -146,11 +146,6 @@ class _ByBatch(Dataset[tuple[Any, Any]]):
 
     def __getitem__(self, indices: Tensor) -> tuple[Any, Any]:
         return self.images.batch(indices)
-
-
-def usable_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check_at_least(name: str, value: int, least: int) -> None:

@@ -2,14 +2,13 @@
 
 import os
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from convgate.errors import DataError
+from convgate.preparation.opening import opened
 
 __all__ = ["ImageFiles", "decode"]
 
@@ -50,17 +49,17 @@ class ImageFiles:
 
 
 def decode(source: Path | bytes, side: int, name: str) -> Tensor:
-    """An image file, or its content, as uint8 [3, side, side]. Raises `DataError`, with `name`, for anything else."""
-    from PIL import Image, UnidentifiedImageError
+    """An image file, or its content, as uint8 [3, side, side]. Raises `DataError`, with `name`, for anything else.
 
-    try:
-        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
-            image.draft("RGB", (side, side))  # JPEG: decode at a half or a quarter where that is large enough
-            scale = side / min(image.size)
-            size = tuple(max(side, round(length * scale)) for length in image.size)
-            small = image.convert("RGB").resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)  # type: ignore[arg-type]
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise DataError(f"{name} cannot be read as an image: {error}") from error
+    Also for an image of more than 8 bits per channel, which would be cut off to white.
+    """
+    with opened(source, name) as image:
+        from PIL.Image import Resampling
+
+        image.draft("RGB", (side, side))  # JPEG: decode at a half or a quarter where that is large enough
+        scale = side / min(image.size)
+        size = tuple(max(side, round(length * scale)) for length in image.size)
+        small = image.convert("RGB").resize(size, Resampling.BILINEAR, reducing_gap=2.0)
     left, top = (small.width - side) // 2, (small.height - side) // 2
     pixels = np.asarray(small.crop((left, top, left + side, top + side)))
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())

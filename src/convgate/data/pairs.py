@@ -17,6 +17,7 @@ from convgate.data.scenes import IGNORED, MaskSet, read_scene_image
 from convgate.data.validation import held_out
 from convgate.errors import DataError
 from convgate.preparation.files import images_in
+from convgate.preparation.opening import opened
 
 __all__ = ["MaskFiles", "camvid", "cityscapes", "pairs", "voc_segmentation"]
 
@@ -159,13 +160,8 @@ class MaskFiles:
 
 def _read_labels(path: Path) -> Tensor:
     """The pixels of a label image, of a palette their numbers: uint8 [H, W]. Raises `DataError`."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            pixels = np.array(image)
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise DataError(f"{path} cannot be read as an image: {error}") from error
+    with opened(path, str(path)) as image:
+        pixels = np.array(image)
     if pixels.ndim != 2 or pixels.dtype != np.uint8:
         raise DataError(
             f"{path} has {pixels.dtype} values of shape {pixels.shape}; a label image has one byte per pixel"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from convgate.errors import DataError, InputError
+from convgate.preparation.opening import opened
 
 __all__ = ["IGNORED", "BoxSet", "MaskSet", "SceneReader", "Scenes", "box_target", "read_scene_image"]
 
@@ -126,15 +127,11 @@ def box_target(boxes: Any, labels: Any, crowd: Any = None) -> dict[str, Tensor]:
 def read_scene_image(path: Path) -> Tensor:
     """An image file at its own size, uint8 [3, H, W]. Grey becomes RGB, an alpha channel is left out.
 
-    As in COCO's annotations, a rotation that is noted in the file is not applied. Raises `DataError`.
+    As in COCO's annotations, a rotation that is noted in the file is not applied. Raises `DataError`, also for
+    more than 8 bits per channel.
     """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise DataError(f"{path} cannot be read as an image: {error}") from error
+    with opened(path, str(path)) as image:
+        pixels = np.asarray(image.convert("RGB"))
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
 

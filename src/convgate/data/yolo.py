@@ -15,6 +15,8 @@ from convgate.preparation.files import images_in
 
 __all__ = ["YoloScenes", "yolo"]
 
+_LINE = "class x y width height"
+
 
 def yolo(
     root: str,
@@ -81,16 +83,24 @@ def _rows(path: Path, classes: int) -> np.ndarray:
     if not path.is_file():
         return np.zeros((0, 5))
     try:
-        rows = np.array(
-            [[float(word) for word in line.split()] for line in path.read_text().splitlines() if line.strip()]
-        )
-        rows = rows.reshape(-1, 5)
-        fits = bool(((rows[:, 0] >= 0) & (rows[:, 0] < classes) & (rows[:, 0] % 1 == 0)).all())
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (ValueError, OSError) as error:
-        raise DataError(f"{path}: {error}; each line is `class x y width height`, five numbers") from error
+        raise DataError(f"{path} cannot be read: {error}; it is UTF-8 text, each line `{_LINE}`") from error
+    rows = np.array([_row(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]).reshape(-1, 5)
+    fits = bool(((rows[:, 0] >= 0) & (rows[:, 0] < classes) & (rows[:, 0] % 1 == 0)).all())
     if not fits or not np.isfinite(rows).all():
         raise DataError(f"{path} has a class that is not one of the {classes} (numbered from 0), or no number")
     return rows[(rows[:, 3] > 0) & (rows[:, 4] > 0)]
+
+
+def _row(path: Path, number: int, line: str) -> list[float]:
+    words = line.split()
+    try:
+        if len(words) != 5:
+            raise ValueError(f"it has {len(words)} words")
+        return [float(word) for word in words]
+    except ValueError as error:
+        raise DataError(f"{path}, line {number}: {error}; a line is `{_LINE}`, five numbers") from error
 
 
 def _names(path: Path) -> tuple[str, ...]:
@@ -99,7 +109,7 @@ def _names(path: Path) -> tuple[str, ...]:
     try:
         names = yaml.safe_load(path.read_text(encoding="utf-8"))["names"]
         return tuple(map(str, [names[key] for key in sorted(names)] if isinstance(names, dict) else names))
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise DataError(
             f"{path} does not say the classes' names ({error}): it needs `names`, a list; or set classes to the list"
         ) from error

@@ -134,7 +134,8 @@ def detect(
     """The detections in one image, as RetinaNet and FCOS of torchvision make them of what their heads return.
 
     Args:
-        levels: for each level of the pyramid (scores float32 [A, K], in [0, 1]; boxes float32 [A, 4], decoded).
+        levels: for each level of the pyramid (scores float32 [A, K], in [0, 1]; boxes float32 [A, 4], decoded). Without
+            any, nothing is found.
         size: height and width of the image, without what it was padded by.
         threshold: candidates of a lower score are left out.
         overlap: of boxes of one class that overlap by more, the best is kept.
@@ -148,6 +149,8 @@ def detect(
         (over,) = np.nonzero(flat > np.float32(threshold))
         best = over[np.argsort(-flat[over], kind="stable")[:candidates]]
         found.append((clip(boxes[best // classes], *size), flat[best], best % classes))
+    if not found:
+        return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
     every = [np.concatenate(parts) for parts in zip(*found, strict=True)]
     kept = batched_nms(every[0], every[1], every[2], overlap)[:most]
     return Detections(every[0][kept], every[1][kept], every[2][kept].astype(np.int64))

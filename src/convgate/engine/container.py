@@ -27,5 +27,6 @@ def read_container(path: Path, remedy: str, otherwise: str) -> tuple[dict[str, s
     try:
         with safe_open(path, framework="numpy") as file:
             return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- not a mapping
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError, OverflowError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        # AttributeError: elements of a type that NumPy has not, such as those of 8 bits.
         raise CheckpointError(f"{path} is damaged, or {otherwise}: {error}") from None

@@ -94,7 +94,7 @@ def load_program(path: str | PathLike[str]) -> Program:
     try:
         program = _program(data, arrays)
         check(program)
-    except (ProgramError, TypeError, KeyError, ValueError, RecursionError) as error:
+    except (ProgramError, TypeError, KeyError, ValueError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{path} holds no program that can be run: {error}") from None
     return program
 

@@ -1,6 +1,6 @@
 """What a network returns, by callers: arrays in the tuples and dicts in which the network gives them."""
 
-from collections.abc import ItemsView, Iterator, KeysView, Mapping, Sequence
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,9 +55,13 @@ class Rows:
 class Outputs(tuple[Any, ...]):
     """All arrays that a network returns, in order, of which the outermost dict's can be looked up by key, too.
 
+    A tuple still: it is gone through array by array. What is a text is taken for a key, also by `in`.
+
     >>> outputs = as_outputs((1.0, 2.0), {"out": 0, "aux": 1})
     >>> outputs[0], outputs["aux"], list(outputs.keys())
     (1.0, 2.0, ['out', 'aux'])
+    >>> "aux" in outputs, "head" in outputs, list(outputs)
+    (True, False, [1.0, 2.0])
     """
 
     _named: Mapping[str, Any]
@@ -65,9 +69,21 @@ class Outputs(tuple[Any, ...]):
     def __getitem__(self, key: Any) -> Any:
         return self._named[key] if isinstance(key, str) else super().__getitem__(key)
 
+    def __contains__(self, key: object) -> bool:
+        # Arrays are not compared: equal ones would give an array of answers.
+        return key in self._named if isinstance(key, str) else any(key is own for own in self)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """What a name stands for, or else `default`."""
+        return self._named.get(key, default)
+
     def keys(self) -> KeysView[str]:
         """The names."""
         return self._named.keys()
+
+    def values(self) -> ValuesView[Any]:
+        """What the names stand for."""
+        return self._named.values()
 
     def items(self) -> ItemsView[str, Any]:
         """The names with what they name."""

@@ -101,7 +101,10 @@ class Budget:
         return {key: value for key, value in vars(self).items() if key not in ("share", "ramp", "temperature")}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
+        """Go on from what `state_dict` returned. Raises `InputError` for anything else."""
+        numbers = all(isinstance(v, int | float) or (v is None and key == "spent") for key, v in state.items())
+        if state.keys() != self.state_dict().keys() or not numbers:
+            raise InputError(f"a budget is to go on from {state}; give what state_dict() of another one returned")
         vars(self).update(state)
 
     def __repr__(self) -> str:

@@ -15,6 +15,7 @@ from convgate.finetuning.finetuned import Finetuned
 from convgate.finetuning.run import Run
 from convgate.finetuning.settings import Settings
 from convgate.gated import GatedNetwork
+from convgate.undisturbed import undisturbed
 
 __all__ = ["finetune"]
 
@@ -47,6 +48,9 @@ def finetune(
     the size of the loss; then gates are calibrated, to within 0.5 % of the budget, and held, and the weights learn on
     under exactly the masks of evaluation.
 
+    Weights that are frozen (`requires_grad=False`) stay as they are, and channels that frozen layers read do not close
+    for good; only gates learn even so.
+
     Args:
         network: a gated network whose output is logits, [N, classes] or, of a segmenter, [N, classes, H, W], where each
             position is an answer; with `DualGating(masks="equal")` training masks what evaluation masks.
@@ -67,17 +71,19 @@ def finetune(
             training, state.pt, from which a run that was killed goes on.
         seed: of noise, and of loaders' order: before each epoch and each batch the global generators (torch, random,
             NumPy) are seeded, before each epoch the loader's own, too, and its sampler's `set_epoch` is called.
+            Afterwards the global generators are as they were.
         keep: raise where fewer answers than this share stay.
         settings: learning rates, schedules and the like.
         say: is told how it goes, a line at a time.
         watch: is told after each step how far training is (`progress`, `step`, `seconds`), and of the step's images
             their `share` of the MACs, the share that is `due`, `agreement`, `kl` and, with labels, `accuracy` (not in
-            steps whose images are mixtures).
+            steps whose images are mixtures, or where none is labelled).
         about: plain data on the network and its images, for the report; a run that is resumed must have the same.
 
     Raises:
         BudgetError: the budget was not reached, or too few answers stayed, in which case what there is has been
             written to `out`.
+        CheckpointError: the `state.pt` in `out` is damaged, or of a run of another network.
         InputError: arguments of the wrong kind, batches without images, or a network whose output is not logits.
 
     """
@@ -92,9 +98,10 @@ def finetune(
     own = teacher is None
     teacher = network.dense() if teacher is None else copy.deepcopy(teacher)
     teacher = teacher.eval().requires_grad_(False).to(device)
-    data = Batches(batches, held_out, calibrated_on, labels, device, seed)
-    run = Run(network, teacher, data, Budget(budget, ramp=settings.ramp), settings, minutes, steps, seed, out, say)
-    run.watch, run.about = watch, dict(about or {})
-    if own and settings.features:
-        run.features = Features(network, teacher, data.held_out[0][0][:1])
-    return run.all(keep)
+    with undisturbed():
+        data = Batches(batches, held_out, calibrated_on, labels, device, seed)
+        run = Run(network, teacher, data, Budget(budget, ramp=settings.ramp), settings, minutes, steps, seed, out, say)
+        run.watch, run.about = watch, dict(about or {})
+        if own and settings.features:
+            run.features = Features(network, teacher, data.held_out[0][0][:1])
+        return run.all(keep)

@@ -16,8 +16,9 @@ _COHERENT = 0.5
 def train_gates(network: GatedNetwork, *, rest: bool = True) -> GatedNetwork:
     """Put a gated network into the state in which gates are trained; returns the network.
 
-    Everything is in training mode but the network's own batch norms, which keep their statistics: few images would
-    spoil them. Gates learn, and with `rest` the network's weights too.
+    Everything is in training mode but the network's own batch norms, which keep their statistics (few images would
+    spoil them), and dropout, that of gates too. Gates learn, and with `rest` those of the network's other weights that
+    are not frozen (`requires_grad`); without it all of them are frozen.
     """
     network.train()
     added = {id(module) for module in network.convgate.modules()}
@@ -26,9 +27,10 @@ def train_gates(network: GatedNetwork, *, rest: bool = True) -> GatedNetwork:
             module.eval()
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.eval()
-    learning = {id(p) for p in network.gate_parameters()}
-    for parameter in network.parameters():
-        parameter.requires_grad_(rest or id(parameter) in learning)
+    if not rest:
+        network.requires_grad_(False)
+    for parameter in network.gate_parameters():
+        parameter.requires_grad_(True)
     return network
 
 

@@ -59,6 +59,11 @@ def _error(share: float, n: int) -> float:
     return float((share * (1 - share) / n) ** 0.5)
 
 
+def _share(value: float | None) -> str:
+    """A share, where there is one: a point of the curve may be judged on images of which none is labelled."""
+    return "unknown" if value is None else f"{value:.1%}"
+
+
 def _row(cells: list[str], tag: str = "td") -> str:
     return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in cells) + "</tr>"
 
@@ -67,9 +72,9 @@ def _before_and_after(result: "Finetuned", labelled: bool) -> str:
     head = ["", "MACs", "answers that stay", "KL", *(["accuracy"] if labelled else [])]
     rows = [head]
     if labelled:
-        rows.append(["dense", "100.0%", "100.0%", "0", f"{result.before.teacher_accuracy:.1%}"])
+        rows.append(["dense", "100.0%", "100.0%", "0", _share(result.before.teacher_accuracy)])
     for name, judged in (("gated, before training", result.before), ("gated, after training", result.after)):
-        accuracy = [f"{judged.accuracy:.1%}"] if labelled else []
+        accuracy = [_share(judged.accuracy)] if labelled else []
         rows.append([name, f"{judged.share:.1%}", f"{judged.agreement:.1%}", f"{judged.kl:.3f}", *accuracy])
     return f"<table>{_row(rows[0], 'th')}{''.join(map(_row, rows[1:]))}</table>"
 
@@ -95,9 +100,7 @@ def _curve(result: "Finetuned") -> str:
 def _points(result: "Finetuned", labelled: bool) -> str:
     head = _row(["MACs", "answers that stay", "KL", *(["accuracy"] if labelled else [])], "th")
     rows = "".join(
-        _row(
-            [f"{p.share:.1%}", f"{p.agreement:.1%}", f"{p.kl:.3f}", *([f"{p.accuracy:.1%}"] if labelled else [])],
-        )
+        _row([f"{p.share:.1%}", f"{p.agreement:.1%}", f"{p.kl:.3f}", *([_share(p.accuracy)] if labelled else [])])
         for p in sorted(result.curve, key=lambda point: point.share)
     )
     return f"<table>{head}{rows}</table>"

@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convgate.calibration.measure import computes_in_bfloat16
-from convgate.errors import BudgetError, InputError
+from convgate.errors import BudgetError, CheckpointError, InputError
 from convgate.files import replacing
 from convgate.finetuning.batches import Batches, checksum
 from convgate.finetuning.budget import Budget
 from convgate.finetuning.closes import ClosesForGood
-from convgate.finetuning.compare import right, same, targets
+from convgate.finetuning.compare import UNLABELLED, right, same, targets
 from convgate.finetuning.descent import Descent, Given
 from convgate.finetuning.distillation import distillation
 from convgate.finetuning.features import Features, distance
@@ -28,6 +28,7 @@ from convgate.finetuning.learns import LearnsToClose
 from convgate.finetuning.outputs import write
 from convgate.finetuning.parameters import parameter_groups, train_gates
 from convgate.finetuning.settings import Settings
+from convgate.finetuning.state import ADVICE, check_fit, read_state
 from convgate.gated import GatedNetwork
 from convgate.gating import Decisions
 
@@ -87,6 +88,7 @@ class Run:
             self.say(f"before: {self.before}")
             self.descent.start(self.before)
         estimators = [gate.estimator for _, gate in network.gate_modules()]
+        learned = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
         train_gates(network)
         self.descent.begin()
         try:
@@ -95,7 +97,9 @@ class Run:
         finally:
             for (_, gate), estimator in zip(network.gate_modules(), estimators, strict=True):
                 gate.estimator = estimator
-            network.requires_grad_(True).eval()
+            for parameter, flag in learned:
+                parameter.requires_grad_(flag)
+            network.eval()
         after = judge(network, self.teacher, self.data.held_out)
         points = self.descent.curve(after)
         result = Finetuned(
@@ -174,10 +178,14 @@ class Run:
                 "network's weights"
             )
         if labels is not None and settings.label_weight:
-            loss = loss + settings.label_weight * F.cross_entropy(logits.float(), targets(logits, labels))
+            wanted = targets(logits, labels)
+            if bool((wanted != UNLABELLED).any()):  # the mean of none is not a number
+                loss = loss + settings.label_weight * F.cross_entropy(logits.float(), wanted)
         added, share, due = self.descent.term(decisions, loss, self.progress)
         self.optimiser.zero_grad()
-        (loss + added).backward()
+        total = loss + added
+        if total.requires_grad:  # not where gates are held, and all the rest is frozen
+            total.backward()
         nn.utils.clip_grad_norm_([p for p in network.parameters() if p.grad is not None], settings.clip)
         self.optimiser.step()
         terms = {
@@ -188,7 +196,8 @@ class Run:
             "agreement": float(same(logits, theirs).mean()),
             "kl": float(distillation(logits.detach(), theirs)),
         }
-        return terms if labels is None else terms | {"accuracy": float(right(logits, labels).nanmean())}
+        accuracy = math.nan if labels is None else float(right(logits, labels).nanmean())
+        return terms if math.isnan(accuracy) else terms | {"accuracy": accuracy}  # none may be labelled
 
     def _answers(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Decisions]:
         """(how far the network is from its teacher, both networks' logits, decisions)."""
@@ -249,39 +258,44 @@ class Run:
         path = None if self.out is None else self.out / "state.pt"
         if path is None or not path.is_file():
             return
-        state = torch.load(path, weights_only=True, map_location=self.data.device)
+        state = read_state(path, self.data.device)
         if state["share"] != self.budget.share:
             raise InputError(
                 f"{path} is of a run for {state['share']} of the dense MACs, and this one is for {self.budget.share}; "
                 "give another folder, or delete that file"
             )
-        other = [key for key, value in self.about.items() if state.get("about", {}).get(key, value) != value]
+        other = [key for key, value in self.about.items() if state["about"].get(key, value) != value]
         if other:
             raise InputError(
                 f"{path} is of another run: {other[0]} was {state['about'][other[0]]}, and is {self.about[other[0]]} "
                 "now; give another folder, or delete that file"
             )
-        how = state.get("how", {})
+        how = state["how"]
         other = [key for key, value in self._how().items() if how.get(key) != value]
         if other:
             raise InputError(
                 f"{path} is of a run with another {other[0]} ({how.get(other[0])}, and now {self._how()[other[0]]}); "
                 "give another folder, or delete that file"
             )
-        if state.get("descent", {}).keys() != self.descent.state_dict().keys():
+        if state["descent"].keys() != self.descent.state_dict().keys():
             raise InputError(
                 f"{path} is of a run that came down to its budget in another way, as a network does that was changed "
                 "since, or of another version; give the network as it was before that run, or delete the file"
             )
-        self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.budget.load_state_dict(state["budget"])
+        check_fit(path, state, self.network, self.optimiser)
+        try:
+            self.budget.load_state_dict(state["budget"])
+            self.before = state["before"] and Judgement(**state["before"])
+            self.descent.load_state_dict(state["descent"])
+        except (LookupError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path} does not hold a finetuning ({error!r}); {ADVICE}") from error
         self.history = state["history"]
-        self.before = state["before"] and Judgement(**state["before"])
-        self.descent.load_state_dict(state["descent"])
         for key in _PROGRESS:
             setattr(self, key, state[key])
         self.seen = state.get("seen")  # earlier versions wrote none
+        self.optimiser.load_state_dict(state["optimiser"])
+        # Last: all that may be refused was, and the caller's network is as it was given.
+        self.network.load_state_dict(state["network"])
         self.say(f"going on from step {self.step}, {self.progress:.0%}")
 
 

@@ -12,6 +12,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from convgate.errors import InputError
+
 __all__ = ["NORMALISATIONS", "Normalisation", "batch_shaping", "beta_cdf", "beta_pdf"]
 
 Normalisation = Literal["mean", "gates", "samples"]
@@ -37,7 +39,15 @@ def batch_shaping(x: Tensor, a: float = 0.6, b: float = 0.4, normalisation: Norm
             gates, mean over samples (the FGC re-implementation); "samples": summed over samples, mean over gates
             (another re-implementation).
 
+    Raises:
+        InputError: a parameter that is not above 0, an unknown normalisation, or values of another shape.
+
     """
+    if normalisation not in NORMALISATIONS:
+        raise InputError(f"batch_shaping(normalisation={normalisation!r}): choose one of {', '.join(NORMALISATIONS)}")
+    if x.dim() != 2:
+        raise InputError(f"batch_shaping() was given values of shape {list(x.shape)}; give [samples, gates]")
+    _check_parameters(a, b)
     distance: Tensor = _Distance.apply(x, a, b)
     n, gates = x.shape
     return distance / {"mean": n * gates, "gates": n, "samples": gates}[normalisation]
@@ -47,7 +57,9 @@ def beta_cdf(x: Tensor, a: float, b: float) -> Tensor:
     """The regularised incomplete beta function I_x(a, b), by a table; absolute error below 1e-8 in float64.
 
     Between nodes, which are even in logit(x), it is interpolated by the cubic that has its values and slopes there.
+    Raises `InputError` unless `a` and `b` are above 0.
     """
+    _check_parameters(a, b)
     values, slopes, low, high = _table_on(a, b, x.device, x.dtype)
     step = 2 * _REACH / _STEPS
     place = ((torch.logit(x).clamp(-_REACH, _REACH) + _REACH) / step).clamp(0, _STEPS)
@@ -64,7 +76,11 @@ def beta_cdf(x: Tensor, a: float, b: float) -> Tensor:
 
 
 def beta_pdf(x: Tensor, a: float, b: float) -> Tensor:
-    """The density of Beta(a, b), clipped to [0.001, 100] (infinities at 0 and 1 included)."""
+    """The density of Beta(a, b), clipped to [0.001, 100] (infinities at 0 and 1 included).
+
+    Raises `InputError` unless `a` and `b` are above 0.
+    """
+    _check_parameters(a, b)
     # xlogy: with a = 1 or b = 1 there is no pole, and 0 * log(0) is no number.
     poles = torch.xlogy(torch.full_like(x, a - 1), x) + torch.special.xlog1py(torch.full_like(x, b - 1), -x)
     return torch.exp(poles - _log_beta(a, b)).clamp(*_PDF)
@@ -87,6 +103,11 @@ class _Distance(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         return ctx.saved_tensors[0] * gradients[0], None, None
+
+
+def _check_parameters(a: float, b: float) -> None:
+    if not (0 < a < math.inf and 0 < b < math.inf):
+        raise InputError(f"Beta(a={a}, b={b}): both parameters of the distribution are finite and above 0")
 
 
 def _log_beta(a: float, b: float) -> float:

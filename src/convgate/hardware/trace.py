@@ -139,8 +139,13 @@ def pack(mask: np.ndarray) -> np.ndarray:
 
 
 def joined(parts: Iterable["Trace"]) -> Trace:
-    """One trace of several of the same program, in their order; labels stay if all have them."""
+    """One trace of several of the same program, in their order; labels stay if all have them.
+
+    Raises `InputError` for none, or for those of different programs.
+    """
     traces = list(parts)
+    if not traces:
+        raise InputError("there are no traces to join; give at least one")
     first = traces[0]
     if any((t.program, t.size, t.gates) != (first.program, first.size, first.gates) for t in traces):
         raise InputError("traces of different programs or sizes of images cannot be joined")

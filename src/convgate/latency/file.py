@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
@@ -51,7 +52,7 @@ def load(path: str | PathLike[str]) -> LatencyModel:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not a latency model: it is not JSON ({error})") from error
     if not isinstance(data, dict) or data.get("latency_model") != _VERSION:
         raise CheckpointError(
@@ -64,7 +65,7 @@ def load(path: str | PathLike[str]) -> LatencyModel:
         if not math.isfinite(handed):
             raise ValueError(f"{handed!r} milliseconds")
         return LatencyModel(Origin(**data["origin"]), terms, handed=handed, **numbers)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CheckpointError(f"{path} is damaged ({type(error).__name__}: {error}); fit the model again") from error
 
 
@@ -85,6 +86,6 @@ def _tupled(value: Any) -> Any:
 
 
 def _number(value: Any) -> float:
-    if not isinstance(value, int | float) or not 0 <= value < float("inf"):
+    if not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
         raise ValueError(f"{value!r} is not a number of at least 0")
     return float(value)

@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from convgate.errors import DataError, InputError, MissingDependencyError
+from convgate.errors import DataError, InputError
+from convgate.preparation.opening import check_depth, opened
 from convgate.preparation.resampling import resize as resize_in_numpy
 
 __all__ = ["pixels_of", "resized"]
 
 _MODES = {1: "L", 3: "RGB"}
-_DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
-# Pillow's conversion of these to 8 bits cuts values off instead of scaling them.
 
 
 def pixels_of(source: Any, channels: int) -> np.ndarray:
@@ -30,25 +29,15 @@ def pixels_of(source: Any, channels: int) -> np.ndarray:
     """
     if isinstance(source, np.ndarray):
         return _checked(source, channels)
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            "reading image files needs the package 'pillow', which is not installed; install it with: "
-            "pip install 'convgate[images]', or give pixels: uint8 [H, W, 3]"
-        ) from error
-    if isinstance(source, Image.Image):
-        return _converted(source, channels, "the image")
-    name = fspath(source) if isinstance(source, str | PathLike) else type(source).__name__
-    if not isinstance(source, str | PathLike):
-        raise InputError(f"an image is a {name}; give a path, a Pillow image, or pixels: uint8 [H, W, 3]")
-    try:
-        with Image.open(source) as image:
-            return _converted(image, channels, str(name))
-    except FileNotFoundError as error:
-        raise DataError(f"there is no file {name}") from error
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{name} cannot be read as an image: {error}") from error
+    if isinstance(source, str | PathLike):
+        with opened(source, fspath(source)) as image:
+            return _converted(image, channels)
+    if not _is_picture(source):
+        raise InputError(
+            f"an image is a {type(source).__name__}; give a path, a Pillow image, or pixels: uint8 [H, W, 3]"
+        )
+    check_depth(source, "the image")
+    return _converted(source, channels)
 
 
 def resized(pixels: np.ndarray, height: int, width: int, interpolation: str) -> np.ndarray:
@@ -64,9 +53,16 @@ def resized(pixels: np.ndarray, height: int, width: int, interpolation: str) -> 
     return np.asarray(image.resize((width, height), filter_)).reshape(height, width, -1)
 
 
-def _converted(image: Any, channels: int, name: str) -> np.ndarray:
-    if image.mode in _DEEP:
-        raise DataError(f"{name} has more than 8 bits per channel (Pillow's mode {image.mode}); convert it to 8 bits")
+def _is_picture(source: Any) -> bool:
+    """Whether it is a Pillow image; where Pillow is not installed, nothing is."""
+    try:
+        from PIL import Image
+    except ModuleNotFoundError:
+        return False
+    return isinstance(source, Image.Image)
+
+
+def _converted(image: Any, channels: int) -> np.ndarray:
     with warnings.catch_warnings():
         # A palette's transparency, which is dropped like any other.
         warnings.filterwarnings("ignore", message="Palette images with Transparency", category=UserWarning)

@@ -22,7 +22,7 @@ from convgate.runs.ungated import ungated_macs
 from convgate.tasks.task import Task
 from convgate.training.device import device_of
 from convgate.training.parts import build_task
-from convgate.training.undisturbed import undisturbed
+from convgate.undisturbed import undisturbed
 
 __all__ = ["evaluate_file", "evaluate_run"]
 

@@ -4,12 +4,14 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from convgate.errors import RecipeError
+from convgate.analysis import Metrics
+from convgate.errors import CheckpointError, RecipeError
 from convgate.files import write_text
 from convgate.recipes.identity import differences, is_free, with_start, with_start_stated
 from convgate.recipes.read import dump_recipe, fields_of, parse_recipe
@@ -108,10 +110,19 @@ class RunFolder:
         return parse_recipe(with_start(fields_of(self.recipe), "paper"), overrides, str(self.recipe), past=True)
 
     def read_origin(self) -> Origin | None:
-        """Where the run that is here comes from, if that was noted."""
+        """Where the run that is here comes from, if that was noted. Raises `CheckpointError` for a damaged note."""
         if not self.origin.is_file():
             return None
-        return Origin.from_data(json.loads(self.origin.read_text(encoding="utf-8")))
+        with _undamaged(self.origin, "delete it, and nothing is known of where the run comes from"):
+            return Origin.from_data(json.loads(self.origin.read_text(encoding="utf-8")))
+
+    def read_metrics(self) -> Metrics | None:
+        """The figures of the run that is here, if it is finished. Raises `CheckpointError` for damaged ones."""
+        if not self.metrics.is_file():
+            return None
+        with _undamaged(self.metrics, "`convgate evaluate RUN --save` writes it"):
+            text = self.metrics.read_text(encoding="utf-8")
+        return Metrics.from_json(text, str(self.metrics))
 
     # -- what is left of it ----------------------------------------------------------------------------------------
 
@@ -144,8 +155,21 @@ class RunFolder:
         write_text(self.timing, json.dumps({**self.seconds(), step: round(seconds, 1)}) + "\n")
 
     def seconds(self) -> dict[str, float]:
-        """Step -> how long it took."""
-        return json.loads(self.timing.read_text(encoding="utf-8")) if self.timing.is_file() else {}
+        """Step -> how long it took. Raises `CheckpointError` for a damaged note."""
+        if not self.timing.is_file():
+            return {}
+        with _undamaged(self.timing, "delete it, and steps that are over count as having taken no time"):
+            found = json.loads(self.timing.read_text(encoding="utf-8"))
+            return {str(step): float(seconds) for step, seconds in found.items()}
+
+
+@contextmanager
+def _undamaged(path: Path, remedy: str) -> Iterator[None]:
+    """Tell what reading a file of JSON raises as a `CheckpointError`."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged ({error!r}); {remedy}") from error
 
 
 def _told(changes: dict[str, tuple[Any, Any]]) -> str:

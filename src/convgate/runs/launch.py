@@ -10,7 +10,7 @@ from convgate.recipes.schedule import for_minutes, with_epochs
 from convgate.runs.folder import RunFolder
 from convgate.runs.origin import Origin
 from convgate.runs.run import Run
-from convgate.training.undisturbed import undisturbed
+from convgate.undisturbed import undisturbed
 
 __all__ = ["train", "would_continue"]
 

@@ -101,12 +101,15 @@ class Record:
     @property
     def options(self) -> dict[str, Any]:
         """The method's options, those that its recipe leaves alone left out."""
-        return json.loads(self.settings or "{}").get("method", {}).get("options", {})
+        found = json.loads(self.settings or "{}").get("method", {}).get("options", {})
+        if not isinstance(found, dict):
+            raise TypeError(f"the method's options are {found!r}")
+        return found
 
     @property
     def again(self) -> str | None:
         """The command that reproduces it."""
-        return again(self.recipe, json.loads(self.settings)) or self.command
+        return again(self.recipe, json.loads(self.settings or "{}")) or self.command
 
 
 def record_of(run: Run | str | Path) -> Record:
@@ -162,26 +165,30 @@ def to_csv(records: Iterable[Record]) -> str:
 
 
 def read_csv(path: str | Path) -> list[Record]:
-    """The records in a table that `to_csv` wrote. Raises `RecipeError` for another table."""
-    with Path(path).open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    kinds = get_type_hints(Record)
+    """The records in a table that `to_csv` wrote. Raises `RecipeError` for another table, or a damaged one."""
     try:
-        young = {field.name for field in fields(Record) if field.default is not MISSING}  # not in older tables
-        return [
-            Record(
-                **{name: _parsed(row[name], kind) for name, kind in kinds.items() if name in row or name not in young}
-            )
-            for row in rows
-        ]
-    except (KeyError, ValueError) as error:
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            return [_record(row) for row in csv.DictReader(file)]
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError, csv.Error) as error:
         raise RecipeError(
             f"{path} is not a table of runs ({error!r}); `convgate results --add RUN` writes one"
         ) from error
 
 
-def _parsed(text: str, kind: Any) -> Any:
+def _record(row: Mapping[str | Any, str | Any]) -> Record:
+    if None in row:
+        raise ValueError("a row has more cells than the head line")
+    young = {field.name for field in fields(Record) if field.default is not MISSING}  # not in older tables
+    kinds = {name: kind for name, kind in get_type_hints(Record).items() if name in row or name not in young}
+    found = Record(**{name: _parsed(row[name], kind) for name, kind in kinds.items()})
+    _ = found.options  # told here if they cannot be read, and not where a page is written
+    return found
+
+
+def _parsed(text: str | None, kind: Any) -> Any:
     """A cell's text as a value of `int`, `float`, `str`, or one of them or None."""
+    if text is None:
+        raise ValueError("a row has fewer cells than the head line")
     if not text and type(None) in get_args(kind):
         return None
     return (get_args(kind) or (kind,))[0](text)

@@ -17,7 +17,7 @@ from convgate.runs.measure import on_images
 from convgate.runs.run import Run
 from convgate.training.device import device_of
 from convgate.training.parts import build_task
-from convgate.training.undisturbed import undisturbed
+from convgate.undisturbed import undisturbed
 
 __all__ = ["Evaluations", "report", "write_report_of"]
 

@@ -52,17 +52,14 @@ class Run:
 
         Raises:
             RecipeError: the folder does not hold a run.
-            CheckpointError: its metrics are damaged.
+            CheckpointError: its metrics, or what was noted of its origin, are damaged.
 
         """
         home = RunFolder(folder)
         if not home.recipe.is_file():
             raise RecipeError(f"{home.path} is not the folder of a run: it has no recipe.yaml")
-        metrics = None
-        if home.metrics.is_file():
-            metrics = Metrics.from_json(home.metrics.read_text(encoding="utf-8"), str(home.metrics))
         overrides = [f"--data.options.root={data}"] if data is not None else []
-        return Run(home, home.read_recipe(overrides), home.read_origin(), metrics, data)
+        return Run(home, home.read_recipe(overrides), home.read_origin(), home.read_metrics(), data)
 
     @property
     def name(self) -> str:
@@ -79,12 +76,18 @@ class Run:
         return self.metrics
 
     def epochs(self, stage: Stage) -> list[dict[str, float]]:
-        """What was logged in each epoch of a stage; empty if it was not trained here."""
+        """What was logged in each epoch of a stage; empty if it was not trained here.
+
+        Raises `CheckpointError` for a table that is damaged.
+        """
         path = self.folder.epochs(stage)
         if not path.is_file():
             return []
-        with path.open(newline="", encoding="utf-8") as file:
-            return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+        except (ValueError, TypeError, csv.Error) as error:
+            raise CheckpointError(f"{path} is damaged ({error!r}); delete it, and train the stage again") from error
 
     def network(self) -> GatedNetwork:
         """The gated network, calibrated, on the CPU.

@@ -1,6 +1,7 @@
 """One recipe at several budgets: accuracy against MACs and against latency."""
 
 import logging
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -52,8 +53,9 @@ def sweep(request: Request, budgets: Sequence[float], folder: str | Path, *, pro
     records: list[Record] = []
     dense: Path | None = None
     for budget in budgets:
-        below = RunFolder(home / f"{home.name}-{budget:g}")  # a name that says what it is in tables of many runs
-        asked = request.changed([f"--budget={budget:g}"])
+        # Names say what they are in tables of many runs; "." has one, too.
+        below = RunFolder(home / f"{Path(os.path.abspath(home)).name}-{_written(budget)}")
+        asked = request.changed([f"--budget={_written(budget)}"])
         _LOG.info("%.1f%% of the dense MACs, in %s", 100 * budget, below.path)
         weights = below.after(DenseStage)
         if dense is not None and not weights.is_file():
@@ -65,6 +67,12 @@ def sweep(request: Request, budgets: Sequence[float], folder: str | Path, *, pro
         records.append(record_of(below.path))
         write_text(home / "sweep.csv", to_csv(records))
     return records
+
+
+def _written(budget: float) -> str:
+    """The number in few digits, but in all that it takes to tell it from others."""
+    short = f"{budget:g}"
+    return short if float(short) == budget else repr(float(budget))
 
 
 def pareto(runs: Sequence[AnyRun], cost: Callable[[AnyRun], float | None]) -> list[AnyRun]:

@@ -49,7 +49,7 @@ from convgate.training.parts import (
     build_teacher,
     teaching,
 )
-from convgate.training.undisturbed import undisturbed
+from convgate.undisturbed import undisturbed
 from convgate.weights import read_tensors
 
 __all__ = ["TrainingRun"]

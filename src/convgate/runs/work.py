@@ -12,7 +12,7 @@ from convgate.errors import InputError, RecipeError
 from convgate.files import replacing
 from convgate.runs.run import Run
 from convgate.training.parts import build_task
-from convgate.training.undisturbed import undisturbed
+from convgate.undisturbed import undisturbed
 
 __all__ = ["draw_predictions", "draw_work"]
 

@@ -4,7 +4,8 @@ Detectors are called as torchvision's are: `detector(images, targets)` returns a
 `detector(images)` in evaluation for each image {"boxes": [M, 4], "scores": [M], "labels": [M]}, labels from 1.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, ClassVar
@@ -112,8 +113,12 @@ class Detection(Task):
                 one[y1:y2, x1:x2] = 1
         return found
 
-    def watch(self, network: nn.Module) -> Callable[[Any], Any]:
-        """What the sub-module `taught` returned last. Raises `RecipeError` for a detector that has none."""
+    @contextmanager
+    def watch(self, network: nn.Module) -> Iterator[Callable[[Any], Any]]:
+        """What the sub-module `taught` returned last, by a hook that is there for the block.
+
+        Raises `RecipeError` for a detector that has no such part.
+        """
         try:
             part = network.get_submodule(self.taught)
         except AttributeError:
@@ -124,8 +129,11 @@ class Detection(Task):
         def keep(_: nn.Module, __: Any, output: Any) -> None:
             last[:] = [output]
 
-        part.register_forward_hook(keep)
-        return lambda _: last.pop()
+        hook = part.register_forward_hook(keep)
+        try:
+            yield lambda _: last.pop()
+        finally:
+            hook.remove()
 
     def divergence(self, answer: Any, teacher: Any, temperature: float) -> Tensor:
         """The mean squared difference of the maps, each over the teacher's variance, whatever the temperature.

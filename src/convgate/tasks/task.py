@@ -4,7 +4,8 @@ Training, evaluation and runs know this class alone.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -108,9 +109,13 @@ class Task(ABC):
 
     # -- a teacher -------------------------------------------------------------------------------------------------
 
-    def watch(self, network: nn.Module) -> Callable[[Any], Any]:
-        """A function: what the network has just returned -> what a teacher's answer is compared with."""
-        return lambda output: output
+    @contextmanager
+    def watch(self, network: nn.Module) -> Iterator[Callable[[Any], Any]]:
+        """Yield a function: what the network has just returned -> what a teacher's answer is compared with.
+
+        Afterwards nothing is left on the network.
+        """
+        yield lambda output: output
 
     @abstractmethod
     def divergence(self, answer: Any, teacher: Any, temperature: float) -> Tensor:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from convgate.errors import InputError
+
 __all__ = ["Samples", "interleave"]
 
 WARM = 0.060
@@ -28,6 +30,12 @@ class Samples:
     milliseconds: list[float] = field(default_factory=list)
     failed: str = ""
 
+    def required(self, name: str) -> list[float]:
+        """The milliseconds; raises `InputError`, with what the function is called, where it failed."""
+        if self.failed:
+            raise InputError(f"{name} cannot be timed: {self.failed}")
+        return self.milliseconds
+
 
 def interleave(
     functions: Mapping[str, Callable[[int], Any]],
@@ -41,16 +49,21 @@ def interleave(
 
     In a round every function has its turn: untimed calls for `WARM` seconds, then one sample. The order is drawn anew
     in every round, so that no function always comes after the same other. A function that raises is out, with the
-    reason in its `Samples`.
+    reason in its `Samples`; when all are, timing ends.
 
     Args:
         functions: by name.
         seconds: rounds begin until this time is over, but there are at least 5.
-        rounds: exactly so many, instead.
+        rounds: exactly so many, instead, at least 1.
         seed: of the order.
         progress: is told the share that is done.
 
+    Raises:
+        InputError: fewer rounds than 1.
+
     """
+    if rounds is not None and rounds < 1:
+        raise InputError(f"interleave(rounds={rounds}): give at least 1, or None to time for {seconds} seconds")
     samples = {name: Samples() for name in functions}
     draw = random.Random(seed)
     with _no_collection():
@@ -59,16 +72,19 @@ def interleave(
         begin, number = time.perf_counter(), 0
         while _goes_on(number, rounds, time.perf_counter() - begin, seconds):
             names = [name for name in functions if not samples[name].failed]
+            if not names:
+                break
             for name in draw.sample(names, len(names)):
                 function, own = functions[name], samples[name]
                 _attempt(own, lambda function=function, own=own, number=number: _turn(function, own, number))  # type: ignore[misc]
             number += 1
-            progress(number / rounds if rounds else min(1.0, (time.perf_counter() - begin) / seconds))
+            passed = time.perf_counter() - begin
+            progress(number / rounds if rounds else min(1.0, passed / seconds) if seconds > 0 else 1.0)
     return samples
 
 
 def _goes_on(number: int, rounds: int | None, passed: float, seconds: float) -> bool:
-    return number < rounds if rounds else number < _LEAST_ROUNDS or passed < seconds
+    return number < rounds if rounds is not None else number < _LEAST_ROUNDS or passed < seconds
 
 
 def _attempt(samples: Samples, work: Callable[[], None]) -> None:

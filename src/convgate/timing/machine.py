@@ -1,12 +1,13 @@
 """The machine and the versions that a timing was made with."""
 
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from convgate.cores import usable_cores
 
 __all__ = ["caches", "machine", "processor", "silicon", "vector_extensions", "version_of"]
 
@@ -23,11 +24,10 @@ def machine(threads: int) -> dict[str, Any]:
     A version is None where a package is not installed.
     """
     from convgate.engine.runtime import choose_isa
-    from convgate.engine.threads import choose_threads
 
     return {
         **silicon(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else choose_threads(None),
+        "cores": usable_cores(),
         "instruction_set": choose_isa(None),
         "instruction_set_torch": torch.backends.cpu.get_cpu_capability(),
         "threads": threads,

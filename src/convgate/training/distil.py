@@ -4,6 +4,7 @@ Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015, secti
 """
 
 import copy
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -48,7 +49,9 @@ class Teacher:
         self.convex = convex
         self.temperature = temperature
         self.task = Classification() if task is None else task
-        self._answer = self.task.watch(self.network)
+        # For good: the copy is nobody else's.
+        self._watching = ExitStack()
+        self._answer = self._watching.enter_context(self.task.watch(self.network))
 
     def predict(self, images: Any) -> Any:
         """The teacher's answer, e.g. logits [N, classes]."""

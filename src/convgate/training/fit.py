@@ -101,7 +101,8 @@ def fit(
             )
         checkpoint = folder / _CHECKPOINT
         resume = str(checkpoint) if checkpoint.is_file() else None
-        trainer.fit(module, train, validation, ckpt_path=resume, weights_only=True)
+        with module.watching:
+            trainer.fit(module, train, validation, ckpt_path=resume, weights_only=True)
 
 
 def is_first_process() -> bool:
@@ -141,7 +142,8 @@ def training_steps(
             drop_last=True,
             workers=recipe.hardware.workers,
         )
-        trainer.fit(module, batches)
+        with module.watching:
+            trainer.fit(module, batches)
 
 
 def _module(

@@ -5,7 +5,7 @@ Noise depends on seed, epoch and step alone.
 
 import random
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 import lightning as L
@@ -36,6 +36,8 @@ class TrainingModule(L.LightningModule):
 
     Everything random in a step (crops, flips, gate noise) is seeded from (seed, epoch, step, rank), so that a run that
     was interrupted and resumed ends in the same weights as one that was not.
+
+    With a teacher, the task may watch the network by hooks (`Task.watch`); close `watching` to take them off again.
 
     Args:
         network: the network to train; with a `method`, a `GatedNetwork`.
@@ -85,10 +87,11 @@ class TrainingModule(L.LightningModule):
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.judge = task.judge(images.classes)
         self.validated = 0
+        self.watching = ExitStack()
         self.answer = None
         if teacher is not None:
             teacher.network.to(memory_format=self.memory_format)
-            self.answer = task.watch(network)
+            self.answer = self.watching.enter_context(task.watch(network))
 
     def training_step(self, batch: tuple[Any, Any], index: int) -> Tensor:
         x, targets = self.drawn(batch, index)

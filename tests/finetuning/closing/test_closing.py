@@ -13,15 +13,20 @@ from convgate.finetuning.closing.reconstruct import masks_of, reconstruct
 from convgate.finetuning.judge import judge
 from convgate.models import create
 
-METHODS = [DualGating(masks="equal", where="everywhere"), DualGating(group=2, where="everywhere"), BatchShaping()]
+METHODS = [
+    DualGating(masks="equal", where="everywhere"),
+    DualGating(group=2, where="everywhere"),
+    DualGating(group=3, where="everywhere"),  # of 8, 16 and 32 channels: last groups of 2, 1 and 2
+    BatchShaping(),
+]
 
 
-@pytest.fixture(params=METHODS, ids=["dual", "dual, groups of 2", "batch shaping"])
+@pytest.fixture(params=METHODS, ids=["dual", "dual, groups of 2", "dual, groups of 3", "batch shaping"])
 def made(request, randomise):
     torch.manual_seed(0)
     images = torch.randn(32, 3, 16, 16)
     model = randomise(create("cifar_resnet8", width=8), images).eval()
-    net = gate(model, request.param, images[:1]).eval().requires_grad_(False)
+    net = gate(model, request.param, images[:1]).eval()
     return model, net, list(images.split(8))
 
 
@@ -85,7 +90,7 @@ def test_the_copy_of_a_channel_takes_its_place(randomise):
         block.conv1.weight[1] = block.conv1.weight[0]
         for values in (block.bn1.weight, block.bn1.bias, block.bn1.running_mean, block.bn1.running_var):
             values[1] = values[0]
-    net = gate(model, METHODS[0], images[:1]).eval().requires_grad_(False)
+    net = gate(model, METHODS[0], images[:1]).eval()
     whole = copy.deepcopy(net)
     gates = closable(net)
     is_open = {g.gate: torch.ones(g.units, dtype=torch.bool) for g in gates}
@@ -126,7 +131,7 @@ def test_few_batches_do(randomise, batches):
     torch.manual_seed(0)
     images = torch.randn(20, 3, 16, 16)
     net = gate(randomise(create("cifar_resnet8", width=8), images).eval(), METHODS[0], images[:1]).eval()
-    closing = Closing(net.requires_grad_(False), copy.deepcopy(net))
+    closing = Closing(net, copy.deepcopy(net))
     closing.close_to(0.8, list(images.chunk(batches)))
     assert closing.share() <= 0.8
     with torch.no_grad():
@@ -139,7 +144,7 @@ def test_few_batches_do(randomise, batches):
 def test_channels_close_in_blocks_that_vectors_hold(made, group, units, block):
     _, net, _ = made
     closing = Closing(net, copy.deepcopy(net))
-    closing._by_name["a"] = Closable("a", units, group, ())
+    closing._by_name["a"] = Closable("a", units, group, units * group, ())
     closing.is_open["a"] = torch.ones(units, dtype=torch.bool)
     assert closing._block("a", units) == block
     closing.is_open["a"][0] = False  # a block that was cut is made up for
@@ -152,7 +157,7 @@ def test_a_layer_without_bias_or_norm_behind_it_gets_no_constant(randomise):
     torch.manual_seed(0)
     images = torch.randn(24, 3, 16, 16)
     model = randomise(create("cifar_preact_resnet11", width=8), images).eval()
-    net = gate(model, METHODS[0], images[:1]).eval().requires_grad_(False)
+    net = gate(model, METHODS[0], images[:1]).eval()
     without = [gate for gate in closable(net) for reader in gate.readers if not reader.takes_constants]
     assert without
     closing = Closing(net, copy.deepcopy(net))

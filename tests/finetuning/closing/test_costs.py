@@ -20,7 +20,7 @@ def made(randomise):
     torch.manual_seed(0)
     images = torch.randn(32, 3, 16, 16)
     model = randomise(create("cifar_resnet8", width=16), images).eval()
-    net = gate(model, DualGating(masks="equal", where="everywhere"), images[:1]).eval().requires_grad_(False)
+    net = gate(model, DualGating(masks="equal", where="everywhere"), images[:1]).eval()
     return net, copy.deepcopy(net), list(images.split(8))
 
 

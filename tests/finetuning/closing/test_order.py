@@ -7,27 +7,26 @@ from convgate.finetuning.closing.order import RIDGES, best_ridge, closing_sequen
 from convgate.finetuning.closing.readers import Closable, Reader
 
 
-def made(group=1, units=6, rows=400, seed=0):
+def made(group=1, channels=6, rows=400, seed=0):
     torch.manual_seed(seed)
-    channels = units * group
     x = torch.randn(rows, channels, dtype=torch.double) @ torch.randn(channels, channels, dtype=torch.double) + 0.3
     points = torch.cat([x, torch.ones(rows, 1, dtype=torch.double)], 1)
     weights = torch.randn(5, channels, 1, 1)
-    gate = Closable("a", units, group, (Reader("conv", "conv", None, takes_constants=True),))
+    gate = Closable("a", -(-channels // group), group, channels, (Reader("conv", "conv", None, takes_constants=True),))
     return gate, points, points.T @ points / rows, weights
 
 
-@pytest.mark.parametrize("group", [1, 2])
-def test_the_first_costs_are_those_of_least_squares(group):
+@pytest.mark.parametrize(("group", "channels"), [(1, 6), (2, 12), (4, 10)])
+def test_the_first_costs_are_those_of_least_squares(group, channels):
     """Against torch.linalg.lstsq of what the layer computes on what stays, for each unit in turn."""
-    gate, points, moments, weights = made(group)
+    gate, points, moments, weights = made(group, channels)
     information = torch.ones(gate.units)
     tiny = 1e-9
     found = closing_sequence(gate, information, torch.ones(gate.units, dtype=torch.bool), moments, weights, ridge=tiny)
     matrix = weights[:, :, 0, 0].double()
     ratios = []
     for unit in range(gate.units):
-        own = torch.arange(unit * group, (unit + 1) * group)
+        own = torch.arange(unit * group, min((unit + 1) * group, channels))
         rest = torch.tensor([c for c in range(points.shape[1]) if c not in own.tolist()])
         wanted = points[:, own] @ matrix[:, own].T
         by_others = points[:, rest] @ torch.linalg.lstsq(points[:, rest], wanted).solution
@@ -61,7 +60,7 @@ def test_made_up_weights_do_what_least_squares_does():
 
 
 def test_the_ridge_is_small_where_there_is_much_to_learn_from_and_large_where_there_is_not():
-    _, _, many, weights = made(units=24, rows=4000)
+    _, _, many, weights = made(channels=24, rows=4000)
     assert best_ridge(weights, many, many, torch.ones(24, dtype=torch.bool)) == min(RIDGES)
     torch.manual_seed(1)
     few, other = (torch.cat([torch.randn(n, 24), torch.ones(n, 1)], 1).double() for n in (12, 2000))
@@ -76,6 +75,6 @@ def test_the_constant_has_no_ridge():
 
 
 def test_one_in_sixteen_stays_open():
-    gate, _, moments, weights = made(units=32)
+    gate, _, moments, weights = made(channels=32)
     found = closing_sequence(gate, torch.ones(32), torch.ones(32, dtype=torch.bool), moments, weights)
     assert len(set(found.units)) == len(found.units) == 30

@@ -40,6 +40,7 @@ def half_open(net):
     [
         ("cifar_resnet8", {}),
         ("cifar_resnet8", {"group": 4}),
+        ("cifar_resnet8", {"group": 3}),  # of 8, 16 and 32 channels: the last group is smaller
         ("mobilenet_v2", {}),
         ("timm/mobilenetv2_035", {}),
     ],

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convgate.errors import BudgetError
+from convgate.errors import BudgetError, InputError
 from convgate.finetuning.closing import order
 from convgate.finetuning.closing.costs import Costs, fast
 from convgate.finetuning.closing.layer import Layer
 from convgate.finetuning.closing.moments import moments
-from convgate.finetuning.closing.readers import closable
+from convgate.finetuning.closing.readers import Closable, closable
 from convgate.finetuning.closing.reconstruct import is_checked_on, masks_of, reconstruct, two_at_least
 from convgate.finetuning.importance import information
 from convgate.gated import GatedNetwork
@@ -51,7 +51,7 @@ class Closing:
     def __init__(self, network: GatedNetwork, whole: GatedNetwork, size: tuple[int, int] | None = None) -> None:
         self.network, self.whole = network, whole
         self.size = size or (network.plan.example[2], network.plan.example[3])
-        self.gates = [gate for gate in closable(network) if gate.readers]
+        self.gates = [gate for gate in closable(network) if gate.readers and _can_make_up(network, gate)]
         self.is_open = {gate.gate: torch.ones(gate.units, dtype=torch.bool) for gate in self.gates}
         self._closed: list[tuple[str, int]] = []
         self._by_name = {gate.gate: gate for gate in self.gates}
@@ -219,8 +219,17 @@ class Closing:
         return {"closed": list(self._closed), "factors": dict(self.costs.factors)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
-        self._closed = [(name, int(unit)) for name, unit in state["closed"]]
-        self.costs.factors = dict(state["factors"])
-        for name, unit in self._closed:
+        """Go on from what `state_dict` returned. Raises `InputError` for what is of other gates."""
+        closed = [(name, int(unit)) for name, unit in state["closed"]]
+        factors = dict(state["factors"])
+        if factors and factors.keys() != self.is_open.keys():
+            raise InputError("what was measured is of other gates than the network's; give it the state of one like it")
+        for name, unit in closed:
             self.is_open[name][unit] = False
+        self._closed, self.costs.factors = closed, factors
+
+
+def _can_make_up(network: GatedNetwork, gate: Closable) -> bool:
+    """Whether the layers that read a gate's channels may be given other weights: whoever froze them keeps them."""
+    names = [name for reader in gate.readers for name in (reader.layer, reader.norm) if name]
+    return all(p.requires_grad for name in names for p in network.get_submodule(name).parameters())

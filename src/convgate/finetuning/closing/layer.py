@@ -36,14 +36,14 @@ class Layer:
         layer = network.get_submodule(gate.readers[0].layer)
         assert isinstance(layer, nn.Conv2d)
         weights = layer.weight.detach()
-        channels = is_open.repeat_interleave(gate.group)
+        channels = gate.spread(is_open)
         constants = gate.readers[0].takes_constants
         ridge = order.best_ridge(weights, fitted[gate.gate], checked[gate.gate], channels, constants)
         return cls(gate, weights, fitted[gate.gate], ridge)
 
     def make_up(self, network: GatedNetwork, closed: Tensor, is_open: Tensor) -> None:
         """Give the gate's readers weights that do without the closed units, by the moments alone."""
-        channels = closed.repeat_interleave(self.gate.group), is_open.repeat_interleave(self.gate.group)
+        channels = self.gate.spread(closed), self.gate.spread(is_open)
         for reader in self.gate.readers if bool(closed.any()) else ():
             layer = network.get_submodule(reader.layer)
             assert isinstance(layer, nn.Conv2d)

@@ -16,6 +16,7 @@ error and whole blocks of weights. A convolution's taps are taken to read the sa
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from convgate.finetuning.closing.readers import Closable
@@ -59,20 +60,19 @@ def closing_sequence(
     alive = is_open.clone()
     closing = int(alive.sum()) - fewest(gate.units)
     half = information.double() / 2
-    units, group = gate.units, gate.group
-    channels = units * group
-    here = torch.cat([alive.repeat_interleave(group), torch.tensor([gate.readers[0].takes_constants])])
+    group, channels = gate.group, gate.channels
+    here = torch.cat([gate.spread(alive), torch.tensor([gate.readers[0].takes_constants])])
     inverse = torch.zeros_like(moments)
     index = here.nonzero()[:, 0]
     inverse[index[:, None], index] = torch.linalg.inv(regularised(moments, ridge)[index[:, None], index])
     matrix = weights.detach().cpu().double().permute(0, 2, 3, 1).reshape(-1, channels)
     matrix = torch.cat([matrix, matrix.new_zeros(len(matrix), 1)], 1)
-    whole = _errors(matrix, _blocks(moments, units, group)).clamp_min(1e-30)
+    whole = _errors(matrix, _blocks(moments, gate)).clamp_min(1e-30)
     found: list[int] = []
     costs: list[float] = []
     eye = torch.eye(group, dtype=torch.double)
     for _ in range(closing):
-        blocks = _blocks(inverse, units, group)
+        blocks = _blocks(inverse, gate)
         blocks[~alive] = eye
         inverted = torch.linalg.inv(blocks)
         cost = half * (_errors(matrix, inverted) / whole).clamp_max(1.0)
@@ -80,9 +80,9 @@ def closing_sequence(
         found.append(unit)
         costs.append(float(cost[unit]))
         alive[unit] = False
-        own = slice(unit * group, (unit + 1) * group)
+        own = slice(unit * group, min((unit + 1) * group, channels))
         columns = inverse[:, own].clone()
-        moved = inverted[unit] @ columns.T
+        moved = inverted[unit, : columns.shape[1], : columns.shape[1]] @ columns.T
         matrix -= matrix[:, own] @ moved
         matrix[:, own] = 0
         inverse -= columns @ moved
@@ -158,14 +158,19 @@ def regularised(moments: Tensor, ridge: float, *, constant: bool = True) -> Tens
     return moments + torch.diag(power)
 
 
-def _blocks(matrix: Tensor, units: int, group: int) -> Tensor:
-    """The diagonal blocks of the units: [units, group, group], a copy."""
-    inner = matrix[: units * group, : units * group].reshape(units, group, units, group)
-    each = torch.arange(units)
-    return inner[each, :, each].clone()
+def _blocks(matrix: Tensor, gate: Closable) -> Tensor:
+    """The diagonal blocks of the units: [units, group, group], a copy.
+
+    Channels that a last, smaller unit lacks are filled in as the identity, so that blocks can be inverted.
+    """
+    inner = torch.eye(gate.units * gate.group, dtype=matrix.dtype)
+    inner[: gate.channels, : gate.channels] = matrix[: gate.channels, : gate.channels]
+    each = torch.arange(gate.units)
+    return inner.reshape(gate.units, gate.group, gate.units, gate.group)[each, :, each]
 
 
 def _errors(matrix: Tensor, blocks: Tensor) -> Tensor:
-    """tr(W_u B_u W_u') of each unit."""
-    by_unit = matrix[:, : len(blocks) * blocks.shape[1]].reshape(len(matrix), *blocks.shape[:2])
+    """tr(W_u B_u W_u') of each unit. `matrix` has a column for the constant; channels that it lacks weigh nothing."""
+    lacking = blocks.shape[0] * blocks.shape[1] - (matrix.shape[1] - 1)
+    by_unit = F.pad(matrix[:, :-1], (0, lacking)).reshape(len(matrix), *blocks.shape[:2])
     return torch.einsum("oug,ugh,ouh->u", by_unit, blocks, by_unit)

@@ -42,7 +42,7 @@ def pruned(network: GatedNetwork, is_open: Mapping[str, Tensor]) -> nn.Module:
             raise PlanError(
                 f"the channels of gate '{gate.gate}' are read together with others; they cannot be taken out"
             )
-        _cut(model, read, gate.feature, gate, units.repeat_interleave(gate.group).nonzero()[:, 0])
+        _cut(model, read, gate.feature, gate, gate.spread(units).nonzero()[:, 0])
     return model
 
 

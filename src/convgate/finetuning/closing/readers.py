@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from convgate.gated import GatedNetwork
 from convgate.gating import ChannelGroups
+from convgate.gating.masks import expand_channels
 from convgate.reading.norms import is_fixed_norm
 from convgate.reading.structure import Feature, features
 from convgate.reading.trace import Trace, trace
@@ -28,7 +29,8 @@ class Reader:
 
 @dataclass(frozen=True)
 class Closable:
-    """A gate of channel groups whose units can be closed for every image: `units` of `group` channels each.
+    """A gate of channel groups whose units can be closed for every image: `units` of `group` channels each, of which
+    the last has fewer where `group` does not divide the `channels`.
 
     `readers` are empty where the feature's readers mix it with others or read it in groups: nothing could make up for
     what is closed there, so such gates stay open. `feature` is what the gate masks, where that is one feature.
@@ -37,8 +39,13 @@ class Closable:
     gate: str
     units: int
     group: int
+    channels: int
     readers: tuple[Reader, ...]
     feature: Feature | None = None
+
+    def spread(self, units: Tensor) -> Tensor:
+        """What is said of the units, said of their channels: [units] to [channels]."""
+        return expand_channels(units.view(1, -1, 1, 1), self.channels, self.group).flatten()
 
 
 def read_dense(network: GatedNetwork) -> tuple[nn.Module, Trace]:
@@ -80,5 +87,6 @@ def closable(network: GatedNetwork, read: Trace | None = None) -> list[Closable]
             fits = behind is not None and is_fixed_norm(behind) and layer.bias is None
             norm = str(users[0].target) if fits else None
             readers.append(Reader(name, str(node.target), norm, fits or layer.bias is not None))
-        found.append(Closable(spec.name, spec.units, spec.kind.group, tuple(readers), feature))
+        kind = spec.kind
+        found.append(Closable(spec.name, spec.units, kind.group, kind.channels, tuple(readers), feature))
     return found

@@ -68,7 +68,7 @@ def reconstruct(
                 gate, reader = readers[str(node.target)]
                 read = node.all_input_nodes[0]
                 pairs = [(a.values[read], b.values[read]) for a, b in zip(ours, theirs, strict=True)]
-                _solve(network, whole, reader, is_open[gate.gate].repeat_interleave(gate.group), pairs)
+                _solve(network, whole, reader, gate.spread(is_open[gate.gate]), pairs)
             for running in (*ours, *theirs):
                 running.run(node)
 
