@@ -18,9 +18,8 @@ commit, seed, machine, settings, and the processor's seconds.
 import argparse
 import csv
 import json
-import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from records import RESULTS, machine
+from records import RESULTS, add_row, build, machine
 from torch import Tensor, nn
 
 import convgate
@@ -165,7 +164,9 @@ def trained(
     size = (options.size, options.size)
     network.preparation = convgate.Preparation(size, size, "bicubic", *normalisation)
     settings = Settings(**{**SETTINGS, **options.settings})
-    commit = _commit()  # of the code that runs: by the end the checkout may have moved on
+    built = build()  # of the code that runs: by the end the checkout may have moved on
+    # What a run took that was killed and goes on, nobody knows.
+    continued = (folder / "state.pt").exists()
     begun, used = time.monotonic(), time.process_time()
     labels = pictures.training_labels if labelled else None
     images = pictures.training[: len(pictures.training_labels)] if labelled else pictures.training
@@ -198,32 +199,17 @@ def trained(
         "share": result.after.share,
         "steps": result.steps,
         "batch": options.batch,
-        "seconds": round(time.monotonic() - begun),
-        "processor_seconds": round(time.process_time() - used),
+        "seconds": "" if continued else round(time.monotonic() - begun),
+        "processor_seconds": "" if continued else round(time.process_time() - used),
         "seed": options.seed,
         "method": json.dumps(options.method),
         "settings": json.dumps(options.settings),
         "threads": options.threads,
         "processor": machine()["processor"],
-        "commit": commit,
+        "commit": built["commit"],
         "finished": time.strftime("%Y-%m-%d"),
     }
     return row, result
-
-
-def add_row(table: Path, row: Mapping[str, Any]) -> None:
-    """Append a row to a CSV file, which is made if it is not there."""
-    new = not table.is_file()
-    with table.open("a", newline="") as stream:
-        writer = csv.DictWriter(stream, list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
-def _commit() -> str:
-    run = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=RESULTS, capture_output=True, text=True)
-    return run.stdout.strip()
 
 
 def markdown(path: Path) -> str:

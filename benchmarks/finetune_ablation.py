@@ -30,8 +30,8 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from finetune import Pictures, add_arguments, add_row, trained
-from records import RESULTS
+from finetune import Pictures, add_arguments, trained
+from records import RESULTS, add_row
 from torch import Tensor
 
 from convgate.errors import BudgetError

@@ -77,7 +77,7 @@ def _asked(row: Mapping[str, str]) -> float:
 
 
 def _time(row: Mapping[str, str]) -> str:
-    asked, taken = _asked(row), float(row["seconds"]) / 60
+    asked, taken = _asked(row), float(row["seconds"] or 0) / 60  # of a run that was interrupted, not known
     return f"{asked:.0f} minutes" + (f" asked for, {taken:.0f} taken" if taken > _LATE * asked else "")
 
 

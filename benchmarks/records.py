@@ -1,6 +1,7 @@
 """What the benchmarks have in common: quantiles, the machine's description, and where records go."""
 
 import csv
+import io
 import json
 import platform
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from convgate.files import write_text
 from convgate.timing.machine import silicon
 
 RESULTS = Path(__file__).parent / "results"
@@ -47,7 +49,7 @@ def record(name: str, content: dict[str, Any]) -> Path:
     """Write a record as JSON, with the machine, the commit and today's date, and return its path."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({**content, "machine": machine(), **build()}, indent=2) + "\n")
+    write_text(path, json.dumps({**content, "machine": machine(), **build()}, indent=2) + "\n")
     return path
 
 
@@ -60,14 +62,27 @@ def rows_of(table: Path) -> list[dict[str, str]]:
 
 
 def put(table: Path, found: Sequence[Mapping[str, object]], setting: Sequence[str]) -> None:
-    """Put rows of the same columns into a table, in the place of those whose columns `setting` say the same."""
+    """Put rows into a table, in the place of those whose columns `setting` say the same.
+
+    Columns that only older rows have come last; the file is written whole or not at all.
+    """
 
     def of(row: Mapping[str, object]) -> tuple[str, ...]:
         return tuple(str(row[key]) for key in setting)
 
     measured = {of(row) for row in found}
-    kept = [row for row in rows_of(table) if of(row) not in measured]
-    with table.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(found[0]), restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([*kept, *found])
+    _write(table, [*(row for row in rows_of(table) if of(row) not in measured), *found])
+
+
+def add_row(table: Path, row: Mapping[str, object]) -> None:
+    """Append a row to a table, which is made if it is not there. The file is written whole or not at all."""
+    _write(table, [*rows_of(table), row])
+
+
+def _write(table: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    columns = dict.fromkeys(column for row in reversed(rows) for column in row)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(table, text.getvalue())

@@ -8,14 +8,13 @@ soon as it is measured; what is there already is not measured again.
 """
 
 import argparse
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from finetune import Prepare, files, networks, read
-from records import RESULTS
+from records import RESULTS, add_row, rows_of
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -70,10 +69,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     path = RESULTS / "starts.csv"
-    known = set()
-    if path.is_file():
-        with path.open(newline="") as stream:
-            known = {(row["network"], row["method"]) for row in csv.DictReader(stream)}
+    known = {(row["network"], row["method"]) for row in rows_of(path)}
     for name, model, images, labels in subjects(options):
         dense = answers(model, images)
         for method in METHODS:
@@ -96,13 +92,7 @@ def main() -> None:
                     "note": "",
                 }
             print(row, flush=True)
-            columns = ["network", "method", "images", "dense", "accuracy", "agreement", "training_accuracy", "note"]
-            new = not path.is_file()
-            with path.open("a", newline="") as stream:
-                writer = csv.DictWriter(stream, columns)
-                if new:
-                    writer.writeheader()
-                writer.writerow(row)
+            add_row(path, row)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from convgate.engine.compile import compile  # noqa: A004
     from convgate.errors import ConvgateError
     from convgate.finetuning import Budget, train_gates
-    from convgate.finetuning.distillation import distillation
     from convgate.finetuning.finetune import finetune
     from convgate.gated import GatedNetwork, Plan, gate, plan
     from convgate.gating import Decision, Decisions
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from convgate.preparation import Preparation
     from convgate.quantization.quantize import quantize
     from convgate.recipes import list_recipes, register_recipe
+    from convgate.tasks.distillation import distillation
 
 __version__ = "0.2.0.dev0"
 
@@ -58,7 +58,7 @@ _HOME = {
     "compile": "convgate.engine.compile",
     "create_method": "convgate.methods",
     "create_model": "convgate.models",
-    "distillation": "convgate.finetuning",
+    "distillation": "convgate.tasks.distillation",
     "export_onnx": "convgate.onnx_export",
     "finetune": "convgate.finetuning",
     "gate": "convgate.gated",

@@ -19,7 +19,6 @@ from convgate.finetuning.budget import Budget
 from convgate.finetuning.closes import ClosesForGood
 from convgate.finetuning.compare import UNLABELLED, right, same, targets
 from convgate.finetuning.descent import Descent, Given
-from convgate.finetuning.distillation import distillation
 from convgate.finetuning.features import Features, distance
 from convgate.finetuning.finetuned import Finetuned
 from convgate.finetuning.images import mixed, smaller
@@ -31,6 +30,7 @@ from convgate.finetuning.settings import Settings
 from convgate.finetuning.state import ADVICE, check_fit, read_state
 from convgate.gated import GatedNetwork
 from convgate.gating import Decisions
+from convgate.tasks.distillation import distillation
 
 __all__ = ["Run"]
 

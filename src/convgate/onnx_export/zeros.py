@@ -9,6 +9,7 @@ from convgate.engine.program import (
     Concat,
     Conv,
     Dequantize,
+    GateKind,
     IntegerAdd,
     IntegerMean,
     Interpolate,
@@ -39,7 +40,7 @@ def closed_channels(program: Program) -> Mapping[str, frozenset[str]]:
     for op in program.operations:
         if not decides(op):
             gates = _closed(op, program, [found[name] for name in op.inputs])
-            found[op.output] = frozenset(gate for gate in gates if kinds[gate] == "channel")
+            found[op.output] = frozenset(gate for gate in gates if kinds[gate] == GateKind.CHANNEL)
     return found
 
 

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convgate.data import Augmentation, ImageSet, normalise
-from convgate.errors import InputError, RecipeError
+from convgate.errors import RecipeError
 from convgate.reading.modes import evaluating
+from convgate.tasks.distillation import distillation
 from convgate.tasks.registry import register_task
 from convgate.tasks.task import Judge, Task
 
@@ -65,18 +66,8 @@ class Classification(Task):
         return {"cross_entropy": F.cross_entropy(output.float(), targets, label_smoothing=smoothing)}
 
     def divergence(self, answer: Any, teacher: Any, temperature: float) -> Tensor:
-        """T^2 * KL(softmax(teacher / T) || softmax(answer / T)), the batch's mean.
-
-        Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015, section 2.
-        """
-        if not isinstance(teacher, Tensor) or teacher.shape != answer.shape:
-            given = list(teacher.shape) if isinstance(teacher, Tensor) else type(teacher).__name__
-            raise InputError(
-                f"the teacher returns {given} and the network in training {list(answer.shape)}; give a teacher of the "
-                "same classes"
-            )
-        ours, theirs = (F.log_softmax(values.float() / temperature, dim=1) for values in (answer, teacher))
-        return temperature**2 * F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+        """That of `distillation`."""
+        return distillation(answer, teacher, temperature=temperature)
 
     def judge(self, classes: tuple[str, ...]) -> Judge:
         return _Accuracy()

@@ -14,6 +14,7 @@ from convgate.errors import InputError, RecipeError
 from convgate.gated.options import NotNegative, Positive, Size
 from convgate.reading.modes import evaluating
 from convgate.tasks.augment import augment_masks
+from convgate.tasks.distillation import distillation
 from convgate.tasks.registry import register_task
 from convgate.tasks.task import Judge, Task
 
@@ -114,19 +115,10 @@ class Segmentation(Task):
         return losses.sum() / heft.sum().clamp(min=1e-6)
 
     def divergence(self, answer: Any, teacher: Any, temperature: float) -> Tensor:
-        """T^2 * KL(softmax(teacher / T) || softmax(answer / T)), the mean over every `stride`-th pixel."""
-        ours, theirs = _logits(answer), _logits(teacher)
-        if ours.shape != theirs.shape:
-            raise InputError(
-                f"the teacher returns {list(theirs.shape)} and the network in training {list(ours.shape)}; give a "
-                "teacher of the same classes"
-            )
+        """That of `distillation`, over every `stride`-th pixel."""
         start, step = self.stride // 4, self.stride
-        ours, theirs = (
-            F.log_softmax(values[..., start::step, start::step].float() / temperature, dim=1)
-            for values in (ours, theirs)
-        )
-        return temperature**2 * F.kl_div(ours, theirs, reduction="none", log_target=True).sum(1).mean()
+        ours, theirs = (_logits(of)[..., start::step, start::step] for of in (answer, teacher))
+        return distillation(ours, theirs, temperature=temperature)
 
     def draw(self, picture: Any, answer: Any, classes: tuple[str, ...]) -> Any:
         """Each pixel tinted by its class: hues evenly spaced in the order of the classes."""
