@@ -1,8 +1,14 @@
 """What finetuning does, beside its budget and its time."""
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from convgate.gated.options import Bounds, NotNegative, Positive, Share, check_options
 
 __all__ = ["Settings"]
+
+Count = Annotated[int, Bounds(least=0)]
+PositiveShare = Annotated[float, Bounds(above=0, most=1)]
 
 
 @dataclass(frozen=True)
@@ -37,23 +43,29 @@ class Settings:
         clip: the largest norm of a step's gradient.
         points: at how many budgets, from this one up, what stays is measured at the end (`Finetuned.curve`).
 
+    Raises:
+        InputError: a value that its field does not take.
+
     """
 
-    lr: float = 5e-5
-    gate_lr: float | None = None
-    weight_decay: float = 0.0
-    temperature: float = 1.0
-    features: float = 0.0
-    rounds: int = 4
-    order: float = 1.5
-    mix: float = 0.5
-    small: float = 0.0
-    small_size: float = 0.72
-    label_weight: float = 0.0
-    ramp: float = 0.4
-    noise: float = 0.7
-    noise_from: float = 0.5
-    gate_temperature: float = 1.0
-    finish: float = 0.2
-    clip: float = 5.0
-    points: int = 5
+    lr: NotNegative = 5e-5
+    gate_lr: Positive | None = None
+    weight_decay: NotNegative = 0.0
+    temperature: Positive = 1.0
+    features: NotNegative = 0.0
+    rounds: Count = 4
+    order: NotNegative = 1.5
+    mix: Share = 0.5
+    small: Share = 0.0
+    small_size: PositiveShare = 0.72
+    label_weight: NotNegative = 0.0
+    ramp: Share = 0.4
+    noise: Share = 0.7
+    noise_from: NotNegative = 0.5
+    gate_temperature: Positive = 1.0
+    finish: Share = 0.2
+    clip: Positive = 5.0
+    points: Count = 5
+
+    def __post_init__(self) -> None:
+        check_options(self)
