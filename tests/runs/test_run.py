@@ -56,7 +56,7 @@ def test_a_run_leaves_a_network_its_metrics_and_its_curves(finished):
     metrics = json.loads((done.folder / "metrics.json").read_text())
     assert metrics == json.loads(json.dumps(done.metrics.as_data()))
     assert 0 <= metrics["dense"]["accuracy"] <= 1
-    assert list(metrics["gated"]["macs_percentiles"]) == ["5", "25", "50", "75", "95"]
+    assert list(metrics["gated"]["macs_percentiles"]) == ["5", "25", "50", "75", "95", "99", "100"]
     rows = read_rows(done.folder.path)
     assert [float(row["epoch"]) for row in rows] == [1, 2, 3]
     assert {"train_loss", "validation_accuracy", "train_macs_ratio", "validation_macs_ratio"} <= set(rows[0])

@@ -153,7 +153,7 @@ def show_metrics(metrics: "Metrics") -> None:
             f"each unit fixed at its majority over {static.images:,} training images: {static.accuracy:.2%} at "
             f"{static.macs_ratio:.1%} of the dense MACs; {static.changing:.1%} of the units change from image to image"
         )
-    spread = ", ".join(f"p{p} {share:.1%}" for p, share in gated.macs_percentiles.items())
+    spread = ", ".join(f"{'max' if p == '100' else f'p{p}'} {share:.1%}" for p, share in gated.macs_percentiles.items())
     if (latency := metrics.latency) is not None:
         show(
             f"on the engine, one image at a time: {latency.dense.median_ms:.3f} ms dense, "
