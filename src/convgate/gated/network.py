@@ -387,6 +387,8 @@ class GatedNetwork(nn.Module):
     _prepare._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
     def _layout(self, size: tuple[int, int]) -> Layout:
+        if torch.compiler.is_compiling() and size in self._convgate.layouts:
+            return self._convgate.layouts[size]  # torch.compile reads this, and no locks
         layout = self._remembered(size)
         if layout is None:
             with READING:
