@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from cifar import name_of, normalised
-from finetune import Prepare, files, networks, read
+from finetune import Prepare, files, of_photographs, read
 from memory import needed
 from records import RESULTS, build, machine, put
 from safetensors.torch import load_file
@@ -50,8 +50,8 @@ class Subject:
 
 def subjects(options: argparse.Namespace) -> Iterator[Subject]:
     """The networks asked for, one after another."""
-    for name in (options.network or networks()) if options.photos else ():
-        model, file, normalisation = networks()[name]
+    for name in (options.network or of_photographs()) if options.photos else ():
+        model, file, normalisation = of_photographs()[name]
         model.load_state_dict(load_file(options.weights / file))
         network: nn.Module = model.eval()
         prepare, paths = Prepare(*normalisation), files(options.photos)
@@ -124,7 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--weights", type=Path)
-    parser.add_argument("--network", action="append", choices=tuple(networks()))
+    parser.add_argument("--network", action="append", choices=tuple(of_photographs()))
     parser.add_argument("--cifar", type=Path, help="cifar10.npz: test_x, uint8 [N, 32, 32, 3], test_y")
     parser.add_argument("--gated", type=Path, nargs="*", default=[], help="checkpoints of gated CIFAR networks")
     parser.add_argument("--threads", type=int, default=1)

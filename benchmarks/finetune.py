@@ -43,9 +43,18 @@ _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _TORCHVISION = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
+Network = tuple[nn.Module, str, tuple[tuple[float, ...], tuple[float, ...]]]
+"""A network, its file, mean and standard deviation of its inputs."""
 
-def networks() -> dict[str, tuple[nn.Module, str, tuple[tuple[float, ...], tuple[float, ...]]]]:
-    """Name -> (the network, its file, mean and standard deviation of its inputs)."""
+
+def networks() -> dict[str, Network]:
+    """All networks that can be finetuned: those for photographs, and one for CIFAR-10."""
+    resnet20 = convgate.create_model("cifar_resnet20", shortcut="A")
+    return {**of_photographs(), "cifar_resnet20": (resnet20, "cifar10-resnet20.safetensors", (MEAN, STD))}
+
+
+def of_photographs() -> dict[str, Network]:
+    """Networks of ImageNet's classes, by name."""
     import timm
     import torchvision
 
@@ -56,11 +65,6 @@ def networks() -> dict[str, tuple[nn.Module, str, tuple[tuple[float, ...], tuple
             timm.create_model("mobilenetv2_100", pad_type="same"),
             "mobilenetv2_100.safetensors",
             _TORCHVISION,
-        ),
-        "cifar_resnet20": (
-            convgate.create_model("cifar_resnet20", shortcut="A"),
-            "cifar10-resnet20.safetensors",
-            (MEAN, STD),
         ),
     }
 

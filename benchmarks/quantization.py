@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from cifar import name_of, statistics
-from finetune import Prepare, files, networks, read
+from finetune import Prepare, files, of_photographs, read
 from records import RESULTS, build, machine, put, rows_of
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -89,7 +89,7 @@ def subjects(options: argparse.Namespace) -> Iterator[Subject]:
             judged, training = training[::4], [photo for number, photo in enumerate(training) if number % 4]
         images, labels = read([path for path, _ in judged], 224), torch.tensor([label for _, label in judged])
         scales = read([path for path, _ in training[:: len(training) // options.images]], 224)
-        for name, (model, file, normalisation) in networks().items():
+        for name, (model, file, normalisation) in of_photographs().items():
             if not wanted or name in wanted:
                 model.load_state_dict(load_file(options.weights / file))
                 prepare = Prepare(*normalisation)

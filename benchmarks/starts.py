@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from finetune import Prepare, files, networks, read
+from finetune import Prepare, files, of_photographs, read
 from records import RESULTS, add_row, rows_of
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -39,7 +39,7 @@ def subjects(options: argparse.Namespace) -> Iterator[tuple[str, nn.Module, Tens
     photos = photos[:: max(len(photos) // options.photos, 1)][: options.photos]
     labels = torch.tensor([int(path.parent.name) for path in photos])
     pictures = read(photos, 224)
-    for name, (model, file, normalisation) in networks().items():
+    for name, (model, file, normalisation) in of_photographs().items():
         model.load_state_dict(load_file(options.weights / file))
         yield name, model.eval(), Prepare(*normalisation)(pictures), labels
 
