@@ -29,7 +29,7 @@ ATTEMPTS = 3
 FASTER = (("bf16", "avx512bf16", 0.7), ("int8", "avx512vnni", 1.5), ("int8", "avxvnni", 1.2))
 """A precision, a processor's instructions for it, and how many times as fast as float32 it then is at least.
 
-By published tables of instructions, `vdpbf16ps` makes no more products in a cycle on Intel's processors than float32 has.
+By published tables of instructions, Intel's `vdpbf16ps` makes no more products in a cycle than float32 does.
 """
 
 
