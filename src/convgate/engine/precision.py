@@ -74,7 +74,7 @@ def _in_bfloat16(program: Program, heads: int | None) -> Program:
     Depthwise weights, outputs, gates' heads and what nothing in bfloat16 reads or writes stay float32. Of heads, layers
     with at least `heads` weights do not: what they read and their weights are rounded, but never logits.
     """
-    kept = _float32(program) - _read_by_large_heads(program, heads)
+    kept = _float32(program, heads)
     values = tuple(v if v.name in kept else replace(v, element=Element.BFLOAT16) for v in program.values)
     stored = replace(program, values=values)
     users: dict[str, list[Operation]] = {}
@@ -89,14 +89,20 @@ def _in_bfloat16(program: Program, heads: int | None) -> Program:
     return replace(stored, arrays={**program.arrays, **rounded})
 
 
-def _float32(program: Program) -> set[str]:
-    kept = {*program.outputs, *serving_decisions(program)}
+def _float32(program: Program, heads: int | None) -> set[str]:
     readers: dict[str, list[Operation]] = {value.name: [] for value in program.values}
     writers: dict[str, Operation] = {}
     for operation in program.operations:
         writers[operation.output] = operation
         for name in operation.inputs:
             readers[name].append(operation)
+
+    def feeds_large_layers(name: str) -> bool:
+        reading = readers.get(name, [])
+        return bool(reading) and all(is_large_layer(program, operation, heads) for operation in reading)
+
+    kept = {*program.outputs, *(name for name in serving_decisions(program) if not feeds_large_layers(name))}
+    for operation in program.operations:
         if isinstance(operation, External):
             kept |= {operation.output, *operation.inputs}
     for name, reading in readers.items():
@@ -104,21 +110,6 @@ def _float32(program: Program) -> set[str]:
         if by_floats and isinstance(writers.get(name), (*FLOAT32_ONLY, *WIDENS)):
             kept.add(name)
     return kept
-
-
-def _read_by_large_heads(program: Program, heads: int | None) -> set[str]:
-    """The values that only heads' layers with at least that many weights read."""
-    serving = serving_decisions(program)
-    readers: dict[str, list[Operation]] = {name: [] for name in serving}
-    for operation in program.operations:
-        for name in serving.intersection(operation.inputs):
-            readers[name].append(operation)
-
-    return {
-        name
-        for name, reading in readers.items()
-        if reading and all(is_large_layer(program, operation, heads) for operation in reading)
-    }
 
 
 def to_bits(array: np.ndarray) -> np.ndarray:

@@ -1,13 +1,13 @@
 """How a mask of tiles lies over the positions of a map."""
 
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 
 __all__ = ["tile_of"]
 
 
-@cache
+@lru_cache(maxsize=256)
 def tile_of(size: int, tiles: int) -> np.ndarray:
     """int64 [size], read-only: the tile of each position along an axis with `tiles` tiles.
 
