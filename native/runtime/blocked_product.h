@@ -32,11 +32,8 @@ public:
                 compute(run, block, s.scratch[thread], begin, std::min(Base::chunk, last - begin));
             this->count(s, static_cast<long long>(last - first) * taps_ * block.in_channels * block.width);
         };
-        const bool shared = rest.items > 1 || (n > 0 && macs_of(run, blocks[0]) * n >= least_macs);
-        if (shared) return team.run(items + rest.items, body);
-        team.run(1, [&](int, int thread) {  // less than it takes to share it out
-            for (int item = 0; item < items + rest.items; item++) body(item, thread);
-        });
+        const bool pays = rest.items > 1 || (n > 0 && macs_of(run, blocks[0]) * n >= least_macs);
+        team.run_if(pays, items + rest.items, body);
     }
 
 protected:

@@ -80,12 +80,7 @@ public:
                 count(s, static_cast<long long>(last - first) * taps_ * ins * block->width);
         };
         const long long macs = static_cast<long long>(run.count) * taps_ * ins * run.out_open->size();
-        if (macs > least_macs)
-            team.run(items + rest.items, body);
-        else
-            team.run(1, [&](int, int thread) {
-                for (int item = 0; item < items + rest.items; item++) body(item, thread);
-            });
+        team.run_if(macs > least_macs, items + rest.items, body);
     }
 
 private:

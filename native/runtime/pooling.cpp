@@ -151,9 +151,7 @@ private:
                                             .maximum = false,
                                             .factor = 1.0f});
         };
-        if (static_cast<long long>(from.positions()) * from.channels >= least_shared) team.run(parts_, body);
-        else
-            for (int part = 0; part < parts_; part++) body(part, 0);
+        team.run_if(static_cast<long long>(from.positions()) * from.channels >= least_shared, parts_, body);
         for (int part = 1; part < parts_; part++) {
             const float* more = sums + static_cast<std::ptrdiff_t>(part) * in.stride;
             for (int c = 0; c < in.stride; c++) sums[c] += more[c];

@@ -26,6 +26,15 @@ public:
         if (items > 0) share(items, [](void* f, int item, int thread) { (*static_cast<F*>(f))(item, thread); }, &f);
     }
 
+    // The same, by the caller alone unless it `pays` to share the items out.
+    template <typename Function>
+    void run_if(bool pays, int items, Function&& f) {
+        if (pays) return run(items, f);
+        run(1, [&](int, int thread) {
+            for (int item = 0; item < items; item++) f(item, thread);
+        });
+    }
+
 protected:
     using Body = void (*)(void*, int item, int thread);
     virtual void share(int items, Body body, void* context) = 0;

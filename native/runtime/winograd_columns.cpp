@@ -70,12 +70,7 @@ public:
             const int first = all * group / groups * lanes_, last = std::min(all * (group + 1) / groups * lanes_, chosen.count);
             compute(run, chosen, open, s.scratch[thread], first, last - first, open.outs * share / shares, open.outs * (share + 1) / shares);
         };
-        if (threads > 1)
-            team.run(items + rest.items, body);
-        else
-            team.run(1, [&](int, int thread) {
-                for (int item = 0; item < items + rest.items; item++) body(item, thread);
-            });
+        team.run_if(threads > 1, items + rest.items, body);
     }
 
 private:
