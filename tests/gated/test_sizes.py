@@ -106,7 +106,7 @@ def test_decisions_for_another_size_are_refused(small):
 
 
 def test_sizes_are_remembered_up_to_a_bound(small, monkeypatch):
-    monkeypatch.setattr("convgate.gated.network._REMEMBERED", 2)
+    monkeypatch.setattr("convgate.gated.layouts._REMEMBERED", 2)
     net, _ = small
     first = net.graphs_at((16, 16))[False]
     other = net.graphs_at((18, 16))[False]

@@ -3,8 +3,7 @@
 import copy
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from threading import Lock
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,7 +14,9 @@ from convgate.cost import Cost, Ledger
 from convgate.errors import ConvgateError, InputError, PlanError, TraceError
 from convgate.gated.gate_set import OURS, GateSet, free_name, place_in
 from convgate.gated.hooks import hooked_blocks
+from convgate.gated.inputs import check_batch, check_binary, check_decisions, check_size
 from convgate.gated.layout import Layout, lay_out, plan_at
+from convgate.gated.layouts import Layouts
 from convgate.gated.method import Method
 from convgate.gated.model import Root, adopt, as_root, attribute, cleaned, has_attribute, restored
 from convgate.gated.plan import Plan
@@ -24,36 +25,26 @@ from convgate.models import identify
 from convgate.preparation import Preparation
 from convgate.reading.alone import READING
 from convgate.reading.modes import get_modes, set_modes
-from convgate.reading.trace import Trace, check_images, read_again
+from convgate.reading.trace import Trace, read_again
 
 __all__ = ["GatedNetwork"]
 
 _STATE = "_convgate"
-_REMEMBERED = 16
-# For so many sizes besides the example's, what is executed is kept.
-_LAYOUTS = Lock()
-# Held, for a moment, by who looks into `layouts` of a network: several threads may call at once.
 
 
 @dataclass
 class _State:
     """What a gated network keeps beside its modules.
 
-    `model` is the model that was captured (see `convgate.gated.model`), `plan` that for the example's size, and `trace`
-    the reading of the model for that size, None where it has to be read again. `layouts` maps sizes (height, width) to
-    what is executed for them, the one that was used last at the end.
+    `model` is the model that was captured (see `convgate.gated.model`), `plan` that for the example's size, `layouts`
+    what is executed for each size, and `trace` the reading of the model for the example's, None where it has to be read
+    again.
     """
 
     model: nn.Module
     plan: Plan
+    layouts: Layouts
     trace: Trace | None = None
-    layouts: dict[tuple[int, int], Layout] = field(default_factory=dict)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """The example's."""
-        height, width = self.plan.example[2:]
-        return height, width
 
 
 class GatedNetwork(nn.Module):
@@ -92,8 +83,8 @@ class GatedNetwork(nn.Module):
             gates.add_path(fill.path, FillPath(reads[fill.gate], fill.channels))
         # Not by `add_module`, which refuses names of attributes.
         self._modules[free_name({*self._modules, *self._parameters, *self._buffers})] = gates
-        state = vars(self)[_STATE] = _State(trace.module, plan, trace)
-        state.layouts[state.size] = lay_out(trace, plan)
+        size = _size_of(plan)
+        vars(self)[_STATE] = _State(trace.module, plan, Layouts(size, {size: lay_out(trace, plan)}), trace)
         self.train(trace.module.training)
         set_modes(self, modes)
         vars(self)["preparation"] = None
@@ -172,8 +163,7 @@ class GatedNetwork(nn.Module):
             ) from error
         layout = lay_out(traced, plan)
         state.plan, state.trace = replace(plan, example=state.plan.example, spec=identify(traced.module)), traced
-        state.layouts.clear()
-        state.layouts[state.size] = layout
+        state.layouts.start_again(layout)
 
     def dense(self) -> nn.Module:
         """The ordinary model: of its own class, with the current weights, without gates; a copy.
@@ -191,7 +181,7 @@ class GatedNetwork(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         # Generated functions cannot be pickled (multiprocessing's spawn pickles modules); they are made again.
         state = self._convgate
-        return vars(self) | {_STATE: _State(restored(state.model, self), state.plan)}
+        return vars(self) | {_STATE: _State(restored(state.model, self), state.plan, Layouts(state.layouts.example))}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "GatedNetwork":
         state = self._convgate
@@ -199,8 +189,7 @@ class GatedNetwork(nn.Module):
         memo[id(self)] = clone
         memo[id(state.plan)] = state.plan
         clone.__setstate__(copy.deepcopy(self.__getstate__(), memo))
-        with _LAYOUTS:
-            vars(clone)[_STATE].layouts.update(state.layouts)
+        vars(clone)[_STATE].layouts = state.layouts.copied()
         return clone
 
     # -- modes -----------------------------------------------------------------------------------------------------
@@ -225,7 +214,7 @@ class GatedNetwork(nn.Module):
         """
         layout = self._layout_for(images)
         if given is not None:
-            self._check_decisions(given, layout, len(images), images.device)
+            check_decisions(given, layout.plan, len(images), images.device)
         root = Root(self, self._convgate.model, {k: v.to(images.device) for k, v in layout.constants.items()})
         if torch.compiler.is_compiling():
             run = layout.run[self.training]  # _prepare() has seen that there are no hooks
@@ -238,8 +227,9 @@ class GatedNetwork(nn.Module):
         if not return_decisions:
             return output
         decided = zip(layout.plan.gates, results, strict=True)
-        size = (layout.plan.example[2], layout.plan.example[3])
-        return output, Decisions({spec.name: Decision(spec.kind, *result) for spec, result in decided}, size)
+        return output, Decisions(
+            {spec.name: Decision(spec.kind, *result) for spec, result in decided}, _size_of(layout.plan)
+        )
 
     def decide(self, images: Tensor) -> tuple[Any, Decisions]:
         """(what the model returns, what its gates decided) for `images` (float [N, C, H, W])."""
@@ -255,10 +245,8 @@ class GatedNetwork(nn.Module):
         if isinstance(decisions, Mapping) and not isinstance(decisions, Decisions):
             kinds = {spec.name: spec.kind for spec in layout.plan.gates}
             decisions = Decisions.from_numpy(decisions, kinds, (images.shape[2], images.shape[3])).to(images.device)
-        self._check_decisions(decisions, layout, len(images), images.device)
-        for name, decision in decisions.items():
-            if not bool(((decision.mask == 0) | (decision.mask == 1)).all()):
-                raise InputError(f"the mask of gate '{name}' holds values other than 0 and 1")
+        check_decisions(decisions, layout.plan, len(images), images.device)
+        check_binary(decisions)
         return self(images, given=decisions)
 
     def open_decisions(self, n: int, size: tuple[int, int] | None = None) -> Decisions:
@@ -290,11 +278,11 @@ class GatedNetwork(nn.Module):
     @property
     def graphs(self) -> dict[bool, fx.Graph]:
         """The captured graphs with gates in them, of evaluation (False) and training (True), for the example's size."""
-        return self.graphs_at(self._convgate.size)
+        return self.graphs_at(self._convgate.layouts.example)
 
     def plan_at(self, size: tuple[int, int]) -> Plan:
         """The plan for images of `size` (height, width): the same gates, with the masks and the MACs of that size."""
-        return self._layout(_checked(size)).plan
+        return self._layout(check_size(size)).plan
 
     def ledger_at(self, size: tuple[int, int]) -> Ledger:
         """The MACs of every layer, and which gates they depend on, for images of `size` (height, width).
@@ -312,7 +300,7 @@ class GatedNetwork(nn.Module):
 
     def graphs_at(self, size: tuple[int, int]) -> dict[bool, fx.Graph]:
         """The captured graphs, of evaluation (False) and training (True), for images of `size` (height, width)."""
-        return dict(self._layout(_checked(size)).graphs)
+        return dict(self._layout(check_size(size)).graphs)
 
     def cost(self, decisions: Decisions, *, whole: bool = False) -> Cost:
         """The MACs that these decisions cost for images of their size: per sample, per layer, gates included.
@@ -320,11 +308,11 @@ class GatedNetwork(nn.Module):
         `whole` says that masks are known to hold nothing but 0 and 1; if not, they are looked at. Raises `InputError`
         for decisions of another network.
         """
-        if not isinstance(decisions, Decisions):
-            raise InputError(f"decisions are a {type(decisions).__name__}; give the Decisions that decide() returns")
-        layout = self._layout(decisions.size or self._convgate.size)
-        self._check_decisions(decisions, layout, None)
-        return layout.plan.ledger.cost(decisions, whole=whole)
+        plan = self.plan
+        if isinstance(decisions, Decisions) and decisions.size:
+            plan = self._layout(decisions.size).plan
+        check_decisions(decisions, plan)
+        return plan.ledger.cost(decisions, whole=whole)
 
     # -- gates -----------------------------------------------------------------------------------------------------
 
@@ -340,7 +328,7 @@ class GatedNetwork(nn.Module):
 
     def graph_root(self, size: tuple[int, int] | None = None) -> nn.Module:
         """The root module for an interpreter of `graphs_at(size)`: its members have the model's own names."""
-        layout = self._layout(self._convgate.size if size is None else _checked(size))
+        layout = self._layout(self._convgate.layouts.example if size is None else check_size(size))
         return as_root(self, self._convgate.model, layout.constants)
 
     def get_submodule(self, target: str) -> nn.Module:
@@ -357,20 +345,20 @@ class GatedNetwork(nn.Module):
             # Sizes are constants of a trace, and meant to be.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", torch.jit.TracerWarning)
-                self._check(images)
+                check_batch(images, self.plan, self._buffer)
                 return self._layout((int(images.shape[2]), int(images.shape[3])))
-        self._check(images)
+        check_batch(images, self.plan, self._buffer)
         if not torch.compiler.is_compiling():
             return self._layout((images.shape[2], images.shape[3]))
         # Sizes are constants of a compiled graph, too: len(range()) is how to tell the compiler.
         height, width = len(range(images.shape[2])), len(range(images.shape[3]))
-        if torch.compiler.is_exporting() and (height, width) not in self._convgate.layouts:
+        if torch.compiler.is_exporting() and (height, width) not in self._convgate.layouts.by_size:
             raise InputError(
                 f"this network has not seen images of {height}x{width} pixels; run it once on such images before it is "
                 "exported"
             )
         self._prepare(height, width)
-        return self._convgate.layouts[height, width]
+        return self._convgate.layouts.by_size[height, width]
 
     def _prepare(self, height: int, width: int) -> bool:
         """Make the layout for a size. While torch.compile reads the network this is called, not read."""
@@ -387,32 +375,14 @@ class GatedNetwork(nn.Module):
     _prepare._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
     def _layout(self, size: tuple[int, int]) -> Layout:
-        if torch.compiler.is_compiling() and size in self._convgate.layouts:
-            return self._convgate.layouts[size]  # torch.compile reads this, and no locks
-        layout = self._remembered(size)
+        layouts = self._convgate.layouts
+        if torch.compiler.is_compiling() and size in layouts.by_size:
+            return layouts.by_size[size]
+        layout = layouts.find(size)
         if layout is None:
             with READING:
                 # Another thread may have read it while this one waited.
-                layout = self._remembered(size) or self._remember(size, self._lay_out(size))
-        return layout
-
-    def _remembered(self, size: tuple[int, int]) -> Layout | None:
-        """What is executed for a size that was used before, which becomes the one used last."""
-        layouts = self._convgate.layouts
-        with _LAYOUTS:
-            layout = layouts.pop(size, None)
-            if layout is not None:
-                layouts[size] = layout
-        return layout
-
-    def _remember(self, size: tuple[int, int], layout: Layout) -> Layout:
-        """Keep what is executed for a new size, in the place of the one that was not used for the longest time."""
-        state = self._convgate
-        with _LAYOUTS:
-            used = [known for known in state.layouts if known != state.size]
-            for oldest in used[: max(len(used) - _REMEMBERED + 1, 0)]:
-                del state.layouts[oldest]
-            state.layouts[size] = layout
+                layout = layouts.find(size) or layouts.keep(size, self._lay_out(size))
         return layout
 
     def _lay_out(self, size: tuple[int, int]) -> Layout:
@@ -423,7 +393,7 @@ class GatedNetwork(nn.Module):
         with _disable_current_modes(), torch.autocast(self._buffer.device.type, enabled=False):
             if state.trace is None:
                 state.trace = self._read()
-            if size == state.size:
+            if size == state.layouts.example:
                 return lay_out(state.trace, state.plan)
             try:
                 traced = state.trace.at(*size)
@@ -431,7 +401,7 @@ class GatedNetwork(nn.Module):
             except (TraceError, PlanError) as error:
                 raise InputError(
                     f"this {state.plan.model} does not take images of {size[0]}x{size[1]} pixels (it was gated for "
-                    f"{state.size[0]}x{state.size[1]}): {error}"
+                    f"{state.layouts.example[0]}x{state.layouts.example[1]}): {error}"
                 ) from error
 
     def _read(self) -> Trace:
@@ -439,62 +409,10 @@ class GatedNetwork(nn.Module):
         model = restored(self._convgate.model, self)
         return read_again(model, self._convgate.plan.example)
 
-    # -- checks ----------------------------------------------------------------------------------------------------
-
-    def _check(self, images: Tensor) -> None:
-        check_images(images, "the batch")
-        channels = self.plan.example[1]
-        if images.shape[1] != channels:
-            raise InputError(
-                f"the batch has images of shape {list(images.shape[1:])}, and this network was gated for images of "
-                f"{channels} channels; convert the images"
-            )
-        dtype, device = self._buffer.dtype, self._buffer.device
-        if images.device != device:
-            raise InputError(
-                f"the batch is on {images.device} and the network on {device}; move one: images.to('{device}')"
-            )
-        # Autocast converts what it meets, but for float64.
-        converted = torch.is_autocast_enabled(images.device.type) and torch.float64 not in (images.dtype, dtype)
-        if images.dtype != dtype and not converted:
-            raise InputError(f"the batch is {images.dtype} and the network {dtype}; convert one, or use torch.autocast")
-
     @property
     def _buffer(self) -> Tensor:
         """Some buffer of the gates: on the network's device, of its dtype."""
         return next(self.convgate.buffers())
-
-    def _check_decisions(
-        self, decisions: Decisions, layout: Layout, n: int | None, device: torch.device | None = None
-    ) -> None:
-        """Are these this network's gates, with masks of the right shapes, for `n` samples (any number, if None)?
-
-        And on `device`, if one is given.
-        """
-        if not isinstance(decisions, Decisions):
-            raise InputError(f"decisions are a {type(decisions).__name__}; give the Decisions that decide() returns")
-        names = [spec.name for spec in layout.plan.gates]
-        if set(decisions) != set(names):
-            missing, extra = sorted(set(names) - set(decisions)), sorted(set(decisions) - set(names))
-            raise InputError(
-                f"these decisions are of another network (missing gates: {missing or 'none'}; unknown: "
-                f"{extra or 'none'}); give what decide() of this network returned"
-            )
-        n = decisions.batch_size if n is None else n
-        for spec in layout.plan.gates:
-            mask = decisions[spec.name].mask
-            shape = list(mask.shape)
-            if shape != [n, *spec.shape]:
-                raise InputError(
-                    f"the mask of gate '{spec.name}' has shape {shape}; this network and batch take "
-                    f"{[n, *spec.shape]}, for images of {'x'.join(map(str, layout.plan.example[2:]))}. Masks that were "
-                    "made by hand for another size say so: Decisions(.., size=(height, width))"
-                )
-            if device is not None and mask.device != device:
-                raise InputError(
-                    f"the mask of gate '{spec.name}' is on {mask.device} and the batch on {device}; move the "
-                    f"decisions: decisions.to('{device}')"
-                )
 
     def _uniform_decisions(self, n: int, size: tuple[int, int] | None, value: float) -> Decisions:
         if not isinstance(n, int) or n < 1:
@@ -503,14 +421,13 @@ class GatedNetwork(nn.Module):
         device = self._buffer.device
         return Decisions(
             {spec.name: Decision(spec.kind, torch.full((n, *spec.shape), value, device=device)) for spec in plan.gates},
-            (plan.example[2], plan.example[3]),
+            _size_of(plan),
         )
 
 
-def _checked(size: Any) -> tuple[int, int]:
-    if isinstance(size, tuple | list) and len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size):
-        return int(size[0]), int(size[1])
-    raise InputError(f"a size of {size!r}; give (height, width) in pixels, two whole numbers of at least 1")
+def _size_of(plan: Plan) -> tuple[int, int]:
+    height, width = plan.example[2:]
+    return height, width
 
 
 def _is_constant(value: Any) -> bool:
