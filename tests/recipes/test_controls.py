@@ -1,11 +1,14 @@
 """Controls are their rows but for what their names say."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from typing import ClassVar
 
 import pytest
 
 from convgate.cost import count_macs
 from convgate.errors import RecipeError
+from convgate.gated import Ablation
+from convgate.methods import METHODS, DualGating, register_method
 from convgate.models import ModelSpec, create
 from convgate.models.widen import count_parameters
 from convgate.recipes.controls import derived, list_controls
@@ -56,6 +59,21 @@ def test_unshaped_is_found_among_the_options_of_another_method():
     assert changed("unshaped", "cifar10-resnet20-batch-shaping-paper") == {"method.options.shaping_weight": 0.0}
     with pytest.raises(RecipeError, match="changes BatchShaping, and the recipe's method is DualGating"):
         load_recipe(f"{ROW}@unshaped")
+
+
+def test_a_method_of_somebody_else_brings_its_own_controls():
+    @register_method
+    @dataclass(frozen=True)
+    class Quiet(DualGating):
+        ablations: ClassVar = {"mute": Ablation("Without the budget", {"budget_weight": 0.0})}
+
+    try:
+        assert list_controls()["mute"] == "Without the budget"
+        assert changed("mute", overrides=[*SHORT, "--method.name=Quiet"]) == {"method.options.budget_weight": 0.0}
+        with pytest.raises(RecipeError, match="changes Quiet, and the recipe's method is DualGating"):
+            load_recipe(f"{ROW}@mute")
+    finally:
+        METHODS.pop("Quiet")
 
 
 def test_narrower_has_the_rows_macs_and_is_trained_from_scratch_first():

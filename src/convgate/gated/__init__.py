@@ -5,7 +5,7 @@ from convgate.gated.build import gate, plan
 from convgate.gated.find_part import find_part
 from convgate.gated.fixed import FixedNetwork, random_masks
 from convgate.gated.gate_set import GATES, OURS, PATHS, TRUNK, GateSet, place_in
-from convgate.gated.method import Method
+from convgate.gated.method import Ablation, Method
 from convgate.gated.network import GatedNetwork
 from convgate.gated.plan import FillSpec, GateSpec, MaskSpec, PartialSpec, Plan, Site, Ungated
 from convgate.gated.skipping import LayerGates, layer_gates
@@ -16,6 +16,7 @@ __all__ = [
     "OURS",
     "PATHS",
     "TRUNK",
+    "Ablation",
     "FillSpec",
     "FixedNetwork",
     "GateSet",

@@ -3,6 +3,7 @@
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -17,7 +18,18 @@ from convgate.gating import KINDS, Decisions, Gate, GateKind, LossTerms, Progres
 from convgate.reading.structure import Rejected
 from convgate.reading.trace import Trace
 
-__all__ = ["Method"]
+__all__ = ["Ablation", "Method"]
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A method without one of its parts, for the comparison that shows what the part is worth.
+
+    `words` says in a sentence what it is, `options` are those that differ from the method's with which it is compared.
+    """
+
+    words: str
+    options: Mapping[str, Any]
 
 
 class Method(ABC):
@@ -29,6 +41,9 @@ class Method(ABC):
 
     former_options: ClassVar[frozenset[str]] = frozenset()
     """Options of earlier versions that the class still takes, so that old files and recipes load."""
+
+    ablations: ClassVar[Mapping[str, Ablation]] = {}
+    """By name, the controls to train beside a row of this method: `convgate train RECIPE@NAME`."""
 
     def __post_init__(self) -> None:
         """Check the options by the types of their fields. Raises `InputError`; see `convgate.gated.options`."""

@@ -33,7 +33,7 @@ Differences from the paper and the codes:
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -41,7 +41,7 @@ from torch import Tensor
 from convgate.cost import Ledger
 from convgate.errors import InputError
 from convgate.gated.gate_set import GateSet
-from convgate.gated.method import Method
+from convgate.gated.method import Ablation, Method
 from convgate.gated.options import NotNegative, Positive, Share, Size
 from convgate.gated.plan import GateSpec, MaskSpec, Site, Ungated
 from convgate.gating import (
@@ -93,6 +93,13 @@ class BatchShaping(Method):
         bias: initial bias of the logits; None for 5, or 0 with `init="paper"`.
 
     """
+
+    ablations: ClassVar[Mapping[str, Ablation]] = {
+        "unshaped": Ablation(
+            "Batch shaping with the loss that shapes left out: its gates, and all else that they are trained for",
+            {"shaping_weight": 0.0},
+        )
+    }
 
     a: Positive = 0.6
     b: Positive = 0.4

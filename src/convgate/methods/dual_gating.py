@@ -45,7 +45,7 @@ from torch import nn
 from convgate.cost import Ledger
 from convgate.errors import InputError, PlanError
 from convgate.gated.gate_set import GateSet
-from convgate.gated.method import Method
+from convgate.gated.method import Ablation, Method
 from convgate.gated.options import BudgetShare, NotNegative, Positive, Share, Size
 from convgate.gated.plan import FillSpec, GateSpec, MaskSpec, Site, Ungated
 from convgate.gating import (
@@ -131,6 +131,12 @@ class DualGating(Method):
     """
 
     former_options: ClassVar[frozenset[str]] = frozenset({"macs"})
+    ablations: ClassVar[Mapping[str, Ablation]] = {
+        "apart": Ablation(
+            "Spatial and channel gates simply combined, each drawn to a density of its own instead of to one budget",
+            {"joint": False, "bounds_weight": 0.0},
+        )
+    }
 
     budget: BudgetShare = _HALF
     spatial: bool = True

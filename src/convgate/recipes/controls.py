@@ -3,7 +3,7 @@
 A control has all that its row has (images, augmentation, length, decay, rates, teacher) but for what its name says, so
 that a difference between the two is a difference in that. Changes on the command line are the row's: they are made
 before the control is derived. A recipe names those that belong beside it (`controls`), and the page of results says
-which of them were not run.
+which of them were not run. What is left out of a method is for the method to say (`Method.ablations`).
 """
 
 from collections.abc import Callable, Mapping
@@ -15,6 +15,7 @@ from convgate.recipes.recipe import MethodChoice, Recipe
 from convgate.suggestions import did_you_mean, same_name
 
 if TYPE_CHECKING:
+    from convgate.gated.method import Ablation
     from convgate.models import ModelSpec
 
 __all__ = ["SIGN", "derived", "list_controls", "register_control", "split_name"]
@@ -49,7 +50,8 @@ def list_controls() -> dict[str, str]:
     >>> list_controls()["random"]
     "Masks drawn at random, the same for all images, at the row's budget"
     """
-    return {name: (control.__doc__ or "").partition(".")[0] for name, control in _CONTROLS.items()}
+    general = {name: (control.__doc__ or "").partition(".")[0] for name, control in _CONTROLS.items()}
+    return general | {name: next(iter(of.values())).words for name, of in _ablations().items()}
 
 
 def split_name(source: str) -> tuple[str, str]:
@@ -75,14 +77,14 @@ def derived(row: Recipe, name: str, *, of: str, written: Recipe | None = None) -
         RecipeError: there is no such control, or it makes no sense for this recipe.
 
     """
-    if name not in _CONTROLS:
-        known = ", ".join(_CONTROLS)
+    known = list_controls()
+    if name not in known:
         raise RecipeError(
-            f"there is no control '{name}'{did_you_mean(name, list(_CONTROLS))} The controls are: {known}"
+            f"there is no control '{name}'{did_you_mean(name, list(known))} The controls are: {', '.join(known)}"
         )
     if row.method.is_static:
         raise RecipeError(f"the recipe {of} has no gates that decide, so it has no controls")
-    control = _CONTROLS[name](row, written or row)
+    control = _CONTROLS[name](row, written or row) if name in _CONTROLS else _ablated(row, name)
     return replace(control, title=f"Control of {of}: {name}", controls=(), control=name, control_of=of)
 
 
@@ -140,18 +142,6 @@ def _random(row: Recipe, _: Recipe) -> Recipe:
     return replace(row, method=method, gated=gated, finish=finish, budget=_budget(row))
 
 
-@register_control("unshaped")
-def _unshaped(row: Recipe, _: Recipe) -> Recipe:
-    """Batch shaping with the loss that shapes left out: its gates, and all else that they are trained for."""
-    return _with_option(row, "BatchShaping", {"shaping_weight": 0.0})
-
-
-@register_control("apart")
-def _apart(row: Recipe, _: Recipe) -> Recipe:
-    """Spatial and channel gates simply combined, each drawn to a density of its own instead of to one budget."""
-    return _with_option(row, "DualGating", {"joint": False, "bounds_weight": 0.0})
-
-
 # -- what they have in common -----------------------------------------------------------------------------------------
 
 
@@ -179,8 +169,20 @@ def _of_another_width(recipe: Recipe, written: Recipe, options: Mapping[str, Any
     return replace(recipe, model=model, dense=dense)
 
 
-def _with_option(row: Recipe, method: str, options: Mapping[str, Any]) -> Recipe:
-    """The row with these options of a method, which may be among the options of another."""
+def _ablations() -> dict[str, dict[str, "Ablation"]]:
+    """Name of an ablation -> name of a method that has it -> what it is."""
+    from convgate.methods import METHODS
+
+    found: dict[str, dict[str, Ablation]] = {}
+    for method, kind in METHODS.items():
+        for name, ablation in kind.ablations.items():
+            found.setdefault(name, {})[method] = ablation
+    return found
+
+
+def _ablated(row: Recipe, name: str) -> Recipe:
+    """The row with its method's options changed to those of an ablation; the method may be among another's options."""
+    of = _ablations()[name]
     found = []
 
     def changed(value: Any) -> Any:
@@ -189,12 +191,13 @@ def _with_option(row: Recipe, method: str, options: Mapping[str, Any]) -> Recipe
         if not isinstance(value, Mapping):
             return value
         value = {key: changed(item) for key, item in value.items()}
-        if isinstance(value.get("name"), str) and same_name(value["name"], [method]):
+        method = same_name(value["name"], of) if isinstance(value.get("name"), str) else None
+        if method is not None:
             found.append(method)
-            value["options"] = {**(value.get("options") or {}), **options}
+            value["options"] = {**(value.get("options") or {}), **of[method].options}
         return value
 
     now = changed({"name": row.method.name, "options": row.method.options})
     if not found:
-        raise RecipeError(f"this control changes {method}, and the recipe's method is {row.method.name}")
+        raise RecipeError(f"this control changes {' or '.join(of)}, and the recipe's method is {row.method.name}")
     return replace(row, method=replace(row.method, options=now["options"]))
