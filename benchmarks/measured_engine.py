@@ -14,6 +14,7 @@ __all__ = [
     "instruction_sets",
     "lost",
     "milliseconds",
+    "network",
     "precisions",
     "said",
 ]
@@ -31,6 +32,7 @@ NAMES = {
 _PRECISIONS = (("float32", "float32", ""), ("bfloat16", "bf16", "-bf16"), ("int8", "int8", "-int8"))
 """A precision's name, the records' name for it, and what names of our engine's rows end in."""
 _README_CASES = (("resnet18", 0.43, 2), ("resnet50", 0.403, 2), ("mobilenet_v2", 0.55, 2), ("cifar_resnet20", 0.5, 2))
+_OURS = ("ours, gated", "share of the promised gain", "speed-up over it")
 
 Case = Mapping[str, Any]
 Table = tuple[list[str], list[list[str]]]
@@ -38,6 +40,11 @@ Table = tuple[list[str], list[list[str]]]
 
 def precisions(cases: Sequence[Case]) -> Table:
     """(headings, lines) of a table with a line for each network and precision: ours, and the fastest other engine."""
+    rows = _rows(cases)
+    return list(rows[0]), [list(row.values()) for row in rows]
+
+
+def _rows(cases: Sequence[Case]) -> list[dict[str, str]]:
     rows = []
     for case in cases:
         for name, precision, ending in _PRECISIONS:
@@ -46,7 +53,7 @@ def precisions(cases: Sequence[Case]) -> Table:
             openvino = milliseconds(case, f"openvino{ending}")
             rows.append(
                 {
-                    "network": NAMES[case["model"]],
+                    "network": network(case),
                     "threads": str(case["threads"]),
                     "MACs left": f"{100 * case['macs_ratio']:.1f} %",
                     "precision": name,
@@ -61,23 +68,24 @@ def precisions(cases: Sequence[Case]) -> Table:
                     "gated": against(openvino, gated),
                 }
             )
-    return list(rows[0]), [list(row.values()) for row in rows]
+    return rows
 
 
 def in_readme(cases: Sequence[Case]) -> Table:
-    """The same for README: fewer columns, one case for each network."""
-    headings, lines = precisions([case for case in cases if _key(case) in _README_CASES])
-    kept = [
-        i
-        for i, heading in enumerate(headings)
-        if heading not in ("threads", "OpenVINO", "speed-up over OpenVINO, dense", "gated")
+    """The same for README, one case for each network; channels that decide in groups stand beside those that do not."""
+    shown = [case for case in cases if (case["model"], case["macs_asked"], case["threads"]) in _README_CASES]
+    one_by_one, grouped = (_rows([case for case in shown if (_group(case) > 1) == wide]) for wide in (False, True))
+    kept = ("network", "MACs left", "precision", "fastest other engine", "ours, dense", *_OURS)
+    lines = [
+        [*(row[heading] for heading in kept), *(other[heading] for heading in _OURS)]
+        for row, other in zip(one_by_one, grouped, strict=True)
     ]
-    return [headings[i] for i in kept], [[line[i] for i in kept] for line in lines]
+    return [*kept, *(f"channels by 16: {heading}" for heading in _OURS)], lines
 
 
 def all_engines(cases: Sequence[Case]) -> Table:
     """Every engine's milliseconds for each network, in the order of the comparison."""
-    names = [f"{NAMES[case['model']]}, {100 * case['macs_ratio']:.0f} %, {case['threads']} thread(s)" for case in cases]
+    names = [f"{network(case)}, {100 * case['macs_ratio']:.0f} %, {case['threads']} thread(s)" for case in cases]
     labels = {row["engine"]: row["label"] for case in cases for row in case["rows"]}
     lines = [[label, *(_short(case, engine) for case in cases)] for engine, label in labels.items()]
     return ["engine, ms", *names], lines
@@ -88,7 +96,7 @@ def lost(cases: Sequence[Case]) -> str:
     lines = []
     for case in cases:
         for name, precision, ending in _PRECISIONS:
-            of = f"{NAMES[case['model']]}, {100 * case['macs_ratio']:.0f} %, {case['threads']} thread(s), {name}"
+            of = f"{network(case)}, {100 * case['macs_ratio']:.0f} %, {case['threads']} thread(s), {name}"
             dense, gated = (milliseconds(case, f"engine-{kind}{ending}") for kind in ("dense", "gated"))
             best = _fastest_other(case, precision)
             if best and dense and best["median_ms"] < dense:
@@ -115,6 +123,11 @@ def instruction_sets(cases: Sequence[Case]) -> Table:
     return ["precision", "instruction set", *headings], lines
 
 
+def network(case: Case) -> str:
+    """A case's network, and in groups of how many channels its gates decide where they do not decide one by one."""
+    return NAMES[case["model"]] + (f", channels by {_group(case)}" if _group(case) > 1 else "")
+
+
 def milliseconds(case: Case, engine: str) -> Any:
     """An engine's median; None if it failed or was not timed."""
     return next((row["median_ms"] for row in case["rows"] if row["engine"] == engine), None)
@@ -138,8 +151,8 @@ def against(theirs: float | None, ours: float | None) -> str:
     return "-" if theirs is None or ours is None else f"{theirs / ours:.2f}"
 
 
-def _key(case: Case) -> tuple[str, float, int]:
-    return case["model"], case["macs_asked"], case["threads"]
+def _group(case: Case) -> int:
+    return int(case["method"]["options"].get("group", 1))
 
 
 def _fastest_other(case: Case, precision: str) -> Mapping[str, Any] | None:
