@@ -13,11 +13,11 @@ from convgate.cost import Ledger, count_macs, node_macs
 from convgate.errors import ConvgateError, InputError, PlanError
 from convgate.gated.around import GatedModel, around
 from convgate.gated.check import check_gate, check_sites
-from convgate.gated.costs import accountable, fill_macs, layer_costs, layer_names, uncounted
+from convgate.gated.costs import accountable, fill_macs, head_macs, layer_costs, layer_names, uncounted
 from convgate.gated.find_part import find_part
 from convgate.gated.method import Method
 from convgate.gated.network import GatedNetwork
-from convgate.gated.plan import GateSpec, Plan, Site
+from convgate.gated.plan import Plan, Site
 from convgate.gated.skipping import layer_gates
 from convgate.gating.heads import Start
 from convgate.models import identify
@@ -183,7 +183,7 @@ class _Source:
         names = layer_names(traced, self.macs)
         kept, unaccountable = accountable(traced, self.macs, sites, self.features)
         gates = {} if trunk is None else {"trunk": count_macs(trunk, traced.example[1:])}
-        gates |= {spec.name: _head_macs(spec, heads[spec.name]) for site in kept for spec in site.gates}
+        gates |= {spec.name: head_macs(spec, heads[spec.name]) for site in kept for spec in site.gates}
         layers = layer_costs(traced, self.macs, names, layer_gates(traced, kept, self.features))
         rejected = [*skipped, *unaccountable]
         return Plan(
@@ -256,8 +256,3 @@ def _article(what: str) -> str:
 def _start(head: nn.Module) -> Start | None:
     start = getattr(head, "start", None)
     return start if isinstance(start, Start) else None
-
-
-def _head_macs(spec: GateSpec, head: nn.Module) -> int:
-    count: Any = head.macs
-    return int(count(spec.pooled or spec.shape[1:]))

@@ -8,15 +8,21 @@ that runs twice, a weight that is computed on the way), and the sites whose gate
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from convgate.cost import LayerCost
-from convgate.gated.plan import Site
+from convgate.gated.plan import GateSpec, Site
 from convgate.gated.skipping import LayerGates, layer_gates
 from convgate.reading.part import Part
 from convgate.reading.structure import Feature, Rejected, describe
 from convgate.reading.trace import Trace
 
-__all__ = ["accountable", "fill_macs", "layer_costs", "layer_names", "uncounted"]
+__all__ = ["accountable", "fill_macs", "head_macs", "layer_costs", "layer_names", "uncounted"]
+
+
+def head_macs(spec: GateSpec, head: Any) -> int:
+    """The MACs of a gate's head on one image: those of the map, or of the pooled one, that it reads."""
+    return int(head.macs(spec.pooled or spec.shape[1:]))
 
 
 def layer_names(trace: Trace, macs: Mapping[str, int]) -> dict[str, str]:

@@ -8,12 +8,12 @@ from torch import Tensor, fx, nn
 
 from convgate.cost import Ledger, count_macs, node_macs
 from convgate.errors import PlanError
-from convgate.gated.costs import fill_macs, layer_costs, layer_names, uncounted
+from convgate.gated.costs import fill_macs, head_macs, layer_costs, layer_names, uncounted
 from convgate.gated.gate_set import TRUNK, GateSet
 from convgate.gated.hooks import call_hooks, hooked_blocks
 from convgate.gated.insert import compile_forward, insert_gates
 from convgate.gated.model import constants
-from convgate.gated.plan import GateSpec, Plan, Site
+from convgate.gated.plan import Plan, Site
 from convgate.gated.skipping import layer_gates
 from convgate.reading.structure import features
 from convgate.reading.trace import Trace
@@ -102,7 +102,7 @@ def plan_at(plan: Plan, trace: Trace, gates: GateSet) -> Plan:
         raise PlanError(f"what the gates of {', '.join(unequal)} save is not known: the layers run other MACs")
     own = {} if gates.trunk is None else {"trunk": count_macs(gates.trunk, trace.example[1:])}
     modules = dict(gates.named_gates())
-    own |= {spec.name: _head_macs(spec, modules[spec.name].head) for site in sites for spec in site.gates}
+    own |= {spec.name: head_macs(spec, modules[spec.name].head) for site in sites for spec in site.gates}
     return replace(
         plan,
         example=trace.example,
@@ -118,7 +118,3 @@ def _places(plan: Plan) -> set[str]:
     sites: tuple[Site, ...] = plan.sites
     needed = {mask.node for site in sites for mask in site.masks} | {gate.reads for gate in plan.gates}
     return (needed | {partial.node for partial in plan.partials}) - {TRUNK}
-
-
-def _head_macs(spec: GateSpec, head: Any) -> int:
-    return int(head.macs(spec.pooled or spec.shape[1:]))

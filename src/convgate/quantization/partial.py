@@ -7,11 +7,10 @@ import numpy as np
 
 from convgate.engine.integer import multiplier_and_shift
 from convgate.engine.program import Complete, Conv, Decide, GateKind, Program, serving_decisions
+from convgate.quantization.units import MOST_BIAS, weight_units
 
 __all__ = ["FollowingSums", "PartialSums", "partial_sums"]
 
-_MOST_BIAS = 1 << 24
-"""Of partial sums, in their units, as of any convolution's; see `convgate.quantization.rewrite`."""
 _MOST = 1 << 30
 """No sum, nor sum of a unit's sums, reaches it; offsets and biases after the sums do not exceed it."""
 
@@ -37,10 +36,7 @@ class PartialSums:
         in unit: then it decides on a sum of integers.
         """
         base, rest = (program.arrays[op.weight].astype(np.float64) for op in (self.base, self.complete))
-        units = np.maximum(*(np.abs(weight.reshape(len(weight), -1)).max(1) for weight in (base, rest))) / 127
-        if self.base.bias:
-            units = np.maximum(units, np.abs(program.arrays[self.base.bias]) / (scale * _MOST_BIAS))
-        units = np.where(units > 0, units, 1.0)
+        units = weight_units([base, rest], program.arrays[self.base.bias] if self.base.bias else None, scale)
         if self.decision is not None:
             factors, group = _scale(program, self.decision.scale, len(units)), self._group(program)
             most = np.maximum.reduceat(units * factors, np.arange(0, len(units), group))
@@ -134,7 +130,7 @@ def _is_small(program: Program, parts: PartialSums) -> bool:
     base, rest = (program.arrays[op.weight][0].size for op in (parts.base, parts.complete))
     most = 127 * 255
     group = parts._group(program) if parts.decision else 1
-    return ((base + rest) * most + _MOST_BIAS) < _MOST and group * (base * most + _MOST_BIAS) < _MOST
+    return ((base + rest) * most + MOST_BIAS) < _MOST and group * (base * most + MOST_BIAS) < _MOST
 
 
 def _scale(program: Program, name: str, channels: int) -> np.ndarray:

@@ -36,11 +36,9 @@ from convgate.quantization.encodings import Encoding
 from convgate.quantization.functions import clamp_of, table
 from convgate.quantization.partial import PartialSums
 from convgate.quantization.roles import Roles
+from convgate.quantization.units import weight_units
 
 __all__ = ["rewrite"]
-
-_MOST_BIAS = 1 << 24
-"""A bias in units of its sums; larger ones, of channels with tiny weights, make these units larger."""
 
 
 def rewrite(program: Program, roles: Roles, encodings: Mapping[str, Encoding]) -> Program:
@@ -212,10 +210,7 @@ class _Rewriting:
         """Weights int8 and bias int32, and the unit of each output channel's sums, float64."""
         weight = self.source.arrays[op.weight].astype(np.float64)
         bias = self.source.arrays[op.bias].astype(np.float64) if op.bias else None
-        units = np.abs(weight.reshape(len(weight), -1)).max(1) / 127
-        if bias is not None:
-            units = np.maximum(units, np.abs(bias) / (scale * _MOST_BIAS))
-        units = np.where(units > 0, units, 1.0)
+        units = weight_units([weight], bias, scale)
         rounded = _rounded(weight, units)
         return rounded, None if bias is None else np.rint(bias / (units * scale)).astype(np.int32), units * scale
 
