@@ -31,8 +31,12 @@ NAMES = {
 }
 _PRECISIONS = (("float32", "float32", ""), ("bfloat16", "bf16", "-bf16"), ("int8", "int8", "-int8"))
 """A precision's name, the records' name for it, and what names of our engine's rows end in."""
-_README_CASES = (("resnet18", 0.43, 2), ("resnet50", 0.403, 2), ("mobilenet_v2", 0.55, 2), ("cifar_resnet20", 0.5, 2))
-_OURS = ("ours, gated", "share of the promised gain", "speed-up over it")
+_README_CASES = {
+    ("resnet18", 0.43, 2, 1),
+    ("resnet50", 0.403, 2, 1),
+    ("mobilenet_v2", 0.55, 2, 1),
+    ("cifar_resnet20", 0.5, 2, 1),
+}
 
 Case = Mapping[str, Any]
 Table = tuple[list[str], list[list[str]]]
@@ -40,11 +44,6 @@ Table = tuple[list[str], list[list[str]]]
 
 def precisions(cases: Sequence[Case]) -> Table:
     """(headings, lines) of a table with a line for each network and precision: ours, and the fastest other engine."""
-    rows = _rows(cases)
-    return list(rows[0]), [list(row.values()) for row in rows]
-
-
-def _rows(cases: Sequence[Case]) -> list[dict[str, str]]:
     rows = []
     for case in cases:
         for name, precision, ending in _PRECISIONS:
@@ -68,19 +67,18 @@ def _rows(cases: Sequence[Case]) -> list[dict[str, str]]:
                     "gated": against(openvino, gated),
                 }
             )
-    return rows
+    return list(rows[0]), [list(row.values()) for row in rows]
 
 
 def in_readme(cases: Sequence[Case]) -> Table:
-    """The same for README, one case for each network; channels that decide in groups stand beside those that do not."""
-    shown = [case for case in cases if (case["model"], case["macs_asked"], case["threads"]) in _README_CASES]
-    one_by_one, grouped = (_rows([case for case in shown if (_group(case) > 1) == wide]) for wide in (False, True))
-    kept = ("network", "MACs left", "precision", "fastest other engine", "ours, dense", *_OURS)
-    lines = [
-        [*(row[heading] for heading in kept), *(other[heading] for heading in _OURS)]
-        for row, other in zip(one_by_one, grouped, strict=True)
+    """The same for README: fewer columns, one case for each network, in which channels decide one by one."""
+    headings, lines = precisions([case for case in cases if _key(case) in _README_CASES])
+    kept = [
+        i
+        for i, heading in enumerate(headings)
+        if heading not in ("threads", "OpenVINO", "speed-up over OpenVINO, dense", "gated")
     ]
-    return [*kept, *(f"channels by 16: {heading}" for heading in _OURS)], lines
+    return [headings[i] for i in kept], [[line[i] for i in kept] for line in lines]
 
 
 def all_engines(cases: Sequence[Case]) -> Table:
@@ -149,6 +147,10 @@ def said(ms: float | None) -> str:
 def against(theirs: float | None, ours: float | None) -> str:
     """How many times as fast ours is."""
     return "-" if theirs is None or ours is None else f"{theirs / ours:.2f}"
+
+
+def _key(case: Case) -> tuple[str, float, int, int]:
+    return case["model"], case["macs_asked"], case["threads"], _group(case)
 
 
 def _group(case: Case) -> int:
