@@ -12,7 +12,7 @@
 namespace convgate {
 namespace {
 
-constexpr int least_positions = 64, most_positions = 1024;  // of the map
+constexpr int least_positions = 48, most_positions = 1024;  // of the map
 constexpr int least_outputs = 128, least_inputs = 256;      // fewer: to transpose inputs takes too large a part
 constexpr int most_vectors = 12;            // of positions at once
 constexpr int most_outputs = 128;           // at once
