@@ -26,11 +26,12 @@ inline Register dot(Register sum, Inputs inputs, Weights weights) { return _mm51
 inline Register add_pairs(Register sum, Register a, Register b) { return _mm512_dpwssd_epi32(sum, a, b); }
 
 #include "int8_quads.h"
+#include "int8_along_lanes.h"
 
 }  // namespace
 
 extern const Kernels avx512_kernels;
 extern const Int8Kernels avx512vnni_int8_kernels;
-const Int8Kernels avx512vnni_int8_kernels = table_of("avx512vnni", &avx512_kernels);
+const Int8Kernels avx512vnni_int8_kernels = with_columns(table_of("avx512vnni", &avx512_kernels));
 
 }  // namespace convgate

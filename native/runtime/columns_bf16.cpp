@@ -4,25 +4,21 @@
 #include <algorithm>
 #include <cstring>
 
-#include "convolution.h"
+#include "along_lanes.h"
 #include "halves.h"
 #include "shared.h"
-#include "steps.h"
 
 namespace convgate {
 namespace {
 
 constexpr int least_positions = 48, most_positions = 1024;  // of the map
 constexpr int least_outputs = 128, least_inputs = 256;      // fewer: to transpose inputs takes too large a part
-constexpr int most_vectors = 12;            // of positions at once
-constexpr int most_outputs = 128;           // at once
 constexpr int most_pairs = 6144;            // of inputs at positions that are transposed at once: in the first-level cache
-constexpr long long least_macs = 1 << 17;   // worth sharing out
 
-class HalfColumns final : public ConvolutionOf<Bf16, Bf16> {
+class HalfColumns final : public PositionsAlongLanes<Bf16> {
 public:
-    HalfColumns(const ConvolutionSpec& spec, Needs& needs)
-        : ConvolutionOf(spec), run_(spec.in_channels() * spec.joined()), taps_(spec.taps()), lanes_(spec.halves->lanes) {
+    // No position by itself: what is added in which order would depend on how many others are open.
+    HalfColumns(const ConvolutionSpec& spec, Needs& needs) : PositionsAlongLanes(spec, spec.halves->lanes, 0) {
         const Operation& op = *spec_.operation;
         const int ins = spec_.in_channels(), outs = spec_.out_channels(), area = op.kernel.y * op.kernel.x;
         BufferOf<Bf16> ordered(static_cast<std::size_t>(outs) * output_size() + behind);
@@ -36,67 +32,22 @@ public:
         }
         weights_ = SharedBufferOf<Bf16>(std::move(ordered));
         const int outputs = std::min(outs, most_outputs);
-        Needs mine = needs_for_positions();
+        Needs mine = needs_along_lanes();
         mine.weights = 2 * outputs;
         mine.columns = most_pairs;
         mine.accumulators = static_cast<std::size_t>(outputs) * most_vectors * lanes_;
         mine.scattered = static_cast<std::size_t>(outputs) * spec_.halves->vectors * lanes_ + outputs;
         mine.weights_aside = static_cast<std::size_t>(outputs) * (step(lanes_) + behind) / 2 + behind;
-        mine.lists = run_;
         needs.cover(mine);
-    }
-
-    void run(Sample& s, Team& team) const override {
-        const Run run = begin(s);
-        list_inputs(run, s);
-        const int ins = static_cast<int>(s.lists.size()), open = static_cast<int>(run.out_open->size());
-        const int vectors = ceil_div(run.count, lanes_);
-        const long long macs = static_cast<long long>(run.count) * taps_ * ins * open;
-        const Shares shares = share_out(vectors, open, macs > least_macs ? team.threads() : 1);
-        const int items = vectors * open > 0 ? shares.parts * shares.blocks : 0;
-        const Chunks rest = fills(run, team);
-        team.run(items + rest.items, [&](int item, int thread) {
-            if (item >= items) return fill(run, rest.begin(item - items), rest.end(item - items));
-            const int part = item % shares.parts, block = item / shares.parts;
-            const int first = vectors * part / shares.parts * lanes_;
-            const int last = std::min(vectors * (part + 1) / shares.parts * lanes_, run.count);
-            const int begin = open * block / shares.blocks, end = open * (block + 1) / shares.blocks;
-            compute(run, s.lists, s.scratch[thread], first, last - first, begin, end - begin);
-            count(s, static_cast<long long>(last - first) * taps_ * ins * (end - begin));
-        });
     }
 
 private:
     static constexpr int behind = 32;  // elements that are read or written behind a row
 
-    std::size_t output_size() const { return static_cast<std::size_t>(taps_) * run_; }
     // Inputs whose pairs are transposed at once.
     static int step(int positions) { return 2 * (most_pairs / positions); }
 
-    // Parts of the positions, blocks of the open outputs.
-    struct Shares {
-        int parts, blocks;
-    };
-    static Shares share_out(int vectors, int open, int threads) {
-        int parts = ceil_div(vectors, most_vectors), blocks = ceil_div(open, most_outputs);
-        if (threads == 1) return {parts, blocks};
-        // Where there are parts for all threads, each has whole parts; else each reads its own outputs' weights.
-        if (parts >= threads) return {std::min(ceil_div(parts, threads) * threads, vectors), blocks};
-        return {parts, std::min(ceil_div(blocks, threads) * threads, open)};
-    }
-
-    // The open inputs of a run, as they lie in a row of weights.
-    void list_inputs(const Run& run, Sample& s) const {
-        s.lists.clear();
-        if (!run.in_open)
-            for (int i = 0; i < run_; i++) s.lists.push_back(i);
-        else
-            for (int tap = 0; tap < spec_.joined(); tap++)
-                for (const std::int32_t c : *run.in_open) s.lists.push_back(tap * spec_.in_channels() + c);
-    }
-
-    // Open outputs [begin, begin + n) at positions [first, first + count).
-    void compute(const Run& run, const std::vector<std::int32_t>& open, Scratch& scratch, int first, int count, int begin, int n) const {
+    void compute(const Run& run, const std::vector<std::int32_t>& open, Scratch& scratch, int first, int count, int, int begin, int n) const override {
         const Bf16Kernels& k = *spec_.halves;
         point(run, scratch, first, count, 0, begin);
         const int vectors = ceil_div(count, lanes_), groups = ceil_div(vectors, k.vectors);
@@ -167,7 +118,6 @@ private:
         }
     }
 
-    const int run_, taps_, lanes_;
     SharedBufferOf<Bf16> weights_;  // [output][tap][run]
     Buffer bias_;
 };

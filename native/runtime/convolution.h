@@ -105,6 +105,9 @@ bool suits_bf16_columns(const ConvolutionSpec&);
 std::unique_ptr<Layer> make_bf16_columns(const ConvolutionSpec&, Needs&);
 // Of integers, whose sums are stored as integers or float32.
 std::unique_ptr<Layer> make_integer_product(const ConvolutionSpec&, Storage results, Needs&);
+// Whether it serves better.
+bool suits_integer_columns(const ConvolutionSpec&);
+std::unique_ptr<Layer> make_integer_columns(const ConvolutionSpec&, Needs&);
 std::unique_ptr<Layer> make_integer_depthwise(const ConvolutionSpec&, Storage results, Needs&);
 // Whether there can be, and whether it pays if all positions are open.
 bool suits_winograd(const ConvolutionSpec&);

@@ -91,7 +91,9 @@ void Plan::add_convolution(const Operation& op, std::size_t i, const Layouts& pl
     if (op.out_channels >= 0) spec.out_use = gates_[op.out_channels].spread(out->value.channels);
     if (integral(form.in)) {
         // Partial sums of single channels are products like any other.
-        layers_.push_back(spec.depthwise() && !summed(form.out) ? make_integer_depthwise(spec, form.out, needs_) : make_integer_product(spec, form.out, needs_));
+        layers_.push_back(spec.depthwise() && !summed(form.out) ? make_integer_depthwise(spec, form.out, needs_)
+                          : suits_integer_columns(spec)         ? make_integer_columns(spec, needs_)
+                                                                : make_integer_product(spec, form.out, needs_));
         return;
     }
     if (form.in == Storage::bf16) {
