@@ -11,7 +11,7 @@ namespace convgate {
 namespace {
 
 constexpr int least_positions = 48, most_positions = 1024;  // of the map
-constexpr int least_outputs = 128, least_inputs = 256;      // fewer: to transpose inputs takes too large a part
+constexpr int least_outputs = 64, least_inputs = 128;      // fewer: to transpose inputs takes too large a part
 constexpr int most_quads = 6144;      // of inputs at positions that are transposed at once: in the first-level cache
 constexpr int most_single = 4;        // positions
 

@@ -217,6 +217,101 @@ void pack(Random& random, const Int8Kernels& table) {
     require(to.intact(), table.name, " packed columns of 8-bit integers: wrote outside");
 }
 
+// Bytes of several rows, each in memory of its own.
+struct Rows {
+    std::vector<std::unique_ptr<Bytes>> memory;
+    std::vector<const std::uint8_t*> begins;
+    Rows(Random& random, int n, std::size_t size, bool is_signed) {
+        for (int r = 0; r < n; r++) {
+            memory.push_back(std::make_unique<Bytes>(random, size));
+            memory.back()->copy(bytes(random, size, is_signed));
+            begins.push_back(memory.back()->data());
+        }
+    }
+    std::vector<const std::uint8_t*> from(std::size_t offset) const {
+        std::vector<const std::uint8_t*> later;
+        for (const std::uint8_t* begin : begins) later.push_back(begin + offset);
+        return later;
+    }
+};
+
+// Positions along the lanes, in one part or in two.
+void columns(Random& random, const Int8Kernels& table, int vectors) {
+    const int width = vectors * table.lanes, quads = random.from(1, 40), outputs = random.from(1, 20), cut = random.from(0, quads);
+    Guarded<std::int32_t> inputs(random, static_cast<std::size_t>(quads) * width), sums(random, static_cast<std::size_t>(outputs) * width);
+    const std::vector<std::uint8_t> in = bytes(random, 4 * inputs.size(), false);
+    std::memcpy(inputs.data(), in.data(), in.size());
+    const Rows weights(random, outputs, 4 * quads, true);
+    const std::vector<const std::uint8_t*> later = weights.from(4 * cut);
+    for (const auto& [begin, end] : {std::pair{0, cut}, {cut, quads}})
+        if (begin || end || !cut)
+            table.columns[vectors - 1]({inputs.data() + static_cast<std::ptrdiff_t>(begin) * width, end - begin, begin ? later.data() : weights.begins.data(), outputs,
+                                        begin == 0, sums.data(), random.chance(0.5) ? weights.begins.data() : nullptr, 0, 4 * quads});
+    for (int o = 0; o < outputs; o++)
+        for (int p = 0; p < width; p++) {
+            std::int32_t sum = 0;
+            for (int i = 0; i < 4 * quads; i++) sum += in[(static_cast<std::size_t>(i / 4) * width + p) * 4 + i % 4] * value(weights.begins[o][i], true);
+            require(sums[static_cast<std::size_t>(o) * width + p] == sum, table.name, " columns of 8-bit integers");
+        }
+    require(sums.intact(), table.name, " columns of 8-bit integers: wrote outside");
+}
+
+// Single positions, in one part or in two.
+void dots(Random& random, const Int8Kernels& table) {
+    const int positions = random.from(1, 5), inputs = random.from(1, 300), outputs = random.from(1, 20), cut = random.from(0, inputs), offset = random.from(0, 40);
+    const bool is_signed = random.chance(0.5);
+    Guarded<std::int32_t> sums(random, static_cast<std::size_t>(positions) * outputs);
+    const Rows rows(random, positions, offset + inputs, is_signed), weights(random, outputs, inputs, true);
+    const std::vector<const std::uint8_t*> later = weights.from(cut);
+    for (const auto& [begin, end] : {std::pair{0, cut}, {cut, inputs}})
+        if (begin || end || !cut)
+            table.dots({rows.begins.data(), positions, offset + begin, end - begin, is_signed, begin ? later.data() : weights.begins.data(), outputs, begin == 0, sums.data()});
+    for (int p = 0; p < positions; p++)
+        for (int o = 0; o < outputs; o++) {
+            std::int32_t sum = 0;
+            for (int i = 0; i < inputs; i++) sum += (value(rows.begins[p][offset + i], is_signed) + table.excess(is_signed)) * value(weights.begins[o][i], true);
+            require(sums[static_cast<std::size_t>(p) * outputs + o] == sum, table.name, " dots of 8-bit integers");
+        }
+    require(sums.intact(), table.name, " dots of 8-bit integers: wrote outside");
+}
+
+void pick(Random& random, const Int8Kernels& table) {
+    constexpr int behind = 64;
+    const int all = random.from(1, 300), count = random.from(1, 9), offset = random.from(0, 20);
+    std::vector<std::int32_t> list;
+    const double share = random.number() / 2 + 0.5;
+    for (int i = 0; i < all; i++)
+        if (random.chance(share)) list.push_back(i);
+    const int n = static_cast<int>(list.size()), stride = n + behind;
+    const Rows rows(random, count, offset + all + behind, true);
+    Bytes to(random, static_cast<std::size_t>(count) * stride);
+    table.pick(rows.begins.data(), offset, count, list.data(), n, to.data(), stride);
+    for (int r = 0; r < count; r++) {
+        for (int j = 0; j < n; j++) require(to[static_cast<std::size_t>(r) * stride + j] == rows.begins[r][offset + list[j]], table.name, " picked bytes: another one");
+        for (int j = n; j % 4; j++) require(to[static_cast<std::size_t>(r) * stride + j] == 0, table.name, " picked bytes: a row is not filled up");
+    }
+    require(to.intact(), table.name, " picked bytes: wrote outside");
+}
+
+void finish(Random& random, const Int8Kernels& table) {
+    const int width = random.from(1, 3 * table.row), positions = random.from(1, 40);
+    const bool added = random.chance(0.5);
+    const Finishing how(random, width);
+    const Positions maps(random, positions, 1, width, false, how.finish.addend_signed);
+    Guarded<std::int32_t> sums(random, static_cast<std::size_t>(positions) * width);
+    std::vector<const std::int32_t*> rows;
+    for (int p = 0; p < positions; p++) rows.push_back(sums.data() + static_cast<std::ptrdiff_t>(p) * width);
+    for (std::size_t i = 0; i < sums.size(); i++) sums[i] = random.chance(0.1) ? random.pick({-(1 << 29), 1 << 29}) : random.from(-(1 << 24), 1 << 24);
+    table.finish({rows.data(), positions, how.bias.data(), width, how.finish, added ? maps.addends.data() : nullptr, maps.outputs.data()});
+    for (int p = 0; p < positions; p++) {
+        for (int o = 0; o < width; o++) {
+            const int found = maps.outputs[p][o], wanted = how.of(std::int64_t{rows[p][o]} + how.bias[o], o, added ? maps.addends[p] + o : nullptr);
+            require(found == wanted, table.name, " finished rows of 8-bit integers: ", found, ", not ", wanted);
+        }
+        require(maps.out[p]->intact(), table.name, " finished rows of 8-bit integers: wrote outside");
+    }
+}
+
 void windows(Random& random, const Int8Kernels& table) {
     const int channels = random.from(1, 140), count_y = random.chance(0.1) ? 40 : random.from(1, 4), count_x = random.from(1, 9), n = random.from(1, 5);
     const bool is_signed = random.chance(0.5), maximum = random.chance(0.5);
@@ -327,6 +422,9 @@ void test_int8(Random& random) {
         for (int i = 0; i < 5; i++) depthwise(random, table);
         for (int i = 0; i < 5; i++) completion(random, table);
         for (int i = 0; i < 3; i++) pack(random, table), windows(random, table), rows(random, table);
+        if (!table.columns[0]) continue;
+        for (int vectors = 1; vectors <= max_vectors; vectors++) columns(random, table, vectors);
+        dots(random, table), pick(random, table), finish(random, table);
     }
 }
 

@@ -8,6 +8,7 @@ import torch
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from tests.engine.programs import images, masks, programs
+from tests.engine.test_small_maps import gated
 from torch import nn
 
 import convgate
@@ -253,6 +254,27 @@ def test_convolutions_of_any_geometry_under_gates(isa, program, threads, share, 
     # What a channel gate closes holds zeros only where the map was masked by it, as `masked` sees to.
     inputs = [3 * x for x in images(program, 2, seed)]
     agree(program, inputs, masks(program, 2, share, seed), isa, threads)
+
+
+@pytest.mark.parametrize("isa", ISAS[:2])
+@pytest.mark.parametrize(
+    ("kernel", "height", "width", "channels", "tiles"),
+    [
+        # Positions beyond whole vectors: none, one, four, five, eight.
+        (3, 8, 8, 96, (4, 4)),
+        (1, 7, 7, 132, (7, 7)),
+        (3, 7, 7, 64, (1, 1)),
+        (1, 14, 14, 140, (7, 7)),
+        (3, 7, 11, 68, (7, 11)),
+        (1, 8, 9, 257, (4, 3)),
+        (1, 28, 29, 130, (14, 29)),
+    ],
+)
+def test_positions_in_the_lanes(isa, kernel, height, width, channels, tiles):
+    program = quantised(gated(kernel, height, width, channels, tiles), tie=False, heads=None)
+    assert {Element.INT8, Element.UINT8} <= {program.value(op.inputs[0]).element for op in program.operations}
+    for share, threads in ((0.0, 1), (0.2, 1), (0.6, 3), (1.0, 1), (0.6, 1)):
+        agree(program, images(program, 2), masks(program, 2, share, seed=3), isa, threads)
 
 
 def moved(op, before, after, element, **arrays):
