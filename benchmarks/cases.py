@@ -56,7 +56,7 @@ def measure_near(case: Case, seconds: float, nanoseconds: float) -> dict[str, An
         found = measure(case, seconds)
         ends = [found["machine"][f"cores_{when}"]["sharing_ns"] for when in ("before", "after")]
         ours = [row for row in found["rows"] if row["median_ms"] and row["engine"].startswith("engine-")]
-        spread = max(row["p80_ms"] / row["p20_ms"] for row in ours)
+        spread = max((row["p80_ms"] / row["p20_ms"] for row in ours), default=1.0)
         print(f"threads shared work out in {ends[0]:.0f} and {ends[1]:.0f} ns; widest spread {spread:.2f}", flush=True)
     return found | {"attempts": attempts}
 
@@ -76,7 +76,8 @@ def main(name: str, cases: Sequence[Case], description: str | None) -> None:
         "--near",
         type=float,
         metavar="NS",
-        help="time a case again while its threads take longer than this to share work out (default: once)",
+        help="time a case again while its threads take longer than this to share work out, or one of our rows has "
+        "times of two kinds (default: once)",
     )
     parser.add_argument("--name", default=name, help="of the record (default: %(default)s)")
     arguments = parser.parse_args()

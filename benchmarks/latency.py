@@ -23,6 +23,7 @@ from cifar import name_of, normalised
 from records import RESULTS, build, machine, put
 
 import convgate
+from convgate.errors import ConvgateError
 from convgate.gated import GatedNetwork
 from convgate.latency import fit_latency, watch
 from convgate.models import create_model
@@ -75,9 +76,13 @@ def rows(subject: Subject, options: argparse.Namespace) -> list[dict[str, object
     for place in ASKED:
         asked = least + place * (most - least)
         batches = subject.images.split(8)
-        done = convgate.calibrate(
-            network, batches, milliseconds=asked, engine=engine, latency=model, agreement=False, tolerance=0.01
-        )
+        try:
+            done = convgate.calibrate(
+                network, batches, milliseconds=asked, engine=engine, latency=model, agreement=False, tolerance=0.01
+            )
+        except ConvgateError as error:  # the other times are worth having
+            print(f"{name}: asked {asked:.3f} ms: {error}")
+            continue
         compiled = convgate.compile(network, threads=engine.threads, precision=options.precision)
         watched = watch(compiled, others, clock=options.clock, seconds=options.seconds)
         found.append(

@@ -36,7 +36,7 @@ def tables() -> dict[str, str]:
     return {
         "precisions": _built(zen5) + _table(*engine.precisions(zen5["cases"])),
         "lost": engine.lost(zen5["cases"]),
-        "engines": _built(zen5) + _table(*engine.all_engines(zen5["cases"])),
+        "engines": _built(zen5) + _table(*engine.all_engines(zen5["cases"])) + engine.failures(zen5["cases"]),
         "instruction-sets": _built(isas) + _table(*engine.instruction_sets(isas["cases"])),
         "precisions-zen4": _built(zen4) + _table(*engine.precisions(zen4["cases"])),
         "methods": _built(methods) + _methods(methods["cases"]),

@@ -89,6 +89,17 @@ def all_engines(cases: Sequence[Case]) -> Table:
     return ["engine, ms", *names], lines
 
 
+def failures(cases: Sequence[Case]) -> str:
+    """Why an engine has no time, a sentence for each network."""
+    failed = {
+        f"{row['label']} failed on {NAMES[case['model']]}: {row['failed']}.": None
+        for case in cases
+        for row in case["rows"]
+        if row["failed"]
+    }
+    return "".join(f"\n{line}\n" for line in failed)
+
+
 def lost(cases: Sequence[Case]) -> str:
     """A list of what others win: where an engine is faster than ours dense, and where gates cost time."""
     lines = []

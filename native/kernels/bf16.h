@@ -3,6 +3,7 @@
 #pragma once
 
 #include "table.h"
+#include "words.h"
 
 namespace convgate {
 
@@ -58,21 +59,6 @@ struct Bf16Depthwise {
     Sliding sliding = {};
 };
 
-// Products with positions along the lanes: sums[o][p] (begun at 0 if `first`) += sum over pairs k of inputs[k][p] times weights[o][k],
-// both of a pair. `lanes` positions in each of a row's vectors.
-struct Bf16Columns {
-    const float* inputs;  // [pairs][positions]: two inputs in each float's place
-    int pairs;
-    const Bf16* const* weights;  // per output, [pairs][2]
-    int outputs;
-    bool first;
-    float* sums;  // [outputs][positions]
-    // Fetched meanwhile, or null: per output, what is read later.
-    const Bf16* const* ahead;
-    std::ptrdiff_t ahead_offset;
-    int ahead_count;
-};
-
 // As table.h's.
 template <typename Out>
 struct Bf16Windows {
@@ -101,11 +87,8 @@ struct Bf16Kernels {
     void (*pack_columns)(const Bf16* from, std::ptrdiff_t from_stride, const std::int32_t* rows_list, int rows,
                          const std::int32_t* columns, int n, Bf16* to, std::ptrdiff_t to_stride);
     // For 1, 2, .. vectors of positions; null where `product` serves better.
-    void (*columns[max_vectors])(const Bf16Columns&);
-    // to[r][j] = rows[r][offset + list[j]]; `list` ascends. An odd row's last pair is filled up with 0. Reads up to 32 elements from
-    // any that is listed on, and may write as many behind a row.
-    void (*pick)(const Bf16* const* rows, std::ptrdiff_t offset, int count, const std::int32_t* list, int n, Bf16* to,
-                 std::ptrdiff_t to_stride);
+    void (*columns[max_vectors])(const WordColumns<Bf16>&);
+    PickWords<Bf16>* pick;
     void (*depthwise)(const Bf16Depthwise<Bf16>&, int positions);
     void (*depthwise_to_float)(const Bf16Depthwise<float>&, int positions);
     void (*windows)(const Bf16Windows<Bf16>&);

@@ -114,7 +114,7 @@ void pack_columns(const Bf16* from, std::ptrdiff_t from_stride, const std::int32
 
 // Each pair of a weight's row meets a register of positions, each pair of a position's inputs: sums are added in `product`'s order.
 template <int vectors, int tile>
-void columns(const Bf16Columns& a) {
+void columns(const WordColumns<Bf16>& a) {
     constexpr int row = vectors * lanes, line = 64 / sizeof(Bf16);
     for (int o = 0; o < a.outputs; o += tile) {
         const int n = a.outputs - o < tile ? a.outputs - o : tile;
@@ -129,7 +129,7 @@ void columns(const Bf16Columns& a) {
             for (int v = 0; v < vectors; v++) acc[j][v] = a.first ? Vector{} : load(a.sums + static_cast<std::ptrdiff_t>(output[j]) * row + v * lanes);
         }
         const int fetched = a.ahead ? a.ahead_count : 0;
-        for (int k = 0; k < a.pairs; k++) {
+        for (int k = 0; k < a.words; k++) {
             if (k % 8 == 0 && k / 8 * line < fetched)
                 for (int j = 0; j < tile; j++) __builtin_prefetch(a.ahead[output[j]] + a.ahead_offset + k / 8 * line, 0, 2);
             __m512bh inputs[vectors];

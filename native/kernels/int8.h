@@ -5,6 +5,7 @@
 #pragma once
 
 #include "table.h"
+#include "words.h"
 
 namespace convgate {
 
@@ -47,23 +48,8 @@ struct Int8Product {
     bool adds;                           // to what `sums` hold
 };
 
-// Products with positions along the lanes: sums[o][p] (begun at 0 if `first`) += sum over quads k of inputs[k][p] times
-// weights[o][k], all four of a quad. Inputs that are read as if they were larger (Int8Kernels::excess) are so already.
-struct Int8Columns {
-    const std::int32_t* inputs;          // [quads][positions]: four inputs in each number's place
-    int quads;
-    const std::uint8_t* const* weights;  // per output, [quads][4]: bytes with a sign
-    int outputs;
-    bool first;
-    std::int32_t* sums;                  // [outputs][positions]
-    // Fetched meanwhile, or null: per output, what is read later.
-    const std::uint8_t* const* ahead;
-    std::ptrdiff_t ahead_offset;
-    int ahead_count;
-};
-
-// The same products of single positions, whose inputs lie together: sums[p][o] (begun at 0 if `first`) += sum over i < count of
-// rows[p][offset + i] times weights[o][i].
+// The products of WordColumns for single positions, whose inputs lie together: sums[p][o] (begun at 0 if `first`) += sum over
+// i < count of rows[p][offset + i] times weights[o][i].
 struct Int8Dots {
     const std::uint8_t* const* rows;     // per position
     int positions;
@@ -82,8 +68,7 @@ struct Int8Rows {
     int positions;
     const std::int32_t* start;           // [width]: added to them
     int width;
-    Int8Finish finish;                   // arrays [width]
-    const std::uint8_t* const* addends;  // per position, or null
+    Int8Finish finish;                   // arrays [width]; nothing is added
     std::uint8_t* const* outputs;
 };
 
@@ -171,13 +156,10 @@ struct Int8Kernels {
     void (*quantize)(const float* from, float factor, int low, int high, std::uint8_t* to, int n);
     void (*dequantize)(const std::uint8_t* from, bool is_signed, float scale, float* to, int n);
     // For 1, 2, .. vectors of positions; null where `product` serves better, and then so are the next three.
-    void (*columns[max_vectors])(const Int8Columns&) = {};
+    void (*columns[max_vectors])(const WordColumns<std::uint8_t>&) = {};
     void (*dots)(const Int8Dots&) = nullptr;
     void (*finish)(const Int8Rows&) = nullptr;
-    // to[r][j] = rows[r][offset + list[j]]; `list` ascends. A row's last quad is filled up with 0. Reads up to 64 elements from any
-    // that is listed on, and may write as many behind a row.
-    void (*pick)(const std::uint8_t* const* rows, std::ptrdiff_t offset, int count, const std::int32_t* list, int n, std::uint8_t* to,
-                 std::ptrdiff_t to_stride) = nullptr;
+    PickWords<std::uint8_t>* pick = nullptr;
 };
 
 // What sums of a product start at, [row], for its taps, inputs and weights and these biases [row].

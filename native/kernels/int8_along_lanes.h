@@ -1,7 +1,7 @@
 // Products of 8-bit integers with positions along the lanes, or inputs; part of int8_avx512vnni.cpp.
 
 template <int vectors, int tile>
-void columns(const Int8Columns& a) {
+void columns(const WordColumns<std::uint8_t>& a) {
     constexpr int width = vectors * lanes;
     for (int o = 0; o < a.outputs; o += tile) {
         const int n = a.outputs - o < tile ? a.outputs - o : tile;
@@ -16,9 +16,9 @@ void columns(const Int8Columns& a) {
             for (int v = 0; v < vectors; v++) acc[j][v] = a.first ? Register{} : load(a.sums + static_cast<std::ptrdiff_t>(output) * width + v * lanes);
         }
         const int fetched = a.ahead ? a.ahead_count : 0;
-        for (int k = 0; k < a.quads; k++) {
-            if (k % (row / 4) == 0 && 4 * k < fetched)
-                for (int j = 0; j < tile; j++) __builtin_prefetch(ahead[j] + 4 * k, 0, 2);
+        for (int k = 0; k < a.words; k++) {
+            if (k % (row / 8) == 0 && 8 * k < fetched)
+                for (int j = 0; j < tile; j++) __builtin_prefetch(ahead[j] + 8 * k, 0, 2);
             Register inputs[vectors];
 #pragma GCC unroll 4
             for (int v = 0; v < vectors; v++) inputs[v] = load(a.inputs + static_cast<std::ptrdiff_t>(k) * width + v * lanes);
@@ -39,7 +39,7 @@ void columns(const Int8Columns& a) {
     }
 }
 
-// A tile of outputs at once, so that their sums do not wait for each other.
+// A tile of outputs at once, so that their sums do not wait for each other. They are added modulo 2^32.
 void dots(const Int8Dots& a) {
     constexpr int tile = 8;
     const Register flip = bytes_of(flips(a.is_signed) ? -128 : 0);
@@ -57,7 +57,10 @@ void dots(const Int8Dots& a) {
 #pragma GCC unroll 8
                 for (int j = 0; j < tile; j++) acc[j] = _mm512_dpbusd_epi32(acc[j], inputs, load_bytes(weights[j] + i, some));
             }
-            for (int j = 0; j < n; j++) sums[o + j] = (a.first ? 0 : sums[o + j]) + _mm512_reduce_add_epi32(acc[j]);
+            for (int j = 0; j < n; j++) {
+                const std::uint32_t before = a.first ? 0 : static_cast<std::uint32_t>(sums[o + j]);
+                sums[o + j] = static_cast<std::int32_t>(before + static_cast<std::uint32_t>(_mm512_reduce_add_epi32(acc[j])));
+            }
         }
     }
 }
@@ -73,9 +76,9 @@ void finish(const Int8Rows& a) {
             for (int i = 0; i < count; i++)
                 for (int v = 0; v < vectors; v++) {
                     const int at = o + v * lanes, some = n - v * lanes;
-                    sums[i * vectors + v] = Register(Numbers(load_numbers(a.sums[p + i] + at, some, 0)) + Numbers(load_numbers(a.start + at, some, 0)));
+                    sums[i * vectors + v] = _mm512_add_epi32(load_numbers(a.sums[p + i] + at, some, 0), load_numbers(a.start + at, some, 0));
                 }
-            rest.write(sums, vectors, count, n, a.addends ? a.addends + p : nullptr, a.outputs + p, o);
+            rest.write(sums, vectors, count, n, nullptr, a.outputs + p, o);
         }
     }
 }

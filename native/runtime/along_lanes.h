@@ -1,15 +1,21 @@
 // What convolutions share that have closed output channels and positions along the vector's lanes: any output channel can be
-// left out. Parts of the open positions times blocks of the open outputs are shared out among threads.
+// left out, and what remains needs no packing but of the open inputs of each output's weights, which lie together. Parts of
+// the open positions times blocks of the open outputs are shared out among threads. Outputs lie without gaps (such values have
+// no addend, layouts.cpp).
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 
+#include "../kernels/words.h"
 #include "convolution.h"
+#include "shared.h"
 #include "steps.h"
 
 namespace convgate {
 
-template <typename T>
+// Of maps that are stored as T; `Table`: the kernels for them.
+template <typename T, typename Table>
 class PositionsAlongLanes : public ConvolutionOf<T, T> {
     using Base = ConvolutionOf<T, T>;
 
@@ -30,7 +36,9 @@ public:
             const bool has_single = part + 1 == shares.parts;
             const int last = has_single ? run.count : vectors * (part + 1) / shares.parts * lanes_;
             const int begin = open * block / shares.blocks, end = open * (block + 1) / shares.blocks;
-            compute(run, s.lists, s.scratch[thread], first, last - first, has_single ? single : 0, begin, end - begin);
+            Scratch& scratch = s.scratch[thread];
+            this->point(run, scratch, first, last - first, 0, begin);
+            compute({run, s.lists, scratch, last - first, has_single ? single : 0, begin, end - begin, lanes_});
             this->count(s, static_cast<long long>(last - first) * taps_ * ins * (end - begin));
         });
     }
@@ -38,32 +46,92 @@ public:
 protected:
     using typename Base::Run;
     using Base::spec_;
+    using Word = typename WordColumns<T>::Word;
 
-    // `most_single`: so many positions beyond whole vectors are computed one by one.
-    PositionsAlongLanes(const ConvolutionSpec& spec, int lanes, int most_single)
-        : Base(spec), run_(spec.in_channels() * spec.joined()), taps_(spec.taps()), lanes_(lanes), most_single_(most_single) {}
+    // What a thread computes at once: open outputs [begin, begin + outputs) at the positions that `scratch` points to, of
+    // which the last `single` are computed one by one, and of a run's inputs those in `open`.
+    struct Item {
+        const Run& run;
+        const std::vector<std::int32_t>& open;
+        Scratch& scratch;
+        int count, single, begin, outputs, lanes;
 
-    // Open outputs [begin, begin + n) at positions [first, first + count), the last `single` of them one by one; of a run's
-    // inputs those in `open`.
-    virtual void compute(const Run&, const std::vector<std::int32_t>& open, Scratch&, int first, int count, int single, int begin, int n) const = 0;
+        int in_lanes() const { return count - single; }
+        int vectors() const { return ceil_div(in_lanes(), lanes); }
+        // Groups of as many vectors as a kernel computes. Sums lie group by group as [output][position], then those of
+        // single positions.
+        int groups() const { return ceil_div(vectors(), max_vectors); }
+        int group_begin(int group) const { return vectors() * group / groups() * lanes; }
+        int group_width(int group) const { return group_begin(group + 1) - group_begin(group); }
+        int group_count(int group) const { return std::min(in_lanes() - group_begin(group), group_width(group)); }
+        Word* sums() const { return reinterpret_cast<Word*>(scratch.accumulators.data()); }
+        Word* sums_of(int group) const { return sums() + static_cast<std::ptrdiff_t>(group_begin(group)) * outputs; }
+        Word* sums_of_single() const { return sums() + static_cast<std::ptrdiff_t>(vectors()) * lanes * outputs; }
+        int output(int j) const { return (*run.out_open)[begin + j]; }
+    };
 
-    Needs needs_along_lanes() const {
+    // `most_single`: so many positions beyond whole vectors are computed one by one. `weight(i)` is element i of the
+    // operation's weights.
+    template <typename Weight>
+    PositionsAlongLanes(const ConvolutionSpec& spec, const Table& table, int most_single, Needs& needs, Weight weight)
+        : Base(spec), table_(table), run_(spec.in_channels() * spec.joined()), taps_(spec.taps()), lanes_(table.lanes), most_single_(most_single) {
+        const Operation& op = *spec_.operation;
+        const int ins = spec_.in_channels(), outs = spec_.out_channels(), area = op.kernel.y * op.kernel.x;
+        BufferOf<T> ordered(static_cast<std::size_t>(outs) * output_size() + behind);
+        T* to = ordered.data();
+        for (int o = 0; o < outs; o++)
+            for (int t = 0; t < taps_; t++)
+                for (int i = 0; i < run_; i++)
+                    *to++ = weight((static_cast<std::size_t>(o) * ins + i % ins) * area + t * spec_.joined() + i / ins);
+        weights_ = SharedBufferOf<T>(std::move(ordered));
+        const std::size_t outputs = std::min(outs, most_outputs);
         Needs mine = this->needs_for_positions();
         mine.positions = most_vectors * lanes_ + most_single_;
         mine.lists = run_;
-        return mine;
+        mine.weights = 2 * static_cast<int>(outputs);
+        mine.columns = most_words;
+        mine.accumulators = outputs * mine.positions;
+        mine.scattered = outputs * (max_vectors * lanes_ + most_following);
+        mine.weights_aside = outputs * (inputs_at_once(lanes_) + behind) / in_word + behind;
+        needs.cover(mine);
     }
 
-    // An output's weights.
+    // What a kernel needs of these words of inputs before it reads them.
+    virtual void prepare(Word*, std::ptrdiff_t) const {}
+    // Adds the products of `count` inputs of each single position, which are `offset` elements behind where it begins.
+    virtual void add_single(const Item&, const T* const* weights, std::ptrdiff_t offset, int count, bool first) const = 0;
+    // From sums to what is written.
+    virtual void complete(const Item&) const = 0;
+
+    // A group's sums as [position][output], in scratch memory.
+    Word* by_position(const Item& item, int group) const {
+        const Word* const sums = item.sums_of(group);
+        const int width = item.group_width(group);
+        for (int j = 0; j < item.outputs; j++)
+            item.scratch.weights[j] = reinterpret_cast<const float*>(sums + static_cast<std::ptrdiff_t>(j) * width);
+        float* const to = item.scratch.scattered.data();
+        spec_.kernels->transpose(item.scratch.weights.data(), 0, item.outputs, item.group_count(group), to, item.outputs);
+        return reinterpret_cast<Word*>(to);
+    }
+    // Behind them: `most_following` numbers of each output.
+    Word* following(const Item& item) const {
+        return reinterpret_cast<Word*>(item.scratch.scattered.data()) + static_cast<std::ptrdiff_t>(max_vectors) * lanes_ * item.outputs;
+    }
+
+    // An output's weights, [tap][run].
     std::size_t output_size() const { return static_cast<std::size_t>(taps_) * run_; }
-
-    static constexpr int most_vectors = 12;   // of positions at once
-    static constexpr int most_outputs = 128;  // at once
-
-    const int run_, taps_, lanes_;
+    const T* weights_of(int output) const { return weights_.data() + output * output_size(); }
 
 private:
+    static constexpr int most_vectors = 12;   // of positions at once
+    static constexpr int most_outputs = 128;  // at once
+    static constexpr int most_words = 6144;   // of inputs at positions that are transposed at once: in the first-level cache
+    static constexpr int most_following = 3;
+    static constexpr int in_word = sizeof(Word) / sizeof(T);
+    static constexpr int behind = 64 / sizeof(T);  // elements that are read or written behind a row
     static constexpr long long least_macs = sizeof(float) / sizeof(T) << 16;  // worth sharing out
+
+    static int inputs_at_once(int positions) { return in_word * (most_words / positions); }
 
     int single_positions(int positions) const {
         const int rest = positions % lanes_;
@@ -92,7 +160,62 @@ private:
                 for (const std::int32_t c : *run.in_open) s.lists.push_back(tap * spec_.in_channels() + c);
     }
 
-    const int most_single_;
+    void compute(const Item& item) const {
+        const int n = item.outputs, groups = item.groups(), ins = static_cast<int>(item.open.size());
+        const int at_once = inputs_at_once(ceil_div(item.vectors(), groups) * lanes_);
+        // Words that lie together need not be picked.
+        const bool all = ins == run_ && run_ % in_word == 0;
+        const T** const weights = item.scratch.template places<T>().weights.data();
+        const T** const sources = weights + n;
+        for (int j = 0; j < n; j++) sources[j] = weights_of(item.output(j));
+        T* const picked = reinterpret_cast<T*>(item.scratch.weights_aside.data());
+        // The first weights come from memory while inputs are transposed.
+        for (int i = 0; i < std::min(at_once, run_); i += behind)
+            for (int j = 0; j < n; j++) __builtin_prefetch(sources[j] + i, 0, 2);
+        WordColumns<T> args{};
+        args.inputs = reinterpret_cast<const Word*>(item.scratch.columns.data());
+        args.weights = weights;
+        args.outputs = n;
+        for (int t = 0; t < taps_; t++)
+            for (int i = 0; i == 0 || i < ins; i += at_once) {
+                const int some = std::min(at_once, ins - i), next = i + some < ins ? i + some : 0;
+                const std::ptrdiff_t tap = static_cast<std::ptrdiff_t>(t) * run_, stride = at_once + behind;
+                if (!all && some > 0) table_.pick(sources, tap, n, item.open.data() + i, some, picked, stride);
+                for (int j = 0; j < n; j++) weights[j] = all ? sources[j] + tap + i : picked + j * stride;
+                args.words = ceil_div(some, in_word);
+                args.first = t == 0 && i == 0;
+                args.ahead_offset = ins > 0 ? item.open[next] + (next ? tap : tap + run_) : 0;
+                args.ahead_count = static_cast<int>(std::min<long long>(run_, static_cast<long long>(at_once) * run_ / std::max(ins, 1)));
+                for (int g = 0; g < groups; g++) {
+                    transpose(item, g, item.run.taps[t] + i, some);
+                    args.ahead = g == 0 && (next || t + 1 < taps_) ? sources : nullptr;
+                    args.sums = item.sums_of(g);
+                    table_.columns[item.group_width(g) / lanes_ - 1](args);
+                }
+                if (item.single > 0) add_single(item, weights, item.run.taps[t] + i, some, args.first);
+            }
+        complete(item);
+    }
+
+    // `n` inputs from `offset` on of a group's positions, as words with its positions in a row.
+    void transpose(const Item& item, int group, std::ptrdiff_t offset, int n) const {
+        const T* const* const from = item.scratch.template places<T>().rows.data() + item.group_begin(group);
+        const int count = item.group_count(group), width = item.group_width(group), whole = n / in_word;
+        float* const to = item.scratch.columns.data();
+        for (int i = 0; i < count; i++) item.scratch.rows[i] = reinterpret_cast<const float*>(from[i] + offset);
+        spec_.kernels->transpose(item.scratch.rows.data(), 0, count, whole, to, width);
+        if (n % in_word)
+            for (int i = 0; i < count; i++) {
+                std::int32_t word = 0;
+                std::memcpy(&word, from[i] + offset + whole * in_word, n % in_word * sizeof(T));
+                std::memcpy(to + static_cast<std::ptrdiff_t>(whole) * width + i, &word, sizeof(word));
+            }
+        prepare(reinterpret_cast<Word*>(to), static_cast<std::ptrdiff_t>(ceil_div(n, in_word)) * width);
+    }
+
+    const Table& table_;
+    const int run_, taps_, lanes_, most_single_;
+    SharedBufferOf<T> weights_;  // [output][tap][run]
 };
 
 }  // namespace convgate

@@ -231,12 +231,12 @@ void columns(Random& random, const Bf16Kernels& table, int vectors) {
         weights.back()->copy(halves(random, weights.back()->size()));
         begins.push_back(weights.back()->data());
     }
-    Bf16Columns args{inputs.data(), 0, begins.data(), outputs, true, sums.data(), random.chance(0.5) ? begins.data() : nullptr, 0, 2 * pairs};
+    WordColumns<Bf16> args{inputs.data(), 0, begins.data(), outputs, true, sums.data(), random.chance(0.5) ? begins.data() : nullptr, 0, 2 * pairs};
     std::vector<const Bf16*> later;
     for (const Bf16* begin : begins) later.push_back(begin + 2 * cut);
     for (const auto& [begin, end] : {std::pair{0, cut}, {cut, pairs}}) {
         args.inputs = inputs.data() + static_cast<std::ptrdiff_t>(begin) * row;
-        args.pairs = end - begin;
+        args.words = end - begin;
         args.weights = begin ? later.data() : begins.data();
         args.first = begin == 0;
         if (begin || end || !cut) table.columns[vectors - 1](args);

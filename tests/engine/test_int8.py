@@ -260,20 +260,25 @@ def test_convolutions_of_any_geometry_under_gates(isa, program, threads, share, 
 @pytest.mark.parametrize(
     ("kernel", "height", "width", "channels", "tiles"),
     [
-        # Positions beyond whole vectors: none, one, four, five, eight.
+        # Positions beyond whole vectors of 16, where all are open: none, one, four, five, eight, thirteen.
         (3, 8, 8, 96, (4, 4)),
         (1, 7, 7, 132, (7, 7)),
         (3, 7, 7, 64, (1, 1)),
         (1, 14, 14, 140, (7, 7)),
-        (3, 7, 11, 68, (7, 11)),
+        (1, 3, 23, 132, (3, 23)),
         (1, 8, 9, 257, (4, 3)),
-        (1, 28, 29, 130, (14, 29)),
+        (3, 7, 11, 68, (7, 11)),
+        # More inputs than are transposed at once, in groups of four vectors of positions and of three.
+        (3, 8, 8, 132, (8, 8)),
+        (3, 7, 7, 176, (7, 7)),
+        # More positions than are computed at once.
+        (1, 28, 29, 132, (14, 29)),
     ],
 )
 def test_positions_in_the_lanes(isa, kernel, height, width, channels, tiles):
     program = quantised(gated(kernel, height, width, channels, tiles), tie=False, heads=None)
     assert {Element.INT8, Element.UINT8} <= {program.value(op.inputs[0]).element for op in program.operations}
-    for share, threads in ((0.0, 1), (0.2, 1), (0.6, 3), (1.0, 1), (0.6, 1)):
+    for share, threads in ((0.0, 1), (0.2, 1), (0.6, 3), (1.0, 1), (1.0, 3), (0.6, 1)):
         agree(program, images(program, 2), masks(program, 2, share, seed=3), isa, threads)
 
 

@@ -113,11 +113,11 @@ def test_sizes_are_remembered_up_to_a_bound(small, monkeypatch):
     for width in (20, 22):
         net.plan_at((16, width))
         assert net.graphs_at((18, 16))[False] is other, "used last, kept last"
-    assert len(net._convgate.layouts) == 3
+    assert len(net._convgate.layouts.by_size) == 3
     assert net.graphs_at((16, 16))[False] is first
     assert copy.deepcopy(net).graphs_at((18, 16))[False] is other
     again = pickle.loads(pickle.dumps(net))
-    assert not again._convgate.layouts
+    assert not again._convgate.layouts.by_size
     with torch.no_grad():
         for size in ((16, 16), (20, 18)):
             assert torch.equal(again(images(size)), net(images(size)))

@@ -76,6 +76,26 @@ def test_a_method_of_somebody_else_brings_its_own_controls():
         METHODS.pop("Quiet")
 
 
+def test_a_method_may_not_call_its_own_control_as_one_of_any_recipe_is_called():
+    words = list_controls()["dense"]
+
+    @register_method
+    @dataclass(frozen=True)
+    class Loud(DualGating):
+        ablations: ClassVar = {
+            "dense": Ablation("Something else", {"budget_weight": 0.0}),
+            "unshaped": Ablation("With no shape", {"budget_weight": 0.0}),
+        }
+
+    try:
+        assert list_controls()["dense"] == words
+        assert list_controls()["unshaped"].endswith("; or: With no shape")
+        with pytest.raises(RecipeError, match="'dense' is a control of any recipe, and Loud calls something else so"):
+            load_recipe(f"{ROW}@dense")
+    finally:
+        METHODS.pop("Loud")
+
+
 def test_narrower_has_the_rows_macs_and_is_trained_from_scratch_first():
     recipe = load_recipe(f"{ROW}@narrower", SHORT)
     dense = create("cifar_resnet20", shortcut="A")

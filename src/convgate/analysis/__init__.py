@@ -2,11 +2,12 @@
 
 from convgate.analysis.census import Census, GateCensus, census
 from convgate.analysis.cost_maps import cost_maps
-from convgate.analysis.evaluation import Evaluation, Spending, evaluate
+from convgate.analysis.evaluation import Evaluation, evaluate
 from convgate.analysis.judging import Judged, judge
 from convgate.analysis.metrics import DenseFigures, GatedFigures, Metrics
 from convgate.analysis.report import write_report
 from convgate.analysis.sites import SiteCost, site_costs
+from convgate.analysis.spending import Spending
 from convgate.analysis.stages import StageCurves
 from convgate.analysis.static import StaticFigures, compare_with_static, majority_masks
 

@@ -23,7 +23,7 @@ def cost_maps(network: GatedNetwork, decisions: Decisions, size: tuple[int, int]
         size: H and W of the maps; those of the images that were decided for unless given.
 
     """
-    height, width = size or decisions.size or network.plan.example[2:]
+    height, width = size or decisions.size or network.plan.size
     if min(height, width) < 1:
         raise InputError(f"cost_maps(size={size}): give a height and a width of at least 1 pixel")
     decisions = decisions.detach()

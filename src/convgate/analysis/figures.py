@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from convgate.analysis.census import GateCensus
-from convgate.analysis.evaluation import Evaluation, Spending
+from convgate.analysis.evaluation import Evaluation
 from convgate.analysis.sites import SiteCost
+from convgate.analysis.spending import Spending
 from convgate.analysis.stages import StageCurves
 from convgate.drawing import BLUE, FAINT, GREY, INK, ORANGE, VERMILION, Drawing, draw
 from convgate.gating import GateKind

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from convgate.analysis.cost_maps import cost_maps
-from convgate.analysis.evaluation import Evaluation, Spending
+from convgate.analysis.evaluation import Evaluation
 from convgate.analysis.pictures import image_uri, map_uri
+from convgate.analysis.spending import Spending
 from convgate.data import ImageSet
 from convgate.gated import GatedNetwork
 from convgate.reading.modes import evaluating

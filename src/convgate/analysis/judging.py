@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convgate.analysis.evaluation import Spending
+from convgate.analysis.spending import Account, Spending
 from convgate.data.images import AnyImages
 from convgate.errors import InputError
 from convgate.gated import FixedNetwork, GatedModel, GatedNetwork
@@ -50,7 +50,9 @@ def judge(network: nn.Module, batches: Iterable[tuple[Any, Any]], images: AnyIma
     """
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     said, count = task.judge(images.classes), 0
-    account = _Account(network) if isinstance(network, GatedNetwork | GatedModel | FixedNetwork) else None
+    account = (
+        Account(network, of_own_size=True) if isinstance(network, GatedNetwork | GatedModel | FixedNetwork) else None
+    )
     with evaluating(network):
         for batch, targets in batches:
             x = task.prepared(images, batch)
@@ -60,35 +62,3 @@ def judge(network: nn.Module, batches: Iterable[tuple[Any, Any]], images: AnyIma
     if not count:
         raise InputError("judge() was given no batches; give at least one")
     return Judged(task.metric, dict(said.scores()), count, None if account is None else account.spending())
-
-
-class _Account:
-    """What a gated network spends on images of any sizes, added up batch by batch."""
-
-    def __init__(self, network: GatedNetwork | GatedModel | FixedNetwork) -> None:
-        self.network = network
-        self.macs: list[Tensor] = []
-        self.dense: list[Tensor] = []
-        self.by_layer: dict[str, int] = {}
-        self.dense_by_layer: dict[str, int] = {}
-
-    def run(self, x: Any) -> Any:
-        output, decisions = self.network.decide(x)
-        cost = self.network.cost(decisions)
-        self.macs.append(cost.macs.cpu())
-        self.dense.append(torch.full_like(self.macs[-1], cost.dense))
-        for name, spent in cost.by_layer.items():
-            self.by_layer[name] = self.by_layer.get(name, 0) + int(spent.sum())
-        if not isinstance(self.network, FixedNetwork):
-            for layer in self.network.ledger_for(decisions).layers:
-                more = layer.macs * len(cost.macs)
-                self.dense_by_layer[layer.name] = self.dense_by_layer.get(layer.name, 0) + more
-        return output
-
-    def spending(self) -> Spending:
-        macs, dense = torch.cat(self.macs), torch.cat(self.dense)
-        means, ungated = (
-            {name: spent / len(macs) for name, spent in total.items()} for total in (self.by_layer, self.dense_by_layer)
-        )
-        shares = macs.double() / dense.double()
-        return Spending(macs, round(float(dense.double().mean())), means, {}, shares, ungated or None)

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
-from convgate.analysis.evaluation import Evaluation, Spending
+from convgate.analysis.evaluation import Evaluation
 from convgate.analysis.judging import Judged
+from convgate.analysis.spending import Spending
 from convgate.analysis.static import StaticFigures
 from convgate.bench.latency import Latency, Milliseconds
 from convgate.errors import CheckpointError, InputError

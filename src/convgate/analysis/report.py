@@ -6,10 +6,11 @@ from pathlib import Path
 import torch
 
 from convgate.analysis import figures
-from convgate.analysis.evaluation import Evaluation, Spending
+from convgate.analysis.evaluation import Evaluation
 from convgate.analysis.gallery import gallery
 from convgate.analysis.metrics import Metrics
 from convgate.analysis.shared import said_of_any
+from convgate.analysis.spending import Spending
 from convgate.analysis.stages import StageCurves
 from convgate.data import ImageSet
 from convgate.errors import InputError

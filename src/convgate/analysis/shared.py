@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from convgate.analysis import figures
-from convgate.analysis.evaluation import Evaluation, Spending
+from convgate.analysis.evaluation import Evaluation
 from convgate.analysis.judging import Judged
 from convgate.analysis.metrics import Metrics
 from convgate.analysis.pictures import colour_bar
 from convgate.analysis.sites import site_costs
+from convgate.analysis.spending import Spending
 from convgate.analysis.stages import StageCurves
 from convgate.gated import GatedModel, GatedNetwork
 

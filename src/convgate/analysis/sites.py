@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from convgate.analysis.evaluation import Spending
+from convgate.analysis.spending import Spending
 from convgate.gated import Plan
 
 __all__ = ["SiteCost", "site_costs"]

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from convgate.analysis.census import Census
-from convgate.analysis.evaluation import Spending, evaluate
+from convgate.analysis.evaluation import evaluate
+from convgate.analysis.spending import Spending
 from convgate.gated import FixedNetwork, GatedNetwork
 from convgate.gating import Decisions
 from convgate.reading.modes import evaluating

@@ -26,9 +26,6 @@ class Layouts:
         self.example = example
         self.by_size = dict(by_size or {})
 
-    def __len__(self) -> int:
-        return len(self.by_size)
-
     def find(self, size: Size) -> Layout | None:
         """What is executed for a size that was used before, which becomes the one that was used last."""
         with _LOCK:

@@ -209,6 +209,12 @@ class Plan:
     source: Source | None = field(default=None, repr=False, compare=False)
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images, in pixels."""
+        height, width = self.example[2:]
+        return height, width
+
+    @property
     def gates(self) -> tuple[GateSpec, ...]:
         """All gates, in the order of the sites."""
         return tuple(gate for site in self.sites for gate in site.gates)

@@ -51,7 +51,8 @@ def list_controls() -> dict[str, str]:
     "Masks drawn at random, the same for all images, at the row's budget"
     """
     general = {name: (control.__doc__ or "").partition(".")[0] for name, control in _CONTROLS.items()}
-    return general | {name: next(iter(of.values())).words for name, of in _ablations().items()}
+    own = {name: "; or: ".join(dict.fromkeys(one.words for one in of.values())) for name, of in _ablations().items()}
+    return own | general
 
 
 def split_name(source: str) -> tuple[str, str]:
@@ -84,7 +85,15 @@ def derived(row: Recipe, name: str, *, of: str, written: Recipe | None = None) -
         )
     if row.method.is_static:
         raise RecipeError(f"the recipe {of} has no gates that decide, so it has no controls")
-    control = _CONTROLS[name](row, written or row) if name in _CONTROLS else _ablated(row, name)
+    if name in _CONTROLS:
+        if methods := ", ".join(_ablations().get(name, ())):
+            raise RecipeError(
+                f"'{name}' is a control of any recipe, and {methods} calls something else so; the method must name it "
+                "otherwise"
+            )
+        control = _CONTROLS[name](row, written or row)
+    else:
+        control = _ablated(row, name)
     return replace(control, title=f"Control of {of}: {name}", controls=(), control=name, control_of=of)
 
 

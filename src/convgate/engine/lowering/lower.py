@@ -80,7 +80,7 @@ def _lower_trace(traced: Trace, external: bool) -> Lowered:
 
 
 def _lower_gated(network: GatedNetwork, external: bool, size: tuple[int, int] | None = None) -> Lowered:
-    height, width = size or network.plan.example[2:]
+    height, width = size or network.plan.size
     plan = network.plan_at((height, width))
     costs = {layer.name: layer for layer in plan.ledger.layers}
     added = plan.ledger.always
