@@ -17,8 +17,8 @@ void columns(const WordColumns<std::uint8_t>& a) {
         }
         const int fetched = a.ahead ? a.ahead_count : 0;
         for (int k = 0; k < a.words; k++) {
-            if (k % (row / 8) == 0 && 8 * k < fetched)
-                for (int j = 0; j < tile; j++) __builtin_prefetch(ahead[j] + 8 * k, 0, 2);
+            if (k % (row / 4) == 0 && 4 * k < fetched)
+                for (int j = 0; j < tile; j++) __builtin_prefetch(ahead[j] + 4 * k, 0, 2);
             Register inputs[vectors];
 #pragma GCC unroll 4
             for (int v = 0; v < vectors; v++) inputs[v] = load(a.inputs + static_cast<std::ptrdiff_t>(k) * width + v * lanes);

@@ -38,10 +38,18 @@ public:
             const int begin = open * block / shares.blocks, end = open * (block + 1) / shares.blocks;
             Scratch& scratch = s.scratch[thread];
             this->point(run, scratch, first, last - first, 0, begin);
-            compute({run, s.lists, scratch, last - first, has_single ? single : 0, begin, end - begin, lanes_});
+            compute({run, s.lists, scratch, last - first, has_single ? single : 0, begin, end - begin});
             this->count(s, static_cast<long long>(last - first) * taps_ * ins * (end - begin));
         });
     }
+
+private:
+    static constexpr int most_vectors = 12;   // of positions at once
+    static constexpr int most_groups = most_vectors / max_vectors;
+    static constexpr int most_outputs = 128;  // at once
+    static constexpr int most_words = 6144;   // of inputs at positions that are transposed at once: in the first-level cache
+    static constexpr int most_following = 3;
+    static constexpr int behind = 64 / sizeof(T);  // elements that are read or written behind a row
 
 protected:
     using typename Base::Run;
@@ -54,27 +62,30 @@ protected:
         const Run& run;
         const std::vector<std::int32_t>& open;
         Scratch& scratch;
-        int count, single, begin, outputs, lanes;
+        int count, single, begin, outputs;
 
         int in_lanes() const { return count - single; }
-        int vectors() const { return ceil_div(in_lanes(), lanes); }
-        // Groups of as many vectors as a kernel computes. Sums lie group by group as [output][position], then those of
-        // single positions.
-        int groups() const { return ceil_div(vectors(), max_vectors); }
-        int group_begin(int group) const { return vectors() * group / groups() * lanes; }
-        int group_width(int group) const { return group_begin(group + 1) - group_begin(group); }
-        int group_count(int group) const { return std::min(in_lanes() - group_begin(group), group_width(group)); }
-        Word* sums() const { return reinterpret_cast<Word*>(scratch.accumulators.data()); }
-        Word* sums_of(int group) const { return sums() + static_cast<std::ptrdiff_t>(group_begin(group)) * outputs; }
-        Word* sums_of_single() const { return sums() + static_cast<std::ptrdiff_t>(vectors()) * lanes * outputs; }
         int output(int j) const { return (*run.out_open)[begin + j]; }
     };
 
-    // `most_single`: so many positions beyond whole vectors are computed one by one. `weight(i)` is element i of the
-    // operation's weights.
+    // Positions [begin, begin + count) of an item, in `width` lanes: as many vectors as a kernel computes. Their sums lie group
+    // by group as [output][position], then those of single positions.
+    struct Group {
+        int begin, width, count;
+    };
+    struct Groups {
+        Group all[most_groups];
+        int count, vectors;
+        const Group* begin() const { return all; }
+        const Group* end() const { return all + count; }
+    };
+
+    // `most_single`: so many positions beyond whole vectors are computed one by one. `flips`: kernels read bytes with their
+    // highest bit the other way round. `weight(i)` is element i of the operation's weights.
     template <typename Weight>
-    PositionsAlongLanes(const ConvolutionSpec& spec, const Table& table, int most_single, Needs& needs, Weight weight)
-        : Base(spec), table_(table), run_(spec.in_channels() * spec.joined()), taps_(spec.taps()), lanes_(table.lanes), most_single_(most_single) {
+    PositionsAlongLanes(const ConvolutionSpec& spec, const Table& table, int most_single, bool flips, Needs& needs, Weight weight)
+        : Base(spec), table_(table), run_(spec.in_channels() * spec.joined()), taps_(spec.taps()), lanes_(table.lanes),
+          most_single_(most_single), flips_(flips) {
         const Operation& op = *spec_.operation;
         const int ins = spec_.in_channels(), outs = spec_.out_channels(), area = op.kernel.y * op.kernel.x;
         BufferOf<T> ordered(static_cast<std::size_t>(outs) * output_size() + behind);
@@ -96,21 +107,24 @@ protected:
         needs.cover(mine);
     }
 
-    // What a kernel needs of these words of inputs before it reads them.
-    virtual void prepare(Word*, std::ptrdiff_t) const {}
     // Adds the products of `count` inputs of each single position, which are `offset` elements behind where it begins.
     virtual void add_single(const Item&, const T* const* weights, std::ptrdiff_t offset, int count, bool first) const = 0;
     // From sums to what is written.
-    virtual void complete(const Item&) const = 0;
+    virtual void complete(const Item&, const Groups&) const = 0;
 
+    Word* sums_of(const Item& item, const Group& group) const {
+        return reinterpret_cast<Word*>(item.scratch.accumulators.data()) + static_cast<std::ptrdiff_t>(group.begin) * item.outputs;
+    }
+    Word* sums_of_single(const Item& item) const {
+        return sums_of(item, {ceil_div(item.in_lanes(), lanes_) * lanes_, 0, 0});
+    }
     // A group's sums as [position][output], in scratch memory.
-    Word* by_position(const Item& item, int group) const {
-        const Word* const sums = item.sums_of(group);
-        const int width = item.group_width(group);
+    Word* by_position(const Item& item, const Group& group) const {
+        const Word* const sums = sums_of(item, group);
         for (int j = 0; j < item.outputs; j++)
-            item.scratch.weights[j] = reinterpret_cast<const float*>(sums + static_cast<std::ptrdiff_t>(j) * width);
+            item.scratch.weights[j] = reinterpret_cast<const float*>(sums + static_cast<std::ptrdiff_t>(j) * group.width);
         float* const to = item.scratch.scattered.data();
-        spec_.kernels->transpose(item.scratch.weights.data(), 0, item.outputs, item.group_count(group), to, item.outputs);
+        spec_.kernels->transpose(item.scratch.weights.data(), 0, item.outputs, group.count, to, item.outputs);
         return reinterpret_cast<Word*>(to);
     }
     // Behind them: `most_following` numbers of each output.
@@ -123,12 +137,7 @@ protected:
     const T* weights_of(int output) const { return weights_.data() + output * output_size(); }
 
 private:
-    static constexpr int most_vectors = 12;   // of positions at once
-    static constexpr int most_outputs = 128;  // at once
-    static constexpr int most_words = 6144;   // of inputs at positions that are transposed at once: in the first-level cache
-    static constexpr int most_following = 3;
     static constexpr int in_word = sizeof(Word) / sizeof(T);
-    static constexpr int behind = 64 / sizeof(T);  // elements that are read or written behind a row
     static constexpr long long least_macs = sizeof(float) / sizeof(T) << 16;  // worth sharing out
 
     static int inputs_at_once(int positions) { return in_word * (most_words / positions); }
@@ -160,9 +169,21 @@ private:
                 for (const std::int32_t c : *run.in_open) s.lists.push_back(tap * spec_.in_channels() + c);
     }
 
+    Groups cut(const Item& item) const {
+        Groups groups;
+        groups.vectors = ceil_div(item.in_lanes(), lanes_);
+        groups.count = ceil_div(groups.vectors, max_vectors);
+        for (int g = 0; g < groups.count; g++) {
+            const int begin = groups.vectors * g / groups.count * lanes_, end = groups.vectors * (g + 1) / groups.count * lanes_;
+            groups.all[g] = {begin, end - begin, std::min(item.in_lanes(), end) - begin};
+        }
+        return groups;
+    }
+
     void compute(const Item& item) const {
-        const int n = item.outputs, groups = item.groups(), ins = static_cast<int>(item.open.size());
-        const int at_once = inputs_at_once(ceil_div(item.vectors(), groups) * lanes_);
+        const Groups groups = cut(item);
+        const int n = item.outputs, ins = static_cast<int>(item.open.size());
+        const int at_once = inputs_at_once(ceil_div(groups.vectors, groups.count) * lanes_);
         // Words that lie together need not be picked.
         const bool all = ins == run_ && run_ % in_word == 0;
         const T** const weights = item.scratch.template places<T>().weights.data();
@@ -186,21 +207,22 @@ private:
                 args.first = t == 0 && i == 0;
                 args.ahead_offset = ins > 0 ? item.open[next] + (next ? tap : tap + run_) : 0;
                 args.ahead_count = static_cast<int>(std::min<long long>(run_, static_cast<long long>(at_once) * run_ / std::max(ins, 1)));
-                for (int g = 0; g < groups; g++) {
-                    transpose(item, g, item.run.taps[t] + i, some);
-                    args.ahead = g == 0 && (next || t + 1 < taps_) ? sources : nullptr;
-                    args.sums = item.sums_of(g);
-                    table_.columns[item.group_width(g) / lanes_ - 1](args);
+                args.ahead = next || t + 1 < taps_ ? sources : nullptr;
+                for (const Group& group : groups) {
+                    transpose(item, group, item.run.taps[t] + i, some);
+                    args.sums = sums_of(item, group);
+                    table_.columns[group.width / lanes_ - 1](args);
+                    args.ahead = nullptr;
                 }
                 if (item.single > 0) add_single(item, weights, item.run.taps[t] + i, some, args.first);
             }
-        complete(item);
+        complete(item, groups);
     }
 
     // `n` inputs from `offset` on of a group's positions, as words with its positions in a row.
-    void transpose(const Item& item, int group, std::ptrdiff_t offset, int n) const {
-        const T* const* const from = item.scratch.template places<T>().rows.data() + item.group_begin(group);
-        const int count = item.group_count(group), width = item.group_width(group), whole = n / in_word;
+    void transpose(const Item& item, const Group& group, std::ptrdiff_t offset, int n) const {
+        const T* const* const from = item.scratch.template places<T>().rows.data() + group.begin;
+        const int count = group.count, width = group.width, whole = n / in_word;
         float* const to = item.scratch.columns.data();
         for (int i = 0; i < count; i++) item.scratch.rows[i] = reinterpret_cast<const float*>(from[i] + offset);
         spec_.kernels->transpose(item.scratch.rows.data(), 0, count, whole, to, width);
@@ -210,11 +232,14 @@ private:
                 std::memcpy(&word, from[i] + offset + whole * in_word, n % in_word * sizeof(T));
                 std::memcpy(to + static_cast<std::ptrdiff_t>(whole) * width + i, &word, sizeof(word));
             }
-        prepare(reinterpret_cast<Word*>(to), static_cast<std::ptrdiff_t>(ceil_div(n, in_word)) * width);
+        if (flips_)
+            for (std::ptrdiff_t i = 0; i < static_cast<std::ptrdiff_t>(ceil_div(n, in_word)) * width; i++)
+                reinterpret_cast<std::uint32_t*>(to)[i] ^= 0x80808080u;
     }
 
     const Table& table_;
     const int run_, taps_, lanes_, most_single_;
+    const bool flips_;
     SharedBufferOf<T> weights_;  // [output][tap][run]
 };
 

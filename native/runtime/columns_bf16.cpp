@@ -13,7 +13,7 @@ class HalfColumns final : public PositionsAlongLanes<Bf16, Bf16Kernels> {
 public:
     // No position by itself: what is added in which order would depend on how many others are open.
     HalfColumns(const ConvolutionSpec& spec, Needs& needs)
-        : PositionsAlongLanes(spec, *spec.halves, 0, needs, [&](std::size_t i) { return rounded(stored_as<Bf16>(spec.operation->weight, i)); }),
+        : PositionsAlongLanes(spec, *spec.halves, 0, false, needs, [&](std::size_t i) { return rounded(stored_as<Bf16>(spec.operation->weight, i)); }),
           bias_(spec.out_channels()) {
         if (const float* bias = spec.operation->bias.data) std::copy_n(bias, spec.out_channels(), bias_.data());
     }
@@ -21,14 +21,13 @@ public:
 private:
     void add_single(const Item&, const Bf16* const*, std::ptrdiff_t, int, bool) const override {}
 
-    void complete(const Item& item) const override {
+    void complete(const Item& item, const Groups& groups) const override {
         const Kernels& k = *spec_.kernels;
         float* const bias = following(item);
         for (int j = 0; j < item.outputs; j++) bias[j] = bias_[item.output(j)];
-        for (int g = 0; g < item.groups(); g++) {
-            float* row = by_position(item, g);
-            for (int i = 0; i < item.group_count(g); i++, row += item.outputs) {
-                const int p = item.group_begin(g) + i;
+        for (const Group& group : groups) {
+            float* row = by_position(item, group);
+            for (int p = group.begin; p < group.begin + group.count; p++, row += item.outputs) {
                 k.add(row, row, bias, item.outputs, Activation::none);
                 activate(row, item.outputs);
                 spec_.halves->narrow(item.scratch.halves.outputs[p], row, item.outputs);

@@ -12,28 +12,23 @@ constexpr int most_single = 4;                              // positions
 class IntegerColumns final : public PositionsAlongLanes<std::uint8_t, Int8Kernels> {
 public:
     IntegerColumns(const ConvolutionSpec& spec, Needs& needs)
-        : PositionsAlongLanes(spec, *spec.integers, most_single, needs,
+        : PositionsAlongLanes(spec, *spec.integers, most_single, spec.integers->excess(spec.in->value.is_signed()) != 0, needs,
                               [&](std::size_t i) { return static_cast<std::uint8_t>(spec.operation->weight.bytes[i]); }),
-          excess_(spec.integers->excess(spec.in->value.is_signed())), following_(3 * static_cast<std::size_t>(spec.out_channels())) {
+          following_(3 * static_cast<std::size_t>(spec.out_channels())) {
         const Operation& op = *spec_.operation;
-        const int outs = spec_.out_channels();
+        const int outs = spec_.out_channels(), excess = spec.integers->excess(spec.in->value.is_signed());
         for (int o = 0; o < outs; o++) {
             // Modulo 2^32, as the kernels' sums.
             std::uint32_t sum = 0;
             for (std::size_t i = 0; i < output_size(); i++) sum += static_cast<std::uint32_t>(static_cast<std::int8_t>(weights_of(o)[i]));
             const std::uint32_t bias = op.bias.integers ? static_cast<std::uint32_t>(op.bias.integers[o]) : 0;
-            following_[o] = static_cast<std::int32_t>(bias - static_cast<std::uint32_t>(excess_) * sum);
+            following_[o] = static_cast<std::int32_t>(bias - static_cast<std::uint32_t>(excess) * sum);
             following_[outs + o] = op.multiplier.integers[o];
             following_[2 * outs + o] = op.shifts.integers[o];
         }
     }
 
 private:
-    void prepare(std::int32_t* quads, std::ptrdiff_t n) const override {
-        if (excess_)
-            for (std::ptrdiff_t i = 0; i < n; i++) quads[i] ^= static_cast<std::int32_t>(0x80808080u);
-    }
-
     void add_single(const Item& item, const std::uint8_t* const* weights, std::ptrdiff_t offset, int count, bool first) const override {
         Int8Dots args{};
         args.rows = item.scratch.bytes.rows.data() + item.in_lanes();
@@ -44,11 +39,11 @@ private:
         args.weights = weights;
         args.outputs = item.outputs;
         args.first = first;
-        args.sums = item.sums_of_single();
+        args.sums = sums_of_single(item);
         spec_.integers->dots(args);
     }
 
-    void complete(const Item& item) const override {
+    void complete(const Item& item, const Groups& groups) const override {
         const int n = item.outputs, outs = spec_.out_channels();
         std::int32_t* const numbers = following(item);
         for (int kind = 0; kind < 3; kind++)
@@ -57,8 +52,8 @@ private:
         args.start = numbers;
         args.width = n;
         args.finish = spec_.finish(numbers + n, numbers + 2 * n);
-        for (int g = 0; g < item.groups(); g++) finish(item, args, by_position(item, g), item.group_begin(g), item.group_count(g));
-        if (item.single > 0) finish(item, args, item.sums_of_single(), item.in_lanes(), item.single);
+        for (const Group& group : groups) finish(item, args, by_position(item, group), group.begin, group.count);
+        if (item.single > 0) finish(item, args, sums_of_single(item), item.in_lanes(), item.single);
     }
 
     // Sums [position][output] of positions [p, p + count).
@@ -71,7 +66,6 @@ private:
         spec_.integers->finish(args);
     }
 
-    const int excess_;
     std::vector<std::int32_t> following_;  // biases, less what inputs are read too large; multipliers; shifts
 };
 

@@ -52,7 +52,7 @@ def list_controls() -> dict[str, str]:
     """
     general = {name: (control.__doc__ or "").partition(".")[0] for name, control in _CONTROLS.items()}
     own = {name: "; or: ".join(dict.fromkeys(one.words for one in of.values())) for name, of in _ablations().items()}
-    return own | general
+    return general | {name: words for name, words in own.items() if name not in general}
 
 
 def split_name(source: str) -> tuple[str, str]:
