@@ -46,6 +46,7 @@ public:
 private:
     static constexpr int most_vectors = 12;   // of positions at once
     static constexpr int most_groups = most_vectors / max_vectors;
+    static_assert(most_vectors % max_vectors == 0);
     static constexpr int most_outputs = 128;  // at once
     static constexpr int most_words = 6144;   // of inputs at positions that are transposed at once: in the first-level cache
     static constexpr int most_following = 3;

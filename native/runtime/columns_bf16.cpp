@@ -42,7 +42,7 @@ private:
 
 bool suits_bf16_columns(const ConvolutionSpec& spec) {
     const int positions = spec.out->value.positions();
-    return spec.halves->columns[0] && spec.operation->groups == 1 && spec.masks_channels() && !spec.scatters() &&
+    return spec.halves->columns[0] && spec.operation->groups == 1 && spec.masks_channels() && !spec.scatters() && !spec.addend &&
            spec.out->value.storage == Storage::bf16 && positions > least_positions && positions <= most_positions &&
            spec.out_channels() >= least_outputs && spec.in_channels() * spec.operation->kernel.y * spec.operation->kernel.x >= least_inputs;
 }

@@ -74,7 +74,7 @@ private:
 bool suits_integer_columns(const ConvolutionSpec& spec) {
     const int positions = spec.out->value.positions();
     const Operation& op = *spec.operation;
-    return spec.integers->columns[0] && op.groups == 1 && spec.masks_channels() && !spec.scatters() &&
+    return spec.integers->columns[0] && op.groups == 1 && spec.masks_channels() && !spec.scatters() && !spec.addend &&
            integral(spec.out->value.storage) && !summed(spec.out->value.storage) &&
            (op.in_channels < 0 || !spec.integers->excess(spec.in->value.is_signed())) &&
            positions > least_positions && positions <= most_positions && spec.out_channels() >= least_outputs &&

@@ -91,7 +91,8 @@ def test_a_method_may_not_call_its_own_control_as_one_of_any_recipe_is_called():
         assert list_controls()["dense"] == words
         assert list_controls()["unshaped"].endswith("; or: With no shape")
         with pytest.raises(RecipeError, match="'dense' is a control of any recipe, and Loud calls something else so"):
-            load_recipe(f"{ROW}@dense")
+            load_recipe(f"{ROW}@dense", ["--method.name=Loud"])
+        assert load_recipe(f"{ROW}@dense").control == "dense"
     finally:
         METHODS.pop("Loud")
 

@@ -18,7 +18,7 @@ from convgate.reading.trace import Trace, read_again
 __all__ = ["STATE", "CapturedModel", "State"]
 
 STATE = "_convgate"
-"""The attribute that holds it."""
+"""The attribute that holds a network's `State`."""
 
 
 @dataclass
@@ -75,7 +75,7 @@ class CapturedModel(nn.Module):
             self._replace(name, value)
         elif has_attribute(self._convgate.model, name) and not hasattr(type(self), name):
             self._set_attribute(name, value)
-        elif hasattr(type(self), name) and not hasattr(nn.Module, name):
+        elif _is_ours(type(self), name) and not hasattr(nn.Module, name):
             raise InputError(f"'{name}' is a part of every gated network, and cannot be set; choose another name")
         else:
             super().__setattr__(name, value)
@@ -180,6 +180,12 @@ class CapturedModel(nn.Module):
     def _buffer(self) -> Tensor:
         """Some buffer of the gates: on the network's device, of its dtype."""
         return next(self.convgate.buffers())
+
+
+def _is_ours(kind: type, name: str) -> bool:
+    """Whether a class of this room defines it; subclasses, as torch's parametrizations make, may be set by their names."""
+    room = __name__.rpartition(".")[0]
+    return any(name in vars(base) for base in kind.__mro__ if base.__module__.rpartition(".")[0] == room)
 
 
 def _is_constant(value: Any) -> bool:

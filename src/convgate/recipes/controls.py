@@ -86,10 +86,10 @@ def derived(row: Recipe, name: str, *, of: str, written: Recipe | None = None) -
     if row.method.is_static:
         raise RecipeError(f"the recipe {of} has no gates that decide, so it has no controls")
     if name in _CONTROLS:
-        if methods := ", ".join(_ablations().get(name, ())):
+        if same_name(row.method.name or "", _ablations().get(name, {})):
             raise RecipeError(
-                f"'{name}' is a control of any recipe, and {methods} calls something else so; the method must name it "
-                "otherwise"
+                f"'{name}' is a control of any recipe, and {row.method.name} calls something else so; the method must "
+                "name it otherwise"
             )
         control = _CONTROLS[name](row, written or row)
     else:
