@@ -183,7 +183,7 @@ class CapturedModel(nn.Module):
 
 
 def _is_ours(kind: type, name: str) -> bool:
-    """Whether a class of this room defines it; subclasses, as torch's parametrizations make, may be set by their names."""
+    """Whether a class of this room defines it, not one made of it, as torch does where parameters are computed."""
     room = __name__.rpartition(".")[0]
     return any(name in vars(base) for base in kind.__mro__ if base.__module__.rpartition(".")[0] == room)
 
