@@ -25,27 +25,29 @@ assert smaller.shape == (2, 1000)
 """What the comments of the first example say."""
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("readme")
-
-
 def _run(code, folder):
     # The example's network is random, and with few images not every random network can be calibrated so closely.
     seeded = "import torch; torch.manual_seed(0); torch.set_num_threads(1)\n" if "torch" in code else ""
     return subprocess.run([sys.executable, "-c", seeded + code], cwd=folder, capture_output=True, text=True)
 
 
-def test_the_first_example_does_what_its_comments_say(folder):
-    run = _run(EXAMPLES[0] + PROMISES, folder)
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """The folder of the first example, whose files the others read whatever process tests them; and its run."""
+    folder = tmp_path_factory.mktemp("readme")
+    return folder, _run(EXAMPLES[0] + PROMISES, folder)
+
+
+def test_the_first_example_does_what_its_comments_say(first):
+    folder, run = first
     assert run.returncode == 0, run.stderr
     assert "layer1.0" in run.stdout
     assert {path.name for path in folder.iterdir()} >= {"gated.safetensors", "gated.cgm"}
 
 
 @pytest.mark.parametrize("number", range(1, len(EXAMPLES)))
-def test_the_other_examples_run_in_a_fresh_process(folder, number):
-    run = _run(EXAMPLES[number], folder)
+def test_the_other_examples_run_in_a_fresh_process(first, number):
+    run = _run(EXAMPLES[number], first[0])
     assert run.returncode == 0, run.stderr
 
 

@@ -14,6 +14,17 @@
 
 namespace convgate {
 
+// Whether there can be such a layer, and it serves better than packing weights; of so many outputs and inputs that
+// transposing is a small part.
+inline bool suits_along_lanes(const ConvolutionSpec& spec, int least_outputs, int least_inputs) {
+    constexpr int least_positions = 48, most_positions = 1024;  // of the map
+    const Operation& op = *spec.operation;
+    const int positions = spec.out->value.positions();
+    return op.groups == 1 && spec.masks_channels() && !spec.scatters() && !spec.addend && positions > least_positions &&
+           positions <= most_positions && spec.out_channels() >= least_outputs &&
+           spec.in_channels() * op.kernel.y * op.kernel.x >= least_inputs;
+}
+
 // Of maps that are stored as T; `Table`: the kernels for them.
 template <typename T, typename Table>
 class PositionsAlongLanes : public ConvolutionOf<T, T> {

@@ -6,9 +6,6 @@
 namespace convgate {
 namespace {
 
-constexpr int least_positions = 48, most_positions = 1024;  // of the map
-constexpr int least_outputs = 128, least_inputs = 256;      // fewer: to transpose inputs takes too large a part
-
 class HalfColumns final : public PositionsAlongLanes<Bf16, Bf16Kernels> {
 public:
     // No position by itself: what is added in which order would depend on how many others are open.
@@ -41,10 +38,8 @@ private:
 }  // namespace
 
 bool suits_bf16_columns(const ConvolutionSpec& spec) {
-    const int positions = spec.out->value.positions();
-    return spec.halves->columns[0] && spec.operation->groups == 1 && spec.masks_channels() && !spec.scatters() && !spec.addend &&
-           spec.out->value.storage == Storage::bf16 && positions > least_positions && positions <= most_positions &&
-           spec.out_channels() >= least_outputs && spec.in_channels() * spec.operation->kernel.y * spec.operation->kernel.x >= least_inputs;
+    constexpr int least_outputs = 128, least_inputs = 256;
+    return spec.halves->columns[0] && spec.out->value.storage == Storage::bf16 && suits_along_lanes(spec, least_outputs, least_inputs);
 }
 
 std::unique_ptr<Layer> make_bf16_columns(const ConvolutionSpec& spec, Needs& needs) {

@@ -5,8 +5,6 @@
 namespace convgate {
 namespace {
 
-constexpr int least_positions = 48, most_positions = 1024;  // of the map
-constexpr int least_outputs = 64, least_inputs = 128;       // fewer: to transpose inputs takes too large a part
 constexpr int most_single = 4;                              // positions
 
 class IntegerColumns final : public PositionsAlongLanes<std::uint8_t, Int8Kernels> {
@@ -72,13 +70,11 @@ private:
 }  // namespace
 
 bool suits_integer_columns(const ConvolutionSpec& spec) {
-    const int positions = spec.out->value.positions();
-    const Operation& op = *spec.operation;
-    return spec.integers->columns[0] && op.groups == 1 && spec.masks_channels() && !spec.scatters() && !spec.addend &&
-           integral(spec.out->value.storage) && !summed(spec.out->value.storage) &&
-           (op.in_channels < 0 || !spec.integers->excess(spec.in->value.is_signed())) &&
-           positions > least_positions && positions <= most_positions && spec.out_channels() >= least_outputs &&
-           spec.in_channels() * op.kernel.y * op.kernel.x >= least_inputs;
+    constexpr int least_outputs = 64, least_inputs = 128;
+    // What sums start at would depend on which inputs are closed, where these are read as if they were larger.
+    const bool starts_alike = spec.operation->in_channels < 0 || !spec.integers->excess(spec.in->value.is_signed());
+    return spec.integers->columns[0] && integral(spec.out->value.storage) && !summed(spec.out->value.storage) && starts_alike &&
+           suits_along_lanes(spec, least_outputs, least_inputs);
 }
 
 std::unique_ptr<Layer> make_integer_columns(const ConvolutionSpec& spec, Needs& needs) {

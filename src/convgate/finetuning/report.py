@@ -19,7 +19,6 @@ def report(result: "Finetuned") -> str:
         title="convgate finetune",
         before=result.before,
         after=after,
-        # A point of the curve may be judged on images of which none is labelled; its accuracy is then unknown.
         labelled=after.accuracy is not None,
         error=(after.agreement * (1 - after.agreement) / after.images) ** 0.5,
         seconds=result.seconds,
