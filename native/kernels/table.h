@@ -194,7 +194,7 @@ struct Element {
 // row is written, and has its addends, next to each other.
 struct Squares {
     const float* from;       // [16][room][row]
-    int squares, room, row;  // row: a multiple of the lanes
+    int squares, room, row;  // row: a multiple of the lanes; at most max_vectors of them where `kept` says what is written
     const float* bias;  // [row]
     const float* const* addends;  // per position, or null
     float* const* to;             // per position

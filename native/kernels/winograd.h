@@ -202,14 +202,26 @@ inline void square_of(const Squares& a, const KeptLanes* kept, int s, Activation
     }
 }
 
-void squares(const Squares& a) {
-    KeptLanes kept[max_vectors] = {};
-    for (int i = 0; a.kept && i < a.width; i++) kept[a.kept[i] / lanes].lanes |= 1u << a.kept[i] % lanes;
-    for (int v = 0, begin = 0; v < a.row / lanes; v++) {
-        kept[v].begin = begin, kept[v].count = __builtin_popcount(kept[v].lanes);
-        begin += kept[v].count;
+// What is kept of a row that is no wider than `max_vectors`.
+struct KeptOfRow {
+    KeptLanes vectors[max_vectors] = {};
+
+    explicit KeptOfRow(const Squares& a) {
+        for (int i = 0; i < a.width; i++) vectors[a.kept[i] / lanes].lanes |= 1u << a.kept[i] % lanes;
+        for (int v = 0, begin = 0; v < a.row / lanes; v++) {
+            vectors[v].begin = begin, vectors[v].count = __builtin_popcount(vectors[v].lanes);
+            begin += vectors[v].count;
+        }
     }
+};
+
+void squares(const Squares& a) {
     with(a.activation, [&](auto activate) {
-        for (int s = 0; s < a.squares; s++) a.kept ? square_of(a, kept, s, activate) : square(a, s, activate);
+        if (!a.kept) {
+            for (int s = 0; s < a.squares; s++) square(a, s, activate);
+            return;
+        }
+        const KeptOfRow kept(a);
+        for (int s = 0; s < a.squares; s++) square_of(a, kept.vectors, s, activate);
     });
 }

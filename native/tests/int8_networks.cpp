@@ -15,14 +15,20 @@ public:
 
     // A few convolutions one after another, and what else there is for integers between them.
     void build() {
-        const int images = value(random.pick({1, 3, 8, 33, 64, 70}), random.from(1, 11), random.from(1, 11), Storage::f32);
+        const int images = value(random.pick({1, 3, 8, 33, 64, 70, 140}), random.from(1, 11), random.pick({1, 2, 5, 7, 9, 10, 11}), Storage::f32);
         program.inputs.push_back(images);
         int x = unary(Kind::quantize, images, storage());
-        std::vector<int> shown{x};
+        // What is not shown may lie without gaps.
+        const double share = random.pick({0.0, 0.3, 1.0});
+        std::vector<int> shown;
         for (int step = random.from(1, 5); step > 0; step--) {
-            x = random.chance(0.7) ? conv(x, true) : other(x);
-            shown.push_back(x);
+            if (random.chance(share)) shown.push_back(x);
+            if (random.chance(0.3))
+                x = conv(lone(x), true);
+            else
+                x = random.chance(0.7) ? conv(x, true) : other(x);
         }
+        shown.push_back(x);
         for (const int v : shown) program.outputs.push_back(unary(Kind::dequantize, v, Storage::f32));
         program.outputs.push_back(conv(x, false));
         Operation& mean = add(Kind::pool_to_grid, {x}, value(program.values[x].channels, random.from(1, 3), random.from(1, 3), Storage::f32));
@@ -97,7 +103,10 @@ private:
         return gate(GateKind::channel, (channels - 1) / group + 1, 1, 1, group);
     }
 
-    int conv(int v, bool to_integers) {
+    // With many outputs, closed channels and nothing added: where the next convolution alone reads it, it lies without gaps.
+    int lone(int v) { return conv(v, true, true); }
+
+    int conv(int v, bool to_integers, bool is_lone = false) {
         const Value x = program.values[v];
         Operation op{};
         op.kind = Kind::conv;
@@ -108,9 +117,9 @@ private:
         const auto fits = [&] { return x.height + 2 * op.top > op.dilation.y * (op.kernel.y - 1) && x.width + 2 * op.left > op.dilation.x * (op.kernel.x - 1); };
         if (!fits()) op.kernel = {1, 1};
         op.bottom = op.top, op.right = op.left;
-        const bool depthwise = random.chance(0.3);
-        const int outs = depthwise ? x.channels : random.pick({1, 5, 16, 17, 48, 64, 65, 130});
-        op.groups = depthwise ? x.channels : x.channels % 2 == 0 && outs % 2 == 0 && random.chance(0.2) ? 2 : 1;
+        const bool depthwise = !is_lone && random.chance(0.3);
+        const int outs = depthwise ? x.channels : is_lone ? random.pick({64, 65, 130, 200}) : random.pick({1, 5, 16, 17, 48, 64, 65, 130});
+        op.groups = depthwise ? x.channels : is_lone ? 1 : x.channels % 2 == 0 && outs % 2 == 0 && random.chance(0.2) ? 2 : 1;
         const int height = size(x.height, op.top, op.kernel.y, op.dilation.y, op.stride.y), width = size(x.width, op.left, op.kernel.x, op.dilation.x, op.stride.x);
         op.inputs = {v};
         op.weight = bytes_of({outs, x.channels / op.groups, op.kernel.y, op.kernel.x});
@@ -121,7 +130,7 @@ private:
             op.positions = gate(GateKind::spatial, 1, random.from(1, height), random.from(1, width), 1);
             if (random.chance(0.4)) op.reach = {random.from(0, 2), random.from(0, 2)};
         }
-        if (random.chance(0.4)) op.out_channels = depthwise && op.in_channels >= 0 ? op.in_channels : channel_gate(outs);
+        if (is_lone || random.chance(0.4)) op.out_channels = depthwise && op.in_channels >= 0 ? op.in_channels : channel_gate(outs);
         op.output = value(outs, height, width, to_integers ? storage() : Storage::f32);
         channels_gate = op.out_channels, gated_channels = outs;
         if (!to_integers) {
@@ -130,7 +139,7 @@ private:
             op.multiplier = array_of({outs}, 0, (1 << 15) - 1);
             op.shifts = random.chance(0.3) ? array_of({outs}, 1, 46) : array_of({outs}, 17, 26);
             clamp(op);
-            if (random.chance(0.4)) {
+            if (!is_lone && random.chance(0.4)) {
                 const int images = value(outs, height, width, Storage::f32);
                 program.inputs.push_back(images);
                 op.inputs.push_back(unary(Kind::quantize, images, random.chance(0.5) ? program.values[op.output].storage : storage()));

@@ -276,7 +276,9 @@ private:
     }
 
     void squares() {
-        const int squares = size(9), room = squares + random.from(0, 2), row = random.from(1, table.vectors) * table.lanes, width = random.from(1, row);
+        const bool keeps = random.chance(0.5);
+        const int squares = size(9), room = squares + random.from(0, 2), row = random.from(1, keeps ? table.vectors : 20) * table.lanes;
+        const int width = random.from(1, row);
         const Floats from(random, static_cast<std::size_t>(elements) * room * row), bias(random, row);
         const Floats addends(random, static_cast<std::size_t>(4) * squares * width);
         for (const Floats* a : {&from, &bias, &addends}) a->copy(numbers(random, a->size()));
@@ -290,7 +292,6 @@ private:
         for (int i = 0; i < row - width; i++) lanes.erase(lanes.begin() + random.from(0, static_cast<int>(lanes.size()) - 1));
         const Guarded<std::int32_t> kept(random, width);
         std::copy(lanes.begin(), lanes.end(), kept.data());
-        const bool keeps = random.chance(0.5);
         Squares a{from.data(), squares, room, row, bias.data(), adds ? added.data() : nullptr, to.data(), width, keeps ? kept.data() : nullptr, activation()};
         table.squares(a);
         a.to = expected_to.data();

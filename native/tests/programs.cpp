@@ -19,7 +19,6 @@ Array OwnedProgram::array(Random& random, std::vector<std::size_t> shape, float 
 
 namespace {
 
-
 class Builder {
 public:
     Builder(OwnedProgram& owned, Random& random, bool wide)
@@ -27,7 +26,7 @@ public:
 
     void build() {
         for (int i = random.chance(0.2) ? 2 : 1; i > 0; i--) {
-            const int height = wide ? random.pick({2, 4, 6, 7, 8}) : random.from(1, 13);
+            const int height = wide ? random.pick({2, 4, 6, 7, 8, 13}) : random.from(1, 13);
             const int width = wide ? random.pick({2, 4, 6, 7, 8}) : random.from(1, 13);
             program.inputs.push_back(value(channels(), height, width));
             usable.push_back(program.inputs.back());
@@ -40,7 +39,7 @@ public:
 
 private:
     int channels() {
-        if (wide) return random.pick({48, 224, 230, 240});
+        if (wide) return random.pick({48, 224, 230, 260});
         return random.pick({1, 2, 3, 4, 6, 8, 12, 15, 16, 17, 24, 31, 32, 33, 48, 64, 66, 70, 130});
     }
     static bool keeps_zero(const Function& f) {
@@ -87,6 +86,7 @@ private:
         const int a = source();
         const Value in = program.values[a];
         const std::vector<int> zeros = zero[a];
+        if (wide && random.chance(0.3)) return pair(a);
         switch (random.from(0, 31)) {
             default: return convolution(a);
             case 9: case 10: return completion(a);
@@ -300,6 +300,35 @@ private:
         op.layer = random.chance(0.1) && program.layers > 0 ? random.from(0, program.layers - 1) : program.layers++;
         if (op.inputs.size() == 1 && op.out_channels >= 0) zero[op.output].push_back(op.out_channels);
         add(op);
+    }
+
+    // Two convolutions of which the second alone reads what the first writes, under one gate of its channels: what lies between
+    // may be without gaps.
+    void pair(int a) {
+        const Value in = program.values[a];
+        const int outs = random.pick({128, 130, 200}), gate = channel_gate(outs);
+        const int positions = random.chance(0.4) ? spatial_gate(in) : -1;
+        Operation first = same_size(a, outs, random.pick({1, 3, 3}));
+        first.activation = zero_preserving();
+        first.positions = positions, first.out_channels = gate;
+        if (!zero[a].empty() && random.chance(0.7)) first.in_channels = random.pick(zero[a]);
+        program.operations.push_back(first);
+        Operation second = same_size(first.output, random.pick({7, 48, 260}), 1);
+        second.activation = any_activation();
+        second.in_channels = gate;
+        add(second);
+    }
+
+    Operation same_size(int a, int outs, int kernel) {
+        const Value in = program.values[a];
+        Operation op = operation(Kind::conv, {a}, value(outs, in.height, in.width));
+        op.kernel = {kernel, kernel};
+        op.top = op.left = op.bottom = op.right = kernel / 2;
+        const std::size_t ins = in.channels, side = kernel;
+        op.weight = owned.array(random, {static_cast<std::size_t>(outs), ins, side, side}, 2 / std::sqrt(static_cast<float>(ins * side * side)));
+        if (random.chance(0.8)) op.bias = owned.array(random, {static_cast<std::size_t>(outs)}, 1);
+        op.layer = program.layers++;
+        return op;
     }
 
     // A convolution in part: sums of whatever value has a shape that a convolution of `a` may have, and their completion.
