@@ -57,7 +57,8 @@ def measure_near(case: Case, seconds: float, nanoseconds: float) -> dict[str, An
         ends = [found["machine"][f"cores_{when}"]["sharing_ns"] for when in ("before", "after")]
         ours = [row for row in found["rows"] if row["median_ms"] and row["engine"].startswith("engine-")]
         spread = max((row["p80_ms"] / row["p20_ms"] for row in ours), default=1.0)
-        print(f"threads shared work out in {ends[0]:.0f} and {ends[1]:.0f} ns; widest spread {spread:.2f}", flush=True)
+        widest = f"widest spread {spread:.2f}" if ours else "nothing of ours was timed"
+        print(f"threads shared work out in {ends[0]:.0f} and {ends[1]:.0f} ns; {widest}", flush=True)
     return found | {"attempts": attempts}
 
 

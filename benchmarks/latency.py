@@ -8,7 +8,7 @@ least and the most that their gates allow; each is then compiled and timed on ot
 user would. Training images of CIFAR-10 calibrate and test images are timed; where weights are random, images are,
 too. Rows that are measured again take the place of their former ones. On a quiet machine; on a busy one `--threads 1
 --clock cpu` tells the time of one thread on its core. The rows, with how far the model of the times was off under
-masks that it was not fitted to, go to `results/latency.csv`.
+masks that it was not fitted to, go to `results/latency.csv`; `missing` says why a time was not reached.
 """
 
 import argparse
@@ -71,45 +71,52 @@ def rows(subject: Subject, options: argparse.Namespace) -> list[dict[str, object
     model = fit_latency(engine, clock=options.clock)
     fitting = time.monotonic() - begin
     least, most = model.range(engine.program)
-    found = []
     others = [np.ascontiguousarray(image[None].numpy()) for image in subject.others]
-    for place in ASKED:
-        asked = least + place * (most - least)
-        batches = subject.images.split(8)
-        try:
-            done = convgate.calibrate(
-                network, batches, milliseconds=asked, engine=engine, latency=model, agreement=False, tolerance=0.01
-            )
-        except ConvgateError as error:  # the other times are worth having
-            print(f"{name}: asked {asked:.3f} ms: {error}")
-            continue
+    alike = {
+        "least_ms": round(least, 4),
+        "most_ms": round(most, 4),
+        "model_error": round(model.error, 4),
+        "handed_ms": round(model.handed, 4),
+        "fitting_s": round(fitting, 1),
+        "images": options.images,
+        "threads": engine.threads,
+        "precision": str(engine.precision),
+        "clock": options.clock,
+        "isa": engine.isa,
+        **build(),
+        "processor": machine()["processor"],
+    }
+
+    def row(asked: float) -> dict[str, object]:
+        done = convgate.calibrate(
+            network,
+            subject.images.split(8),
+            milliseconds=asked,
+            engine=engine,
+            latency=model,
+            agreement=False,
+            tolerance=0.01,
+        )
         compiled = convgate.compile(network, threads=engine.threads, precision=options.precision)
         watched = watch(compiled, others, clock=options.clock, seconds=options.seconds)
-        found.append(
-            {
-                "network": name,
-                "asked_ms": round(asked, 4),
-                "took_ms": round(watched.mean, 4),
-                "off": round(watched.mean / asked - 1, 4),
-                "spread": round(watched.spread, 4),
-                "macs_ratio": round(done.macs, 4),
-                "least_ms": round(least, 4),
-                "most_ms": round(most, 4),
-                "model_error": round(model.error, 4),
-                "handed_ms": round(model.handed, 4),
-                "model_factor": round(done.latency.factor, 4) if done.latency else None,
-                "fitting_s": round(fitting, 1),
-                "passes": done.passes,
-                "images": options.images,
-                "threads": engine.threads,
-                "precision": str(engine.precision),
-                "clock": options.clock,
-                "isa": engine.isa,
-                **build(),
-                "processor": machine()["processor"],
-            }
-        )
         print(f"{name}: asked {asked:.3f} ms, took {watched.mean:.3f} ms, off by {watched.mean / asked - 1:+.1%}")
+        return {
+            "took_ms": round(watched.mean, 4),
+            "off": round(watched.mean / asked - 1, 4),
+            "spread": round(watched.spread, 4),
+            "macs_ratio": round(done.macs, 4),
+            "model_factor": round(done.latency.factor, 4) if done.latency else None,
+            "passes": done.passes,
+        }
+
+    found = []
+    for asked in (least + place * (most - least) for place in ASKED):
+        try:
+            measured = row(asked)
+        except ConvgateError as error:  # the other times are worth having
+            print(f"{name}: asked {asked:.3f} ms: {error}")
+            measured = {"missing": str(error)}
+        found.append({"network": name, "asked_ms": round(asked, 4), **measured, **alike})
     return found
 
 

@@ -92,10 +92,10 @@ protected:
         const Group* end() const { return all + count; }
     };
 
-    // `most_single`: so many positions beyond whole vectors are computed one by one. `flips`: kernels read bytes with their
-    // highest bit the other way round. `weight(i)` is element i of the operation's weights.
+    // `weight(i)` is element i of the operation's weights. `most_single`: so many positions beyond whole vectors are computed
+    // one by one. `flips`: kernels read bytes with their highest bit the other way round.
     template <typename Weight>
-    PositionsAlongLanes(const ConvolutionSpec& spec, const Table& table, int most_single, bool flips, Needs& needs, Weight weight)
+    PositionsAlongLanes(const ConvolutionSpec& spec, const Table& table, Needs& needs, Weight weight, int most_single = 0, bool flips = false)
         : Base(spec), table_(table), run_(spec.in_channels() * spec.joined()), taps_(spec.taps()), lanes_(table.lanes),
           most_single_(most_single), flips_(flips) {
         const Operation& op = *spec_.operation;

@@ -10,7 +10,7 @@ class HalfColumns final : public PositionsAlongLanes<Bf16, Bf16Kernels> {
 public:
     // No position by itself: what is added in which order would depend on how many others are open.
     HalfColumns(const ConvolutionSpec& spec, Needs& needs)
-        : PositionsAlongLanes(spec, *spec.halves, 0, false, needs, [&](std::size_t i) { return rounded(stored_as<Bf16>(spec.operation->weight, i)); }),
+        : PositionsAlongLanes(spec, *spec.halves, needs, [&](std::size_t i) { return rounded(stored_as<Bf16>(spec.operation->weight, i)); }),
           bias_(spec.out_channels()) {
         if (const float* bias = spec.operation->bias.data) std::copy_n(bias, spec.out_channels(), bias_.data());
     }

@@ -10,8 +10,9 @@ constexpr int most_single = 4;                              // positions
 class IntegerColumns final : public PositionsAlongLanes<std::uint8_t, Int8Kernels> {
 public:
     IntegerColumns(const ConvolutionSpec& spec, Needs& needs)
-        : PositionsAlongLanes(spec, *spec.integers, most_single, spec.integers->excess(spec.in->value.is_signed()) != 0, needs,
-                              [&](std::size_t i) { return static_cast<std::uint8_t>(spec.operation->weight.bytes[i]); }),
+        : PositionsAlongLanes(spec, *spec.integers, needs,
+                              [&](std::size_t i) { return static_cast<std::uint8_t>(spec.operation->weight.bytes[i]); },
+                              most_single, spec.integers->excess(spec.in->value.is_signed()) != 0),
           following_(3 * static_cast<std::size_t>(spec.out_channels())) {
         const Operation& op = *spec_.operation;
         const int outs = spec_.out_channels(), excess = spec.integers->excess(spec.in->value.is_signed());

@@ -15,26 +15,31 @@ from convgate.engine.program import dense_macs
 
 @dataclass
 class Run:
-    """`outputs` and `masks` [N, ...]; `logits` of the gates that decided; `macs` per layer, int64 [N]."""
+    """`outputs`, `values` and `masks` [N, ...]; `logits` of all gates; `macs` per layer, int64 [N]."""
 
     outputs: list
+    values: dict
     masks: dict
     logits: dict
     macs: dict
 
 
-def interpret(program, images, given=None):
-    """Run `program` on float images [N, C, H, W]; `given` maps gates to masks that take their decisions' place."""
-    return _Interpreter(program, images, given or {}).run()
+def interpret(program, inputs, given=None, dtype=torch.float32):
+    """Run `program` on arrays [N, C, H, W], computing in `dtype`.
+
+    `given` maps gates to masks that take their decisions' place.
+    """
+    given = {name: torch.as_tensor(mask).to(dtype) for name, mask in (given or {}).items()}
+    return _Interpreter(program, [torch.as_tensor(x).to(dtype) for x in inputs], given, dtype).run()
 
 
 class _Interpreter:
-    def __init__(self, program, images, given):
-        self.program, self.given = program, given
-        self.values = dict(zip(program.inputs, [images], strict=True))
+    def __init__(self, program, inputs, given, dtype):
+        self.program, self.given, self.dtype = program, given, dtype
+        self.values = dict(zip(program.inputs, inputs, strict=True))
         self.gates = {gate.name: gate for gate in program.gates}
-        self.masks, self.logits, self.batch = {}, {}, len(images)
-        self.macs = {layer: torch.zeros(len(images), dtype=torch.int64) for layer in program.layers}
+        self.masks, self.logits, self.batch = dict(given), {}, len(inputs[0])
+        self.macs = {layer: torch.zeros(self.batch, dtype=torch.int64) for layer in program.layers}
 
     @torch.no_grad()
     def run(self):
@@ -57,19 +62,22 @@ class _Interpreter:
             if name in self.program.vectors:
                 assert outputs[i].shape[2:] == (1, 1), f"the vector {name} is a map"
                 outputs[i] = outputs[i].flatten(1)
-        return Run(outputs, self.masks, self.logits, self.macs)
+        return Run(outputs, self.values, self.masks, self.logits, self.macs)
 
     def array(self, name):
-        return torch.from_numpy(self.program.arrays[name].copy())
+        return torch.from_numpy(self.program.arrays[name].copy()).to(self.dtype)
+
+    def ones(self, *shape):
+        return torch.ones(1, *shape, dtype=self.dtype)
 
     def position_mask(self, gate, size, reach):
         """[N, 1, *size], or ones."""
-        return dilated(F.interpolate(self.masks[gate], size=size), reach) if gate else torch.ones(1, 1, *size)
+        return dilated(F.interpolate(self.masks[gate], size=size), reach) if gate else self.ones(1, *size)
 
     def channel_mask(self, gate, channels):
         """[N, channels, 1, 1], or ones."""
         if not gate:
-            return torch.ones(1, channels, 1, 1)
+            return self.ones(channels, 1, 1)
         unit = torch.arange(channels) // self.gates[gate].group
         return self.masks[gate][:, unit]
 
@@ -82,7 +90,8 @@ class _Interpreter:
         y = F.conv2d(padded, weight, bias, op.stride, 0, op.dilation, op.groups)
         positions = self.position_mask(op.positions, y.shape[2:], op.reach)
         written = self.channel_mask(op.out_channels, y.shape[1])
-        by_group = (m.expand(len(x), -1, 1, 1).reshape(len(x), op.groups, -1).sum(2).long() for m in (read, written))
+        n = self.batch
+        by_group = (m.expand(n, -1, 1, 1).reshape(n, op.groups, -1).sum(2).long() for m in (read, written))
         pairs = torch.prod(torch.stack(list(by_group)), 0).sum(1)
         self.macs[op.layer] += weight[0, 0].numel() * positions.flatten(1).sum(1).long() * pairs
         y = y * positions * written
@@ -93,7 +102,7 @@ class _Interpreter:
         weight = self.array(op.weight)
         read = weight.shape[1]
         # The whole convolution's weights, with zeros for what the partial sums know already.
-        whole = torch.zeros(weight.shape[0], x.shape[1], *weight.shape[2:])
+        whole = weight.new_zeros(weight.shape[0], x.shape[1], *weight.shape[2:])
         for i in range(parts):
             outs = slice(i * weight.shape[0] // parts, (i + 1) * weight.shape[0] // parts)
             size = x.shape[1] // parts
@@ -175,10 +184,13 @@ class _Interpreter:
             x = torch.stack([part.mean(1) for part in x.split(gate.group, 1)], 1)
         logits = x + self.array(op.offset)
         self.logits[op.output] = logits
-        self.masks[op.output] = self.given.get(op.output, (logits > 0 if op.strict else logits >= 0).float())
+        self.masks[op.output] = self.given.get(op.output, (logits > 0 if op.strict else logits >= 0).to(self.dtype))
         assert self.masks[op.output].shape[1:] == gate.shape
 
     def mask(self, op, x):
         if self.gates[op.gate].kind == "spatial":
             return x * self.position_mask(op.gate, x.shape[2:], op.reach)
         return x * self.channel_mask(op.gate, x.shape[1])
+
+    def fillclosed(self, op, x, tiles):
+        return x + F.interpolate(tiles, size=x.shape[2:]) * (1 - self.position_mask(op.gate, x.shape[2:], (0, 0)))

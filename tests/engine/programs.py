@@ -1,12 +1,10 @@
-"""Random programs for the engine's tests, and what they compute, in double precision with PyTorch."""
+"""Random programs for the engine's tests, with images and masks for them."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from hypothesis import strategies as st
-from tests.engine.definitions import EXAMPLES, OPERATIONS, activated, dilated
+from tests.engine.definitions import EXAMPLES
 
 from convgate.engine.program import (
     Activate,
@@ -39,23 +37,13 @@ from convgate.engine.program import (
     Slice,
     Softmax,
     Value,
-    dense_macs,
 )
 
-__all__ = ["Expected", "expected", "images", "masks", "programs"]
+__all__ = ["images", "masks", "programs"]
 
 # No vector width divides most of these.
 _CHANNELS = (1, 2, 3, 5, 8, 13, 16, 17, 24, 31, 32, 33, 48, 66)
 _KEEP_ZERO = tuple(activation for activation in EXAMPLES if activation.keeps_zero)
-
-
-@dataclass(frozen=True)
-class Expected:
-    """Per value and per gate float64 [N, C, H, W]; per layer the MACs int64 [N]."""
-
-    values: dict[str, torch.Tensor]
-    logits: dict[str, torch.Tensor]
-    macs: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 def images(program, batch, seed=0):
@@ -69,128 +57,6 @@ def masks(program, batch, share, seed=0):
     """Random masks for all gates, of which `share` is open."""
     rng = np.random.default_rng(seed)
     return {g.name: (rng.random((batch, *g.shape)) < share).astype(np.uint8) for g in program.gates}
-
-
-def expected(program, inputs, decided):
-    """What `program` computes; `decided` has the mask of every gate."""
-    arrays = {name: torch.from_numpy(array).double() for name, array in program.arrays.items()}
-    gates = {gate.name: gate for gate in program.gates}
-    result = Expected({n: torch.from_numpy(x).double() for n, x in zip(program.inputs, inputs, strict=True)}, {})
-    values = result.values
-    batch = len(inputs[0])
-
-    def spread(name, v, reach=(0, 0)):
-        """A gate's mask over a value of the shape of `v`; one of tiles dilated."""
-        mask, gate = torch.from_numpy(decided[name]).double(), gates[name]
-        if gate.kind == "spatial":
-            return dilated(F.interpolate(mask, size=(v.height, v.width), mode="nearest"), reach)
-        return mask.repeat_interleave(gate.group, 1)[:, : v.channels]
-
-    def conv(op):
-        x, v, weight = program.value(op.inputs[0]), program.value(op.output), arrays[op.weight]
-        top, left, bottom, right = op.padding
-        padded = F.pad(values[op.inputs[0]], (left, right, top, bottom))
-        bias = arrays[op.bias] if op.bias else None
-        y = F.conv2d(padded, weight, bias, op.stride, 0, op.dilation, op.groups)
-        positions = spread(op.positions, v, op.reach) if op.positions else torch.ones(batch, 1, v.height, v.width)
-        outs = spread(op.out_channels, v) if op.out_channels else torch.ones(batch, v.channels, 1, 1)
-        ins = spread(op.in_channels, x) if op.in_channels else torch.ones(batch, x.channels, 1, 1)
-        pairs = (ins.reshape(batch, op.groups, -1).sum(2) * outs.reshape(batch, op.groups, -1).sum(2)).sum(1)
-        macs = (positions.flatten(1).sum(1) * pairs).long() * weight[0, 0].numel()
-        result.macs[op.layer] = result.macs.get(op.layer, 0) + macs
-        y = y * positions * outs
-        return activated(y + values[op.inputs[1]] if len(op.inputs) > 1 else y, op.activation)
-
-    def complete(op):
-        x, sums = values[op.inputs[0]], values[op.inputs[1]]
-        v, weight = program.value(op.output), arrays[op.weight]
-        inputs, outputs = x.shape[1] // op.parts, v.channels // op.parts
-        top, left, bottom, right = op.padding
-        rest = []
-        for i in range(op.parts):
-            others = x[:, [c for c in range(x.shape[1]) if op.parts == 1 or c // inputs != i]]
-            own = weight[i * outputs : (i + 1) * outputs]
-            rest.append(F.conv2d(F.pad(others, (left, right, top, bottom)), own, None, op.stride, 0, op.dilation))
-        mask = spread(op.gate, v)
-        result.macs[op.layer] = result.macs.get(op.layer, 0) + mask.flatten(1).sum(1).long() * weight[0].numel()
-        whole = normed(sums + torch.cat(rest, 1), op.open_scale, op.open_shift)
-        y = torch.where(mask.bool(), whole, normed(sums, op.scale, op.shift))
-        return activated(y + values[op.inputs[2]] if len(op.inputs) > 2 else y, op.activation)
-
-    def normed(x, scale, shift):
-        x = x * arrays[scale].view(-1, 1, 1) if scale else x
-        return x + arrays[shift].view(-1, 1, 1) if shift else x
-
-    def logits(op):
-        x = normed(xs[0], op.scale, op.shift)
-        if gates[op.output].kind == "activation":
-            x = torch.stack([part.mean(1) for part in x.split(gates[op.output].group, 1)], 1)
-        return x + arrays[op.offset]
-
-    def pool(op):
-        v = program.value(op.output)
-        x = values[op.inputs[0]]
-        for ceil in (False, True):
-            if op.kind == "max":
-                y = F.max_pool2d(x, op.kernel, op.stride, op.padding, op.dilation, ceil)
-            else:
-                y = F.avg_pool2d(x, op.kernel, op.stride, op.padding, ceil, op.count_padding)
-            if y.shape[2:] == (v.height, v.width):
-                return y
-        raise AssertionError("PyTorch has no such pool")
-
-    def piece(op):
-        x, n = values[op.inputs[0]], program.value(op.output).channels
-        before = max(-op.begin, 0)
-        x = F.pad(x, (0, 0, 0, 0, before, n + abs(op.begin)))
-        return x[:, op.begin + before : op.begin + before + n]
-
-    for op in program.operations:
-        xs = [values[name] for name in op.inputs]
-        v = None if isinstance(op, Decide) else program.value(op.output)
-        match op:
-            case Conv():
-                y = conv(op)
-            case Complete():
-                y = complete(op)
-            case Pick():
-                y = xs[0][:, list(op.channels)]
-            case Pool():
-                y = pool(op)
-            case PoolToGrid():
-                pool_to = F.adaptive_max_pool2d if op.maximum else F.adaptive_avg_pool2d
-                y = pool_to(xs[0], (v.height, v.width))
-            case Activate():
-                y = activated(xs[0], op.activation)
-            case Affine():
-                y = xs[0] * arrays[op.scale].view(-1, 1, 1) + arrays[op.shift].view(-1, 1, 1)
-                y = activated(y, op.activation)
-            case Add():
-                y = activated(xs[0] + xs[1], op.activation)
-            case Multiply():
-                y = xs[0] * xs[1]
-            case Concat():
-                y = torch.cat(xs, 1)
-            case Slice():
-                y = piece(op)
-            case Mask():
-                y = xs[0] * spread(op.gate, v, op.reach)
-            case FillClosed():
-                size = (v.height, v.width)
-                cells = torch.stack([F.interpolate(c, size=size, mode="nearest")[:, 0] for c in xs[1].split(1, 1)], 1)
-                y = xs[0] + cells * (1 - spread(op.gate, v))
-            case Decide():
-                result.logits[op.output] = logits(op)
-                continue
-            case _:
-                y = OPERATIONS[type(op).__name__](op, v, arrays.__getitem__, *xs)
-                y = y.expand(batch, -1, -1, -1)
-                if isinstance(op, ConvTranspose):
-                    macs = torch.full((batch,), dense_macs(program, op))
-                    result.macs[op.layer] = result.macs.get(op.layer, 0) + macs
-        assert y.shape == (batch, v.channels, v.height, v.width), op
-        values[op.output] = y
-    return result
 
 
 @st.composite

@@ -8,7 +8,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.engine.damage import rewrite
-from tests.engine.programs import expected, images, masks, programs
+from tests.engine.interpreter import interpret
+from tests.engine.programs import images, masks, programs
 
 import convgate
 from convgate.engine import Engine, instruction_sets, load
@@ -64,10 +65,10 @@ def as_stored(program, inputs, decided):
             program,
             operations=(operation,),
             inputs=tuple(dict(given_values)),
-            outputs=(operation.output,),
+            outputs=() if isinstance(operation, Decide) else (operation.output,),
             arrays=arrays,
         )
-        result = expected(alone, [value.float().numpy() for value in dict(given_values).values()], decided)
+        result = interpret(alone, dict(given_values).values(), decided, torch.float64)
         logits |= result.logits
         if operation.output in result.values:
             value = result.values[operation.output]

@@ -30,7 +30,7 @@ def close(actual, expected, tolerance=1e-5):
 @torch.no_grad()
 def assert_lowered(lowered, model, x):
     """The program, run by the interpreter or with PyTorch, returns what the model does."""
-    outputs = interpret(lowered.program, x).outputs if not any(lowered.program.externals()) else run(lowered, x).outputs
+    outputs = (run(lowered, x) if any(lowered.program.externals()) else interpret(lowered.program, [x])).outputs
     # A copy of the images: a model may write to them.
     expected = tree_leaves(model(x.clone()))
     assert len(outputs) == len(expected)
@@ -136,7 +136,7 @@ def test_wrong_arguments():
 def assert_follows(network, x, decisions):
     """With these decisions: the network's outputs, and its MACs to the unit, layer by layer."""
     program = lower(network).program
-    run = interpret(program, x, {name: decision.mask for name, decision in decisions.items()})
+    run = interpret(program, [x], {name: decision.mask for name, decision in decisions.items()})
     close(run.outputs[0], network.replay(x, decisions), 1e-4)
     expected = network.cost(decisions).by_layer
     assert list(program.layers) == list(expected)
@@ -191,7 +191,7 @@ def test_models_with_random_decisions(name, group, randomise, scatter, random_de
     # All masks are part of convolutions: nothing is computed to be thrown away.
     assert not any(isinstance(operation, Mask) for operation in program.operations)
     with torch.no_grad():
-        own, decisions = interpret(program, x), network.decide(x)[1]
+        own, decisions = interpret(program, [x]), network.decide(x)[1]
     for name, logits in own.logits.items():
         close(logits, decisions[name].logits, 1e-3)
 
@@ -363,7 +363,7 @@ def test_convolutions_in_part(name, options, partial_network, random_decisions):
     completed = {op.layer for op in program.operations if isinstance(op, Complete)}
     assert len(completed) == len(network.plan.partials)
     assert sum(isinstance(op, Conv) for op in program.operations) == len(network.ledger.layers)
-    own, decisions = interpret(program, x), network.decide(x)[1]
+    own, decisions = interpret(program, [x]), network.decide(x)[1]
     for gate_name, logits in own.logits.items():
         close(logits, decisions[gate_name].logits, 1e-4)
         assert torch.equal(own.masks[gate_name], decisions[gate_name].mask)
@@ -388,7 +388,7 @@ def test_a_gate_is_closed_where_its_rule_says_so():
         for _, module in network.gate_modules():
             module.closed_at_zero = closed
             module.head.threshold.zero_()  # gates start open
-        run = interpret(lower(network).program, x)
+        run = interpret(lower(network).program, [x])
         assert run.masks["1.activation"].bool().all() == open_
         assert torch.equal(run.masks["1.activation"], network.decide(x)[1]["1.activation"].mask)
 
@@ -446,6 +446,6 @@ def test_arrays_are_float32_whatever_the_network_is(make_small, dtype):
     assert {array.dtype.name for array in program.arrays.values()} == {"float32"}
     with torch.no_grad():
         masks = {name: d.mask.to(dtype) for name, d in network.open_decisions(len(x)).items()}
-        output = interpret(program, x, {name: mask.float() for name, mask in masks.items()}).outputs[0]
+        output = interpret(program, [x], {name: mask.float() for name, mask in masks.items()}).outputs[0]
         network.float()
         close(output, network.replay(x, network.open_decisions(len(x))), 1e-4)

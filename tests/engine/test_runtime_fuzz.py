@@ -10,7 +10,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.engine.programs import expected, images, masks, programs
+from tests.engine.interpreter import interpret
+from tests.engine.programs import images, masks, programs
 
 from convgate.engine.engine import Engine
 from convgate.engine.program import Activation, Conv, Decide, Gate, PoolToGrid, Program, Value
@@ -32,7 +33,7 @@ def assert_close(found, wanted, what=""):
 def assert_right(engine, inputs, given_masks):
     """A run's outputs, decisions and MACs are those that follow from the program and the masks that it reports."""
     program, run = engine.program, engine.run(*inputs, given=given_masks)
-    wanted = expected(program, inputs, {name: decision.mask for name, decision in run.decisions.items()})
+    wanted = interpret(program, inputs, {name: d.mask for name, d in run.decisions.items()}, torch.float64)
     for name, array in zip(program.outputs, run.outputs, strict=True):
         assert_close(array, wanted.values[name], name)
     for name, decision in run.decisions.items():
@@ -120,7 +121,7 @@ def test_sparse_output_channels(isa, threads):
     engine, x = Engine(program, threads=threads, isa=isa), images(program, 1)
     mask = np.zeros((1, units, 1, 1), np.uint8)
     mask[:, ::20] = 1
-    wanted = expected(program, x, {"gate": mask}).values["y"]
+    wanted = interpret(program, x, {"gate": mask}, torch.float64).values["y"]
     for _ in range(20):
         assert_close(engine.run(*x, given={"gate": mask}).outputs[0], wanted)
 
@@ -209,7 +210,7 @@ def test_calls_from_several_threads(own):
     def work(number):
         x = images(program, 1 + number, seed=number)
         drawn = masks(program, 1 + number, 0.5, seed=number)
-        wanted = expected(program, x, drawn)
+        wanted = interpret(program, x, drawn, torch.float64)
         for _ in range(20):
             run = engines[number].run(*x, given=drawn)
             assert_close(run.outputs[0], wanted.values["y"])
