@@ -25,6 +25,8 @@ public:
             if (random.chance(share)) shown.push_back(x);
             if (random.chance(0.3))
                 x = conv(lone(x), true);
+            else if (random.chance(0.2))
+                x = in_part(x);
             else
                 x = random.chance(0.7) ? conv(x, true) : other(x);
         }
@@ -139,14 +141,57 @@ private:
             op.multiplier = array_of({outs}, 0, (1 << 15) - 1);
             op.shifts = random.chance(0.3) ? array_of({outs}, 1, 46) : array_of({outs}, 17, 26);
             clamp(op);
-            if (!is_lone && random.chance(0.4)) {
-                const int images = value(outs, height, width, Storage::f32);
-                program.inputs.push_back(images);
-                op.inputs.push_back(unary(Kind::quantize, images, random.chance(0.5) ? program.values[op.output].storage : storage()));
-            }
+            if (!is_lone && random.chance(0.4)) op.inputs.push_back(drawn(outs, height, width));
         }
         program.operations.push_back(op);
         return op.output;
+    }
+
+    // A convolution in part: sums, decisions on them, and what is added where these are open.
+    int in_part(int v) {
+        const Value x = program.values[v];
+        channels_gate = -1;
+        Operation op{};
+        op.kind = Kind::complete;
+        do op.groups = random.pick({1, 1, 2, 4, 7});
+        while (x.channels % op.groups);
+        op.kernel = random.pick({Pair{1, 1}, Pair{3, 3}, Pair{3, 3}, Pair{2, 3}});
+        op.stride = random.pick({Pair{1, 1}, Pair{1, 1}, Pair{2, 2}});
+        op.top = (op.kernel.y - 1) / 2, op.bottom = op.kernel.y - 1 - op.top;
+        op.left = (op.kernel.x - 1) / 2, op.right = op.kernel.x - 1 - op.left;
+        const int outs = op.groups * random.pick({1, 3, 8, 17, 40}), own = x.channels / op.groups;
+        const int height = (x.height - 1) / op.stride.y + 1, width = (x.width - 1) / op.stride.x + 1;
+
+        Operation base{};
+        base.kind = Kind::conv, base.inputs = {v}, base.stride = op.stride, base.groups = op.groups;
+        base.weight = bytes_of({outs, own, 1, 1});
+        if (random.chance(0.5)) base.bias = array_of({outs}, -4000, 4000);
+        base.layer = program.layers++, base.output = value(outs, height, width, Storage::s32);
+        program.operations.push_back(base);
+
+        const int group = random.pick({1, 1, 2, 8, 16}), units = (outs - 1) / group + 1;
+        program.gates.push_back({GateKind::activation, units, height, width, group});
+        Operation decide{};
+        decide.kind = Kind::decide, decide.inputs = {base.output}, decide.output = static_cast<int>(program.gates.size()) - 1;
+        decide.weight = array_of({units}, -20000, 20000), decide.scale = floats_of({units}), decide.strict = random.chance(0.3);
+        program.operations.push_back(decide);
+
+        op.inputs = {v, base.output}, op.gate = decide.output, op.layer = random.chance(0.5) ? base.layer : program.layers++;
+        op.weight = bytes_of({outs, op.groups > 1 ? x.channels - own : own, op.kernel.y, op.kernel.x});
+        for (Array* a : {&op.bias, &op.open_bias}) *a = array_of({outs}, -4000, 4000);
+        for (Array* a : {&op.multiplier, &op.open_multiplier}) *a = array_of({outs}, 1 - (1 << 15), (1 << 15) - 1);
+        for (Array* a : {&op.shifts, &op.open_shifts}) *a = array_of({outs}, 17, 26);
+        op.output = value(outs, height, width, storage());
+        clamp(op);
+        if (random.chance(0.4)) op.inputs.push_back(drawn(outs, height, width));
+        program.operations.push_back(op);
+        return op.output;
+    }
+
+    // An input of the program, in integers.
+    int drawn(int channels, int height, int width) {
+        program.inputs.push_back(value(channels, height, width, Storage::f32));
+        return unary(Kind::quantize, program.inputs.back(), storage());
     }
 
     int other(int v) {
@@ -197,7 +242,7 @@ Found run(const Program& program, const Table& table, int threads, int batch, co
     for (const int v : program.outputs)
         found.outputs.emplace_back(static_cast<std::size_t>(batch) * program.values[v].positions() * program.values[v].channels);
     for (auto& output : found.outputs) to.push_back(output.data());
-    for (const auto& mask : masks) given.push_back(mask.data());
+    for (const auto& mask : masks) given.push_back(mask.empty() ? nullptr : mask.data());
     found.macs.resize(static_cast<std::size_t>(batch) * program.layers);
     Details details;
     details.macs = found.macs.data();
@@ -222,6 +267,7 @@ void test_int8_networks(Random& random) {
     for (const Gate& gate : program.gates) {
         const double open = random.pick({0.0, 0.3, 0.7, 1.0});
         masks.emplace_back();
+        if (gate.by_activation() && random.chance(0.5)) continue;  // it decides
         for (std::size_t i = 0; i < batch * gate.size(); i++) masks.back().push_back(random.chance(open));
     }
     const Found wanted = run(program, *find_int8_kernels("scalar"), 1, batch, inputs, masks);

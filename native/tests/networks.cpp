@@ -161,9 +161,9 @@ std::string describe(const Program& program) {
     return out.str();
 }
 
-void test_program(Random& random, const Program& program) {
+void test_program(Random& random, const Program& program, int most_images = 5) {
     const int threads = random.from(1, 4);
-    const Batch batch = random_batch(random, program, random.from(1, 5), 1);
+    const Batch batch = random_batch(random, program, random.from(1, most_images), 1);
     // What an earlier call leaves in memory must not matter: these overflow, so that whoever reads them is found out.
     const Batch before = random_batch(random, program, threads, 1e30f);
     for (const char* const* name = available_kernels(); *name; name++) {
@@ -246,6 +246,8 @@ void test_bf16_networks(Random& random) { test_bf16_program(random, *random_prog
 void test_wide_bf16_networks(Random& random) { test_bf16_program(random, *random_wide_program(random)); }
 void test_networks(Random& random) { test_program(random, random_program(random)->program); }
 void test_wide_networks(Random& random) { test_program(random, random_wide_program(random)->program); }
+
+void test_large_weights(Random& random) { test_program(random, large_weights(random)->program, 1); }
 
 // Calls of one network from several threads, and of several networks at once.
 void test_shared_network(Random& random) {

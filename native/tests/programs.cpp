@@ -37,6 +37,32 @@ public:
             if (v != program.outputs[0] && random.chance(0.1)) program.outputs.push_back(v);
     }
 
+    // A mask of channels, the convolution, and one that reads it, each with gates or without.
+    void build_large() {
+        const int images = value(random.pick({224, 230}), random.from(23, 26), random.from(24, 26));
+        program.inputs.push_back(images);
+        usable.push_back(images);
+        int read = images;
+        if (random.chance(0.7)) {
+            const Value of = program.values[images];
+            Operation mask = operation(Kind::mask, {images}, value(of.channels, of.height, of.width));
+            mask.gate = channel_gate(of.channels);
+            zero[mask.output].push_back(mask.gate);
+            add(mask);
+            read = mask.output;
+        }
+        Operation op = same_size(read, random.pick({224, 230}), 3);
+        op.activation = zero_preserving();
+        if (read != images) op.in_channels = zero[read][0];
+        if (random.chance(0.7)) op.out_channels = channel_gate(program.values[op.output].channels);
+        if (random.chance(0.5)) op.positions = even_gate(program.values[op.output]);
+        program.operations.push_back(op);
+        Operation reader = same_size(op.output, 8, 1);
+        reader.in_channels = op.out_channels;
+        add(reader);
+        program.outputs.push_back(reader.output);
+    }
+
 private:
     int channels() {
         if (wide) return random.pick({48, 224, 230, 260});
@@ -566,6 +592,11 @@ std::unique_ptr<OwnedProgram> build(Random& random, bool wide) {
 
 }  // namespace
 
+std::unique_ptr<OwnedProgram> large_weights(Random& random) {
+    auto owned = std::make_unique<OwnedProgram>();
+    Builder(*owned, random, true).build_large();
+    return owned;
+}
 std::unique_ptr<OwnedProgram> random_program(Random& random) { return build(random, false); }
 std::unique_ptr<OwnedProgram> random_wide_program(Random& random) { return build(random, true); }
 

@@ -108,6 +108,7 @@ void test_int8_networks(Random&);
 void test_malformed_int8(Random&);
 void test_networks(Random&);
 void test_wide_networks(Random&);
+void test_large_weights(Random&);
 void test_bf16_networks(Random&);
 void test_wide_bf16_networks(Random&);
 void test_shared_network(Random&);
