@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from convgate.data import ImageSet, Splits, split_off
+from convgate.data import ImageSet, Splits
 from convgate.errors import DataError, InputError
 from convgate.preparation import Preparation
 
@@ -76,16 +76,6 @@ def test_take_is_random_and_without_repeats():
     for n in (0, 121):
         with pytest.raises(InputError, match=r"\[1, 120\]"):
             whole.take(n, seed=0)
-
-
-def test_split_off_shares_nothing_and_loses_nothing():
-    rest, held_out = split_off(make(), 5, seed=3)
-    assert len(held_out) == 5
-    assert sorted(origins(rest) + origins(held_out)) == list(range(12))
-    assert origins(split_off(make(), 5, seed=4)[1]) != origins(held_out)
-    for n in (0, 12):
-        with pytest.raises(InputError, match="neither part"):
-            split_off(make(), n, seed=0)
 
 
 def test_splits_must_agree():

@@ -9,8 +9,9 @@ from convgate.data.coco import coco
 from convgate.data.digit_scenes import digit_scenes
 from convgate.data.digits import digits, scan_splits
 from convgate.data.files import ImageFiles
+from convgate.data.holding_out import split_off
 from convgate.data.imagenet import imagenet
-from convgate.data.images import ImageSet, Splits, split_off
+from convgate.data.images import ImageSet, Splits
 from convgate.data.normalise import normalise
 from convgate.data.pairs import camvid, cityscapes, pairs, voc_segmentation
 from convgate.data.photographs import Listing, label, list_images, read_classes

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from convgate.data.images import ImageSet, Splits, hold_out
+from convgate.data.holding_out import hold_out
+from convgate.data.images import ImageSet, Splits
 from convgate.errors import DataError
 
 __all__ = ["MEAN", "STD", "cifar10", "cifar100"]

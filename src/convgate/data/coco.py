@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from convgate.data.holding_out import hold_out_scenes
 from convgate.data.images import Splits
 from convgate.data.scenes import BoxSet, box_target, read_scene_image
-from convgate.data.validation import held_out
 from convgate.errors import DataError
 
 __all__ = ["CocoScenes", "coco", "read_coco"]
@@ -44,8 +44,8 @@ def coco(
 
     """
     home = Path(root).expanduser()
-    rest, held = held_out(read_coco(home / train, home / train_images), validation, seed)
-    return Splits("coco", rest, held, read_coco(home / test, home / test_images))
+    rest, held_out = hold_out_scenes(read_coco(home / train, home / train_images), validation, seed)
+    return Splits("coco", rest, held_out, read_coco(home / test, home / test_images))
 
 
 def read_coco(annotations: Path, images: Path) -> BoxSet:

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from convgate.data.files import ImageFiles
-from convgate.data.images import ImageSet, Splits, hold_out
+from convgate.data.holding_out import hold_out
+from convgate.data.images import ImageSet, Splits
 from convgate.errors import DataError, InputError
 
 __all__ = ["imagenet"]

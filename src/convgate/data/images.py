@@ -12,7 +12,7 @@ from convgate.data.normalise import normalise
 from convgate.errors import DataError, InputError
 from convgate.preparation import Preparation
 
-__all__ = ["AnyImages", "ImageSet", "Images", "Splits", "Stream", "hold_out", "split_off"]
+__all__ = ["AnyImages", "ImageSet", "Images", "Splits", "Stream", "random_order"]
 
 AnySet = TypeVar("AnySet", bound="AnyImages")
 
@@ -204,13 +204,13 @@ class ImageSet:
 
     def shuffled(self, seed: int) -> "ImageSet":
         """All the images in an order drawn from `seed`."""
-        return self.subset(_order(len(self), seed))
+        return self.subset(random_order(len(self), seed))
 
     def take(self, n: int, seed: int) -> "ImageSet":
         """`n` images drawn at random without repeats; never simply the first ones, which may be of one class."""
         if not 1 <= n <= len(self):
             raise InputError(f"n is {n}, of {len(self)} images: it must lie in [1, {len(self)}].")
-        return self.subset(_order(len(self), seed)[:n])
+        return self.subset(random_order(len(self), seed)[:n])
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,41 +248,8 @@ class Splits(Generic[AnySet]):
                     )
 
 
-def split_off(images: ImageSet, n: int, seed: int) -> tuple[ImageSet, ImageSet]:
-    """Split at random into `(rest, held_out)` with `n` images held out; 1 <= n < len(images)."""
-    if not 1 <= n < len(images):
-        raise InputError(
-            f"n is {n}, of {len(images)} images: it must lie in [1, {len(images) - 1}], for neither part may be empty."
-        )
-    order = _order(len(images), seed)
-    return images.subset(order[n:]), images.subset(order[:n])
-
-
-def hold_out(images: ImageSet, validation: int | None, most: int, seed: int) -> tuple[ImageSet, ImageSet]:
-    """Split at random into `(rest, validation images)`; both are `images` itself where none are held out.
-
-    Args:
-        images: all training images.
-        validation: how many are held out, 0 for none; None for a tenth of them, `most` at most.
-        most: see `validation`.
-        seed: seed of the choice.
-
-    Raises:
-        InputError: nothing would be left to learn from.
-
-    """
-    if validation == 0:
-        return images, images
-    n = max(1, min(most, len(images) // 10)) if validation is None else validation
-    if not 1 <= n < len(images):
-        raise InputError(
-            f"the option validation is {n}, and there are {len(images)} training images: give a number in "
-            f"[0, {len(images) - 1}] (data.options.validation in a recipe), for something must be left to learn from."
-        )
-    return split_off(images, n, seed)
-
-
-def _order(n: int, seed: int) -> Tensor:
+def random_order(n: int, seed: int) -> Tensor:
+    """The numbers below `n`, int64 [n], in an order drawn from `seed`."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from convgate.data.holding_out import hold_out_scenes
 from convgate.data.images import Splits
 from convgate.data.scenes import IGNORED, MaskSet, read_scene_image
-from convgate.data.validation import held_out
 from convgate.errors import DataError
 from convgate.preparation.files import images_in
 from convgate.preparation.opening import opened
@@ -68,8 +68,8 @@ def pairs(
     """
     home, names = Path(root).expanduser(), tuple(classes)
     of = partial(_folders, classes=dict(enumerate(names)))
-    rest, held = held_out(of(home / train, home / train_labels), validation, seed)
-    return Splits("pairs", rest, held, of(home / test, home / test_labels))
+    rest, held_out = hold_out_scenes(of(home / train, home / train_labels), validation, seed)
+    return Splits("pairs", rest, held_out, of(home / test, home / test_labels))
 
 
 def camvid(root: str) -> Splits:
@@ -98,8 +98,8 @@ def cityscapes(root: str, validation: int = 0, seed: int = 0) -> Splits:
         ]
         return _mask_set(images, labels, CITYSCAPES)
 
-    rest, held = held_out(part("train"), validation, seed)
-    return Splits("cityscapes", rest, held, part("val"))
+    rest, held_out = hold_out_scenes(part("train"), validation, seed)
+    return Splits("cityscapes", rest, held_out, part("val"))
 
 
 def voc_segmentation(root: str, validation: int = 0, seed: int = 0) -> Splits:
@@ -117,8 +117,8 @@ def voc_segmentation(root: str, validation: int = 0, seed: int = 0) -> Splits:
         images = [home / "JPEGImages" / f"{stem}.jpg" for stem in stems]
         return _mask_set(images, [home / "SegmentationClass" / f"{stem}.png" for stem in stems], dict(enumerate(VOC)))
 
-    rest, held = held_out(part("train"), validation, seed)
-    return Splits("voc_segmentation", rest, held, part("val"))
+    rest, held_out = hold_out_scenes(part("train"), validation, seed)
+    return Splits("voc_segmentation", rest, held_out, part("val"))
 
 
 def _folders(images: Path, labels: Path, *, classes: dict[int, str]) -> MaskSet:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from convgate.data.holding_out import hold_out_scenes
 from convgate.data.images import Splits
 from convgate.data.scenes import BoxSet, box_target, read_scene_image
-from convgate.data.validation import held_out
 from convgate.errors import DataError
 from convgate.preparation.files import images_in
 
@@ -46,8 +46,8 @@ def yolo(
     home = Path(root).expanduser()
     names = _names(home / classes) if isinstance(classes, str) else tuple(classes)
     parts = [BoxSet(YoloScenes(tuple(images_in(home / part)), home, len(names)), names) for part in (train, test)]
-    rest, held = held_out(parts[0], validation, seed)
-    return Splits("yolo", rest, held, parts[1])
+    rest, held_out = hold_out_scenes(parts[0], validation, seed)
+    return Splits("yolo", rest, held_out, parts[1])
 
 
 @dataclass(frozen=True)
