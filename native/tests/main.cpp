@@ -45,16 +45,16 @@ const Test tests[] = {
     {"long_programs", 1, test_long_programs},
 };
 
-// The iteration that a crash happens in: said by the handler, or by the sanitizer on its way out.
+// The iteration: said of a failure, of a crash by the handler, or by the sanitizer on its way out.
 struct {
     const char* test;
     unsigned long long seed;
 } under_way;
 
-void say_what_crashed() { std::fprintf(stderr, "\ncrashed: native_tests --iterations 1 --seed %llu %s\n", under_way.seed, under_way.test); }
+void say(const char* what) { std::fprintf(stderr, "\n%s: native_tests --iterations 1 --seed %llu %s\n", what, under_way.seed, under_way.test); }
 
 [[maybe_unused]] void crash(int signal) {
-    say_what_crashed();
+    say("crashed");
     std::signal(signal, SIG_DFL);
     std::raise(signal);
 }
@@ -67,7 +67,8 @@ bool run(const Test& test, std::uint64_t seed, int iterations) {
         try {
             test.run(random);
         } catch (const std::exception& error) {
-            std::fprintf(stderr, "\nFAILED: %s\n", error.what());
+            say("FAILED");
+            std::fprintf(stderr, "%s\n", error.what());
             return false;
         }
     }
@@ -79,7 +80,7 @@ bool run(const Test& test, std::uint64_t seed, int iterations) {
 
 }  // namespace
 
-extern "C" void __asan_on_error() { say_what_crashed(); }
+extern "C" void __asan_on_error() { say("crashed"); }
 
 int main(int count, char** arguments) {
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
