@@ -24,7 +24,7 @@ public:
         for (int step = random.from(1, 5); step > 0; step--) {
             if (random.chance(share)) shown.push_back(x);
             if (random.chance(0.3))
-                x = conv(lone(x), true);
+                x = conv(conv(x, true, true), true);
             else if (random.chance(0.2))
                 x = in_part(x);
             else
@@ -105,9 +105,8 @@ private:
         return gate(GateKind::channel, (channels - 1) / group + 1, 1, 1, group);
     }
 
-    // With many outputs, closed channels and nothing added: where the next convolution alone reads it, it lies without gaps.
-    int lone(int v) { return conv(v, true, true); }
-
+    // `is_lone`: with many outputs, closed channels and nothing added; where the next convolution alone reads it, it lies
+    // without gaps.
     int conv(int v, bool to_integers, bool is_lone = false) {
         const Value x = program.values[v];
         Operation op{};

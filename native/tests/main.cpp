@@ -28,7 +28,7 @@ const Test tests[] = {
     {"bf16", 100, test_bf16},
     {"int8", 60, test_int8},
     {"networks", 250, test_networks},
-    {"wide_networks", 20, test_wide_networks},
+    {"wide_networks", 30, test_wide_networks},
     {"large_weights", 1, test_large_weights},
     {"bf16_networks", 150, test_bf16_networks},
     {"wide_bf16_networks", 20, test_wide_bf16_networks},

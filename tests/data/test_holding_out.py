@@ -1,20 +1,10 @@
 import pytest
-import torch
+from tests.data.numbered import make, origins
 
-from convgate.data import ImageSet, split_off
+from convgate.data import split_off
 from convgate.data.holding_out import hold_out, hold_out_scenes
 from convgate.data.scenes import BoxSet
 from convgate.errors import InputError
-
-
-def make(n=12):
-    """Image i is filled with the value i, so that an image tells where it came from."""
-    images = torch.arange(n, dtype=torch.uint8).view(n, 1, 1, 1).expand(n, 3, 4, 5).contiguous()
-    return ImageSet(images, torch.arange(n) % 4, tuple("abcd"), (0.5, 0.4, 0.3), (0.2, 0.2, 0.1))
-
-
-def origins(part):
-    return part.images[:, 0, 0, 0].tolist()
 
 
 def test_split_off_shares_nothing_and_loses_nothing():
