@@ -98,14 +98,13 @@ protected:
     PositionsAlongLanes(const ConvolutionSpec& spec, const Table& table, Needs& needs, Weight weight, int most_single = 0, bool flips = false)
         : Base(spec), table_(table), run_(spec.in_channels() * spec.joined()), taps_(spec.taps()), lanes_(table.lanes),
           most_single_(most_single), flips_(flips) {
-        const Operation& op = *spec_.operation;
-        const int ins = spec_.in_channels(), outs = spec_.out_channels(), area = op.kernel.y * op.kernel.x;
+        const int outs = spec_.out_channels();
         BufferOf<T> ordered(static_cast<std::size_t>(outs) * output_size() + behind);
         T* to = ordered.data();
         for (int o = 0; o < outs; o++)
             for (int t = 0; t < taps_; t++)
                 for (int i = 0; i < run_; i++)
-                    *to++ = weight((static_cast<std::size_t>(o) * ins + i % ins) * area + t * spec_.joined() + i / ins);
+                    *to++ = weight(spec_.weight_at(o, t, i));
         weights_ = SharedBufferOf<T>(std::move(ordered));
         const std::size_t outputs = std::min(outs, most_outputs);
         Needs mine = this->needs_for_positions();

@@ -28,7 +28,6 @@ public:
           panel_(panel_vectors_ * lanes_),
           panels_(ceil_div(outs_, panel_)) {
         const Operation& op = *spec_.operation;
-        const int ins = spec_.in_channels(), area = op.kernel.y * op.kernel.x;
         // [panel][tap][run][output channel of the panel]
         Buffer ordered(panels_ * panel_size());
         bias_ = Buffer(static_cast<std::size_t>(panels_) * panel_);
@@ -37,7 +36,7 @@ public:
             float* to = ordered.data() + o / panel_ * panel_size() + o % panel_;
             for (int t = 0; t < taps_; t++)
                 for (int i = 0; i < run_; i++, to += panel_)
-                    *to = op.weight.data[(static_cast<std::size_t>(o) * ins + i % ins) * area + t * spec_.joined() + i / ins];
+                    *to = op.weight.data[spec_.weight_at(o, t, i)];
         }
         weights_ = SharedBuffer(std::move(ordered));
         const std::size_t widest = static_cast<std::size_t>(spec_.kernels->vectors) * lanes_;

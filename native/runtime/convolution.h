@@ -37,6 +37,11 @@ struct ConvolutionSpec {
     bool joins_taps() const { return operation->groups == 1 && operation->dilation.x == 1; }
     int joined() const { return joins_taps() ? operation->kernel.x : 1; }
     int taps() const { return operation->kernel.y * operation->kernel.x / joined(); }
+    // Where the operation holds an output's weight for element i of a tap's run, whose channels are innermost.
+    std::size_t weight_at(int out, int tap, int i) const {
+        const int ins = in_channels(), area = operation->kernel.y * operation->kernel.x;
+        return (static_cast<std::size_t>(out) * ins + i % ins) * area + tap * joined() + i / ins;
+    }
     // Of integers: how the results of a block become what is written.
     Int8Finish finish(const std::int32_t* multiplier, const std::int32_t* shift) const {
         return {multiplier, shift, operation->rescale[1], addend && addend->value.is_signed(), operation->low, operation->high};

@@ -55,15 +55,14 @@ IntegerWeights::Numbers IntegerWeights::numbers(float* from) const {
 }
 
 void IntegerWeights::order(std::int8_t* to) {
-    const Operation& op = *spec_.operation;
-    const int ins = spec_.in_channels(), area = op.kernel.y * op.kernel.x, joined = spec_.joined();
+    const std::int8_t* const weights = spec_.operation->weight.bytes;
     for (int g = 0; g < groups_; g++)
         for (std::size_t c = 0; c + 1 < cuts_.size(); c++) {
             const int first = g * outs_ + cuts_[c], width = cuts_[c + 1] - cuts_[c];
             for (int t = 0; t < taps_; t++)
                 for (int i = 0; i < run_; i++, to += row_)
                     for (int o = 0; o < width; o++)
-                        to[kernels_.place(o)] = op.weight.bytes[(static_cast<std::size_t>(first + o) * ins + i % ins) * area + t * joined + i / ins];
+                        to[kernels_.place(o)] = weights[spec_.weight_at(first + o, t, i)];
         }
 }
 

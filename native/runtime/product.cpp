@@ -15,11 +15,7 @@ public:
           weights_(*spec.kernels,
                    {spec.operation->groups, spec.out_channels(), spec.taps(), spec.in_channels(), spec.joined()},
                    spec.operation->bias, {spec.out->value.positions(), true, spec.masks_channels(), 0, 1, spec.threads},
-                   [&](int out, int tap, int i) {
-                       const Operation& op = *spec.operation;
-                       const int ins = spec.in_channels(), area = op.kernel.y * op.kernel.x;
-                       return op.weight.data[(static_cast<std::size_t>(out) * ins + i % ins) * area + tap * spec.joined() + i / ins];
-                   }) {
+                   [&](int out, int tap, int i) { return spec.operation->weight.data[spec.weight_at(out, tap, i)]; }) {
         Needs mine = needs_for_positions();
         mine.accumulators = static_cast<std::size_t>(chunk) * weights_.widest();
         if (spec_.masks_channels()) mine.scattered = 2 * mine.accumulators;

@@ -50,9 +50,11 @@ public:
     using Table = typename KernelsFor<T>::Table;
     using Block = BlockOf<T>;
 
-    // value(out, tap, i): the weight of an output channel, of all groups', for the i-th input of a tap. `bias` may be empty.
-    BlockedWeightsOf(const Table&, const WeightShape&, const Array& bias, const WeightUse&,
-                   const std::function<float(int out, int tap, int i)>& value);
+    // The weight of an output channel, of all groups', for the i-th input of a tap.
+    using Source = std::function<float(int out, int tap, int i)>;
+
+    // `bias` may be empty.
+    BlockedWeightsOf(const Table&, const WeightShape&, const Array& bias, const WeightUse&, const Source&);
 
     // The blocks for the open channels (null: all) and that many rows of inputs. They last until the sample's next call.
     // Where it takes less time than to pack weights, blocks compute all their lanes, of which some are kept.
@@ -73,7 +75,6 @@ public:
     void cover_needs(Needs&) const;
 
 private:
-    using Source = std::function<float(int out, int tap, int i)>;
     void order_for_packing(const Source&);
     void order_in_blocks(const Array& bias, int rows, const Source&);
     int choose_panel() const;

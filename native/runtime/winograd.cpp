@@ -90,7 +90,7 @@ public:
     }
 
 private:
-    using Source = std::function<float(int out, int tap, int i)>;
+    using Source = BlockedWeights::Source;
 
     static BlockedWeights order(const ConvolutionSpec& spec, const WeightShape& shape, const Source& source) {
         const int preparing = shape.joined == area ? transforming : 0;
@@ -105,9 +105,7 @@ private:
 
     // The weights as they are, all taps of all inputs as one run.
     static Source definition(const ConvolutionSpec& spec) {
-        return [weights = spec.operation->weight.data, ins = spec.in_channels()](int out, int, int i) {
-            return weights[(static_cast<std::size_t>(out) * ins + i % ins) * area + i / ins];
-        };
+        return [&spec](int out, int, int i) { return spec.operation->weight.data[spec.weight_at(out, 0, i)]; };
     }
 
     // At once, so that all that is transformed stays in the cache; or so many that the weights are not read too often.
