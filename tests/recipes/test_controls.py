@@ -45,8 +45,8 @@ def test_random_masks_have_no_finish_that_could_round():
     assert not derived(row, "random", of="row").finish.quantized
 
 
-def test_random_masks_are_trained_for_as_long_as_gates_and_finish():
-    assert changed("random") == {"method.masks": "random", "gated.epochs": 30, "finish.epochs": 0}
+def test_random_masks_are_trained_as_the_gates_are():
+    assert changed("random") == {"method.masks": "random"}
 
 
 def test_gates_apart_are_the_same_gates():
@@ -104,6 +104,9 @@ def test_narrower_has_the_rows_macs_and_is_trained_from_scratch_first():
     share = count_macs(narrow, (3, 32, 32)) / count_macs(dense, (3, 32, 32))
     assert share == pytest.approx(recipe.budget, rel=0.005)
     assert (recipe.model.weights, recipe.epochs) == (None, {"dense": 200, "gated": 24, "finish": 6})
+    row = load_recipe(ROW, SHORT)
+    assert row.distillation.teacher is None  # the row's own dense network, which teaches the control, too
+    assert recipe.distillation.teacher == row.model
     with pytest.raises(RecipeError, match="no narrower form"):
         narrowed(ModelSpec("cifar_vgg16"), 0.5)
 
@@ -134,8 +137,8 @@ def test_a_control_is_a_recipe_like_others(tmp_path):
 
 def test_a_request_shortens_the_row_before_the_control_is_made():
     asked = Request(f"{ROW}@random", epochs=24)
-    assert asked.recipe.epochs == {"dense": 20, "gated": 30, "finish": 0}
-    assert asked.as_written.epochs == {"dense": 200, "gated": 300, "finish": 0}
+    assert asked.recipe.epochs == {"dense": 20, "gated": 24, "finish": 6}
+    assert asked.as_written.epochs == {"dense": 200, "gated": 240, "finish": 60}
     with pytest.raises(RecipeError, match="epochs instead of minutes"):
         Request(f"{ROW}@random", minutes=3.0).recipe  # noqa: B018
 

@@ -64,6 +64,17 @@ def test_one_training_at_two_budgets_is_told_from_two_that_began_together(finish
     assert text.count("One training with") == 2
 
 
+def test_networks_without_gates_have_a_row_and_no_controls(finished, tmp_path):
+    dense = replace(record_of(finished), run="plain", method="none", epochs="dense 3", measured="validation")
+    (tmp_path / "plain.csv").write_text(to_csv([dense]))
+    add([finished], tmp_path)
+    text = write_page(tmp_path).read_text()
+    assert "| [plain](#plain) |" in text
+    beside = text.partition("## Beside their controls")[2].partition("## ")[0]
+    assert beside.count("**gated**") == 1
+    assert f"{dense.test_images:,} held-out images." in text
+
+
 def test_a_page_without_runs_says_so(tmp_path):
     (tmp_path / "published.yaml").write_text(ROW)
     text = write_page(tmp_path).read_text()

@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from convgate.errors import RecipeError
+from convgate.recipes.controls import derived
 from convgate.recipes.read import dump_recipe, load_recipe
 from convgate.recipes.recipe import Distillation, ModelChoice
 from convgate.runs.compare import comparison
@@ -37,6 +38,13 @@ def test_the_teacher_is_named(finished, tmp_path, distillation, teacher):
     recipe = replace(load_recipe(finished / "recipe.yaml"), distillation=distillation)
     (tmp_path / "copy" / "recipe.yaml").write_text(dump_recipe(recipe))
     assert record_of(tmp_path / "copy").teacher == teacher
+
+
+def test_a_control_of_another_width_has_the_rows_teacher(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "copy")
+    row = load_recipe(finished / "recipe.yaml", ["--distillation.weight=1", "--model.weights=w.safetensors"])
+    (tmp_path / "copy" / "recipe.yaml").write_text(dump_recipe(derived(row, "squeeze", of="digits-demo")))
+    assert record_of(tmp_path / "copy").teacher == "dense network"
 
 
 def test_methods_that_a_method_names_are_named(finished, tmp_path):

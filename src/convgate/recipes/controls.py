@@ -108,7 +108,7 @@ def _dense(row: Recipe, _: Recipe) -> Recipe:
 
 @register_control("narrower")
 def _narrower(row: Recipe, written: Recipe) -> Recipe:
-    """A network without gates and with fewer channels, of the row's MACs. It is trained from scratch first."""
+    """A network without gates and with fewer channels, of the row's MACs, trained from scratch first."""
     from convgate.recipes.narrow import narrowed
 
     budget = _budget(row)
@@ -119,7 +119,7 @@ def _narrower(row: Recipe, written: Recipe) -> Recipe:
 
 @register_control("wider")
 def _wider(row: Recipe, written: Recipe) -> Recipe:
-    """A network without gates and with more channels, of as many parameters as the gated one. Trained from scratch."""
+    """A network without gates and with more channels, of the gated one's parameters, trained from scratch first."""
     import torch
 
     from convgate.gated import gate
@@ -137,18 +137,16 @@ def _wider(row: Recipe, written: Recipe) -> Recipe:
 
 @register_control("squeeze")
 def _squeeze(row: Recipe, written: Recipe) -> Recipe:
-    """A network without gates but with squeeze-and-excitation in every block. Trained from scratch first."""
+    """A network without gates but with squeeze-and-excitation in every block, trained from scratch first."""
     # The reduction with which a ResNet-20 or -56 has the parameters of GaterNet's table; see docs/backbones.md.
     return _of_another_width(_dense(row, written), written, {"squeeze": 4})
 
 
 @register_control("random")
 def _random(row: Recipe, _: Recipe) -> Recipe:
-    """Masks drawn at random, the same for all images, at the row's budget. Trained for as long."""
-    gated = replace(row.gated, epochs=row.gated.epochs + row.finish.epochs)
+    """Masks drawn at random, the same for all images, at the row's budget."""
     method = replace(row.method, masks="random", weights=None)
-    finish = replace(row.finish, epochs=0, quantized=False)
-    return replace(row, method=method, gated=gated, finish=finish, budget=_budget(row))
+    return replace(row, method=method, finish=replace(row.finish, quantized=False), budget=_budget(row))
 
 
 # -- what they have in common -----------------------------------------------------------------------------------------
@@ -171,11 +169,15 @@ def _spec(row: Recipe) -> "ModelSpec":
 def _of_another_width(recipe: Recipe, written: Recipe, options: Mapping[str, Any]) -> Recipe:
     """The recipe with another form of its network, for which there are no weights: dense training comes first.
 
-    It is as long as the row's, or, if the row started from weights, as the recipe is written.
+    It is as long as the row's, or, if the row started from weights, as the recipe is written. Where the row's dense
+    network came with weights and teaches, it teaches the control, too; else the control's own dense network does.
     """
     model = replace(recipe.model, options={**recipe.model.options, **options}, weights=None, rename={})
     dense = replace(recipe.dense, epochs=recipe.dense.epochs or written.dense.epochs)
-    return replace(recipe, model=model, dense=dense)
+    distillation = recipe.distillation
+    if distillation.weight and distillation.teacher is None and recipe.model.weights:
+        distillation = replace(distillation, teacher=recipe.model)
+    return replace(recipe, model=model, dense=dense, distillation=distillation)
 
 
 def _ablations() -> dict[str, dict[str, "Ablation"]]:

@@ -81,7 +81,7 @@ def _points(records: Sequence[Record], cost: "_Number") -> list[_Point]:
         accuracy = Estimate.of([record.accuracy for record in some])
         name = f"{named}, {len(some)} seeds" if len(some) > 1 else some[0].run
         mean = fmean(value for record in some if (value := cost(record)) is not None)
-        shown = "no gates" if method == "none" else method
+        shown = method if some[0].is_gated else "no gates"
         points.append(_Point(mean, 100 * accuracy.mean, 100 * (accuracy.error or 0.0), name, shown))
     return sorted(points, key=lambda point: (point.cost, point.accuracy))
 

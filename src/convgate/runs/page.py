@@ -157,7 +157,8 @@ def _measured(records: Sequence[Record], published: Sequence[Published]) -> str:
 def _beside(records: Sequence[Record]) -> str:
     if not records:
         return ""
-    rows = [_compared(group, which) for group in groups(records) for which in group.records]
+    compared = groups(record for record in records if record.is_gated or record.control)
+    rows = [_compared(group, which) for group in compared for which in group.records]
     head = [
         "row",
         "what",
@@ -171,7 +172,7 @@ def _beside(records: Sequence[Record]) -> str:
     ]
     left = [
         f"- {recipe}, {length} epochs: {', '.join(missing)}"
-        for recipe, length, missing in dict.fromkeys((g.recipe, g.length, g.missing) for g in groups(records))
+        for recipe, length, missing in dict.fromkeys((g.recipe, g.length, g.missing) for g in compared)
         if missing
     ]
     controls = "\n".join(f"- {name}: {words[0].lower()}{words[1:]}" for name, words in list_controls().items())
@@ -243,7 +244,8 @@ def _commands(records: Sequence[Record]) -> str:
             f"### {r.run}\n\n```\n{r.again or '(not noted)'}\n```\n\n{same}"
             f"Commit {(r.commit or 'not noted').rstrip('+')}{changed}; started {r.started or '?'} UTC{limit}; "
             f"{r.seconds / 60:.0f} minutes; {r.machine}; "
-            f"torch {r.torch}; {r.test_images:,} test images.{' ' if r.note else ''}{r.note}\n"
+            f"torch {r.torch}; {r.test_images:,} {'test' if r.measured == 'test' else 'held-out'} images."
+            f"{' ' if r.note else ''}{r.note}\n"
         )
     return "\n".join(parts)
 

@@ -11,12 +11,14 @@ from typing import Any, get_args, get_type_hints
 from convgate.errors import RecipeError
 from convgate.methods import METHODS
 from convgate.recipes.identity import settings_of
-from convgate.recipes.recipe import Distillation, Recipe
+from convgate.recipes.recipe import Recipe
 from convgate.runs.command import again, as_started
 from convgate.runs.run import Run
 from convgate.suggestions import same_name
 
 __all__ = ["Record", "read_csv", "record_of", "to_csv"]
+
+_NO_METHOD = "none"
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class Record:
         run: the folder's name.
         recipe: the recipe's name.
         network: the model's name.
-        method: the method's name.
-        teacher: whose predictions were distilled: "dense network", its own, or the name of another; "": no teacher.
+        method: the method's name; "none" of a network without gates.
+        teacher: whose predictions were distilled: "dense network", the row's own, or the name of another; "": no teacher.
         data: the data set's name.
         seed: seed of everything random.
         budget: what was calibrated to.
@@ -99,6 +101,11 @@ class Record:
     note: str = ""
 
     @property
+    def is_gated(self) -> bool:
+        """Whether it has gates that decide, or masks in their place."""
+        return self.method != _NO_METHOD
+
+    @property
     def options(self) -> dict[str, Any]:
         """The method's options, those that its recipe leaves alone left out."""
         found = json.loads(self.settings or "{}").get("method", {}).get("options", {})
@@ -122,7 +129,7 @@ def record_of(run: Run | str | Path) -> Record:
         recipe=Path(origin.recipe).stem if origin else "",
         network=recipe.model.name,
         method=_method(recipe),
-        teacher=_teacher(recipe.distillation),
+        teacher=_teacher(recipe),
         data=recipe.data.name,
         seed=recipe.seed,
         budget=recipe.budget,
@@ -197,17 +204,20 @@ def _parsed(text: str | None, kind: Any) -> Any:
 def _method(recipe: Recipe) -> str:
     """The method's name, with those of the methods that its options name."""
     if recipe.method.name is None:
-        return "none"
+        return _NO_METHOD
     if recipe.method.masks != "learned":
         return f"fixed {recipe.method.masks} masks of {recipe.method.name}"
     parts = [name for name in _names(recipe.method.options) if same_name(name, METHODS)]
     return f"{recipe.method.name}({', '.join(parts)})" if parts else recipe.method.name
 
 
-def _teacher(distillation: Distillation) -> str:
-    if distillation.weight == 0:
+def _teacher(recipe: Recipe) -> str:
+    teacher = recipe.distillation.teacher
+    if recipe.distillation.weight == 0:
         return ""
-    return distillation.teacher.name if distillation.teacher else "dense network"
+    # A control that is another form of the row's network is taught by the row's.
+    is_own = teacher is None or (recipe.control and teacher.name == recipe.model.name)
+    return "dense network" if is_own or teacher is None else teacher.name
 
 
 def _names(value: Any) -> Iterator[str]:
