@@ -1,4 +1,6 @@
-"""Draws the tables of docs/measured.md, and README's, from the records; no figure in them is typed by hand.
+"""Draws all that is said of measurements from their records: pages of results, tables of docs/measured.md and README.
+
+No figure in a page of results or in a table is typed by hand.
 
     python benchmarks/measured.py
 
@@ -15,11 +17,13 @@ from typing import Any
 import measured_dense as dense_prediction
 import measured_engine as engine
 import measured_finetuning as finetuning
+import measured_training as training
 
 from convgate.files import write_text
-from convgate.runs.record import Record, read_csv
+from convgate.runs.page import write_page
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results"
 PAGES = (ROOT / "docs" / "measured.md", ROOT / "docs" / "design" / "finetuning.md", ROOT / "README.md")
 
 
@@ -33,6 +37,7 @@ def tables() -> dict[str, str]:
     )
     isas = _json("instruction_sets")
     finetuned = finetuning.read(ROOT / "benchmarks" / "results" / "finetune.csv")
+    runs = training.records(RESULTS)
     return {
         "precisions": _built(zen5) + _table(*engine.precisions(zen5["cases"])),
         "lost": engine.lost(zen5["cases"]),
@@ -40,8 +45,9 @@ def tables() -> dict[str, str]:
         "instruction-sets": _built(isas) + _table(*engine.instruction_sets(isas["cases"])),
         "precisions-zen4": _built(zen4) + _table(*engine.precisions(zen4["cases"])),
         "methods": _built(methods) + _methods(methods["cases"]),
-        "trained": _trained([record for record in _records(ROOT / "results") if not record.control]),
-        "ablations": _ablations(_records(ROOT / "results" / "ablations")),
+        "trained": _table(*training.trained(runs)),
+        "readme-trained": _table(*training.beside_fixed(runs)),
+        "ablations": _table(*training.ablations(training.records(RESULTS / "ablations"))),
         "throughput": _built(_json("training_throughput")) + _throughput(_json("training_throughput")["rows"]),
         "detection": _detection(),
         "readme-detection": _detection_in_short(),
@@ -111,7 +117,7 @@ def _found(record: Mapping[str, Any]) -> str:
         f"{record['metric']} {100 * record['dense']:.1f} % dense, {100 * record['gated']:.1f} % gated with "
         f"{100 * record['macs_ratio']:.1f} % of the MACs. The gated one is the dense one after {more} more epochs, "
         "with its own answers as targets, too, and at first its gates were shown where objects are; what such epochs "
-        "are worth to a dense one was not measured. For a pixel of an object it spends "
+        "are worth to a dense one was not measured (one run). For a pixel of an object it spends "
         f"{100 * objects['inside']:.0f} % of what the dense one does, for one of the background "
         f"{100 * objects['outside']:.0f} % ({objects['images']} images). Its convolutions run {min(faster):.1f} to "
         f"{max(faster):.1f} times as fast as the dense one's on the same engine, and {min(against):.1f} to "
@@ -159,10 +165,6 @@ def _json(name: str) -> dict[str, Any]:
     return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def _records(folder: Path) -> list[Record]:
-    return [record for path in sorted(folder.glob("*.csv")) for record in read_csv(path)]
-
-
 def _built(record: Mapping[str, Any]) -> str:
     machine = record["machine"]
     return (
@@ -207,46 +209,6 @@ def _methods(cases: Sequence[Mapping[str, Any]]) -> str:
     return _table(list(rows[0]), [list(row.values()) for row in rows])
 
 
-def _trained(records: Sequence[Record]) -> str:
-    headings = ("run", "network", "method", "epochs", "test accuracy", "dense", "MACs left", "ms, dense", "ms, gated")
-    headings = (*headings, "share of the promised gain", "threads", "commit", "date")
-    rows = [
-        (
-            record.run,
-            engine.NAMES[record.network],
-            record.method,
-            record.epochs,
-            f"{100 * record.accuracy:.2f} %",
-            "-" if record.dense_accuracy is None else f"{100 * record.dense_accuracy:.2f} %",
-            f"{100 * record.macs_share:.1f} %",
-            *(("-" if ms is None else f"{ms:.3f}") for ms in (record.latency_dense_ms, record.latency_gated_ms)),
-            engine.gain(record.latency_dense_ms, record.latency_gated_ms, record.macs_share),
-            str(record.latency_threads or "-"),
-            str(record.commit),
-            str(record.started)[:10],
-        )
-        for record in records
-    ]
-    return _table(headings, rows)
-
-
-def _ablations(records: Sequence[Record]) -> str:
-    headings = ("run", "test accuracy", "MACs left", "ms, dense", "ms, gated", "share of the promised gain", "commit")
-    rows = [
-        (
-            f"`{record.run}`",
-            f"{100 * record.accuracy:.2f} %",
-            f"{100 * record.macs_share:.1f} %",
-            f"{record.latency_dense_ms:.3f}",
-            f"{record.latency_gated_ms:.3f}",
-            engine.gain(record.latency_dense_ms, record.latency_gated_ms, record.macs_share),
-            str(record.commit),
-        )
-        for record in records
-    ]
-    return _table(headings, rows)
-
-
 def _throughput(rows: Sequence[Mapping[str, Any]]) -> str:
     headings = ("dual-gated, bfloat16 autocast, channels_last", "images/s", "plain eager float32 loop, dense", "ratio")
     return _table(
@@ -264,5 +226,7 @@ def _throughput(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
+    for folder in (*sorted(path.parent for path in RESULTS.glob("*/README.md")), RESULTS):
+        write_page(folder)
     for page in PAGES:
         write_text(page, drawn(page.read_text(encoding="utf-8")))
