@@ -30,7 +30,7 @@ class Record:
         recipe: the recipe's name.
         network: the model's name.
         method: the method's name; "none" of a network without gates.
-        teacher: whose predictions were distilled: "dense network", the row's own, or the name of another; "": no teacher.
+        teacher: whose predictions were distilled: "dense network", the row's, or the name of another; "": none.
         data: the data set's name.
         seed: seed of everything random.
         budget: what was calibrated to.
