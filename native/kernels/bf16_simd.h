@@ -2,7 +2,7 @@
 // namespace, like simd.h, after it has defined
 //   Vector, lanes, VECTORS                         as for simd.h
 //   load, store, load_some, store_some             of floats and, widening and rounding, of Bf16
-//   accumulate<vectors, tile, listed>(a, p, acc)   a product's sums: products.h's, or its own
+//   accumulate<vectors, tile, listed>(a, p, acc)   a product's sums: bf16_widened.h's, or its own
 //   largest(a, b), smallest(a, b)                  the second argument where it is not a number
 
 #include "channels_simd.h"

@@ -28,6 +28,24 @@ inline void sweep(N n, Function f) {
     if (i < n) f(i, static_cast<int>(n - i));
 }
 
+// Vectors that a sum is formed in. AVX2 has two of 8 lanes, and adds them up as AVX-512 does the halves of its one of 16, so
+// that results are the same.
+constexpr int vectors_of_sum = lanes == 8 ? 2 : 1;
+
+// f(i, h, count) for the vectors of n elements, of which each is added to vector h of a sum; the last one may be partial.
+template <typename Function>
+inline void sweep_sums(int n, Function f) {
+    constexpr int at_once = vectors_of_sum * lanes;
+    int i = 0;
+    for (; i + at_once <= n; i += at_once) {
+#pragma GCC unroll 2
+        for (int h = 0; h < vectors_of_sum; h++) f(i + h * lanes, h, Whole());
+    }
+#pragma GCC unroll 2
+    for (int h = 0; h < vectors_of_sum; h++, i += lanes)
+        if (i < n) f(i, h, n - i < lanes ? n - i : lanes);
+}
+
 // -- depthwise -----------------------------------------------------------------------------------------------------
 
 template <int tile, typename Args, typename Finish>

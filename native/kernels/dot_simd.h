@@ -1,38 +1,40 @@
 // Dot products, for a handful of outputs: input channels along the lanes; part of simd.h.
 
+// The sums of four.
+inline void sums_of_all(const Vector (&v)[4][vectors_of_sum], float* out) {
+    Vector whole[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        whole[i] = v[i][0];
+        for (int h = 1; h < vectors_of_sum; h++) whole[i] = whole[i] + v[i][h];
+    }
+    sums(whole, out);
+}
+
 template <int tile>
 inline void dot_tile(const Dot& a, int position, int o, int outputs) {
-    Vector acc[tile][4] = {};
+    Vector acc[tile][4][vectors_of_sum] = {};
     const float* w[4];
     for (int j = 0; j < 4; j++) w[j] = a.weights[o + (j < outputs ? j : 0)];
     for (int t = 0; t < a.tap_count; t++) {
         const float* x[tile];
         for (int p = 0; p < tile; p++) x[p] = a.rows[position + p] + a.taps[t];
-        int c = 0;
-        for (; c + lanes <= a.length; c += lanes) {
+        sweep_sums(a.length, [&](int c, int h, auto count) {
             Vector wv[4];
 #pragma GCC unroll 4
-            for (int j = 0; j < 4; j++) wv[j] = load(w[j] + c);
+            for (int j = 0; j < 4; j++) wv[j] = take(w[j] + c, count);
 #pragma GCC unroll 8
             for (int p = 0; p < tile; p++) {
-                const Vector xv = load(x[p] + c);
+                const Vector xv = take(x[p] + c, count);
 #pragma GCC unroll 4
-                for (int j = 0; j < 4; j++) acc[p][j] += xv * wv[j];
+                for (int j = 0; j < 4; j++) acc[p][j][h] += xv * wv[j];
             }
-        }
-        if (c < a.length) {
-            const int rest = a.length - c;
-            for (int j = 0; j < 4; j++) {
-                const Vector wv = load_some(w[j] + c, rest);
-#pragma GCC unroll 8
-                for (int p = 0; p < tile; p++) acc[p][j] += load_some(x[p] + c, rest) * wv;
-            }
-        }
+        });
         for (int j = 0; j < 4; j++) w[j] += a.length;
     }
     for (int p = 0; p < tile; p++) {
         float sum[4];
-        sums(acc[p], sum);
+        sums_of_all(acc[p], sum);
         for (int j = 0; j < outputs; j++) {
             const float addend = a.addends ? a.addends[position + p][o + j] : 0.0f;
             sum[j] += a.bias[o + j] + addend;
@@ -43,22 +45,24 @@ inline void dot_tile(const Dot& a, int position, int o, int outputs) {
     }
 }
 
-// One output of up to eight positions.
+constexpr int dot_singles = 8 / vectors_of_sum;
+
+// One output of up to `dot_singles` positions.
 inline void dot_single(const Dot& a, int position, int positions, int o) {
-    constexpr int tile = 8;
-    Vector acc[tile / 4][4] = {};
+    constexpr int tile = dot_singles;
+    Vector acc[tile / 4][4][vectors_of_sum] = {};
     const float* weights = a.weights[o];
     for (int t = 0; t < a.tap_count; t++, weights += a.length) {
         const float* x[tile];
         for (int p = 0; p < tile; p++) x[p] = a.rows[position + (p < positions ? p : 0)] + a.taps[t];
-        sweep(a.length, [&](int c, auto count) {
+        sweep_sums(a.length, [&](int c, int h, auto count) {
             const Vector w = take(weights + c, count);
 #pragma GCC unroll 8
-            for (int p = 0; p < tile; p++) acc[p / 4][p % 4] += take(x[p] + c, count) * w;
+            for (int p = 0; p < tile; p++) acc[p / 4][p % 4][h] += take(x[p] + c, count) * w;
         });
     }
     float sum[tile];
-    for (int quad = 0; quad < tile / 4; quad++) sums(acc[quad], sum + 4 * quad);
+    for (int quad = 0; quad < tile / 4; quad++) sums_of_all(acc[quad], sum + 4 * quad);
     for (int p = 0; p < positions; p++) sum[p] += a.bias[o] + (a.addends ? a.addends[position + p][o] : 0.0f);
     with(a.activation, [&](auto activate) {
         sweep(tile, [&](int p, auto count) { put(sum + p, activate(take(sum + p, count)), count); });
@@ -66,11 +70,12 @@ inline void dot_single(const Dot& a, int position, int positions, int o) {
     for (int p = 0; p < positions; p++) a.outputs[position + p][o] = sum[p];
 }
 
-constexpr int dot_positions = lanes == 16 ? 6 : 2;
+constexpr int dot_positions = lanes == 16 ? 6 : vectors_of_sum == 2 ? 1 : 2;
 
 void dot(const Dot& a, int positions) {
     if (a.width == 1) {
-        for (int p = 0; p < positions; p += 8) dot_single(a, p, positions - p < 8 ? positions - p : 8, 0);
+        for (int p = 0; p < positions; p += dot_singles)
+            dot_single(a, p, positions - p < dot_singles ? positions - p : dot_singles, 0);
         return;
     }
     for (int o = 0; o < a.width; o += 4) {

@@ -105,8 +105,8 @@ void blocks_of(const Int8Product& a, std::integer_sequence<int, n...>) {
     // Even tiles: none is so small that its product waits for weights.
     const int tiles = (a.positions + tile - 1) / tile;
     for (int i = 0; i < tiles; i++) {
-        const int begin = static_cast<int>(static_cast<long long>(a.positions) * i / tiles);
-        const int end = static_cast<int>(static_cast<long long>(a.positions) * (i + 1) / tiles);
+        const int begin = even_part(a.positions, i, tiles);
+        const int end = even_part(a.positions, i + 1, tiles);
         kernels[end - begin - 1](a, finish, begin);
     }
 }

@@ -63,9 +63,10 @@ void deviations(float* to, const float* a, const float* center, int n) {
     });
 }
 
-inline float sum_of_lanes(Vector v) {
+inline float sum_of_lanes(const Vector (&v)[vectors_of_sum]) {
     float sum = 0;
-    for (int i = 0; i < lanes; i++) sum += v[i];
+    for (const Vector& one : v)
+        for (int i = 0; i < lanes; i++) sum += one[i];
     return sum;
 }
 // The lanes that count, or zeros.
@@ -76,12 +77,12 @@ inline Vector only(Vector v, int count) {
 }
 
 void normalize(float* to, const float* a, const float* scale, const float* shift, int n, float epsilon) {
-    Vector sum{}, squares{};
-    sweep(n, [&](int i, auto count) { sum += take(a + i, count); });
+    Vector sum[vectors_of_sum] = {}, squares[vectors_of_sum] = {};
+    sweep_sums(n, [&](int i, int h, auto count) { sum[h] += take(a + i, count); });
     const float mean = sum_of_lanes(sum) / static_cast<float>(n);
-    sweep(n, [&](int i, auto count) {
+    sweep_sums(n, [&](int i, int h, auto count) {
         const Vector difference = only(take(a + i, count) - mean, count);
-        squares += difference * difference;
+        squares[h] += difference * difference;
     });
     const float factor = 1.0f / __builtin_sqrtf(sum_of_lanes(squares) / static_cast<float>(n) + epsilon);
     sweep(n, [&](int i, auto count) {
@@ -92,8 +93,8 @@ void normalize(float* to, const float* a, const float* scale, const float* shift
 // NaN if any is.
 float reduce(const float* a, int n, bool maximum) {
     if (!maximum) {
-        Vector sum{};
-        sweep(n, [&](int i, auto count) { sum += take(a + i, count); });
+        Vector sum[vectors_of_sum] = {};
+        sweep_sums(n, [&](int i, int h, auto count) { sum[h] += take(a + i, count); });
         return sum_of_lanes(sum) / static_cast<float>(n);
     }
     float most = a[0];
@@ -105,10 +106,10 @@ float reduce(const float* a, int n, bool maximum) {
 
 void softmax(float* to, const float* a, int n) {
     const float most = reduce(a, n, true);
-    Vector sum{};
-    sweep(n, [&](int i, auto count) {
+    Vector sum[vectors_of_sum] = {};
+    sweep_sums(n, [&](int i, int h, auto count) {
         const Vector e = only(exponential(take(a + i, count) - most), count);
-        sum += e;
+        sum[h] += e;
         put(to + i, e, count);
     });
     const float factor = 1.0f / sum_of_lanes(sum);

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "even_parts.h"
+
 namespace convgate {
 
 // Functions of single elements. Those up to `hardsigmoid` are computed by any kernel on its results; the others, which

@@ -43,10 +43,10 @@ public:
         team.run(items + rest.items, [&](int item, int thread) {
             if (item >= items) return this->fill(run, rest.begin(item - items), rest.end(item - items));
             const int part = item % shares.parts, block = item / shares.parts;
-            const int first = vectors * part / shares.parts * lanes_;
+            const int first = even_part(vectors, part, shares.parts) * lanes_;
             const bool has_single = part + 1 == shares.parts;
-            const int last = has_single ? run.count : vectors * (part + 1) / shares.parts * lanes_;
-            const int begin = open * block / shares.blocks, end = open * (block + 1) / shares.blocks;
+            const int last = has_single ? run.count : even_part(vectors, part + 1, shares.parts) * lanes_;
+            const int begin = even_part(open, block, shares.blocks), end = even_part(open, block + 1, shares.blocks);
             Scratch& scratch = s.scratch[thread];
             this->point(run, scratch, first, last - first, 0, begin);
             compute({run, s.lists, scratch, last - first, has_single ? single : 0, begin, end - begin});
@@ -185,7 +185,7 @@ private:
         groups.vectors = ceil_div(item.in_lanes(), lanes_);
         groups.count = ceil_div(groups.vectors, max_vectors);
         for (int g = 0; g < groups.count; g++) {
-            const int begin = groups.vectors * g / groups.count * lanes_, end = groups.vectors * (g + 1) / groups.count * lanes_;
+            const int begin = even_part(groups.vectors, g, groups.count) * lanes_, end = even_part(groups.vectors, g + 1, groups.count) * lanes_;
             groups.all[g] = {begin, end - begin, std::min(item.in_lanes(), end) - begin};
         }
         return groups;

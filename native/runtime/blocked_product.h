@@ -25,8 +25,8 @@ public:
         auto body = [&](int item, int thread) {
             if (item >= items) return this->fill(run, rest.begin(item - items), rest.end(item - items));
             const int part = parts_first ? item / n : item % per_block;
-            const int first = static_cast<int>(static_cast<long long>(run.count) * part / per_block);
-            const int last = static_cast<int>(static_cast<long long>(run.count) * (part + 1) / per_block);
+            const int first = even_part(run.count, part, per_block);
+            const int last = even_part(run.count, part + 1, per_block);
             const Block& block = blocks[parts_first ? item % n : item / per_block];
             for (int begin = first; begin < last; begin += Base::chunk)
                 compute(run, block, s.scratch[thread], begin, std::min(Base::chunk, last - begin));

@@ -7,8 +7,9 @@
 namespace convgate {
 namespace {
 
-constexpr long long most_floats = 1LL << 31;  // in one value
+constexpr long long most_floats = (1LL << 31) - 1;  // in one value or array: they are counted in ints
 constexpr long long most_positions = 1LL << 24;  // of one value
+constexpr long long most_averaged = 1LL << 23;  // bytes, whose sum an int32 holds
 constexpr int most_items = 1 << 20;              // extents of any kind
 
 struct Checker {
@@ -84,9 +85,9 @@ struct Checker {
             require(written[v], "a value that is read before it is written");
         }
         require(op.inputs.empty() == (op.kind == Kind::constant), "an operation without inputs");
-        const auto finite = [](float x) { return x == x; };
+        const auto number = [](float x) { return x == x; };
         require(op.reach.y >= 0 && op.reach.y <= most_items && op.reach.x >= 0 && op.reach.x <= most_items, "a reach out of range");
-        require(finite(op.activation.a) && finite(op.activation.b) && finite(op.activation.c), "a parameter that is not a number");
+        require(number(op.activation.a) && number(op.activation.b) && number(op.activation.c), "a parameter that is not a number");
         if (op.kind == Kind::decide) {
             decide(op);
             return;
@@ -228,7 +229,14 @@ struct Checker {
         for (const Array* a : {&op.weight, &op.bias, &op.scale, &op.shift, &op.open_scale, &op.open_shift}) {
             const bool own = (a == &op.weight && (convolves || op.kind == Kind::lookup)) || (a == &op.bias && integers);
             require(own || !a->there() || a->data, "an array of another type");
+            require(a->size() <= static_cast<std::size_t>(most_floats), "an array too large");
         }
+    }
+
+    // At least the positions of the largest cell of a grid over a value.
+    static long long most_in_cell(const Value& in, const Value& grid) {
+        const auto longest = [](int size, int cells) { return cells == 1 ? size : size / cells + 2LL; };
+        return longest(in.height, grid.height) * longest(in.width, grid.width);
     }
 
     // Integers are read and written by what is defined on them, as they are stored.
@@ -252,7 +260,9 @@ struct Checker {
                 require(all && to, wrong);
                 for (const Rescale& rescale : op.rescale) rescaled(rescale.multiplier, rescale.shift);
                 return clamped(op, out);
-            case Kind::pool_to_grid: return require(all && out.storage == Storage::f32 && !op.maximum, wrong);
+            case Kind::pool_to_grid:
+                require(all && out.storage == Storage::f32 && !op.maximum, wrong);
+                return require(most_in_cell(value(op.inputs[0]), out) <= most_averaged, "a mean of more integers than their sum has room for");
             case Kind::pool: return require(same && op.maximum, wrong);
             case Kind::pad: return require(same && op.fill == 0, wrong);
             case Kind::concat:

@@ -66,11 +66,11 @@ public:
         auto body = [&](int item, int thread) {
             if (item >= items) return fill(run, rest.begin(item - items), rest.end(item - items));
             const int share = item / groups, group = item % groups;
-            const int first = vectors * group / groups * lanes_;
+            const int first = even_part(vectors, group, groups) * lanes_;
             const bool has_rest = group + 1 == groups;
-            const int last = has_rest ? run.count : vectors * (group + 1) / groups * lanes_;
-            const Block* const begin = s.blocks.data() + panels * share / shares;
-            const Block* const end = s.blocks.data() + panels * (share + 1) / shares;
+            const int last = has_rest ? run.count : even_part(vectors, group + 1, groups) * lanes_;
+            const Block* const begin = s.blocks.data() + even_part(panels, share, shares);
+            const Block* const end = s.blocks.data() + even_part(panels, share + 1, shares);
             for (const Block* block = begin; block != end; block++)
                 if (whole_is_cheaper(last - first, block->width))
                     compute_whole(run, s, *block, s.scratch[thread], first, last - first, ins);

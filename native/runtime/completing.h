@@ -17,9 +17,8 @@ public:
         const Tensors tensors{run, s.view_of<Sum>(*sums_), s.gates[spec_.operation->gate]};
         const int blocks = static_cast<int>(blocks_.all().size()), parts = parts_of_positions(team);
         team.run(blocks * parts, [&](int item, int thread) {
-            const int number = item / parts;
-            const long long part = item % parts;
-            const int first = static_cast<int>(run.count * part / parts), last = static_cast<int>(run.count * (part + 1) / parts);
+            const int number = item / parts, part = item % parts;
+            const int first = even_part(run.count, part, parts), last = even_part(run.count, part + 1, parts);
             this->count(s, blocks_.all()[number].macs * compute(tensors, number, s.scratch[thread], first, last));
         });
     }

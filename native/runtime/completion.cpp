@@ -3,6 +3,7 @@
 #include <array>
 
 #include "completing.h"
+#include "shared.h"
 #include "steps.h"
 
 namespace convgate {
@@ -13,9 +14,7 @@ constexpr long long least_macs = 1 << 16;
 class Completing final : public CompletingOf<float, float> {
 public:
     Completing(const ConvolutionSpec& spec, const Layout& sums, const Gate& gate, Needs& needs)
-        : CompletingOf(spec, sums, gate, {spec.kernels->lanes, spec.kernels->vectors, 0}, least_macs), weights_(blocks_.weights()) {
-        for (const RestBlock& block : blocks_.all())
-            blocks_.each(block, [&](int row, int o, std::size_t from) { weights_[block.weights + row * this->row(block) + o] = spec.operation->weight.data[from]; });
+        : CompletingOf(spec, sums, gate, {spec.kernels->lanes, spec.kernels->vectors, 0}, least_macs), weights_(ordered()) {
         const int channels = spec_.out->value.channels;
         const Operation& op = *spec_.operation;
         const Array* const arrays[] = {&op.scale, &op.shift, &op.open_scale, &op.open_shift};
@@ -31,6 +30,13 @@ public:
 
 private:
     std::size_t row(const RestBlock& block) const { return blocks_.row(block); }
+
+    Buffer ordered() const {
+        Buffer weights(blocks_.weights());
+        for (const RestBlock& block : blocks_.all())
+            blocks_.each(block, [&](int row, int o, std::size_t from) { weights[block.weights + row * this->row(block) + o] = spec_.operation->weight.data[from]; });
+        return weights;
+    }
 
     void finish(const Tensors& tensors, int number, Scratch& scratch, const Batch& batch, bool open) const override {
         const RestBlock& block = blocks_.all()[number];
@@ -72,7 +78,7 @@ private:
         }
     }
 
-    Buffer weights_;
+    SharedBuffer weights_;
     std::array<Buffer, 4> norms_;  // scale and shift where it is closed, and where it is open
 };
 

@@ -7,6 +7,10 @@
 
 namespace convgate {
 
+// How a layer is computed decides in which order products are added up. So that results do not depend on a processor's
+// vectors, it is chosen as for vectors of so many lanes.
+constexpr int lanes_of_choices = 16;
+
 // A convolution with everything about it that is known before a sample comes.
 struct ConvolutionSpec {
     const Kernels* kernels = nullptr;

@@ -53,10 +53,10 @@ public:
             if (item >= items) return fill(run, rest.begin(item - items), rest.end(item - items));
             const int part = item / halves, half = item % halves;
             const int o = 4 * parts.begin(part), width = std::min(4 * parts.end(part), outs) - o;
-            const int end = run.count * (half + 1) / halves;
-            for (int first = run.count * half / halves; first < end; first += chunk)
+            const int begin = even_part(run.count, half, halves), end = even_part(run.count, half + 1, halves);
+            for (int first = begin; first < end; first += chunk)
                 compute(run, s.scratch[thread], first, std::min(chunk, end - first), o, width, bias);
-            count(s, static_cast<long long>(end - run.count * half / halves) * spec_.taps() * length_ * width);
+            count(s, static_cast<long long>(end - begin) * spec_.taps() * length_ * width);
         });
     }
 

@@ -1,6 +1,7 @@
 // Partial sums of integers, decisions on them, and their completion where a gate is open: as completion.cpp's, with sums of
 // 32 bits. The rest of a sum is computed for all channels of a block at the positions where any of them is open.
 #include "completing.h"
+#include "shared.h"
 #include "simple.h"
 
 namespace convgate {
@@ -14,12 +15,11 @@ public:
         : CompletingOf(spec, sums, gate, {spec.integers->lanes, spec.integers->row / spec.integers->lanes, spec.integers->row}, least_macs),
           kernels_(*spec.integers),
           row_(kernels_.row),
-          weights_(blocks_.weights()) {
+          weights_(ordered()) {
         const Operation& op = *spec_.operation;
         keep(closed_, op.bias, op.multiplier, op.shifts);
         keep(opened_, op.open_bias, op.open_multiplier, op.open_shifts);
         for (const RestBlock& block : blocks_.all()) {
-            blocks_.each(block, [&](int row, int o, std::size_t from) { weights_[block.weights + static_cast<std::size_t>(row) * row_ + kernels_.place(o)] = op.weight.bytes[from]; });
             // What sums start at is no more than what inputs with a sign need, of each stretch of runs.
             const std::vector<std::int32_t> none(row_, 0);
             Int8Product args{};
@@ -44,6 +44,15 @@ private:
         std::vector<std::int32_t> bias, multiplier, shift;
         Int8Completion::Following from(int channel) const { return {bias.data() + channel, multiplier.data() + channel, shift.data() + channel}; }
     };
+
+    BufferOf<std::int8_t> ordered() const {
+        BufferOf<std::int8_t> weights(blocks_.weights());
+        for (const RestBlock& block : blocks_.all())
+            blocks_.each(block, [&](int row, int o, std::size_t from) {
+                weights[block.weights + static_cast<std::size_t>(row) * row_ + kernels_.place(o)] = spec_.operation->weight.bytes[from];
+            });
+        return weights;
+    }
 
     // The arrays belong to the caller.
     void keep(Following& to, const Array& bias, const Array& multiplier, const Array& shift) const {
@@ -111,7 +120,7 @@ private:
 
     const Int8Kernels& kernels_;
     const int row_;
-    BufferOf<std::int8_t> weights_;
+    SharedBufferOf<std::int8_t> weights_;
     std::vector<std::int32_t> starts_;     // [stretch of runs][row]
     std::vector<std::size_t> starts_at_;   // of each block
     Following closed_, opened_;

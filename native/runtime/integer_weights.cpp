@@ -45,7 +45,7 @@ std::vector<int> IntegerWeights::cut() const {
     int blocks = ceil_div(vectors, row_ / lanes);
     // Where positions are too few to be shared out, as many blocks as can be shared out evenly.
     if (spec_.out->value.positions() < 48 * spec_.threads) blocks = std::min(ceil_div(blocks, spec_.threads) * spec_.threads, vectors);
-    for (int b = 1; b <= blocks; b++) cuts.push_back(std::min(vectors * b / blocks * lanes, outs_));
+    for (int b = 1; b <= blocks; b++) cuts.push_back(std::min(even_part(vectors, b, blocks) * lanes, outs_));
     return cuts;
 }
 
@@ -187,7 +187,7 @@ void IntegerWeights::choose_packed(const IntegerBlock& model, const std::vector<
     }
     const int count = static_cast<int>(end - begin), vectors = ceil_div(count, kernels_.lanes), blocks = ceil_div(vectors, row_ / kernels_.lanes);
     for (int b = 0; b < blocks; b++) {
-        const int from = vectors * b / blocks * kernels_.lanes, until = std::min(vectors * (b + 1) / blocks * kernels_.lanes, count);
+        const int from = even_part(vectors, b, blocks) * kernels_.lanes, until = std::min(even_part(vectors, b + 1, blocks) * kernels_.lanes, count);
         IntegerBlock block = model;
         block.out_begin = static_cast<int>(begin) + from;
         block.width = until - from;

@@ -6,6 +6,7 @@
 #include <memory>
 #include <type_traits>
 
+#include "../kernels/even_parts.h"
 #include "buffer.h"
 #include "gates.h"
 #include "program.h"
@@ -146,7 +147,7 @@ struct Needs {
 struct Chunks {
     int total, items;
     Chunks(int total, int least, const Team& team);
-    int begin(int item) const { return static_cast<int>(static_cast<long long>(total) * item / items); }
+    int begin(int item) const { return even_part(total, item, items); }
     int end(int item) const { return begin(item + 1); }
 };
 

@@ -11,7 +11,7 @@
 namespace convgate {
 namespace {
 
-constexpr long long most_positions = 1LL << 26, most_floats = 1LL << 31;
+constexpr long long most_positions = 1LL << 26, most_floats = (1LL << 31) - 1;
 constexpr std::size_t most_bytes = std::size_t{1} << 34;
 
 // The free parts of memory, of which the end is as long as need be.

@@ -136,7 +136,7 @@ private:
 
     void mean_of_parts(const ViewOf<In>& in, float* sums, Team& team, Out* to) const {
         const Value& from = spec_.in[0]->value;
-        const auto begin = [&](int part) { return static_cast<int>(static_cast<long long>(from.height) * part / parts_); };
+        const auto begin = [&](int part) { return even_part(from.height, part, parts_); };
         auto body = [&](int part, int) {
             pool_windows<In, float>(spec_, {.windows = 1,
                                             .from = in.at(begin(part), 0),
@@ -170,7 +170,7 @@ private:
         const int pieces = lines.items >= team.threads() ? std::min(team.threads(), to.width) : 1;
         const bool even = from.width % to.width == 0;
         team.run(lines.items * pieces, [&](int item, int) {
-            const int begin = to.width * (item % pieces) / pieces, end = to.width * (item % pieces + 1) / pieces;
+            const int begin = even_part(to.width, item % pieces, pieces), end = even_part(to.width, item % pieces + 1, pieces);
             for (int y = lines.begin(item / pieces); y < lines.end(item / pieces); y++)
                 for (int x = begin; x < end; x += even ? end - begin : 1) cells(in, y, x, even ? end - begin : 1, out.at(y, x));
         });

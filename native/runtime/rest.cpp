@@ -10,7 +10,8 @@ RestBlocks::RestBlocks(const ConvolutionSpec& spec, const Gate& gate, RestShape 
     : spec_(spec), gate_(gate), shape_(shape), parts_(spec.operation->groups) {
     // Without its own chunk of inputs a block has less to compute, but must lie within one chunk of outputs, whose last
     // vector may be almost empty.
-    const bool apart = parts_ > 1 && vectors(true) * (parts_ - 1) < vectors(false) * parts_;
+    const int vectors = ceil_div(outs(), lanes_of_choices), of_chunk = ceil_div(outs() / parts_, lanes_of_choices);
+    const bool apart = parts_ > 1 && static_cast<long long>(of_chunk) * (parts_ - 1) < vectors;
     for (const auto& [begin, end] : segments(apart)) cut(begin, end, apart);
 }
 
@@ -27,20 +28,14 @@ std::vector<std::pair<int, int>> RestBlocks::segments(bool apart) const {
     return found;
 }
 
-int RestBlocks::vectors(bool apart) const {
-    int n = 0;
-    for (const auto& [begin, end] : segments(apart)) n += ceil_div(end - begin, shape_.lanes);
-    return n;
-}
-
 // A range in blocks; in single vectors where each has several units: the fewer channels, the more often all are closed.
 void RestBlocks::cut(int begin, int end, bool apart) {
     const Operation& op = *spec_.operation;
     const int vectors = ceil_div(end - begin, shape_.lanes);
     const int blocks = ceil_div(vectors, within_units() ? shape_.vectors : 1);
     for (int b = 0; b < blocks; b++) {
-        const int first = begin + vectors * b / blocks * shape_.lanes;
-        const int last = std::min(begin + vectors * (b + 1) / blocks * shape_.lanes, end);
+        const int first = begin + even_part(vectors, b, blocks) * shape_.lanes;
+        const int last = std::min(begin + even_part(vectors, b + 1, blocks) * shape_.lanes, end);
         RestBlock block{first, last - first, ceil_div(last - first, shape_.lanes), -1, {}, {}, weights_, 0};
         if (first / gate_.group == (last - 1) / gate_.group) block.unit = first / gate_.group;
         block.macs = static_cast<long long>(ins() - own()) * op.kernel.y * op.kernel.x;

@@ -68,7 +68,6 @@ private:
     bool within_units() const { return gate_.group >= shape_.lanes; }
 
     std::vector<std::pair<int, int>> segments(bool apart) const;
-    int vectors(bool apart) const;
     void cut(int begin, int end, bool apart);
     std::vector<Start> starts(int first_x, int last_x, int channel) const;
     std::vector<Runs> all_inputs() const;

@@ -50,8 +50,8 @@ inline void product_in_steps(const Table& kernels, Args args, const std::ptrdiff
     const int parts = std::max(ceil_div(in, rows_at_once), 1);
     const int taps_at_once = parts > 1 ? 1 : std::max(rows_at_once / std::max(in, 1), 1);
     const int steps = parts > 1 ? tap_count * parts : ceil_div(tap_count, taps_at_once);
-    const auto tap_of = [&](int step) { return parts > 1 ? step / parts : tap_count * step / steps; };
-    const auto bound = [&](int part) { return part == parts ? in : in * part / parts / cut.multiple * cut.multiple; };
+    const auto tap_of = [&](int step) { return parts > 1 ? step / parts : even_part(tap_count, step, steps); };
+    const auto bound = [&](int part) { return part == parts ? in : even_part(in, part, parts) / cut.multiple * cut.multiple; };
     const auto begin_of = [&](int step) { return bound(step % parts); };
     const auto end_of = [&](int step) { return bound(step % parts + 1); };
     for (int step = 0; step < steps; step++) {

@@ -39,8 +39,8 @@ public:
         const long long macs = static_cast<long long>(positions) * products() * ins_;
         const int items = static_cast<int>(std::clamp<long long>(macs / least_macs, 1, std::min(team.threads(), positions)));
         team.run(items, [&](int item, int thread) {
-            const int end = static_cast<int>(static_cast<long long>(positions) * (item + 1) / items);
-            for (int first = static_cast<int>(static_cast<long long>(positions) * item / items); first < end; first += chunk)
+            const int end = even_part(positions, item + 1, items);
+            for (int first = even_part(positions, item, items); first < end; first += chunk)
                 multiply(run, s, s.scratch[thread], first, std::min(chunk, end - first));
         });
         add_up(run, s.packed.data());

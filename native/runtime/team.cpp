@@ -4,6 +4,7 @@
 #include <chrono>
 #include <utility>
 
+#include "../kernels/even_parts.h"
 #include "floating_point.h"
 
 namespace convgate {
@@ -42,9 +43,9 @@ void Pool::share(int items, Body body, void* context) {
     context_.store(context, std::memory_order_relaxed);
     done_.store(0, std::memory_order_relaxed);
     // From here on a thread that is still looking for items of the last loop may find these.
-    const std::uint64_t n = items, threads = ranges_.size();
-    for (std::uint64_t t = 0; t < threads; t++)
-        ranges_[t].left.store(range(n * t / threads, n * (t + 1) / threads), std::memory_order_release);
+    const int threads = static_cast<int>(ranges_.size());
+    for (int t = 0; t < threads; t++)
+        ranges_[t].left.store(range(even_part(items, t, threads), even_part(items, t + 1, threads)), std::memory_order_release);
     calls_.fetch_add(1);
     if (sleepers_.load() > 0) calls_.notify_all();
     take_items(0);

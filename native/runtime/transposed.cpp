@@ -3,6 +3,7 @@
 // product (or, if depthwise, a depthwise sum) with taps of its own.
 #include <algorithm>
 
+#include "shared.h"
 #include "simple.h"
 #include "steps.h"
 
@@ -53,7 +54,7 @@ public:
             const int vectors = ceil_div(outs_, lanes), per_group = ceil_div(vectors, spec_.kernels->vectors);
             for (int g = 0; g < op.groups; g++)
                 for (int b = 0; b < per_group; b++) {
-                    const int first = vectors * b / per_group * lanes, last = std::min(vectors * (b + 1) / per_group * lanes, outs_);
+                    const int first = even_part(vectors, b, per_group) * lanes, last = std::min(even_part(vectors, b + 1, per_group) * lanes, outs_);
                     blocks_.push_back({g, g * outs_ + first, last - first, ceil_div(last - first, lanes)});
                     widest = std::max(widest, blocks_.back().vectors * lanes);
                 }
@@ -62,7 +63,8 @@ public:
         if (op.bias.data) std::copy_n(op.bias.data, out.channels, bias_.data());
         for (int y = 0; y < std::min(op.stride.y, out.height); y++)
             for (int x = 0; x < std::min(op.stride.x, out.width); x++) add_phase(y, x);
-        fill();
+        if (!untapped_.out_at.empty()) add(std::move(untapped_));
+        weights_ = SharedBuffer(ordered());
         Needs mine;
         mine.positions = chunk;
         mine.accumulators = static_cast<std::size_t>(chunk) * widest;
@@ -96,17 +98,23 @@ private:
         const Operation& op = *spec_.operation;
         const Layout& in = *spec_.in[0];
         const Value& out = spec_.out->value;
-        Phase phase;
+        Phase tapped;
         for (const Tap& a : taps_of(y, op.stride.y, op.top, op.kernel.y, op.dilation.y))
             for (const Tap& b : taps_of(x, op.stride.x, op.left, op.kernel.x, op.dilation.x)) {
-                phase.taps.push_back((static_cast<std::ptrdiff_t>(a.distance) * in.width() + b.distance) * in.value.channels);
-                phase.elements.push_back(a.element * op.kernel.x + b.element);
+                tapped.taps.push_back((static_cast<std::ptrdiff_t>(a.distance) * in.width() + b.distance) * in.value.channels);
+                tapped.elements.push_back(a.element * op.kernel.x + b.element);
             }
+        // Where the stride is wider than the kernel, most phases have no taps: their outputs are alike.
+        Phase& phase = tapped.taps.empty() ? untapped_ : tapped;
         for (int oy = y; oy < out.height; oy += op.stride.y)
             for (int ox = x; ox < out.width; ox += op.stride.x) {
                 phase.in_at.push_back(in.position(oy / op.stride.y, ox / op.stride.x));
                 phase.out_at.push_back(spec_.out->position(oy, ox));
             }
+        if (!tapped.taps.empty()) add(std::move(tapped));
+    }
+
+    void add(Phase phase) {
         for (const Outputs& block : blocks_) {
             phase.weights.push_back(floats_);
             const std::size_t row = depthwise_ ? block.width : static_cast<std::size_t>(block.vectors) * spec_.kernels->lanes * ins_;
@@ -115,14 +123,14 @@ private:
         phases_.push_back(std::move(phase));
     }
 
-    void fill() {
+    Buffer ordered() const {
         const Operation& op = *spec_.operation;
         const std::size_t area = static_cast<std::size_t>(op.kernel.y) * op.kernel.x;
-        weights_ = Buffer(floats_);
+        Buffer weights(floats_);
         for (const Phase& phase : phases_)
             for (std::size_t b = 0; b < blocks_.size(); b++) {
                 const Outputs& block = blocks_[b];
-                float* to = weights_.data() + phase.weights[b];
+                float* to = weights.data() + phase.weights[b];
                 const int row = depthwise_ ? block.width : block.vectors * spec_.kernels->lanes;
                 for (const int element : phase.elements)
                     for (int i = 0; i < ins_; i++, to += row)
@@ -132,6 +140,7 @@ private:
                             to[o] = op.weight.data[from * area + element];
                         }
             }
+        return weights;
     }
 
     void compute(const Phase& phase, std::size_t number, int first, int count, const View& in, const View& out, Scratch& scratch) const {
@@ -177,8 +186,10 @@ private:
     long long macs_ = 0;
     std::vector<Outputs> blocks_;
     std::vector<Phase> phases_;
+    Phase untapped_;  // until it is one of them
     std::size_t floats_ = 0;
-    Buffer weights_, bias_;
+    SharedBuffer weights_;
+    Buffer bias_;
 };
 
 }  // namespace

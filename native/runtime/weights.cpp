@@ -109,7 +109,7 @@ std::vector<int> BlockedWeightsOf<T>::cut(int outs, int rows) const {
     int blocks = ceil_div(vectors, kernels_.vectors);
     if (shares_blocks(rows)) blocks = std::min(ceil_div(blocks, use_.threads) * use_.threads, vectors);
     std::vector<int> cuts{0};
-    for (int b = 1; b <= blocks; b++) cuts.push_back(std::min(vectors * b / blocks * lanes_, outs));
+    for (int b = 1; b <= blocks; b++) cuts.push_back(std::min(even_part(vectors, b, blocks) * lanes_, outs));
     return cuts;
 }
 

@@ -71,11 +71,10 @@ public:
         const int parts = shared.first, shares = shared.second, items = parts * shares;
         team.run(items + rest.items, [&](int item, int thread) {
             if (item >= items) return fill(run, rest.begin(item - items), rest.end(item - items));
-            const auto cut = [](int n, int part, int parts) { return static_cast<int>(static_cast<long long>(n) * part / parts); };
             const int part = item / shares, share = item % shares, n = static_cast<int>(blocks.size());
-            const int first = cut(squares, part, parts), last = cut(squares, part + 1, parts);
-            const Block* block = blocks.data() + cut(n, share, shares);
-            const Block* const end = blocks.data() + cut(n, share + 1, shares);
+            const int first = even_part(squares, part, parts), last = even_part(squares, part + 1, parts);
+            const Block* block = blocks.data() + even_part(n, share, shares);
+            const Block* const end = blocks.data() + even_part(n, share + 1, shares);
             if (first == last || block == end) return;
             Scratch& scratch = s.scratch[thread];
             transform_inputs(run, chosen, scratch, first, last - first, ins);
@@ -221,9 +220,9 @@ bool suits_winograd(const ConvolutionSpec& spec) {
     const Operation& op = *spec.operation;
     const auto is = [](const Pair& pair, int n) { return pair.y == n && pair.x == n; };
     if (!is(op.kernel, 3) || !is(op.stride, 1) || !is(op.dilation, 1) || spec.scatters()) return false;
-    if (spec.in_channels() < spec.kernels->lanes || spec.out_channels() < spec.kernels->lanes) return false;
+    if (spec.in_channels() < lanes_of_choices || spec.out_channels() < lanes_of_choices) return false;
     // Transformed inputs lie in blocks of lanes, at which a group must begin.
-    if (op.groups > 1 && (spec.in_channels() % spec.kernels->lanes || op.in_channels >= 0 || op.out_channels >= 0)) return false;
+    if (op.groups > 1 && (spec.in_channels() % lanes_of_choices || op.in_channels >= 0 || op.out_channels >= 0)) return false;
     return pays(spec, all_squares(spec), spec.out->value.positions());
 }
 

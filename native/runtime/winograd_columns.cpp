@@ -14,13 +14,11 @@ constexpr int line = 16;                   // of the cache, in floats
 constexpr int outs_at_once = 64;           // whose results are transformed back together
 constexpr long long least_macs = 1 << 16;  // worth sharing out
 
-// Costs are in products of a vector, per input. They are those of vectors of so many lanes, whatever the machine's: the
-// choice decides how sums are rounded.
-constexpr int lanes_of_costs = 16;
+// Costs are in products of a vector, per input.
 constexpr int transposing = 16;  // a vector of squares, of an input and back of an output
 constexpr int least_gain = 2;
 
-int vectors(int n) { return ceil_div(n, lanes_of_costs); }
+int vectors(int n) { return ceil_div(n, lanes_of_choices); }
 
 class WinogradColumns final : public ConvolutionInSquares {
 public:
@@ -67,8 +65,8 @@ public:
         auto body = [&](int item, int thread) {
             if (item >= items) return fill(run, rest.begin(item - items), rest.end(item - items));
             const int share = item / groups, group = item % groups;
-            const int first = all * group / groups * lanes_, last = std::min(all * (group + 1) / groups * lanes_, chosen.count);
-            compute(run, chosen, open, s.scratch[thread], first, last - first, open.outs * share / shares, open.outs * (share + 1) / shares);
+            const int first = even_part(all, group, groups) * lanes_, last = std::min(even_part(all, group + 1, groups) * lanes_, chosen.count);
+            compute(run, chosen, open, s.scratch[thread], first, last - first, even_part(open.outs, share, shares), even_part(open.outs, share + 1, shares));
         };
         team.run_if(threads > 1, items + rest.items, body);
     }
@@ -143,7 +141,7 @@ private:
             args.inputs = inputs + static_cast<std::ptrdiff_t>(e) * open.ins * row;
             args.weights = weights_.data() + static_cast<std::size_t>(e) * outs_ * ins_;
             for (int tile = 0; tile < tiles; tile++) {
-                const int begin = outs * tile / tiles, end = outs * (tile + 1) / tiles;
+                const int begin = even_part(outs, tile, tiles), end = even_part(outs, tile + 1, tiles);
                 // Fetched meanwhile: the next tile's weights, or the first one's of the next element.
                 const bool last = tile + 1 == tiles;
                 const int next = last ? 0 : end, after = last ? outs / tiles : outs * (tile + 2) / tiles;

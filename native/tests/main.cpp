@@ -41,6 +41,8 @@ const Test tests[] = {
     {"borders", 1, test_borders},
     {"long_grids", 1, test_long_grids},
     {"many_gates", 1, test_many_gates},
+    {"long_products", 1, test_long_products},
+    {"wide_strides", 1, test_wide_strides},
     {"wide_windows", 1, test_wide_windows},
     {"long_programs", 1, test_long_programs},
 };

@@ -202,6 +202,49 @@ void test_many_gates(Random&) {
     const Network network(p, *find_kernels(""), 1);
 }
 
+// Products whose inputs are so many that their number times another leaves an int.
+void test_long_products(Random&) {
+    constexpr int ins = 1 << 21, outs = 9;
+    const std::vector<float> weights(static_cast<std::size_t>(ins) * outs, 1.0f / ins), input(ins, 2.0f);
+    Program p;
+    p.values = {{ins, 1, 1}, {outs, 1, 1}};
+    p.inputs = {0};
+    p.outputs = {1};
+    p.layers = 1;
+    Operation conv = operation(Kind::conv, 0, 1);
+    conv.weight = {weights.data(), {outs, ins, 1, 1}};
+    conv.layer = 0;
+    p.operations = {conv};
+    for (const char* const* name = available_kernels(); *name; name++) {
+        float out[outs] = {};
+        Network(p, *find_kernels(*name), 1).run(1, {input.data()}, {out}, {}, {});
+        for (const float sum : out) require(std::abs(sum - 2) < 1e-2, *name, ": the sum of ", ins, " products is ", sum);
+    }
+}
+
+// Strides far beyond the kernel: of most outputs no weight is asked, and no memory for each remainder of the stride.
+void test_wide_strides(Random&) {
+    const float weight = 3;
+    Program p;
+    p.values = {{1, 2, 2}, {1, 2001, 2001}};
+    p.inputs = {0};
+    p.outputs = {1};
+    p.layers = 1;
+    Operation op = operation(Kind::conv_transpose, 0, 1);
+    op.weight = {&weight, {1, 1, 1, 1}};
+    op.stride = {2000, 2000};
+    op.layer = 0;
+    p.operations = {op};
+    const float input[] = {1, 2, 3, 4};
+    std::vector<float> out(2001 * 2001);
+    Network(p, *find_kernels(""), 2).run(1, {input}, {out.data()}, {}, {});
+    for (std::size_t i = 0; i < out.size(); i++) {
+        const std::size_t y = i / 2001, x = i % 2001;
+        const float expected = y % 2000 == 0 && x % 2000 == 0 ? 3 * input[2 * (y / 2000) + x / 2000] : 0;
+        require(out[i] == expected, "element ", i, " is ", out[i], " instead of ", expected);
+    }
+}
+
 // Windows that reach past any number may be refused; those of one element may not reach anywhere.
 void test_wide_windows(Random&) {
     for (const int kernel : {1, 2, 4096}) {

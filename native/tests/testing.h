@@ -118,6 +118,8 @@ void test_malformed(Random&);
 void test_borders(Random&);
 void test_long_grids(Random&);
 void test_many_gates(Random&);
+void test_long_products(Random&);
+void test_wide_strides(Random&);
 void test_wide_windows(Random&);
 void test_long_programs(Random&);
 

@@ -1,4 +1,4 @@
-"""Outputs are the same to the bit over numbers of threads and batches, and of many networks on AVX2 and AVX-512."""
+"""Outputs are the same to the bit over numbers of threads and batches, and on AVX2 and AVX-512."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.engine.programs import images, masks, programs
+from torch import nn
+from torchvision.models.convnext import LayerNorm2d
 
 import convgate
 from convgate.engine.engine import Engine
@@ -46,14 +48,56 @@ def test_threads_and_batches_change_no_bit_in_bf16(isa, program, batch, share, s
         assert same(one.outputs, [array[n : n + 1] for array in wanted]), f"sample {n} alone"
 
 
-@pytest.mark.skipif(not {"avx2", "avx512"} <= set(ISAS), reason="this machine has not both")
+x86 = pytest.mark.skipif(not {"avx2", "avx512"} <= set(ISAS), reason="this machine has not both")
+
+
+def on_both(program, x, **options):
+    return [Engine(program, threads=1, isa=isa).run(x.numpy(), **options) for isa in ("avx2", "avx512")]
+
+
+@x86
 @pytest.mark.parametrize(("name", "size"), [("cifar_resnet8", 32), ("mobilenet_v2", 64)])
 def test_avx2_and_avx512_agree_to_the_bit(name, size):
-    """But for grouped convolutions that are not depthwise: whether they go by squares depends on the lanes."""
     torch.manual_seed(0)
     x = torch.randn(2, 3, size, size)
-    net = convgate.gate(create(name, num_classes=10).eval(), convgate.DualGating(), x).eval()
+    method = convgate.DualGating(init="paper", bias=0.0)
+    net = convgate.gate(create(name, num_classes=4).eval(), method, x).eval()
     program = convgate.compile(net, threads=1).program
-    drawn = masks(program, 2, 0.6, seed=1)
-    runs = [Engine(program, threads=1, isa=isa).run(x.numpy(), given=drawn).outputs for isa in ("avx2", "avx512")]
+    first, second = on_both(program, x, given=masks(program, 2, 0.6, seed=1))
+    assert same(first.outputs, second.outputs)
+    first, second = on_both(program, x)
+    assert all(0 < first.decisions[name].mask.mean() < 1 for name in list(first.decisions)[:1])
+    assert same(first.outputs, second.outputs)
+
+
+@x86
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(program=programs(), share=st.sampled_from((0.3, 0.7, 1.0)), seed=st.integers(0, 99))
+def test_random_programs_agree_to_the_bit_on_avx2_and_avx512(program, share, seed):
+    x, drawn = images(program, 2, seed=seed), masks(program, 2, share, seed=seed)
+    runs = [Engine(program, threads=1, isa=isa).run(*x, given=drawn).outputs for isa in ("avx2", "avx512")]
     assert same(*runs)
+
+
+LAYERS = [
+    *((64, nn.Conv2d(64, n, 1)) for n in (1, 4, 6, 8, 9)),
+    *(
+        (n, nn.Conv2d(n, m, 3, padding=1))
+        for n, m in ((8, 64), (10, 20), (12, 12), (16, 16), (37, 3), (64, 8), (128, 1))
+    ),
+    *((n, nn.Conv2d(n, n, 3, padding=1, groups=groups)) for n, groups in ((32, 2), (48, 4), (24, 24))),
+    (20, nn.ConvTranspose2d(20, 12, 4, stride=2)),
+    (512, nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 4))),
+    (20, nn.GroupNorm(4, 20)),
+    (21, LayerNorm2d(21)),
+    (19, nn.Softmax(dim=1)),
+]
+
+
+@x86
+@pytest.mark.parametrize(("channels", "layer"), LAYERS, ids=str)
+def test_each_layer_agrees_to_the_bit_on_avx2_and_avx512(channels, layer):
+    torch.manual_seed(0)
+    x = torch.randn(2, channels, 12, 12)
+    first, second = on_both(convgate.compile(nn.Sequential(layer).eval(), x, threads=1).program, x)
+    assert same(first.outputs, second.outputs)

@@ -13,7 +13,18 @@ from torch import nn
 import convgate
 from convgate.engine.check import check
 from convgate.engine.file import load_program
-from convgate.engine.program import Element, IntegerAdd, IntegerConv, IntegerConvToFloat, IntegerMean, Lookup, Pool
+from convgate.engine.program import (
+    Element,
+    IntegerAdd,
+    IntegerConv,
+    IntegerConvToFloat,
+    IntegerMean,
+    Lookup,
+    Pool,
+    Program,
+    Quantize,
+    Value,
+)
 from convgate.errors import ProgramError
 
 
@@ -74,6 +85,19 @@ BROKEN = {
     "an unknown element": (value(IntegerConv, element="int4"), "int4"),
     "a grid of a mask that is missing": (operation(IntegerMean, mask="nothing"), "does not exist"),
 }
+
+
+def test_a_mean_of_more_integers_than_their_sum_has_room_for_is_refused():
+    def program(height, cells):
+        bytes_of_it = Value("bytes", 1, height, 2048, Element.UINT8, 0.02)
+        values = (Value("x", 1, height, 2048), bytes_of_it, Value("y", 1, *cells))
+        operations = (Quantize(("x",), "bytes"), IntegerMean(("bytes",), "y", grid=cells))
+        return Program(values, (), operations, ("x",), ("y",), {}, ())
+
+    check(program(4096, (1, 1)))
+    with pytest.raises(ProgramError, match="a mean of more than 8,388,608 integers"):
+        check(program(4097, (1, 1)))
+    check(program(4097, (2, 2)))
 
 
 @pytest.mark.parametrize("name", BROKEN)

@@ -38,6 +38,9 @@ MOST_MULTIPLIER = (1 << 15) - 1
 MOST_SHIFT = 46
 """A product of an int32 and a multiplier, shifted by as much, is 0 or -1."""
 
+_MOST_AVERAGED = 1 << 23
+"""8-bit integers, whose sum an int32 holds."""
+
 
 @rule.register
 def _quantize(op: Dequantize | Quantize, c: Checker, inputs: list[Value], out: Value) -> None:
@@ -59,6 +62,13 @@ def _mean(op: IntegerMean, c: Checker, inputs: list[Value], out: Value) -> None:
     c.require(inputs[0].channels == out.channels, "changes the number of channels")
     c.require(not op.mask or op.mask in c.gates, f"gate '{op.mask}' does not exist")
     c.extents(*(cells + 1 for cells in op.grid))
+    most = _longest(inputs[0].height, out.height) * _longest(inputs[0].width, out.width)
+    c.require(most <= _MOST_AVERAGED, f"a mean of more than {_MOST_AVERAGED:,} integers")
+
+
+def _longest(size: int, cells: int) -> int:
+    """At least the longest of so many cells."""
+    return size if cells == 1 else size // cells + 2
 
 
 @rule.register

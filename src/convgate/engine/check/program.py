@@ -28,7 +28,7 @@ from convgate.engine.program import (
 
 __all__ = ["check"]
 
-_MOST_ELEMENTS = 1 << 31
+_MOST_ELEMENTS = (1 << 31) - 1
 _MOST_DEPTH = 16
 _MOST_BORDERS = 1 << 28
 """Elements of the borders around all maps, plus 16 for each element of a map: files of a few bytes ask for no more."""
