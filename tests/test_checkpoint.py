@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+import convgate
 from convgate import DualGating, GlobalGater, gate, load, save
 from convgate.checkpoint import require_gated
 from convgate.errors import CheckpointError
@@ -415,9 +416,12 @@ def _metadata(path):
 def test_plain_weights_are_told_from_a_gated_network(tmp_path):
     plain, gated = tmp_path / "plain.safetensors", tmp_path / "gated.safetensors"
     save_file({"a": torch.zeros(1)}, plain)
-    save(gate(create("cifar_resnet8", width=4), DualGating(), torch.zeros(1, 3, 16, 16)), gated)
+    save(net := gate(create("cifar_resnet8", width=4), DualGating(), torch.zeros(1, 3, 16, 16)), gated)
+    convgate.compile(net, threads=1).save(engine := tmp_path / "net.cgm")
     for refuse in (load, require_gated):
         with pytest.raises(CheckpointError, match="plain weights"):
             refuse(plain)
+        with pytest.raises(CheckpointError, match=r"an engine's file \(.cgm\)"):
+            refuse(engine)
     require_gated(gated)
     require_gated(tmp_path / "nothing")  # whoever reads it says that it is missing

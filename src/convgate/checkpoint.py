@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from convgate.errors import CheckpointError, ConvgateError
-from convgate.files import replacing
+from convgate.files import PROGRAM_KEY, replacing
 from convgate.gated import GATES, OURS, PATHS, TRUNK, GatedModel, GatedNetwork, gate, place_in
 from convgate.methods import Method, create
 from convgate.models import ModelSpec
@@ -37,6 +37,11 @@ _SPREAD = 0.02
 _FOREIGN = (
     "is a safetensors file that convgate did not write, plain weights perhaps; load them into the model before gating, "
     "or give them to convgate finetune or train as --weights"
+)
+
+_ENGINE = (
+    "is an engine's file (.cgm), which runs as it is (convgate.engine.load, convgate predict); give the network's own, "
+    "net.safetensors"
 )
 
 _log = logging.getLogger(__name__)
@@ -136,11 +141,16 @@ def require_gated(path: str | Path) -> None:
 
     try:
         with safe_open(Path(path), framework="numpy") as file:
-            ours = _KEY in (file.metadata() or {})
+            metadata = file.metadata() or {}
     except (SafetensorError, OSError):
         return  # missing or damaged: whoever reads it says so
-    if not ours:
-        raise CheckpointError(f"{path} {_FOREIGN}")
+    if _KEY not in metadata:
+        raise CheckpointError(f"{path} {_of_others(metadata)}")
+
+
+def _of_others(metadata: Mapping[str, str]) -> str:
+    """What a file is that has no network in it."""
+    return _ENGINE if PROGRAM_KEY in metadata else _FOREIGN
 
 
 def _moved(key: str, old: str, new: str) -> str:
@@ -184,7 +194,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged or no safetensors file ({error}); save the network again") from error
     if _KEY not in metadata:
-        raise CheckpointError(f"{path} {_FOREIGN}")
+        raise CheckpointError(f"{path} {_of_others(metadata)}")
     try:
         description = json.loads(metadata[_KEY])
         version = description["version"]

@@ -10,7 +10,10 @@ from pathlib import Path
 
 from convgate.errors import InputError
 
-__all__ = ["check_folder", "check_target", "new_folder", "replacing", "write_text"]
+__all__ = ["PROGRAM_KEY", "check_folder", "check_target", "new_folder", "replacing", "write_text"]
+
+PROGRAM_KEY = "convgate.program"
+"""Under which the metadata of a .cgm file have its program; by it others of our files tell it from their own."""
 
 
 def check_target(path: str | Path) -> None:

@@ -17,8 +17,8 @@ from convgate.cli import main
 from convgate.models import create
 
 TEXT = (Path(__file__).parents[2] / "docs" / "make-my-network-faster.md").read_text()
-COMMANDS = re.findall(r"```sh\n(.*?)```", TEXT, flags=re.DOTALL)[0].splitlines()
-FINETUNE, LOOP, PRODUCTION = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+COMMANDS, PRECISIONS = (block.splitlines() for block in re.findall(r"```sh\n(.*?)```", TEXT, flags=re.DOTALL))
+FINETUNE, LOOP, UNGATED, PRODUCTION = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
 PREPARATION = convgate.Preparation((16, 16), (16, 16), mean=(0.5,) * 3, std=(0.25,) * 3)
 SMALL = "cifar_resnet8 --model-option width=4 --size 16 --resize whole --mean .5,.5,.5 --std .25,.25,.25 --batch 6"
 
@@ -67,6 +67,29 @@ def finetuned(folder):
 
 def test_the_commands_lead_from_weights_to_predictions(finetuned):
     assert {path.name for path in finetuned.iterdir()} == {"net.safetensors", "net.cgm", "report.html", "result.json"}
+
+
+def test_the_network_is_written_in_other_precisions(finetuned, folder):
+    for line in PRECISIONS:
+        assert main(shlex.split(line)[1:]) == 0
+        written = folder / shlex.split(line)[4]
+        assert convgate.engine.load(written).precision == {"net-bf16": "bf16", "net-int8": "int8"}[written.stem]
+    # Of the engine's file just the same is made.
+    images = PREPARATION.read([folder / "photos" / "cat.jpg"])
+    for line in PRECISIONS:
+        first = folder / shlex.split(line)[4]
+        assert main(shlex.split(line.replace("mine -o ", "mine/net.cgm -o again-"))[1:]) == 0
+        first, again = (convgate.engine.load(path) for path in (first, folder / f"again-{first.name}"))
+        assert again.preparation == first.preparation
+        assert np.array_equal(again(images), first(images))
+
+
+def test_a_network_without_gates_is_written_in_other_precisions(folder):
+    batches = [torch.randn(6, 3, 16, 16)] * 2
+    scope = {"model": create("cifar_resnet8", width=4).eval(), "batches": batches}
+    exec(compile(made_small(UNGATED), "page", "exec"), scope)
+    assert convgate.engine.load("dense-bf16.cgm").preparation == PREPARATION
+    assert convgate.engine.load("dense-int8.cgm").precision == "int8"
 
 
 def test_production_needs_no_torch(finetuned):

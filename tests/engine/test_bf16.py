@@ -351,6 +351,12 @@ def test_files_carry_it(tmp_path):
         load(tmp_path / "half.cgm", precision="float32")
 
 
+def test_a_program_of_integers_is_in_the_precision_that_it_is_in(tmp_path):
+    conv = torch.nn.Conv2d(3, 8, 3)
+    convgate.quantize(torch.nn.Sequential(conv), [torch.randn(2, 3, 6, 6)], threads=1).save(tmp_path / "q.cgm")
+    assert load(tmp_path / "q.cgm", precision="int8").precision == "int8"
+
+
 def test_precisions_are_named():
     with pytest.raises(InputError, match="'float32' or 'bf16'"):
         Engine(one_conv(), precision="half")

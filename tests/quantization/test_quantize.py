@@ -243,12 +243,25 @@ def test_batches_are_tuples_too_and_images_only_choose_scales():
         ({"batches": [IMAGES], "keep": ["layer9"]}, "no layer 'layer9'"),
         ({"batches": [IMAGES], "keep": "conv1"}, "list of layers"),
         ({"batches": [IMAGES], "heads": -1}, "heads=-1"),
+        ({"batches": [IMAGES], "observer": "minmax"}, "observer='minmax': give a rule"),
+        ({"batches": [IMAGES, IMAGES[:, :, 1:]]}, r"batch 1 for quantize\(\) holds images of 3 x .*; resize them"),
         ({"batches": [IMAGES], "keep": ["conv1", "layer1", "layer2", "layer3", "fc"]}, "nothing to quantise"),
     ],
 )
 def test_mistakes(arguments, match):
     with pytest.raises(InputError, match=match):
         convgate.quantize(create("cifar_resnet8", width=8).eval(), **arguments)
+
+
+def test_of_an_engine_the_same_is_made_as_of_its_network():
+    model = create("cifar_resnet8", width=8).eval()
+    model.preparation = convgate.Preparation((16, 16), 18)
+    engine = convgate.compile(model, IMAGES, threads=1)
+    first, second = (convgate.quantize(one, [IMAGES], threads=1) for one in (model, engine))
+    assert second.preparation == model.preparation
+    np.testing.assert_array_equal(first(IMAGES.numpy()), second(IMAGES.numpy()))
+    with pytest.raises(InputError, match="an engine in int8; give it the float32 one"):
+        convgate.quantize(second, [IMAGES])
 
 
 def test_images_of_another_shape():

@@ -1,12 +1,13 @@
 """Write a gated network as a .cgm file, which runs without PyTorch.
 
-The network is a checkpoint (net.safetensors), or the folder that `convgate finetune` or `convgate train` wrote.
-The file also holds how images are prepared and the names of the classes, if the checkpoint does.
+The network is a checkpoint (net.safetensors), the folder that `convgate finetune` or `convgate train` wrote, or a
+.cgm file in float32, of which one in another precision is made.
+The file also holds how images are prepared and the names of the classes, if the source does.
 
 Examples:
   convgate compile mine/ -o net.cgm
   convgate compile net.safetensors -o net.cgm --precision bf16
-  convgate compile mine/ -o net.cgm --precision int8 --images photos/
+  convgate compile mine/pruned.cgm -o pruned-int8.cgm --precision int8 --images photos/
 
 """
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from convgate.gated import GatedModel, GatedNetwork
     from convgate.preparation import Preparation
 
+    Network = GatedNetwork | GatedModel | Engine
+
 __all__ = ["add_arguments", "network_file", "run"]
 
 _MOST = 300
@@ -34,7 +37,7 @@ _NAMES = ("net.safetensors", "network.safetensors", "finished.safetensors", "gat
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The options of `convgate compile`."""
-    parser.add_argument("source", type=Path, help="a gated network's file, or the folder that it is in")
+    parser.add_argument("source", type=Path, help="a gated network's file, the folder that it is in, or a .cgm file")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .cgm file to write")
     parser.add_argument(
         "--precision",
@@ -55,10 +58,7 @@ def run(arguments: Namespace) -> None:
     """Compile and write."""
     source = network_file(arguments.source)
     _check(arguments)
-    from convgate.checkpoint import load
-    from convgate.gated import GatedModel, gate_weights
-
-    network = load(source)
+    network = _load(source)
     engine = _engine(network, arguments)
     engine.save(arguments.output)
     size = arguments.output.stat().st_size
@@ -73,10 +73,10 @@ def run(arguments: Namespace) -> None:
         )
         return
     show(
-        f"{arguments.output}: {size / 1e6:.1f} MB in {engine.precision}; {gate_weights(network)}. It runs with "
+        f"{arguments.output}: {size / 1e6:.1f} MB in {engine.precision}{_gates_in(network)}. It runs with "
         f"convgate.engine.load({str(arguments.output)!r})"
     )
-    if isinstance(network, GatedModel):
+    if _is_part(network):
         show(
             "it computes the convolutional part, for images as the model prepares them; model.run_on(engine, images) "
             "is the model with it, and convgate.engine.boxes decodes without PyTorch"
@@ -94,13 +94,42 @@ def _check(arguments: Namespace) -> None:
         raise InputError("--precision int8 and --images go together: the images choose the scales of the integers")
 
 
-def _engine(network: "GatedNetwork | GatedModel", arguments: Namespace) -> "Engine":
+def _load(source: Path) -> "Network":
+    """The network, or the engine, of a file."""
+    from convgate.engine import load as load_engine
+
+    if source.suffix == ".cgm":
+        return load_engine(source)
+    from convgate.checkpoint import load
+
+    network: Network = load(source)
+    return network
+
+
+def _gates_in(network: "Network") -> str:
+    from convgate.engine import Engine
+    from convgate.gated import gate_weights
+
+    return "" if isinstance(network, Engine) else f"; {gate_weights(network)}"
+
+
+def _is_part(network: "Network") -> bool:
+    """Whether a model makes ready what the engine computes, and does what follows."""
+    from convgate.gated import GatedModel
+
+    return isinstance(network, GatedModel)
+
+
+def _engine(network: "Network", arguments: Namespace) -> "Engine":
+    from convgate.engine import Engine
     from convgate.engine.compile import compile as compile_engine
+    from convgate.gated import GatedModel
 
     if arguments.images is None:
+        if isinstance(network, Engine):
+            return Engine(network.program, precision=arguments.precision)
         return compile_engine(network, precision=arguments.precision)
     from convgate.errors import InputError
-    from convgate.gated import GatedModel
     from convgate.preparation.files import images_in
     from convgate.quantization import quantize
 

@@ -24,7 +24,7 @@ from convgate.engine.container import read_container
 from convgate.engine.outputs import Rows
 from convgate.engine.program import Activation, Gate, GateKind, Operation, Program, Value
 from convgate.errors import CheckpointError, ProgramError
-from convgate.files import replacing
+from convgate.files import PROGRAM_KEY, replacing
 from convgate.preparation import Preparation
 
 __all__ = ["VERSION", "load_program", "save_program"]
@@ -34,8 +34,6 @@ VERSION = 7
 of tiles by how much they are dilated; from 6 on elements may be sums of 32 bits, from 7 on closed tiles may be
 filled.
 """
-
-_KEY = "convgate.program"
 
 _NOT_IN_FILES = (Operation, programs.Completing, programs.External)
 
@@ -72,7 +70,7 @@ def save_program(program: Program, path: str | PathLike[str]) -> None:
     )
     arrays = {name: np.ascontiguousarray(array) for name, array in program.arrays.items()}
     with replacing(Path(path)) as temporary:
-        save_file(arrays, temporary, metadata={_KEY: text, "digest": _digest(text, arrays)})
+        save_file(arrays, temporary, metadata={PROGRAM_KEY: text, "digest": _digest(text, arrays)})
 
 
 def load_program(path: str | PathLike[str]) -> Program:
@@ -101,9 +99,9 @@ def load_program(path: str | PathLike[str]) -> Program:
 
 def _read(path: Path) -> tuple[str, str, dict[str, np.ndarray]]:
     metadata, arrays = read_container(path, "give a .cgm file written by Engine.save", "no .cgm file")
-    if _KEY not in metadata:
+    if PROGRAM_KEY not in metadata:
         raise CheckpointError(f"{path} is no .cgm file: it holds arrays, but no program")
-    return metadata[_KEY], metadata.get("digest", ""), arrays
+    return metadata[PROGRAM_KEY], metadata.get("digest", ""), arrays
 
 
 def _digest(text: str, arrays: Mapping[str, np.ndarray]) -> str:

@@ -56,13 +56,12 @@ def in_precision(program: Program, precision: str | None, *, heads: int | None =
     """
     if precision is None:
         return program
-    known = (Precision.FLOAT32, Precision.BF16)
+    known, own = (Precision.FLOAT32, Precision.BF16), precision_of(program)
+    if own == precision:
+        return program
     if precision not in known:
         how = "; for 8-bit integers call convgate.quantize(net, batches)" if precision == Precision.INT8 else ""
         raise InputError(f"precision {precision!r}: give {' or '.join(repr(str(name)) for name in known)}{how}")
-    own = precision_of(program)
-    if own == precision:
-        return program
     if own != Precision.FLOAT32:
         raise InputError(f"a program in {own} cannot be run in {precision}: its weights are rounded; compile it again")
     return _in_bfloat16(program, heads)

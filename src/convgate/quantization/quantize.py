@@ -32,7 +32,7 @@ __all__ = ["kept_layers", "quantize", "quantize_program"]
 
 
 def quantize(
-    network: nn.Module,
+    network: nn.Module | Engine,
     batches: Iterable[Any],
     *,
     observer: Observer | None = None,
@@ -50,7 +50,7 @@ def quantize(
     is also what has no integer form. The arithmetic is `convgate.engine.integer`'s.
 
     Args:
-        network: a gated network, or any CNN that `torch.fx` can trace.
+        network: a gated network, any CNN that `torch.fx` can trace, or a float32 engine of either.
         batches: images [N, C, H, W] as in training, or tuples that begin with them: 50 to 500 images that are *not*
             those of the test. They choose the scales; a list or a loader is read twice.
         observer: the rule for ranges, `MinMax`, `Percentile` or `MeanSquaredError` of `convgate.quantization`; by
@@ -75,15 +75,15 @@ def quantize(
 
     """
     check_heads(heads)
+    if observer is not None and not callable(getattr(observer, "limit", None)):
+        raise InputError(f"observer={observer!r}: give a rule, e.g. observer=convgate.quantization.MinMax()")
     images = Images(batches, by="quantize()")
     example = next(images.read())
-    with torch.no_grad():
-        lowered = lower(network, example)
-        program = lowered.program if lowered.at is None else settle(lowered.program, lowered.at)
+    program = _program(network, example)
     own = program.value(program.inputs[0])
     observed = quantize_program(
         at(program, *example.shape[2:]),
-        partial(_arrays, images),
+        partial(_arrays, images, example.shape[1:]),
         observer=observer or MeanSquaredError(),
         keep=kept_layers(program, keep),
         tie=tie,
@@ -91,9 +91,19 @@ def quantize(
         threads=choose_threads(threads),
         isa=choose_isa(isa, Precision.INT8),
     )
-    return Engine(
-        replace(at(observed, own.height, own.width), preparation=preparation_in(network)), threads=threads, isa=isa
-    )
+    preparation = network.preparation if isinstance(network, Engine) else preparation_in(network)
+    return Engine(replace(at(observed, own.height, own.width), preparation=preparation), threads=threads, isa=isa)
+
+
+def _program(network: nn.Module | Engine, example: torch.Tensor) -> Program:
+    """The network's program in float32."""
+    if isinstance(network, Engine):
+        if network.precision != Precision.FLOAT32:
+            raise InputError(f"quantize() was given an engine in {network.precision}; give it the float32 one")
+        return network.program
+    with torch.no_grad():
+        lowered = lower(network, example)
+        return lowered.program if lowered.at is None else settle(lowered.program, lowered.at)
 
 
 def quantize_program(
@@ -130,8 +140,14 @@ def quantize_program(
     return rewrite(program, parts, encodings(watch, batches, parts.encoded, negative, observer))
 
 
-def _arrays(images: Images) -> Iterator[np.ndarray]:
-    return (np.ascontiguousarray(batch.float().numpy(force=True)) for batch in images.read())
+def _arrays(images: Images, shape: torch.Size) -> Iterator[np.ndarray]:
+    for number, batch in enumerate(images.read()):
+        if batch.shape[1:] != shape:
+            first, this = (" x ".join(map(str, sizes)) for sizes in (shape, batch.shape[1:]))
+            raise InputError(
+                f"batch {number} for quantize() holds images of {this}, the first of {first}; resize them to one size"
+            )
+        yield np.ascontiguousarray(batch.float().numpy(force=True))
 
 
 def kept_layers(program: Program, keep: Sequence[str]) -> set[str]:

@@ -102,7 +102,10 @@ class Checker:
         self.extents(*kernel, *stride, *dilation)
         self.extents(*(p + 1 for p in padding))
         self.require(max(*kernel, *stride, *dilation, *padding) <= MOST_EXTENT, "a geometry out of range")
-        self.require(kernel[0] * kernel[1] <= _MOST_KERNEL, "a kernel too large")
+        self.require(
+            kernel[0] * kernel[1] <= _MOST_KERNEL,
+            f"a kernel of more than {_MOST_KERNEL} positions; compile with fallback='torch', or average maps before it",
+        )
 
     def optional(self, arrays: tuple[str, ...], channels: int) -> None:
         """Require an array [channels] for each name that is not empty."""
