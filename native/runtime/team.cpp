@@ -10,6 +10,15 @@
 namespace convgate {
 namespace {
 
+// While a thread waits actively: its core's other thread, if it has one, gets what this one would use.
+void relax() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
 constexpr std::uint64_t range(std::uint64_t begin, std::uint64_t end) { return begin | end << 32; }
 
 constexpr auto patience = std::chrono::microseconds(60);
@@ -49,8 +58,7 @@ void Pool::share(int items, Body body, void* context) {
     calls_.fetch_add(1);
     if (sleepers_.load() > 0) calls_.notify_all();
     take_items(0);
-    while (done_.load(std::memory_order_acquire) < items) {
-    }
+    while (done_.load(std::memory_order_acquire) < items) relax();
     if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
 }
 
@@ -90,6 +98,7 @@ void Pool::work(int thread) {
         const auto begin = std::chrono::steady_clock::now();
         int tries = 0;
         while (calls_.load(std::memory_order_acquire) == last) {
+            relax();
             if (++tries % 256 || std::chrono::steady_clock::now() - begin < patience) continue;
             sleepers_++;
             calls_.wait(last);
@@ -113,8 +122,7 @@ double seconds_to_share(int threads) {
             std::atomic<int> there{0};
             pool.run(threads, [&](int, int) {
                 there++;
-                while (there.load(std::memory_order_acquire) < threads) {
-                }
+                while (there.load(std::memory_order_acquire) < threads) relax();
             });
         }
         seconds.push_back((now() - begin) / loops);
