@@ -114,10 +114,10 @@ def _found(record: Mapping[str, Any]) -> str:
     )
     return (
         f"A detector of digits on canvases of 320 to 640 pixels, on {record['test_images']} test images: "
-        f"{record['metric']} {100 * record['dense']:.1f} % dense, {100 * record['gated']:.1f} % gated with "
+        f"{record['metric']} {100 * record['dense']:.1f} % dense, {100 * record['gated']:.1f} % gated (one run) with "
         f"{100 * record['macs_ratio']:.1f} % of the MACs. The gated one is the dense one after {more} more epochs, "
         "with its own answers as targets, too, and at first its gates were shown where objects are; what such epochs "
-        "are worth to a dense one was not measured (one run). For a pixel of an object it spends "
+        "are worth to a dense one was not measured. For a pixel of an object it spends "
         f"{100 * objects['inside']:.0f} % of what the dense one does, for one of the background "
         f"{100 * objects['outside']:.0f} % ({objects['images']} images). Its convolutions run {min(faster):.1f} to "
         f"{max(faster):.1f} times as fast as the dense one's on the same engine, and {min(against):.1f} to "

@@ -2,7 +2,7 @@
 // file defines, before it includes this one, in an anonymous namespace (each file is compiled with its own flags, so
 // nothing may be shared by name):
 //   Vector        a GCC/Clang vector of floats          lanes         its length
-//   load_some(p, n), store_some(p, v, n)                the first n < lanes floats; the others read 0
+//   load_some(p, n), store_some(p, v, n)                the first n <= lanes floats; the others read 0
 //   sums(v[4], out[4])                                  horizontal sums of four vectors
 //   VECTORS                                             the widest block of output channels, in vectors
 // and gets the functions that fill a Kernels table.

@@ -46,8 +46,9 @@ struct Array {
     const std::int32_t* integers = nullptr;
     bool there() const { return data || halves || bytes || integers; }
     void drop() { data = nullptr, halves = nullptr, bytes = nullptr, integers = nullptr; }
+    // Of what was dropped, too: layers decide by how large it was.
     std::size_t size() const {
-        std::size_t n = there() ? 1 : 0;
+        std::size_t n = there() || !shape.empty() ? 1 : 0;
         for (std::size_t extent : shape) n *= extent;
         return n;
     }

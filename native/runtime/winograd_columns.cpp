@@ -144,7 +144,7 @@ private:
                 const int begin = even_part(outs, tile, tiles), end = even_part(outs, tile + 1, tiles);
                 // Fetched meanwhile: the next tile's weights, or the first one's of the next element.
                 const bool last = tile + 1 == tiles;
-                const int next = last ? 0 : end, after = last ? outs / tiles : outs * (tile + 2) / tiles;
+                const int next = last ? 0 : end, after = last ? outs / tiles : even_part(outs, tile + 2, tiles);
                 args.ahead.weights = args.weights + (last ? static_cast<std::ptrdiff_t>(outs_) * ins_ : 0);
                 args.ahead.rows = open.lines + static_cast<std::ptrdiff_t>(out_begin + next) * lines();
                 args.ahead.count = (after - next) * lines();

@@ -222,7 +222,7 @@ void test_long_products(Random&) {
     }
 }
 
-// Strides far beyond the kernel: of most outputs no weight is asked, and no memory for each remainder of the stride.
+// Strides far beyond the kernel: most outputs have no weight, and nothing is kept for each remainder of the stride.
 void test_wide_strides(Random&) {
     const float weight = 3;
     Program p;
@@ -233,6 +233,8 @@ void test_wide_strides(Random&) {
     Operation op = operation(Kind::conv_transpose, 0, 1);
     op.weight = {&weight, {1, 1, 1, 1}};
     op.stride = {2000, 2000};
+    const float bias = 0.5f;
+    op.bias = {&bias, {1}};
     op.layer = 0;
     p.operations = {op};
     const float input[] = {1, 2, 3, 4};
@@ -240,7 +242,7 @@ void test_wide_strides(Random&) {
     Network(p, *find_kernels(""), 2).run(1, {input}, {out.data()}, {}, {});
     for (std::size_t i = 0; i < out.size(); i++) {
         const std::size_t y = i / 2001, x = i % 2001;
-        const float expected = y % 2000 == 0 && x % 2000 == 0 ? 3 * input[2 * (y / 2000) + x / 2000] : 0;
+        const float expected = 0.5f + (y % 2000 == 0 && x % 2000 == 0 ? 3 * input[2 * (y / 2000) + x / 2000] : 0);
         require(out[i] == expected, "element ", i, " is ", out[i], " instead of ", expected);
     }
 }

@@ -13,7 +13,7 @@ from convgate.errors import InputError
 __all__ = ["PROGRAM_KEY", "check_folder", "check_target", "new_folder", "replacing", "write_text"]
 
 PROGRAM_KEY = "convgate.program"
-"""Under which the metadata of a .cgm file have its program; by it others of our files tell it from their own."""
+"""Under which the metadata of a .cgm file have its program. What reads other files knows it for a .cgm file by this."""
 
 
 def check_target(path: str | Path) -> None:

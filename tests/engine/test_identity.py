@@ -56,18 +56,28 @@ def on_both(program, x, **options):
 
 
 @x86
-@pytest.mark.parametrize(("name", "size"), [("cifar_resnet8", 32), ("mobilenet_v2", 64)])
-def test_avx2_and_avx512_agree_to_the_bit(name, size):
+@pytest.mark.parametrize(
+    ("name", "size", "method"),
+    [
+        ("cifar_resnet8", 32, convgate.DualGating(init="paper", bias=0.0)),
+        ("mobilenet_v2", 64, convgate.DualGating(init="paper", bias=0.0)),
+        ("cifar_resnet8", 32, convgate.ChannelGating(init="paper")),
+        ("cifar_resnet8", 32, convgate.GlobalGater(init="paper", gater="cifar_resnet8")),
+    ],
+)
+def test_avx2_and_avx512_agree_to_the_bit(name, size, method):
     torch.manual_seed(0)
     x = torch.randn(2, 3, size, size)
-    method = convgate.DualGating(init="paper", bias=0.0)
     net = convgate.gate(create(name, num_classes=4).eval(), method, x).eval()
     program = convgate.compile(net, threads=1).program
     first, second = on_both(program, x, given=masks(program, 2, 0.6, seed=1))
     assert same(first.outputs, second.outputs)
     first, second = on_both(program, x)
-    assert all(0 < first.decisions[name].mask.mean() < 1 for name in list(first.decisions)[:1])
     assert same(first.outputs, second.outputs)
+    decided = [run.decisions.values() for run in (first, second)]
+    assert 0 < np.mean([decision.mask.mean() for decision in decided[0]]) < 1
+    assert same(*([decision.mask for decision in run] for run in decided))
+    assert same(*([decision.logits for decision in run] for run in decided))
 
 
 @x86

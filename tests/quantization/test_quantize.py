@@ -244,6 +244,7 @@ def test_batches_are_tuples_too_and_images_only_choose_scales():
         ({"batches": [IMAGES], "keep": "conv1"}, "list of layers"),
         ({"batches": [IMAGES], "heads": -1}, "heads=-1"),
         ({"batches": [IMAGES], "observer": "minmax"}, "observer='minmax': give a rule"),
+        ({"batches": [IMAGES], "observer": MinMax}, "observer=.*MinMax.*: give a rule"),
         ({"batches": [IMAGES, IMAGES[:, :, 1:]]}, r"batch 1 for quantize\(\) holds images of 3 x .*; resize them"),
         ({"batches": [IMAGES], "keep": ["conv1", "layer1", "layer2", "layer3", "fc"]}, "nothing to quantise"),
     ],
@@ -262,6 +263,35 @@ def test_of_an_engine_the_same_is_made_as_of_its_network():
     np.testing.assert_array_equal(first(IMAGES.numpy()), second(IMAGES.numpy()))
     with pytest.raises(InputError, match="an engine in int8; give it the float32 one"):
         convgate.quantize(second, [IMAGES])
+
+
+def test_of_an_engine_for_one_size_one_for_that_size_is_made():
+    class OneSize(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 3)
+
+        def forward(self, x):
+            return self.conv(x) if x.shape[2] % 16 == 0 else self.conv(2 * x)
+
+    engine = convgate.compile(OneSize().eval(), IMAGES, threads=1)
+    assert convgate.quantize(engine, [IMAGES], threads=1).program.fixed
+    with pytest.raises(InputError, match="runs at one size"):
+        convgate.quantize(engine, [IMAGES[:, :, :12]], threads=1)
+
+
+def test_an_engine_that_torch_computes_a_part_of_is_refused():
+    class Sorted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 3)
+
+        def forward(self, x):
+            return self.conv(x).sort(1).values
+
+    engine = convgate.compile(Sorted().eval(), IMAGES, threads=1, fallback="torch")
+    with pytest.raises(InputError, match="PyTorch computes a part"):
+        convgate.quantize(engine, [IMAGES])
 
 
 def test_images_of_another_shape():

@@ -32,6 +32,8 @@ __all__ = ["add_arguments", "network_file", "run"]
 _MOST = 300
 _AT_ONCE = 10
 
+_HOW_TO_PREPARE = "in Python, set network.preparation before the network is saved or compiled"
+
 _NAMES = ("net.safetensors", "network.safetensors", "finished.safetensors", "gated.safetensors")
 
 
@@ -82,7 +84,7 @@ def run(arguments: Namespace) -> None:
             "is the model with it, and convgate.engine.boxes decodes without PyTorch"
         )
     elif engine.preparation is None:
-        show("it does not say how images are prepared; set network.preparation before compiling, for convgate predict")
+        show(f"it does not say how images are prepared, for convgate predict; {_HOW_TO_PREPARE}")
 
 
 def _check(arguments: Namespace) -> None:
@@ -136,7 +138,7 @@ def _engine(network: "Network", arguments: Namespace) -> "Engine":
     preparation = None if isinstance(network, GatedModel) else network.preparation
     if preparation is None:
         raise InputError(
-            f"{arguments.source} does not say how images are prepared; set network.preparation, or call "
+            f"{arguments.source} does not say how images are prepared; {_HOW_TO_PREPARE}. Or call "
             "convgate.quantize(network, batches)"
         )
     found = images_in(arguments.images)

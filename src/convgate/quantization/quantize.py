@@ -63,8 +63,8 @@ def quantize(
 
     Raises:
         LoweringError: nodes without a native form.
-        InputError: no images, images that are not finite, an unknown layer, a negative number of weights, or nothing
-            left to quantise.
+        InputError: no images, images that are not finite or of several sizes, a rule that is none, an engine that is
+            not float32 throughout, an unknown layer, a negative number of weights, or nothing left to quantise.
 
     >>> import torch, convgate
     >>> model = convgate.create_model("cifar_resnet8").eval()
@@ -75,7 +75,7 @@ def quantize(
 
     """
     check_heads(heads)
-    if observer is not None and not callable(getattr(observer, "limit", None)):
+    if observer is not None and (isinstance(observer, type) or not callable(getattr(observer, "limit", None))):
         raise InputError(f"observer={observer!r}: give a rule, e.g. observer=convgate.quantization.MinMax()")
     images = Images(batches, by="quantize()")
     example = next(images.read())
@@ -100,7 +100,9 @@ def _program(network: nn.Module | Engine, example: torch.Tensor) -> Program:
     if isinstance(network, Engine):
         if network.precision != Precision.FLOAT32:
             raise InputError(f"quantize() was given an engine in {network.precision}; give it the float32 one")
-        return network.program
+        if any(network.program.externals()):
+            raise InputError("quantize() was given an engine of which PyTorch computes a part; it has no integer form")
+        return network.settled()
     with torch.no_grad():
         lowered = lower(network, example)
         return lowered.program if lowered.at is None else settle(lowered.program, lowered.at)

@@ -155,9 +155,9 @@ def _measured(records: Sequence[Record], published: Sequence[Published]) -> str:
 
 
 def _beside(records: Sequence[Record]) -> str:
-    if not records:
-        return ""
     compared = groups(record for record in records if record.is_gated or record.control)
+    if not compared:
+        return ""
     rows = [_compared(group, which) for group in compared for which in group.records]
     head = [
         "row",

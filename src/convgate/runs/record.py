@@ -30,7 +30,7 @@ class Record:
         recipe: the recipe's name.
         network: the model's name.
         method: the method's name; "none" of a network without gates.
-        teacher: whose predictions were distilled: "dense network", the row's, or the name of another; "": none.
+        teacher: whose predictions were distilled: "dense network", that of the row; or another's name; "": none.
         data: the data set's name.
         seed: seed of everything random.
         budget: what was calibrated to.
@@ -215,9 +215,12 @@ def _teacher(recipe: Recipe) -> str:
     teacher = recipe.distillation.teacher
     if recipe.distillation.weight == 0:
         return ""
+    if teacher is None:
+        return "dense network"
     # A control that is another form of the row's network is taught by the row's.
-    is_own = teacher is None or (recipe.control and teacher.name == recipe.model.name)
-    return "dense network" if is_own or teacher is None else teacher.name
+    changed = recipe.model.options != teacher.options
+    is_form = changed and teacher.options.keys() <= recipe.model.options.keys()
+    return "dense network" if recipe.control and is_form and teacher.name == recipe.model.name else teacher.name
 
 
 def _names(value: Any) -> Iterator[str]:

@@ -104,7 +104,7 @@ class Checker:
         self.require(max(*kernel, *stride, *dilation, *padding) <= MOST_EXTENT, "a geometry out of range")
         self.require(
             kernel[0] * kernel[1] <= _MOST_KERNEL,
-            f"a kernel of more than {_MOST_KERNEL} positions; compile with fallback='torch', or average maps before it",
+            f"a kernel of more than {_MOST_KERNEL} positions; average the maps that it reads",
         )
 
     def optional(self, arrays: tuple[str, ...], channels: int) -> None:
