@@ -1,6 +1,6 @@
 // Dot products, for a handful of outputs: input channels along the lanes; part of simd.h.
 
-// The sums of four.
+// The horizontal sums of four sums' vectors.
 inline void sums_of_all(const Vector (&v)[4][vectors_of_sum], float* out) {
     Vector whole[4];
 #pragma GCC unroll 4

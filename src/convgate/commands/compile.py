@@ -60,6 +60,8 @@ def run(arguments: Namespace) -> None:
     """Compile and write."""
     source = network_file(arguments.source)
     _check(arguments)
+    from convgate.gated import GatedModel
+
     network = _load(source)
     engine = _engine(network, arguments)
     engine.save(arguments.output)
@@ -78,7 +80,7 @@ def run(arguments: Namespace) -> None:
         f"{arguments.output}: {size / 1e6:.1f} MB in {engine.precision}{_gates_in(network)}. It runs with "
         f"convgate.engine.load({str(arguments.output)!r})"
     )
-    if _is_part(network):
+    if isinstance(network, GatedModel):
         show(
             "it computes the convolutional part, for images as the model prepares them; model.run_on(engine, images) "
             "is the model with it, and convgate.engine.boxes decodes without PyTorch"
@@ -113,13 +115,6 @@ def _gates_in(network: "Network") -> str:
     from convgate.gated import gate_weights
 
     return "" if isinstance(network, Engine) else f"; {gate_weights(network)}"
-
-
-def _is_part(network: "Network") -> bool:
-    """Whether a model makes ready what the engine computes, and does what follows."""
-    from convgate.gated import GatedModel
-
-    return isinstance(network, GatedModel)
 
 
 def _engine(network: "Network", arguments: Namespace) -> "Engine":
