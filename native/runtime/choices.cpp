@@ -13,12 +13,9 @@ public:
 
     void run(Sample& s, Team& team) const override {
         const ViewOf<T> out = s.view_of<T>(*spec_.out), first = s.view_of<T>(*spec_.in[0]);
-        out.clear_border();
         const Value& value = spec_.out->value;
-        const Chunks lines(value.height, 8192 / (value.width * value.channels) + 1, team);
-        team.run(lines.items, [&](int item, int) {
-            for (int y = lines.begin(item); y < lines.end(item); y++)
-                for (int x = 0; x < value.width; x++) position(s, y, x, first.at(y, x), out.at(y, x));
+        each_line(out, lines_of(value, 8192, team), team, [&](int y) {
+            for (int x = 0; x < value.width; x++) position(s, y, x, first.at(y, x), out.at(y, x));
         });
     }
 
@@ -69,16 +66,13 @@ public:
     void run(Sample& s, Team& team) const override {
         const ViewOf<T> in = s.view_of<T>(*spec_.in[0]), out = s.view_of<T>(*spec_.out);
         const std::vector<std::int32_t>& open = s.gates[spec_.out->channels_gate].channels[spec_.out->channels_use].open;
-        out.clear_border();
         const Value& value = spec_.out->value;
-        const Chunks lines(value.height, 8192 / (value.width * value.channels) + 1, team);
-        team.run(lines.items, [&](int item, int) {
-            for (int y = lines.begin(item); y < lines.end(item); y++)
-                for (int x = 0; x < value.width; x++) {
-                    const T* from = in.at(y, x);
-                    T* to = out.at(y, x);
-                    for (std::size_t j = 0; j < open.size(); j++) to[j] = from[open[j]];
-                }
+        each_line(out, lines_of(value, 8192, team), team, [&](int y) {
+            for (int x = 0; x < value.width; x++) {
+                const T* from = in.at(y, x);
+                T* to = out.at(y, x);
+                for (std::size_t j = 0; j < open.size(); j++) to[j] = from[open[j]];
+            }
         });
     }
 

@@ -14,15 +14,12 @@ public:
 
     void run(Sample& s, Team& team) const override {
         const ViewOf<T> out = s.view_of<T>(*spec_.out), a = s.view_of<T>(*spec_.in[0]), b = s.view_of<T>(*spec_.in[1]);
-        out.clear_border();
         const Value& value = spec_.out->value;
         const bool whole = a.layout->value.width == value.width && b.layout->value.width == value.width &&
                            a.layout->value.channels == b.layout->value.channels;
-        const Chunks lines(value.height, 8192 / (value.width * value.channels) + 1, team);
-        team.run(lines.items, [&](int item, int) {
-            for (int y = lines.begin(item); y < lines.end(item); y++)
-                whole ? some(at(a, y, 0), 1, at(b, y, 0), 1, out.at(y, 0), value.width * value.channels)
-                      : by_position(a, b, out, y);
+        each_line(out, lines_of(value, 8192, team), team, [&](int y) {
+            whole ? some(at(a, y, 0), 1, at(b, y, 0), 1, out.at(y, 0), value.width * value.channels)
+                  : by_position(a, b, out, y);
         });
     }
 
@@ -90,20 +87,17 @@ public:
 
     void run(Sample& s, Team& team) const override {
         const ViewOf<T> out = s.view_of<T>(*spec_.out), in = s.view_of<T>(*spec_.in[0]), cells = s.view_of<T>(*spec_.in[1]);
-        out.clear_border();
         const GateState& gate = s.gates[spec_.operation->gate];
         const Value& value = spec_.out->value;
-        const Chunks lines(value.height, 8192 / (value.width * value.channels) + 1, team);
-        team.run(lines.items, [&](int item, int) {
-            for (int y = lines.begin(item); y < lines.end(item); y++)
-                for (int x = 0; x < value.width; x++) {
-                    if (gate.open(spec_.use, y, x)) {
-                        std::copy_n(in.at(y, x), value.channels, out.at(y, x));
-                        continue;
-                    }
-                    const Pair tile = gate.tile(spec_.use, y, x);
-                    sum(in.at(y, x), cells.at(tile.y, tile.x), out.at(y, x), value.channels);
+        each_line(out, lines_of(value, 8192, team), team, [&](int y) {
+            for (int x = 0; x < value.width; x++) {
+                if (gate.open(spec_.use, y, x)) {
+                    std::copy_n(in.at(y, x), value.channels, out.at(y, x));
+                    continue;
                 }
+                const Pair tile = gate.tile(spec_.use, y, x);
+                sum(in.at(y, x), cells.at(tile.y, tile.x), out.at(y, x), value.channels);
+            }
         });
     }
 

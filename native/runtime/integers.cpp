@@ -11,12 +11,8 @@ template <typename In, typename Out, typename Function>
 void by_line(Sample& s, Team& team, const Layout& from, const Layout& to, Function f) {
     const ViewOf<In> in = s.view_of<In>(from);
     const ViewOf<Out> out = s.view_of<Out>(to);
-    out.clear_border();
     const int n = to.value.width * to.value.channels;
-    const Chunks lines(to.value.height, 16384 / n + 1, team);
-    team.run(lines.items, [&](int item, int) {
-        for (int y = lines.begin(item); y < lines.end(item); y++) f(in.at(y, 0), out.at(y, 0), n);
-    });
+    each_line(out, lines_of(to.value, 16384, team), team, [&](int y) { f(in.at(y, 0), out.at(y, 0), n); });
 }
 
 class Quantization final : public Layer {
@@ -75,17 +71,14 @@ public:
     void run(Sample& s, Team& team) const override {
         const ViewOf<std::uint8_t> out = s.view_of<std::uint8_t>(*spec_.out);
         const ViewOf<std::uint8_t> in[2] = {s.view_of<std::uint8_t>(*spec_.in[0]), s.view_of<std::uint8_t>(*spec_.in[1])};
-        out.clear_border();
         const Value& value = spec_.out->value;
         const auto same = [&](const ViewOf<std::uint8_t>& v) { return v.layout->value.width == value.width && v.layout->value.channels == value.channels; };
         const int at_once = same(in[0]) && same(in[1]) ? value.width : 1;
-        const Chunks lines(value.height, 8192 / (value.width * value.channels) + 1, team);
-        team.run(lines.items, [&](int item, int) {
-            for (int y = lines.begin(item); y < lines.end(item); y++)
-                for (int x = 0; x < value.width; x += at_once) {
-                    const Int8Sum sum{term(in[0], 0, y, x), term(in[1], 1, y, x), spec_.operation->low, spec_.operation->high};
-                    spec_.integers->sum(sum, out.at(y, x), at_once * value.channels);
-                }
+        each_line(out, lines_of(value, 8192, team), team, [&](int y) {
+            for (int x = 0; x < value.width; x += at_once) {
+                const Int8Sum sum{term(in[0], 0, y, x), term(in[1], 1, y, x), spec_.operation->low, spec_.operation->high};
+                spec_.integers->sum(sum, out.at(y, x), at_once * value.channels);
+            }
         });
     }
 

@@ -45,12 +45,7 @@ public:
 
     void run(Sample& s, Team& team) const override {
         const ViewOf<T> in = s.view_of<T>(*spec_.in[0]), out = s.view_of<T>(*spec_.out);
-        out.clear_border();
-        const Value& value = spec_.out->value;
-        const Chunks lines(value.height, 4096 / (value.width * value.channels) + 1, team);
-        team.run(lines.items, [&](int item, int) {
-            for (int y = lines.begin(item); y < lines.end(item); y++) line(in, y, out);
-        });
+        each_line(out, lines_of(spec_.out->value, 4096, team), team, [&](int y) { line(in, y, out); });
     }
 
 private:

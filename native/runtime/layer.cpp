@@ -5,17 +5,15 @@
 namespace convgate {
 
 template <typename T>
-void ViewOf<T>::clear_border() const {
+void ViewOf<T>::clear_border(int begin, int end) const {
     const std::ptrdiff_t line = static_cast<std::ptrdiff_t>(layout->width()) * stride;
-    std::fill_n(data, layout->top * line + layout->left * stride, T{});
+    const int last = layout->value.height - 1, between = (layout->left + layout->right) * stride;
+    const auto after = [&](int y) { return at(y, 0) + static_cast<std::ptrdiff_t>(layout->value.width) * stride; };
+    if (begin == 0) std::fill(data, at(0, 0), T{});
     // From the end of one line to the beginning of the next.
-    const int between = (layout->left + layout->right) * stride;
-    T* end = at(0, 0) + static_cast<std::ptrdiff_t>(layout->value.width) * stride;
     if (between > 0)
-        for (int y = 0; y + 1 < layout->value.height; y++, end += line) std::fill_n(end, between, T{});
-    else
-        end += (layout->value.height - 1) * line;
-    std::fill(end, data + layout->height() * line, T{});
+        for (int y = begin; y < std::min(end, last); y++) std::fill_n(after(y), between, T{});
+    if (begin < end && end > last) std::fill(after(last), data + layout->height() * line, T{});
 }
 
 template struct ViewOf<float>;

@@ -91,8 +91,9 @@ struct ViewOf {
     int stride;  // elements per position
     const Layout* layout;
     T* at(int y, int x) const { return data + static_cast<std::ptrdiff_t>(layout->position(y, x)) * stride; }
-    // What a border's positions must hold before a value is read.
-    void clear_border() const;
+    // What a border's positions must hold before a value is read; of some lines, what lies around those.
+    void clear_border(int begin, int end) const;
+    void clear_border() const { clear_border(0, layout->value.height); }
 };
 using View = ViewOf<float>;
 
@@ -150,5 +151,20 @@ struct Chunks {
     int begin(int item) const { return even_part(total, item, items); }
     int end(int item) const { return begin(item + 1); }
 };
+
+// Whole lines of a map, of at least so many elements together.
+inline Chunks lines_of(const Value& value, int least, const Team& team) {
+    return {value.height, least / (value.width * value.channels) + 1, team};
+}
+
+// Calls f(y) for each of a map's lines. Who writes a line clears the border around it, too: all at once by one thread, it
+// would be fetched from the others' caches.
+template <typename T, typename Function>
+void each_line(const ViewOf<T>& out, const Chunks& lines, Team& team, Function f) {
+    team.run(lines.items, [&](int item, int) {
+        out.clear_border(lines.begin(item), lines.end(item));
+        for (int y = lines.begin(item); y < lines.end(item); y++) f(y);
+    });
+}
 
 }  // namespace convgate

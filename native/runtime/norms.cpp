@@ -21,16 +21,14 @@ public:
     // Sums by the line, added up in their order: the same on any number of threads.
     void run(Sample& s, Team& team) const override {
         const View in = s.view(*spec_.in[0]), out = s.view(*spec_.out);
-        out.clear_border();
         const Value& value = spec_.out->value;
         const Kernels& k = *spec_.kernels;
         const int channels = value.channels;
         std::vector<float> sums(static_cast<std::size_t>(value.height) * channels), centers(channels), scales(channels), shifts(channels);
-        const Chunks lines(value.height, 8192 / (value.width * channels) + 1, team);
+        const Chunks lines = lines_of(value, 8192, team);
         const auto each = [&](auto position) {
-            team.run(lines.items, [&](int item, int) {
-                for (int y = lines.begin(item); y < lines.end(item); y++)
-                    for (int x = 0; x < value.width; x++) position(y, x, in.at(y, x));
+            each_line(out, lines, team, [&](int y) {
+                for (int x = 0; x < value.width; x++) position(y, x, in.at(y, x));
             });
         };
         const auto sum = [&](int y) { return sums.data() + static_cast<std::size_t>(y) * channels; };
@@ -79,12 +77,9 @@ public:
 
     void run(Sample& s, Team& team) const override {
         const View in = s.view(*spec_.in[0]), out = s.view(*spec_.out);
-        out.clear_border();
         const Value& value = spec_.in[0]->value;
-        const Chunks lines(value.height, 4096 / (value.width * value.channels) + 1, team);
-        team.run(lines.items, [&](int item, int) {
-            for (int y = lines.begin(item); y < lines.end(item); y++)
-                for (int x = 0; x < value.width; x++) position(in.at(y, x), out.at(y, x));
+        each_line(out, lines_of(value, 4096, team), team, [&](int y) {
+            for (int x = 0; x < value.width; x++) position(in.at(y, x), out.at(y, x));
         });
     }
 

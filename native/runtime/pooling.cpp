@@ -30,14 +30,9 @@ public:
     explicit Pooling(SimpleSpec spec) : spec_(std::move(spec)) {}
 
     void run(Sample& s, Team& team) const override {
-        const Value& to = spec_.out->value;
         const ViewOf<In> in = s.view_of<In>(*spec_.in[0]);
         const ViewOf<Out> out = s.view_of<Out>(*spec_.out);
-        out.clear_border();
-        const Chunks lines(to.height, 2048 / (to.width * to.channels) + 1, team);
-        team.run(lines.items, [&](int item, int) {
-            for (int y = lines.begin(item); y < lines.end(item); y++) line(in, y, out);
-        });
+        each_line(out, lines_of(spec_.out->value, 2048, team), team, [&](int y) { line(in, y, out); });
     }
 
 private:
@@ -112,8 +107,7 @@ public:
     void run(Sample& s, Team& team) const override {
         const ViewOf<In> in = s.view_of<In>(*spec_.in[0]);
         const ViewOf<Out> out = s.view_of<Out>(*spec_.out);
-        out.clear_border();
-        parts_ > 1 ? mean_of_parts(in, s.packed.data(), team, out.at(0, 0)) : all_cells(in, team, out);
+        parts_ > 1 ? mean_of_parts(in, s.packed.data(), team, out) : all_cells(in, team, out);
         if (spec_.in[0]->compact()) spread(s, out);
     }
 
@@ -134,7 +128,7 @@ private:
         return static_cast<int>(std::clamp<long long>(elements / least_elements, 1, std::max(most, 1)));
     }
 
-    void mean_of_parts(const ViewOf<In>& in, float* sums, Team& team, Out* to) const {
+    void mean_of_parts(const ViewOf<In>& in, float* sums, Team& team, const ViewOf<Out>& out) const {
         const Value& from = spec_.in[0]->value;
         const auto begin = [&](int part) { return even_part(from.height, part, parts_); };
         auto body = [&](int part, int) {
@@ -158,8 +152,9 @@ private:
         }
         const float scaled = factor(from.positions());
         for (int c = 0; c < in.stride; c++) sums[c] *= scaled;
-        if constexpr (std::is_same_v<Out, float>) std::copy_n(sums, in.stride, to);
-        else spec_.halves->narrow(to, sums, in.stride);
+        out.clear_border();
+        if constexpr (std::is_same_v<Out, float>) std::copy_n(sums, in.stride, out.at(0, 0));
+        else spec_.halves->narrow(out.at(0, 0), sums, in.stride);
     }
 
     void all_cells(const ViewOf<In>& in, Team& team, const ViewOf<Out>& out) const {
@@ -171,6 +166,7 @@ private:
         const bool even = from.width % to.width == 0;
         team.run(lines.items * pieces, [&](int item, int) {
             const int begin = even_part(to.width, item % pieces, pieces), end = even_part(to.width, item % pieces + 1, pieces);
+            if (begin == 0) out.clear_border(lines.begin(item / pieces), lines.end(item / pieces));
             for (int y = lines.begin(item / pieces); y < lines.end(item / pieces); y++)
                 for (int x = begin; x < end; x += even ? end - begin : 1) cells(in, y, x, even ? end - begin : 1, out.at(y, x));
         });

@@ -32,12 +32,9 @@ public:
 
     void run(Sample& s, Team& team) const override {
         const ViewOf<T> in = s.view_of<T>(*spec_.in[0]), out = s.view_of<T>(*spec_.out);
-        out.clear_border();
         const Value& value = spec_.out->value;
-        const Chunks lines(value.height, 8192 / (value.width * value.channels) + 1, team);
-        team.run(lines.items, [&](int item, int) {
-            for (int y = lines.begin(item); y < lines.end(item); y++)
-                for (int x = 0; x < value.width; x++) position(in, y, x, out.at(y, x));
+        each_line(out, lines_of(value, 8192, team), team, [&](int y) {
+            for (int x = 0; x < value.width; x++) position(in, y, x, out.at(y, x));
         });
     }
 

@@ -20,12 +20,7 @@ public:
 
     void run(Sample& s, Team& team) const override {
         const ViewOf<T> out = s.view_of<T>(*spec_.out);
-        out.clear_border();
-        const Value& value = spec_.out->value;
-        const Chunks lines(value.height, 8192 / (value.width * value.channels) + 1, team);
-        team.run(lines.items, [&](int item, int) {
-            for (int y = lines.begin(item); y < lines.end(item); y++) line(s, y, out.at(y, 0));
-        });
+        each_line(out, lines_of(spec_.out->value, 8192, team), team, [&](int y) { line(s, y, out.at(y, 0)); });
     }
 
 private:

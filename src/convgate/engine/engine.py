@@ -120,6 +120,7 @@ class Engine:
         # A program of which nothing can be stored in bfloat16 is float32's; kernels are asked for by what was wanted.
         self.isa = choose_isa(isa, precision or self.precision)
         self.threads = choose_threads(threads)
+        self._are_vectors = [name in program.vectors for name in (*program.outputs, *program.foreign)]
         self._make = executor or NativeNetwork
         self._prepared: OrderedDict[tuple[int, int], tuple[Program, Executor]] = OrderedDict()
         self._lock, self._settle = threading.RLock(), settle
@@ -216,15 +217,16 @@ class Engine:
         """
         size = (height, width)
         with self._lock:
-            if size not in self._prepared:
+            prepared = self._prepared.get(size)
+            if prepared is None:
                 program = self.program
                 if size != _size(program):
                     program = at(self.settled(), height, width)
-                self._prepared[size] = program, self._make(program, self.threads, self.isa)
+                prepared = self._prepared[size] = program, self._make(program, self.threads, self.isa)
+                while len(self._prepared) > KEPT_SIZES:
+                    self._prepared.popitem(last=False)
             self._prepared.move_to_end(size)
-            for old in list(self._prepared)[:-KEPT_SIZES]:
-                del self._prepared[old]
-            return self._prepared[size]
+            return prepared
 
     def __getstate__(self) -> dict[str, Any]:
         # An engine is its program: what was made ready for this machine is made again where it is unpickled.
@@ -235,8 +237,8 @@ class Engine:
         self.__init__(state["program"], threads=state["threads"], isa=isa, executor=state["executor"])  # type: ignore[misc]
 
     def _outputs(self, results: Results) -> tuple[Any, ...]:
-        named = zip((*self.program.outputs, *self.program.foreign), results.outputs, strict=True)
-        return tuple(array[:, :, 0, 0] if name in self.program.vectors else array for name, array in named)
+        arrays = zip(results.outputs, self._are_vectors, strict=True)
+        return tuple([array[:, :, 0, 0] if is_vector else array for array, is_vector in arrays])
 
     def _masks(
         self, given: Mapping[str, npt.ArrayLike], shapes: Mapping[str, tuple[int, ...]]

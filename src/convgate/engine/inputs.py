@@ -17,12 +17,11 @@ def checked_inputs(program: Program, images: Sequence[npt.ArrayLike]) -> list[np
     Raises `InputError` for another number of inputs than the program has, for batches of different lengths or without
     images, and for arrays of another type or number of channels. Their heights and widths may be any.
     """
-    expected = [program.value(name) for name in program.inputs]
-    if len(images) != len(expected):
-        raise InputError(f"the engine was given {len(images)} inputs; this network takes {len(expected)}")
+    if len(images) != len(program.inputs):
+        raise InputError(f"the engine was given {len(images)} inputs; this network takes {len(program.inputs)}")
     arrays = []
-    for array, value in zip(images, expected, strict=True):
-        converted = np.asarray(array)
+    for array, name in zip(images, program.inputs, strict=True):
+        converted, value = np.asarray(array), program.value(name)
         if converted.ndim != 4 or converted.shape[1] != value.channels or 0 in converted.shape:
             raise InputError(
                 f"the engine was given an input of shape {list(converted.shape)}; it was compiled for "
@@ -34,7 +33,7 @@ def checked_inputs(program: Program, images: Sequence[npt.ArrayLike]) -> list[np
                 "scaled and normalised as in training"
             )
         arrays.append(np.ascontiguousarray(converted))
-    if len({len(array) for array in arrays}) > 1:
+    if len(arrays) > 1 and len({len(array) for array in arrays}) > 1:
         raise InputError(f"the inputs are batches of {', '.join(str(len(a)) for a in arrays)}; make them equally many")
     return arrays
 

@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
@@ -73,8 +73,7 @@ def choose_isa(asked: str | None, precision: str = "float32") -> str:
     return name
 
 
-@dataclass(frozen=True, eq=False)
-class Results:
+class Results(NamedTuple):
     """What a call of an `Executor` gives: per output float32 [N, C, H, W], and where asked for the rest.
 
     Outputs that PyTorch returns (`Program.foreign`) come last, in the shape and type that they have there.
