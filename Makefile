@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # One per core of the smallest machine that is to run the tests.
 WORKERS ?= 2
 
-.PHONY: demo test native-test arm-test guard wheel-test torch-test hardware-verify check docs clean
+.PHONY: demo test native-test arm-test costs guard wheel-test torch-test hardware-verify check docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/convgate demo
@@ -44,6 +44,13 @@ arm-test: builders
 	$(ARM_RUN) -cpu max "$(ARM_BUILD)/native/tests/native_tests" --require neoni8mm --require neonbf16 $(ARM_TESTS)
 	$(ARM_RUN) -cpu neoverse-n1 "$(ARM_BUILD)/native/tests/native_tests" --require neondot $(ARM_TESTS)
 	$(ARM_RUN) -cpu cortex-a57 "$(ARM_BUILD)/native/tests/native_tests" --require neon $(ARM_TESTS)
+
+# What work costs here, beside what the runtime takes it to cost; written to benchmarks/results.
+COSTS_BUILD ?= build/native-costs
+costs: builders
+	CXX="$(CXX)" $(BIN)/cmake -S . -B "$(COSTS_BUILD)" -G Ninja -DCMAKE_MAKE_PROGRAM="$(abspath $(BIN)/ninja)" -DCONVGATE_NATIVE_TESTS=ON
+	$(BIN)/cmake --build "$(COSTS_BUILD)" --target native_costs
+	$(BIN)/python benchmarks/costs.py "$(COSTS_BUILD)/native/benchmarks/native_costs"
 
 # Six layers' GMAC/s, as shares of what the machine reaches, against loose floors.
 guard: $(VENV)/.installed
@@ -84,7 +91,7 @@ torch-test: $(VENV)/.installed
 	$(BIN)/python tests/install/exchange.py $(VENV)-oldest/bin/python
 
 # Installed anew when the dependencies or the native module's sources change; the package itself is installed in place.
-NATIVE := CMakeLists.txt $(shell find native -not -path 'native/tests*' -type f)
+NATIVE := CMakeLists.txt $(shell find native -not -path 'native/tests*' -not -path 'native/benchmarks*' -type f)
 $(VENV)/.installed: pyproject.toml $(NATIVE)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "convgate needs Python >= 3.11; name one as: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }

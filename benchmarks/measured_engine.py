@@ -12,6 +12,7 @@ __all__ = [
     "gain",
     "in_readme",
     "instruction_sets",
+    "costs",
     "lost",
     "milliseconds",
     "network",
@@ -130,6 +131,16 @@ def instruction_sets(cases: Sequence[Case]) -> Table:
     headings = [f"{NAMES[case['model']]} ({100 * case['macs_ratio']:.0f} %)" for case in cases]
     lines = [[names.get(precision, precision), isa, *cells] for (precision, isa), cells in found.items()]
     return ["precision", "instruction set", *headings], lines
+
+
+def costs(measured: Sequence[Mapping[str, Any]]) -> Table:
+    """Each cost: what stands in the runtime, and what was measured with each kernels."""
+    rows: dict[tuple[str, str, float], list[str]] = {}
+    for cost in measured:
+        said_of = f" ({cost['kernels']})" if cost["kernels"] else ""
+        rows.setdefault((cost["cost"], cost["unit"], cost["stands"]), []).append(f"{cost['measured']:.3g}{said_of}")
+    lines = [[f"`{name}`", unit, f"{stands:.7g}", ", ".join(found)] for (name, unit, stands), found in rows.items()]
+    return ["cost", "unit", "stands", "measured"], lines
 
 
 def network(case: Case) -> str:

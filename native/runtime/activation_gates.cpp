@@ -41,7 +41,7 @@ public:
     void run(Sample& s, Team& team) const override {
         GateState& gate = s.gates[spec_.operation->output];
         const View in = s.view(*spec_.in[0]);
-        const Chunks lines(gate_.rows, 8192 / (gate_.columns * channels()) + 1, team);
+        const Chunks lines(gate_.rows, costs::simple_elements / (gate_.columns * channels()) + 1, team);
         team.run(lines.items, [&](int item, int thread) {
             for (int y = lines.begin(item); y < lines.end(item); y++)
                 for (int x = 0; x < gate_.columns; x++) {

@@ -14,15 +14,12 @@
 
 namespace convgate {
 
-// Whether there can be such a layer, and it serves better than packing weights; of so many outputs and inputs that
-// transposing is a small part.
-inline bool suits_along_lanes(const ConvolutionSpec& spec, int least_outputs, int least_inputs) {
-    constexpr int least_positions = 48, most_positions = 1024;  // of the map
+// Whether there can be such a layer, and it serves better than packing weights.
+inline bool suits_along_lanes(const ConvolutionSpec& spec, const costs::AlongLanes& least) {
     const Operation& op = *spec.operation;
-    const int positions = spec.out->value.positions();
-    return op.groups == 1 && spec.masks_channels() && !spec.scatters() && !spec.addend && positions > least_positions &&
-           positions <= most_positions && spec.out_channels() >= least_outputs &&
-           spec.in_channels() * op.kernel.y * op.kernel.x >= least_inputs;
+    const long long length = static_cast<long long>(spec.in_channels()) * op.kernel.y * op.kernel.x;
+    return op.groups == 1 && spec.masks_channels() && !spec.scatters() && !spec.addend &&
+           costs::suits_along_lanes(least, spec.out->value.positions(), spec.out_channels(), length);
 }
 
 // Of maps that are stored as T; `Table`: the kernels for them.
@@ -37,7 +34,7 @@ public:
         const int ins = static_cast<int>(s.lists.size()), open = static_cast<int>(run.out_open->size());
         const int single = single_positions(run.count), vectors = ceil_div(run.count - single, lanes_);
         const long long macs = static_cast<long long>(run.count) * taps_ * ins * open;
-        const Shares shares = share_out(vectors, open, macs > least_macs ? team.threads() : 1);
+        const Shares shares = share_out(vectors, open, macs > costs::along_lanes_macs<T> ? team.threads() : 1);
         const int items = vectors * open > 0 ? shares.parts * shares.blocks : 0;
         const Chunks rest = this->fills(run, team);
         team.run(items + rest.items, [&](int item, int thread) {
@@ -59,7 +56,7 @@ private:
     static constexpr int most_groups = most_vectors / max_vectors;
     static_assert(most_vectors % max_vectors == 0);
     static constexpr int most_outputs = 128;  // at once
-    static constexpr int most_words = 6144;   // of inputs at positions that are transposed at once: in the first-level cache
+    static constexpr int most_words = costs::transposed_bytes / 4;  // of inputs at positions that are transposed at once
     static constexpr int most_following = 3;
     static constexpr int behind = 64 / sizeof(T);  // elements that are read or written behind a row
 
@@ -149,7 +146,6 @@ protected:
 
 private:
     static constexpr int in_word = sizeof(Word) / sizeof(T);
-    static constexpr long long least_macs = sizeof(float) / sizeof(T) << 16;  // worth sharing out
 
     static int inputs_at_once(int positions) { return in_word * (most_words / positions); }
 

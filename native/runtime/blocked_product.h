@@ -20,7 +20,7 @@ public:
         const int n = static_cast<int>(blocks.size()), per_block = parts_per_block(run, blocks, team);
         const int items = run.count > 0 ? n * per_block : 0;
         // Weights that stay in the cache are read by each thread for its own positions; else each block by one thread.
-        const bool parts_first = per_block >= team.threads() && spec_.operation->weight.size() <= most_weights;
+        const bool parts_first = per_block >= team.threads() && spec_.operation->weight.size() * sizeof(Element) <= costs::kept_in_second_cache();
         const Chunks rest = this->fills(run, team);
         auto body = [&](int item, int thread) {
             if (item >= items) return this->fill(run, rest.begin(item - items), rest.end(item - items));
@@ -32,7 +32,7 @@ public:
                 compute(run, block, s.scratch[thread], begin, std::min(Base::chunk, last - begin));
             this->count(s, static_cast<long long>(last - first) * taps_ * block.in_channels * block.width);
         };
-        const bool pays = rest.items > 1 || (n > 0 && macs_of(run, blocks[0]) * n >= least_macs);
+        const bool pays = rest.items > 1 || (n > 0 && macs_of(run, blocks[0]) * n >= costs::product_macs<Element>);
         team.run_if(pays, items + rest.items, body);
     }
 
@@ -50,11 +50,7 @@ protected:
     const int taps_;
 
 private:
-    // Of elements half or a quarter as wide as a float a processor multiplies, and a cache holds, so many times more.
-    static constexpr int per_float = sizeof(float) / sizeof(typename Base::Input);
-    static constexpr long long least_macs = per_float << 15;  // worth an item of its own
-    static constexpr long long worthwhile_macs = per_float << 22;
-    static constexpr std::size_t most_weights = per_float << 17;  // half of a second-level cache
+    using Element = typename Base::Input;
 
     long long macs_of(const Run& run, const Block& block) const {
         return static_cast<long long>(run.count) * taps_ * block.in_channels * block.width;
@@ -63,12 +59,7 @@ private:
     int parts_per_block(const Run& run, const std::vector<Block>& blocks, const Team& team) const {
         const int count = static_cast<int>(blocks.size());
         if (team.threads() == 1 || count == 0) return 1;
-        const long long macs = macs_of(run, blocks[0]);
-        // Many items where each is worth a while, so that no thread waits long for the last one.
-        const int items = static_cast<int>(std::clamp<long long>(macs * count / worthwhile_macs, 4, 16)) * team.threads();
-        const int wanted = std::max(ceil_div(items, count), 1);
-        const int sensible = static_cast<int>(std::min<long long>(run.count / 24, macs / least_macs));
-        return std::clamp(wanted, 1, std::max(sensible, 1));
+        return costs::parts_per_block<Element>(macs_of(run, blocks[0]), run.count, count, team.threads());
     }
 };
 

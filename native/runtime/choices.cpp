@@ -14,7 +14,7 @@ public:
     void run(Sample& s, Team& team) const override {
         const ViewOf<T> out = s.view_of<T>(*spec_.out), first = s.view_of<T>(*spec_.in[0]);
         const Value& value = spec_.out->value;
-        each_line(out, lines_of(value, 8192, team), team, [&](int y) {
+        each_line(out, lines_of(value, costs::simple_elements, team), team, [&](int y) {
             for (int x = 0; x < value.width; x++) position(s, y, x, first.at(y, x), out.at(y, x));
         });
     }
@@ -67,7 +67,7 @@ public:
         const ViewOf<T> in = s.view_of<T>(*spec_.in[0]), out = s.view_of<T>(*spec_.out);
         const std::vector<std::int32_t>& open = s.gates[spec_.out->channels_gate].channels[spec_.out->channels_use].open;
         const Value& value = spec_.out->value;
-        each_line(out, lines_of(value, 8192, team), team, [&](int y) {
+        each_line(out, lines_of(value, costs::simple_elements, team), team, [&](int y) {
             for (int x = 0; x < value.width; x++) {
                 const T* from = in.at(y, x);
                 T* to = out.at(y, x);

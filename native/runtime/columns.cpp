@@ -12,7 +12,6 @@ namespace convgate {
 namespace {
 
 constexpr int most_rows = 96;              // inputs transposed at once
-constexpr long long least_macs = 1 << 16;  // worth sharing out
 
 class ColumnsConvolution final : public Convolution {
 public:
@@ -24,7 +23,7 @@ public:
           rows_(ceil_div(run_, parts_)),
           outs_(spec.out_channels()),
           lanes_(spec.kernels->lanes),
-          panel_vectors_(panel_for_threads(spec.kernels->vectors, 1, outs_, lanes_, spec.threads)),
+          panel_vectors_(costs::panel_for_threads(spec.kernels->vectors, 1, outs_, lanes_, spec.threads)),
           panel_(panel_vectors_ * lanes_),
           panels_(ceil_div(outs_, panel_)) {
         const Operation& op = *spec_.operation;
@@ -79,24 +78,15 @@ public:
                 count(s, static_cast<long long>(last - first) * taps_ * ins * block->width);
         };
         const long long macs = static_cast<long long>(run.count) * taps_ * ins * run.out_open->size();
-        team.run_if(macs > least_macs, items + rest.items, body);
+        team.run_if(macs > costs::along_lanes_macs<float>, items + rest.items, body);
     }
 
 private:
     std::size_t panel_size() const { return static_cast<std::size_t>(taps_) * run_ * panel_; }
 
-    // Vector products per input: of all the panel's lanes at each position, or of all positions' lanes for each open
-    // channel. The latter also loads a weight for each, and transposes the inputs.
-    bool whole_is_cheaper(int positions, int open) const {
-        return 10 * positions * panel_vectors_ <= 11 * open * ceil_div(positions, lanes_);
-    }
-
-    // How many positions, after those that fill vectors, are computed one by one, all lanes of each panel, while its weights
-    // are in the cache: where that takes less than a vector for each open channel.
+    bool whole_is_cheaper(int positions, int open) const { return costs::whole_is_cheaper(positions, panel_vectors_, open, lanes_); }
     int left_over(int positions, int open, int panels) const {
-        const int rest = positions % lanes_;
-        if (positions < lanes_ || rest > spec_.kernels->tile[panel_vectors_ - 1]) return 0;
-        return 3 * rest * panel_vectors_ * panels <= 2 * open ? rest : 0;
+        return costs::left_over(positions, lanes_, spec_.kernels->tile[panel_vectors_ - 1], panel_vectors_, panels, open);
     }
 
     // Lists of the open inputs of a run; before them, where each part's list begins.

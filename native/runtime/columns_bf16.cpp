@@ -38,8 +38,7 @@ private:
 }  // namespace
 
 bool suits_bf16_columns(const ConvolutionSpec& spec) {
-    constexpr int least_outputs = 128, least_inputs = 256;
-    return spec.halves->columns[0] && spec.out->value.storage == Storage::bf16 && suits_along_lanes(spec, least_outputs, least_inputs);
+    return spec.halves->columns[0] && spec.out->value.storage == Storage::bf16 && suits_along_lanes(spec, costs::halves_along_lanes);
 }
 
 std::unique_ptr<Layer> make_bf16_columns(const ConvolutionSpec& spec, Needs& needs) {

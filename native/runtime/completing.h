@@ -78,8 +78,7 @@ private:
         if (team.threads() == 1) return 1;
         const int blocks = static_cast<int>(blocks_.all().size()), positions = spec_.out->value.positions();
         const RestBlock& block = blocks_.all()[0];
-        const long long sensible = std::min<long long>(positions / 48, positions * block.macs * block.width / least_macs_);
-        return static_cast<int>(std::clamp<long long>(ceil_div(8 * team.threads(), blocks), 1, std::max(sensible, 1LL)));
+        return costs::parts_of_completions(positions, positions * block.macs * block.width / least_macs_, blocks, team.threads());
     }
 
     // Positions [first, last) of a block; returns how many activations are open.

@@ -9,12 +9,11 @@
 namespace convgate {
 namespace {
 
-constexpr long long least_macs = 1 << 16;
 
 class Completing final : public CompletingOf<float, float> {
 public:
     Completing(const ConvolutionSpec& spec, const Layout& sums, const Gate& gate, Needs& needs)
-        : CompletingOf(spec, sums, gate, {spec.kernels->lanes, spec.kernels->vectors, 0}, least_macs), weights_(ordered()) {
+        : CompletingOf(spec, sums, gate, {spec.kernels->lanes, spec.kernels->vectors, 0}, costs::completion_macs), weights_(ordered()) {
         const int channels = spec_.out->value.channels;
         const Operation& op = *spec_.operation;
         const Array* const arrays[] = {&op.scale, &op.shift, &op.open_scale, &op.open_shift};

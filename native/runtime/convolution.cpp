@@ -147,13 +147,13 @@ void ConvolutionOf<In, Out>::fill(const Run& run, int begin, int end) const {
 
 template <typename In, typename Out>
 Chunks ConvolutionOf<In, Out>::fills(const Run& run, const Team& team) const {
-    return {run.closed ? static_cast<int>(run.closed->size()) : 0, 16384 / std::max(run.out.stride, 1), team};
+    return {run.closed ? static_cast<int>(run.closed->size()) : 0, costs::copied_elements / std::max(run.out.stride, 1), team};
 }
 
 template <typename In, typename Out>
 void ConvolutionOf<In, Out>::prepare_scatter(const Run& run, Team& team) const {
     if (spec_.in_place) return;
-    const Chunks chunks(run.count, 16384 / std::max(run.out.stride, 1), team);
+    const Chunks chunks(run.count, costs::copied_elements / std::max(run.out.stride, 1), team);
     team.run(chunks.items, [&](int item, int) {
         fill_lines(run, chunks.begin(item), chunks.end(item), [&](int i) { return position(run, i); });
     });

@@ -10,8 +10,6 @@
 namespace convgate {
 namespace {
 
-constexpr long long least_macs = 1 << 14;
-
 template <typename In, typename Out>
 class DepthwiseConvolution final : public DepthwiseOf<In, Out, Block> {
     using Base = DepthwiseOf<In, Out, Block>;
@@ -19,7 +17,7 @@ class DepthwiseConvolution final : public DepthwiseOf<In, Out, Block> {
     using typename Base::Run;
 
 public:
-    DepthwiseConvolution(const ConvolutionSpec& spec, Needs& needs) : Base(spec, least_macs) {
+    DepthwiseConvolution(const ConvolutionSpec& spec, Needs& needs) : Base(spec, costs::depthwise_macs) {
         const Operation& op = *spec_.operation;
         const int channels = channels_, taps = spec_.taps();
         weights_ = Buffer(op.weight.size());

@@ -8,8 +8,6 @@
 namespace convgate {
 namespace {
 
-constexpr long long least_macs = 1 << 15;
-
 class DotConvolution final : public Convolution {
 public:
     DotConvolution(const ConvolutionSpec& spec, Needs& needs) : Convolution(spec) {
@@ -45,8 +43,8 @@ public:
         }
         const long long macs = static_cast<long long>(run.count) * spec_.taps() * length_;
         const int quads = (outs + 3) / 4;
-        const Chunks parts(quads, static_cast<int>(least_macs / std::max<long long>(4 * macs, 1)) + 1, team);
-        const int halves = parts.items >= team.threads() ? 1 : static_cast<int>(std::clamp<long long>(macs * outs / least_macs, 1, team.threads()));
+        const Chunks parts(quads, static_cast<int>(costs::dot_macs / std::max<long long>(4 * macs, 1)) + 1, team);
+        const int halves = parts.items >= team.threads() ? 1 : static_cast<int>(std::clamp<long long>(macs * outs / costs::dot_macs, 1, team.threads()));
         const int items = run.count > 0 ? parts.items * halves : 0;
         const Chunks rest = fills(run, team);
         team.run(items + rest.items, [&](int item, int thread) {

@@ -17,7 +17,7 @@ public:
         const Value& value = spec_.out->value;
         const bool whole = a.layout->value.width == value.width && b.layout->value.width == value.width &&
                            a.layout->value.channels == b.layout->value.channels;
-        each_line(out, lines_of(value, 8192, team), team, [&](int y) {
+        each_line(out, lines_of(value, costs::simple_elements, team), team, [&](int y) {
             whole ? some(at(a, y, 0), 1, at(b, y, 0), 1, out.at(y, 0), value.width * value.channels)
                   : by_position(a, b, out, y);
         });
@@ -89,7 +89,7 @@ public:
         const ViewOf<T> out = s.view_of<T>(*spec_.out), in = s.view_of<T>(*spec_.in[0]), cells = s.view_of<T>(*spec_.in[1]);
         const GateState& gate = s.gates[spec_.operation->gate];
         const Value& value = spec_.out->value;
-        each_line(out, lines_of(value, 8192, team), team, [&](int y) {
+        each_line(out, lines_of(value, costs::simple_elements, team), team, [&](int y) {
             for (int x = 0; x < value.width; x++) {
                 if (gate.open(spec_.use, y, x)) {
                     std::copy_n(in.at(y, x), value.channels, out.at(y, x));
@@ -123,14 +123,14 @@ public:
         const Value& value = spec_.out->value;
         const Operation& op = *spec_.operation;
         if (!gated_) {
-            const Chunks lines(value.height, 4096 / std::max(value.width * out.stride, 1) + 1, team);
+            const Chunks lines(value.height, costs::complex_elements / std::max(value.width * out.stride, 1) + 1, team);
             team.run(lines.items, [&](int item, int) {
                 for (int y = lines.begin(item); y < lines.end(item); y++) some(out.at(y, 0), value.width * out.stride);
             });
             return;
         }
         const std::vector<std::int32_t>& open = s.gates[op.positions].positions[spec_.use].open;
-        const Chunks parts(static_cast<int>(open.size()), 4096 / std::max(out.stride, 1) + 1, team);
+        const Chunks parts(static_cast<int>(open.size()), costs::complex_elements / std::max(out.stride, 1) + 1, team);
         team.run(parts.items, [&](int item, int) {
             for (int i = parts.begin(item); i < parts.end(item); i++)
                 some(out.at(open[i] / value.width, open[i] % value.width), out.stride);

@@ -71,11 +71,10 @@ private:
 }  // namespace
 
 bool suits_integer_columns(const ConvolutionSpec& spec) {
-    constexpr int least_outputs = 64, least_inputs = 128;
     // What sums start at would depend on which inputs are closed, where these are read as if they were larger.
     const bool starts_alike = spec.operation->in_channels < 0 || !spec.integers->excess(spec.in->value.is_signed());
     return spec.integers->columns[0] && integral(spec.out->value.storage) && !summed(spec.out->value.storage) && starts_alike &&
-           suits_along_lanes(spec, least_outputs, least_inputs);
+           suits_along_lanes(spec, costs::bytes_along_lanes);
 }
 
 std::unique_ptr<Layer> make_integer_columns(const ConvolutionSpec& spec, Needs& needs) {

@@ -7,12 +7,10 @@
 namespace convgate {
 namespace {
 
-constexpr long long least_macs = 1 << 17;
-
 class IntegerCompletion final : public CompletingOf<std::uint8_t, std::int32_t> {
 public:
     IntegerCompletion(const ConvolutionSpec& spec, const Layout& sums, const Gate& gate, Needs& needs)
-        : CompletingOf(spec, sums, gate, {spec.integers->lanes, spec.integers->row / spec.integers->lanes, spec.integers->row}, least_macs),
+        : CompletingOf(spec, sums, gate, {spec.integers->lanes, spec.integers->row / spec.integers->lanes, spec.integers->row}, costs::integer_completion_macs),
           kernels_(*spec.integers),
           row_(kernels_.row),
           weights_(ordered()) {
@@ -139,7 +137,7 @@ public:
         GateState& gate = s.gates[spec_.operation->output];
         const ViewOf<std::int32_t> in = s.view_of<std::int32_t>(*spec_.in[0]);
         const int channels = in.layout->value.channels;
-        const Chunks lines(gate_.rows, 8192 / (gate_.columns * channels) + 1, team);
+        const Chunks lines(gate_.rows, costs::simple_elements / (gate_.columns * channels) + 1, team);
         team.run(lines.items, [&](int item, int) {
             for (int y = lines.begin(item); y < lines.end(item); y++)
                 for (int x = 0; x < gate_.columns; x++) {

@@ -8,8 +8,6 @@
 namespace convgate {
 namespace {
 
-constexpr long long least_macs = 1 << 15;
-
 template <typename Out>
 class IntegerDepthwise final : public DepthwiseOf<std::uint8_t, Out, IntegerBlock> {
     using Base = DepthwiseOf<std::uint8_t, Out, IntegerBlock>;
@@ -18,7 +16,7 @@ class IntegerDepthwise final : public DepthwiseOf<std::uint8_t, Out, IntegerBloc
 
 public:
     IntegerDepthwise(const ConvolutionSpec& spec, Needs& needs)
-        : Base(spec, least_macs),
+        : Base(spec, costs::integer_depthwise_macs),
           in_columns_(Base::slides(*spec.operation)),
           slots_(in_columns_ ? static_cast<int>(columns.size()) : spec.taps()),
           quads_(ceil_div(slots_, 4)) {

@@ -44,7 +44,7 @@ std::vector<int> IntegerWeights::cut() const {
     const int lanes = kernels_.lanes, vectors = ceil_div(outs_, lanes);
     int blocks = ceil_div(vectors, row_ / lanes);
     // Where positions are too few to be shared out, as many blocks as can be shared out evenly.
-    if (spec_.out->value.positions() < 48 * spec_.threads) blocks = std::min(ceil_div(blocks, spec_.threads) * spec_.threads, vectors);
+    if (costs::shares_blocks(spec_.out->value.positions(), spec_.threads)) blocks = std::min(ceil_div(blocks, spec_.threads) * spec_.threads, vectors);
     for (int b = 1; b <= blocks; b++) cuts.push_back(std::min(even_part(vectors, b, blocks) * lanes, outs_));
     return cuts;
 }
@@ -98,13 +98,9 @@ IntegerBlock IntegerWeights::block_of(int group, int part) const {
     return block;
 }
 
-// To pack a row of weights takes about as long as its products with `packing` positions. Else all lanes are computed, and some
-// of each result are kept, which takes as long as `keeping` of its products.
+// Else all lanes are computed, and some of each result are kept.
 bool IntegerWeights::packing_pays(int open, int positions) const {
-    constexpr int packing = 8, keeping = 150;
-    if (open == outs_) return false;
-    const long long all = ceil_div(outs_, kernels_.lanes), closed = all - ceil_div(open, kernels_.lanes), of_each = taps_ * run_;
-    return (positions * closed - packing * all) * of_each + static_cast<long long>(positions) * all * keeping > 0;
+    return costs::packing_pays(costs::packing_bytes, open, outs_, kernels_.lanes, positions, static_cast<long long>(taps_) * run_);
 }
 
 const std::vector<IntegerBlock>& IntegerWeights::choose(const std::vector<std::int32_t>* in_open, const std::vector<std::int32_t>* out_open,

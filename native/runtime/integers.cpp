@@ -12,7 +12,7 @@ void by_line(Sample& s, Team& team, const Layout& from, const Layout& to, Functi
     const ViewOf<In> in = s.view_of<In>(from);
     const ViewOf<Out> out = s.view_of<Out>(to);
     const int n = to.value.width * to.value.channels;
-    each_line(out, lines_of(to.value, 16384, team), team, [&](int y) { f(in.at(y, 0), out.at(y, 0), n); });
+    each_line(out, lines_of(to.value, costs::copied_elements, team), team, [&](int y) { f(in.at(y, 0), out.at(y, 0), n); });
 }
 
 class Quantization final : public Layer {
@@ -74,7 +74,7 @@ public:
         const Value& value = spec_.out->value;
         const auto same = [&](const ViewOf<std::uint8_t>& v) { return v.layout->value.width == value.width && v.layout->value.channels == value.channels; };
         const int at_once = same(in[0]) && same(in[1]) ? value.width : 1;
-        each_line(out, lines_of(value, 8192, team), team, [&](int y) {
+        each_line(out, lines_of(value, costs::simple_elements, team), team, [&](int y) {
             for (int x = 0; x < value.width; x += at_once) {
                 const Int8Sum sum{term(in[0], 0, y, x), term(in[1], 1, y, x), spec_.operation->low, spec_.operation->high};
                 spec_.integers->sum(sum, out.at(y, x), at_once * value.channels);

@@ -45,7 +45,7 @@ public:
 
     void run(Sample& s, Team& team) const override {
         const ViewOf<T> in = s.view_of<T>(*spec_.in[0]), out = s.view_of<T>(*spec_.out);
-        each_line(out, lines_of(spec_.out->value, 4096, team), team, [&](int y) { line(in, y, out); });
+        each_line(out, lines_of(spec_.out->value, costs::complex_elements, team), team, [&](int y) { line(in, y, out); });
     }
 
 private:

@@ -8,6 +8,7 @@
 
 #include "../kernels/even_parts.h"
 #include "buffer.h"
+#include "costs.h"
 #include "gates.h"
 #include "program.h"
 #include "team.h"
@@ -157,8 +158,7 @@ inline Chunks lines_of(const Value& value, int least, const Team& team) {
     return {value.height, least / (value.width * value.channels) + 1, team};
 }
 
-// Calls f(y) for each of a map's lines. Who writes a line clears the border around it, too: all at once by one thread, it
-// would be fetched from the others' caches.
+// Calls f(y) for each of a map's lines. Who writes a line clears the border around it, too.
 template <typename T, typename Function>
 void each_line(const ViewOf<T>& out, const Chunks& lines, Team& team, Function f) {
     team.run(lines.items, [&](int item, int) {

@@ -25,7 +25,7 @@ public:
         const Kernels& k = *spec_.kernels;
         const int channels = value.channels;
         std::vector<float> sums(static_cast<std::size_t>(value.height) * channels), centers(channels), scales(channels), shifts(channels);
-        const Chunks lines = lines_of(value, 8192, team);
+        const Chunks lines = lines_of(value, costs::simple_elements, team);
         const auto each = [&](auto position) {
             each_line(out, lines, team, [&](int y) {
                 for (int x = 0; x < value.width; x++) position(y, x, in.at(y, x));
@@ -78,7 +78,7 @@ public:
     void run(Sample& s, Team& team) const override {
         const View in = s.view(*spec_.in[0]), out = s.view(*spec_.out);
         const Value& value = spec_.in[0]->value;
-        each_line(out, lines_of(value, 4096, team), team, [&](int y) {
+        each_line(out, lines_of(value, costs::complex_elements, team), team, [&](int y) {
             for (int x = 0; x < value.width; x++) position(in.at(y, x), out.at(y, x));
         });
     }

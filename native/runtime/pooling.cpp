@@ -32,7 +32,7 @@ public:
     void run(Sample& s, Team& team) const override {
         const ViewOf<In> in = s.view_of<In>(*spec_.in[0]);
         const ViewOf<Out> out = s.view_of<Out>(*spec_.out);
-        each_line(out, lines_of(spec_.out->value, 2048, team), team, [&](int y) { line(in, y, out); });
+        each_line(out, lines_of(spec_.out->value, costs::window_elements, team), team, [&](int y) { line(in, y, out); });
     }
 
 private:
@@ -114,7 +114,6 @@ public:
 private:
     static constexpr int most_parts = 8;
     static constexpr int least_elements = 4096, least_positions = 64;  // worth a part
-    static constexpr long long least_shared = (1 << 16) / sizeof(In);  // worth sharing out
     static constexpr int most_exact = 1 << 16;   // integers of 8 bits, whose sum float32 has
 
     // Of a mean over a whole map: that many parts of its lines, so that threads share it. Never by what is open or by who
@@ -145,7 +144,8 @@ private:
                                             .maximum = false,
                                             .factor = 1.0f});
         };
-        team.run_if(static_cast<long long>(from.positions()) * from.channels >= least_shared, parts_, body);
+        const long long bytes = static_cast<long long>(from.positions()) * from.channels * static_cast<int>(sizeof(In));
+        team.run_if(bytes >= costs::averaged_bytes, parts_, body);
         for (int part = 1; part < parts_; part++) {
             const float* more = sums + static_cast<std::ptrdiff_t>(part) * in.stride;
             for (int c = 0; c < in.stride; c++) sums[c] += more[c];
@@ -160,7 +160,7 @@ private:
     void all_cells(const ViewOf<In>& in, Team& team, const ViewOf<Out>& out) const {
         const Value &from = spec_.in[0]->value, &to = spec_.out->value;
         const int line = from.positions() / to.height * from.channels;
-        const Chunks lines(to.height, 8192 / std::max(line, 1) + 1, team);
+        const Chunks lines(to.height, costs::simple_elements / std::max(line, 1) + 1, team);
         // Lines of cells are few: cut into pieces, each thread has as many.
         const int pieces = lines.items >= team.threads() ? std::min(team.threads(), to.width) : 1;
         const bool even = from.width % to.width == 0;

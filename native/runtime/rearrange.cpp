@@ -33,7 +33,7 @@ public:
     void run(Sample& s, Team& team) const override {
         const ViewOf<T> in = s.view_of<T>(*spec_.in[0]), out = s.view_of<T>(*spec_.out);
         const Value& value = spec_.out->value;
-        each_line(out, lines_of(value, 8192, team), team, [&](int y) {
+        each_line(out, lines_of(value, costs::simple_elements, team), team, [&](int y) {
             for (int x = 0; x < value.width; x++) position(in, y, x, out.at(y, x));
         });
     }

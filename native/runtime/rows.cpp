@@ -20,7 +20,7 @@ public:
 
     void run(Sample& s, Team& team) const override {
         const ViewOf<T> out = s.view_of<T>(*spec_.out);
-        each_line(out, lines_of(spec_.out->value, 8192, team), team, [&](int y) { line(s, y, out.at(y, 0)); });
+        each_line(out, lines_of(spec_.out->value, costs::simple_elements, team), team, [&](int y) { line(s, y, out.at(y, 0)); });
     }
 
 private:
@@ -82,7 +82,7 @@ public:
         const ViewOf<From> in = s.view_of<From>(*spec_.in[0]);
         const ViewOf<To> out = s.view_of<To>(*spec_.out);
         const std::ptrdiff_t line = static_cast<std::ptrdiff_t>(in.layout->width()) * in.stride;
-        const Chunks lines(in.layout->height(), static_cast<int>(16384 / std::max<std::ptrdiff_t>(line, 1)) + 1, team);
+        const Chunks lines(in.layout->height(), static_cast<int>(costs::copied_elements / std::max<std::ptrdiff_t>(line, 1)) + 1, team);
         team.run(lines.items, [&](int item, int) {
             const std::ptrdiff_t first = line * lines.begin(item), n = line * lines.end(item) - first;
             if constexpr (std::is_same_v<To, float>) spec_.halves->widen(out.data + first, in.data + first, n);

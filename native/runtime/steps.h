@@ -4,13 +4,9 @@
 #include <algorithm>
 
 #include "../kernels/table.h"
+#include "costs.h"
 
 namespace convgate {
-
-constexpr int step_floats = 8192;  // of weights
-constexpr int step_halves = 2 * step_floats;
-
-inline int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
 // Where the sums of a product are cut: where pairs of inputs are added at once, between pairs, so that what is added in
 // which order does not depend on where that is.
@@ -18,8 +14,8 @@ struct Cut {
     int elements;  // of weights in a step
     int multiple;
 };
-inline Cut cut_of(const Kernels&) { return {step_floats, 1}; }
-inline Cut cut_of(const Bf16Kernels&) { return {step_halves, 2}; }
+inline Cut cut_of(const Kernels&) { return {costs::step_bytes / static_cast<int>(sizeof(float)), 1}; }
+inline Cut cut_of(const Bf16Kernels&) { return {costs::step_bytes / static_cast<int>(sizeof(Bf16)), 2}; }
 
 // The weights of a product: row (tap, i) is at weights + tap * tap_stride + row(i) * vectors * lanes.
 template <typename T>

@@ -9,10 +9,6 @@
 namespace convgate {
 namespace {
 
-constexpr int most_products = 16;       // at a position
-constexpr int least_channels = 128;     // fewer: adding up the lanes of as many products takes longer than is saved
-constexpr long long least_macs = 1 << 15;  // worth an item
-
 class TapsApart final : public Convolution {
 public:
     TapsApart(const ConvolutionSpec& spec, Needs& needs)
@@ -37,7 +33,7 @@ public:
         const Run run = begin(s);
         const int positions = spec_.in->value.positions();
         const long long macs = static_cast<long long>(positions) * products() * ins_;
-        const int items = static_cast<int>(std::clamp<long long>(macs / least_macs, 1, std::min(team.threads(), positions)));
+        const int items = static_cast<int>(std::clamp<long long>(macs / costs::dot_macs, 1, std::min(team.threads(), positions)));
         team.run(items, [&](int item, int thread) {
             const int end = even_part(positions, item + 1, items);
             for (int first = even_part(positions, item, items); first < end; first += chunk)
@@ -100,8 +96,7 @@ bool computes_taps_apart(const Program& program, const Operation& op) {
     const int area = op.kernel.y * op.kernel.x;
     const bool gated = op.positions >= 0 || op.in_channels >= 0 || op.out_channels >= 0;
     return op.kind == Kind::conv && form.in == Storage::f32 && form.out == Storage::f32 && op.inputs.size() == 1 && !gated && op.groups == 1 &&
-           op.stride == Pair{1, 1} && area > 1 && area * program.values[op.output].channels <= most_products &&
-           program.values[op.inputs[0]].channels >= least_channels;
+           op.stride == Pair{1, 1} && area > 1 && costs::taps_apart_pay(static_cast<long long>(area) * program.values[op.output].channels, program.values[op.inputs[0]].channels);
 }
 
 std::unique_ptr<Layer> make_taps_apart(const ConvolutionSpec& spec, Needs& needs) { return std::make_unique<TapsApart>(spec, needs); }

@@ -7,12 +7,6 @@
 
 namespace convgate {
 
-int panel_for_threads(int widest, int least, int outs, int lanes, int threads) {
-    int vectors = widest;
-    while (vectors > least && ceil_div(outs, vectors * lanes) < threads) vectors = ceil_div(vectors, 2);
-    return vectors;
-}
-
 namespace {
 
 // Where output o stands in a row for so many vectors.
@@ -46,11 +40,11 @@ BlockedWeightsOf<T>::BlockedWeightsOf(const Table& kernels, const WeightShape& s
 template <typename T>
 int BlockedWeightsOf<T>::choose_panel() const {
     const int widest = widest_ / lanes_;
-    return shares_blocks(use_.rows) ? panel_for_threads(widest, 2, shape_.outs, lanes_, use_.threads) : widest;
+    return shares_blocks(use_.rows) ? costs::panel_for_threads(widest, 2, shape_.outs, lanes_, use_.threads) : widest;
 }
 
 template <typename T>
-bool BlockedWeightsOf<T>::shares_blocks(int rows) const { return use_.shares_blocks && rows < 48 * use_.threads; }
+bool BlockedWeightsOf<T>::shares_blocks(int rows) const { return use_.shares_blocks && costs::shares_blocks(rows, use_.threads); }
 
 template <typename T>
 std::size_t BlockedWeightsOf<T>::panel_size() const { return static_cast<std::size_t>(shape_.taps) * shape_.run() * panel_; }
@@ -113,14 +107,11 @@ std::vector<int> BlockedWeightsOf<T>::cut(int outs, int rows) const {
     return cuts;
 }
 
-// To pack a row of weights takes about as long as its products with `packing` rows of inputs. Else all lanes are computed, and
-// some of each result are kept.
+// Else all lanes are computed, and some of each result are kept.
 template <typename T>
 bool BlockedWeightsOf<T>::packing_pays(int open, int rows) const {
-    constexpr int packing = 28;
-    if (open == shape_.outs) return false;
-    const long long all = ceil_div(shape_.outs, lanes_), closed = all - ceil_div(open, lanes_), of_each = shape_.taps * shape_.run();
-    return ((rows + use_.preparing) * closed - packing * all) * of_each + static_cast<long long>(rows) * use_.results * all * keeping<T> > 0;
+    const long long length = static_cast<long long>(shape_.taps) * shape_.run();
+    return costs::packing_pays(KernelsFor<T>::packing, open, shape_.outs, lanes_, rows, length, use_.preparing, use_.results);
 }
 
 // Blocks of all panels that have open channels, without packing.

@@ -3,6 +3,7 @@
 
 #include <functional>
 
+#include "costs.h"
 #include "layer.h"
 #include "shared.h"
 
@@ -24,25 +25,17 @@ struct WeightUse {
     int preparing, results, threads;
 };
 
-// How many vectors wide a panel of output channels is: `widest`, or halves of it, down to `least`, until there is a panel
-// for each thread.
-int panel_for_threads(int widest, int least, int outs, int lanes, int threads);
-
 // The kernels for what is stored as T.
 template <typename T>
 struct KernelsFor {
     using Table = Kernels;
+    static constexpr costs::Packing packing = costs::packing_floats;
 };
 template <>
 struct KernelsFor<Bf16> {
     using Table = Bf16Kernels;
+    static constexpr costs::Packing packing = costs::packing_halves;
 };
-
-// To how many of its products it comes to keep some lanes of a vector of results.
-template <typename T>
-constexpr int keeping = 20;
-template <>
-inline constexpr int keeping<Bf16> = 100;
 
 template <typename T>
 class BlockedWeightsOf {

@@ -10,26 +10,15 @@ namespace convgate {
 namespace {
 
 constexpr int taps = 9;
-constexpr int most_transformed = 1 << 17;        // floats of inputs and products: a part of the second-level cache
-constexpr std::size_t most_weights = 3u << 18;   // floats of elements' weights that are kept; more would have to come from memory
-constexpr int inputs_at_once = 64;               // whose weights are transformed when they are needed
-constexpr int few_squares = 24;                  // fewer: reading weights takes longer than multiplying
-constexpr long long least_macs = 1 << 16;        // worth sharing out
+constexpr int inputs_at_once = 64;  // whose weights are transformed when they are needed
 
-// To transform weights takes about as long as their products with so many positions.
-constexpr int transforming = 200;
+// Floats of inputs and products that are in the cache at once.
+int most_transformed() { return static_cast<int>(costs::kept_in_second_cache() / sizeof(float)); }
 
-bool stay_in_cache(const ConvolutionSpec& spec) { return spec.operation->weight.size() / taps * elements <= most_weights; }
-
-// Elements' weights are kept where they are small, or where to transform them in each call would take more than a tenth of
-// the time of the products.
-bool keeps_elements(const ConvolutionSpec& spec) {
-    return stay_in_cache(spec) || 10 * transforming > elements * all_squares(spec);
-}
-
-// Vector products per input and vector of output channels.
+std::size_t elements_weights(const ConvolutionSpec& spec) { return spec.operation->weight.size() / taps * elements; }
+bool keeps_elements(const ConvolutionSpec& spec) { return costs::keeps_elements(elements_weights(spec), all_squares(spec)); }
 bool pays(const ConvolutionSpec& spec, int squares, int positions) {
-    return elements * squares + (keeps_elements(spec) ? 0 : transforming) < taps * positions;
+    return costs::winograd_pays(keeps_elements(spec), squares, positions);
 }
 
 class WinogradConvolution final : public ConvolutionInSquares {
@@ -45,7 +34,7 @@ public:
         Needs mine = needs_for_positions();
         mine.positions = corners * chunk;
         // Fewer open channels leave room for more squares.
-        mine.columns = std::max<std::size_t>(elements * ins * room(most_squares(spec.in->value.channels)), most_transformed);
+        mine.columns = std::max<std::size_t>(elements * ins * room(most_squares(spec.in->value.channels)), most_transformed());
         mine.accumulators = elements * widest * room(chunk);
         mine.scattered = widest;  // what is computed of closed positions
         if (transforms_) mine.weights_aside = (elements + area) * (inputs_at_once * widest + spec.kernels->lanes);
@@ -92,14 +81,14 @@ private:
     using Source = BlockedWeights::Source;
 
     static BlockedWeights order(const ConvolutionSpec& spec, const WeightShape& shape, const Source& source) {
-        const int preparing = shape.joined == area ? transforming : 0;
+        const int preparing = shape.joined == area ? costs::transforming : 0;
         const WeightUse use{spec.out->value.positions() / 4, shares_blocks(spec), spec.masks_channels(), preparing, corners, spec.threads};
         return {*spec.kernels, shape, spec.operation->bias, use, source};
     }
 
     // Among threads, rather than squares: weights are then read, or transformed, by one thread only.
     static bool shares_blocks(const ConvolutionSpec& spec) {
-        return !stay_in_cache(spec) || spec.out->value.positions() / corners < few_squares;
+        return elements_weights(spec) > costs::kept_elements || spec.out->value.positions() / corners < costs::few_squares;
     }
 
     // The weights as they are, all taps of all inputs as one run.
@@ -109,14 +98,14 @@ private:
 
     // At once, so that all that is transformed stays in the cache; or so many that the weights are not read too often.
     int most_squares(int ins) const {
-        return std::clamp(most_transformed / elements / (padded(ins) + weights_.widest()) - 1, 48, chunk);
+        return std::clamp(most_transformed() / elements / (padded(ins) + weights_.widest()) - 1, 48, chunk);
     }
 
     // Parts of the squares, shares of the blocks.
     std::pair<int, int> share_out(int squares, int ins, int each, int outs, int blocks, const Team& team) const {
         if (squares == 0 || blocks == 0) return {0, 0};
         const long long macs = static_cast<long long>(squares) * elements * each * outs;
-        const int threads = macs < least_macs ? 1 : team.threads(), parts = ceil_div(squares, most_squares(ins));
+        const int threads = macs < costs::winograd_macs ? 1 : team.threads(), parts = ceil_div(squares, most_squares(ins));
         if (shares_blocks_ && blocks >= threads) return {parts, threads};
         return {ceil_div(parts, threads) * threads, 1};
     }
@@ -125,7 +114,7 @@ private:
     // lie there, of which the block reads `ins`.
     void multiply(Scratch& scratch, int count, int all, int ins, const Block& block) const {
         const Kernels& k = *spec_.kernels;
-        const int row = block.vectors * k.lanes, most = std::max(step_floats / row / k.lanes, 1) * k.lanes;
+        const int row = block.vectors * k.lanes, most = std::max(cut_of(k).elements / row / k.lanes, 1) * k.lanes;
         const int step = padded(ceil_div(ins, ceil_div(std::max(ins, 1), most)));
         const std::ptrdiff_t stride = weights_.tap_stride(block);
         Element args{};

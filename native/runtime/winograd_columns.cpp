@@ -12,11 +12,6 @@ namespace {
 
 constexpr int line = 16;                   // of the cache, in floats
 constexpr int outs_at_once = 64;           // whose results are transformed back together
-constexpr long long least_macs = 1 << 16;  // worth sharing out
-
-// Costs are in products of a vector, per input.
-constexpr int transposing = 16;  // a vector of squares, of an input and back of an output
-constexpr int least_gain = 2;
 
 int vectors(int n) { return ceil_div(n, lanes_of_choices); }
 
@@ -58,7 +53,7 @@ public:
         const Open open = list(run, s);
         count(s, static_cast<long long>(area) * run.count * open.ins * open.outs);
         const long long macs = static_cast<long long>(chosen.count) * elements * open.ins * open.outs;
-        const int threads = macs < least_macs ? 1 : team.threads();
+        const int threads = macs < costs::winograd_macs ? 1 : team.threads();
         const int all = ceil_div(chosen.count, lanes_), groups = ceil_div(all, spec_.kernels->vectors);
         // Where there are too few squares for all threads, outputs are shared out.
         const int shares = std::min(groups < threads ? threads : 1, open.outs), items = groups * shares;
@@ -81,7 +76,7 @@ private:
     };
 
     static bool pays(int squares, int positions) {
-        return elements * vectors(squares) + least_gain < area * vectors(positions);
+        return costs::winograd_columns_pay(vectors(squares), vectors(positions));
     }
 
     Open list(const Run& run, Sample& s) const {
@@ -195,8 +190,7 @@ bool suits_winograd_columns(const ConvolutionSpec& spec) {
     if (!spec.masks_channels() || spec.addend || spec.operation->groups > 1) return false;
     const int squares = all_squares(spec), outs = spec.out_channels();
     if (static_cast<long long>(spec.in_channels()) * outs >= 1LL << 31) return false;  // weights are counted in ints
-    // If three quarters of the outputs are open; or all lanes of all outputs.
-    return vectors(squares) * (3 * outs / 4 + transposing) < squares * vectors(outs);
+    return costs::winograd_columns_suit(squares, outs, lanes_of_choices);
 }
 
 std::unique_ptr<Layer> make_winograd_columns(const ConvolutionSpec& spec, std::unique_ptr<Layer> other, Needs& needs) {

@@ -1,0 +1,165 @@
+// What work costs on a processor, and what follows from it: which way a layer is computed, in what pieces, and when threads
+// share it. What was measured rather than derived stands here and nowhere else; `benchmarks/costs.py` measures it again, by
+// the names that it has here, and says what this machine would have chosen.
+//
+// What decides in which order products are added up must not depend on the machine, or results would: that is Winograd or
+// not. The rest may, and what depends on how large a cache is does.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+
+#include "../kernels/even_parts.h"
+
+namespace convgate::costs {
+
+// -- caches ---------------------------------------------------------------------------------------------------------------
+
+// Bytes of the second-level cache that a core has to itself: as the system says, in bounds; 1 MB where it does not say.
+std::size_t second_cache();
+
+// What may stay in a cache while all else passes by: half of it.
+inline std::size_t kept_in_second_cache() { return second_cache() / 2; }
+
+// Of the first-level cache, of which processors have 32 or 48 KB: bytes of weights that all positions of a product use before
+// the next ones', and of inputs that are transposed at once.
+constexpr int step_bytes = 32 << 10;
+constexpr int transposed_bytes = 24 << 10;
+
+// -- what is worth a thread -----------------------------------------------------------------------------------------------
+
+// To share a loop out takes 0.2 to 1.1 microseconds, by how near the cores are to each other. What a thread does in about half
+// a microsecond is worth an item of a loop, or that a loop is shared out; of elements half or a quarter as wide as a float
+// as many more.
+template <typename T>
+constexpr int per_float = sizeof(float) / sizeof(T);
+
+constexpr long long depthwise_macs = 1 << 14, integer_depthwise_macs = 1 << 15;
+constexpr long long dot_macs = 1 << 15;
+template <typename T>
+constexpr long long product_macs = per_float<T> << 15LL;
+template <typename T>
+constexpr long long along_lanes_macs = per_float<T> << 16LL;
+constexpr long long winograd_macs = 1 << 16;
+constexpr long long completion_macs = 1 << 16, integer_completion_macs = 1 << 17;
+
+// Elements: of copies, of what takes an operation or two each, of what takes several, of what windows give.
+constexpr int copied_elements = 1 << 14, simple_elements = 1 << 13, complex_elements = 1 << 12, window_elements = 1 << 11;
+// Bytes of a map, of which the mean is taken.
+constexpr long long averaged_bytes = 1 << 16;
+
+// -- products -------------------------------------------------------------------------------------------------------------
+
+// How many positions are few: blocks of output channels are then shared out, and each thread reads the weights of its own.
+inline bool shares_blocks(int positions, int threads) { return positions < 48 * threads; }
+
+// In how many parts each of `blocks` is computed, of so many MACs and positions each: many items where each is worth a
+// while, so that no thread waits long for the last one, and no part of a few positions.
+template <typename T>
+inline int parts_per_block(long long macs, int positions, int blocks, int threads) {
+    constexpr long long worthwhile = per_float<T> << 22LL;
+    constexpr int least_positions = 24;
+    const long long items = std::clamp<long long>(macs * blocks / worthwhile, 4, 16) * threads;
+    const long long wanted = std::max<long long>((items + blocks - 1) / blocks, 1);
+    const long long sensible = std::min<long long>(positions / least_positions, macs / product_macs<T>);
+    return static_cast<int>(std::clamp<long long>(wanted, 1, std::max<long long>(sensible, 1)));
+}
+
+// The same where each position of a block is finished by itself: eight items for each thread, `worthwhile` at most.
+inline int parts_of_completions(int positions, long long worthwhile, int blocks, int threads) {
+    const long long sensible = std::min<long long>(positions / 48, worthwhile);
+    return static_cast<int>(std::clamp<long long>(ceil_div(8 * threads, blocks), 1, std::max<long long>(sensible, 1)));
+}
+
+// How many vectors wide a panel of output channels is: `widest`, or halves of it, down to `least`, until there is a panel
+// for each thread.
+inline int panel_for_threads(int widest, int least, int outs, int lanes, int threads) {
+    int vectors = widest;
+    while (vectors > least && ceil_div(outs, vectors * lanes) < threads) vectors = ceil_div(vectors, 2);
+    return vectors;
+}
+
+// Where output channels are closed, either the weights of the open ones are packed, or all lanes are computed and some kept.
+// In products of a vector of weights with an input: to pack one, and to keep some lanes of a vector of results.
+struct Packing {
+    int packing, keeping;
+};
+constexpr Packing packing_floats{28, 20}, packing_halves{28, 100}, packing_bytes{8, 150};
+
+// Of `rows` of inputs with `length` elements each: `open` of `outs` outputs. `preparing`: what else it takes, for each
+// vector of weights, to make them ready; `results`: how many vectors of results a row has for each vector of outputs.
+inline bool packing_pays(const Packing& costs, int open, int outs, int lanes, int rows, long long length, int preparing = 0, int results = 1) {
+    if (open == outs) return false;
+    const long long all = ceil_div(outs, lanes), closed = all - ceil_div(open, lanes);
+    return ((rows + preparing) * closed - costs.packing * all) * length + static_cast<long long>(rows) * results * all * costs.keeping > 0;
+}
+
+// -- positions along the lanes ----------------------------------------------------------------------------------------------
+
+// Maps of so few positions that packed weights never pay.
+constexpr int few_positions = 256;
+
+// Whether it serves better than packing weights, in what is not float32: between vectors that are mostly empty and weights
+// that are used often enough to be packed; with so many outputs and inputs that transposing is a small part.
+struct AlongLanes {
+    int outputs, inputs;
+};
+constexpr AlongLanes halves_along_lanes{128, 256}, bytes_along_lanes{64, 128};
+inline bool suits_along_lanes(const AlongLanes& least, int positions, int outs, long long length) {
+    return positions > 48 && positions <= 1024 && outs >= least.outputs && length >= least.inputs;
+}
+
+// In float32, of a panel of `vectors`: all its lanes at each of the positions, or all positions' lanes for each of its open
+// outputs, which also loads a weight for each, and transposes the inputs.
+inline bool whole_is_cheaper(int positions, int vectors, int open, int lanes) {
+    return 10 * positions * vectors <= 11 * open * ceil_div(positions, lanes);
+}
+
+// How many positions, after those that fill vectors, are computed one by one, `most` at once, all lanes of each panel while its
+// weights are in the cache: where that takes less than a vector for each open channel.
+inline int left_over(int positions, int lanes, int most, int vectors, int panels, int open) {
+    const int rest = positions % lanes;
+    if (positions < lanes || rest > most) return 0;
+    return 3 * rest * vectors * panels <= 2 * open ? rest : 0;
+}
+
+// -- Winograd's F(2x2, 3x3) -------------------------------------------------------------------------------------------------
+
+// Of a square of 2x2 outputs there are 16 products for each input, of its positions 9 each.
+constexpr int winograd_products = 16, direct_products = 9;
+
+// In products of a vector: to transform a vector of weights, all its elements; to transpose a vector of squares of an input
+// and back of an output; what there must be to gain.
+constexpr int transforming = 200, transposing = 16, least_gain = 2;
+
+// Elements' weights that are kept, in floats; more would have to come from memory. Fewer squares take longer to read weights
+// than to multiply.
+constexpr std::size_t kept_elements = 3u << 18;
+constexpr int few_squares = 24;
+
+// They are kept where they are small, or where to transform them in each call would take more than a tenth of the time of
+// the products with all squares.
+inline bool keeps_elements(std::size_t floats, int squares) {
+    return floats <= kept_elements || 10 * transforming > winograd_products * squares;
+}
+inline bool winograd_pays(bool keeps, int squares, int positions) {
+    return winograd_products * squares + (keeps ? 0 : transforming) < direct_products * positions;
+}
+
+// With squares along the lanes, in vectors of these.
+inline bool winograd_columns_pay(int squares, int positions) {
+    return winograd_products * squares + least_gain < direct_products * positions;
+}
+// Rather than output channels: with three quarters of the outputs open, or all lanes of all outputs.
+inline bool winograd_columns_suit(int squares, int outs, int lanes) {
+    return ceil_div(squares, lanes) * (3 * outs / 4 + transposing) < squares * ceil_div(outs, lanes);
+}
+
+// -- few outputs --------------------------------------------------------------------------------------------------------------
+
+// Dot products along the inputs, where most lanes of output channels would stay empty.
+inline bool dots_pay(int outs, int length, int lanes) { return 2 * outs <= lanes && length >= lanes; }
+// Taps computed apart: of so few products a position and so many channels that adding up the lanes takes less than is saved.
+inline bool taps_apart_pay(long long products, int channels) { return products <= 16 && channels >= 128; }
+
+}  // namespace convgate::costs
