@@ -33,7 +33,7 @@ double seconds(Function f) {
 }
 
 void say(const char* name, const char* kernels, const char* unit, double stands, double measured) {
-    std::printf("{\"cost\": \"%s\", \"kernels\": \"%s\", \"unit\": \"%s\", \"stands\": %.6g, \"measured\": %.6g}\n", name, kernels, unit, stands, measured);
+    std::printf("{\"cost\": \"%s\", \"kernels\": \"%s\", \"unit\": \"%s\", \"stands\": %.9g, \"measured\": %.6g}\n", name, kernels, unit, stands, measured);
     std::fflush(stdout);
 }
 

@@ -77,7 +77,22 @@ void narrow(Bf16* to, const float* from, std::ptrdiff_t n) {
 
 extern const Bf16Kernels scalar_bf16_kernels;
 const Bf16Kernels scalar_bf16_kernels = {
-    "scalar", &scalar_kernels, 1, 1, {1}, {{product}}, place, pack_columns, {}, nullptr, depthwise<Bf16>, depthwise<float>, windows<Bf16>, windows<float>, widen, narrow,
+    .name = "scalar",
+    .floats = &scalar_kernels,
+    .lanes = 1,
+    .vectors = 1,
+    .tile = {1},
+    .product = {{product}},
+    .place = place,
+    .pack_columns = pack_columns,
+    .columns = {},
+    .pick = nullptr,
+    .depthwise = depthwise<Bf16>,
+    .depthwise_to_float = depthwise<float>,
+    .windows = windows<Bf16>,
+    .windows_to_float = windows<float>,
+    .widen = widen,
+    .narrow = narrow,
 };
 
 }  // namespace convgate

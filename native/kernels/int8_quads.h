@@ -65,5 +65,22 @@ inline void interleave(const Register (&r)[4], Register (&w)[vectors]) {
 #include "int8_packing.h"
 
 constexpr Int8Kernels table_of(const char* name, const Kernels* floats) {
-    return {name, floats, lanes, row, place, flips(true) ? 128 : 0, flips(false) ? -128 : 0, product, depthwise, pack_columns, maxima, means, sum, complete, quantize, dequantize};
+    return {
+        .name = name,
+        .floats = floats,
+        .lanes = lanes,
+        .row = row,
+        .place = place,
+        .excess_signed = flips(true) ? 128 : 0,
+        .excess_unsigned = flips(false) ? -128 : 0,
+        .product = product,
+        .depthwise = depthwise,
+        .pack_columns = pack_columns,
+        .maxima = maxima,
+        .means = means,
+        .sum = sum,
+        .complete = complete,
+        .quantize = quantize,
+        .dequantize = dequantize,
+    };
 }

@@ -76,7 +76,24 @@ void pack_columns(const std::int8_t* from, const std::int32_t* rows_list, int ro
 }
 
 constexpr Int8Kernels make(const char* name, const Kernels* floats) {
-    return {name, floats, row, row, place, 0, 0, product, depthwise, pack_columns, maxima, means, sum, complete, quantize, dequantize};
+    return {
+        .name = name,
+        .floats = floats,
+        .lanes = row,
+        .row = row,
+        .place = place,
+        .excess_signed = 0,
+        .excess_unsigned = 0,
+        .product = product,
+        .depthwise = depthwise,
+        .pack_columns = pack_columns,
+        .maxima = maxima,
+        .means = means,
+        .sum = sum,
+        .complete = complete,
+        .quantize = quantize,
+        .dequantize = dequantize,
+    };
 }
 
 }  // namespace

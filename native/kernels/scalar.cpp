@@ -245,7 +245,34 @@ void affine(float* to, const float* a, const float* scale, const float* shift, i
 }  // namespace
 
 const Kernels scalar_kernels = {
-    "scalar", 1, 1, {1}, {{product}}, {columns}, patches, element_weights, {element}, squares, transpose, dot, depthwise, windows, complete, pack_columns, activate, apply, arithmetic, blend, deviations, normalize, softmax, reduce, prelu, add, multiply, affine,
+    .name = "scalar",
+    .lanes = 1,
+    .vectors = 1,
+    .tile = {1},
+    .product = {{product}},
+    .columns = {columns},
+    .patches = patches,
+    .element_weights = element_weights,
+    .element = {element},
+    .squares = squares,
+    .transpose = transpose,
+    .dot = dot,
+    .depthwise = depthwise,
+    .windows = windows,
+    .complete = complete,
+    .pack_columns = pack_columns,
+    .activate = activate,
+    .apply = apply,
+    .arithmetic = arithmetic,
+    .blend = blend,
+    .deviations = deviations,
+    .normalize = normalize,
+    .softmax = softmax,
+    .reduce = reduce,
+    .prelu = prelu,
+    .add = add,
+    .multiply = multiply,
+    .affine = affine,
 };
 
 }  // namespace convgate
