@@ -49,6 +49,17 @@ COMMANDS = (
     recipe,
 )
 
+_ELSEWHERE = {
+    "quantize": "compile --precision int8 --images FOLDER",
+    "gate": "finetune",
+    "prune": "finetune",
+    "profile": "bench",
+    "benchmark": "bench",
+    "test": "evaluate",
+    "onnx": "export",
+}
+# What other tools call it.
+
 _DESCRIPTION = """\
 Convolutional networks that decide, for each image, which channels and regions to compute.
 
@@ -69,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if argv is None else argv)
     parser, commands = parsers()
-    parser.check_command(given, list(commands))
+    parser.check_command(given, list(commands), _ELSEWHERE)
     arguments, rest = parser.parse_known_args(given)
     command = commands[arguments.command]
     if rest and not arguments.takes_overrides:

@@ -54,11 +54,27 @@ def test_to_milliseconds_that_no_engine_reaches(folder, capsys):
     assert not (folder / "fast.cgm").exists()
 
 
+@pytest.mark.parametrize("precision", ["float32", "bf16", "int8"])
+def test_to_a_file_in_a_precision(folder, capsys, precision):
+    out = folder / f"{precision}.cgm"
+    command = ["calibrate", str(folder), "--images", str(folder / "photos"), "-o", str(out)]
+    assert main([*command, "--budget", "0.9", "--precision", precision]) == 0
+    assert convgate.engine.load(out).precision == precision
+
+
+def test_to_milliseconds_of_integers(folder, capsys):
+    command = ["calibrate", str(folder), "--images", str(folder / "photos"), "-o", str(folder / "timed.cgm"), "--json"]
+    command += ["--threads", "1", "--precision", "int8", "--latency", str(folder / "int8.json")]
+    assert main([*command, "--milliseconds", "1e-6"]) == 2
+    assert "every gate closed" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
         (["--budget", "0.5", "--threads", "1"], "--milliseconds"),
         (["--budget", "0.5", "--most", "0"], "--most 0"),
+        (["--budget", "0.5", "--precision", "int8"], ".cgm"),
         (["--budget", "0.5", "-o", "net.onnx"], "net.onnx"),
         (["--budget", "2"], "share of the dense MACs"),
     ],

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from convgate.cli import COMMANDS, main, parsers
+from convgate.cli import _ELSEWHERE, COMMANDS, main, parsers
 from convgate.methods import METHODS
 
 NAMES = [module.__name__.rpartition(".")[2] for module in COMMANDS]
@@ -160,6 +160,15 @@ def test_a_command_that_fails_leaves_nothing_behind(arguments, tmp_path, monkeyp
     assert main(arguments) == 2
     assert capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_what_other_tools_call_a_command_is_answered_with_a_command_that_there_is(capsys):
+    for name, known in _ELSEWHERE.items():
+        with pytest.raises(SystemExit, match="2"):
+            main([name])
+        assert f"that is `convgate {known}`" in capsys.readouterr().err
+        options = parsers()[1][known.split()[0]].options
+        assert all(word in options for word in known.split() if word.startswith("--"))
 
 
 def test_unknown_options_of_other_commands_are_refused(capsys):

@@ -8,10 +8,12 @@ times in a file, and uses it where there is one of this engine.
 Examples:
   convgate calibrate mine/ --images photos/ --milliseconds 5 -o net-5ms.safetensors
   convgate calibrate net.safetensors --images photos/ --budget 0.4 -o net-40.safetensors
+  convgate calibrate mine/ --images photos/ --milliseconds 2 --precision int8 -o net-2ms.cgm
 
 """
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,10 @@ from convgate.commands.console import add_json, is_watched, show
 
 if TYPE_CHECKING:
     from convgate.engine import Engine
+    from convgate.gated import GatedModel, GatedNetwork
     from convgate.latency import LatencyModel
+
+    Network = GatedNetwork | GatedModel
 
 __all__ = ["add_arguments", "run"]
 
@@ -37,7 +42,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     target.add_argument("--budget", type=float, metavar="SHARE", help="share of the dense MACs")
     target.add_argument("--milliseconds", type=float, metavar="MS", help="mean time of the engine for one image")
     parser.add_argument("--threads", type=int, help="threads of the engine that is timed (default: one per core)")
-    parser.add_argument("--precision", choices=("float32", "bf16"), help="its precision (default: float32)")
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bf16", "int8"),
+        help="its precision, and that of a .cgm file (default: float32); the images choose the scales of int8",
+    )
     parser.add_argument("--latency", type=Path, metavar="FILE", help="model of the engine's times, read or written")
     add_json(parser)
 
@@ -51,7 +60,6 @@ def run(arguments: Namespace) -> None:
     from convgate.bench.photographs import photographs, preparation_for
     from convgate.calibration import calibrate
     from convgate.checkpoint import load, save
-    from convgate.engine.compile import compile as compile_engine
     from convgate.gated import GatedModel
 
     network = load(source).eval()
@@ -66,11 +74,11 @@ def run(arguments: Namespace) -> None:
         images = photographs(arguments.images, preparation_for(network, None), 1, arguments.most)
     how: dict[str, Any] = {"budget": arguments.budget}
     if arguments.milliseconds is not None:
-        engine = compile_engine(network, threads=arguments.threads, precision=arguments.precision)
+        engine = _engine(network, images, arguments)
         how = {"milliseconds": arguments.milliseconds, "engine": engine, "latency": _model(engine, arguments.latency)}
     done = calibrate(network, images, **how)
     if arguments.output.suffix == ".cgm":
-        compile_engine(network, precision=arguments.precision).save(arguments.output)
+        _engine(network, images, arguments).save(arguments.output)
     else:
         save(network, arguments.output)
     if done.latency is not None and arguments.latency is not None:
@@ -93,6 +101,18 @@ def run(arguments: Namespace) -> None:
     show(f"{arguments.output}: {done.macs:.1%} of the dense MACs{time}, the mean over {done.images} images{same}")
 
 
+def _engine(network: "Network", images: Sequence[Any], arguments: Namespace) -> "Engine":
+    from convgate.engine.precision import Precision
+
+    if arguments.precision is not None and Precision(arguments.precision) is Precision.INT8:
+        from convgate.quantization import quantize
+
+        return quantize(network, images, threads=arguments.threads)
+    from convgate.engine.compile import compile as compile_engine
+
+    return compile_engine(network, threads=arguments.threads, precision=arguments.precision)
+
+
 def _as_they_are(arguments: Namespace) -> list[Any]:
     """The photographs that a detector is given: lists of one, values in [0, 1], each of its own size."""
     from convgate.data.scenes import read_scene_image
@@ -113,8 +133,13 @@ def _check(arguments: Namespace) -> None:
         raise InputError(f"--most {arguments.most}: calibrate on at least 1 image")
     if arguments.output.suffix not in (".safetensors", ".cgm"):
         raise InputError(f"-o {arguments.output}: give a name that ends in .safetensors or .cgm")
-    if arguments.milliseconds is None and (arguments.threads or arguments.precision or arguments.latency):
-        raise InputError("--threads, --precision and --latency are about an engine's time: give --milliseconds, too")
+    if arguments.milliseconds is None and (arguments.threads or arguments.latency):
+        raise InputError("--threads and --latency are about an engine's time: give --milliseconds, too")
+    if arguments.milliseconds is None and arguments.precision and arguments.output.suffix != ".cgm":
+        raise InputError(
+            "--precision is an engine's: give --milliseconds, too, or a name that ends in .cgm; a .safetensors file is "
+            "compiled in any precision"
+        )
     for path in (arguments.output, arguments.latency):
         if path is not None:
             check_target(path)

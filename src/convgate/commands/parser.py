@@ -1,7 +1,7 @@
 """The parser of the command line: nothing is guessed, and a mistake is answered in one line."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from convgate.suggestions import did_you_mean
@@ -36,11 +36,15 @@ class Parser(argparse.ArgumentParser):
         below = [action.choices.values() for action in self._actions if isinstance(action, argparse._SubParsersAction)]
         return [*self._option_string_actions, *(option for own in below for parser in own for option in parser.options)]
 
-    def check_command(self, arguments: Sequence[str], commands: Sequence[str]) -> None:
-        """Exit with a suggestion if the first argument is not one of the commands (or an option)."""
+    def check_command(self, arguments: Sequence[str], commands: Sequence[str], elsewhere: Mapping[str, str]) -> None:
+        """Exit with a suggestion if the first argument is not one of the commands (or an option).
+
+        `elsewhere`: what names that are no commands are called here.
+        """
         given = arguments[0] if arguments else ""
         if given and not given.startswith("-") and given not in commands:
-            meant = did_you_mean(given, commands)
+            known = elsewhere.get(given)
+            meant = f"; that is `{self.prog} {known}`." if known else did_you_mean(given, commands)
             self.exit(2, f"{self.prog}: there is no command '{given}'{meant} The commands are: {', '.join(commands)}\n")
 
     def refuse(self, left: Sequence[str]) -> NoReturn:
