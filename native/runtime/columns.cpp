@@ -180,11 +180,11 @@ private:
             point(run, scratch, first, within, 0, spec_.scatters() ? 0 : block->out_begin);
             float* const rows = scratch.scattered.data();
             spec_.kernels->transpose(scratch.weights.data(), 0, block->width, within, rows, block->width);
-            finish(run, *block, rows, block->width, scratch, first, within);
+            finish(run, scratch, {rows, block->width, block->out_begin, block->width, block->bias}, first, within);
             if (rest == 0) continue;
             point(run, scratch, first + within, rest, 0, spec_.scatters() ? 0 : block->out_begin);
             spec_.kernels->pack_columns(rests_of(block), panel_, nullptr, rest, block->kept, block->width, rows, panel_);
-            finish(run, *block, rows, panel_, scratch, first + within, rest);
+            finish(run, scratch, {rows, panel_, block->out_begin, block->width, block->bias}, first + within, rest);
         }
     }
 
@@ -210,11 +210,11 @@ private:
         Product args{};
         args.rows = scratch.rows.data();
         args.accumulators = scratch.accumulators.data();
-        args.outputs = scratch.outputs.data();
         const BlockWeights weights{block.weights, static_cast<std::ptrdiff_t>(run_) * panel_,
                                    run.in_open ? s.lists.data() + parts_ + 1 : nullptr, panel_vectors_};
         point(run, scratch, first, count, 0, spec_.scatters() ? 0 : block.out_begin);
         if (block.width == panel_ && !spec_.scatters()) {
+            args.outputs = scratch.outputs.data();
             args.bias = block.bias;
             args.addends = spec_.addend ? scratch.addends.data() : nullptr;
             args.width = block.width;
@@ -223,33 +223,15 @@ private:
             return;
         }
         // All lanes aside, then the open ones together.
-        float* const* outputs = args.outputs;
-        std::copy_n(outputs, count, scratch.kept.begin());
         point_aside(scratch, count, panel_);
+        args.outputs = scratch.kept.data();
         args.bias = no_bias_.data();
         args.width = panel_;
         args.activation = Activation::none;
         product_in_steps(*spec_.kernels, args, run.taps, taps_, ins, weights, count);
-        std::copy_n(scratch.kept.begin(), count, scratch.outputs.begin());
-        finish(run, block, keep(scratch, block, count, panel_), panel_, scratch, first, count);
-    }
-
-    // Bias, addend and activation for rows of open channels, each `stride` floats after the one before; to their place.
-    void finish(const Run& run, const Block& block, float* rows, int stride, const Scratch& scratch, int first, int count) const {
-        const Kernels& k = *spec_.kernels;
-        const int outs = block.width;
-        for (int i = 0; i < count; i++) {
-            float* row = rows + static_cast<std::ptrdiff_t>(i) * stride;
-            if (spec_.scatters()) {
-                k.add(row, row, block.bias, outs, Activation::none);
-            } else if (spec_.addend) {
-                k.add(row, row, block.bias, outs, Activation::none);
-                k.add(scratch.outputs[i], row, scratch.addends[i], outs, spec_.activation());
-            } else {
-                k.add(scratch.outputs[i], row, block.bias, outs, spec_.activation());
-            }
-        }
-        if (spec_.scatters()) scatter(run, rows, first, count, stride, run.out_open->data() + block.out_begin, outs);
+        Rows rows = keep(scratch, block, count, panel_);
+        rows.bias = block.bias;
+        finish(run, scratch, rows, first, count);
     }
 
     const int run_, taps_, parts_, rows_, outs_, lanes_, panel_vectors_, panel_, panels_;

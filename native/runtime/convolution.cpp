@@ -58,35 +58,45 @@ void ConvolutionOf<In, Out>::point(const Run& run, Scratch& scratch, int first, 
                                 static_cast<std::ptrdiff_t>(addend_at_[position(run, first + i)]) * run.addend.stride;
 }
 
-void Convolution::point_aside(Scratch& scratch, int count, int row) const {
-    for (int i = 0; i < count; i++) scratch.outputs[i] = scratch.scattered.data() + static_cast<std::ptrdiff_t>(i) * row;
+void Convolution::point_aside(Scratch& scratch, int count, int stride) const {
+    for (int i = 0; i < count; i++) scratch.kept[i] = scratch.scattered.data() + static_cast<std::ptrdiff_t>(i) * stride;
 }
 
-float* Convolution::keep(Scratch& scratch, const Block& block, int count, int row) const {
+Convolution::Rows Convolution::keep(Scratch& scratch, const Block& block, int count, int stride) const {
     float* const from = scratch.scattered.data();
-    float* const to = from + static_cast<std::ptrdiff_t>(count) * row;
-    spec_.kernels->pack_columns(from, row, nullptr, count, block.kept, block.width, to, row);
-    return to;
+    float* const to = from + static_cast<std::ptrdiff_t>(count) * stride;
+    spec_.kernels->pack_columns(from, stride, nullptr, count, block.kept, block.width, to, stride);
+    return {to, stride, block.out_begin, block.width};
 }
 
-void Convolution::put(const float* row, const float* addend, int width, float* to) const {
-    const Activation activation = spec_.activation();
-    addend ? spec_.kernels->add(to, row, addend, width, activation) : spec_.kernels->activate(to, row, width, activation);
-}
-
-void Convolution::scatter(const Run& run, float* rows, int first, int count, int row,
-                          const std::int32_t* columns, int width) const {
+void Convolution::finish(const Run& run, const Scratch& scratch, const Rows& rows, int first, int count) const {
+    const Kernels& k = *spec_.kernels;
+    const std::int32_t* const channels = spec_.scatters() ? run.out_open->data() + rows.out_begin : nullptr;
     for (int i = 0; i < count; i++) {
-        float* from = rows + static_cast<std::ptrdiff_t>(i) * row;
-        const int p = position(run, first + i);
-        if (spec_.addend) {
-            const float* addend = run.addend.data + static_cast<std::ptrdiff_t>(addend_at_[p]) * run.addend.stride;
-            for (int j = 0; j < width; j++) from[j] += addend[columns[j]];
+        float* const row = rows.from + static_cast<std::ptrdiff_t>(i) * rows.stride;
+        const float* added = rows.bias;
+        if (added && (spec_.addend || channels)) {
+            k.add(row, row, added, rows.width, Activation::none);
+            added = nullptr;
         }
-        spec_.kernels->activate(from, from, width, spec_.activation());
-        float* to = run.out.data + static_cast<std::ptrdiff_t>(out_at_[p]) * run.out.stride;
-        for (int j = 0; j < width; j++) to[columns[j]] = from[j];
+        if (channels) {
+            scatter(run, row, rows.width, position(run, first + i), channels);
+            continue;
+        }
+        if (spec_.addend) added = scratch.addends[i];
+        added ? k.add(scratch.outputs[i], row, added, rows.width, spec_.activation())
+              : k.activate(scratch.outputs[i], row, rows.width, spec_.activation());
     }
+}
+
+void Convolution::scatter(const Run& run, float* row, int width, int position, const std::int32_t* channels) const {
+    if (spec_.addend) {
+        const float* const addend = run.addend.data + static_cast<std::ptrdiff_t>(addend_at_[position]) * run.addend.stride;
+        for (int j = 0; j < width; j++) row[j] += addend[channels[j]];
+    }
+    spec_.kernels->activate(row, row, width, spec_.activation());
+    float* const to = run.out.data + static_cast<std::ptrdiff_t>(out_at_[position]) * run.out.stride;
+    for (int j = 0; j < width; j++) to[channels[j]] = row[j];
 }
 
 template <typename In, typename Out>

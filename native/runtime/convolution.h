@@ -97,13 +97,22 @@ private:
 class Convolution : public ConvolutionOf<float, float> {
 protected:
     using ConvolutionOf::ConvolutionOf;
-    // Instead of `point`, outputs in scratch memory of `row` floats each; `scatter` then takes rows to their channels.
-    void point_aside(Scratch&, int count, int row) const;
-    void scatter(const Run&, float* rows, int first, int count, int row, const std::int32_t* columns, int width) const;
-    // Of each row in scratch memory the block's kept lanes, as rows of the same distance behind them.
-    float* keep(Scratch&, const Block&, int count, int row) const;
-    // A row of results before addend and activation, to its place.
-    void put(const float* row, const float* addend, int width, float* to) const;
+    // Rows of results in scratch memory, each `stride` floats behind the one before: of the open outputs from out_begin on, to
+    // which `bias` is still to be added, or null.
+    struct Rows {
+        float* from;
+        int stride, out_begin, width;
+        const float* bias = nullptr;
+    };
+    // scratch.kept: places for such rows.
+    void point_aside(Scratch&, int count, int stride) const;
+    // Of each row there the block's kept lanes, as rows behind them.
+    Rows keep(Scratch&, const Block&, int count, int stride) const;
+    // What kernels leave: bias, addend and activation; to where `point` said, or to single channels. Changes the rows.
+    void finish(const Run&, const Scratch&, const Rows&, int first, int count) const;
+
+private:
+    void scatter(const Run&, float* row, int width, int position, const std::int32_t* channels) const;
 };
 
 std::unique_ptr<Layer> make_product(const ConvolutionSpec&, Needs&);

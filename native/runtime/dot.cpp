@@ -75,10 +75,10 @@ private:
         args.bias = bias + o;
         args.width = width;
         args.addends = spec_.addend && !aside ? scratch.addends.data() : nullptr;
-        args.outputs = scratch.outputs.data();
+        args.outputs = aside ? scratch.kept.data() : scratch.outputs.data();
         args.activation = aside ? Activation::none : spec_.activation();
         spec_.kernels->dot(args, positions);
-        if (aside) scatter(run, scratch.scattered.data(), first, positions, width, run.out_open->data() + o, width);
+        if (aside) finish(run, scratch, {scratch.scattered.data(), width, o, width}, first, positions);
     }
 
     int length_;

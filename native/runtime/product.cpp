@@ -34,26 +34,20 @@ private:
         const bool aside = spec_.scatters() || block.kept;
         const int row = block.vectors * spec_.kernels->lanes;
         point(run, scratch, first, count, block.in_begin, spec_.scatters() ? 0 : block.out_begin);
-        if (aside) {
-            std::copy_n(scratch.outputs.begin(), count, scratch.kept.begin());
-            point_aside(scratch, count, row);
-        }
+        if (aside) point_aside(scratch, count, row);
         Product args{};
         args.rows = scratch.rows.data();
         args.accumulators = scratch.accumulators.data();
         args.bias = block.bias;
         args.addends = spec_.addend && !aside ? scratch.addends.data() : nullptr;
-        args.outputs = scratch.outputs.data();
+        args.outputs = aside ? scratch.kept.data() : scratch.outputs.data();
         args.width = block.kept ? row : block.width;
         args.activation = aside ? Activation::none : spec_.activation();
         product_in_steps(*spec_.kernels, args, run.taps, taps_, block.in_channels,
                          BlockWeights{block.weights, weights_.tap_stride(block), block.weight_rows, block.vectors}, count);
         if (!aside) return;
-        float* rows = block.kept ? keep(scratch, block, count, row) : scratch.scattered.data();
-        if (spec_.scatters())
-            return scatter(run, rows, first, count, row, run.out_open->data() + block.out_begin, block.width);
-        for (int i = 0; i < count; i++, rows += row)
-            put(rows, spec_.addend ? scratch.addends[i] : nullptr, block.width, scratch.kept[i]);
+        const Rows rows = block.kept ? keep(scratch, block, count, row) : Rows{scratch.scattered.data(), row, block.out_begin, block.width};
+        finish(run, scratch, rows, first, count);
     }
 
     const BlockedWeights weights_;

@@ -27,6 +27,7 @@ from convgate.quantization import FakeQuantization
 from convgate.recipes.recipe import Hardware, Recipe
 from convgate.recipes.stages import FinishStage, Gates, Stage
 from convgate.training.callbacks import History
+from convgate.training.compiling import as_otherwise, compile_network
 from convgate.training.device import device_of
 from convgate.training.distil import Teacher
 from convgate.training.graphed import GraphedModule
@@ -101,7 +102,7 @@ def fit(
             )
         checkpoint = folder / _CHECKPOINT
         resume = str(checkpoint) if checkpoint.is_file() else None
-        with module.watching:
+        with module.watching, as_otherwise():
             trainer.fit(module, train, validation, ckpt_path=resume, weights_only=True)
 
 
@@ -142,7 +143,7 @@ def training_steps(
             drop_last=True,
             workers=recipe.hardware.workers,
         )
-        with module.watching:
+        with module.watching, as_otherwise():
             trainer.fit(module, batches)
 
 
@@ -166,7 +167,7 @@ def _module(
     if hardware.channels_last:
         network.to(memory_format=torch.channels_last)
     if hardware.compile and not hardware.graphs:
-        network.compile()
+        compile_network(network)
     kind = partial(GraphedModule, compiled=hardware.compile) if hardware.graphs else TrainingModule
     return kind(
         network,

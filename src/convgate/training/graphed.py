@@ -4,17 +4,14 @@ A step of a gated ResNet-20 is some 5,000 kernels, most of them on a few numbers
 Python. A replay launches all of them at once; compiled, they are some 900.
 """
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._dynamo import config as compiling
-from torch._functorch import config as differentiating
 
 from convgate.errors import RecipeError
+from convgate.training.compiling import as_otherwise, compile_step
 from convgate.training.module import TrainingModule
 
 __all__ = ["GraphedModule", "Recording"]
@@ -25,21 +22,6 @@ _RECORDINGS = 64
 # What a method schedules in its gates is a constant of a recording, so a stage has up to so many.
 _LEAST_STEPS = 32
 # That each is replayed, if the stage is long enough; in short stages little else would be done than recording.
-
-
-def _compile(compute: Callable[..., Any]) -> Callable[..., Any]:
-    """`compute`, compiled by PyTorch for one size of batches, with the noise that it draws uncompiled."""
-    return torch.compile(compute, dynamic=False, options={"fallback_random": True})
-
-
-@contextmanager
-def _as_otherwise() -> Iterator[None]:
-    """What is compiled in this context does what it does otherwise: gradients are not cast in the backward pass.
-
-    A method may schedule a number, with which each part of each stage is compiled anew; nothing ends that in silence.
-    """
-    with differentiating.patch(backward_pass_autocast="off"), compiling.patch(recompile_limit=sys.maxsize):
-        yield
 
 
 class Recording:
@@ -82,7 +64,7 @@ class GraphedModule(TrainingModule):
     """
 
     recorder: Callable[..., Recording] = Recording
-    compiler: Callable[..., Any] = staticmethod(_compile)
+    compiler: Callable[..., Any] = staticmethod(compile_step)
 
     def __init__(self, *args: Any, compiled: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -162,7 +144,7 @@ class GraphedModule(TrainingModule):
             self.schedule(progress)
             # In the first step tables that are kept are made, which are not to be compiled.
             compute = self.scheduled_loss if self._eager_left == _EAGER else self._compute
-            with _as_otherwise():
+            with as_otherwise():
                 return compute(*self._inputs, self._progress)
 
     def _take(self, x: Tensor, targets: Tensor) -> None:
