@@ -4,8 +4,7 @@
 
 builds the program that measures it (`native/benchmarks/costs.cpp`) and gives it to this one, which shows what it says and
 writes `results/costs.json`. What is measured is kernels, one thread, mostly on arrays that are in the caches; what stands in
-`native/runtime/costs.h` was chosen by the times of whole networks, where weights come from memory, so that a factor of
-two between both is no mistake.
+`native/runtime/costs.h` was chosen by the times of whole networks.
 """
 
 import json
@@ -19,7 +18,7 @@ from rich.table import Table
 
 
 def measured(program: Path) -> list[dict[str, object]]:
-    """The costs that the program measures: name, kernels, unit, what stands in the runtime, what was measured."""
+    """The costs: name, kernels, unit, what stands in the runtime, what was measured (median, p20 and p80)."""
     told = subprocess.run([program], capture_output=True, text=True, check=True)
     return [json.loads(line) for line in told.stdout.splitlines()]
 
@@ -29,7 +28,7 @@ def main(program: Path) -> None:
     console = Console()
     with console.status("measuring, some seconds"):
         costs = measured(program)
-    table = Table("cost", "kernels", "unit", "stands", "measured")
+    table = Table("cost", "kernels", "unit", "stands", "measured", "p20", "p80")
     for cost in costs:
         table.add_row(*(f"{value:.4g}" if isinstance(value, float | int) else str(value) for value in cost.values()))
     console.print(table)

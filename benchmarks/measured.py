@@ -35,7 +35,7 @@ def tables() -> dict[str, str]:
     zen4, zen5, methods, segmenter, memory = (
         _json(name) for name in ("engine", "engine-zen5", "methods", "camvid", "memory")
     )
-    isas = _json("instruction_sets")
+    isas, costs = _json("instruction_sets"), _json("costs")
     finetuned = finetuning.read(ROOT / "benchmarks" / "results" / "finetune.csv")
     runs = training.records(RESULTS)
     return {
@@ -44,7 +44,7 @@ def tables() -> dict[str, str]:
         "engines": _built(zen5) + _table(*engine.all_engines(zen5["cases"])) + engine.failures(zen5["cases"]),
         "instruction-sets": _built(isas) + _table(*engine.instruction_sets(isas["cases"])),
         "precisions-zen4": _built(zen4) + _table(*engine.precisions(zen4["cases"])),
-        "costs": _built(_json("costs")) + _table(*engine.costs(_json("costs")["costs"])),
+        "costs": _built(costs) + _table(*engine.costs(costs["costs"])),
         "methods": _built(methods) + _methods(methods["cases"]),
         "trained": _table(*training.trained(runs)),
         "readme-trained": _table(*training.beside_fixed(runs)),

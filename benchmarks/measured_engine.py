@@ -9,10 +9,10 @@ __all__ = [
     "NAMES",
     "against",
     "all_engines",
+    "costs",
     "gain",
     "in_readme",
     "instruction_sets",
-    "costs",
     "lost",
     "milliseconds",
     "network",
@@ -134,11 +134,13 @@ def instruction_sets(cases: Sequence[Case]) -> Table:
 
 
 def costs(measured: Sequence[Mapping[str, Any]]) -> Table:
-    """Each cost: what stands in the runtime, and what was measured with each kernels."""
+    """Each cost: what stands in the runtime, and what was measured with each instruction set's kernels."""
     rows: dict[tuple[str, str, float], list[str]] = {}
     for cost in measured:
         said_of = f" ({cost['kernels']})" if cost["kernels"] else ""
-        rows.setdefault((cost["cost"], cost["unit"], cost["stands"]), []).append(f"{cost['measured']:.3g}{said_of}")
+        shown = [f"{cost[key]:.2g}" for key in ("measured", "p20", "p80")]
+        told = shown[0] if len(set(shown)) == 1 else f"{shown[0]} [{shown[1]}, {shown[2]}]"
+        rows.setdefault((cost["cost"], cost["unit"], cost["stands"]), []).append(told + said_of)
     lines = [[f"`{name}`", unit, f"{stands:.7g}", ", ".join(found)] for (name, unit, stands), found in rows.items()]
     return ["cost", "unit", "stands", "measured"], lines
 

@@ -52,10 +52,10 @@ public:
     }
 
 private:
-    static constexpr int most_vectors = 12;   // of positions at once
+    static constexpr int most_vectors = costs::vectors_at_once;
     static constexpr int most_groups = most_vectors / max_vectors;
     static_assert(most_vectors % max_vectors == 0);
-    static constexpr int most_outputs = 128;  // at once
+    static constexpr int most_outputs = costs::outputs_at_once;
     static constexpr int most_words = costs::transposed_bytes / 4;  // of inputs at positions that are transposed at once
     static constexpr int most_following = 3;
     static constexpr int behind = 64 / sizeof(T);  // elements that are read or written behind a row

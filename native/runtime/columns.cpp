@@ -11,15 +11,13 @@
 namespace convgate {
 namespace {
 
-constexpr int most_rows = 96;              // inputs transposed at once
-
 class ColumnsConvolution final : public Convolution {
 public:
     ColumnsConvolution(const ConvolutionSpec& spec, Needs& needs)
         : Convolution(spec),
           run_(spec.in_channels() * spec.joined()),
           taps_(spec.taps()),
-          parts_(ceil_div(run_, most_rows)),
+          parts_(ceil_div(run_, costs::inputs_at_once)),
           rows_(ceil_div(run_, parts_)),
           outs_(spec.out_channels()),
           lanes_(spec.kernels->lanes),

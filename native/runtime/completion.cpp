@@ -9,7 +9,6 @@
 namespace convgate {
 namespace {
 
-
 class Completing final : public CompletingOf<float, float> {
 public:
     Completing(const ConvolutionSpec& spec, const Layout& sums, const Gate& gate, Needs& needs)

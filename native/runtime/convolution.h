@@ -7,10 +7,6 @@
 
 namespace convgate {
 
-// How a layer is computed decides in which order products are added up. So that results do not depend on a processor's
-// vectors, it is chosen as for vectors of so many lanes.
-constexpr int lanes_of_choices = 16;
-
 // A convolution with everything about it that is known before a sample comes.
 struct ConvolutionSpec {
     const Kernels* kernels = nullptr;
@@ -57,7 +53,7 @@ template <typename In, typename Out>
 class ConvolutionOf : public Layer {
 protected:
     using Input = In;
-    static constexpr int chunk = 192;  // most positions computed at once
+    static constexpr int chunk = costs::positions_at_once;
 
     explicit ConvolutionOf(const ConvolutionSpec& spec);
 

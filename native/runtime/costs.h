@@ -1,15 +1,25 @@
 // What work costs on a processor, and what follows from it: which way a layer is computed, in what pieces, and when threads
-// share it. What was measured rather than derived stands here and nowhere else; `benchmarks/costs.py` measures it again, by
-// the names that it has here, and says what this machine would have chosen.
+// share it. What was measured rather than derived stands here; `make costs` measures what single kernels decide, by the names
+// that it has here, and the times of whole networks decided the rest.
 //
-// What decides in which order products are added up must not depend on the machine, or results would: that is Winograd or
-// not. The rest may, and what depends on how large a cache is does.
+// What decides in which order numbers are added up must not depend on the machine, or results would: `keeps_elements` and
+// `winograd_pays`, `winograd_columns_pay` and `winograd_columns_suit`, `dots_pay`, `taps_apart_pay`, `parts_of_mean`. They are
+// made for vectors of `lanes_of_choices`, not of a kernel's. Of the rest, what depends on the second-level cache's size
+// asks the machine for it; no other size than 1 MB was measured.
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
 
 #include "../kernels/even_parts.h"
+
+namespace convgate {
+
+// How a layer is computed decides in which order products are added up. So that results do not depend on a processor's
+// vectors, it is chosen as for vectors of so many lanes.
+constexpr int lanes_of_choices = 16;
+
+}  // namespace convgate
 
 namespace convgate::costs {
 
@@ -26,20 +36,26 @@ inline std::size_t kept_in_second_cache() { return second_cache() / 2; }
 constexpr int step_bytes = 32 << 10;
 constexpr int transposed_bytes = 24 << 10;
 
+// So many positions at most are computed at once, of which pointers and sums stay in the caches.
+constexpr int positions_at_once = 192;
+
 // -- what is worth a thread -----------------------------------------------------------------------------------------------
 
 // To share a loop out takes 0.2 to 1.1 microseconds, by how near the cores are to each other. What a thread does in about half
 // a microsecond is worth an item of a loop, or that a loop is shared out; of elements half or a quarter as wide as a float
-// as many more.
+// two or four times as many. A loop has a few items for each thread, as threads are disturbed; after a loop they wait for the
+// next one for some time before they sleep.
+constexpr int items_per_thread = 4;
+constexpr int patience_microseconds = 60;
 template <typename T>
 constexpr int per_float = sizeof(float) / sizeof(T);
 
 constexpr long long depthwise_macs = 1 << 14, integer_depthwise_macs = 1 << 15;
 constexpr long long dot_macs = 1 << 15;
 template <typename T>
-constexpr long long product_macs = per_float<T> << 15LL;
+constexpr long long product_macs = per_float<T> * (1LL << 15);
 template <typename T>
-constexpr long long along_lanes_macs = per_float<T> << 16LL;
+constexpr long long along_lanes_macs = per_float<T> * (1LL << 16);
 constexpr long long winograd_macs = 1 << 16;
 constexpr long long completion_macs = 1 << 16, integer_completion_macs = 1 << 17;
 
@@ -47,6 +63,12 @@ constexpr long long completion_macs = 1 << 16, integer_completion_macs = 1 << 17
 constexpr int copied_elements = 1 << 14, simple_elements = 1 << 13, complex_elements = 1 << 12, window_elements = 1 << 11;
 // Bytes of a map, of which the mean is taken.
 constexpr long long averaged_bytes = 1 << 16;
+
+// In how many parts of its lines the mean of a map is taken, so that threads share it.
+inline int parts_of_mean(long long elements, int positions, int height) {
+    constexpr int most = 8, least_elements = 1 << 12, least_positions = 64;
+    return static_cast<int>(std::clamp<long long>(elements / least_elements, 1, std::max(std::min({most, height, positions / least_positions}), 1)));
+}
 
 // -- products -------------------------------------------------------------------------------------------------------------
 
@@ -57,7 +79,7 @@ inline bool shares_blocks(int positions, int threads) { return positions < 48 * 
 // while, so that no thread waits long for the last one, and no part of a few positions.
 template <typename T>
 inline int parts_per_block(long long macs, int positions, int blocks, int threads) {
-    constexpr long long worthwhile = per_float<T> << 22LL;
+    constexpr long long worthwhile = per_float<T> * (1LL << 22);
     constexpr int least_positions = 24;
     const long long items = std::clamp<long long>(macs * blocks / worthwhile, 4, 16) * threads;
     const long long wanted = std::max<long long>((items + blocks - 1) / blocks, 1);
@@ -88,10 +110,10 @@ constexpr Packing packing_floats{28, 20}, packing_halves{28, 100}, packing_bytes
 
 // Of `rows` of inputs with `length` elements each: `open` of `outs` outputs. `preparing`: what else it takes, for each
 // vector of weights, to make them ready; `results`: how many vectors of results a row has for each vector of outputs.
-inline bool packing_pays(const Packing& costs, int open, int outs, int lanes, int rows, long long length, int preparing = 0, int results = 1) {
+inline bool packing_pays(const Packing& of, int open, int outs, int lanes, int rows, long long length, int preparing = 0, int results = 1) {
     if (open == outs) return false;
     const long long all = ceil_div(outs, lanes), closed = all - ceil_div(open, lanes);
-    return ((rows + preparing) * closed - costs.packing * all) * length + static_cast<long long>(rows) * results * all * costs.keeping > 0;
+    return ((rows + preparing) * closed - of.packing * all) * length + static_cast<long long>(rows) * results * all * of.keeping > 0;
 }
 
 // -- positions along the lanes ----------------------------------------------------------------------------------------------
@@ -108,6 +130,10 @@ constexpr AlongLanes halves_along_lanes{128, 256}, bytes_along_lanes{64, 128};
 inline bool suits_along_lanes(const AlongLanes& least, int positions, int outs, long long length) {
     return positions > 48 && positions <= 1024 && outs >= least.outputs && length >= least.inputs;
 }
+
+// Of these: vectors of positions, and outputs, that are computed at once; in float32, inputs that are transposed at once.
+constexpr int vectors_at_once = 12, outputs_at_once = 128;
+constexpr int inputs_at_once = 96;
 
 // In float32, of a panel of `vectors`: all its lanes at each of the positions, or all positions' lanes for each of its open
 // outputs, which also loads a weight for each, and transposes the inputs.
@@ -132,10 +158,14 @@ constexpr int winograd_products = 16, direct_products = 9;
 // and back of an output; what there must be to gain.
 constexpr int transforming = 200, transposing = 16, least_gain = 2;
 
-// Elements' weights that are kept, in floats; more would have to come from memory. Fewer squares take longer to read weights
-// than to multiply.
+// Elements' weights that are kept, in floats; more would have to come from memory. With fewer squares than `few_squares`,
+// reading weights takes longer than multiplying.
 constexpr std::size_t kept_elements = 3u << 18;
 constexpr int few_squares = 24;
+
+// Squares that are computed at once, at least; inputs whose weights are transformed when they are needed; outputs whose results
+// are transformed back together.
+constexpr int least_squares = 48, transformed_inputs = 64, transformed_outputs = 64;
 
 // They are kept where they are small, or where to transform them in each call would take more than a tenth of the time of
 // the products with all squares.
@@ -151,14 +181,14 @@ inline bool winograd_columns_pay(int squares, int positions) {
     return winograd_products * squares + least_gain < direct_products * positions;
 }
 // Rather than output channels: with three quarters of the outputs open, or all lanes of all outputs.
-inline bool winograd_columns_suit(int squares, int outs, int lanes) {
-    return ceil_div(squares, lanes) * (3 * outs / 4 + transposing) < squares * ceil_div(outs, lanes);
+inline bool winograd_columns_suit(int squares, int outs) {
+    return ceil_div(squares, lanes_of_choices) * (3 * outs / 4 + transposing) < squares * ceil_div(outs, lanes_of_choices);
 }
 
 // -- few outputs --------------------------------------------------------------------------------------------------------------
 
 // Dot products along the inputs, where most lanes of output channels would stay empty.
-inline bool dots_pay(int outs, int length, int lanes) { return 2 * outs <= lanes && length >= lanes; }
+inline bool dots_pay(int outs, int length) { return 2 * outs <= lanes_of_choices && length >= lanes_of_choices; }
 // Taps computed apart: of so few products a position and so many channels that adding up the lanes takes less than is saved.
 inline bool taps_apart_pay(long long products, int channels) { return products <= 16 && channels >= 128; }
 

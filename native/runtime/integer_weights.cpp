@@ -98,7 +98,7 @@ IntegerBlock IntegerWeights::block_of(int group, int part) const {
     return block;
 }
 
-// Else all lanes are computed, and some of each result are kept.
+// Whether to pack the open channels' weights; else all lanes are computed, and some of each result are kept.
 bool IntegerWeights::packing_pays(int open, int positions) const {
     return costs::packing_pays(costs::packing_bytes, open, outs_, kernels_.lanes, positions, static_cast<long long>(taps_) * run_);
 }

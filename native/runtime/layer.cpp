@@ -37,7 +37,7 @@ void Needs::cover(const Needs& other) {
 }
 
 Chunks::Chunks(int total, int least, const Team& team) : total(total) {
-    const int most = team.threads() == 1 ? 1 : 4 * team.threads();
+    const int most = team.threads() == 1 ? 1 : costs::items_per_thread * team.threads();
     items = std::clamp(total / std::max(least, 1), total > 0 ? 1 : 0, most);
 }
 

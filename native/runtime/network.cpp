@@ -163,7 +163,7 @@ void Network::read_input(Sample& s, const Layout& layout, const float* from, Tea
     const bool rounds = value.storage == Storage::bf16;
     rounds ? s.view_of<Bf16>(layout).clear_border() : s.view(layout).clear_border();
     std::atomic<bool> finite{true};
-    const Chunks lines(value.height, costs::copied_elements / (value.width * value.channels) + 1, team);
+    const Chunks lines = lines_of(value, costs::copied_elements, team);
     team.run(lines.items, [&](int item, int thread) {
         std::uint32_t differences = 0;  // bits of x - x, which is 0 for finite values only
         std::vector<const float*>& sources = s.scratch[thread].weights;

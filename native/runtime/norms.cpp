@@ -27,24 +27,25 @@ public:
         std::vector<float> sums(static_cast<std::size_t>(value.height) * channels), centers(channels), scales(channels), shifts(channels);
         const Chunks lines = lines_of(value, costs::simple_elements, team);
         const auto each = [&](auto position) {
-            each_line(out, lines, team, [&](int y) {
-                for (int x = 0; x < value.width; x++) position(y, x, in.at(y, x));
+            team.run(lines.items, [&](int item, int) {
+                for (int y = lines.begin(item); y < lines.end(item); y++)
+                    for (int x = 0; x < value.width; x++) position(y, in.at(y, x));
             });
         };
         const auto sum = [&](int y) { return sums.data() + static_cast<std::size_t>(y) * channels; };
-        each([&](int y, int, const float* from) { k.add(sum(y), sum(y), from, channels, Activation::none); });
+        each([&](int y, const float* from) { k.add(sum(y), sum(y), from, channels, Activation::none); });
         const std::vector<double> means = by_group(sums);
         const int size = channels / spec_.operation->groups;
         for (int c = 0; c < channels; c++) centers[c] = static_cast<float>(means[c / size]);
         std::fill(sums.begin(), sums.end(), 0.0f);
-        each([&](int y, int, const float* from) { k.deviations(sum(y), from, centers.data(), channels); });
+        each([&](int y, const float* from) { k.deviations(sum(y), from, centers.data(), channels); });
         const std::vector<double> variances = by_group(sums);
         for (int c = 0; c < channels; c++) {
             scales[c] = static_cast<float>(scale_[c] / std::sqrt(variances[c / size] + spec_.operation->epsilon));
             shifts[c] = shift_[c] - static_cast<float>(means[c / size] * scales[c]);
         }
-        each([&](int y, int x, const float* from) {
-            k.affine(out.at(y, x), from, scales.data(), shifts.data(), channels, Activation::none);
+        each_line(out, lines, team, [&](int y) {
+            for (int x = 0; x < value.width; x++) k.affine(out.at(y, x), in.at(y, x), scales.data(), shifts.data(), channels, Activation::none);
         });
     }
 

@@ -147,7 +147,7 @@ std::unique_ptr<Layer> Plan::make_direct(const ConvolutionSpec& spec) {
     const Operation& op = *spec.operation;
     const int ins = spec.in->value.channels, outs = spec.out->value.channels;
     if (spec.depthwise()) return make_depthwise(spec, form_of(program_, op), needs_);
-    const bool few_outputs = costs::dots_pay(outs, ins * spec.joined(), lanes_of_choices);
+    const bool few_outputs = costs::dots_pay(outs, ins * spec.joined());
     if (op.groups == 1 && op.in_channels < 0 && few_outputs) return make_dot(spec, needs_);
     if (op.groups == 1 && op.out_channels >= 0 && spec.out->value.positions() <= costs::few_positions) return make_columns(spec, needs_);
     return make_product(spec, needs_);

@@ -112,9 +112,7 @@ public:
     }
 
 private:
-    static constexpr int most_parts = 8;
-    static constexpr int least_elements = 4096, least_positions = 64;  // worth a part
-    static constexpr int most_exact = 1 << 16;   // integers of 8 bits, whose sum float32 has
+    static constexpr int most_exact = 1 << 16;  // integers of 8 bits, whose sum float32 has
 
     // Of a mean over a whole map: that many parts of its lines, so that threads share it. Never by what is open or by who
     // computes, as sums depend on it in the last bit.
@@ -122,9 +120,7 @@ private:
         const Value& from = spec_.in[0]->value;
         if (spec_.operation->maximum || spec_.out->value.positions() > 1) return 1;
         if (integral(from.storage) && from.positions() > most_exact) return 1;
-        const long long elements = static_cast<long long>(from.positions()) * from.channels;
-        const int most = std::min({most_parts, from.height, from.positions() / least_positions});
-        return static_cast<int>(std::clamp<long long>(elements / least_elements, 1, std::max(most, 1)));
+        return costs::parts_of_mean(static_cast<long long>(from.positions()) * from.channels, from.positions(), from.height);
     }
 
     void mean_of_parts(const ViewOf<In>& in, float* sums, Team& team, const ViewOf<Out>& out) const {

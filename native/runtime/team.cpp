@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "../kernels/even_parts.h"
+#include "costs.h"
 #include "floating_point.h"
 
 namespace convgate {
@@ -21,7 +22,7 @@ void relax() {
 
 constexpr std::uint64_t range(std::uint64_t begin, std::uint64_t end) { return begin | end << 32; }
 
-constexpr auto patience = std::chrono::microseconds(60);
+constexpr auto patience = std::chrono::microseconds(costs::patience_microseconds);
 
 }  // namespace
 

@@ -10,7 +10,7 @@
 namespace convgate {
 namespace {
 
-constexpr int chunk = 192;  // most positions computed at once
+constexpr int chunk = costs::positions_at_once;
 
 // Which elements of the kernel one remainder's outputs use along one axis, and how far from output / stride they read.
 struct Tap {

@@ -107,7 +107,7 @@ std::vector<int> BlockedWeightsOf<T>::cut(int outs, int rows) const {
     return cuts;
 }
 
-// Else all lanes are computed, and some of each result are kept.
+// Whether to pack the open channels' weights; else all lanes are computed, and some of each result are kept.
 template <typename T>
 bool BlockedWeightsOf<T>::packing_pays(int open, int rows) const {
     const long long length = static_cast<long long>(shape_.taps) * shape_.run();

@@ -10,7 +10,7 @@ namespace convgate {
 namespace {
 
 constexpr int taps = 9;
-constexpr int inputs_at_once = 64;  // whose weights are transformed when they are needed
+constexpr int inputs_at_once = costs::transformed_inputs;
 
 // Floats of inputs and products that are in the cache at once.
 int most_transformed() { return static_cast<int>(costs::kept_in_second_cache() / sizeof(float)); }
@@ -98,7 +98,7 @@ private:
 
     // At once, so that all that is transformed stays in the cache; or so many that the weights are not read too often.
     int most_squares(int ins) const {
-        return std::clamp(most_transformed() / elements / (padded(ins) + weights_.widest()) - 1, 48, chunk);
+        return std::clamp(most_transformed() / elements / (padded(ins) + weights_.widest()) - 1, costs::least_squares, chunk);
     }
 
     // Parts of the squares, shares of the blocks.

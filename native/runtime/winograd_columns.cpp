@@ -10,8 +10,7 @@
 namespace convgate {
 namespace {
 
-constexpr int line = 16;                   // of the cache, in floats
-constexpr int outs_at_once = 64;           // whose results are transformed back together
+constexpr int line = 16;  // of the cache, in floats
 
 int vectors(int n) { return ceil_div(n, lanes_of_choices); }
 
@@ -35,10 +34,10 @@ public:
         std::copy_n(spec.operation->bias.data, spec.operation->bias.size(), bias_.data());
         Needs mine = needs_for_positions();
         mine.positions = corners * most_;
-        mine.weights = std::max(outs_at_once, most_);
+        mine.weights = std::max(costs::transformed_outputs, most_);
         mine.columns = static_cast<std::size_t>(elements) * padded(ins_) * (room(most_) + most_);
         mine.accumulators = static_cast<std::size_t>(elements) * outs_ * most_;
-        mine.scattered = static_cast<std::size_t>(elements * room(most_) + 1) * padded(outs_at_once);
+        mine.scattered = static_cast<std::size_t>(elements * room(most_) + 1) * padded(costs::transformed_outputs);
         mine.lists = ins_ + static_cast<std::size_t>(outs_) * (1 + lines());
         mine.squares = squares() + 1;
         mine.sample_packed = outs_ + lanes_;
@@ -102,8 +101,8 @@ private:
         transform_inputs(run, chosen, scratch, first, count, open.ins);
         float* const inputs = transpose_inputs(scratch, count, open.ins, row);
         multiply(inputs, open, scratch, row, out_begin, out_end);
-        for (int o = out_begin; o < out_end; o += outs_at_once)
-            transform_products(run, chosen, open, scratch, first, count, row, out_begin, out_end, o, std::min(outs_at_once, out_end - o));
+        for (int o = out_begin; o < out_end; o += costs::transformed_outputs)
+            transform_products(run, chosen, open, scratch, first, count, row, out_begin, out_end, o, std::min(costs::transformed_outputs, out_end - o));
     }
 
     // To [elements][ins][row].
@@ -190,7 +189,7 @@ bool suits_winograd_columns(const ConvolutionSpec& spec) {
     if (!spec.masks_channels() || spec.addend || spec.operation->groups > 1) return false;
     const int squares = all_squares(spec), outs = spec.out_channels();
     if (static_cast<long long>(spec.in_channels()) * outs >= 1LL << 31) return false;  // weights are counted in ints
-    return costs::winograd_columns_suit(squares, outs, lanes_of_choices);
+    return costs::winograd_columns_suit(squares, outs);
 }
 
 std::unique_ptr<Layer> make_winograd_columns(const ConvolutionSpec& spec, std::unique_ptr<Layer> other, Needs& needs) {
