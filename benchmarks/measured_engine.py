@@ -138,7 +138,7 @@ def costs(measured: Sequence[Mapping[str, Any]]) -> Table:
     rows: dict[tuple[str, str, float], list[str]] = {}
     for cost in measured:
         said_of = f" ({cost['kernels']})" if cost["kernels"] else ""
-        shown = [f"{cost[key]:.2g}" for key in ("measured", "p20", "p80")]
+        shown = [f"{float(f'{cost[key]:.2g}'):g}" for key in ("measured", "p20", "p80")]
         told = shown[0] if len(set(shown)) == 1 else f"{shown[0]} [{shown[1]}, {shown[2]}]"
         rows.setdefault((cost["cost"], cost["unit"], cost["stands"]), []).append(told + said_of)
     lines = [[f"`{name}`", unit, f"{stands:.7g}", ", ".join(found)] for (name, unit, stands), found in rows.items()]
