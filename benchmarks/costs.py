@@ -2,9 +2,9 @@
 
     make costs
 
-builds the program that measures it (`native/benchmarks/costs.cpp`) and gives it to this one, which shows what it says and
-writes `results/costs.json`. What is measured is kernels, one thread, mostly on arrays that are in the caches; what stands in
-`native/runtime/costs.h` was chosen by the times of whole networks.
+builds the program that measures it (`native/benchmarks/costs.cpp`) and gives it to this one, which shows what it says
+and writes `results/costs.json`. What is measured is kernels, one thread, mostly on arrays that are in the caches; what
+stands in `native/runtime/costs.h` was chosen by the times of whole networks.
 """
 
 import json

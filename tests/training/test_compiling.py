@@ -24,8 +24,8 @@ def _trained(compiled: str, precision: str) -> dict[str, torch.Tensor]:
     changes = ("--hardware.threads=1", "--gated.batch_size=16", f"--hardware.precision={precision}")
     recipe = load_recipe("digits-demo", (*changes, f"--hardware.compile={compiled}"))
     torch.manual_seed(0)
-    splits, model, method = load(recipe.data.name, **recipe.data.options), build_model(recipe.model), build_method(recipe)
-    network = build_gated(recipe, model, method, splits)
+    splits, method = load(recipe.data.name, **recipe.data.options), build_method(recipe)
+    network = build_gated(recipe, build_model(recipe.model), method, splits)
     training_steps(network, recipe.gated, splits, recipe, limit=6, callbacks=[], method=method)
     return network.state_dict()
 

@@ -30,9 +30,9 @@ def compile_network(network: nn.Module) -> None:
 def as_otherwise() -> Iterator[None]:
     """What is compiled in this context does what it does otherwise: gradients are not cast in the backward pass.
 
-    PyTorch would compile the backward pass under autocast, if the forward pass is: products of masks' gradients are then
-    rounded to bfloat16, which they are not otherwise. A method may schedule a number, with which each part of each stage
-    is compiled anew; nothing ends that in silence.
+    PyTorch would compile the backward pass under autocast, if the forward pass is: products of masks' gradients are
+    then rounded to bfloat16, which they are not otherwise. A method may schedule a number, with which each part of each
+    stage is compiled anew; nothing ends that in silence.
     """
     with differentiating.patch(backward_pass_autocast="off"), compiling.patch(recompile_limit=sys.maxsize):
         yield
