@@ -12,7 +12,7 @@ from torch._functorch import config as differentiating
 
 __all__ = ["as_otherwise", "compile_network", "compile_step"]
 
-_NOISE_AS_OTHERWISE = {"fallback_random": True}
+_NOISE_AS_OTHERWISE: dict[str, Any] = {"fallback_random": True}
 # It is drawn by what draws it uncompiled.
 
 
