@@ -101,43 +101,40 @@ constexpr int ins = 256, positions = 96;  // of products
 const char* const unit = "products of a vector";
 constexpr Bf16 half{0x3f00};
 
-// Products of `vectors` vectors of weights with the inputs of each position, as a call; how many products of a vector it makes.
+// What kernels multiply, and how they are asked to.
 template <typename Kernel>
-struct Products {};
-
+struct KindOf {
+    using Number = float;
+    using Args = Product;
+    static constexpr float number = 0.5f;
+};
 template <>
-struct Products<Kernels> {
-    const Kernels& k;
-    int row = k.vectors * k.lanes;
-    Buffer x = filled(static_cast<std::size_t>(positions) * ins, 0.5f), w = filled(static_cast<std::size_t>(ins) * row, 0.5f);
-    Buffer out{static_cast<std::size_t>(positions) * row}, sums{static_cast<std::size_t>(positions) * row}, bias{static_cast<std::size_t>(row)};
-    std::vector<const float*> rows = rows_of<const float>(x.data(), positions, ins);
-    std::vector<float*> outputs = rows_of(out.data(), positions, row);
-    double count = static_cast<double>(ins) * k.vectors * positions;
-    void operator()() {
-        const std::ptrdiff_t tap = 0;
-        Product args{};
-        args.rows = rows.data(), args.outputs = outputs.data(), args.accumulators = sums.data(), args.bias = bias.data(), args.width = row;
-        product_in_steps(k, args, &tap, 1, ins, BlockWeights{w.data(), 0, nullptr, k.vectors}, positions);
-    }
+struct KindOf<Bf16Kernels> {
+    using Number = Bf16;
+    using Args = Bf16Product;
+    static constexpr Bf16 number = half;
 };
 
-template <>
-struct Products<Bf16Kernels> {
-    const Bf16Kernels& k;
+// A call that multiplies some vectors of weights with the inputs of each position; `count`: how many products of a vector.
+template <typename Kernel>
+struct Products {
+    using Number = typename KindOf<Kernel>::Number;
+    static constexpr Number number = KindOf<Kernel>::number;
+
+    const Kernel& k;
     int row = k.vectors * k.lanes;
-    BufferOf<Bf16> x = filled(static_cast<std::size_t>(positions) * ins, half), w = filled(static_cast<std::size_t>(ins) * row, half);
-    BufferOf<Bf16> out{static_cast<std::size_t>(positions) * row};
+    BufferOf<Number> x = filled(static_cast<std::size_t>(positions) * ins, number), w = filled(static_cast<std::size_t>(ins) * row, number);
+    BufferOf<Number> out{static_cast<std::size_t>(positions) * row};
     Buffer sums{static_cast<std::size_t>(positions) * row}, bias{static_cast<std::size_t>(row)};
-    std::vector<const Bf16*> rows = rows_of<const Bf16>(x.data(), positions, ins);
-    std::vector<Bf16*> outputs = rows_of(out.data(), positions, row);
+    std::vector<const Number*> rows = rows_of<const Number>(x.data(), positions, ins);
+    std::vector<Number*> outputs = rows_of(out.data(), positions, row);
     double count = static_cast<double>(ins) * k.vectors * positions;
     void operator()() {
         const std::ptrdiff_t tap = 0;
-        Bf16Product args{};
+        typename KindOf<Kernel>::Args args{};
         args.rows = rows.data(), args.outputs = outputs.data(), args.accumulators = sums.data(), args.bias = bias.data(), args.width = row;
-        args.least = 0, args.most = 6;
-        product_in_steps(k, args, &tap, 1, ins, BlockWeightsOf<Bf16>{w.data(), 0, nullptr, k.vectors}, positions);
+        if constexpr (requires { args.least; }) args.least = 0, args.most = 6;
+        product_in_steps(k, args, &tap, 1, ins, BlockWeightsOf<Number>{w.data(), 0, nullptr, k.vectors}, positions);
     }
 };
 
@@ -196,7 +193,7 @@ void floats(const Kernels& k) {
     }
     {
         // As columns.cpp has them: outputs are lanes of a panel; inputs are transposed once for all of them.
-        constexpr int n = costs::inputs_at_once;
+        constexpr int n = costs::transposed_inputs;
         const auto x = filled(static_cast<std::size_t>(row) * n, 0.5f), w = filled(static_cast<std::size_t>(n) * row, 0.5f);
         Buffer inputs(static_cast<std::size_t>(n) * row), sums(static_cast<std::size_t>(row) * row);
         const auto from = rows_of<const float>(x.data(), row, n);

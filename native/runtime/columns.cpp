@@ -17,7 +17,7 @@ public:
         : Convolution(spec),
           run_(spec.in_channels() * spec.joined()),
           taps_(spec.taps()),
-          parts_(ceil_div(run_, costs::inputs_at_once)),
+          parts_(ceil_div(run_, costs::transposed_inputs)),
           rows_(ceil_div(run_, parts_)),
           outs_(spec.out_channels()),
           lanes_(spec.kernels->lanes),

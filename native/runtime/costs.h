@@ -133,7 +133,7 @@ inline bool suits_along_lanes(const AlongLanes& least, int positions, int outs, 
 
 // Of these: vectors of positions, and outputs, that are computed at once; in float32, inputs that are transposed at once.
 constexpr int vectors_at_once = 12, outputs_at_once = 128;
-constexpr int inputs_at_once = 96;
+constexpr int transposed_inputs = 96;
 
 // In float32, of a panel of `vectors`: all its lanes at each of the positions, or all positions' lanes for each of its open
 // outputs, which also loads a weight for each, and transposes the inputs.

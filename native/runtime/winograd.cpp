@@ -10,7 +10,7 @@ namespace convgate {
 namespace {
 
 constexpr int taps = 9;
-constexpr int inputs_at_once = costs::transformed_inputs;
+using costs::transformed_inputs;
 
 // Floats of inputs and products that are in the cache at once.
 int most_transformed() { return static_cast<int>(costs::kept_in_second_cache() / sizeof(float)); }
@@ -37,7 +37,7 @@ public:
         mine.columns = std::max<std::size_t>(elements * ins * room(most_squares(spec.in->value.channels)), most_transformed());
         mine.accumulators = elements * widest * room(chunk);
         mine.scattered = widest;  // what is computed of closed positions
-        if (transforms_) mine.weights_aside = (elements + area) * (inputs_at_once * widest + spec.kernels->lanes);
+        if (transforms_) mine.weights_aside = (elements + area) * (transformed_inputs * widest + spec.kernels->lanes);
         mine.squares = squares() + 1;
         weights_.cover_needs(mine);
         needs.cover(mine);
@@ -144,7 +144,7 @@ private:
     void multiply_transforming(Scratch& scratch, int count, int all, int ins, const Block* block, const Block* end) const {
         const Kernels& k = *spec_.kernels;
         const int row = block->vectors * k.lanes;
-        const std::ptrdiff_t stride = inputs_at_once * row + k.lanes;  // between elements: not a power of two
+        const std::ptrdiff_t stride = transformed_inputs * row + k.lanes;  // between elements: not a power of two
         float* const packed = scratch.weights_aside.data() + elements * stride;
         ElementWeights weights{};
         weights.row = row;
@@ -153,9 +153,9 @@ private:
         Element args{};
         args.squares = count;
         args.room = room(count);
-        for (int begin = 0; begin == 0 || begin < ins; begin += inputs_at_once) {
-            const int next = begin + inputs_at_once;
-            weights.count = std::min(inputs_at_once, ins - begin);
+        for (int begin = 0; begin == 0 || begin < ins; begin += transformed_inputs) {
+            const int next = begin + transformed_inputs;
+            weights.count = std::min(transformed_inputs, ins - begin);
             if (block->columns) {
                 weights_.pack_rows(*block, begin, weights.count, ins, area, packed, stride);
                 weights.from = packed;
@@ -170,8 +170,8 @@ private:
                 args.inputs = scratch.columns.data() + (static_cast<std::ptrdiff_t>(e) * padded(all) + block->in_begin + begin) * args.room;
                 args.end = weights.count;
                 args.weights = weights.to + e * stride;
-                args.ahead = next < ins         ? weights_.ahead(*block, e, area, next, std::min(inputs_at_once, ins - next), ins)
-                             : block + 1 != end ? weights_.ahead(block[1], e, area, 0, std::min(inputs_at_once, ins), ins)
+                args.ahead = next < ins         ? weights_.ahead(*block, e, area, next, std::min(transformed_inputs, ins - next), ins)
+                             : block + 1 != end ? weights_.ahead(block[1], e, area, 0, std::min(transformed_inputs, ins), ins)
                                                 : Ahead{args.weights, 0, nullptr, 1, false};
                 args.first = begin == 0;
                 args.out = scratch.accumulators.data() + static_cast<std::ptrdiff_t>(e) * args.room * row;

@@ -13,19 +13,15 @@ Examples:
 """
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convgate.commands.compile import network_file
+from convgate.commands.compile import engine_of, network_file
 from convgate.commands.console import add_json, is_watched, show
 
 if TYPE_CHECKING:
     from convgate.engine import Engine
-    from convgate.gated import GatedModel, GatedNetwork
     from convgate.latency import LatencyModel
-
-    Network = GatedNetwork | GatedModel
 
 __all__ = ["add_arguments", "run"]
 
@@ -74,11 +70,11 @@ def run(arguments: Namespace) -> None:
         images = photographs(arguments.images, preparation_for(network, None), 1, arguments.most)
     how: dict[str, Any] = {"budget": arguments.budget}
     if arguments.milliseconds is not None:
-        engine = _engine(network, images, arguments)
+        engine = engine_of(network, arguments.precision, images, threads=arguments.threads)
         how = {"milliseconds": arguments.milliseconds, "engine": engine, "latency": _model(engine, arguments.latency)}
     done = calibrate(network, images, **how)
     if arguments.output.suffix == ".cgm":
-        _engine(network, images, arguments).save(arguments.output)
+        engine_of(network, arguments.precision, images, threads=arguments.threads).save(arguments.output)
     else:
         save(network, arguments.output)
     if done.latency is not None and arguments.latency is not None:
@@ -99,18 +95,6 @@ def run(arguments: Namespace) -> None:
     time = "" if done.latency is None else f", {done.reached:.3g} ms"
     same = "" if done.agreement is None else f"; {done.agreement:.1%} of the answers are those with all gates open"
     show(f"{arguments.output}: {done.macs:.1%} of the dense MACs{time}, the mean over {done.images} images{same}")
-
-
-def _engine(network: "Network", images: Sequence[Any], arguments: Namespace) -> "Engine":
-    from convgate.engine.precision import Precision
-
-    if arguments.precision is not None and Precision(arguments.precision) is Precision.INT8:
-        from convgate.quantization import quantize
-
-        return quantize(network, images, threads=arguments.threads)
-    from convgate.engine.compile import compile as compile_engine
-
-    return compile_engine(network, threads=arguments.threads, precision=arguments.precision)
 
 
 def _as_they_are(arguments: Namespace) -> list[Any]:

@@ -12,9 +12,9 @@ Examples:
 """
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convgate.commands.console import add_json, show
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Network = GatedNetwork | GatedModel | Engine
 
-__all__ = ["add_arguments", "network_file", "run"]
+__all__ = ["add_arguments", "engine_of", "network_file", "run"]
 
 _MOST = 300
 _AT_ONCE = 10
@@ -63,7 +63,7 @@ def run(arguments: Namespace) -> None:
     from convgate.gated import GatedModel
 
     network = _load(source)
-    engine = _engine(network, arguments)
+    engine = engine_of(network, arguments.precision, _batches(network, arguments))
     engine.save(arguments.output)
     size = arguments.output.stat().st_size
     if arguments.json:
@@ -117,18 +117,31 @@ def _gates_in(network: "Network") -> str:
     return "" if isinstance(network, Engine) else f"; {gate_weights(network)}"
 
 
-def _engine(network: "Network", arguments: Namespace) -> "Engine":
+def engine_of(
+    network: "Network", precision: str | None, batches: Iterable[Any] | None = None, *, threads: int | None = None
+) -> "Engine":
+    """The engine of a network, or of an engine's program, in a precision; `batches` choose the scales of integers."""
     from convgate.engine import Engine
     from convgate.engine.compile import compile as compile_engine
-    from convgate.gated import GatedModel
+    from convgate.engine.precision import Precision
 
+    if precision is not None and Precision(precision) is Precision.INT8:
+        from convgate.quantization import quantize
+
+        assert batches is not None
+        return quantize(network, batches, threads=threads)
+    if isinstance(network, Engine):
+        return Engine(network.program, precision=precision, threads=threads)
+    return compile_engine(network, precision=precision, threads=threads)
+
+
+def _batches(network: "Network", arguments: Namespace) -> "_Batches | None":
+    """The photographs that choose the scales of integers, if there are any."""
     if arguments.images is None:
-        if isinstance(network, Engine):
-            return Engine(network.program, precision=arguments.precision)
-        return compile_engine(network, precision=arguments.precision)
+        return None
     from convgate.errors import InputError
+    from convgate.gated import GatedModel
     from convgate.preparation.files import images_in
-    from convgate.quantization import quantize
 
     preparation = None if isinstance(network, GatedModel) else network.preparation
     if preparation is None:
@@ -139,7 +152,7 @@ def _engine(network: "Network", arguments: Namespace) -> "Engine":
     found = images_in(arguments.images)
     number = min(len(found), _MOST)
     chosen = [found[i * len(found) // number] for i in range(number)]
-    return quantize(network, _Batches(preparation, chosen))
+    return _Batches(preparation, chosen)
 
 
 class _Batches:
