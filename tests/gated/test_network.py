@@ -1,6 +1,8 @@
 """A gated network as an nn.Module: run, decide, replay, copy, compile, cast, distribute."""
 
 import copy
+import gc
+import linecache
 import pickle
 from functools import partial
 
@@ -201,6 +203,24 @@ def test_pickle_refers_to_no_generated_code(make_small):
     y = again(x)
     torch.manual_seed(0)
     assert torch.equal(y, net(x))
+
+
+def test_generated_lines_are_shown_and_leave_with_the_next_network(make_small):
+    """Never while the collector runs: in Python 3.11 `linecache.checkcache` fails if a file leaves as it iterates."""
+
+    def generated():
+        return {file for file in linecache.cache if file.startswith("<convgate")}
+
+    others = generated()
+    net, _ = make_small()
+    mine = generated() - others
+    assert mine
+    assert all("def forward" in "".join(linecache.getlines(file)) for file in mine)
+    del net
+    gc.collect()
+    assert mine <= generated()
+    make_small()
+    assert not mine & generated()
 
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])

@@ -18,6 +18,7 @@ from convgate.reading.contexts import has_contexts, preserving_contexts
 __all__ = ["compile_forward", "insert_gates", "mask_of"]
 
 _serial = itertools.count()
+_gone: list[str] = []  # file names of functions that were collected
 
 
 def insert_gates(
@@ -173,12 +174,15 @@ def compile_forward(graph: fx.Graph, name: str) -> Callable[..., Any]:
     """A Python function (self, images, *given masks) that runs `graph` on the sub-modules of `self`."""
     code = graph.python_code("self")
     file = f"<convgate {name} {next(_serial)}>"
-    # Known to linecache, so that tracebacks and debuggers show the generated lines.
+    # Known to linecache, so that tracebacks and debuggers show the generated lines. What belongs to functions that
+    # are gone is taken out here, not when they go: the collector may run while linecache iterates over its files.
+    while _gone:
+        linecache.cache.pop(_gone.pop(), None)
     linecache.cache[file] = (len(code.src), None, code.src.splitlines(keepends=True), file)
     scope = dict(code.globals)
     exec(compile(code.src, file, "exec"), scope)
     forward = scope["forward"]
-    weakref.finalize(forward, linecache.cache.pop, file, None)
+    weakref.finalize(forward, _gone.append, file)
     if not has_contexts(graph):
         return forward
 
