@@ -53,19 +53,6 @@ def record(name: str, content: dict[str, Any]) -> Path:
     return path
 
 
-def read(name: str) -> dict[str, Any]:
-    """A record that was written before."""
-    content: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
-    return content
-
-
-def changed_since(commit: str) -> bool:
-    """Whether what is measured differs from that commit: the package, the runtime, how it is built."""
-    sources = ["src", "native", "CMakeLists.txt", "pyproject.toml"]
-    told = subprocess.run(["git", "diff", "--quiet", commit, "--", *sources], cwd=RESULTS.parent.parent)
-    return told.returncode != 0
-
-
 def rows_of(table: Path) -> list[dict[str, str]]:
     """The rows of a table, a CSV file; none if there is no such file."""
     if not table.is_file():

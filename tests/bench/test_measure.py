@@ -10,6 +10,7 @@ import torch
 
 from convgate import DualGating, gate, save
 from convgate.bench import COMPETITORS, bench
+from convgate.bench import measure as comparison
 from convgate.bench.built import Built
 from convgate.bench.competitors import Competitor, choose
 from convgate.bench.measure import measure
@@ -63,6 +64,15 @@ def test_ours_and_pytorchs_rows_agree(subject):
     assert result.best_dense.engine == "eager"
     gain = dense.median_ms / gated.median_ms - 1
     assert result.realised == pytest.approx(gain / (result.dense_macs / result.gated_macs - 1))
+
+
+def test_rounds_with_far_cores_are_left_out(subject, monkeypatch):
+    answers = iter([True, False, True, True, True])
+    monkeypatch.setattr(comparison, "are_near", lambda threads, nanoseconds: next(answers))
+    result = measure(subject, choose("engine-dense,engine-gated"), threads=1, rounds=2, near=500)
+    assert [row.n for row in result.rows] == [2, 2]
+    found = {key: result.machine[key] for key in ("near_ns", "rounds_disturbed", "disturbed_count")}
+    assert found == {"near_ns": 500, "rounds_disturbed": 2, "disturbed_count": False}
 
 
 @pytest.mark.parametrize("name", PACKAGES)
@@ -176,7 +186,9 @@ def test_a_budget_is_asked_for():
     assert result.macs_ratio == pytest.approx(0.6, rel=0.05)
 
 
-@pytest.mark.parametrize("wrong", [{"threads": 0}, {"threads": 1, "rounds": 0}, {"threads": 1, "seconds": 0.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"threads": 0}, *({"threads": 1} | wrong for wrong in ({"rounds": 0}, {"seconds": 0.0}, {"near": 0.0}))]
+)
 def test_numbers_must_be_positive(subject, wrong):
     with pytest.raises(InputError, match="positive"):
         measure(subject, choose("eager"), **wrong)

@@ -2,7 +2,8 @@
 
 import time
 
-from convgate.bench.peak import cores, peak
+from convgate.bench import peak as peaks
+from convgate.bench.peak import are_near, cores, peak
 from convgate.engine.runtime import seconds_to_share
 
 
@@ -23,3 +24,12 @@ def test_more_threads_than_cores_take_no_longer_to_measure():
     begin = time.perf_counter()
     assert seconds_to_share(16) > 0
     assert time.perf_counter() - begin < 20
+
+
+def test_threads_are_near_if_any_look_finds_them_so(monkeypatch):
+    times = iter([3e-3, 9e-7, 2e-7])
+    monkeypatch.setattr(peaks, "seconds_to_share", lambda threads: next(times))
+    assert are_near(2, 250)
+    assert list(times) == []
+    monkeypatch.setattr(peaks, "seconds_to_share", lambda threads: 9e-7)
+    assert not are_near(2, 250)

@@ -94,6 +94,17 @@ def test_timings_that_overlap_are_inconclusive(p80, inconclusive):
     assert ("inconclusive" in sentences(found)) == inconclusive
 
 
+@pytest.mark.parametrize(
+    ("disturbed", "all_count", "said"), [(0, False, None), (3, False, "left out"), (20, True, "count all the same")]
+)
+def test_rounds_with_far_cores_are_told(disturbed, all_count, said):
+    found = {"near_ns": 500.0, "rounds_disturbed": disturbed, "disturbed_count": all_count}
+    text = sentences(replace(result(), machine=MACHINE | found))
+    assert ("500 ns" in text) == (said is not None)
+    assert said is None or f"in {disturbed} round(s)" in text
+    assert said is None or said in text
+
+
 def test_without_the_references_pytorch_is_the_best_dense():
     found = result(tuple(r for r in ROWS if not r.reference))
     assert found.best_dense.engine == "eager"

@@ -86,3 +86,35 @@ def test_no_time_gives_the_least_rounds():
     samples = interleave({"a": lambda n: None}, seconds=0, progress=shares.append)
     assert len(samples["a"].required("a")) == 5
     assert shares[-1] == 1
+
+
+def test_rounds_that_are_disturbed_before_or_after_are_left_out_for_all(monkeypatch):
+    monkeypatch.setattr(timing, "WARM", 0.0)
+    monkeypatch.setattr(timing, "_turn", lambda function, samples, number: samples.milliseconds.append(number))
+    answers = iter([False, False, True, False, False, True, False, False, False])  # before the first, then after each
+    samples = interleave({"a": abs, "b": abs}, rounds=3, disturbed=lambda: next(answers))
+    for own in samples.values():
+        assert own.milliseconds == [0, 3, 6]
+        assert (own.disturbed, own.all_count) == (4, False)
+
+
+def test_where_hardly_any_round_is_undisturbed_all_count_and_timing_ends(monkeypatch):
+    monkeypatch.setattr(timing, "WARM", 0.0)
+    monkeypatch.setattr(timing, "_turn", lambda function, samples, number: samples.milliseconds.append(number))
+    samples = interleave({"a": abs}, rounds=3, disturbed=lambda: True)["a"]
+    assert samples.milliseconds == list(range(12))
+    assert (samples.disturbed, samples.all_count) == (12, True)
+    samples = interleave({"a": abs}, seconds=1e-6, disturbed=lambda: True)["a"]
+    assert samples.milliseconds == list(range(20))
+
+
+def test_one_that_fails_keeps_the_samples_of_rounds_that_count(monkeypatch):
+    def breaks(number):
+        if number == 2:
+            raise RuntimeError("out of beads")
+
+    monkeypatch.setattr(timing, "WARM", 0.0)
+    answers = iter([True, *[False] * 9])
+    samples = interleave({"breaks": breaks, "works": abs}, rounds=3, disturbed=lambda: next(answers))
+    assert [len(own.milliseconds) for own in samples.values()] == [1, 3]
+    assert [own.disturbed for own in samples.values()] == [1, 1]

@@ -4,7 +4,7 @@ import ctypes
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from typing import Any
@@ -15,12 +15,12 @@ from torch.utils import _pytree as pytree
 
 from convgate.bench.built import Built
 from convgate.bench.competitors import Competitor
-from convgate.bench.peak import cores, peak
+from convgate.bench.peak import are_near, cores, peak
 from convgate.bench.result import Result, Row
 from convgate.bench.subject import Subject
 from convgate.errors import InputError
 from convgate.extras import missing
-from convgate.timing.interleave import interleave
+from convgate.timing.interleave import Samples, interleave
 from convgate.timing.machine import machine
 
 __all__ = ["measure"]
@@ -38,6 +38,7 @@ def measure(
     threads: int,
     seconds: float = 30.0,
     rounds: int | None = None,
+    near: float | None = None,
     seed: int = 0,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Result:
@@ -52,6 +53,9 @@ def measure(
         threads: for each engine.
         seconds: how long to time, all engines together; building and checking come on top.
         rounds: how many samples of each, instead.
+        near: nanoseconds, see `peak.cores`. A virtual machine's cores change places, and those that share no cache are
+            another machine: rounds in which the threads take longer to share work out are left out, for all engines.
+            None: all rounds count.
         seed: of the order of the turns.
         progress: is told the share of the timing that is done.
 
@@ -59,8 +63,9 @@ def measure(
         InputError: a model whose output is not a tensor, numbers below 1, or nothing to time.
 
     """
-    if threads < 1 or (rounds is not None and rounds < 1) or seconds <= 0:
-        raise InputError(f"threads {threads}, rounds {rounds}, seconds {seconds}: all of them must be positive")
+    if threads < 1 or (rounds is not None and rounds < 1) or seconds <= 0 or (near is not None and near <= 0):
+        asked = f"threads {threads}, rounds {rounds}, seconds {seconds}, near {near}"
+        raise InputError(f"{asked}: all of them must be positive")
     competitors = [competitor for competitor in competitors if competitor.applies(subject)]
     if not competitors:
         raise InputError(
@@ -88,7 +93,8 @@ def measure(
                 calls[competitor.name] = _on_inputs(built, subject)
         _LOG.info("timing %d engines", len(calls))
         before = cores(threads)
-        samples = interleave(calls, seconds=seconds, rounds=rounds, seed=seed, progress=progress)
+        far = None if near is None else lambda: not are_near(threads, near)
+        samples = interleave(calls, seconds=seconds, rounds=rounds, seed=seed, disturbed=far, progress=progress)
     for name, own in samples.items():
         timed = {"failed": _one_line(own.failed)} if own.failed else rows[name].timed(own.milliseconds)
         rows[name] = replace(rows[name], calls=own.calls, **timed)
@@ -98,8 +104,16 @@ def measure(
         tuple(rows.values()),
         subject.dense_macs,
         next(iter(counted), subject.gated_macs),
-        machine(threads) | {"peak_gmacs": peak(threads), "cores_before": before, "cores_after": cores(threads)},
+        machine(threads)
+        | {"peak_gmacs": peak(threads), "cores_before": before, "cores_after": cores(threads)}
+        | ({} if near is None else _left_out(near, samples)),
     )
+
+
+def _left_out(near: float, samples: Mapping[str, Samples]) -> dict[str, Any]:
+    """How many rounds were disturbed, and whether they count all the same. All engines were timed in the same ones."""
+    own = next(iter(samples.values()), Samples())
+    return {"near_ns": near, "rounds_disturbed": own.disturbed, "disturbed_count": own.all_count}
 
 
 def _on_inputs(built: Built, subject: Subject) -> Callable[[int], Any]:

@@ -1,5 +1,7 @@
 """What the speeds of networks can be told as shares of: how fast a machine multiplies, and how near its cores are."""
 
+import time
+
 import numpy as np
 import torch
 from torch import nn
@@ -9,11 +11,13 @@ from convgate.engine.compile import compile as compile_engine
 from convgate.engine.precision import Precision
 from convgate.engine.runtime import seconds_to_share
 from convgate.quantization import quantize
+from convgate.timing.interleave import WARM
 
-__all__ = ["cores", "peak", "speed_within"]
+__all__ = ["are_near", "cores", "peak", "speed_within"]
 
 _CHANNELS, _SIDE = 512, 28
 _ROUNDS = 20
+_LOOKS = 5
 
 
 def cores(threads: int) -> dict[str, float]:
@@ -24,6 +28,18 @@ def cores(threads: int) -> dict[str, float]:
     """
     sharing = round(1e9 * seconds_to_share(threads), 1)
     return {"sharing_ns": sharing, "scaling": round(_speed(threads, "float32") / _speed(1, "float32"), 2)}
+
+
+def are_near(threads: int, nanoseconds: float) -> bool:
+    """Whether the threads share a loop out in that time, by the best of some looks a few hundredths of a second apart.
+
+    Threads of an engine that was just timed may still wait actively for work, and be in the way of the first looks.
+    """
+    for _ in range(_LOOKS):
+        if 1e9 * seconds_to_share(threads) <= nanoseconds:
+            return True
+        time.sleep(WARM)
+    return False
 
 
 def peak(threads: int) -> dict[str, float]:

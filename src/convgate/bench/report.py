@@ -66,6 +66,7 @@ def sentences(result: Result) -> str:
         _against_others(result),
         *(line for precision in ("bf16", "int8") for line in _in(precision, result)),
         _inputs(result),
+        *_disturbed(result),
         f"{machine['processor']}, {machine['cores']} core(s), {machine['instruction_set']}, "
         f"{machine['threads']} thread(s), batch {result.settings.get('batch', 1)}; {versions}",
     ]
@@ -78,6 +79,17 @@ def _inputs(result: Result) -> str:
     if result.settings.get("images", "random") == "random":
         return f"timed on {number} random images; gates decide otherwise on real ones: --images FOLDER times those"
     return f"timed on {number} photographs of {result.settings['images']}"
+
+
+def _disturbed(result: Result) -> list[str]:
+    """Of a virtual machine: in how many rounds its cores were far from each other, where that was asked."""
+    number = result.machine.get("rounds_disturbed")
+    if not number:
+        return []
+    what = f"in {number} round(s) the threads took longer than {result.machine['near_ns']:g} ns to share work out"
+    if result.machine["disturbed_count"]:
+        return [f"{what}; they count all the same, since hardly any others were timed"]
+    return [f"{what}; these are left out"]
 
 
 def _gain(result: Result) -> str:

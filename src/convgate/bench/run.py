@@ -32,6 +32,7 @@ def bench(
     given: Sequence[Any] = (),
     seconds: float = 30.0,
     rounds: int | None = None,
+    near: float | None = None,
     seed: int = 0,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Result:
@@ -58,7 +59,14 @@ def bench(
         seed=seed,
     )
     result = measure(
-        subject, competitors, threads=threads, seconds=seconds, rounds=rounds, seed=seed, progress=progress
+        subject,
+        competitors,
+        threads=threads,
+        seconds=seconds,
+        rounds=rounds,
+        near=near,
+        seed=seed,
+        progress=progress,
     )
     settings = {
         "model": model,

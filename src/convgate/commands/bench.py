@@ -54,6 +54,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--seconds", type=float, default=30.0, help="how long to time (default: %(default)s)")
     length.add_argument("--rounds", type=int, help="samples of each engine, instead of a time")
+    parser.add_argument(
+        "--near",
+        type=float,
+        metavar="NS",
+        help="leave out rounds in which the threads took longer to share work out: a virtual machine's cores "
+        "change places (under 500 where they share a cache; default: all rounds count)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of weights, gates and images (default: %(default)s)")
     parser.add_argument("--only", metavar="NAMES", help="only these engines, separated by commas, as --json names them")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder to write (default: %(default)s)")
@@ -91,6 +98,7 @@ def run(arguments: Namespace) -> None:
             given=given,
             seconds=arguments.seconds,
             rounds=arguments.rounds,
+            near=arguments.near,
             seed=arguments.seed,
             progress=lambda share: bar.update(task, completed=share),
         )
