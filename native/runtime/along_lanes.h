@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
 
 #include "../kernels/words.h"
 #include "convolution.h"
@@ -69,7 +70,7 @@ protected:
     // which the last `single` are computed one by one, and of a run's inputs those in `open`.
     struct Item {
         const Run& run;
-        const std::vector<std::int32_t>& open;
+        std::span<const std::int32_t> open;
         Scratch& scratch;
         int count, single, begin, outputs;
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <span>
 
 #include "convolution.h"
 #include "steps.h"
@@ -16,7 +17,7 @@ public:
     void run(Sample& s, Team& team) const final {
         const Run run = this->begin(s);
         if (spec_.scatters()) this->prepare_scatter(run, team);
-        const std::vector<Block>& blocks = prepare(run, s, team);
+        const std::span<const Block> blocks = prepare(run, s, team);
         const int n = static_cast<int>(blocks.size()), per_block = parts_per_block(run, blocks, team);
         const int items = run.count > 0 ? n * per_block : 0;
         // Weights that stay in the cache are read by each thread for its own positions; else each block by one thread.
@@ -43,7 +44,7 @@ protected:
     explicit BlockedProduct(const ConvolutionSpec& spec) : Base(spec), taps_(spec.taps()) {}
 
     // The blocks for what is open, with their weights ready. They last until the sample's next layer.
-    virtual const std::vector<Block>& prepare(const Run&, Sample&, Team&) const = 0;
+    virtual std::span<const Block> prepare(const Run&, Sample&, Team&) const = 0;
     // A block at positions [first, first + count) of the run, at most `chunk`.
     virtual void compute(const Run&, const Block&, Scratch&, int first, int count) const = 0;
 
@@ -56,7 +57,7 @@ private:
         return static_cast<long long>(run.count) * taps_ * block.in_channels * block.width;
     }
 
-    int parts_per_block(const Run& run, const std::vector<Block>& blocks, const Team& team) const {
+    int parts_per_block(const Run& run, std::span<const Block> blocks, const Team& team) const {
         const int count = static_cast<int>(blocks.size());
         if (team.threads() == 1 || count == 0) return 1;
         return costs::parts_per_block<Element>(macs_of(run, blocks[0]), run.count, count, team.threads());

@@ -57,7 +57,7 @@ protected:
 private:
     // Runs of channels that lie together in the input and in the output. Returns the number of open channels.
     int choose_runs(const Run& run, Sample& s) const {
-        std::vector<Block>& blocks = s.blocks_of<Block>();
+        FixedVector<Block>& blocks = s.blocks_of<Block>();
         blocks.clear();
         if (!run.out_open) {
             blocks.push_back(whole());

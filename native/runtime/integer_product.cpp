@@ -25,8 +25,8 @@ public:
 private:
     int row() const { return spec_.integers->row; }
 
-    const std::vector<IntegerBlock>& prepare(const Run& run, Sample& s, Team& team) const override {
-        const std::vector<IntegerBlock>& blocks = weights_.choose(run.in_open, run.out_open, run.count, s);
+    std::span<const IntegerBlock> prepare(const Run& run, Sample& s, Team& team) const override {
+        const std::span<const IntegerBlock> blocks = weights_.choose(run.in_open, run.out_open, run.count, s);
         if (run.in_open || run.out_open) weights_.prepare(s, team, run.taps);
         return blocks;
     }

@@ -103,12 +103,12 @@ bool IntegerWeights::packing_pays(int open, int positions) const {
     return costs::packing_pays(costs::packing_bytes, open, outs_, kernels_.lanes, positions, static_cast<long long>(taps_) * run_);
 }
 
-const std::vector<IntegerBlock>& IntegerWeights::choose(const std::vector<std::int32_t>* in_open, const std::vector<std::int32_t>* out_open,
+std::span<const IntegerBlock> IntegerWeights::choose(const std::vector<std::int32_t>* in_open, const std::vector<std::int32_t>* out_open,
                                                         int positions, Sample& s) const {
     if (!in_open && !out_open) return blocks_;
-    std::vector<IntegerBlock>& chosen = s.integer_blocks;
+    FixedVector<IntegerBlock>& chosen = s.integer_blocks;
     chosen.clear();
-    s.lists.clear();  // its memory is reserved, so that pointers into it last
+    s.lists.clear();
     float* to = s.packed.data();  // numbers, then packed weights
     const int ins = spec_.in_channels(), joined = spec_.joined(), parts = static_cast<int>(cuts_.size()) - 1;
     std::size_t in_at = 0, out_at = 0;
@@ -203,7 +203,7 @@ void IntegerWeights::choose_packed(const IntegerBlock& model, const std::vector<
 }
 
 void IntegerWeights::prepare(Sample& s, Team& team, const std::ptrdiff_t* taps) const {
-    std::vector<IntegerBlock>& blocks = s.integer_blocks;
+    FixedVector<IntegerBlock>& blocks = s.integer_blocks;
     const bool packs = std::any_of(blocks.begin(), blocks.end(), [](const IntegerBlock& block) { return block.columns; });
     const int count = static_cast<int>(blocks.size());
     std::int8_t* const memory = reinterpret_cast<std::int8_t*>(s.packed.data());

@@ -9,6 +9,7 @@
 #include "../kernels/even_parts.h"
 #include "buffer.h"
 #include "costs.h"
+#include "fixed_vector.h"
 #include "gates.h"
 #include "program.h"
 #include "team.h"
@@ -105,12 +106,12 @@ struct Sample {
     std::vector<std::atomic<long long>>& macs;  // executed, per layer
     std::vector<Scratch>& scratch;              // per thread
     const std::uint8_t* const* given = nullptr;  // per gate, a mask that replaces the decision; or null
-    std::vector<Block> blocks;
-    std::vector<BlockOf<Bf16>> half_blocks;
-    std::vector<IntegerBlock> integer_blocks;
-    std::vector<std::int32_t> lists, squares;
-    std::vector<std::uint8_t> open_in_square;
-    std::vector<std::ptrdiff_t> taps;
+    FixedVector<Block> blocks;
+    FixedVector<BlockOf<Bf16>> half_blocks;
+    FixedVector<IntegerBlock> integer_blocks;
+    FixedVector<std::int32_t> lists, squares;
+    FixedVector<std::uint8_t> open_in_square;
+    FixedVector<std::ptrdiff_t> taps;
     Buffer packed;
 
     // The value must be stored as T.
@@ -123,7 +124,7 @@ struct Sample {
     }
     View view(const Layout& layout) const { return view_of<float>(layout); }
     template <typename B>
-    std::vector<B>& blocks_of() {
+    FixedVector<B>& blocks_of() {
         if constexpr (std::is_same_v<B, Block>) return blocks;
         else if constexpr (std::is_same_v<B, IntegerBlock>) return integer_blocks;
         else return half_blocks;

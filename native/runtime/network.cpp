@@ -27,16 +27,24 @@ struct Network::State {
     State(const Plan& plan, std::vector<Scratch>& scratch)
         : arena(plan.arena()),
           macs(plan.program().layers),
-          sample{arena.data(), {}, macs, scratch, nullptr, {}, {}, {}, {}, {}, {}, {}, Buffer(plan.needs().sample_packed)} {
-        const Needs& needs = plan.needs();
+          sample(make_sample(plan, scratch)) {
         for (const GateUse& use : plan.gates()) sample.gates.emplace_back(use);
-        sample.blocks.reserve(needs.blocks);
-        if (plan.halves()) sample.half_blocks.reserve(needs.blocks);
-        if (plan.integers()) sample.integer_blocks.reserve(needs.blocks);
-        sample.lists.reserve(needs.lists);
-        sample.squares.reserve(needs.squares);
-        sample.open_in_square.reserve(needs.squares);
-        sample.taps.reserve(needs.taps);
+    }
+
+    Sample make_sample(const Plan& plan, std::vector<Scratch>& scratch) {
+        const Needs& needs = plan.needs();
+        return {.arena = arena.data(),
+                .gates = {},
+                .macs = macs,
+                .scratch = scratch,
+                .blocks = FixedVector<Block>(needs.blocks),
+                .half_blocks = FixedVector<BlockOf<Bf16>>(plan.halves() ? needs.blocks : 0),
+                .integer_blocks = FixedVector<IntegerBlock>(plan.integers() ? needs.blocks : 0),
+                .lists = FixedVector<std::int32_t>(needs.lists),
+                .squares = FixedVector<std::int32_t>(needs.squares),
+                .open_in_square = FixedVector<std::uint8_t>(needs.squares),
+                .taps = FixedVector<std::ptrdiff_t>(needs.taps),
+                .packed = Buffer(needs.sample_packed)};
     }
 };
 

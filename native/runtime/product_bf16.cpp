@@ -33,8 +33,8 @@ public:
     }
 
 private:
-    const std::vector<Block>& prepare(const Run& run, Sample& s, Team& team) const override {
-        const std::vector<Block>& blocks = weights_.choose(run.in_open, run.out_open, run.count, s);
+    std::span<const Block> prepare(const Run& run, Sample& s, Team& team) const override {
+        const std::span<const Block> blocks = weights_.choose(run.in_open, run.out_open, run.count, s);
         if (run.out_open) weights_.pack(s, team);
         return blocks;
     }

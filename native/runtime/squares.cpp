@@ -28,8 +28,9 @@ ConvolutionInSquares::Chosen ConvolutionInSquares::choose_squares(Sample& s) con
         const std::vector<std::int32_t>& squares = s.gates[gate].positions[spec_.squares_use].open;
         return {squares.data(), static_cast<int>(squares.size()), all_open_.data()};
     }
-    std::vector<std::uint8_t>& open = s.open_in_square;
-    open.assign(all_.size(), 0);
+    FixedVector<std::uint8_t>& open = s.open_in_square;
+    open.clear();
+    open.resize(all_.size());
     for (const std::int32_t p : s.gates[gate].positions[spec_.positions_use].open) open[square_[p]] |= corner_[p];
     s.squares.resize(all_.size() + 1);
     int n = 0;

@@ -134,13 +134,13 @@ void BlockedWeightsOf<T>::choose_whole(const Block& model, const std::vector<std
 }
 
 template <typename T>
-const std::vector<BlockOf<T>>& BlockedWeightsOf<T>::choose(const std::vector<std::int32_t>* in_open,
+std::span<const BlockOf<T>> BlockedWeightsOf<T>::choose(const std::vector<std::int32_t>* in_open,
                                                  const std::vector<std::int32_t>* out_open, int rows, Sample& s) const {
     if (!in_open && !out_open) return blocks_;
     const int ins = shape_.ins, outs = shape_.outs;
-    std::vector<Block>& chosen = s.blocks_of<Block>();
+    FixedVector<Block>& chosen = s.blocks_of<Block>();
     chosen.clear();
-    s.lists.clear();  // its memory is reserved, so that pointers into it last
+    s.lists.clear();
     float* to = s.packed.data();  // the blocks' biases, then their packed weights
     auto in_at = in_open ? in_open->begin() : std::vector<std::int32_t>::const_iterator();
     auto out_at = out_open ? out_open->begin() : in_at;
@@ -158,10 +158,9 @@ const std::vector<BlockOf<T>>& BlockedWeightsOf<T>::choose(const std::vector<std
         }
         if (!out_open) {
             for (; block_at < blocks_.size() && blocks_[block_at].group == g; block_at++) {
-                chosen.push_back(blocks_[block_at]);
-                chosen.back().in_begin = block.in_begin;
-                chosen.back().in_channels = block.in_channels;
-                chosen.back().weight_rows = block.weight_rows;
+                Block whole = blocks_[block_at];
+                whole.in_begin = block.in_begin, whole.in_channels = block.in_channels, whole.weight_rows = block.weight_rows;
+                chosen.push_back(whole);
             }
             continue;
         }
@@ -201,7 +200,7 @@ const std::vector<BlockOf<T>>& BlockedWeightsOf<T>::choose(const std::vector<std
 
 template <typename T>
 void BlockedWeightsOf<T>::pack(Sample& s, Team& team) const {
-    std::vector<Block>& blocks = s.blocks_of<Block>();
+    FixedVector<Block>& blocks = s.blocks_of<Block>();
     if (std::none_of(blocks.begin(), blocks.end(), [](const Block& block) { return block.columns; })) return;
     team.run(static_cast<int>(blocks.size()) * shape_.taps, [&](int item, int) {
         Block& block = blocks[item / shape_.taps];

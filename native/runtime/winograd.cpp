@@ -49,7 +49,7 @@ public:
         if (other_ && !pays(spec_, squares, open_positions(s))) return other_->run(s, team);
         const Run run = begin(s);
         const Chunks rest = fills(run, team);
-        const std::vector<Block>& blocks = weights_.choose(run.in_open, run.out_open, squares, s);
+        const std::span<const Block> blocks = weights_.choose(run.in_open, run.out_open, squares, s);
         if (run.out_open && !transforms_) weights_.pack(s, team);
         const int ins = run.in_open ? static_cast<int>(run.in_open->size()) : spec_.in->value.channels;
         const int outs = run.out_open ? static_cast<int>(run.out_open->size()) : spec_.out->value.channels;

@@ -80,7 +80,7 @@ private:
 
     Open list(const Run& run, Sample& s) const {
         const std::vector<std::int32_t>& outs = *run.out_open;
-        s.lists.clear();  // its memory is reserved, so that pointers into it last
+        s.lists.clear();
         // All of them are listed, too: the kernel reads lists of what is to be fetched only beside lists of what is read.
         for (int i = 0, n = run.in_open ? static_cast<int>(run.in_open->size()) : ins_; i < n; i++)
             s.lists.push_back(run.in_open ? (*run.in_open)[i] : i);
