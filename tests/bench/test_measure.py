@@ -186,12 +186,10 @@ def test_a_budget_is_asked_for():
     assert result.macs_ratio == pytest.approx(0.6, rel=0.05)
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"threads": 0}, *({"threads": 1} | wrong for wrong in ({"rounds": 0}, {"seconds": 0.0}, {"near": 0.0}))]
-)
+@pytest.mark.parametrize("wrong", [{"threads": 0}, {"rounds": 0}, {"seconds": 0.0}, {"near": 0.0}])
 def test_numbers_must_be_positive(subject, wrong):
     with pytest.raises(InputError, match="positive"):
-        measure(subject, choose("eager"), **wrong)
+        measure(subject, choose("eager"), **{"threads": 1} | wrong)
 
 
 def test_the_command_prints_json_and_nothing_else(tmp_path, capsys):
