@@ -62,6 +62,20 @@ def test_to_a_file_in_a_precision(folder, capsys, precision):
     assert convgate.engine.load(out).precision == precision
 
 
+def test_a_detector_to_a_file_of_integers(folder, tmp_path, capsys):
+    model = create("point_detector", num_classes=4, width=8, tower=1).eval()
+    net = convgate.gate(model, convgate.DualGating(init="paper", tile=2), [torch.zeros(3, 64, 96)]).eval()
+    convgate.save(net, tmp_path / "net.safetensors")
+    images = ["--images", str(folder / "photos")]
+    out = tmp_path / "calibrated.cgm"
+    command = ["calibrate", str(tmp_path), *images, "-o", str(out), "--budget", "0.9", "--precision", "int8"]
+    assert main(command) == 0
+    assert "90.0%" in capsys.readouterr().out
+    assert main(["compile", str(tmp_path), *images, "-o", str(tmp_path / "whole.cgm"), "--precision", "int8"]) == 0
+    assert "run_on" in capsys.readouterr().out
+    assert {convgate.engine.load(file).precision for file in (out, tmp_path / "whole.cgm")} == {"int8"}
+
+
 def test_to_milliseconds_of_integers(folder, capsys):
     command = ["calibrate", str(folder), "--images", str(folder / "photos"), "-o", str(folder / "timed.cgm"), "--json"]
     command += ["--threads", "1", "--precision", "int8", "--latency", str(folder / "int8.json")]

@@ -245,13 +245,28 @@ def test_batches_are_tuples_too_and_images_only_choose_scales():
         ({"batches": [IMAGES], "heads": -1}, "heads=-1"),
         ({"batches": [IMAGES], "observer": "minmax"}, "observer='minmax': give a rule"),
         ({"batches": [IMAGES], "observer": MinMax}, "observer=.*MinMax.*: give a rule"),
-        ({"batches": [IMAGES, IMAGES[:, :, 1:]]}, r"batch 1 for quantize\(\) holds images of 3 x .*; resize them"),
+        ({"batches": [IMAGES, IMAGES[:, :2]]}, "images of 2 channels among those that choose scales"),
         ({"batches": [IMAGES], "keep": ["conv1", "layer1", "layer2", "layer3", "fc"]}, "nothing to quantise"),
     ],
 )
 def test_mistakes(arguments, match):
     with pytest.raises(InputError, match=match):
         convgate.quantize(create("cifar_resnet8", width=8).eval(), **arguments)
+
+
+def test_images_of_several_sizes_choose_scales_together():
+    model = create("cifar_resnet8", width=8).eval()
+    narrow = 3 * IMAGES[:2, :, :, :12]
+    scales = [
+        {value.name: value.scale for value in engine.program.values}
+        for engine in (
+            convgate.quantize(model, batches, observer=MinMax(), threads=1)
+            for batches in ([IMAGES], [narrow], [IMAGES, narrow], [narrow, IMAGES])
+        )
+    ]
+    assert scales[0] != scales[1]
+    expected = {name: max(scale, scales[1][name]) for name, scale in scales[0].items()}
+    assert scales[2] == scales[3] == expected
 
 
 def test_of_an_engine_the_same_is_made_as_of_its_network():

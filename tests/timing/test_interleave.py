@@ -1,6 +1,7 @@
 """Turns: everyone gets as many, short calls are bundled, and one that fails does not stop the others."""
 
 import gc
+import itertools
 import time
 
 import pytest
@@ -88,33 +89,41 @@ def test_no_time_gives_the_least_rounds():
     assert shares[-1] == 1
 
 
-def test_rounds_that_are_disturbed_before_or_after_are_left_out_for_all(monkeypatch):
+@pytest.fixture
+def numbered(monkeypatch):
+    """Turns whose milliseconds are the numbers of the turns, and no time that passes."""
     monkeypatch.setattr(timing, "WARM", 0.0)
-    monkeypatch.setattr(timing, "_turn", lambda function, samples, number: samples.milliseconds.append(number))
-    answers = iter([False, False, True, False, False, True, False, False, False])  # before the first, then after each
-    samples = interleave({"a": abs, "b": abs}, rounds=3, disturbed=lambda: next(answers))
-    for own in samples.values():
-        assert own.milliseconds == [0, 3, 6]
-        assert (own.disturbed, own.all_count) == (4, False)
+    monkeypatch.setattr(timing, "_PAUSE", 0.0)
+    turns = itertools.count()
+    monkeypatch.setattr(timing, "_turn", lambda function, samples, number: samples.milliseconds.append(next(turns)))
 
 
-def test_where_hardly_any_round_is_undisturbed_all_count_and_timing_ends(monkeypatch):
-    monkeypatch.setattr(timing, "WARM", 0.0)
-    monkeypatch.setattr(timing, "_turn", lambda function, samples, number: samples.milliseconds.append(number))
+def test_a_round_waits_while_it_would_be_disturbed_and_is_left_out_if_it_was_in_the_end(numbered):
+    answers = [True, True, False, False, False, True, True, False, False]  # round 1; left out; waits, round 2
+    asked = iter(answers)
+    samples = interleave({"a": abs}, rounds=2, disturbed=lambda: next(asked))["a"]
+    assert samples.milliseconds == [0, 2]
+    assert (samples.left_out, samples.impatient) == (1, False)
+    assert list(asked) == []
+
+
+def test_patience_ends_and_all_rounds_count_from_then_on(numbered, monkeypatch):
+    monkeypatch.setattr(timing, "PATIENCE", 1e-9)
     samples = interleave({"a": abs}, rounds=3, disturbed=lambda: True)["a"]
-    assert samples.milliseconds == list(range(12))
-    assert (samples.disturbed, samples.all_count) == (12, True)
-    samples = interleave({"a": abs}, seconds=1e-6, disturbed=lambda: True)["a"]
-    assert samples.milliseconds == list(range(20))
+    assert samples.milliseconds == [0, 1, 2]
+    assert (samples.left_out, samples.impatient) == (0, True)
 
 
-def test_one_that_fails_keeps_the_samples_of_rounds_that_count(monkeypatch):
-    def breaks(number):
-        if number == 2:
-            raise RuntimeError("out of beads")
+def test_one_that_fails_in_a_round_that_is_left_out(monkeypatch):
+    def turn(function, samples, number):
+        function(number)
+        samples.milliseconds.append(1.0)
 
-    monkeypatch.setattr(timing, "WARM", 0.0)
-    answers = iter([True, *[False] * 9])
-    samples = interleave({"breaks": breaks, "works": abs}, rounds=3, disturbed=lambda: next(answers))
+    once = iter([0])
+    monkeypatch.setattr(timing, "_turn", turn)
+    monkeypatch.setattr(timing, "_set_calls", lambda function, samples: None)
+    asked = iter([False, False, False, True, False, False, False, False])
+    samples = interleave({"breaks": lambda number: next(once), "works": abs}, rounds=3, disturbed=lambda: next(asked))
     assert [len(own.milliseconds) for own in samples.values()] == [1, 3]
-    assert [own.disturbed for own in samples.values()] == [1, 1]
+    assert samples["breaks"].failed.startswith("StopIteration")
+    assert [own.left_out for own in samples.values()] == [1, 1]

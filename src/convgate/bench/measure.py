@@ -54,8 +54,8 @@ def measure(
         seconds: how long to time, all engines together; building and checking come on top.
         rounds: how many samples of each, instead.
         near: nanoseconds, see `peak.cores`. A virtual machine's cores change places, and those that share no cache are
-            another machine: rounds in which the threads take longer to share work out are left out, for all engines.
-            None: all rounds count.
+            another machine: rounds wait until the threads take no longer to share work out, and do not count where
+            that is over in the end. For some minutes; then they count all the same. None: all rounds count.
         seed: of the order of the turns.
         progress: is told the share of the timing that is done.
 
@@ -111,9 +111,9 @@ def measure(
 
 
 def _left_out(near: float, samples: Mapping[str, Samples]) -> dict[str, Any]:
-    """How many rounds were disturbed, and whether they count all the same. All engines were timed in the same ones."""
+    """How many rounds were left out, and whether some count all the same. All engines were timed in the same ones."""
     own = next(iter(samples.values()), Samples())
-    return {"near_ns": near, "rounds_disturbed": own.disturbed, "disturbed_count": own.all_count}
+    return {"near_ns": near, "rounds_left_out": own.left_out, "impatient": own.impatient}
 
 
 def _on_inputs(built: Built, subject: Subject) -> Callable[[int], Any]:

@@ -83,13 +83,12 @@ def _inputs(result: Result) -> str:
 
 def _disturbed(result: Result) -> list[str]:
     """Of a virtual machine: in how many rounds its cores were far from each other, where that was asked."""
-    number = result.machine.get("rounds_disturbed")
-    if not number:
-        return []
-    what = f"in {number} round(s) the threads took longer than {result.machine['near_ns']:g} ns to share work out"
-    if result.machine["disturbed_count"]:
-        return [f"{what}; they count all the same, since hardly any others were timed"]
-    return [f"{what}; these are left out"]
+    near, number = result.machine.get("near_ns"), result.machine.get("rounds_left_out", 0)
+    if result.machine.get("impatient"):
+        return [f"for minutes the threads took longer than {near:g} ns to share work out; rounds count all the same"]
+    return [f"left out: {number} round(s) in which threads took longer than {near:g} ns to share work out"] * (
+        number > 0
+    )
 
 
 def _gain(result: Result) -> str:

@@ -23,6 +23,7 @@ from convgate.gated import GatedModel, GatedNetwork, Method, gate
 from convgate.methods import create as create_method
 from convgate.methods import option_names
 from convgate.models import create_model, input_shape
+from convgate.reading.given import given_to
 
 __all__ = ["Subject", "prepare"]
 
@@ -124,7 +125,7 @@ def prepare(
             own = None if architecture is None else create_model(architecture, **model_options or {})
             network = load(model, own).eval()
             if isinstance(network, GatedModel):
-                given = [_as_prepared(network, x) for x in given]
+                given = [given_to(network.network, network, x) for x in given]
                 network = network.network
                 if images or labelled:
                     raise InputError(
@@ -176,18 +177,6 @@ def _outputs(network: GatedNetwork) -> int:
     if answers.ndim != 2:
         raise InputError(f"--labelled: the network answers with {list(answers.shape)}; accuracy takes [N, classes]")
     return int(answers.shape[1])
-
-
-@torch.no_grad()
-def _as_prepared(detector: GatedModel, x: Any) -> Tensor:
-    """What the part of a detector is given for `x`."""
-    seen: list[Tensor] = []
-    hook = detector.network.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    try:
-        detector(x)
-    finally:
-        hook.remove()
-    return seen[0]
 
 
 def _is_checkpoint(model: str) -> bool:

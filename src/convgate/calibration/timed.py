@@ -17,6 +17,7 @@ from convgate.errors import InputError
 from convgate.gated import GatedModel, GatedNetwork
 from convgate.gating import Decisions
 from convgate.latency import LatencyModel, fit_latency, watch
+from convgate.reading.given import given_to
 
 __all__ = ["Timed", "latency_model"]
 
@@ -106,14 +107,9 @@ def _decided(network: GatedNetwork | GatedModel, batch: Any) -> Iterator[tuple[T
     if isinstance(network, GatedNetwork):
         yield batch, network.decide(batch)[1]
         return
-    seen: list[Tensor] = []
-    hook = network.network.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    try:
-        for image in batch:  # none is padded for another
-            _, decisions = network.decide([image])
-            yield seen.pop(), decisions
-    finally:
-        hook.remove()
+    for image in batch:  # none is padded for another
+        prepared = given_to(network.network, network, [image])
+        yield prepared, network.network.decide(prepared)[1]
 
 
 def latency_model(

@@ -58,8 +58,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--near",
         type=float,
         metavar="NS",
-        help="leave out rounds in which the threads took longer to share work out: a virtual machine's cores "
-        "change places (under 500 where they share a cache; default: all rounds count)",
+        help="wait while the threads take longer to share work out, and leave out rounds in which they did: a virtual "
+        "machine's cores change places (under 500 where they share a cache; default: all rounds count)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of weights, gates and images (default: %(default)s)")
     parser.add_argument("--only", metavar="NAMES", help="only these engines, separated by commas, as --json names them")

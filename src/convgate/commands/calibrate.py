@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from convgate.commands.compile import engine_of, network_file
 from convgate.commands.console import add_json, is_watched, show
+from convgate.commands.photographs import Photographs
 
 if TYPE_CHECKING:
     from convgate.engine import Engine
@@ -49,25 +50,13 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> None:
     """Calibrate, write the network, print what it came to."""
-    from convgate.errors import InputError
-
     _check(arguments)
     source = network_file(arguments.source)
-    from convgate.bench.photographs import photographs, preparation_for
     from convgate.calibration import calibrate
     from convgate.checkpoint import load, save
-    from convgate.gated import GatedModel
 
     network = load(source).eval()
-    if isinstance(network, GatedModel):
-        images = _as_they_are(arguments)
-    elif network.preparation is None:
-        raise InputError(
-            f"{source} does not say how images are prepared; set network.preparation (see convgate.preparation_of) and "
-            "save it again"
-        )
-    else:
-        images = photographs(arguments.images, preparation_for(network, None), 1, arguments.most)
+    images = Photographs.of(network, arguments.images, arguments.most)
     how: dict[str, Any] = {"budget": arguments.budget}
     if arguments.milliseconds is not None:
         engine = engine_of(network, arguments.precision, images, threads=arguments.threads)
@@ -95,17 +84,6 @@ def run(arguments: Namespace) -> None:
     time = "" if done.latency is None else f", {done.reached:.3g} ms"
     same = "" if done.agreement is None else f"; {done.agreement:.1%} of the answers are those with all gates open"
     show(f"{arguments.output}: {done.macs:.1%} of the dense MACs{time}, the mean over {done.images} images{same}")
-
-
-def _as_they_are(arguments: Namespace) -> list[Any]:
-    """The photographs that a detector is given: lists of one, values in [0, 1], each of its own size."""
-    from convgate.data.scenes import read_scene_image
-    from convgate.preparation.files import images_in
-
-    paths = [path for folder in arguments.images for path in images_in(folder)]
-    number = min(len(paths), arguments.most)
-    chosen = [paths[i * len(paths) // number] for i in range(number)]
-    return [[read_scene_image(path).float() / 255] for path in chosen]
 
 
 def _check(arguments: Namespace) -> None:

@@ -12,18 +12,16 @@ Examples:
 """
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convgate.commands.console import add_json, show
+from convgate.commands.photographs import Photographs
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from convgate.engine import Engine
     from convgate.gated import GatedModel, GatedNetwork
-    from convgate.preparation import Preparation
 
     Network = GatedNetwork | GatedModel | Engine
 
@@ -31,8 +29,6 @@ __all__ = ["add_arguments", "engine_of", "network_file", "run"]
 
 _MOST = 300
 _AT_ONCE = 10
-
-_HOW_TO_PREPARE = "in Python, set network.preparation before the network is saved or compiled"
 
 _NAMES = ("net.safetensors", "network.safetensors", "finished.safetensors", "gated.safetensors")
 
@@ -63,7 +59,8 @@ def run(arguments: Namespace) -> None:
     from convgate.gated import GatedModel
 
     network = _load(source)
-    engine = engine_of(network, arguments.precision, _batches(network, arguments))
+    images = None if arguments.images is None else Photographs.of(network, [arguments.images], _MOST, _AT_ONCE)
+    engine = engine_of(network, arguments.precision, images)
     engine.save(arguments.output)
     size = arguments.output.stat().st_size
     if arguments.json:
@@ -86,7 +83,10 @@ def run(arguments: Namespace) -> None:
             "is the model with it, and convgate.engine.boxes decodes without PyTorch"
         )
     elif engine.preparation is None:
-        show(f"it does not say how images are prepared, for convgate predict; {_HOW_TO_PREPARE}")
+        show(
+            "it does not say how images are prepared, for convgate predict; in Python, set network.preparation before "
+            "the network is saved or compiled"
+        )
 
 
 def _check(arguments: Namespace) -> None:
@@ -133,39 +133,6 @@ def engine_of(
     if isinstance(network, Engine):
         return Engine(network.program, precision=precision, threads=threads)
     return compile_engine(network, precision=precision, threads=threads)
-
-
-def _batches(network: "Network", arguments: Namespace) -> "_Batches | None":
-    """The photographs that choose the scales of integers, if there are any."""
-    if arguments.images is None:
-        return None
-    from convgate.errors import InputError
-    from convgate.gated import GatedModel
-    from convgate.preparation.files import images_in
-
-    preparation = None if isinstance(network, GatedModel) else network.preparation
-    if preparation is None:
-        raise InputError(
-            f"{arguments.source} does not say how images are prepared; {_HOW_TO_PREPARE}. Or call "
-            "convgate.quantize(network, batches)"
-        )
-    found = images_in(arguments.images)
-    number = min(len(found), _MOST)
-    chosen = [found[i * len(found) // number] for i in range(number)]
-    return _Batches(preparation, chosen)
-
-
-class _Batches:
-    """Photographs in batches, read anew each time that they are gone through."""
-
-    def __init__(self, preparation: "Preparation", paths: Sequence[Path]) -> None:
-        self._preparation, self._paths = preparation, paths
-
-    def __iter__(self) -> Iterator["Tensor"]:
-        import torch
-
-        for begin in range(0, len(self._paths), _AT_ONCE):
-            yield torch.from_numpy(self._preparation.read(self._paths[begin : begin + _AT_ONCE]))
 
 
 def network_file(source: Path) -> Path:

@@ -1,8 +1,7 @@
 """`convgate.quantize`: from a network and images to an engine of 8-bit integers."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,12 +19,15 @@ from convgate.engine.runtime import choose_isa
 from convgate.engine.sizes import at
 from convgate.engine.threads import choose_threads
 from convgate.errors import InputError
+from convgate.gated import GatedModel
 from convgate.quantization.encodings import encodings
 from convgate.quantization.observers import MeanSquaredError, Observer
 from convgate.quantization.rewrite import rewrite
 from convgate.quantization.roles import convolutions, roles, signs
 from convgate.quantization.split import split_activations
 from convgate.quantization.statistics import Watch
+from convgate.reading.given import given_to
+from convgate.reading.modes import evaluating
 from convgate.suggestions import did_you_mean
 
 __all__ = ["kept_layers", "quantize", "quantize_program"]
@@ -51,8 +53,9 @@ def quantize(
 
     Args:
         network: a gated network, any CNN that `torch.fx` can trace, or a float32 engine of either.
-        batches: images [N, C, H, W] as in training, or tuples that begin with them: 50 to 500 images that are *not*
-            those of the test. They choose the scales; a list or a loader is read twice.
+        batches: images [N, C, H, W] as in training, or tuples that begin with them; for a gated detector, lists of
+            images [C, H, W] as it is called with. 50 to 500 images, of any sizes that the network takes, that are
+            *not* those of the test. They choose the scales; a list or a loader is read twice.
         observer: the rule for ranges, `MinMax`, `Percentile` or `MeanSquaredError` of `convgate.quantization`; by
             default the last.
         keep: layers of the ledger that stay float32: names, or what they begin with up to a dot ("layer4").
@@ -63,8 +66,9 @@ def quantize(
 
     Raises:
         LoweringError: nodes without a native form.
-        InputError: no images, images that are not finite or of several sizes, a rule that is none, an engine that is
-            not float32 throughout, an unknown layer, a negative number of weights, or nothing left to quantise.
+        InputError: no images, images that are not finite or of a size that the network does not take, a rule that is
+            none, an engine that is not float32 throughout, an unknown layer, a negative number of weights, or nothing
+            left to quantise.
 
     >>> import torch, convgate
     >>> model = convgate.create_model("cifar_resnet8").eval()
@@ -77,13 +81,13 @@ def quantize(
     check_heads(heads)
     if observer is not None and (isinstance(observer, type) or not callable(getattr(observer, "limit", None))):
         raise InputError(f"observer={observer!r}: give a rule, e.g. observer=convgate.quantization.MinMax()")
-    images = Images(batches, by="quantize()")
-    example = next(images.read())
+    read = _reader(network, batches)
+    example = torch.from_numpy(next(read()))
     program = _program(network, example)
     own = program.value(program.inputs[0])
     observed = quantize_program(
         at(program, *example.shape[2:]),
-        partial(_arrays, images, example.shape[1:]),
+        read,
         observer=observer or MeanSquaredError(),
         keep=kept_layers(program, keep),
         tie=tie,
@@ -122,7 +126,7 @@ def quantize_program(
     """The program of integers for a float32 program; see `quantize`.
 
     Args:
-        program: at the size of the images.
+        program: at the size of one of the images.
         batches: gives the images, float32 arrays [N, C, H, W], as often as it is called.
         observer: chooses ranges.
         keep: layers that stay float32.
@@ -142,14 +146,22 @@ def quantize_program(
     return rewrite(program, parts, encodings(watch, batches, parts.encoded, negative, observer))
 
 
-def _arrays(images: Images, shape: torch.Size) -> Iterator[np.ndarray]:
-    for number, batch in enumerate(images.read()):
-        if batch.shape[1:] != shape:
-            first, this = (" x ".join(map(str, sizes)) for sizes in (shape, batch.shape[1:]))
-            raise InputError(
-                f"batch {number} for quantize() holds images of {this}, the first of {first}; resize them to one size"
-            )
-        yield np.ascontiguousarray(batch.float().numpy(force=True))
+def _reader(network: nn.Module | Engine, batches: Iterable[Any]) -> Callable[[], Iterator[np.ndarray]]:
+    """The images as the engine is given them, as often as it is called: of a detector each as it is prepared, alone."""
+    detector = network if isinstance(network, GatedModel) else None
+    images = Images(batches, lists=detector is not None, by="quantize()")
+
+    def read() -> Iterator[np.ndarray]:
+        for batch in images.read():
+            for part in [batch] if detector is None else (_prepared(detector, image) for image in batch):
+                yield np.ascontiguousarray(part.float().numpy(force=True))
+
+    return read
+
+
+def _prepared(detector: GatedModel, image: torch.Tensor) -> torch.Tensor:
+    with evaluating(detector):
+        return given_to(detector.network, detector, [image])
 
 
 def kept_layers(program: Program, keep: Sequence[str]) -> set[str]:

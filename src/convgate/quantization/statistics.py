@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
+from convgate.engine.engine import KEPT_SIZES
 from convgate.engine.program import Program
 from convgate.engine.runtime import NativeNetwork
+from convgate.engine.sizes import at
 from convgate.errors import InputError
 from convgate.quantization.observers import BINS
 
@@ -26,7 +29,7 @@ class Watch:
     """Runs a float32 program and looks at its values; nothing is kept of an image but counts.
 
     Args:
-        program: at the size of the images.
+        program: at any size.
         names: the values to look at.
         threads: how many cores.
         isa: which kernels.
@@ -38,7 +41,8 @@ class Watch:
         computed = tuple(name for name in self.names if name not in program.inputs)
         watched = replace(program, outputs=computed or program.outputs, vectors=(), foreign=(), returns=None)
         self._computed = computed
-        self._network = NativeNetwork(watched, threads, isa)
+        self._watched, self._how = watched, (threads, isa)
+        self._network = lru_cache(KEPT_SIZES)(self._sized)
 
     def ranges(self, batches: Iterable[np.ndarray]) -> dict[str, tuple[float, float]]:
         """The least and the greatest element of each value. Raises `InputError` where some are not finite."""
@@ -69,4 +73,14 @@ class Watch:
                 some = np.ascontiguousarray(images[begin : begin + 4])
                 yield from ((name, some) for name in self.program.inputs if name in self.names)
                 if self._computed:
-                    yield from zip(self._computed, self._network.run([some], {}).outputs, strict=True)
+                    yield from zip(self._computed, self._network(*some.shape[1:]).run([some], {}).outputs, strict=True)
+
+    def _sized(self, channels: int, height: int, width: int) -> NativeNetwork:
+        """What runs images of that shape."""
+        own = self._watched.value(self._watched.inputs[0])
+        if channels != own.channels:
+            raise InputError(f"images of {channels} channels among those that choose scales: give {own.channels}")
+        try:
+            return NativeNetwork(at(self._watched, height, width), *self._how)
+        except InputError as error:
+            raise InputError(f"among the images that choose scales: {error}") from None

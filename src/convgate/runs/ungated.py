@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from convgate.cost import count_macs, node_macs
 from convgate.gated import find_part
+from convgate.reading.given import given_to
 from convgate.reading.modes import evaluating
 from convgate.tasks.task import Task
 
@@ -29,30 +30,13 @@ def ungated_macs(network: nn.Module, images: Any, task: Task) -> int:
     with evaluating(network):
         for number in range(len(images)):
             x = task.prepared(images, images.batch([number])[0])
-            sizes[tuple(x.shape[1:]) if part is None else _given(network, part.part.names[0], x)] += 1
+            sizes[tuple(x.shape[1:]) if part is None else _shape(network, part.part.names[0], x)] += 1
     counted = {
         size: count_macs(network, size) if part is None else sum(node_macs(part.trace, size).values()) for size in sizes
     }
     return round(sum(counted[size] * n for size, n in sizes.items()) / len(images))
 
 
-class _ReachedError(Exception):
-    """Ends a call of a detector where its part begins."""
-
-
-def _given(network: nn.Module, first: str, x: Any) -> tuple[int, ...]:
-    """The shape [C, H, W] of what the sub-module `first` is given for the images `x`; nothing more is computed."""
-    seen: list[tuple[int, ...]] = []
-
-    def note(_: nn.Module, args: tuple[Any, ...]) -> None:
-        seen.append(tuple(args[0].shape[1:]))
-        raise _ReachedError
-
-    hook = network.get_submodule(first).register_forward_pre_hook(note)
-    try:
-        network(x)
-    except _ReachedError:
-        pass
-    finally:
-        hook.remove()
-    return seen[0]
+def _shape(network: nn.Module, first: str, x: Any) -> tuple[int, ...]:
+    """The shape [C, H, W] of what the sub-module `first` is given for the images `x`."""
+    return tuple(given_to(network.get_submodule(first), network, x).shape[1:])

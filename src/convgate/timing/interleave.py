@@ -4,7 +4,7 @@ import gc
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,21 +20,22 @@ SAMPLE = 0.005
 """Seconds that a sample takes at least: short calls are timed several at once."""
 _LEAST_ROUNDS = 5
 _HELD_UP = 4
-_PATIENCE = 4
-"""How many times as long as was asked it may take where rounds are disturbed."""
+_PAUSE = 1.0
+PATIENCE = 300.0
+"""Seconds that are spent on waiting and on rounds that are left out, where one asks for undisturbed ones."""
 
 
 @dataclass
 class Samples:
     """Milliseconds per call, one number per round, the mean over up to `calls` calls; or `failed`, the reason.
 
-    `disturbed` rounds are left out, unless `all_count`: too few were not.
+    `left_out` rounds were disturbed. `impatient`: that was no longer asked in the end, and rounds count all the same.
     """
 
     calls: int = 1
     milliseconds: list[float] = field(default_factory=list)
-    disturbed: int = 0
-    all_count: bool = False
+    left_out: int = 0
+    impatient: bool = False
     failed: str = ""
 
     def required(self, name: str) -> list[float]:
@@ -64,9 +65,8 @@ def interleave(
         seconds: rounds begin until this time is over, but there are at least 5.
         rounds: exactly so many, instead, at least 1.
         seed: of the order.
-        disturbed: asked before and after each round. One that was disturbed is left out, for all functions, and timing
-            goes on until enough were not, or until 4 times as much was timed. If fewer than 5 (or `rounds`) were
-            undisturbed then, all count.
+        disturbed: asked before each round, which waits as long as the answer is yes, and after it: a round that ends
+            so is left out, for all functions. After `PATIENCE` it is no longer asked.
         progress: is told the share that is done.
 
     Raises:
@@ -80,45 +80,69 @@ def interleave(
     with _no_collection():
         for name, function in functions.items():
             _attempt(samples[name], lambda function=function, own=samples[name]: _set_calls(function, own))  # type: ignore[misc]
-        begin, number, counted, passed = time.perf_counter(), 0, 0, 0.0
-        quiet: list[bool] = []
-        before = disturbed is not None and disturbed()
-        while _goes_on(counted, rounds, passed, seconds) and (
-            disturbed is None or _goes_on(number, rounds, time.perf_counter() - begin, seconds, _PATIENCE)
-        ):
+        watch = _Watch(disturbed)
+        number, passed = 0, 0.0
+        while _goes_on(number, rounds, passed, seconds):
             names = [name for name in functions if not samples[name].failed]
             if not names:
                 break
-            start = time.perf_counter()
+            watch.wait()
+            begin = time.perf_counter()
             for name in draw.sample(names, len(names)):
                 function, own = functions[name], samples[name]
                 _attempt(own, lambda function=function, own=own, number=number: _turn(function, own, number))  # type: ignore[misc]
+            took = time.perf_counter() - begin
+            if not watch.counts(took):
+                for name in names:
+                    _leave_out(samples[name])
+                continue
             number += 1
-            took = time.perf_counter() - start
-            after = disturbed is not None and disturbed()
-            quiet.append(not (before or after))
-            before = after
-            if quiet[-1]:
-                counted += 1
-                passed += took
-            progress(counted / rounds if rounds else min(1.0, passed / seconds) if seconds > 0 else 1.0)
+            passed += took
+            progress(number / rounds if rounds else min(1.0, passed / seconds) if seconds > 0 else 1.0)
     for own in samples.values():
-        _leave_out(own, quiet, all_count=counted < (rounds or _LEAST_ROUNDS))
+        own.impatient = watch.impatient
     return samples
 
 
-def _goes_on(number: int, rounds: int | None, passed: float, seconds: float, times: int = 1) -> bool:
-    """Whether fewer rounds than asked are done; `times`: so many times as many."""
-    return number < times * rounds if rounds is not None else number < times * _LEAST_ROUNDS or passed < times * seconds
+def _goes_on(number: int, rounds: int | None, passed: float, seconds: float) -> bool:
+    return number < rounds if rounds is not None else number < _LEAST_ROUNDS or passed < seconds
 
 
-def _leave_out(samples: Samples, quiet: Sequence[bool], *, all_count: bool) -> None:
-    """What was timed in rounds that were not quiet."""
-    samples.disturbed = quiet.count(False)
-    samples.all_count = all_count and samples.disturbed > 0
-    if not all_count:
-        # A function that failed has no sample from that round on.
-        samples.milliseconds = [ms for ms, counts in zip(samples.milliseconds, quiet, strict=False) if counts]
+def _leave_out(samples: Samples) -> None:
+    """What was timed last."""
+    if not samples.failed:
+        samples.milliseconds.pop()
+    samples.left_out += 1
+
+
+class _Watch:
+    """Keeps rounds to times at which nothing disturbs them, for as long as its patience lasts."""
+
+    def __init__(self, disturbed: Callable[[], bool] | None) -> None:
+        self._disturbed, self._patience = disturbed, PATIENCE
+
+    @property
+    def impatient(self) -> bool:
+        return self._patience <= 0
+
+    def wait(self) -> None:
+        """Until a round can begin."""
+        begin = time.perf_counter()
+        while self._asks_and_is_told():
+            time.sleep(_PAUSE)
+            now = time.perf_counter()
+            self._patience -= now - begin
+            begin = now
+
+    def counts(self, took: float) -> bool:
+        """Whether the round that took so many seconds was undisturbed to its end."""
+        if self._asks_and_is_told():
+            self._patience -= took
+            return False
+        return True
+
+    def _asks_and_is_told(self) -> bool:
+        return self._disturbed is not None and not self.impatient and self._disturbed()
 
 
 def _attempt(samples: Samples, work: Callable[[], None]) -> None:

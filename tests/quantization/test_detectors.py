@@ -1,0 +1,39 @@
+"""Detectors in 8-bit integers: their convolutional part, with scales that images as they prepare them choose."""
+
+import numpy as np
+import pytest
+import torch
+from tests.detectors import DETECTORS, build
+from torch.utils import _pytree as pytree
+
+import convgate
+from convgate import DualGating
+from convgate.errors import InputError
+from convgate.reading.given import given_to
+
+SEED = torch.Generator().manual_seed(0)
+IMAGES = [torch.rand(3, 60, 44, generator=SEED), torch.rand(3, 30, 70, generator=SEED)]
+
+
+@pytest.fixture(scope="module", params=DETECTORS)
+def detector(request):
+    return convgate.gate(build(request.param), DualGating(init="paper"), IMAGES).eval()
+
+
+@torch.no_grad()
+def test_the_part_computes_nearly_what_it_does_in_float32(detector):
+    engine = convgate.quantize(detector, [IMAGES], threads=1)
+    assert engine.precision == "int8"
+    for image in IMAGES:
+        prepared = given_to(detector.network, detector, [image])
+        run = engine.run(prepared.numpy())
+        expected = pytree.tree_leaves(detector.network.replay(prepared, run.decisions))
+        for actual, wanted in zip(pytree.tree_leaves(engine(prepared.numpy())), expected, strict=True):
+            assert np.linalg.norm(actual - wanted.numpy()) < 0.1 * np.linalg.norm(wanted.numpy())
+        (found,) = detector.run_on(engine, [image])
+        assert found["boxes"].shape[1] == 4
+
+
+def test_they_are_called_with_lists(detector):
+    with pytest.raises(InputError, match=r"batch 0 for quantize\(\) is a Tensor; give a list of images"):
+        convgate.quantize(detector, [torch.rand(1, 3, 64, 64)])
