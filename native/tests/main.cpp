@@ -36,6 +36,7 @@ const Test tests[] = {
     {"shared_network", 6, test_shared_network},
     {"pool", 10, test_pool},
     {"shared_buffers", 10, test_shared_buffers},
+    {"fixed_vector", 50, test_fixed_vector},
     {"malformed", 8000, test_malformed},
     {"malformed_int8", 1000, test_malformed_int8},
     {"borders", 1, test_borders},

@@ -114,6 +114,7 @@ void test_wide_bf16_networks(Random&);
 void test_shared_network(Random&);
 void test_pool(Random&);
 void test_shared_buffers(Random&);
+void test_fixed_vector(Random&);
 void test_malformed(Random&);
 void test_borders(Random&);
 void test_long_grids(Random&);

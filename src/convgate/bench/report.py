@@ -86,9 +86,9 @@ def _disturbed(result: Result) -> list[str]:
     near, number = result.machine.get("near_ns"), result.machine.get("rounds_left_out", 0)
     if result.machine.get("impatient"):
         return [f"for minutes the threads took longer than {near:g} ns to share work out; rounds count all the same"]
-    return [f"left out: {number} round(s) in which threads took longer than {near:g} ns to share work out"] * (
-        number > 0
-    )
+    if number:
+        return [f"left out: {number} round(s) in which threads took longer than {near:g} ns to share work out"]
+    return []
 
 
 def _gain(result: Result) -> str:
