@@ -44,7 +44,7 @@ def main(name: str, cases: Sequence[Case], description: str | None) -> None:
         "--near",
         type=float,
         metavar="NS",
-        help="wait while the threads take longer to share work out, and leave out rounds in which they did",
+        help="wait while the threads take longer to share work out, and leave out rounds that ended so",
     )
     parser.add_argument("--name", default=name, help="of the record (default: %(default)s)")
     arguments = parser.parse_args()

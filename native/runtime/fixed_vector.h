@@ -13,7 +13,7 @@ template <typename T>
 class FixedVector {
 public:
     explicit FixedVector(std::size_t capacity) : data_(capacity ? new T[capacity]() : nullptr), capacity_(capacity) {}
-    FixedVector(FixedVector&&) = default;
+    FixedVector(const FixedVector&) = delete;
 
     void clear() { size_ = 0; }
     void push_back(const T& value) {

@@ -104,7 +104,7 @@ bool IntegerWeights::packing_pays(int open, int positions) const {
 }
 
 std::span<const IntegerBlock> IntegerWeights::choose(const std::vector<std::int32_t>* in_open, const std::vector<std::int32_t>* out_open,
-                                                        int positions, Sample& s) const {
+                                                     int positions, Sample& s) const {
     if (!in_open && !out_open) return blocks_;
     FixedVector<IntegerBlock>& chosen = s.integer_blocks;
     chosen.clear();

@@ -15,7 +15,7 @@ public:
     // The blocks for the open channels (null: all) and that many positions. They last until the sample's next call. Where it
     // takes less time than to pack weights, blocks compute all their lanes, of which some are kept.
     std::span<const IntegerBlock> choose(const std::vector<std::int32_t>* in_open, const std::vector<std::int32_t>* out_open,
-                                            int positions, Sample&) const;
+                                         int positions, Sample&) const;
     // After `choose`, where it was given open channels: the weights of blocks that are to be packed, and what sums start at.
     void prepare(Sample&, Team&, const std::ptrdiff_t* taps) const;
     // Of a kernel's arguments what a block says.

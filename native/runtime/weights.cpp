@@ -135,7 +135,7 @@ void BlockedWeightsOf<T>::choose_whole(const Block& model, const std::vector<std
 
 template <typename T>
 std::span<const BlockOf<T>> BlockedWeightsOf<T>::choose(const std::vector<std::int32_t>* in_open,
-                                                 const std::vector<std::int32_t>* out_open, int rows, Sample& s) const {
+                                                        const std::vector<std::int32_t>* out_open, int rows, Sample& s) const {
     if (!in_open && !out_open) return blocks_;
     const int ins = shape_.ins, outs = shape_.outs;
     FixedVector<Block>& chosen = s.blocks_of<Block>();

@@ -53,7 +53,7 @@ public:
     // The blocks for the open channels (null: all) and that many rows of inputs. They last until the sample's next call.
     // Where it takes less time than to pack weights, blocks compute all their lanes, of which some are kept.
     std::span<const Block> choose(const std::vector<std::int32_t>* in_open, const std::vector<std::int32_t>* out_open,
-                                     int rows, Sample&) const;
+                                  int rows, Sample&) const;
     // After `choose`: the weights of the blocks that are to be packed.
     void pack(Sample&, Team&) const;
     // Or a part of them when it is needed, of one group's first tap: for each of `parts` equal parts of the `open` inputs'

@@ -67,10 +67,17 @@ def test_ours_and_pytorchs_rows_agree(subject):
 
 
 def test_rounds_with_far_cores_are_left_out(subject, monkeypatch):
+    def fails(subject, threads):
+        return Built(lambda x: next(calls)(x))
+
     answers = iter([True, True, True, False, True, True])
     monkeypatch.setattr(comparison, "are_near", lambda threads, nanoseconds: next(answers))
-    result = measure(subject, choose("engine-dense,engine-gated"), threads=1, rounds=2, near=500)
-    assert [row.n for row in result.rows] == [2, 2]
+    built = choose("engine-dense")[0].build(subject, 1)
+    calls = iter([built.call] * (len(subject.inputs) + 3))  # for checking; then it ends
+    first = Competitor("first", "fails when it is timed", "dense", fails)
+    result = measure(subject, [first, *choose("engine-dense,engine-gated")], threads=1, rounds=2, near=500)
+    assert "StopIteration" in result.rows[0].failed
+    assert [row.n for row in result.rows[1:]] == [2, 2]
     found = {key: result.machine[key] for key in ("near_ns", "rounds_left_out", "impatient")}
     assert found == {"near_ns": 500, "rounds_left_out": 1, "impatient": False}
 

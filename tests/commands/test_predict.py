@@ -66,7 +66,9 @@ def test_integers_whose_scales_photographs_choose(folder, capsys, tmp_path):
     assert "go together" in capsys.readouterr().err
     command[1] = str(folder / "bare.safetensors")
     assert main([*command, "--images", str(photos)]) == 2
-    assert "network.preparation" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "bare.safetensors does not say how images are prepared" in said
+    assert "network.preparation" in said
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])

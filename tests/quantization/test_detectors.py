@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from tests.detectors import DETECTORS, build
+from torch import nn
 from torch.utils import _pytree as pytree
 
 import convgate
@@ -32,6 +33,14 @@ def test_the_part_computes_nearly_what_it_does_in_float32(detector):
             assert np.linalg.norm(actual - wanted.numpy()) < 0.1 * np.linalg.norm(wanted.numpy())
         (found,) = detector.run_on(engine, [image])
         assert found["boxes"].shape[1] == 4
+
+
+def test_one_in_a_wrapper_is_the_same_detector():
+    detector = convgate.gate(build("fcos"), DualGating(init="paper"), IMAGES).eval()
+    programs = [
+        convgate.quantize(network, [IMAGES], threads=1).program for network in (detector, nn.DataParallel(detector))
+    ]
+    assert programs[0].values == programs[1].values
 
 
 def test_they_are_called_with_lists(detector):

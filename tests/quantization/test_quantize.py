@@ -291,6 +291,8 @@ def test_of_an_engine_for_one_size_one_for_that_size_is_made():
 
     engine = convgate.compile(OneSize().eval(), IMAGES, threads=1)
     assert convgate.quantize(engine, [IMAGES], threads=1).program.fixed
+    with pytest.raises(InputError, match=r"images of 12 x 16 among those that choose scales.*runs at one size"):
+        convgate.quantize(OneSize().eval(), [IMAGES, IMAGES[:, :, :12]], threads=1)
     with pytest.raises(InputError, match="runs at one size"):
         convgate.quantize(engine, [IMAGES[:, :, :12]], threads=1)
 

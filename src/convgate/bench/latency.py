@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from convgate.engine import Engine
 from convgate.errors import InputError
 from convgate.gated import GatedModel, GatedNetwork
+from convgate.reading.given import given_to
+from convgate.reading.modes import evaluating
 from convgate.timing.interleave import interleave
 
 __all__ = ["Latency", "Milliseconds", "latency"]
@@ -39,21 +41,14 @@ class Latency:
     isa: str
 
 
-def _arrays(gated: GatedNetwork | GatedModel, engine: Engine, images: Tensor | Sequence[Any]) -> list[np.ndarray]:
+def _arrays(gated: GatedNetwork | GatedModel, images: Tensor | Sequence[Any]) -> list[np.ndarray]:
     """What an engine is given for each of the images: [1, C, H, W]."""
     if isinstance(images, Tensor):
-        return [np.ascontiguousarray(image.numpy(force=True)[None]) for image in images]
-    if isinstance(gated, GatedNetwork):
-        return [np.ascontiguousarray(image.numpy(force=True)) for image in images]
-    seen: list[np.ndarray] = []
-
-    def noted(x: np.ndarray) -> Any:
-        seen.append(np.ascontiguousarray(x))
-        return engine(x)
-
-    for image in images:
-        gated.run_on(noted, image)
-    return seen
+        images = images.split(1)
+    elif isinstance(gated, GatedModel):
+        with evaluating(gated):
+            images = [given_to(gated.network, gated, image) for image in images]
+    return [np.ascontiguousarray(image.numpy(force=True)) for image in images]
 
 
 def _turns(engine: Engine, images: list[np.ndarray]) -> Callable[[int], Any]:
@@ -91,7 +86,7 @@ def latency(
         "dense": to_engine(dense, images[:1] if isinstance(images, Tensor) else images[0], threads=threads),
         "gated": to_engine(gated, threads=threads),
     }
-    single = _arrays(gated, engines["gated"], images)
+    single = _arrays(gated, images)
     for image in single:  # what is made for a size is made before the clock runs
         engines["dense"](image)
     samples = interleave({name: _turns(engine, single) for name, engine in engines.items()}, seconds=seconds)

@@ -60,7 +60,7 @@ def measure(
         progress: is told the share of the timing that is done.
 
     Raises:
-        InputError: a model whose output is not a tensor, numbers below 1, or nothing to time.
+        InputError: a model whose output is not a tensor, numbers that are not positive, or nothing to time.
 
     """
     if threads < 1 or (rounds is not None and rounds < 1) or seconds <= 0 or (near is not None and near <= 0):
@@ -111,9 +111,9 @@ def measure(
 
 
 def _left_out(near: float, samples: Mapping[str, Samples]) -> dict[str, Any]:
-    """How many rounds were left out, and whether some count all the same. All engines were timed in the same ones."""
-    own = next(iter(samples.values()), Samples())
-    return {"near_ns": near, "rounds_left_out": own.left_out, "impatient": own.impatient}
+    """How many rounds were left out, of all engines that were left then, and whether some count all the same."""
+    left_out = max((own.left_out for own in samples.values()), default=0)
+    return {"near_ns": near, "rounds_left_out": left_out, "impatient": any(own.impatient for own in samples.values())}
 
 
 def _on_inputs(built: Built, subject: Subject) -> Callable[[int], Any]:

@@ -84,11 +84,12 @@ def _inputs(result: Result) -> str:
 def _disturbed(result: Result) -> list[str]:
     """Of a virtual machine: in how many rounds its cores were far from each other, where that was asked."""
     near, number = result.machine.get("near_ns"), result.machine.get("rounds_left_out", 0)
-    if result.machine.get("impatient"):
-        return [f"for minutes the threads took longer than {near:g} ns to share work out; rounds count all the same"]
+    lines = []
     if number:
-        return [f"left out: {number} round(s) in which threads took longer than {near:g} ns to share work out"]
-    return []
+        lines += [f"left out: {number} round(s) at whose end threads took longer than {near:g} ns to share work out"]
+    if result.machine.get("impatient"):
+        lines += [f"for minutes the threads took longer than {near:g} ns for that; later rounds count all the same"]
+    return lines
 
 
 def _gain(result: Result) -> str:

@@ -58,7 +58,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--near",
         type=float,
         metavar="NS",
-        help="wait while the threads take longer to share work out, and leave out rounds in which they did: a virtual "
+        help="wait while the threads take longer to share work out, and leave out rounds that ended so: a virtual "
         "machine's cores change places (under 500 where they share a cache; default: all rounds count)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of weights, gates and images (default: %(default)s)")

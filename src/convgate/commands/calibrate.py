@@ -54,9 +54,12 @@ def run(arguments: Namespace) -> None:
     source = network_file(arguments.source)
     from convgate.calibration import calibrate
     from convgate.checkpoint import load, save
+    from convgate.gated import GatedModel
 
     network = load(source).eval()
-    images = Photographs.of(network, arguments.images, arguments.most)
+    given = Photographs.of(network, source, arguments.images, arguments.most)
+    # Read once, as the search goes through them often; a detector's are as large as they are.
+    images = given if isinstance(network, GatedModel) else list(given)
     how: dict[str, Any] = {"budget": arguments.budget}
     if arguments.milliseconds is not None:
         engine = engine_of(network, arguments.precision, images, threads=arguments.threads)

@@ -59,7 +59,7 @@ def run(arguments: Namespace) -> None:
     from convgate.gated import GatedModel
 
     network = _load(source)
-    images = None if arguments.images is None else Photographs.of(network, [arguments.images], _MOST, _AT_ONCE)
+    images = None if arguments.images is None else Photographs.of(network, source, [arguments.images], _MOST, _AT_ONCE)
     engine = engine_of(network, arguments.precision, images)
     engine.save(arguments.output)
     size = arguments.output.stat().st_size

@@ -1,5 +1,6 @@
 """Photographs in folders as what a network is given: read anew in each pass, so that memory does not grow with them."""
 
+import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,8 @@ class Photographs:
     """Batches of the photographs in some folders.
 
     Args:
-        folders: of images; of more than `most` as many are taken, evenly.
+        folders: of images; of more than `most` as many are taken, evenly, in an order that a fixed seed draws: folders
+            are often one for each class, and who reads some takes the first.
         most: see `folders`.
         preparation: what makes images [N, C, H, W] of files. None: each is a list of one image [3, H, W] of its own
             size, values in [0, 1], as detectors are called.
@@ -35,30 +37,34 @@ class Photographs:
         found = [path for folder in folders for path in images_in(folder)]
         number = min(len(found), most)
         self._paths = [found[i * len(found) // number] for i in range(number)]
+        random.Random(0).shuffle(self._paths)
         self._preparation, self._at_once = preparation, at_once
 
     @classmethod
     def of(
         cls,
         network: "GatedNetwork | GatedModel | Engine",
+        source: Path,
         folders: Sequence[str | Path],
         most: int,
         at_once: int = 1,
     ) -> "Photographs":
-        """As `network` is given them. Raises `InputError` if it does not say how images are prepared."""
-        from convgate.bench.photographs import preparation_for
+        """As `network`, of the file or folder `source`, is given them when it is used.
+
+        Raises `InputError` if it does not say how images are prepared.
+        """
         from convgate.errors import InputError
-        from convgate.gated import GatedModel, GatedNetwork
+        from convgate.gated import GatedModel
 
         if isinstance(network, GatedModel):
             return cls(folders, most, None)
         if network.preparation is None:
             raise InputError(
-                "the network does not say how images are prepared; in Python, set network.preparation (see "
-                "convgate.preparation_of) before it is saved or compiled"
+                f"{source} does not say how images are prepared; in Python, set network.preparation (see "
+                "convgate.preparation_of) and save it again, or call convgate.quantize(network, batches) or "
+                "convgate.calibrate. In place of a detector's .cgm file give the checkpoint that it was made of"
             )
-        prepares = preparation_for(network, None) if isinstance(network, GatedNetwork) else network.preparation
-        return cls(folders, most, prepares, at_once)
+        return cls(folders, most, network.preparation, at_once)
 
     def __iter__(self) -> Iterator[Any]:
         from torch import from_numpy

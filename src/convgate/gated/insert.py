@@ -4,7 +4,9 @@ import itertools
 import linecache
 import operator
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from torch import Tensor, fx
@@ -18,7 +20,7 @@ from convgate.reading.contexts import has_contexts, preserving_contexts
 __all__ = ["compile_forward", "insert_gates", "mask_of"]
 
 _serial = itertools.count()
-_gone: list[str] = []  # file names of functions that were collected
+_gone: deque[str] = deque()  # file names of functions that were collected
 
 
 def insert_gates(
@@ -176,8 +178,9 @@ def compile_forward(graph: fx.Graph, name: str) -> Callable[..., Any]:
     file = f"<convgate {name} {next(_serial)}>"
     # Known to linecache, so that tracebacks and debuggers show the generated lines. What belongs to functions that
     # are gone is taken out here, not when they go: the collector may run while linecache iterates over its files.
-    while _gone:
-        linecache.cache.pop(_gone.pop(), None)
+    with suppress(IndexError):
+        while True:
+            linecache.cache.pop(_gone.popleft(), None)
     linecache.cache[file] = (len(code.src), None, code.src.splitlines(keepends=True), file)
     scope = dict(code.globals)
     exec(compile(code.src, file, "exec"), scope)

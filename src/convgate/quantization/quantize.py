@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from convgate.calibration.images import Images
+from convgate.calibration.measure import on
 from convgate.engine.compile import preparation_in
 from convgate.engine.engine import Engine
 from convgate.engine.lowering import lower
@@ -28,6 +29,7 @@ from convgate.quantization.split import split_activations
 from convgate.quantization.statistics import Watch
 from convgate.reading.given import given_to
 from convgate.reading.modes import evaluating
+from convgate.reading.wrappers import unwrapped
 from convgate.suggestions import did_you_mean
 
 __all__ = ["kept_layers", "quantize", "quantize_program"]
@@ -53,8 +55,8 @@ def quantize(
 
     Args:
         network: a gated network, any CNN that `torch.fx` can trace, or a float32 engine of either.
-        batches: images [N, C, H, W] as in training, or tuples that begin with them; for a gated detector, lists of
-            images [C, H, W] as it is called with. 50 to 500 images, of any sizes that the network takes, that are
+        batches: images [N, C, H, W] as in training, or tuples that begin with them; for a gated detector, the lists of
+            images [C, H, W] that it is called with. 50 to 500 images, of any sizes that the network takes, that are
             *not* those of the test. They choose the scales; a list or a loader is read twice.
         observer: the rule for ranges, `MinMax`, `Percentile` or `MeanSquaredError` of `convgate.quantization`; by
             default the last.
@@ -81,6 +83,8 @@ def quantize(
     check_heads(heads)
     if observer is not None and (isinstance(observer, type) or not callable(getattr(observer, "limit", None))):
         raise InputError(f"observer={observer!r}: give a rule, e.g. observer=convgate.quantization.MinMax()")
+    if isinstance(network, nn.Module):
+        network = unwrapped(network)
     read = _reader(network, batches)
     example = torch.from_numpy(next(read()))
     program = _program(network, example)
@@ -160,8 +164,9 @@ def _reader(network: nn.Module | Engine, batches: Iterable[Any]) -> Callable[[],
 
 
 def _prepared(detector: GatedModel, image: torch.Tensor) -> torch.Tensor:
+    device = next(detector.gate_parameters()).device
     with evaluating(detector):
-        return given_to(detector.network, detector, [image])
+        return given_to(detector.network, detector, on(device, [image]))
 
 
 def kept_layers(program: Program, keep: Sequence[str]) -> set[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -41,8 +41,7 @@ class Watch:
         computed = tuple(name for name in self.names if name not in program.inputs)
         watched = replace(program, outputs=computed or program.outputs, vectors=(), foreign=(), returns=None)
         self._computed = computed
-        self._watched, self._how = watched, (threads, isa)
-        self._network = lru_cache(KEPT_SIZES)(self._sized)
+        self._network = lru_cache(KEPT_SIZES)(partial(_network, watched, threads, isa))
 
     def ranges(self, batches: Iterable[np.ndarray]) -> dict[str, tuple[float, float]]:
         """The least and the greatest element of each value. Raises `InputError` where some are not finite."""
@@ -75,12 +74,17 @@ class Watch:
                 if self._computed:
                     yield from zip(self._computed, self._network(*some.shape[1:]).run([some], {}).outputs, strict=True)
 
-    def _sized(self, channels: int, height: int, width: int) -> NativeNetwork:
-        """What runs images of that shape."""
-        own = self._watched.value(self._watched.inputs[0])
-        if channels != own.channels:
-            raise InputError(f"images of {channels} channels among those that choose scales: give {own.channels}")
-        try:
-            return NativeNetwork(at(self._watched, height, width), *self._how)
-        except InputError as error:
-            raise InputError(f"among the images that choose scales: {error}") from None
+
+def _network(watched: Program, threads: int, isa: str, channels: int, height: int, width: int) -> NativeNetwork:
+    """What runs images of that shape."""
+    own = watched.value(watched.inputs[0])
+    if channels != own.channels:
+        raise InputError(f"images of {channels} channels among those that choose scales: give {own.channels}")
+    try:
+        sized = at(watched, height, width)
+    except InputError as error:
+        raise InputError(
+            f"images of {height} x {width} among those that choose scales, after such of {own.height} x {own.width}; "
+            f"resize them to that. {error}"
+        ) from None
+    return NativeNetwork(sized, threads, isa)

@@ -1,9 +1,12 @@
 """What a sub-module is given when the model that it belongs to is called."""
 
+import threading
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from convgate.errors import InputError
 
 __all__ = ["given_to"]
 
@@ -17,6 +20,9 @@ def given_to(module: nn.Module, model: nn.Module, *args: Any) -> Tensor:
     """The first argument of `module` when `model` is called with `args`; nothing behind it is computed.
 
     So the batch that a detector makes of its images, if `module` is its convolutional part, or what that begins with.
+    Calls in other threads go on as they are.
+
+    Raises `InputError` if the model does not call `module`, or not with a first argument.
 
     >>> import torch
     >>> from torch import nn
@@ -26,10 +32,12 @@ def given_to(module: nn.Module, model: nn.Module, *args: Any) -> Tensor:
 
     """
     seen: list[Tensor] = []
+    caller = threading.get_ident()
 
     def note(_: nn.Module, given: tuple[Any, ...]) -> None:
-        seen.append(given[0])
-        raise _ReachedError
+        if given and threading.get_ident() == caller:
+            seen.append(given[0])
+            raise _ReachedError
 
     hook = module.register_forward_pre_hook(note)
     try:
@@ -38,4 +46,7 @@ def given_to(module: nn.Module, model: nn.Module, *args: Any) -> Tensor:
         pass
     finally:
         hook.remove()
+    if not seen:
+        what, part = type(model).__name__, type(module).__name__
+        raise InputError(f"with what it was given, the model ({what}) does not call {part} with a first argument")
     return seen[0]

@@ -1,6 +1,7 @@
 """Timing several functions in turns, so that other work on the machine slows all of them equally."""
 
 import gc
+import logging
 import math
 import random
 import time
@@ -18,6 +19,7 @@ WARM = 0.060
 work for a while, have gone to sleep."""
 SAMPLE = 0.005
 """Seconds that a sample takes at least: short calls are timed several at once."""
+_LOG = logging.getLogger(__name__)
 _LEAST_ROUNDS = 5
 _HELD_UP = 4
 _PAUSE = 1.0
@@ -62,7 +64,7 @@ def interleave(
 
     Args:
         functions: by name.
-        seconds: rounds begin until this time is over, but there are at least 5.
+        seconds: rounds begin until they have taken so long, but there are at least 5.
         rounds: exactly so many, instead, at least 1.
         seed: of the order.
         disturbed: asked before each round, which waits as long as the answer is yes, and after it: a round that ends
@@ -92,7 +94,7 @@ def interleave(
                 function, own = functions[name], samples[name]
                 _attempt(own, lambda function=function, own=own, number=number: _turn(function, own, number))  # type: ignore[misc]
             took = time.perf_counter() - begin
-            if not watch.counts(took):
+            if not watch.counts(begin):
                 for name in names:
                     _leave_out(samples[name])
                 continue
@@ -129,17 +131,22 @@ class _Watch:
         """Until a round can begin."""
         begin = time.perf_counter()
         while self._asks_and_is_told():
+            if self._patience == PATIENCE:
+                _LOG.info("waiting, for %g s at most, until nothing disturbs the timing", PATIENCE)
             time.sleep(_PAUSE)
-            now = time.perf_counter()
-            self._patience -= now - begin
-            begin = now
+            begin = self._spend(begin)
 
-    def counts(self, took: float) -> bool:
-        """Whether the round that took so many seconds was undisturbed to its end."""
+    def counts(self, begin: float) -> bool:
+        """Whether the round that began then was undisturbed to its end."""
         if self._asks_and_is_told():
-            self._patience -= took
+            self._spend(begin)
             return False
         return True
+
+    def _spend(self, begin: float) -> float:
+        now = time.perf_counter()
+        self._patience -= now - begin
+        return now
 
     def _asks_and_is_told(self) -> bool:
         return self._disturbed is not None and not self.impatient and self._disturbed()
