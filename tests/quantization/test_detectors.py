@@ -35,8 +35,7 @@ def test_the_part_computes_nearly_what_it_does_in_float32(detector):
         assert found["boxes"].shape[1] == 4
 
 
-def test_one_in_a_wrapper_is_the_same_detector():
-    detector = convgate.gate(build("fcos"), DualGating(init="paper"), IMAGES).eval()
+def test_one_in_a_wrapper_is_the_same_detector(detector):
     programs = [
         convgate.quantize(network, [IMAGES], threads=1).program for network in (detector, nn.DataParallel(detector))
     ]

@@ -70,9 +70,10 @@ class Watch:
         for images in batches:
             for begin in range(0, len(images), 4):
                 some = np.ascontiguousarray(images[begin : begin + 4])
+                network = self._network(*some.shape[1:])  # refuses shapes, also where it has nothing to compute
                 yield from ((name, some) for name in self.program.inputs if name in self.names)
                 if self._computed:
-                    yield from zip(self._computed, self._network(*some.shape[1:]).run([some], {}).outputs, strict=True)
+                    yield from zip(self._computed, network.run([some], {}).outputs, strict=True)
 
 
 def _network(watched: Program, threads: int, isa: str, channels: int, height: int, width: int) -> NativeNetwork:
