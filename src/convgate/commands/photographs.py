@@ -67,12 +67,12 @@ class Photographs:
         return cls(folders, most, network.preparation, at_once)
 
     def __iter__(self) -> Iterator[Any]:
-        from torch import from_numpy
-
-        from convgate.data.scenes import read_scene_image
-
         if self._preparation is None:
+            from convgate.data.scenes import read_scene_image
+
             yield from ([read_scene_image(path).float() / 255] for path in self._paths)
             return
+        from torch import from_numpy
+
         for begin in range(0, len(self._paths), self._at_once):
             yield from_numpy(self._preparation.read(self._paths[begin : begin + self._at_once]))

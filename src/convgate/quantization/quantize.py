@@ -164,9 +164,9 @@ def _reader(network: nn.Module | Engine, batches: Iterable[Any]) -> Callable[[],
 
 
 def _prepared(detector: GatedModel, image: torch.Tensor) -> torch.Tensor:
-    device = next(detector.gate_parameters()).device
+    _, gate = next(detector.gate_modules())
     with evaluating(detector):
-        return given_to(detector.network, detector, on(device, [image]))
+        return given_to(detector.network, detector, on(gate.offset.device, [image]))
 
 
 def kept_layers(program: Program, keep: Sequence[str]) -> set[str]:
