@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from convgate.cli import main
+from convgate.commands.console import show_metrics
 from convgate.errors import RecipeError
 from convgate.gated import FixedNetwork, GatedNetwork
 from convgate.recipes.request import Request
@@ -71,10 +72,17 @@ def test_a_gated_run_is_compared_with_its_majorities(finished, capsys):
     assert main(["evaluate", str(finished / "network.safetensors"), "--static"]) == 2
 
 
-def test_choices_are_measured_on_held_out_images(tmp_path, tiny, monkeypatch):
+def test_choices_are_measured_on_held_out_images(tmp_path, tiny, capsys):
     request = Request("digits-demo", (*tiny, "--measured=validation", "--gated.epochs=1"))
     done = train(request, tmp_path / "chosen", progress=False)
-    assert done.metrics.test_images == len(done.splits().validation)
+    images = len(done.splits().validation)
+    assert (done.metrics.test_images, done.metrics.measured) == (images, "validation")
+    show_metrics(done.metrics)
+    said = capsys.readouterr().out
+    assert f"({images:,} validation images)" in said
+    assert "validation accuracy" in said
+    assert "test" not in said
+    assert evaluate_run(done, seconds=0).measured == "validation"
     assert record_of(done).measured == "validation"
     assert "Held-out images" in done.folder.report.read_text()
 

@@ -48,9 +48,10 @@ class Metrics:
     """What metrics.json holds.
 
     Attributes:
-        dense: the network before gating, on the test images.
-        gated: the gated network, on the test images.
-        test_images: how many there are; of a run with `measured: validation` these are the held-out images.
+        dense: the network before gating.
+        gated: the gated network, on the same images.
+        test_images: how many images it was measured on.
+        measured: which those are: "test", or "validation", images that were held out from training.
         machine: processor and threads that it was measured with, and the GPU, if one was used.
         versions: of convgate, torch and Python.
         budget: the share of the dense MACs that was calibrated to; None: to none.
@@ -75,6 +76,7 @@ class Metrics:
     static: StaticFigures | None = None
     metric: str = "accuracy"
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    measured: str = "test"
 
     @staticmethod
     def of(
@@ -132,6 +134,8 @@ class Metrics:
         data = asdict(self)
         if not self.scores:  # of classification, whose figures are as they have always been
             del data["metric"]
+        if self.measured == "test":
+            del data["measured"]
         unknown = [key for key in ("latency", "static", "scores") if not data[key]]
         return {key: value for key, value in data.items() if key not in unknown}
 

@@ -141,7 +141,7 @@ def show_metrics(metrics: "Metrics") -> None:
     from rich.table import Table
 
     dense, gated = metrics.dense, metrics.gated
-    table = Table("", f"test {metrics.metric}", "MACs per image", "share of dense", box=box.SIMPLE_HEAD)
+    table = Table("", f"{metrics.measured} {metrics.metric}", "MACs per image", "share of dense", box=box.SIMPLE_HEAD)
     accuracy = "not known" if dense.accuracy is None else f"{dense.accuracy:.2%}"
     table.add_row("dense", accuracy, f"{dense.macs:,}", "100.0%")
     table.add_row(
@@ -159,4 +159,4 @@ def show_metrics(metrics: "Metrics") -> None:
             f"on the engine, one image at a time: {latency.dense.median_ms:.3f} ms dense, "
             f"{latency.gated.median_ms:.3f} ms gated, {latency.speedup:.2f} times as fast"
         )
-    show(f"MACs per image, gated: {spread} of dense ({metrics.test_images:,} test images)")
+    show(f"MACs per image, gated: {spread} of dense ({metrics.test_images:,} {metrics.measured} images)")

@@ -131,7 +131,8 @@ class TrainingRun:
             self._calibrate(network)
         self._save(network, self.folder.network)
         evaluations = self._evaluate(dense, network)
-        known: dict[str, Any] = {"budget": self.recipe.budget, "seed": self.recipe.seed}
+        recipe = self.recipe
+        known: dict[str, Any] = {"budget": recipe.budget, "seed": recipe.seed, "measured": recipe.measured}
         if isinstance(network, GatedNetwork | GatedModel):
             known |= self._compared(dense, network, evaluations[1])
         self.folder.add_seconds("calibration and evaluation", time.monotonic() - started)
