@@ -17,6 +17,7 @@ from typing import Any
 import measured_dense as dense_prediction
 import measured_engine as engine
 import measured_finetuning as finetuning
+import measured_precision as precision
 import measured_training as training
 
 from convgate.files import write_text
@@ -37,6 +38,7 @@ def tables() -> dict[str, str]:
     )
     isas, costs = _json("instruction_sets"), _json("costs")
     finetuned = finetuning.read(ROOT / "benchmarks" / "results" / "finetune.csv")
+    low = precision.read(ROOT / "benchmarks" / "results")
     runs = training.records(RESULTS)
     return {
         "precisions": _built(zen5) + _table(*engine.precisions(zen5["cases"])),
@@ -55,6 +57,8 @@ def tables() -> dict[str, str]:
         "segmentation": _built(segmenter)
         + f"{dense_prediction.segmenter_in_words(segmenter)}\n\n"
         + _table(*dense_prediction.segmentation(segmenter)),
+        "low-precision": _table(*precision.dense(*low)),
+        "low-precision-gated": _table(*precision.gated(*low)),
         "memory": _built(memory) + _table(*dense_prediction.memory(memory)),
         "finetuned": _table(*finetuning.all_rows(finetuned)),
         "readme-finetuned": _table(*finetuning.in_short(finetuned)) + f"\n{finetuning.taken_out(_json('finetuned'))}\n",

@@ -43,10 +43,10 @@ A control has all that its row has (length, decay, augmentation, teacher) but fo
 
 "Gain" is how much more accurate the row is than the control, in points, with the standard error over the seeds that
 both were run with; without an error it is of one seed, and a difference of two such accuracies has a sampling error of
-about {sampling} points from the test images alone. "Fixed" is the same network with each gate's unit fixed at what it
+about {sampling} points from the images alone. "Fixed" is the same network with each gate's unit fixed at what it
 decides for most training images: where that is as accurate at as many MACs, gating did no more than pruning does.
 "Changing" is the share of units that are open for some images and closed for others. MACs are shares of the row's dense
-network's.
+network's; those of fixed ones leave the gates out, which are not computed.
 """
 
 
