@@ -13,6 +13,44 @@ inline void fetch(const Ahead& a, bool listed, const float* weights, int n) {
     for (int v = 0; v < vectors; v++) __builtin_prefetch(row + v * lanes, 0, 2);
 }
 
+// What a later call reads is fetched in turns, evenly, while this one computes: a core that is asked for more lines than it can
+// wait for stands still.
+class Fetching {
+public:
+    // `vectors` of each row, in so many turns, if any.
+    Fetching(const Ahead& a, int vectors, int turns) : ahead_(a), vectors_(vectors) {
+        if (turns == 0 || a.count == 0) return;
+        each_ = (a.count * vectors + turns - 1) / turns;
+        begin_row();
+    }
+
+    __attribute__((always_inline)) void turn() {
+        const float* next = next_;
+        int left = left_;
+        for (int n = each_; n > 0 && left > 0; n--) {
+            __builtin_prefetch(next, 0, 2);
+            next += lanes;
+            if (--left > 0) continue;
+            begin_row();
+            next = next_, left = left_;
+        }
+        next_ = next, left_ = left;
+    }
+
+private:
+    void begin_row() {
+        left_ = row_ < ahead_.count ? vectors_ : 0;
+        if (left_ > 0) next_ = ahead_.weights + static_cast<std::ptrdiff_t>(ahead_.rows ? ahead_.rows[row_] : row_) * ahead_.stride;
+        row_++;
+    }
+
+    const Ahead& ahead_;
+    const int vectors_;
+    int each_ = 0;
+    int row_ = 0, left_ = 0;  // of the row that `next_` is in
+    const float* next_ = nullptr;
+};
+
 // -- products: output channels along the lanes ---------------------------------------------------------------------
 
 // Inlined whatever the compiler thinks: as a call, its sums would live in memory.
@@ -116,9 +154,10 @@ void product(const Product& a, int position) {
 
 // -- products: positions along the lanes ---------------------------------------------------------------------------
 
-// `line`: which vector of each row to fetch.
+constexpr int rows_in_turn = 16;
+
 template <int vectors, int tile, bool listed>
-void columns_tile(const Columns& a, int output, int line) {
+void columns_tile(const Columns& a, int output, Fetching& fetching) {
     constexpr int row = vectors * lanes;
     float* kept = a.accumulators + static_cast<std::ptrdiff_t>(output) * row;
     Vector acc[tile][vectors];
@@ -129,20 +168,23 @@ void columns_tile(const Columns& a, int output, int line) {
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) acc[o][v] = a.first ? Vector{} : load(kept + o * row + v * lanes);
     }
-    const float* ahead = a.ahead.weights + line * lanes;
     const float* inputs = a.inputs;
+    const std::ptrdiff_t stride = a.weight_stride;
+    for (int begin = 0; begin < a.rows; begin += rows_in_turn) {
+        fetching.turn();
+        const int end = begin + rows_in_turn < a.rows ? begin + rows_in_turn : a.rows;
 #pragma GCC unroll 2
-    for (int r = 0; r < a.rows; r++, inputs += row) {
-        const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(listed ? a.weight_rows[r] : r) * a.weight_stride;
-        fetch<1>(a.ahead, listed, ahead, r);
-        Vector x[vectors];
+        for (int r = begin; r < end; r++, inputs += row) {
+            const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(listed ? a.weight_rows[r] : r) * stride;
+            Vector x[vectors];
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) x[v] = load(inputs + v * lanes);
+            for (int v = 0; v < vectors; v++) x[v] = load(inputs + v * lanes);
 #pragma GCC unroll 8
-        for (int o = 0; o < tile; o++) {
-            const Vector wv = all(w[o][at]);
+            for (int o = 0; o < tile; o++) {
+                const Vector wv = all(w[o][at]);
 #pragma GCC unroll 4
-            for (int v = 0; v < vectors; v++) acc[o][v] += wv * x[v];
+                for (int v = 0; v < vectors; v++) acc[o][v] += wv * x[v];
+            }
         }
     }
 #pragma GCC unroll 8
@@ -151,16 +193,19 @@ void columns_tile(const Columns& a, int output, int line) {
         for (int v = 0; v < vectors; v++) store(kept + o * row + v * lanes, acc[o][v]);
 }
 
-using ColumnsTile = void (*)(const Columns&, int output, int line);
+using ColumnsTile = void (*)(const Columns&, int output, Fetching&);
 
 template <int vectors, bool listed, int... tiles>
 inline void columns_tiles(const Columns& a, std::integer_sequence<int, tiles...>) {
     static constexpr ColumnsTile kernels[] = {columns_tile<vectors, tiles + 1, listed>...};
     constexpr int most = sizeof...(tiles);
     const int n = (a.outputs + most - 1) / most;
+    const int turns = n * ((a.rows + rows_in_turn - 1) / rows_in_turn);
+    // What is fetched last is read next: it is to be there by then.
+    Fetching fetching(a.ahead, a.ahead_vectors, turns - turns / 8);
     for (int i = 0; i < n; i++) {
         const int begin = a.outputs * i / n, end = a.outputs * (i + 1) / n;
-        kernels[end - begin - 1](a, begin, i % a.ahead_vectors);
+        kernels[end - begin - 1](a, begin, fetching);
     }
 }
 

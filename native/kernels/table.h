@@ -38,14 +38,15 @@ constexpr int max_vectors = 4;  // vectors of output channels that it computes a
 
 // Input positions are given by the address of what their first tap reads; tap t reads at `taps[t]` floats from there.
 
-// What a later call will read, and is fetched into the cache meanwhile: for the n-th input one vector of row(n) of the
-// weights, or `whole` rows, for n < count. Addresses past the weights' end do no harm.
+// What a later call will read, and is fetched into the cache meanwhile: row(n) of the weights for n < count. Products fetch
+// one vector of it with the n-th input, or `whole` rows, and have one at least; elements and columns fetch all in turns.
+// Addresses past the weights' end do no harm.
 struct Ahead {
     const float* weights;
     std::ptrdiff_t stride;
     const std::int32_t* rows;  // row(n), or null: n
     int count;
-    bool whole;                // products only: elements know how many tiles there are
+    bool whole;                // products only
 };
 
 // A product of inputs and a block of weights, output channels along the lanes:

@@ -68,16 +68,27 @@ void element_weights(const ElementWeights& a) {
     }
 }
 
-template <int vectors, int tile, bool listed, int fetched>
-inline void element_products(const Element& a, int square, const float* ahead, Vector (&acc)[tile][vectors]) {
+// Whether a block's kernel fetches what comes next; a narrower one's loads are its bottleneck.
+template <int vectors>
+constexpr bool fetches = vectors == VECTORS;
+
+// Tile of `tile` squares from `square` on.
+template <int vectors, int tile, bool listed>
+void element_tile(const Element& a, int square, Fetching& fetching) {
     constexpr int row = vectors * lanes;
     const std::ptrdiff_t block = static_cast<std::ptrdiff_t>(a.room) * lanes;
+    float* out = a.out + static_cast<std::ptrdiff_t>(square) * row;
+    Vector acc[tile][vectors];
+#pragma GCC unroll 16
+    for (int s = 0; s < tile; s++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) acc[s][v] = a.first ? Vector{} : load(out + s * row + v * lanes);
     for (int begin = a.begin; begin < a.end; begin += lanes) {
+        if (fetches<vectors>) fetching.turn();
         const float* x = a.inputs + begin / lanes * block + square * lanes;
         const int n = a.end - begin < lanes ? a.end - begin : lanes;
 #pragma GCC unroll 4
         for (int i = 0; i < n; i++) {
-            fetch<fetched>(a.ahead, a.ahead.rows, ahead, begin - a.begin + i);
             const float* weights = a.weights + static_cast<std::ptrdiff_t>(listed ? a.weight_rows[begin + i] : begin + i) * row;
             Vector w[vectors];
 #pragma GCC unroll 4
@@ -90,39 +101,23 @@ inline void element_products(const Element& a, int square, const float* ahead, V
             }
         }
     }
-}
-
-// Tile number `index` of `tiles`.
-template <int vectors, int tile, bool listed>
-void element_tile(const Element& a, int square, int index, int tiles) {
-    constexpr int row = vectors * lanes;
-    constexpr int fetched = vectors == VECTORS;  // a narrower block's loads are its bottleneck
-    float* out = a.out + static_cast<std::ptrdiff_t>(square) * row;
-    Vector acc[tile][vectors];
-#pragma GCC unroll 16
-    for (int s = 0; s < tile; s++)
-#pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) acc[s][v] = a.first ? Vector{} : load(out + s * row + v * lanes);
-    if (fetched && tiles < vectors)
-        element_products<vectors, tile, listed, fetched * vectors>(a, square, a.ahead.weights, acc);
-    else
-        element_products<vectors, tile, listed, fetched>(a, square, a.ahead.weights + index % vectors * lanes, acc);
 #pragma GCC unroll 16
     for (int s = 0; s < tile; s++)
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) store(out + s * row + v * lanes, acc[s][v]);
 }
 
-using ElementTile = void (*)(const Element&, int square, int index, int tiles);
+using ElementTile = void (*)(const Element&, int square, Fetching&);
 
 template <int vectors, bool listed, int... tiles>
 inline void element_tiles(const Element& a, std::integer_sequence<int, tiles...>) {
     static constexpr ElementTile kernels[] = {element_tile<vectors, tiles + 1, listed>...};
     constexpr int most = sizeof...(tiles);
     const int n = (a.squares + most - 1) / most;
+    Fetching fetching(a.ahead, vectors, fetches<vectors> ? n * ((a.end - a.begin + lanes - 1) / lanes) : 0);
     for (int i = 0; i < n; i++) {
         const int begin = a.squares * i / n, end = a.squares * (i + 1) / n;
-        kernels[end - begin - 1](a, begin, i, n);
+        kernels[end - begin - 1](a, begin, fetching);
     }
 }
 

@@ -21,7 +21,7 @@ public:
         const int n = static_cast<int>(blocks.size()), per_block = parts_per_block(run, blocks, team);
         const int items = run.count > 0 ? n * per_block : 0;
         // Weights that stay in the cache are read by each thread for its own positions; else each block by one thread.
-        const bool parts_first = per_block >= team.threads() && spec_.operation->weight.size() * sizeof(Element) <= costs::kept_in_second_cache();
+        const bool parts_first = per_block >= team.threads() && costs::stays_in_second_cache(spec_.operation->weight.size() * sizeof(Element));
         const Chunks rest = this->fills(run, team);
         auto body = [&](int item, int thread) {
             if (item >= items) return this->fill(run, rest.begin(item - items), rest.end(item - items));

@@ -37,7 +37,11 @@ private:
     static T* allocate(std::size_t n) {
         void* p = ::operator new(n * sizeof(T), alignment(n));
 #if defined(MADV_HUGEPAGE)
-        if (n * sizeof(T) >= large_page) madvise(p, n * sizeof(T), MADV_HUGEPAGE);
+        if (n * sizeof(T) >= large_page) {
+            // Memory that was used before has small pages, which it keeps: they are given back first.
+            madvise(p, n * sizeof(T) / large_page * large_page, MADV_DONTNEED);
+            madvise(p, n * sizeof(T), MADV_HUGEPAGE);
+        }
 #endif
         std::memset(p, 0, n * sizeof(T));
         return static_cast<T*>(p);

@@ -23,7 +23,8 @@ public:
           lanes_(spec.kernels->lanes),
           panel_vectors_(costs::panel_for_threads(spec.kernels->vectors, 1, outs_, lanes_, spec.threads)),
           panel_(panel_vectors_ * lanes_),
-          panels_(ceil_div(outs_, panel_)) {
+          panels_(ceil_div(outs_, panel_)),
+          fetches_(!costs::stays_in_second_cache(panels_ * panel_size() * sizeof(float))) {
         const Operation& op = *spec_.operation;
         // [panel][tap][run][output channel of the panel]
         Buffer ordered(panels_ * panel_size());
@@ -160,7 +161,7 @@ private:
                     const int part = on ? p : (p + 1) % parts_, tap = on || part ? t : t + 1;
                     args.ahead.weights = weights(on ? *after : *begin, tap, part);
                     args.ahead.rows = lists ? lists + part_begin(part) : nullptr;
-                    args.ahead.count = std::max(part_begin(part + 1) - part_begin(part), 1);
+                    args.ahead.count = fetches_ ? part_begin(part + 1) - part_begin(part) : 0;
                     args.weights = weights(*block, t, p);
                     args.columns = block->kept;
                     args.outputs = block->width;
@@ -233,6 +234,7 @@ private:
     }
 
     const int run_, taps_, parts_, rows_, outs_, lanes_, panel_vectors_, panel_, panels_;
+    const bool fetches_;  // what is read next
     SharedBuffer weights_;
     Buffer bias_;
     Buffer no_bias_{static_cast<std::size_t>(panel_)};

@@ -30,6 +30,7 @@ std::size_t second_cache();
 
 // What may stay in a cache while all else passes by: half of it.
 inline std::size_t kept_in_second_cache() { return second_cache() / 2; }
+inline bool stays_in_second_cache(std::size_t bytes) { return bytes <= kept_in_second_cache(); }
 
 // Of the first-level cache, of which processors have 32 or 48 KB: bytes of weights that all positions of a product use before
 // the next ones', and of inputs that are transposed at once.

@@ -28,6 +28,7 @@ public:
           other_(std::move(other)),
           transforms_(!keeps_elements(spec)),
           shares_blocks_(shares_blocks(spec)),
+          fetches_(!costs::stays_in_second_cache(elements_weights(spec) * sizeof(float))),
           weights_(transforms_ ? order(spec, {spec.operation->groups, spec.out_channels(), 1, spec.in_channels(), area}, definition(spec))
                                : order(spec, {spec.operation->groups, spec.out_channels(), elements, spec.in_channels(), 1}, transformed_weights(spec))) {
         const std::size_t widest = weights_.widest(), ins = padded(spec.in->value.channels);
@@ -131,7 +132,7 @@ private:
                 const bool last = args.end == ins;
                 const int next = last ? 0 : args.end;
                 args.ahead.rows = block.weight_rows ? block.weight_rows + next : nullptr;
-                args.ahead.count = std::min(step, ins - next);
+                args.ahead.count = fetches_ ? std::min(step, ins - next) : 0;
                 args.ahead.weights = args.weights + (last ? stride : 0) + (block.weight_rows ? 0 : next * row);
                 args.first = begin == 0;
                 args.out = scratch.accumulators.data() + static_cast<std::ptrdiff_t>(e) * args.room * row;
@@ -200,6 +201,7 @@ private:
     const std::unique_ptr<Layer> other_;
     const bool transforms_;  // the weights, when they are needed
     const bool shares_blocks_;
+    const bool fetches_;  // what is read next
     const BlockedWeights weights_;
 };
 

@@ -10,8 +10,6 @@
 namespace convgate {
 namespace {
 
-constexpr int line = 16;  // of the cache, in floats
-
 int vectors(int n) { return ceil_div(n, lanes_of_choices); }
 
 class WinogradColumns final : public ConvolutionInSquares {
@@ -23,6 +21,7 @@ public:
           outs_(spec.out_channels()),
           lanes_(spec.kernels->lanes),
           most_(spec.kernels->vectors * lanes_),
+          fetches_(!costs::stays_in_second_cache(static_cast<std::size_t>(elements) * outs_ * ins_ * sizeof(float))),
           bias_(outs_) {
         const auto weight = transformed_weights(spec);
         Buffer ordered(static_cast<std::size_t>(elements) * outs_ * ins_);
@@ -38,7 +37,7 @@ public:
         mine.columns = static_cast<std::size_t>(elements) * padded(ins_) * (room(most_) + most_);
         mine.accumulators = static_cast<std::size_t>(elements) * outs_ * most_;
         mine.scattered = static_cast<std::size_t>(elements * room(most_) + 1) * padded(costs::transformed_outputs);
-        mine.lists = ins_ + static_cast<std::size_t>(outs_) * (1 + lines());
+        mine.lists = ins_ + outs_;
         mine.squares = squares() + 1;
         mine.sample_packed = outs_ + lanes_;
         needs.cover(mine);
@@ -66,11 +65,10 @@ public:
     }
 
 private:
-    // Open channels: which of an output's weights are read; where the outputs' weights begin; where
-    // the cache's lines of these are; biases.
+    // Open channels: which of an output's weights are read, or null: all; where the outputs' weights begin; biases.
     struct Open {
         int ins, outs;
-        const std::int32_t *rows, *columns, *lines;
+        const std::int32_t *rows, *columns;
         const float* bias;
     };
 
@@ -81,19 +79,15 @@ private:
     Open list(const Run& run, Sample& s) const {
         const std::vector<std::int32_t>& outs = *run.out_open;
         s.lists.clear();
-        // All of them are listed, too: the kernel reads lists of what is to be fetched only beside lists of what is read.
-        for (int i = 0, n = run.in_open ? static_cast<int>(run.in_open->size()) : ins_; i < n; i++)
-            s.lists.push_back(run.in_open ? (*run.in_open)[i] : i);
-        const int ins = static_cast<int>(s.lists.size());
+        const int ins = run.in_open ? static_cast<int>(run.in_open->size()) : ins_;
+        if (run.in_open)
+            for (const std::int32_t i : *run.in_open) s.lists.push_back(i);
         const std::int32_t* const columns = s.lists.data() + s.lists.size();
         for (std::size_t o = 0; o < outs.size(); o++) {
             s.lists.push_back(outs[o] * ins_);
             s.packed[o] = bias_[outs[o]];
         }
-        const std::int32_t* const lines = s.lists.data() + s.lists.size();
-        for (const std::int32_t out : outs)
-            for (int i = 0; i < ins_; i += line) s.lists.push_back(out * ins_ + i);
-        return {ins, static_cast<int>(outs.size()), s.lists.data(), columns, lines, s.packed.data()};
+        return {ins, static_cast<int>(outs.size()), run.in_open ? s.lists.data() : nullptr, columns, s.packed.data()};
     }
 
     void compute(const Run& run, const Chosen& chosen, const Open& open, Scratch& scratch, int first, int count, int out_begin, int out_end) const {
@@ -130,7 +124,7 @@ private:
         args.weight_stride = 1;
         args.first = true;
         args.ahead.stride = 1;
-        args.ahead_vectors = 1;
+        args.ahead_vectors = ceil_div(ins_, lanes_);
         for (int e = 0; e < elements; e++) {
             args.inputs = inputs + static_cast<std::ptrdiff_t>(e) * open.ins * row;
             args.weights = weights_.data() + static_cast<std::size_t>(e) * outs_ * ins_;
@@ -140,8 +134,8 @@ private:
                 const bool last = tile + 1 == tiles;
                 const int next = last ? 0 : end, after = last ? outs / tiles : even_part(outs, tile + 2, tiles);
                 args.ahead.weights = args.weights + (last ? static_cast<std::ptrdiff_t>(outs_) * ins_ : 0);
-                args.ahead.rows = open.lines + static_cast<std::ptrdiff_t>(out_begin + next) * lines();
-                args.ahead.count = (after - next) * lines();
+                args.ahead.rows = open.columns + out_begin + next;
+                args.ahead.count = fetches_ ? after - next : 0;
                 args.columns = open.columns + out_begin + begin;
                 args.outputs = end - begin;
                 args.accumulators = scratch.accumulators.data() + (static_cast<std::ptrdiff_t>(e) * outs + begin) * row;
@@ -174,11 +168,9 @@ private:
         k.squares(squares);
     }
 
-    // Of the cache, that an output's weights of an element take.
-    int lines() const { return ceil_div(ins_, line); }
-
     const std::unique_ptr<Layer> other_;
     const int ins_, outs_, lanes_, most_;
+    const bool fetches_;  // what is read next
     SharedBuffer weights_;  // [elements][outs][ins]
     Buffer bias_;
 };
