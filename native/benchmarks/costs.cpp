@@ -201,7 +201,7 @@ void floats(const Kernels& k) {
         for (int o = 0; o < row; o++) columns[o] = o;
         Columns args{};
         args.inputs = inputs.data(), args.rows = n, args.weights = w.data(), args.weight_stride = row, args.columns = columns.data();
-        args.outputs = row, args.ahead = {w.data(), 0, nullptr, 1, false}, args.ahead_vectors = 1, args.first = true, args.accumulators = sums.data();
+        args.outputs = row, args.first = true, args.accumulators = sums.data();
         const auto others = [&] {
             k.transpose(from.data(), 0, row, n, inputs.data(), row);
             k.columns[k.vectors - 1](args);

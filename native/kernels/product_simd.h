@@ -5,22 +5,17 @@ inline int clamped(int count) { return count < lanes ? count : lanes; }
 inline bool is_nothing(Whole) { return false; }
 inline bool is_nothing(int count) { return count <= 0; }
 
+// Whether a block's kernel fetches what comes next; a narrower one's loads are its bottleneck.
 template <int vectors>
-inline void fetch(const Ahead& a, bool listed, const float* weights, int n) {
-    const int at = n < a.count ? n : a.count - 1;
-    const float* row = weights + static_cast<std::ptrdiff_t>(listed ? a.rows[at] : at) * a.stride;
-#pragma GCC unroll 4
-    for (int v = 0; v < vectors; v++) __builtin_prefetch(row + v * lanes, 0, 2);
-}
+constexpr bool fetches = vectors == VECTORS;
 
-// What a later call reads is fetched in turns, evenly, while this one computes: a core that is asked for more lines than it can
-// wait for stands still.
+// Spreads over a call what it fetches for a later one: a core that waits for as many lines as it can keep in mind stands still.
 class Fetching {
 public:
-    // `vectors` of each row, in so many turns, if any.
-    Fetching(const Ahead& a, int vectors, int turns) : ahead_(a), vectors_(vectors) {
+    // So many lines of each row, in so many turns, if any.
+    Fetching(const Ahead& a, int lines, int turns) : ahead_(a), lines_(lines) {
         if (turns == 0 || a.count == 0) return;
-        each_ = (a.count * vectors + turns - 1) / turns;
+        each_ = (a.count * lines + turns - 1) / turns;
         begin_row();
     }
 
@@ -29,7 +24,7 @@ public:
         int left = left_;
         for (int n = each_; n > 0 && left > 0; n--) {
             __builtin_prefetch(next, 0, 2);
-            next += lanes;
+            next += line;
             if (--left > 0) continue;
             begin_row();
             next = next_, left = left_;
@@ -39,19 +34,27 @@ public:
 
 private:
     void begin_row() {
-        left_ = row_ < ahead_.count ? vectors_ : 0;
+        left_ = row_ < ahead_.count ? lines_ : 0;
         if (left_ > 0) next_ = ahead_.weights + static_cast<std::ptrdiff_t>(ahead_.rows ? ahead_.rows[row_] : row_) * ahead_.stride;
         row_++;
     }
 
     const Ahead& ahead_;
-    const int vectors_;
+    const int lines_;
     int each_ = 0;
     int row_ = 0, left_ = 0;  // of the row that `next_` is in
     const float* next_ = nullptr;
 };
 
 // -- products: output channels along the lanes ---------------------------------------------------------------------
+
+template <int vectors>
+inline void fetch(const Ahead& a, bool listed, const float* weights, int n) {
+    const int at = n < a.count ? n : a.count - 1;
+    const float* row = weights + static_cast<std::ptrdiff_t>(listed ? a.rows[at] : at) * a.stride;
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) __builtin_prefetch(row + v * lanes, 0, 2);
+}
 
 // Inlined whatever the compiler thinks: as a call, its sums would live in memory.
 template <int vectors, int tile, bool listed, int fetched>
@@ -124,7 +127,7 @@ void product(const Product& a, int position) {
             const int most = a.end - a.begin < 64 ? a.end - a.begin : 64;
             for (int i = 0; i < most; i += 16) __builtin_prefetch(row + i);
         }
-    constexpr int fetched = vectors == VECTORS;  // a narrower block's loads are its bottleneck
+    constexpr int fetched = fetches<vectors>;
     if (fetched && a.ahead.whole)
         a.weight_rows ? accumulate<vectors, tile, true, fetched * vectors>(a, position, acc)
                       : accumulate<vectors, tile, false, fetched * vectors>(a, position, acc);
@@ -201,8 +204,8 @@ inline void columns_tiles(const Columns& a, std::integer_sequence<int, tiles...>
     constexpr int most = sizeof...(tiles);
     const int n = (a.outputs + most - 1) / most;
     const int turns = n * ((a.rows + rows_in_turn - 1) / rows_in_turn);
-    // What is fetched last is read next: it is to be there by then.
-    Fetching fetching(a.ahead, a.ahead_vectors, turns - turns / 8);
+    // An eighth too early, as the next call may begin with a line of each row (winograd_columns.cpp).
+    Fetching fetching(a.ahead, a.ahead_lines, turns - turns / 8);
     for (int i = 0; i < n; i++) {
         const int begin = a.outputs * i / n, end = a.outputs * (i + 1) / n;
         kernels[end - begin - 1](a, begin, fetching);

@@ -38,9 +38,11 @@ constexpr int max_vectors = 4;  // vectors of output channels that it computes a
 
 // Input positions are given by the address of what their first tap reads; tap t reads at `taps[t]` floats from there.
 
+constexpr int line = 16;  // of the cache, in floats
+
 // What a later call will read, and is fetched into the cache meanwhile: row(n) of the weights for n < count. Products fetch
-// one vector of it with the n-th input, or `whole` rows, and have one at least; elements and columns fetch all in turns.
-// Addresses past the weights' end do no harm.
+// one vector of it with the n-th input, or `whole` rows, and count is 1 at least; columns, and the widest blocks of elements,
+// fetch all of it in turns. Addresses past the weights' end do no harm.
 struct Ahead {
     const float* weights;
     std::ptrdiff_t stride;
@@ -83,7 +85,7 @@ struct Columns {
     const std::int32_t* columns;      // per output channel
     int outputs;
     Ahead ahead;
-    int ahead_vectors;                // in a row of what is fetched
+    int ahead_lines;                  // in a row of what is fetched
     bool first;                       // acc starts at 0
     float* accumulators;              // [outputs][vectors * lanes]
 };

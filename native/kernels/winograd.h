@@ -68,10 +68,6 @@ void element_weights(const ElementWeights& a) {
     }
 }
 
-// Whether a block's kernel fetches what comes next; a narrower one's loads are its bottleneck.
-template <int vectors>
-constexpr bool fetches = vectors == VECTORS;
-
 // Tile of `tile` squares from `square` on.
 template <int vectors, int tile, bool listed>
 void element_tile(const Element& a, int square, Fetching& fetching) {
@@ -84,7 +80,7 @@ void element_tile(const Element& a, int square, Fetching& fetching) {
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) acc[s][v] = a.first ? Vector{} : load(out + s * row + v * lanes);
     for (int begin = a.begin; begin < a.end; begin += lanes) {
-        if (fetches<vectors>) fetching.turn();
+        if constexpr (fetches<vectors>) fetching.turn();
         const float* x = a.inputs + begin / lanes * block + square * lanes;
         const int n = a.end - begin < lanes ? a.end - begin : lanes;
 #pragma GCC unroll 4
@@ -114,7 +110,7 @@ inline void element_tiles(const Element& a, std::integer_sequence<int, tiles...>
     static constexpr ElementTile kernels[] = {element_tile<vectors, tiles + 1, listed>...};
     constexpr int most = sizeof...(tiles);
     const int n = (a.squares + most - 1) / most;
-    Fetching fetching(a.ahead, vectors, fetches<vectors> ? n * ((a.end - a.begin + lanes - 1) / lanes) : 0);
+    Fetching fetching(a.ahead, (vectors * lanes + line - 1) / line, fetches<vectors> ? n * ((a.end - a.begin + lanes - 1) / lanes) : 0);
     for (int i = 0; i < n; i++) {
         const int begin = a.squares * i / n, end = a.squares * (i + 1) / n;
         kernels[end - begin - 1](a, begin, fetching);

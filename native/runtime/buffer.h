@@ -38,7 +38,8 @@ private:
         void* p = ::operator new(n * sizeof(T), alignment(n));
 #if defined(MADV_HUGEPAGE)
         if (n * sizeof(T) >= large_page) {
-            // Memory that was used before has small pages, which it keeps: they are given back first.
+            // Memory that was used before has small pages, which it keeps: they are given back first. Whole large pages, as
+            // what follows belongs to others, and a length would be rounded up.
             madvise(p, n * sizeof(T) / large_page * large_page, MADV_DONTNEED);
             madvise(p, n * sizeof(T), MADV_HUGEPAGE);
         }

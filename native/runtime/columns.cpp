@@ -146,7 +146,7 @@ private:
         Columns args{};
         args.inputs = scratch.columns.data();
         args.weight_stride = args.ahead.stride = panel_;
-        args.ahead_vectors = panel_vectors_;
+        args.ahead_lines = ceil_div(panel_, line);
         args.first = true;
         for (int t = 0; t < taps_; t++)
             for (int p = 0; p < parts_; p++) {

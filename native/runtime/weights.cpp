@@ -242,8 +242,8 @@ Ahead BlockedWeightsOf<T>::ahead(const Block& block, int n, int parts, int begin
     } else {
         const int part = n % parts;
         if (!block.columns)
-            return {row(block, part * shape_.ins, begin), n < parts ? block.vectors * lanes_ : 0,
-                    block.weight_rows ? block.weight_rows + begin : nullptr, count, false};
+            return {row(block, part * shape_.ins, begin), block.vectors * lanes_, block.weight_rows ? block.weight_rows + begin : nullptr,
+                    n < parts ? count : 0, false};
         // The open columns lie in several panels: all steps fetch the first one's rows, then the last one's.
         const std::ptrdiff_t panel = static_cast<std::ptrdiff_t>(panel_size());
         const std::ptrdiff_t at = block.columns[n < parts ? 0 : block.width - 1] / panel * panel;

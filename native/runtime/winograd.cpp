@@ -173,7 +173,7 @@ private:
                 args.weights = weights.to + e * stride;
                 args.ahead = next < ins         ? weights_.ahead(*block, e, area, next, std::min(transformed_inputs, ins - next), ins)
                              : block + 1 != end ? weights_.ahead(block[1], e, area, 0, std::min(transformed_inputs, ins), ins)
-                                                : Ahead{args.weights, 0, nullptr, 1, false};
+                                                : Ahead{};
                 args.first = begin == 0;
                 args.out = scratch.accumulators.data() + static_cast<std::ptrdiff_t>(e) * args.room * row;
                 k.element[block->vectors - 1](args);

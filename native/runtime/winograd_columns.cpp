@@ -124,7 +124,7 @@ private:
         args.weight_stride = 1;
         args.first = true;
         args.ahead.stride = 1;
-        args.ahead_vectors = ceil_div(ins_, lanes_);
+        args.ahead_lines = ceil_div(ins_, line);
         for (int e = 0; e < elements; e++) {
             args.inputs = inputs + static_cast<std::ptrdiff_t>(e) * open.ins * row;
             args.weights = weights_.data() + static_cast<std::size_t>(e) * outs_ * ins_;

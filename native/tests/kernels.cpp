@@ -321,7 +321,7 @@ private:
         a.columns = channels.data();
         a.outputs = outputs;
         a.ahead = ahead(weights.data(), listed ? list.data() : nullptr, rows, 0);
-        a.ahead_vectors = random.from(1, 40);
+        a.ahead_lines = random.from(1, 40);
         a.first = random.chance(0.5);
         a.accumulators = accumulators.tested.data();
         table.columns[vectors - 1](a);
