@@ -37,7 +37,7 @@ public:
         mine.columns = static_cast<std::size_t>(elements) * padded(ins_) * (room(most_) + most_);
         mine.accumulators = static_cast<std::size_t>(elements) * outs_ * most_;
         mine.scattered = static_cast<std::size_t>(elements * room(most_) + 1) * padded(costs::transformed_outputs);
-        mine.lists = ins_ + outs_;
+        mine.lists = outs_;
         mine.squares = squares() + 1;
         mine.sample_packed = outs_ + lanes_;
         needs.cover(mine);
@@ -79,15 +79,12 @@ private:
     Open list(const Run& run, Sample& s) const {
         const std::vector<std::int32_t>& outs = *run.out_open;
         s.lists.clear();
-        const int ins = run.in_open ? static_cast<int>(run.in_open->size()) : ins_;
-        if (run.in_open)
-            for (const std::int32_t i : *run.in_open) s.lists.push_back(i);
-        const std::int32_t* const columns = s.lists.data() + s.lists.size();
         for (std::size_t o = 0; o < outs.size(); o++) {
             s.lists.push_back(outs[o] * ins_);
             s.packed[o] = bias_[outs[o]];
         }
-        return {ins, static_cast<int>(outs.size()), run.in_open ? s.lists.data() : nullptr, columns, s.packed.data()};
+        const int ins = run.in_open ? static_cast<int>(run.in_open->size()) : ins_;
+        return {ins, static_cast<int>(outs.size()), run.in_open ? run.in_open->data() : nullptr, s.lists.data(), s.packed.data()};
     }
 
     void compute(const Run& run, const Chosen& chosen, const Open& open, Scratch& scratch, int first, int count, int out_begin, int out_end) const {
