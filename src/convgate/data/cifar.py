@@ -102,7 +102,7 @@ def _load(
         pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
         return ImageSet(pixels, torch.from_numpy(labels.reshape(-1).astype(np.int64)), classes, mean, std)
 
-    rest, held_out = hold_out(whole("train", *train), validation, 5000, seed)
+    rest, held_out = hold_out(whole("train", *train), validation, seed, most=5000)
     return Splits(kind.lower(), rest, held_out, whole("test", *test))
 
 

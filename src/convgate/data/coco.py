@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from convgate.data.holding_out import hold_out_scenes
+from convgate.data.holding_out import hold_out
 from convgate.data.images import Splits
 from convgate.data.scenes import BoxSet, box_target, read_scene_image
 from convgate.errors import DataError
@@ -44,7 +44,7 @@ def coco(
 
     """
     home = Path(root).expanduser()
-    rest, held_out = hold_out_scenes(read_coco(home / train, home / train_images), validation, seed)
+    rest, held_out = hold_out(read_coco(home / train, home / train_images), validation, seed)
     return Splits("coco", rest, held_out, read_coco(home / test, home / test_images))
 
 

@@ -62,7 +62,7 @@ def imagenet(
         labelled = torch.tensor(labels, dtype=torch.int64)
         return ImageSet(images, labelled, classes, tuple(mean), tuple(std), view=size)
 
-    rest, held_out = hold_out(whole(train), validation, 10_000, seed)
+    rest, held_out = hold_out(whole(train), validation, seed, most=10_000)
     return Splits("imagenet", rest, held_out, whole(test))
 
 

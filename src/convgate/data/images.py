@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -44,6 +44,10 @@ class AnyImages(Protocol):
 
     def batch(self, indices: Tensor, /) -> tuple[Any, Any]:
         """(images, targets) at integer `indices` [M]."""
+        ...
+
+    def subset(self, indices: Tensor, /) -> Self:
+        """The images at integer `indices` [M], M >= 1, in that order."""
         ...
 
 
@@ -177,7 +181,7 @@ class ImageSet:
         top, left = ((side - self.view) // 2 for side in batch.shape[2:])
         return batch[:, :, top : top + self.view, left : left + self.view]
 
-    def subset(self, indices: Tensor | Sequence[int]) -> "ImageSet":
+    def subset(self, indices: Tensor | Sequence[int]) -> Self:
         """The images at integer `indices` [M], M >= 1, in that order."""
         chosen = self._positions(indices)
         return replace(
@@ -202,11 +206,11 @@ class ImageSet:
             )
         return chosen
 
-    def shuffled(self, seed: int) -> "ImageSet":
+    def shuffled(self, seed: int) -> Self:
         """All the images in an order drawn from `seed`."""
         return self.subset(random_order(len(self), seed))
 
-    def take(self, n: int, seed: int) -> "ImageSet":
+    def take(self, n: int, seed: int) -> Self:
         """`n` images drawn at random without repeats; never simply the first ones, which may be of one class."""
         if not 1 <= n <= len(self):
             raise InputError(f"n is {n}, of {len(self)} images: it must lie in [1, {len(self)}].")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convgate.data.holding_out import hold_out_scenes
+from convgate.data.holding_out import hold_out
 from convgate.data.images import Splits
 from convgate.data.scenes import IGNORED, MaskSet, read_scene_image
 from convgate.errors import DataError
@@ -68,7 +68,7 @@ def pairs(
     """
     home, names = Path(root).expanduser(), tuple(classes)
     of = partial(_folders, classes=dict(enumerate(names)))
-    rest, held_out = hold_out_scenes(of(home / train, home / train_labels), validation, seed)
+    rest, held_out = hold_out(of(home / train, home / train_labels), validation, seed)
     return Splits("pairs", rest, held_out, of(home / test, home / test_labels))
 
 
@@ -98,7 +98,7 @@ def cityscapes(root: str, validation: int = 0, seed: int = 0) -> Splits:
         ]
         return _mask_set(images, labels, CITYSCAPES)
 
-    rest, held_out = hold_out_scenes(part("train"), validation, seed)
+    rest, held_out = hold_out(part("train"), validation, seed)
     return Splits("cityscapes", rest, held_out, part("val"))
 
 
@@ -117,7 +117,7 @@ def voc_segmentation(root: str, validation: int = 0, seed: int = 0) -> Splits:
         images = [home / "JPEGImages" / f"{stem}.jpg" for stem in stems]
         return _mask_set(images, [home / "SegmentationClass" / f"{stem}.png" for stem in stems], dict(enumerate(VOC)))
 
-    rest, held_out = hold_out_scenes(part("train"), validation, seed)
+    rest, held_out = hold_out(part("train"), validation, seed)
     return Splits("voc_segmentation", rest, held_out, part("val"))
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import torch
@@ -81,14 +81,14 @@ class Scenes:
         chosen = [self.scenes[int(index)] for index in indices]
         return [image for image, _ in chosen], [target for _, target in chosen]
 
-    def subset(self, indices: Tensor | Sequence[int]) -> "Scenes":
+    def subset(self, indices: Tensor | Sequence[int]) -> Self:
         """The scenes at integer `indices`, in that order; nothing is read before it is asked for."""
         numbers = torch.as_tensor(indices).tolist()
         if not numbers or min(numbers) < 0 or max(numbers) >= len(self):
             raise InputError(f"indices are {numbers[:5]}..: give at least one, each in [0, {len(self)})")
         return replace(self, scenes=_Selected(self.scenes, tuple(numbers)))
 
-    def take(self, n: int, seed: int) -> "Scenes":
+    def take(self, n: int, seed: int) -> Self:
         """`n` scenes drawn at random without repeats."""
         if not 1 <= n <= len(self):
             raise InputError(f"n is {n}, of {len(self)} images: it must lie in [1, {len(self)}].")

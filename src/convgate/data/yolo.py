@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from convgate.data.holding_out import hold_out_scenes
+from convgate.data.holding_out import hold_out
 from convgate.data.images import Splits
 from convgate.data.scenes import BoxSet, box_target, read_scene_image
 from convgate.errors import DataError
@@ -46,7 +46,7 @@ def yolo(
     home = Path(root).expanduser()
     names = _names(home / classes) if isinstance(classes, str) else tuple(classes)
     parts = [BoxSet(YoloScenes(tuple(images_in(home / part)), home, len(names)), names) for part in (train, test)]
-    rest, held_out = hold_out_scenes(parts[0], validation, seed)
+    rest, held_out = hold_out(parts[0], validation, seed)
     return Splits("yolo", rest, held_out, parts[1])
 
 
