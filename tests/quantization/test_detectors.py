@@ -42,6 +42,26 @@ def test_one_in_a_wrapper_is_the_same_detector(detector):
     assert programs[0].values == programs[1].values
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("name", DETECTORS)
+def test_one_without_gates(name):
+    model = build(name)
+    gated = convgate.gate(model, DualGating(), IMAGES).eval()  # whose gates are all open
+    engine = convgate.quantize(model, [(IMAGES, "targets")], threads=1)
+    assert engine.precision == "int8"
+    assert not engine.program.gates
+    for image in IMAGES:
+        prepared = given_to(gated.network, gated, [image])
+        answers = (gated.network(prepared), engine(prepared.numpy()))
+        for wanted, actual in zip(*map(pytree.tree_leaves, answers), strict=True):
+            assert np.linalg.norm(actual - wanted.numpy()) < 0.1 * np.linalg.norm(wanted.numpy())
+
+
+def test_a_classifier_is_not_called_with_lists():
+    with pytest.raises(InputError, match="list"):
+        convgate.quantize(convgate.create_model("cifar_resnet8"), [[torch.rand(3, 32, 32)]])
+
+
 def test_they_are_called_with_lists(detector):
     with pytest.raises(InputError, match=r"batch 0 for quantize\(\) is a Tensor; give a list of images"):
         convgate.quantize(detector, [torch.rand(1, 3, 64, 64)])

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from convgate.errors import CheckpointError, RecipeError
+from convgate.errors import CheckpointError, InputError, RecipeError
 from convgate.runs import Run, evaluate_file, evaluate_run
 
 
@@ -49,6 +49,31 @@ def test_what_is_missing_is_named(finished, tmp_path):
     shutil.copy(finished / "recipe.yaml", tmp_path)
     with pytest.raises(RecipeError, match="no finished run"):
         evaluate_run(tmp_path, save=True)
+
+
+def test_what_the_engine_answers_in_each_precision(finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "copy")
+    measured = evaluate_run(folder, seconds=0.01, threads=1, precisions=["float32", "bf16", "int8"], save=True)
+    figures = measured.precisions
+    assert list(figures) == list(measured.latency.precisions) == ["float32", "bf16", "int8"]
+    assert all(timed.median_ms > 0 for timed in measured.latency.precisions.values())
+    assert figures["float32"].accuracy == measured.gated.accuracy
+    assert figures["float32"].macs_ratio == measured.gated.macs_ratio
+    for one in figures.values():
+        assert one.accuracy == one.scores["accuracy"]
+        assert one.macs_ratio == pytest.approx(measured.gated.macs_ratio, abs=0.05)
+    # Other numbers than float32's: it was computed in that precision.
+    assert len({one.scores["loss"] for one in figures.values()}) == 3
+    assert Run.load(folder).metrics == measured
+    assert evaluate_run(folder, seconds=0, save=True).precisions == figures  # what was not measured again stays
+    of_file = evaluate_file(folder / "network.safetensors", seconds=0, threads=1, precisions=["bf16"])
+    assert of_file.precisions == {"bf16": figures["bf16"]}
+
+
+def test_a_precision_that_there_is_not(finished):
+    for evaluate, source in ((evaluate_run, finished), (evaluate_file, finished / "network.safetensors")):
+        with pytest.raises(InputError, match=r"'fp16' is none of .* float32, bf16, int8"):
+            evaluate(source, precisions=["fp16"])
 
 
 def test_metrics_that_are_damaged_are_refused(finished, tmp_path):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 
 import numpy as np
 import pytest
@@ -13,11 +14,12 @@ from tests.made_up_times import made_up_model, watching
 from convgate import DualGating, calibrate, compile, gate  # noqa: A004
 from convgate.calibration import timed
 from convgate.cli import main
-from convgate.errors import InputError
+from convgate.errors import InputError, RecipeError
 from convgate.gated import GatedModel, GatedNetwork
 from convgate.recipes.request import Request
 from convgate.runs.evaluate import evaluate_run
 from convgate.runs.launch import train
+from convgate.runs.precisions import engines_in
 from convgate.runs.ungated import ungated_macs
 from convgate.training.parts import build_task
 
@@ -116,6 +118,10 @@ def test_a_segmenter(tmp_path):
     assert run.finished.metric == "mIoU"
     assert run.finished.gated.macs_ratio == pytest.approx(0.8, abs=0.2)
     assert isinstance(run.network(), GatedNetwork)
+    figures = evaluate_run(run, seconds=0, precisions=["float32", "int8"]).precisions
+    assert figures["float32"].scores == pytest.approx(run.finished.scores["gated"])
+    assert figures["float32"].macs_ratio == run.finished.gated.macs_ratio
+    assert 0 < figures["int8"].accuracy <= 1
 
 
 def test_where_it_worked_is_drawn(detected, capsys):
@@ -177,6 +183,20 @@ def test_a_detectors_part_is_compiled_and_timed(detected, tmp_path, capsys):
     assert result["gated_macs"] < result["dense_macs"]
 
 
+def test_what_a_detector_finds_in_each_precision(detected, capsys):
+    metrics = detected.finished
+    options = ["--precision", "float32", "--precision", "bf16", "--precision", "int8", "--seconds", "0.01"]
+    assert main(["evaluate", str(detected.folder.path), *options, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["precisions"]["float32"]["scores"] == pytest.approx(metrics.scores["gated"], abs=1e-6)
+    assert told["precisions"]["float32"]["macs_ratio"] == pytest.approx(metrics.gated.macs_ratio)
+    for name in ("bf16", "int8"):
+        assert 0 <= told["precisions"][name]["accuracy"] <= 1
+        assert told["latency"]["precisions"][name]["median_ms"] > 0
+    assert main(["evaluate", str(detected.folder.path), "--precision", "bf16", "--seconds", "0"]) == 0
+    assert re.search(r"on the engine in bf16: \d+\.\d+% AP50 at \d+\.\d% of the MACs\n", capsys.readouterr().out)
+
+
 def test_a_detector_is_calibrated_to_milliseconds(detected, monkeypatch):
     images = [[torch.rand(3, 64, 64)] for _ in range(8)]
     network = gate(detected.network().dense(), DualGating(init="paper", tile=2), images[0]).eval()
@@ -197,3 +217,5 @@ def test_a_detector_without_gates_is_counted(detected):
     counted = ungated_macs(network.dense(), images, task)
     sizes = [network.decide(task.prepared(images, images.batch([n])[0]))[1].size for n in range(len(images))]
     assert counted == round(sum(network.ledger_at(size).dense for size in sizes) / len(sizes))
+    with pytest.raises(RecipeError, match="has no gates"):
+        engines_in(["bf16"], network.dense(), images, task, detected.recipe)

@@ -4,7 +4,7 @@ from convgate.analysis.census import Census, GateCensus, census
 from convgate.analysis.cost_maps import cost_maps
 from convgate.analysis.evaluation import Evaluation, evaluate
 from convgate.analysis.judging import Judged, judge
-from convgate.analysis.metrics import DenseFigures, GatedFigures, Metrics
+from convgate.analysis.metrics import DenseFigures, GatedFigures, Metrics, PrecisionFigures
 from convgate.analysis.report import write_report
 from convgate.analysis.sites import SiteCost, site_costs
 from convgate.analysis.spending import Spending
@@ -19,6 +19,7 @@ __all__ = [
     "GatedFigures",
     "Judged",
     "Metrics",
+    "PrecisionFigures",
     "SiteCost",
     "Spending",
     "StageCurves",

@@ -17,7 +17,7 @@ from convgate.bench.latency import Latency, Milliseconds
 from convgate.errors import CheckpointError, InputError
 from convgate.timing.machine import processor
 
-__all__ = ["DenseFigures", "GatedFigures", "Metrics"]
+__all__ = ["DenseFigures", "GatedFigures", "Metrics", "PrecisionFigures"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,18 @@ class GatedFigures:
 
 
 @dataclass(frozen=True)
+class PrecisionFigures:
+    """The network as the engine has it in a precision: accuracy in [0, 1], mean share of the dense MACs, as executed.
+
+    `scores` are all that the task's judge said. How long an image takes is in `Latency.precisions`.
+    """
+
+    accuracy: float
+    macs_ratio: float
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Metrics:
     """What metrics.json holds.
 
@@ -61,6 +73,7 @@ class Metrics:
         static: the gated network with each unit fixed at its majority; None where that was not measured.
         metric: what `accuracy` is: "accuracy", "mIoU", "AP50", ..
         scores: "dense" and "gated" -> all that the task's judge said; empty for classification.
+        precisions: "float32", "bf16" or "int8" -> the gated network on the engine; empty where that was not measured.
 
     """
 
@@ -77,6 +90,7 @@ class Metrics:
     metric: str = "accuracy"
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     measured: str = "test"
+    precisions: Mapping[str, PrecisionFigures] = field(default_factory=dict)
 
     @staticmethod
     def of(
@@ -127,6 +141,7 @@ class Metrics:
             seconds=self.seconds,
             latency=measured.latency or self.latency,
             static=measured.static or self.static,
+            precisions={**self.precisions, **measured.precisions},
         )
 
     def as_data(self) -> dict[str, Any]:
@@ -136,7 +151,7 @@ class Metrics:
             del data["metric"]
         if self.measured == "test":
             del data["measured"]
-        unknown = [key for key in ("latency", "static", "scores") if not data[key]]
+        unknown = [key for key in ("latency", "static", "scores", "precisions") if not data[key]]
         return {key: value for key, value in data.items() if key not in unknown}
 
     def to_json(self) -> str:
@@ -154,15 +169,21 @@ class Metrics:
                     **data,
                     "dense": DenseFigures(**data["dense"]),
                     "gated": GatedFigures(**data["gated"]),
-                    "latency": timed
-                    and Latency(**{**timed, **{k: Milliseconds(**timed[k]) for k in ("dense", "gated")}}),
+                    "latency": timed and _latency(timed),
                     "static": static and StaticFigures(**static),
+                    "precisions": {k: PrecisionFigures(**one) for k, one in data.get("precisions", {}).items()},
                 }
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CheckpointError(
                 f"{source} does not hold the figures of a run ({error!r}); `convgate evaluate RUN --save` writes them"
             ) from error
+
+
+def _latency(timed: Mapping[str, Any]) -> Latency:
+    networks = {name: Milliseconds(**timed[name]) for name in ("dense", "gated")}
+    others = {name: Milliseconds(**one) for name, one in timed.get("precisions", {}).items()}
+    return Latency(**{**timed, **networks, "precisions": others})
 
 
 def _machine(device: torch.device | None) -> str:

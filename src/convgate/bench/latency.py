@@ -1,7 +1,7 @@
 """How long an image takes on the engine, dense and gated."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,8 @@ class Milliseconds:
 class Latency:
     """One image at a time on the engine: the network before gating, the gated one, the quotient of their medians.
 
-    `threads` of the engine, `isa` the instruction set of its kernels.
+    `threads` of the engine, `isa` the instruction set of its kernels; both networks in float32. `precisions`: the gated
+    one in others, timed in the same turns.
     """
 
     dense: Milliseconds
@@ -39,6 +40,7 @@ class Latency:
     speedup: float
     threads: int
     isa: str
+    precisions: Mapping[str, Milliseconds] = field(default_factory=dict)
 
 
 def _arrays(gated: GatedNetwork | GatedModel, images: Tensor | Sequence[Any]) -> list[np.ndarray]:
@@ -62,6 +64,7 @@ def latency(
     *,
     seconds: float = 4.0,
     threads: int | None = None,
+    precisions: Mapping[str, Engine] | None = None,
 ) -> Latency:
     """Milliseconds per image of both networks on `convgate.engine`, one image at a time, in turns, on the same images.
 
@@ -72,6 +75,7 @@ def latency(
             call takes the next one. Of a detector its convolutional part is timed, without what decodes its maps.
         seconds: how long to time.
         threads: threads of the engine; None for one per core.
+        precisions: engines of the gated network in other precisions, by name.
 
     Raises:
         LoweringError: an operation has no native form.
@@ -85,10 +89,12 @@ def latency(
     engines = {
         "dense": to_engine(dense, images[:1] if isinstance(images, Tensor) else images[0], threads=threads),
         "gated": to_engine(gated, threads=threads),
+        **(precisions or {}),
     }
     single = _arrays(gated, images)
-    for image in single:  # what is made for a size is made before the clock runs
-        engines["dense"](image)
+    for engine in engines.values():
+        for image in single:  # what is made for a size is made before the clock runs
+            engine(image)
     samples = interleave({name: _turns(engine, single) for name, engine in engines.items()}, seconds=seconds)
     quantiles = {
         name: np.quantile(sample.required(f"the {name} network"), [0.5, 0.2, 0.8]) for name, sample in samples.items()
@@ -98,4 +104,5 @@ def latency(
         for name, (median, p20, p80) in quantiles.items()
     }
     speedup = timed["dense"].median_ms / timed["gated"].median_ms
-    return Latency(timed["dense"], timed["gated"], speedup, engines["gated"].threads, engines["gated"].isa)
+    others = {name: timed[name] for name in precisions or {}}
+    return Latency(timed["dense"], timed["gated"], speedup, engines["gated"].threads, engines["gated"].isa, others)

@@ -16,7 +16,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convgate.commands.compile import engine_of, network_file
+from convgate.commands.compile import network_file
 from convgate.commands.console import add_json, is_watched, show
 from convgate.commands.photographs import Photographs
 
@@ -55,6 +55,7 @@ def run(arguments: Namespace) -> None:
     from convgate.calibration import calibrate
     from convgate.checkpoint import load, save
     from convgate.gated import GatedModel
+    from convgate.quantization.precisions import engine_in
 
     network = load(source).eval()
     given = Photographs.of(network, source, arguments.images, arguments.most)
@@ -62,11 +63,11 @@ def run(arguments: Namespace) -> None:
     images = given if isinstance(network, GatedModel) else list(given)
     how: dict[str, Any] = {"budget": arguments.budget}
     if arguments.milliseconds is not None:
-        engine = engine_of(network, arguments.precision, images, threads=arguments.threads)
+        engine = engine_in(network, arguments.precision, images, threads=arguments.threads)
         how = {"milliseconds": arguments.milliseconds, "engine": engine, "latency": _model(engine, arguments.latency)}
     done = calibrate(network, images, **how)
     if arguments.output.suffix == ".cgm":
-        engine_of(network, arguments.precision, images, threads=arguments.threads).save(arguments.output)
+        engine_in(network, arguments.precision, images, threads=arguments.threads).save(arguments.output)
     else:
         save(network, arguments.output)
     if done.latency is not None and arguments.latency is not None:

@@ -12,9 +12,8 @@ Examples:
 """
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from convgate.commands.console import add_json, show
 from convgate.commands.photographs import Photographs
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     Network = GatedNetwork | GatedModel | Engine
 
-__all__ = ["add_arguments", "engine_of", "network_file", "run"]
+__all__ = ["add_arguments", "network_file", "run"]
 
 _MOST = 300
 _AT_ONCE = 10
@@ -57,10 +56,11 @@ def run(arguments: Namespace) -> None:
     source = network_file(arguments.source)
     _check(arguments)
     from convgate.gated import GatedModel
+    from convgate.quantization.precisions import engine_in
 
     network = _load(source)
     images = None if arguments.images is None else Photographs.of(network, source, [arguments.images], _MOST, _AT_ONCE)
-    engine = engine_of(network, arguments.precision, images)
+    engine = engine_in(network, arguments.precision, images)
     engine.save(arguments.output)
     size = arguments.output.stat().st_size
     if arguments.json:
@@ -115,24 +115,6 @@ def _gates_in(network: "Network") -> str:
     from convgate.gated import gate_weights
 
     return "" if isinstance(network, Engine) else f"; {gate_weights(network)}"
-
-
-def engine_of(
-    network: "Network", precision: str | None, batches: Iterable[Any] | None = None, *, threads: int | None = None
-) -> "Engine":
-    """The engine of a network, or of an engine's program, in a precision; `batches` choose the scales of integers."""
-    from convgate.engine import Engine
-    from convgate.engine.compile import compile as compile_engine
-    from convgate.engine.precision import Precision
-
-    if precision is not None and Precision(precision) is Precision.INT8:
-        from convgate.quantization import quantize
-
-        assert batches is not None
-        return quantize(network, batches, threads=threads)
-    if isinstance(network, Engine):
-        return Engine(network.program, precision=precision, threads=threads)
-    return compile_engine(network, precision=precision, threads=threads)
 
 
 def network_file(source: Path) -> Path:

@@ -159,4 +159,10 @@ def show_metrics(metrics: "Metrics") -> None:
             f"on the engine, one image at a time: {latency.dense.median_ms:.3f} ms dense, "
             f"{latency.gated.median_ms:.3f} ms gated, {latency.speedup:.2f} times as fast"
         )
+    for name, one in metrics.precisions.items():
+        timed = None if latency is None else latency.precisions.get(name)
+        show(
+            f"on the engine in {name}: {one.accuracy:.2%} {metrics.metric} at {one.macs_ratio:.1%} of the MACs"
+            + ("" if timed is None else f", {timed.median_ms:.3f} ms")
+        )
     show(f"MACs per image, gated: {spread} of dense ({metrics.test_images:,} {metrics.measured} images)")

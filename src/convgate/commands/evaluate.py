@@ -2,11 +2,13 @@
 
 Accuracy, the share of the dense MACs by the ledger and its spread over the images, and the latency of one image on the
 engine, dense and gated. A checkpoint that is not in a run's folder needs a recipe that says which images it is for.
+With --precision, also what the engine answers in bfloat16 or 8-bit integers, and how long it takes.
 
 Examples:
   convgate evaluate runs/digits-demo
   convgate evaluate runs/mine --data cifar10.npz --threads 1 --json
   convgate evaluate net.safetensors --recipe cifar10-resnet20-dual-50 --data cifar10.npz
+  convgate evaluate runs/mine --precision bf16 --precision int8
 
 """
 
@@ -31,6 +33,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="how long to time the engine; 0 does not time it (default: %(default)s)",
     )
     parser.add_argument(
+        "--precision",
+        action="append",
+        choices=("float32", "bf16", "int8"),
+        help="also measure what the engine answers in this precision; may be repeated. Some training images choose the "
+        "scales of int8",
+    )
+    parser.add_argument(
         "--static",
         action="store_true",
         help="also measure the network with each unit fixed at its majority over training images; for folders only",
@@ -46,7 +55,12 @@ def run(arguments: Namespace) -> None:
     _check(arguments)
     from convgate.runs.evaluate import evaluate_file, evaluate_run
 
-    how = {"data": arguments.data, "threads": arguments.threads, "seconds": arguments.seconds}
+    how = {
+        "data": arguments.data,
+        "threads": arguments.threads,
+        "seconds": arguments.seconds,
+        "precisions": tuple(dict.fromkeys(arguments.precision or ())),
+    }
     if arguments.source.is_dir():
         measured = evaluate_run(arguments.source, save=arguments.save, static=arguments.static, **how)
     else:

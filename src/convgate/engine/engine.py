@@ -63,13 +63,14 @@ class Run:
     """A call's results with what led to them.
 
     `outputs` are all arrays that the network returns, in order; where it returns a dict, they can be looked up by key,
-    too. `macs` int64 [N] are the multiply-accumulates executed for each sample, gates included: counted by the kernels
-    that ran, and for what PyTorch computed by the ledger; `by_layer` has them per layer of the ledger. `milliseconds`
-    float64 [N] is how long the operations took for each sample in this call; of a batch, samples are computed side by
-    side, one a thread.
+    too. `returned` is what a call returns: the same in the network's own tuples and dicts. `macs` int64 [N] are the
+    multiply-accumulates executed for each sample, gates included: counted by the kernels that ran, and for what PyTorch
+    computed by the ledger; `by_layer` has them per layer of the ledger. `milliseconds` float64 [N] is how long the
+    operations took for each sample in this call; of a batch, samples are computed side by side, one a thread.
     """
 
     outputs: tuple[Any, ...]
+    returned: Any
     decisions: Mapping[str, GateDecision]
     macs: np.ndarray
     by_layer: Mapping[str, np.ndarray]
@@ -156,8 +157,15 @@ class Engine:
         assert results.macs is not None
         assert results.total is not None
         by_layer = {layer: results.macs[:, number] for number, layer in enumerate(self.program.layers)}
-        outputs = as_outputs(self._outputs(results), self.program.returns)
-        return Run(outputs, decisions, results.macs.sum(1), by_layer, 1e3 * results.total)
+        arrays, returns = self._outputs(results), self.program.returns
+        return Run(
+            as_outputs(arrays, returns),
+            arrange(arrays, returns),
+            decisions,
+            results.macs.sum(1),
+            by_layer,
+            1e3 * results.total,
+        )
 
     @property
     def preparation(self) -> Preparation | None:

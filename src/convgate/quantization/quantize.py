@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from convgate.calibration.images import Images
 from convgate.calibration.measure import on
@@ -20,7 +20,7 @@ from convgate.engine.runtime import choose_isa
 from convgate.engine.sizes import at
 from convgate.engine.threads import choose_threads
 from convgate.errors import InputError
-from convgate.gated import GatedModel
+from convgate.gated import GatedModel, GatedNetwork, find_part
 from convgate.quantization.encodings import encodings
 from convgate.quantization.observers import MeanSquaredError, Observer
 from convgate.quantization.rewrite import rewrite
@@ -55,7 +55,7 @@ def quantize(
 
     Args:
         network: a gated network, any CNN that `torch.fx` can trace, or a float32 engine of either.
-        batches: images [N, C, H, W] as in training, or tuples that begin with them; for a gated detector, the lists of
+        batches: images [N, C, H, W] as in training, or tuples that begin with them; for a detector, the lists of
             images [C, H, W] that it is called with. 50 to 500 images, of any sizes that the network takes, that are
             *not* those of the test. They choose the scales; a list or a loader is read twice.
         observer: the rule for ranges, `MinMax`, `Percentile` or `MeanSquaredError` of `convgate.quantization`; by
@@ -85,9 +85,12 @@ def quantize(
         raise InputError(f"observer={observer!r}: give a rule, e.g. observer=convgate.quantization.MinMax()")
     if isinstance(network, nn.Module):
         network = unwrapped(network)
-    read = _reader(network, batches)
+    batches = list(batches) if isinstance(batches, Iterator) else batches
+    lists = None if isinstance(network, GatedNetwork | Engine) else _first_lists(batches)
+    begins = _begins(network, lists)
+    read = _reader(network, begins, batches)
     example = torch.from_numpy(next(read()))
-    program = _program(network, example)
+    program = _program(network, lists or example)
     own = program.value(program.inputs[0])
     observed = quantize_program(
         at(program, *example.shape[2:]),
@@ -103,7 +106,7 @@ def quantize(
     return Engine(replace(at(observed, own.height, own.width), preparation=preparation), threads=threads, isa=isa)
 
 
-def _program(network: nn.Module | Engine, example: torch.Tensor) -> Program:
+def _program(network: nn.Module | Engine, example: Any) -> Program:
     """The network's program in float32."""
     if isinstance(network, Engine):
         if network.precision != Precision.FLOAT32:
@@ -150,23 +153,40 @@ def quantize_program(
     return rewrite(program, parts, encodings(watch, batches, parts.encoded, negative, observer))
 
 
-def _reader(network: nn.Module | Engine, batches: Iterable[Any]) -> Callable[[], Iterator[np.ndarray]]:
+def _first_lists(batches: Any) -> Any:
+    """The first batch, if it is a list of images [C, H, W], as detectors take them; None for any other."""
+    batch = next(iter(batches), None) if isinstance(batches, Iterable) else None
+    for found in (batch, batch[0] if isinstance(batch, tuple | list) and batch else None):
+        if isinstance(found, tuple | list) and found and all(isinstance(x, Tensor) and x.dim() == 3 for x in found):
+            return found
+    return None
+
+
+def _begins(network: nn.Module | Engine, lists: Any) -> nn.Module | None:
+    """The sub-module where the convolutional part of a detector begins; None of what takes [N, C, H, W] itself."""
+    if isinstance(network, GatedModel):
+        return network.network
+    if isinstance(network, Engine) or lists is None:
+        return None
+    return network.get_submodule(find_part(network, lists).part.names[0])
+
+
+def _reader(network: Any, begins: nn.Module | None, batches: Iterable[Any]) -> Callable[[], Iterator[np.ndarray]]:
     """The images as the engine is given them, as often as it is called: of a detector each as it is prepared, alone."""
-    detector = network if isinstance(network, GatedModel) else None
-    images = Images(batches, lists=detector is not None, by="quantize()")
+    images = Images(batches, lists=begins is not None, by="quantize()")
 
     def read() -> Iterator[np.ndarray]:
         for batch in images.read():
-            for part in [batch] if detector is None else (_prepared(detector, image) for image in batch):
+            for part in [batch] if begins is None else (_prepared(network, begins, image) for image in batch):
                 yield np.ascontiguousarray(part.float().numpy(force=True))
 
     return read
 
 
-def _prepared(detector: GatedModel, image: torch.Tensor) -> torch.Tensor:
-    _, gate = next(detector.gate_modules())
+def _prepared(detector: nn.Module, begins: nn.Module, image: Tensor) -> Tensor:
+    device = next(detector.parameters()).device
     with evaluating(detector):
-        return given_to(detector.network, detector, on(gate.offset.device, [image]))
+        return given_to(begins, detector, on(device, [image]))
 
 
 def kept_layers(program: Program, keep: Sequence[str]) -> set[str]:

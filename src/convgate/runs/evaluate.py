@@ -1,25 +1,26 @@
 """Evaluate what a run left behind, or a gated network's file, on a recipe's test images."""
 
 import logging
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from convgate import checkpoint
-from convgate.analysis import Evaluation, Metrics
+from convgate.analysis import Evaluation, Judged, Metrics, StaticFigures
 from convgate.data import Splits
 from convgate.data import load as load_data
 from convgate.errors import CheckpointError, RecipeError
 from convgate.files import write_text
 from convgate.gated import GatedModel, GatedNetwork
 from convgate.recipes.read import load_recipe
-from convgate.recipes.recipe import Hardware
+from convgate.recipes.recipe import Recipe
 from convgate.runs.measure import calibration_images, on_images, static_figures, time_on_engine
+from convgate.runs.precisions import check_precisions, engines_in, figures_of
 from convgate.runs.run import Run
 from convgate.runs.ungated import ungated_macs
-from convgate.tasks.task import Task
 from convgate.training.device import device_of
 from convgate.training.parts import build_task
 from convgate.undisturbed import undisturbed
@@ -36,6 +37,7 @@ def evaluate_run(
     threads: int | None = None,
     seconds: float = 4.0,
     static: bool = False,
+    precisions: Sequence[str] = (),
     save: bool = False,
 ) -> Metrics:
     """Accuracy on all test images, share of the dense MACs with its spread, latency dense and gated on the engine.
@@ -50,24 +52,26 @@ def evaluate_run(
         threads: threads of the engine and of PyTorch; None for the recipe's.
         seconds: how long to time; 0 for not at all.
         static: measure the gated network with its units fixed at their majorities, too.
+        precisions: "float32", "bf16", "int8": measure what the engine answers in these, too, and time it in them; 300
+            training images choose the scales of integers.
         save: put the figures into the run's metrics.json; what was not measured this time stays in it.
 
     Raises:
         RecipeError: there is no such run; to save, it must be finished.
         CheckpointError: its network is missing or damaged.
+        InputError: there is no such precision.
+        LoweringError: the engine has no form for an operation of the network.
 
     """
+    check_precisions(precisions)
     if not isinstance(run, Run):
         _check_folder(Path(run))
         run = Run.load(run, data)
     before = run.finished if save else None
-    hardware = replace(run.recipe.hardware, threads=threads or run.recipe.hardware.threads)
     splits, network = run.splits(), run.trained()
     images = splits.validation if run.recipe.measured == "validation" else splits.test
-    fixed_on = calibration_images(run.recipe, splits) if static else None
-    measured = _measured(
-        network, run.dense_network(), splits, images, build_task(run.recipe), hardware, seconds, fixed_on
-    )
+    how = _How(_on_threads(run.recipe, threads), seconds, precisions, static)
+    measured = _measured(network, run.dense_network(), splits, images, how)
     measured = replace(measured, measured=run.recipe.measured)
     if before is not None:
         measured = before.updated(measured)
@@ -82,6 +86,7 @@ def evaluate_file(
     data: str | Path | None = None,
     threads: int | None = None,
     seconds: float = 4.0,
+    precisions: Sequence[str] = (),
 ) -> Metrics:
     """The same of a gated network's file; of its dense network only the MACs are known.
 
@@ -91,12 +96,16 @@ def evaluate_file(
         data: where the images are, if not where the recipe says.
         threads: threads of the engine and of PyTorch; None for the recipe's.
         seconds: how long to time; 0 for not at all.
+        precisions: see `evaluate_run`.
 
     Raises:
         RecipeError: no recipe is given or found.
         CheckpointError: the file is missing or damaged.
+        InputError: there is no such precision.
+        LoweringError: the engine has no form for an operation of the network.
 
     """
+    check_precisions(precisions)
     path = Path(path)
     checkpoint.require_gated(path)
     beside = path.parent / "recipe.yaml"
@@ -108,21 +117,27 @@ def evaluate_file(
     overrides = [f"--data.options.root={data}"] if data is not None else []
     chosen = load_recipe(beside if recipe is None else recipe, overrides)
     network = checkpoint.load(path)
-    hardware = replace(chosen.hardware, threads=threads or chosen.hardware.threads)
     splits = load_data(chosen.data.name, **chosen.data.options)
-    return _measured(network, None, splits, splits.test, build_task(chosen), hardware, seconds)
+    return _measured(network, None, splits, splits.test, _How(_on_threads(chosen, threads), seconds, precisions))
 
 
-def _measured(
-    network: nn.Module,
-    dense: nn.Module | None,
-    splits: Splits,
-    images: Any,
-    task: Task,
-    hardware: Hardware,
-    seconds: float,
-    fixed_on: Any = None,
-) -> Metrics:
+@dataclass(frozen=True)
+class _How:
+    """What is measured, and on what: see `evaluate_run`."""
+
+    recipe: Recipe
+    seconds: float
+    precisions: Sequence[str] = ()
+    static: bool = False
+
+
+def _on_threads(recipe: Recipe, threads: int | None) -> Recipe:
+    return replace(recipe, hardware=replace(recipe.hardware, threads=threads or recipe.hardware.threads))
+
+
+def _measured(network: nn.Module, dense: nn.Module | None, splits: Splits, images: Any, how: _How) -> Metrics:
+    recipe = how.recipe
+    task, hardware = build_task(recipe), recipe.hardware
     device = device_of(hardware)
     with undisturbed(hardware.threads):
         task.check(network, splits.train, "model")
@@ -130,23 +145,34 @@ def _measured(
         workers = hardware.workers
         before = None if dense is None else on_images(dense.to(device), images, task, workers=workers)
         after = on_images(network.to(device), images, task, workers=workers)
+        gated = isinstance(network, GatedNetwork | GatedModel)
+        macs = None if gated or after.spending else ungated_macs(network, images, task)
+        measured = Metrics.of(before, after, macs, device)
+        if how.static:
+            measured = replace(measured, static=_fixed(network, after, splits, images, how))
+        network = network.cpu()
+        engines = engines_in(how.precisions, network, splits.train, task, recipe)
+        figures = {name: figures_of(engine, network, images, task, workers) for name, engine in engines.items()}
+        measured = replace(measured, precisions=figures)
         if not isinstance(network, GatedNetwork | GatedModel):
-            macs = None if after.spending else ungated_macs(network, images, task)
-            return Metrics.of(before, after, macs, device)
-        measured = Metrics.of(before, after, device=device)
-        if fixed_on is not None:
-            if not isinstance(after, Evaluation) or not isinstance(network, GatedNetwork):
-                raise RecipeError(
-                    "units are fixed at their majorities for images of one size with a class each; leave --static out"
-                )
-            static = static_figures(network, after, fixed_on, images, task, workers=workers)
-            measured = replace(measured, static=static)
+            return measured
         spec = network.plan.spec
         timed = dense or (spec.create().eval() if spec else None)  # the time does not depend on the weights
         if timed is None:
             return measured
-        latency = time_on_engine(timed.cpu(), network.cpu(), images, task, hardware.threads, seconds)
+        latency = time_on_engine(timed.cpu(), network, images, task, hardware.threads, how.seconds, engines)
         return replace(measured, latency=latency)
+
+
+def _fixed(network: nn.Module, after: Evaluation | Judged, splits: Splits, images: Any, how: _How) -> StaticFigures:
+    if not isinstance(after, Evaluation) or not isinstance(network, GatedNetwork):
+        raise RecipeError(
+            "units are fixed at their majorities in gated networks, for images of one size with a class each; leave "
+            "--static out"
+        )
+    task, recipe = build_task(how.recipe), how.recipe
+    fixed_on = calibration_images(recipe, splits)
+    return static_figures(network, after, fixed_on, images, task, workers=recipe.hardware.workers)
 
 
 def _check_folder(path: Path) -> None:

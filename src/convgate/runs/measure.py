@@ -1,6 +1,7 @@
 """What is measured of a network on the test images: accuracy, MACs and their spread, latency on the engine."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 from convgate.analysis import Evaluation, Judged, StaticFigures, compare_with_static, evaluate, judge
 from convgate.bench.latency import Latency, latency
 from convgate.data import Batches, ImageSet, Splits
+from convgate.engine import Engine
 from convgate.engine.engine import KEPT_SIZES
 from convgate.errors import LoweringError
 from convgate.gated import GatedModel, GatedNetwork
@@ -58,14 +60,24 @@ def timed_inputs(images: Any, task: Task) -> list[Any]:
 
 
 def time_on_engine(
-    dense: nn.Module, network: GatedNetwork | GatedModel, images: Any, task: Task, threads: int | None, seconds: float
+    dense: nn.Module,
+    network: GatedNetwork | GatedModel,
+    images: Any,
+    task: Task,
+    threads: int | None,
+    seconds: float,
+    precisions: Mapping[str, Engine] | None = None,
 ) -> Latency | None:
-    """One image at a time on the engine; None for 0 seconds, and where it has no form for an operation of the model."""
+    """One image at a time on the engine; None for 0 seconds, and where it has no form for an operation of the model.
+
+    `precisions`: engines of the network in others than float32, which have their turns, too.
+    """
     if seconds <= 0:
         return None
     _LOG.info("timing both networks on the engine")
     try:
-        return latency(dense, network, timed_inputs(images, task), seconds=seconds, threads=threads)
+        inputs = timed_inputs(images, task)
+        return latency(dense, network, inputs, seconds=seconds, threads=threads, precisions=precisions)
     except LoweringError as error:
         _LOG.info("not timed: %s", error)
         return None
