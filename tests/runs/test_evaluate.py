@@ -56,7 +56,11 @@ def test_what_the_engine_answers_in_each_precision(finished, tmp_path):
     measured = evaluate_run(folder, seconds=0.01, threads=1, precisions=["float32", "bf16", "int8"], save=True)
     figures = measured.precisions
     assert list(figures) == list(measured.latency.precisions) == ["float32", "bf16", "int8"]
-    assert all(timed.median_ms > 0 for timed in measured.latency.precisions.values())
+    for both in measured.latency.precisions.values():
+        assert both.keys() == {"dense", "gated"}
+        assert all(timed.median_ms > 0 for timed in both.values())
+    assert figures["float32"].dense_accuracy == measured.dense.accuracy
+    assert all(0 < one.dense_accuracy <= 1 for one in figures.values())
     assert figures["float32"].accuracy == measured.gated.accuracy
     assert figures["float32"].macs_ratio == measured.gated.macs_ratio
     for one in figures.values():
@@ -67,7 +71,7 @@ def test_what_the_engine_answers_in_each_precision(finished, tmp_path):
     assert Run.load(folder).metrics == measured
     assert evaluate_run(folder, seconds=0, save=True).precisions == figures  # what was not measured again stays
     of_file = evaluate_file(folder / "network.safetensors", seconds=0, threads=1, precisions=["bf16"])
-    assert of_file.precisions == {"bf16": figures["bf16"]}
+    assert of_file.precisions == {"bf16": replace(figures["bf16"], dense_accuracy=None)}
 
 
 def test_a_precision_that_there_is_not(finished):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from convgate.errors import RecipeError
+from convgate.files import write_text
 from convgate.recipes.library import list_recipes
 from convgate.runs.page import add, read_published, write_page
 from convgate.runs.record import record_of, to_csv
@@ -73,6 +74,30 @@ def test_networks_without_gates_have_a_row_and_no_controls(finished, tmp_path):
     beside = text.partition("## Beside their controls")[2].partition("## ")[0]
     assert beside.count("**gated**") == 1
     assert f"{dense.test_images:,} held-out images." in text
+
+
+def test_what_the_engine_answers_in_low_precision(finished, tmp_path):
+    record = replace(record_of(finished), accuracy=0.9, latency_gated_ms=2.0)
+    record = replace(record, dense_accuracy=0.95, latency_dense_ms=4.0)
+    half = {"accuracy": 0.8951, "dense_accuracy": 0.94, "macs_share": 0.5, "ms": 1.25, "dense_ms": 2.5}
+    known = {
+        "one": {"bf16": half, "int8": {**half, "ms": None, "dense_accuracy": None}},
+        "two": {"bf16": half},
+        "three": {},
+    }
+    for name, precisions in known.items():
+        row = replace(record, run=name, precisions=json.dumps(precisions) if precisions else "")
+        write_text(tmp_path / f"{name}.csv", to_csv([row]))
+    text = write_page(tmp_path).read_text()
+    part = text[text.index("## In bfloat16") : text.index("## Beside")]
+    first = "95.00% → 90.00% | 4.000 → 2.000 | 94.00% → 89.51% | 2.500 → 1.250"
+    assert f"| [one](#one) | {first} | - → 89.51% | 2.500 → - |" in part
+    assert f"| [two](#two) | {first} | - → - | - → - |" in part
+    assert "three" not in part
+    for damaged in ("{", "[]", '{"bf16": 1}', '{"bf16": {"ms": 1}}'):
+        write_text(tmp_path / "one.csv", to_csv([replace(record, precisions=damaged)]))
+        with pytest.raises(RecipeError, match=r"one\.csv is not a table of runs"):
+            write_page(tmp_path)
 
 
 def test_a_page_without_runs_says_so(tmp_path):

@@ -1,14 +1,16 @@
+import shutil
 from importlib import import_module
 
 import pytest
 from safetensors.torch import load_file
 
-from convgate.errors import RecipeError
+from convgate.errors import InputError, RecipeError
 from convgate.files import write_text
 from convgate.recipes.read import load_recipe
 from convgate.recipes.request import Request
 from convgate.runs.figure import against
 from convgate.runs.record import read_csv, record_of
+from convgate.runs.run import Run
 from convgate.runs.sweep import pareto, sweep
 
 
@@ -42,6 +44,31 @@ def test_every_budget_is_hit_and_the_dense_network_trained_once(tmp_path, tiny, 
     assert [changes[-1] for changes in started] == ["--budget=0.6"]
     sweep(request.changed(["--seed=1"]), [0.7], home, progress=False)
     assert "--seed=1" in started[-1]  # another recipe is not taken for the one that is there
+
+
+def test_each_precision_is_measured_once_and_drawn(tmp_path, finished, monkeypatch):
+    shutil.copytree(finished, tmp_path / "swept" / "swept-0.5")
+    module = import_module("convgate.runs.sweep")
+    monkeypatch.setattr(module, "would_continue", lambda asked, folder: True)
+    (record,) = sweep(Request("digits-demo"), [0.5], tmp_path / "swept", precisions=["float32", "bf16"], progress=False)
+    assert list(record.in_precisions) == ["bf16"]
+    measured = Run.load(tmp_path / "swept" / "swept-0.5").finished
+    assert record.in_precisions["bf16"] == {
+        "accuracy": measured.precisions["bf16"].accuracy,
+        "dense_accuracy": measured.precisions["bf16"].dense_accuracy,
+        "macs_share": measured.precisions["bf16"].macs_ratio,
+        "ms": pytest.approx(measured.latency.precisions["bf16"]["gated"].median_ms, abs=1e-4),
+        "dense_ms": pytest.approx(measured.latency.precisions["bf16"]["dense"].median_ms, abs=1e-4),
+    }
+    assert read_csv(tmp_path / "swept" / "sweep.csv") == [record]
+    drawing = against([record], "latency")  # of one run two points
+    for label in ("DualGating in bf16", "ungated", "ungated in bf16", "ms per image on the engine"):
+        assert f">{label}<" in drawing.svg
+    assert against([record], "MACs") is None
+    monkeypatch.setattr(module, "evaluate_run", None)  # what is known is not measured again
+    assert sweep(Request("digits-demo"), [0.5], tmp_path / "swept", precisions=["bf16"], progress=False) == [record]
+    with pytest.raises(InputError, match="is none of the engine's"):
+        sweep(Request("digits-demo"), [0.5], tmp_path / "swept", precisions=["half"])
 
 
 def test_budgets_have_folders_of_their_own_however_close_they_are(tmp_path, monkeypatch):

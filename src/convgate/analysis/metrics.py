@@ -47,12 +47,14 @@ class GatedFigures:
 class PrecisionFigures:
     """The network as the engine has it in a precision: accuracy in [0, 1], mean share of the dense MACs, as executed.
 
-    `scores` are all that the task's judge said. How long an image takes is in `Latency.precisions`.
+    `scores` are all that the task's judge said. `dense_accuracy` is that of the network before gating in the same
+    precision, None where it is not known. How long an image takes is in `Latency.precisions`.
     """
 
     accuracy: float
     macs_ratio: float
     scores: Mapping[str, float]
+    dense_accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,10 @@ class Metrics:
 
 def _latency(timed: Mapping[str, Any]) -> Latency:
     networks = {name: Milliseconds(**timed[name]) for name in ("dense", "gated")}
-    others = {name: Milliseconds(**one) for name, one in timed.get("precisions", {}).items()}
+    others = {
+        name: {which: Milliseconds(**one) for which, one in both.items()}
+        for name, both in timed.get("precisions", {}).items()
+    }
     return Latency(**{**timed, **networks, "precisions": others})
 
 

@@ -31,8 +31,8 @@ class Milliseconds:
 class Latency:
     """One image at a time on the engine: the network before gating, the gated one, the quotient of their medians.
 
-    `threads` of the engine, `isa` the instruction set of its kernels; both networks in float32. `precisions`: the gated
-    one in others, timed in the same turns.
+    `threads` of the engine, `isa` the instruction set of its kernels; both networks in float32. `precisions`: those of
+    the two, by "dense" and "gated", that were timed in others in the same turns.
     """
 
     dense: Milliseconds
@@ -40,7 +40,7 @@ class Latency:
     speedup: float
     threads: int
     isa: str
-    precisions: Mapping[str, Milliseconds] = field(default_factory=dict)
+    precisions: Mapping[str, Mapping[str, Milliseconds]] = field(default_factory=dict)
 
 
 def _arrays(gated: GatedNetwork | GatedModel, images: Tensor | Sequence[Any]) -> list[np.ndarray]:
@@ -64,7 +64,7 @@ def latency(
     *,
     seconds: float = 4.0,
     threads: int | None = None,
-    precisions: Mapping[str, Engine] | None = None,
+    precisions: Mapping[str, Mapping[str, Engine]] | None = None,
 ) -> Latency:
     """Milliseconds per image of both networks on `convgate.engine`, one image at a time, in turns, on the same images.
 
@@ -75,7 +75,7 @@ def latency(
             call takes the next one. Of a detector its convolutional part is timed, without what decodes its maps.
         seconds: how long to time.
         threads: threads of the engine; None for one per core.
-        precisions: engines of the gated network in other precisions, by name.
+        precisions: engines of the networks, by "dense" and "gated", in other precisions, by their names.
 
     Raises:
         LoweringError: an operation has no native form.
@@ -89,8 +89,9 @@ def latency(
     engines = {
         "dense": to_engine(dense, images[:1] if isinstance(images, Tensor) else images[0], threads=threads),
         "gated": to_engine(gated, threads=threads),
-        **(precisions or {}),
     }
+    others = {(name, which): engine for name, both in (precisions or {}).items() for which, engine in both.items()}
+    engines |= {f"{which} in {name}": engine for (name, which), engine in others.items()}
     single = _arrays(gated, images)
     for engine in engines.values():
         for image in single:  # what is made for a size is made before the clock runs
@@ -104,5 +105,7 @@ def latency(
         for name, (median, p20, p80) in quantiles.items()
     }
     speedup = timed["dense"].median_ms / timed["gated"].median_ms
-    others = {name: timed[name] for name in precisions or {}}
-    return Latency(timed["dense"], timed["gated"], speedup, engines["gated"].threads, engines["gated"].isa, others)
+    low: dict[str, dict[str, Milliseconds]] = {}
+    for name, which in others:
+        low.setdefault(name, {})[which] = timed[f"{which} in {name}"]
+    return Latency(timed["dense"], timed["gated"], speedup, engines["gated"].threads, engines["gated"].isa, low)

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import sys
-from argparse import ArgumentParser, _ActionsContainer
+from argparse import ArgumentParser, Namespace, _ActionsContainer
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +18,12 @@ __all__ = [
     "add_data",
     "add_json",
     "add_network_options",
+    "add_precision",
     "check_run",
     "is_watched",
     "log_to_stderr",
     "options",
+    "precisions_of",
     "show",
     "show_metrics",
 ]
@@ -60,6 +62,23 @@ def add_network_options(parser: ArgumentParser) -> None:
 def add_data(parser: ArgumentParser) -> None:
     """The option that says where a recipe's images are."""
     parser.add_argument("--data", metavar="PATH", help="where the images are (default: where the recipe says)")
+
+
+def add_precision(parser: ArgumentParser) -> None:
+    """The option that says in which precisions the engine is measured; see `precisions_of`."""
+    parser.add_argument(
+        "--precision",
+        action="append",
+        default=[],
+        choices=("float32", "bf16", "int8"),
+        help="also measure what the engine answers in this precision; may be repeated. Some training images choose the "
+        "scales of int8",
+    )
+
+
+def precisions_of(arguments: Namespace) -> tuple[str, ...]:
+    """Those asked for, each once, in order."""
+    return tuple(dict.fromkeys(arguments.precision))
 
 
 def check_run(folder: Path) -> None:
@@ -160,9 +179,11 @@ def show_metrics(metrics: "Metrics") -> None:
             f"{latency.gated.median_ms:.3f} ms gated, {latency.speedup:.2f} times as fast"
         )
     for name, one in metrics.precisions.items():
-        timed = None if latency is None else latency.precisions.get(name)
+        before = "" if one.dense_accuracy is None else f"{one.dense_accuracy:.2%} dense, "
+        timed = {} if latency is None else latency.precisions.get(name, {})
+        times = ", ".join(f"{timed[which].median_ms:.3f} ms {which}" for which in ("dense", "gated") if which in timed)
         show(
-            f"on the engine in {name}: {one.accuracy:.2%} {metrics.metric} at {one.macs_ratio:.1%} of the MACs"
-            + ("" if timed is None else f", {timed.median_ms:.3f} ms")
+            f"on the engine in {name}: {metrics.metric} {before}{one.accuracy:.2%} gated at {one.macs_ratio:.1%} of "
+            f"the MACs{times and '; '}{times}"
         )
     show(f"MACs per image, gated: {spread} of dense ({metrics.test_images:,} {metrics.measured} images)")

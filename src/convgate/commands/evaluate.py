@@ -15,7 +15,7 @@ Examples:
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from convgate.commands.console import add_data, add_json, check_run, show, show_metrics
+from convgate.commands.console import add_data, add_json, add_precision, check_run, precisions_of, show, show_metrics
 
 __all__ = ["add_arguments", "run"]
 
@@ -32,13 +32,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         default=4.0,
         help="how long to time the engine; 0 does not time it (default: %(default)s)",
     )
-    parser.add_argument(
-        "--precision",
-        action="append",
-        choices=("float32", "bf16", "int8"),
-        help="also measure what the engine answers in this precision; may be repeated. Some training images choose the "
-        "scales of int8",
-    )
+    add_precision(parser)
     parser.add_argument(
         "--static",
         action="store_true",
@@ -59,7 +53,7 @@ def run(arguments: Namespace) -> None:
         "data": arguments.data,
         "threads": arguments.threads,
         "seconds": arguments.seconds,
-        "precisions": tuple(dict.fromkeys(arguments.precision or ())),
+        "precisions": precisions_of(arguments),
     }
     if arguments.source.is_dir():
         measured = evaluate_run(arguments.source, save=arguments.save, static=arguments.static, **how)

@@ -12,7 +12,7 @@ Examples:
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from convgate.commands.console import is_watched, show
+from convgate.commands.console import add_precision, is_watched, precisions_of, show
 from convgate.commands.train import add_training, request_of
 
 __all__ = ["add_arguments", "run"]
@@ -27,6 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="SHARES",
         help="the budgets: shares of the dense MACs, separated by commas",
     )
+    add_precision(parser)
     add_training(parser, "sweep RECIPE --budgets SHARES", "folder of the runs (default: runs/sweep-RECIPE)")
 
 
@@ -42,7 +43,7 @@ def run(arguments: Namespace) -> None:
     from convgate.runs.sweep import sweep
 
     folder = arguments.out or Path("runs") / f"sweep-{Path(arguments.recipe).stem}"
-    records = sweep(request, shares, folder, progress=is_watched())
+    records = sweep(request, shares, folder, precisions=precisions_of(arguments), progress=is_watched())
     written = [folder / "sweep.csv"]
     for axis in ("MACs", "latency"):
         drawing = against(records, axis)

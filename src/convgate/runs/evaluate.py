@@ -150,9 +150,9 @@ def _measured(network: nn.Module, dense: nn.Module | None, splits: Splits, image
         measured = Metrics.of(before, after, macs, device)
         if how.static:
             measured = replace(measured, static=_fixed(network, after, splits, images, how))
-        network = network.cpu()
-        engines = engines_in(how.precisions, network, splits.train, task, recipe)
-        figures = {name: figures_of(engine, network, images, task, workers) for name, engine in engines.items()}
+        network, dense = network.cpu(), None if dense is None else dense.cpu()
+        engines = engines_in(how.precisions, network, dense, splits.train, task, recipe)
+        figures = {name: figures_of(both, network, dense, images, task, workers) for name, both in engines.items()}
         measured = replace(measured, precisions=figures)
         if not isinstance(network, GatedNetwork | GatedModel):
             return measured
@@ -160,7 +160,7 @@ def _measured(network: nn.Module, dense: nn.Module | None, splits: Splits, image
         timed = dense or (spec.create().eval() if spec else None)  # the time does not depend on the weights
         if timed is None:
             return measured
-        latency = time_on_engine(timed.cpu(), network, images, task, hardware.threads, how.seconds, engines)
+        latency = time_on_engine(timed, network, images, task, hardware.threads, how.seconds, engines)
         return replace(measured, latency=latency)
 
 

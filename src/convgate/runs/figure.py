@@ -1,10 +1,10 @@
 """The picture of several runs: accuracy against MACs, and against latency where it was measured."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import cycle
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convgate.drawing import BLUE, FAINT, GREY, INK, ORANGE, VERMILION, Drawing, draw
 from convgate.runs.groups import Estimate
@@ -17,21 +17,26 @@ if TYPE_CHECKING:
 __all__ = ["against"]
 
 _SIZE = (440.0, 300.0)
+_IN = " in "
 _LOOKS = ((BLUE, "o"), (ORANGE, "s"), (VERMILION, "^"), (INK, "D"), (GREY, "v"))
 
 
 def against(records: Sequence[Record], axis: str) -> Drawing | None:
     """Accuracy against "MACs" or "latency"; None if fewer than two points are known.
 
-    A colour for each method, a name for each run; runs that differ in their seed alone are one point, with the standard
-    error of their mean. The points that none beats are joined.
+    A colour for each method, against latency in each precision that was timed; a name for each run. Runs that differ in
+    their seed alone are one point, with the standard error of their mean. The points that none beats are joined.
     """
     cost, dense, label = _AXES[axis]
+    records = [form for record in records for form in _in_precisions(record)] if axis == "latency" else records
+    ungated: dict[str, list[tuple[float, float]]] = {}
+    for record in records:
+        if record.dense_accuracy and (x := dense(record)) is not None:
+            ungated.setdefault(_ungated(record), []).append((x, 100 * record.dense_accuracy))
     known = _points([record for record in records if cost(record) is not None], cost)
     if len(known) < 2:
         return None
     front = pareto(known, lambda point: point.cost)
-    ungated = [(x, 100 * r.dense_accuracy) for r in records if r.dense_accuracy and (x := dense(r)) is not None]
     methods = sorted({point.method for point in known})
 
     def paint(ax: "Axes") -> None:
@@ -40,9 +45,10 @@ def against(records: Sequence[Record], axis: str) -> Drawing | None:
             points = [p for p in known if p.method == method]
             x, y, errors = zip(*((p.cost, p.accuracy, p.error) for p in points), strict=True)
             ax.errorbar(x, y, errors, fmt=marker, ms=6, color=colour, capsize=3, zorder=2, label=method)
-        if ungated:
-            mean = [sum(values) / len(ungated) for values in zip(*ungated, strict=True)]
-            ax.scatter([mean[0]], [mean[1]], 40, "white", edgecolor=GREY, lw=1.5, zorder=2, label="ungated")
+        for (name, found), (_, marker) in zip(ungated.items(), cycle(_LOOKS), strict=False):
+            mean = [fmean(values) for values in zip(*found, strict=True)]
+            look: dict[str, Any] = {"edgecolor": GREY, "lw": 1.5, "zorder": 2, "marker": marker}
+            ax.scatter([mean[0]], [mean[1]], 40, "white", label=name, **look)
         middle = sum(ax.get_xlim()) / 2
         for point in known:
             # Towards the middle, where there is room.
@@ -84,6 +90,26 @@ def _points(records: Sequence[Record], cost: "_Number") -> list[_Point]:
         shown = method if some[0].is_gated else "no gates"
         points.append(_Point(mean, 100 * accuracy.mean, 100 * (accuracy.error or 0.0), name, shown))
     return sorted(points, key=lambda point: (point.cost, point.accuracy))
+
+
+def _in_precisions(record: Record) -> Iterator[Record]:
+    """The run, and as it is in each other precision in which it was timed."""
+    yield record
+    for name, one in record.in_precisions.items():
+        if one["accuracy"] is not None and one["ms"] is not None:
+            yield replace(
+                record,
+                method=f"{record.method}{_IN}{name}",
+                accuracy=one["accuracy"],
+                dense_accuracy=one["dense_accuracy"],
+                latency_gated_ms=one["ms"],
+                latency_dense_ms=one["dense_ms"],
+            )
+
+
+def _ungated(record: Record) -> str:
+    _, separator, precision = record.method.partition(_IN)
+    return f"ungated{separator}{precision}"
 
 
 def _share(record: Record) -> float | None:

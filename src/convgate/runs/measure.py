@@ -66,11 +66,11 @@ def time_on_engine(
     task: Task,
     threads: int | None,
     seconds: float,
-    precisions: Mapping[str, Engine] | None = None,
+    precisions: Mapping[str, Mapping[str, Engine]] | None = None,
 ) -> Latency | None:
     """One image at a time on the engine; None for 0 seconds, and where it has no form for an operation of the model.
 
-    `precisions`: engines of the network in others than float32, which have their turns, too.
+    `precisions`: engines of both in others than float32, which have their turns, too; see `latency`.
     """
     if seconds <= 0:
         return None

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -32,6 +32,13 @@ row; a dash: the engine has no form for the method, or it was not timed. "Teache
 the ungated network's own, or a larger one's. "Dense" is the network before gating, which had none of the row's further
 training; the control of that name shows what that training alone is worth. "Epochs" says what was run, of what the
 recipe runs in full.
+"""
+
+_IN_PRECISIONS = """\
+## In bfloat16 and 8-bit integers
+
+What the engine answers, dense and gated, on the same images, and milliseconds for one image at a time; those of a row
+were timed in turns. Training images chose the scales of the integers.
 """
 
 _BESIDE = """\
@@ -115,6 +122,7 @@ def write_page(folder: str | Path) -> Path:
         _HEAD.format(title=home.name.capitalize()),
         _below(home),
         _measured(records, published),
+        _in_precisions(records),
         _beside(records),
         _figures(records, home),
         _commands(records),
@@ -152,6 +160,31 @@ def _measured(records: Sequence[Record], published: Sequence[Published]) -> str:
     ]
     head += ["seed", "ms dense → gated", *(["the paper's"] if published else [])]
     return "## Measured\n\n" + (_table(head, rows) if rows else "No run is recorded yet.\n")
+
+
+def _in_precisions(records: Sequence[Record]) -> str:
+    measured = [record for record in records if record.in_precisions]
+    if not measured:
+        return ""
+    names = list(dict.fromkeys(name for record in measured for name in record.in_precisions))
+    head = ["run", *(f"{name}: {what}" for name in ("float32", *names) for what in ("accuracy", "ms"))]
+    rows = []
+    for record in measured:
+        float32 = {
+            "accuracy": record.accuracy,
+            "dense_accuracy": record.dense_accuracy,
+            "ms": record.latency_gated_ms,
+            "dense_ms": record.latency_dense_ms,
+        }
+        forms = [float32, *(record.in_precisions.get(name, {}) for name in names)]
+        rows.append([f"[{record.run}](#{record.run})", *(cell for form in forms for cell in _accuracy_and_time(form))])
+    return _IN_PRECISIONS + "\n" + _table(head, rows)
+
+
+def _accuracy_and_time(form: Mapping[str, float | None]) -> list[str]:
+    """Both from dense to gated."""
+    before, after = ("-" if (one := form.get(key)) is None else f"{one:.2%}" for key in ("dense_accuracy", "accuracy"))
+    return [f"{before} → {after}", f"{milliseconds(form.get('dense_ms'))} → {milliseconds(form.get('ms'))}"]
 
 
 def _beside(records: Sequence[Record]) -> str:

@@ -1,13 +1,13 @@
 """What a run's network answers where an engine computes it, in bfloat16 and 8-bit integers, too."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from convgate.analysis import PrecisionFigures
+from convgate.analysis import Judged, PrecisionFigures
 from convgate.analysis.on_engine import judge_on_engine
 from convgate.data import Batches
 from convgate.engine import Engine
@@ -34,33 +34,59 @@ def check_precisions(precisions: Sequence[str]) -> None:
 
 
 def engines_in(
-    precisions: Sequence[str], network: nn.Module, training: Any, task: Task, recipe: Recipe
-) -> dict[str, Engine]:
-    """Precision -> the engine of a network; some of the `training` images choose the scales of integers.
+    precisions: Sequence[str], network: nn.Module, dense: nn.Module | None, training: Any, task: Task, recipe: Recipe
+) -> dict[str, dict[str, Engine]]:
+    """Precision -> the engines of "gated", the network, and "dense", what it was before, if that is known.
+
+    Some of the `training` images choose the scales of integers.
 
     Raises `RecipeError` for a detector without gates, which calls no engine.
     """
     if not precisions:
         return {}
     scales = training.take(min(_SCALES, len(training)), recipe.seed)
-    example = None if isinstance(network, GatedNetwork | GatedModel) else task.example(scales)
-    if isinstance(example, list):
+    example = task.example(scales)
+    if isinstance(example, list) and not isinstance(network, GatedModel):
         raise RecipeError(
             f"precisions are {', '.join(precisions)}, and the run's detector has no gates; only a gated one has its "
             "convolutions computed by an engine (run_on)"
         )
+    given = {"gated": (network, None if isinstance(network, GatedNetwork | GatedModel) else example)}
+    if dense is not None:
+        given["dense"] = (dense, example)
     batches, threads = _Prepared(scales, task), recipe.hardware.threads
-    return {name: engine_in(network, name, batches, example=example, threads=threads) for name in precisions}
+    return {
+        name: {
+            which: engine_in(one, name, batches, example=example, threads=threads)
+            for which, (one, example) in given.items()
+        }
+        for name in precisions
+    }
 
 
-def figures_of(engine: Engine, network: nn.Module, images: Any, task: Task, workers: int | None) -> PrecisionFigures:
-    """What an engine of `network` answers for a set of images, and the share of the dense MACs that it executes."""
-    _LOG.info("evaluating on the engine in %s", engine.precision)
-    judged = judge_on_engine(
-        engine, network, Batches(images, task.evaluation_batch(images), workers=workers), images, task
-    )
-    assert judged.spending is not None
-    return PrecisionFigures(judged.accuracy, judged.spending.ratio, judged.scores)
+def figures_of(
+    engines: Mapping[str, Engine],
+    network: nn.Module,
+    dense: nn.Module | None,
+    images: Any,
+    task: Task,
+    workers: int | None,
+) -> PrecisionFigures:
+    """What the engines of one precision (see `engines_in`) answer for a set of images.
+
+    Of a detector that is not gated nothing is known: it calls no engine.
+    """
+
+    def judged(which: str, of: nn.Module) -> Judged:
+        _LOG.info("evaluating the %s network on the engine in %s", which, engines[which].precision)
+        batches = Batches(images, task.evaluation_batch(images), workers=workers)
+        return judge_on_engine(engines[which], of, batches, images, task)
+
+    found = judged("gated", network)
+    before = judged("dense", dense) if dense is not None and not isinstance(network, GatedModel) else None
+    assert found.spending is not None
+    accuracy = None if before is None else before.accuracy
+    return PrecisionFigures(found.accuracy, found.spending.ratio, found.scores, accuracy)
 
 
 @dataclass(frozen=True)

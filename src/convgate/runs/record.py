@@ -8,6 +8,8 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+from convgate.analysis import Metrics
+from convgate.engine.precision import Precision
 from convgate.errors import RecipeError
 from convgate.methods import METHODS
 from convgate.recipes.identity import settings_of
@@ -19,6 +21,7 @@ from convgate.suggestions import same_name
 __all__ = ["Record", "read_csv", "record_of", "to_csv"]
 
 _NO_METHOD = "none"
+_IN = {"accuracy", "dense_accuracy", "macs_share", "ms", "dense_ms"}
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Record:
         command: how it was asked for, see `runs.command`.
         settings: all that its recipe set, in JSON.
         note: what else a reader must know of the run.
+        precisions: what the engine answers in others than float32, in JSON; see `in_precisions`.
 
     """
 
@@ -99,6 +103,17 @@ class Record:
     control: str = ""
     control_of: str = ""
     note: str = ""
+    precisions: str = ""
+
+    @property
+    def in_precisions(self) -> dict[str, dict[str, float | None]]:
+        """Precision -> "accuracy", "dense_accuracy", "macs_share", "ms" and "dense_ms" in it; None: not known."""
+        found = json.loads(self.precisions or "{}")
+        if not isinstance(found, dict) or not all(
+            isinstance(one, dict) and one.keys() >= _IN for one in found.values()
+        ):
+            raise TypeError(f"precisions are {self.precisions}")
+        return found
 
     @property
     def is_gated(self) -> bool:
@@ -159,6 +174,7 @@ def record_of(run: Run | str | Path) -> Record:
         measured=recipe.measured,
         control=recipe.control,
         control_of=recipe.control_of,
+        precisions=_precisions(metrics),
     )
 
 
@@ -188,7 +204,7 @@ def _record(row: Mapping[str | Any, str | Any]) -> Record:
     young = {field.name for field in fields(Record) if field.default is not MISSING}  # not in older tables
     kinds = {name: kind for name, kind in get_type_hints(Record).items() if name in row or name not in young}
     found = Record(**{name: _parsed(row[name], kind) for name, kind in kinds.items()})
-    _ = found.options  # told here if they cannot be read, and not where a page is written
+    _ = found.options, found.in_precisions  # told here if they cannot be read, and not where a page is written
     return found
 
 
@@ -199,6 +215,27 @@ def _parsed(text: str | None, kind: Any) -> Any:
     if not text and type(None) in get_args(kind):
         return None
     return (get_args(kind) or (kind,))[0](text)
+
+
+def _precisions(metrics: Metrics) -> str:
+    timed = metrics.latency.precisions if metrics.latency else {}
+
+    def ms(which: str, name: str) -> float | None:
+        both = timed.get(name, {})
+        return round(both[which].median_ms, 4) if which in both else None
+
+    found = {
+        name: {
+            "accuracy": one.accuracy,
+            "dense_accuracy": one.dense_accuracy,
+            "macs_share": one.macs_ratio,
+            "ms": ms("gated", name),
+            "dense_ms": ms("dense", name),
+        }
+        for name, one in metrics.precisions.items()
+        if Precision(name) is not Precision.FLOAT32
+    }
+    return json.dumps(found) if found else ""
 
 
 def _method(recipe: Recipe) -> str:

@@ -11,9 +11,12 @@ from convgate.errors import RecipeError
 from convgate.files import replacing, write_text
 from convgate.recipes.request import Request
 from convgate.recipes.stages import DenseStage
+from convgate.runs.evaluate import evaluate_run
 from convgate.runs.folder import RunFolder
 from convgate.runs.launch import train, would_continue
+from convgate.runs.precisions import check_precisions
 from convgate.runs.record import Record, record_of, to_csv
+from convgate.runs.run import Run
 
 __all__ = ["pareto", "sweep"]
 
@@ -32,7 +35,14 @@ class _Accurate(Protocol):
 AnyRun = TypeVar("AnyRun", bound=_Accurate)
 
 
-def sweep(request: Request, budgets: Sequence[float], folder: str | Path, *, progress: bool = True) -> list[Record]:
+def sweep(
+    request: Request,
+    budgets: Sequence[float],
+    folder: str | Path,
+    *,
+    precisions: Sequence[str] = (),
+    progress: bool = True,
+) -> list[Record]:
     """Carry out a request once for each budget, each run in its own folder below `folder`; writes sweep.csv.
 
     A run that is finished is not repeated, one that was interrupted is continued. The dense network is trained once.
@@ -41,15 +51,18 @@ def sweep(request: Request, budgets: Sequence[float], folder: str | Path, *, pro
         request: the recipe, its changes and its length.
         budgets: shares of the dense MACs.
         folder: where the runs' folders are.
+        precisions: what the engine answers in these is measured, too, and timed as the recipe says; see `evaluate_run`.
         progress: show progress bars.
 
     Raises:
         RecipeError: no budgets, or a budget that is not a share.
+        InputError: there is no such precision.
 
     """
     home = Path(folder)
     if not budgets or len(set(budgets)) < len(budgets) or not all(0 < budget <= 1 for budget in budgets):
         raise RecipeError(f"budgets {list(budgets)}: give different shares of the dense MACs, each in (0, 1]")
+    check_precisions(precisions)
     records: list[Record] = []
     dense: Path | None = None
     for budget in budgets:
@@ -64,9 +77,17 @@ def sweep(request: Request, budgets: Sequence[float], folder: str | Path, *, pro
         if not below.metrics.is_file() or not would_continue(asked, below.path):
             train(asked, below.path, progress=progress)
         dense = weights
+        _measure(below.path, precisions)
         records.append(record_of(below.path))
         write_text(home / "sweep.csv", to_csv(records))
     return records
+
+
+def _measure(folder: Path, precisions: Sequence[str]) -> None:
+    """What the engine answers in the precisions in which that is not known yet."""
+    run = Run.load(folder) if precisions else None
+    if run is not None and not set(precisions) <= run.finished.precisions.keys():
+        evaluate_run(run, seconds=run.recipe.hardware.timing_seconds, precisions=precisions, save=True)
 
 
 def _written(budget: float) -> str:
