@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from convgate.errors import CheckpointError, InputError, RecipeError
+from convgate.gated import FixedNetwork
 from convgate.runs import Run, evaluate_file, evaluate_run
+from convgate.runs.precisions import engines_in
+from convgate.training.parts import build_task
 
 
 def test_a_run_is_evaluated_as_training_did_and_only_what_was_measured_is_replaced(finished, tmp_path):
@@ -72,6 +75,15 @@ def test_what_the_engine_answers_in_each_precision(finished, tmp_path):
     assert evaluate_run(folder, seconds=0, save=True).precisions == figures  # what was not measured again stays
     of_file = evaluate_file(folder / "network.safetensors", seconds=0, threads=1, precisions=["bf16"])
     assert of_file.precisions == {"bf16": replace(figures["bf16"], dense_accuracy=None)}
+
+
+def test_fixed_masks_have_no_engine(finished):
+    run = Run.load(finished)
+    network, splits = run.network(), run.splits()
+    _, decisions = network.decide(splits.test.example(1))
+    fixed, task = FixedNetwork(network, decisions), build_task(run.recipe)
+    with pytest.raises(RecipeError, match="masks are fixed"):
+        engines_in(["bf16"], fixed, None, splits.train, task, run.recipe)
 
 
 def test_a_precision_that_there_is_not(finished):

@@ -195,9 +195,7 @@ def test_what_a_detector_finds_in_each_precision(detected, capsys):
         assert told["precisions"][name]["dense_accuracy"] is None  # only a gated detector has its part on an engine
         assert all(told["latency"]["precisions"][name][which]["median_ms"] > 0 for which in ("dense", "gated"))
     assert main(["evaluate", str(detected.folder.path), "--precision", "bf16", "--seconds", "0"]) == 0
-    assert re.search(
-        r"on the engine in bf16: AP50 \d+\.\d+% gated at \d+\.\d% of the MACs\n", capsys.readouterr().out
-    )
+    assert re.search(r"on the engine in bf16: AP50 \d+\.\d+% gated at \d+\.\d% of the MACs\n", capsys.readouterr().out)
 
 
 def test_a_detector_is_calibrated_to_milliseconds(detected, monkeypatch):

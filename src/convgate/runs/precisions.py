@@ -13,7 +13,7 @@ from convgate.data import Batches
 from convgate.engine import Engine
 from convgate.engine.precision import Precision
 from convgate.errors import InputError, RecipeError
-from convgate.gated import GatedModel, GatedNetwork
+from convgate.gated import FixedNetwork, GatedModel, GatedNetwork
 from convgate.quantization.precisions import engine_in
 from convgate.recipes.recipe import Recipe
 from convgate.tasks.task import Task
@@ -40,12 +40,16 @@ def engines_in(
 
     Some of the `training` images choose the scales of integers.
 
-    Raises `RecipeError` for a detector without gates, which calls no engine.
+    Raises `RecipeError` for masks that are fixed, and for a detector without gates, which calls no engine.
     """
     if not precisions:
         return {}
     scales = training.take(min(_SCALES, len(training)), recipe.seed)
     example = task.example(scales)
+    if isinstance(network, FixedNetwork):
+        raise RecipeError(
+            f"precisions are {', '.join(precisions)}; the run's masks are fixed, for which no engine is made"
+        )
     if isinstance(example, list) and not isinstance(network, GatedModel):
         raise RecipeError(
             f"precisions are {', '.join(precisions)}, and the run's detector has no gates; only a gated one has its "
