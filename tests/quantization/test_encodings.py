@@ -10,10 +10,10 @@ from convgate.quantization import MinMax
 from convgate.quantization.encodings import encodings
 
 
-def found(ranges):
+def found(ranges, shortcuts=()):
     watch = SimpleNamespace(ranges=lambda batches: ranges)
     groups = {name: frozenset({name}) for name in ranges}
-    return encodings(watch, lambda: [np.zeros(1)], groups, frozenset({"a"}), MinMax())
+    return encodings(watch, lambda: [np.zeros(1)], groups, shortcuts, frozenset({"a"}), MinMax())
 
 
 def test_a_range_is_cut_into_the_steps_of_its_type():

@@ -9,6 +9,7 @@ import numpy as np
 from convgate.engine.program import Element
 from convgate.quantization.observers import BINS, MinMax, Observer
 from convgate.quantization.statistics import Watch
+from convgate.quantization.ties import tied
 
 __all__ = ["Encoding", "encodings"]
 
@@ -25,6 +26,7 @@ def encodings(
     watch: Watch,
     batches: Callable[[], Iterable[np.ndarray]],
     groups: Mapping[str, frozenset[str]],
+    shortcuts: Iterable[tuple[str, str]],
     negative: frozenset[str],
     observer: Observer,
 ) -> dict[str, Encoding]:
@@ -33,13 +35,15 @@ def encodings(
     Args:
         watch: looks at all of these values.
         batches: gives the images, as often as it is called.
-        groups: by value, those that share its encoding.
+        groups: by value, those that must share its encoding.
+        shortcuts: (shortcut, sum) of residual sums that share theirs if their ranges are alike; see `tied`.
         negative: the values that may be negative; groups without any are stored without a sign.
         observer: chooses ranges.
 
     """
-    ranges = watch.ranges(batches())
-    seen = {name: max(abs(end) for other in group for end in ranges[other]) for name, group in groups.items()}
+    own = {name: max(map(abs, ends)) for name, ends in watch.ranges(batches()).items()}
+    groups = tied(groups, shortcuts, own)
+    seen = {name: max(own[other] for other in group) for name, group in groups.items()}
     # Of a value that was always 0, as behind gates that closed all of it, nothing is known: a scale like the others'
     # can be brought to theirs.
     usual = median([value for value in seen.values() if value > 0] or [1.0])

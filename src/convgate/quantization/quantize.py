@@ -61,7 +61,8 @@ def quantize(
         observer: the rule for ranges, `MinMax`, `Percentile` or `MeanSquaredError` of `convgate.quantization`; by
             default the last.
         keep: layers of the ledger that stay float32: names, or what they begin with up to a dot ("layer4").
-        tie: whether a residual sum has the scale of its shortcut. The shortcut then stays as it is at closed positions.
+        tie: whether a residual sum has the scale of its shortcut, where their ranges are alike
+            (`convgate.quantization.ties`). The shortcut then stays as it is at closed positions.
         heads: how many weights a layer of a gate's head has at least to compute with integers; 0: all do, None: none.
         threads: how many cores; by default CONVGATE_THREADS, or all that this process may use.
         isa: which kernels, see `convgate.engine.instruction_sets("int8")`.
@@ -137,7 +138,7 @@ def quantize_program(
         batches: gives the images, float32 arrays [N, C, H, W], as often as it is called.
         observer: chooses ranges.
         keep: layers that stay float32.
-        tie: whether residual sums have the scales of their shortcuts.
+        tie: whether residual sums have the scales of their shortcuts, where ranges are alike.
         heads: from how many weights on layers of heads compute with integers; None: none does.
         threads: how many cores.
         isa: which kernels.
@@ -148,9 +149,10 @@ def quantize_program(
         raise InputError("there is nothing to quantise: no convolution, or all of them are kept in float32")
     program, chosen = split_activations(program, chosen)
     negative = signs(program)
-    parts = roles(program, chosen, negative, tie=tie)
+    parts = roles(program, chosen, negative)
+    shortcuts = parts.shortcuts if tie else ()
     watch = Watch(program, sorted(parts.encoded), threads, isa)
-    return rewrite(program, parts, encodings(watch, batches, parts.encoded, negative, observer))
+    return rewrite(program, parts, encodings(watch, batches, parts.encoded, shortcuts, negative, observer))
 
 
 def _first_lists(batches: Any) -> Any:

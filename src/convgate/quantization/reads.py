@@ -11,6 +11,7 @@ from convgate.engine.program import Complete, Conv, Program
 from convgate.quantization.quantize import kept_layers
 from convgate.quantization.roles import convolutions, roles, signs
 from convgate.quantization.split import split_activations
+from convgate.quantization.ties import joined
 from convgate.reading.modes import evaluating
 
 __all__ = ["Read", "reads"]
@@ -53,8 +54,9 @@ def reads(network: nn.Module, example: Any, keep: Sequence[str], *, tie: bool) -
         program = lower(network, example).program
     program, chosen = split_activations(program, convolutions(program, kept_layers(program, keep), heads=None))
     negative = signs(program)
-    parts = roles(program, chosen, negative, tie=tie)
-    shared = parts.encoded
+    parts = roles(program, chosen, negative)
+    # Which ranges are alike is not known before images are seen: all shortcuts are taken to be tied.
+    shared = joined(parts.encoded, parts.shortcuts if tie else ())
     layers = dict(network.named_modules(remove_duplicate=False))
     read = {
         layer: frozenset().union(*(shared[value] for value in values))

@@ -21,6 +21,7 @@ from convgate.engine.program import (
     serving_decisions,
 )
 from convgate.quantization.partial import PartialSums, partial_sums
+from convgate.quantization.ties import joined
 
 __all__ = ["Roles", "convolutions", "roles", "signs"]
 
@@ -33,7 +34,8 @@ class Roles:
 
     Attributes:
         integers: the results of operations that compute with integers.
-        encoded: the values that integers stand for somewhere, with the values that share their scale.
+        encoded: the values that integers stand for somewhere, with the values that must share their scale.
+        shortcuts: (shortcut, sum) of residual sums that may have the scale of their shortcut; see `tied`.
         to_float: of `integers`, those that convolutions write as float32.
         sums: the partial sums that stay integers of 32 bits, by name.
 
@@ -41,6 +43,7 @@ class Roles:
 
     integers: frozenset[str]
     encoded: Mapping[str, frozenset[str]]
+    shortcuts: tuple[tuple[str, str], ...]
     to_float: frozenset[str]
     sums: Mapping[str, PartialSums] = field(default_factory=dict)
 
@@ -63,14 +66,13 @@ def convolutions(program: Program, keep: Iterable[str], heads: int | None) -> fr
     return frozenset(op.output for op in program.operations if type(op) is Conv and computes(op)) | completed
 
 
-def roles(program: Program, chosen: frozenset[str], negative: frozenset[str], *, tie: bool) -> Roles:
+def roles(program: Program, chosen: frozenset[str], negative: frozenset[str]) -> Roles:
     """The roles in a program of which the convolutions `chosen` compute with integers.
 
     Args:
         program: its chosen convolutions have no activations but clamps.
         chosen: see `convolutions`.
         negative: the values that may be negative, see `signs`.
-        tie: whether a residual sum has the scale of its shortcut, so that the shortcut stays as it is.
 
     """
     heads = serving_decisions(program)
@@ -94,16 +96,15 @@ def roles(program: Program, chosen: frozenset[str], negative: frozenset[str], *,
     encoded = {op.output for op in program.operations if op.output in integers - to_float}
     encoded |= {name for op in program.operations if op.output in integers for name in op.inputs}
     encoded |= {name for parts in sums.values() for name in parts.reads}
-    groups = {name: {name} for name in encoded - set(sums)}
-    for parts in sums.values():
-        _join(groups, *parts.reads)
+    groups = {name: frozenset({name}) for name in encoded - set(sums)}
+    alike = [parts.reads for parts in sums.values()]
     moved = {op.output for op in program.operations if moves(op) and not isinstance(op, Mask)}
+    shortcuts = list[tuple[str, str]]()
     for op in program.operations:
         if op.output in encoded and op.output in integers:
-            for name in op.inputs if moves(op) else _shortcut(op, negative, moved) if tie else ():
-                _join(groups, name, op.output)
-    shared = {name: frozenset(group) for name, group in groups.items()}
-    return Roles(frozenset(integers), shared, frozenset(to_float), sums)
+            pairs = [(name, op.output) for name in (op.inputs if moves(op) else _shortcut(op, negative, moved))]
+            (alike if moves(op) else shortcuts).extend(pairs)
+    return Roles(frozenset(integers), joined(groups, alike), tuple(shortcuts), frozenset(to_float), sums)
 
 
 def signs(program: Program) -> frozenset[str]:
@@ -140,9 +141,3 @@ def _shortcut(op: Operation, negative: frozenset[str], moved: set[str]) -> tuple
     if not added or added[0] in moved:
         return ()
     return added if (added[0] in negative) == (op.output in negative) else ()
-
-
-def _join(groups: dict[str, set[str]], a: str, b: str) -> None:
-    together = groups[a] | groups[b]
-    for name in together:
-        groups[name] = together
