@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, rest = parser.parse_known_args(given)
     command = commands[arguments.command]
     if rest and not arguments.takes_overrides:
-        command.refuse(rest)
+        command.chosen(arguments).refuse(rest)
     arguments.overrides, arguments.options = rest, command.options
     log_to_stderr()
     try:

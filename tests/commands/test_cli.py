@@ -81,6 +81,9 @@ def test_plan_prints_json(capsys):
         (["train", "digits-demo", "--hardware.accelerator", "abacus"], "abacus"),
         (["train", "digits-demo", "--gated.epochz", "2"], "epochz"),
         (["recipe", "nothing"], "nothing"),
+        (["recipe", "digits-demo", "--fields"], "leave digits-demo out"),
+        (["plan", "resnet18", "--model-option", "num_classes=-1", "--size", "32"], "cannot be built"),
+        (["report", "tests", "--data", "x"], "not the folder of a run"),
         (["train", "digits-demo", "--epochs", "0"], "at least 1"),
         (["train", "digits-demo", "--minutes", "0"], "more than 0"),
         (["evaluate", "nothing.safetensors"], "no file and no folder nothing.safetensors"),
@@ -130,7 +133,7 @@ def test_every_command_prints_json_and_nothing_is_guessed():
 
 def test_options_of_one_name_have_one_meaning():
     """What several commands share is described in the same words, with the same default."""
-    shared = {"--method", "--option", "--model-option", "--size", "--data", "--json"}
+    shared = {"--method", "--option", "--model-option", "--architecture", "--size", "--data", "--json"}
     seen = {}
     for name, parser in parsers()[1].items():
         for action in parser._actions:
@@ -176,6 +179,11 @@ def test_unknown_options_of_other_commands_are_refused(capsys):
         main(["plan", "cifar_resnet20", "--colour"])
     assert stop.value.code == 2
     assert "--colour" in capsys.readouterr().err
+    with pytest.raises(SystemExit):  # what another action takes is not suggested
+        main(["hardware", "record", "x.cgm", "--out", "x.cgt", "--accelerator", "x"])
+    told = capsys.readouterr().err
+    assert "did you mean --accelerator" not in told
+    assert "`convgate hardware record --help`" in told
 
 
 def test_recipes_are_listed_shown_and_described(capsys):
@@ -187,6 +195,10 @@ def test_recipes_are_listed_shown_and_described(capsys):
     fields = capsys.readouterr().out
     assert "--gated.epochs" in fields
     assert len(fields.split("options:")[0].splitlines()) < 5
+    assert main(["recipe", "--fields", "--json"]) == 0
+    described = json.loads(capsys.readouterr().out)["fields"]
+    assert described["gated.epochs"] == "passes over the training images."
+    assert all(described.values())
     assert main(["recipe", "--json"]) == 0
     assert "digits-demo" in json.loads(capsys.readouterr().out)["recipes"]
     assert main(["recipe", "digits-demo", "--json"]) == 0

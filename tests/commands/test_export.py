@@ -48,7 +48,12 @@ def test_it_computes_what_the_engine_does(network, small, tmp_path):
 
 @pytest.mark.parametrize(
     ("source", "target", "named"),
-    [("none.cgm", "net.onnx", "none.cgm"), ("net.cgm", "", "is a folder"), ("text.cgm", "net.onnx", "text.cgm")],
+    [
+        ("none.cgm", "net.onnx", "none.cgm"),
+        ("net.cgm", "", "is a folder"),
+        ("net.cgm", "net.cgm", "ends in .onnx"),
+        ("text.cgm", "net.onnx", "text.cgm"),
+    ],
 )
 def test_mistakes(source, target, named, network, tmp_path, capsys):
     (tmp_path / "text.cgm").write_text("a text")

@@ -119,6 +119,7 @@ def test_lost_answers_end_with_an_error_that_says_what_to_do(home, capsys):
         (["--weights", "nothing.pt"], "no file of weights nothing.pt"),
         (["--weights", "WRONG"], "does not fit CifarResNet"),
         (["--rename", "linear"], "write it as OLD=NEW"),
+        (["--budget", "0.001"], "cannot be reached: with every gate closed"),
         (["--budget", "60"], "share of the dense MACs"),
         (["--keep", "80"], "share of the answers"),
         (["--batch", "1"], "at least 2"),
@@ -149,6 +150,23 @@ def test_mistakes_are_answered_and_leave_no_folder(home, change, says, capsys):
     assert main(arguments) == 2
     assert says in " ".join(capsys.readouterr().err.split())
     assert not (home / "failed").exists()
+
+
+def test_files_that_are_not_a_finetunings_stay(home, tmp_path, capsys):
+    weights = tmp_path / "net.safetensors"
+    weights.write_bytes((home / "weights.safetensors").read_bytes())
+    for fresh in ([], ["--fresh"]):
+        assert main(command(home, "-o", str(tmp_path), "--weights", str(weights), *fresh)) == 2
+        assert "would be replaced by the gated network" in capsys.readouterr().err
+        assert main(command(home, "-o", str(tmp_path), *fresh)) == 2
+        assert "not a finetuning's" in capsys.readouterr().err
+    assert weights.read_bytes() == (home / "weights.safetensors").read_bytes()
+
+
+def test_names_are_replaced_in_a_file_of_weights(home, tmp_path, capsys):
+    images = ["--images", str(home / "flat"), "-o", str(tmp_path / "out")]
+    assert main(["finetune", "cifar_resnet8", "--rename", "a=b", *images]) == 2
+    assert "--weights" in capsys.readouterr().err
 
 
 def test_unreadable_files_can_be_left_out(home, capsys):

@@ -128,6 +128,8 @@ def test_photographs_are_prepared_as_the_file_says(tmp_path, capsys):
     command = ["hardware", "record", str(tmp_path / "net.cgm"), "--photos", str(tmp_path / "photos")]
     assert main([*command, "--images", "2", "--out", str(tmp_path / "net.cgt")]) == 0
     assert "2 images" in capsys.readouterr().out
+    assert main([*command, "--images", "2", "--out", str(tmp_path / "net.cgt"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 2
     read = preparation.read(sorted((tmp_path / "photos").iterdir())[:2])
     trace = load_trace(tmp_path / "net.cgt")
     for name, decision in engine.run(read).decisions.items():
@@ -165,6 +167,9 @@ def test_export_writes_files(recorded, tool, capsys, tmp_path):
     assert main(["hardware", "export", *recorded, "--format", tool, "--image", "3", "--out", str(tmp_path)]) == 0
     count = int(capsys.readouterr().out.split()[0])
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == count > 2
+    command = ["hardware", "export", *recorded, "--format", tool, "--out", str(tmp_path / "again"), "--json"]
+    assert main(command) == 0
+    assert len(json.loads(capsys.readouterr().out)["files"]) == count
 
 
 def test_export_leaves_nothing_of_an_earlier_one(recorded, capsys, tmp_path):

@@ -488,7 +488,16 @@ UNUSUAL = {
     "stack_of_samples": Model(lambda m, x: m.a(torch.cat([x, x], 0)), a=conv()),
 }
 
+
+def _rows(x):
+    return x.flatten(2).transpose(1, 2)
+
+
 REFUSED = {
+    "sum_of_rows": Model(lambda m, x: m.c(_rows(m.a(x)) + _rows(m.b(x))), a=conv(), b=conv(), c=nn.Linear(8, 4)),
+    "greater_of_rows": Model(
+        lambda m, x: m.c(torch.maximum(_rows(m.a(x)), _rows(m.b(x)))), a=conv(), b=conv(), c=nn.Linear(8, 4)
+    ),
     "cumulated": Model(lambda m, x: m.b(m.a(x).cumsum(1)), a=conv(), b=conv()),
     "logarithm": Model(lambda m, x: m.b((m.a(x).sigmoid() + 1).log()), a=conv(), b=conv()),
     "indices": Model(lambda m, x: m.b(m.p(m.a(x))[0]), a=conv(), b=conv(), p=nn.MaxPool2d(2, return_indices=True)),

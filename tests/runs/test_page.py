@@ -100,6 +100,31 @@ def test_what_the_engine_answers_in_low_precision(finished, tmp_path):
             write_page(tmp_path)
 
 
+def test_a_run_of_another_recipe_does_not_take_a_rows_place(finished, tmp_path):
+    first, second = (shutil.copytree(finished, tmp_path / name / "same") for name in "ab")
+    (written,) = add([first], tmp_path / "rows")
+    before = written.read_text()
+    assert add([second], tmp_path / "rows", note="again") == [written]  # the same run
+    assert "again" in written.read_text()
+    add([first], tmp_path / "rows")
+    recipe = second / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("seed: 0\nhardware", "seed: 1\nhardware"))
+    for runs in ([second], [first, second]):
+        with pytest.raises(RecipeError, match="is not the run 'same'"):
+            add(runs, tmp_path / "rows")
+    with pytest.raises(RecipeError, match="is not the run 'same'"):
+        add([first, second], tmp_path / "others")
+    assert not (tmp_path / "others").exists()
+    assert written.read_text() == before
+
+
+def test_another_readme_is_not_replaced(tmp_path):
+    (tmp_path / "README.md").write_text("# My project\n")
+    with pytest.raises(RecipeError, match="is not a page of results"):
+        write_page(tmp_path)
+    assert (tmp_path / "README.md").read_text() == "# My project\n"
+
+
 def test_a_page_without_runs_says_so(tmp_path):
     (tmp_path / "published.yaml").write_text(ROW)
     text = write_page(tmp_path).read_text()

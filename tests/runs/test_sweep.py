@@ -71,6 +71,12 @@ def test_each_precision_is_measured_once_and_drawn(tmp_path, finished, monkeypat
         sweep(Request("digits-demo"), [0.5], tmp_path / "swept", precisions=["half"])
 
 
+def test_a_control_without_a_budget_is_not_swept(tmp_path):
+    with pytest.raises(RecipeError, match="digits-demo@dense has no budget"):
+        sweep(Request("digits-demo@dense"), [0.5], tmp_path / "swept")
+    assert not (tmp_path / "swept").exists()
+
+
 def test_budgets_have_folders_of_their_own_however_close_they_are(tmp_path, monkeypatch):
     made = []
     module = import_module("convgate.runs.sweep")

@@ -43,8 +43,8 @@ class Macs:
         if budget < least:
             raise BudgetError(
                 f"{budget} of the dense MACs cannot be reached: with every gate closed {least:.4f} are spent, on "
-                "layers that have no gate and on the gates themselves; ask for more, or gate more sites (see "
-                "print(net.plan))"
+                "layers that have no gate and on the gates themselves; ask for more, or gate more sites (net.plan "
+                "lists them, and `convgate plan`)"
             )
 
     def words(self, share: float) -> str:

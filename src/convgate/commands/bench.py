@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from convgate.commands.console import MODEL, add_json, add_network_options, options, show
+from convgate.commands.networks import add_architecture
 
 __all__ = ["add_arguments", "run"]
 
@@ -31,7 +32,7 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: ArgumentParser) -> None:
     """The options of `convgate bench`."""
     parser.add_argument("model", help=f"{MODEL}; or a checkpoint's path; or the folder of a run")
-    parser.add_argument("--architecture", metavar="MODEL", help="the model of a checkpoint, if it is one of your own")
+    add_architecture(parser, with_options=False)
     add_network_options(parser)
     parser.add_argument(
         "--budget",
@@ -116,7 +117,7 @@ def _model(arguments: Namespace) -> tuple[str, list[Any]]:
     folder = Path(arguments.model)
     if not folder.is_dir():
         return arguments.model, []
-    from convgate.commands.compile import network_file
+    from convgate.commands.networks import network_file
 
     file = str(network_file(folder))
     if arguments.images or arguments.labelled or arguments.batch > 1 or not (folder / "recipe.yaml").is_file():

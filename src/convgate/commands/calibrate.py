@@ -16,8 +16,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convgate.commands.compile import network_file
 from convgate.commands.console import add_json, is_watched, show
+from convgate.commands.networks import add_architecture, load_network, network_file
 from convgate.commands.photographs import Photographs
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="its precision, and that of a .cgm file (default: float32); the images choose the scales of int8",
     )
     parser.add_argument("--latency", type=Path, metavar="FILE", help="model of the engine's times, read or written")
+    add_architecture(parser)
     add_json(parser)
 
 
@@ -53,11 +54,15 @@ def run(arguments: Namespace) -> None:
     _check(arguments)
     source = network_file(arguments.source)
     from convgate.calibration import calibrate
-    from convgate.checkpoint import load, save
+    from convgate.checkpoint import save
+    from convgate.engine import Engine
+    from convgate.errors import InputError
     from convgate.gated import GatedModel
     from convgate.quantization.precisions import engine_in
 
-    network = load(source).eval()
+    network = load_network(source, arguments)
+    if isinstance(network, Engine):
+        raise InputError(f"{source} is an engine's program, whose gates cannot be shifted; give the checkpoint")
     given = Photographs.of(network, source, arguments.images, arguments.most)
     # Read once, as the search goes through them often; a detector's are as large as they are.
     images = given if isinstance(network, GatedModel) else list(given)
@@ -99,7 +104,7 @@ def _check(arguments: Namespace) -> None:
         raise InputError(f"--most {arguments.most}: calibrate on at least 1 image")
     if arguments.output.suffix not in (".safetensors", ".cgm"):
         raise InputError(f"-o {arguments.output}: give a name that ends in .safetensors or .cgm")
-    if arguments.milliseconds is None and (arguments.threads or arguments.latency):
+    if arguments.milliseconds is None and (arguments.threads is not None or arguments.latency):
         raise InputError("--threads and --latency are about an engine's time: give --milliseconds, too")
     if arguments.milliseconds is None and arguments.precision and arguments.output.suffix != ".cgm":
         raise InputError(

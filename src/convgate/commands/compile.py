@@ -8,6 +8,7 @@ Examples:
   convgate compile mine/ -o net.cgm
   convgate compile net.safetensors -o net.cgm --precision bf16
   convgate compile mine/pruned.cgm -o pruned-int8.cgm --precision int8 --images photos/
+  convgate compile net.safetensors -o net.cgm --architecture mynets.py:small
 
 """
 
@@ -16,20 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convgate.commands.console import add_json, show
+from convgate.commands.networks import add_architecture, load_network, network_file
 from convgate.commands.photographs import Photographs
 
 if TYPE_CHECKING:
-    from convgate.engine import Engine
-    from convgate.gated import GatedModel, GatedNetwork
+    from convgate.commands.networks import Network
 
-    Network = GatedNetwork | GatedModel | Engine
-
-__all__ = ["add_arguments", "network_file", "run"]
+__all__ = ["add_arguments", "run"]
 
 _MOST = 300
 _AT_ONCE = 10
-
-_NAMES = ("net.safetensors", "network.safetensors", "finished.safetensors", "gated.safetensors")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -39,7 +36,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         choices=("float32", "bf16", "int8"),
-        help="what maps and weights are stored as (default: float32); int8 needs --images",
+        help="what maps and weights are stored as (default: float32, or as a .cgm file has them); int8 needs --images",
     )
     parser.add_argument(
         "--images",
@@ -48,17 +45,18 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="photographs that choose the scales of int8: some hundreds, not those that the network is judged by; of "
         f"more than {_MOST} as many are taken, evenly",
     )
+    add_architecture(parser)
     add_json(parser)
 
 
 def run(arguments: Namespace) -> None:
     """Compile and write."""
     source = network_file(arguments.source)
-    _check(arguments)
+    _check(arguments, source)
     from convgate.gated import GatedModel
     from convgate.quantization.precisions import engine_in
 
-    network = _load(source)
+    network = load_network(source, arguments)
     images = None if arguments.images is None else Photographs.of(network, source, [arguments.images], _MOST, _AT_ONCE)
     engine = engine_in(network, arguments.precision, images)
     engine.save(arguments.output)
@@ -89,25 +87,17 @@ def run(arguments: Namespace) -> None:
         )
 
 
-def _check(arguments: Namespace) -> None:
+def _check(arguments: Namespace, source: Path) -> None:
     from convgate.errors import InputError
     from convgate.files import check_target
 
     check_target(arguments.output)
+    if arguments.output.suffix != ".cgm":
+        raise InputError(f"-o {arguments.output}: give a name that ends in .cgm")
+    if arguments.output.exists() and arguments.output.samefile(source):
+        raise InputError(f"-o {arguments.output} is the network itself, which would be replaced; name another file")
     if (arguments.images is None) == (arguments.precision == "int8"):
         raise InputError("--precision int8 and --images go together: the images choose the scales of the integers")
-
-
-def _load(source: Path) -> "Network":
-    """The network, or the engine, of a file."""
-    from convgate.engine import load as load_engine
-
-    if source.suffix == ".cgm":
-        return load_engine(source)
-    from convgate.checkpoint import load
-
-    network: Network = load(source)
-    return network
 
 
 def _gates_in(network: "Network") -> str:
@@ -115,17 +105,3 @@ def _gates_in(network: "Network") -> str:
     from convgate.gated import gate_weights
 
     return "" if isinstance(network, Engine) else f"; {gate_weights(network)}"
-
-
-def network_file(source: Path) -> Path:
-    """The gated network's file: `source`, or the one that lies in it. Raises `InputError` if there is none."""
-    from convgate.errors import InputError
-
-    if source.is_file():
-        return source
-    if not source.is_dir():
-        raise InputError(f"there is no file and no folder {source}; give a gated network's file or its folder")
-    found = next((source / name for name in _NAMES if (source / name).is_file()), None)
-    if found is None:
-        raise InputError(f"the folder {source} has none of {', '.join(_NAMES)}; give a gated network's file")
-    return found

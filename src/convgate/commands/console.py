@@ -17,6 +17,7 @@ __all__ = [
     "MODEL",
     "add_data",
     "add_json",
+    "add_model_option",
     "add_network_options",
     "add_precision",
     "check_run",
@@ -43,8 +44,8 @@ def add_json(parser: _ActionsContainer) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else, to stdout")
 
 
-def add_network_options(parser: ArgumentParser) -> None:
-    """The options that say how a model given by name is built, gated and fed."""
+def add_model_option(parser: ArgumentParser) -> None:
+    """The option for what a model's builder takes."""
     parser.add_argument(
         "--model-option",
         action="append",
@@ -52,6 +53,11 @@ def add_network_options(parser: ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="an option of the model's builder, e.g. num_classes=10; may be repeated",
     )
+
+
+def add_network_options(parser: ArgumentParser) -> None:
+    """The options that say how a model given by name is built, gated and fed."""
+    add_model_option(parser)
     parser.add_argument("--method", help=f"the gating method, e.g. ChannelGating (default: {DEFAULT_METHOD})")
     parser.add_argument(
         "--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the method; may be repeated"

@@ -28,6 +28,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> None:
     """Read, export, and say what was written."""
+    from convgate.errors import InputError
+    from convgate.files import check_target
+
+    check_target(arguments.output)
+    if arguments.output.suffix != ".onnx":
+        raise InputError(f"{arguments.output}: give a name that ends in .onnx")
     from convgate.engine.file import load_program
     from convgate.engine.precision import precision_of
     from convgate.onnx_export import export_onnx

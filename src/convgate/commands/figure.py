@@ -17,6 +17,9 @@ from convgate.commands.console import add_data, add_json, check_run, show
 __all__ = ["add_arguments", "run"]
 
 
+_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
 def add_arguments(parser: ArgumentParser) -> None:
     """The options of `convgate figure`."""
     parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a finished run")
@@ -31,6 +34,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> None:
     """Draw, and print where the picture is."""
     check_run(arguments.folder)
+    from convgate.errors import InputError
+
+    if arguments.out is not None and arguments.out.suffix.lower() not in _SUFFIXES:
+        raise InputError(f"--out {arguments.out}: give a name that ends in {', '.join(_SUFFIXES)}")
     from convgate.runs.run import Run
     from convgate.runs.work import draw_work
 

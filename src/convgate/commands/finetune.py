@@ -218,11 +218,13 @@ def _check(arguments: Namespace) -> None:
     """What can be seen without PyTorch is seen first, since that takes seconds to import."""
     from convgate.commands.names import check_method, check_model
     from convgate.errors import CheckpointError, InputError
+    from convgate.files import check_folder
     from convgate.preparation.files import images_in
 
     check_model(arguments.model)
     check_method(arguments.method or DEFAULT_METHOD)
-    _renaming(arguments.rename)
+    if _renaming(arguments.rename) and arguments.weights is None:
+        raise InputError("--rename is about the names in a file of weights; name the file with --weights")
     if not 0 < arguments.budget <= 1:
         raise InputError(f"--budget {arguments.budget:g}: it is a share of the dense MACs, in (0, 1]")
     if not 0 <= arguments.keep <= 1:
@@ -241,6 +243,15 @@ def _check(arguments: Namespace) -> None:
     out = arguments.out
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; name a folder to write")
+    check_folder(out)
+    theirs = [out / name for name in _FILES if (out / name).is_file()]
+    if weights not in (None, "published") and any(path.samefile(weights) for path in theirs):
+        raise InputError(f"{weights} would be replaced by the gated network: name another folder than {out}")
+    if theirs and not any((out / name).is_file() for name in ("result.json", "state.pt")):
+        raise InputError(
+            f"{theirs[0]} would be replaced, and it is not a finetuning's, which leaves result.json beside it; name "
+            "another folder"
+        )
     if (out / "result.json").is_file() and not (out / "state.pt").is_file() and not arguments.fresh:
         raise InputError(f"{out} holds a finished run; name another folder, or start again with --fresh")
 

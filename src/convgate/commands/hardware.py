@@ -57,6 +57,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     record.add_argument("--data", metavar="PATH", help="where a run's images are (default: where its recipe says)")
     record.add_argument("--program", type=Path, metavar="FILE", help="write the run's network here, too (.cgm)")
+    add_json(record)
     record.set_defaults(act=_record)
 
     simulate = actions.add_parser("simulate", help="simulate an accelerator running a trace", allow_abbrev=False)
@@ -85,6 +86,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     export.add_argument(
         "--out", type=Path, required=True, metavar="FOLDER", help="where to write: a new folder, or an empty one"
     )
+    add_json(export)
     export.set_defaults(act=_export)
     add_actions(actions)
 
@@ -148,6 +150,9 @@ def _record(arguments: Namespace) -> None:
         trace = record(load(arguments.source), (np.asarray(part) for part in _parts(images)))
     trace.save(arguments.out)
     size = arguments.out.stat().st_size / 2**20
+    if arguments.json:
+        show({"file": str(arguments.out), "images": trace.images, "gates": len(trace.gates)})
+        return
     show(f"{arguments.out}: {trace.images:,} images, {len(trace.gates)} gates, {size:.2f} MB")
 
 
@@ -321,4 +326,7 @@ def _export(arguments: Namespace) -> None:
     with new_folder(arguments.out) as folder:
         for name, text in files.items():
             write_text(folder / name, text)
+    if arguments.json:
+        show({"folder": str(arguments.out), "files": list(files)})
+        return
     show(f"{len(files)} files in {arguments.out}")

@@ -47,6 +47,14 @@ class Parser(argparse.ArgumentParser):
             meant = f"; that is `{self.prog} {known}`." if known else did_you_mean(given, commands)
             self.exit(2, f"{self.prog}: there is no command '{given}'{meant} The commands are: {', '.join(commands)}\n")
 
+    def chosen(self, arguments: argparse.Namespace) -> "Parser":
+        """The parser of the command of its own that the arguments name, down to the last; itself without one."""
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction) and getattr(arguments, action.dest, None):
+                below: Parser = action.choices[getattr(arguments, action.dest)]
+                return below.chosen(arguments)
+        return self
+
     def refuse(self, left: Sequence[str]) -> NoReturn:
         """Exit with a suggestion for the first of the arguments that the parser did not take."""
         first = left[0].partition("=")[0]

@@ -35,16 +35,19 @@ def run(arguments: Namespace) -> None:
     import sys
     from dataclasses import asdict
 
+    from convgate.errors import InputError
     from convgate.recipes.controls import derived, split_name
     from convgate.recipes.library import list_recipes
-    from convgate.recipes.read import describe_fields, dump_recipe, fields_of, parse_recipe
+    from convgate.recipes.read import describe_fields, dump_recipe, field_descriptions, fields_of, parse_recipe
 
     def read(name: str) -> "Recipe":  # without torch; its method is checked when it is carried out
         row, (of, control) = parse_recipe(fields_of(name), source=name, past=True), split_name(name)
         return derived(row, control, of=of) if control and not Path(name).is_file() else row
 
+    if arguments.fields and arguments.name:
+        raise InputError(f"--fields describes the fields of all recipes: leave {arguments.name} out")
     if arguments.fields:
-        sys.stdout.write(describe_fields())
+        show({"fields": field_descriptions()}) if arguments.json else sys.stdout.write(describe_fields())
     elif arguments.name:
         recipe = read(arguments.name)
         show(asdict(recipe)) if arguments.json else sys.stdout.write(dump_recipe(recipe))

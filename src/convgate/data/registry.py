@@ -84,5 +84,6 @@ def load(name: str, **options: Any) -> Splits:
     try:
         signature.bind(**options)
     except TypeError as error:
-        raise InputError(f"{name}: {error}. It takes {signature}.") from error
+        takes = ", ".join(map(str, signature.parameters.values())) or "no options"
+        raise InputError(f"the data set {name}: {error}; its options are {takes} (root is where images are)") from error
     return _SETS[name](**options)

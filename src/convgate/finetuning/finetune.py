@@ -7,7 +7,9 @@ from typing import Any
 
 from torch import nn
 
+from convgate.calibration.price import Macs
 from convgate.errors import InputError
+from convgate.files import check_folder
 from convgate.finetuning.batches import Batches
 from convgate.finetuning.budget import Budget
 from convgate.finetuning.features import Features
@@ -81,8 +83,8 @@ def finetune(
         about: plain data on the network and its images, for the report; a run that is resumed must have the same.
 
     Raises:
-        BudgetError: the budget was not reached, or too few answers stayed, in which case what there is has been
-            written to `out`.
+        BudgetError: the budget cannot be reached, which is seen before training; it was not; or too few answers
+            stayed, in which case what there is has been written to `out`.
         CheckpointError: the `state.pt` in `out` is damaged, or of a run of another network.
         InputError: arguments of the wrong kind, batches without images, or a network whose output is not logits.
 
@@ -94,13 +96,17 @@ def finetune(
         raise InputError("finetune(minutes=None, steps=None): say how long to train")
     if (steps is not None and steps < 1) or (minutes is not None and minutes <= 0):
         raise InputError(f"finetune(minutes={minutes}, steps={steps}): give more than nothing of either")
+    target = Budget(budget, ramp=settings.ramp)
+    Macs(network).check(budget)
+    if out is not None:
+        check_folder(out)
     device = next(network.parameters()).device
     own = teacher is None
     teacher = network.dense() if teacher is None else copy.deepcopy(teacher)
     teacher = teacher.eval().requires_grad_(False).to(device)
     with undisturbed():
         data = Batches(batches, held_out, calibrated_on, labels, device, seed)
-        run = Run(network, teacher, data, Budget(budget, ramp=settings.ramp), settings, minutes, steps, seed, out, say)
+        run = Run(network, teacher, data, target, settings, minutes, steps, seed, out, say)
         run.watch, run.about = watch, dict(about or {})
         if own and settings.features:
             run.features = Features(network, teacher, data.held_out[0][0][:1])

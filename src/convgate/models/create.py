@@ -74,8 +74,10 @@ def create_model(name: str, **options: Any) -> nn.Module:
         raise _unknown_options(name, unknown, allowed)
     try:
         return builder(**options)
-    except TypeError as error:
-        # timm's models differ in what they take.
+    except NotImplementedError:  # on the meta device, see `on_meta`
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
+        # timm's models differ in what they take; torchvision does not check numbers.
         raise InputError(f"model '{name}' cannot be built with the options {dict(options)}: {error}") from error
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "check_overrides",
     "describe_fields",
     "dump_recipe",
+    "field_descriptions",
     "field_names",
     "fields_of",
     "load_recipe",
@@ -101,6 +102,17 @@ def check_overrides(overrides: Sequence[str], also: Sequence[str] = ()) -> None:
 def describe_fields() -> str:
     """Every field of a recipe with its type, default and meaning, one or two lines each."""
     return str(recipe_parser().format_help())
+
+
+def field_descriptions() -> dict[str, str]:
+    """Name of every field, nested ones with dots -> what it means.
+
+    >>> field_descriptions()["gated.epochs"]
+    'passes over the training images.'
+    """
+    names, actions = field_names(), recipe_parser()._actions
+    said = {action.dest: " ".join((action.help or "").split()) for action in actions}
+    return {name: said.get(name, "") for name in names}
 
 
 def parse_recipe(

@@ -15,6 +15,7 @@ from convgate.data import load as load_data
 from convgate.errors import CheckpointError, RecipeError
 from convgate.files import write_text
 from convgate.gated import GatedModel, GatedNetwork
+from convgate.models.own import is_place
 from convgate.recipes.read import load_recipe
 from convgate.recipes.recipe import Recipe
 from convgate.runs.measure import calibration_images, on_images, static_figures, time_on_engine
@@ -22,7 +23,7 @@ from convgate.runs.precisions import check_precisions, engines_in, figures_of
 from convgate.runs.run import Run
 from convgate.runs.ungated import ungated_macs
 from convgate.training.device import device_of
-from convgate.training.parts import build_task
+from convgate.training.parts import build_model, build_task
 from convgate.undisturbed import undisturbed
 
 __all__ = ["evaluate_file", "evaluate_run"]
@@ -116,7 +117,9 @@ def evaluate_file(
         )
     overrides = [f"--data.options.root={data}"] if data is not None else []
     chosen = load_recipe(beside if recipe is None else recipe, overrides)
-    network = checkpoint.load(path)
+    # A file of a model of one's own holds no code: the recipe names it.
+    own = build_model(chosen.model, weights=False) if is_place(chosen.model.name) else None
+    network = checkpoint.load(path, own)
     splits = load_data(chosen.data.name, **chosen.data.options)
     return _measured(network, None, splits, splits.test, _How(_on_threads(chosen, threads), seconds, precisions))
 

@@ -19,11 +19,12 @@ from convgate.runs.record import Record, read_csv, record_of, to_csv
 __all__ = ["Published", "add", "read_published", "write_page"]
 
 _PUBLISHED, _PAGE = "published.yaml", "README.md"
+_WRITTEN = "Written by `convgate results FOLDER`"
 
 _HEAD = """\
 # {title}
 
-Written by `convgate results FOLDER` from the CSV files in this folder, one for each run; nothing is entered by hand.
+{written} from the CSV files in this folder, one for each run; nothing is entered by hand.
 Accuracy is that of the last epoch, on all test images unless the row says that it is on held-out ones.
 `docs/design/training.md` explains how settings were chosen, and which choices used test images. MACs are
 the ledger's, gates included, as a share of the dense network's. Milliseconds are medians for one image at a time in
@@ -85,13 +86,28 @@ def add(runs: Sequence[str | Path], folder: str | Path, note: str = "") -> list[
     """Write the record of each finished run into `folder`, as a CSV file of the run's name.
 
     `note`: what else a reader must know of these runs; the page has it beside the commands.
+
+    A run that is there already is replaced. Raises `RecipeError`, and writes nothing, where another run has its name.
     """
-    written = []
+    found: dict[Path, Record] = {}
     for run in runs:
         record = replace(record_of(run), note=note)
-        written.append(Path(folder) / f"{record.run}.csv")
-        write_text(written[-1], to_csv([record]))
-    return written
+        path = Path(folder) / f"{record.run}.csv"
+        for other in [found[path]] if path in found else read_csv(path) if path.is_file() else []:
+            if _what(other) != _what(record):
+                raise RecipeError(
+                    f"{run} is not the run '{record.run}' in {path}: its recipe or its settings are others. Rename the "
+                    f"run's folder, or delete {path}"
+                )
+        found[path] = record
+    for path, record in found.items():
+        write_text(path, to_csv([record]))
+    return list(found)
+
+
+def _what(record: Record) -> tuple[Any, ...]:
+    """What tells runs of one name from each other."""
+    return record.recipe, record.seed, record.control, record.epochs, json.loads(record.settings or "{}")
 
 
 def read_published(path: str | Path) -> list[Published]:
@@ -110,16 +126,20 @@ def write_page(folder: str | Path) -> Path:
 
     Folders in it that have such pages are named: runs that are to be compared with each other alone.
 
-    Raises `RecipeError` for a folder that is not there, and for files of another form.
+    Raises `RecipeError` for a folder that is not there, for files of another form, and where README.md is not such a
+    page.
     """
     home = Path(folder)
     if not home.is_dir():
         raise RecipeError(f"there is no folder {home}; `convgate results {home} --add RUN` makes it")
+    page = home / _PAGE
+    if page.is_file() and _WRITTEN not in page.read_text(encoding="utf-8", errors="replace"):
+        raise RecipeError(f"{page} is not a page of results, which would replace it; give a folder of its own")
     records = [record for path in sorted(home.glob("*.csv")) for record in read_csv(path)]
     records.sort(key=lambda r: (r.data, r.network, r.method, -(r.budget or 1.0), r.run))
     published = read_published(home / _PUBLISHED) if (home / _PUBLISHED).is_file() else []
     parts = [
-        _HEAD.format(title=home.name.capitalize()),
+        _HEAD.format(title=home.name.capitalize(), written=_WRITTEN),
         _below(home),
         _measured(records, published),
         _in_precisions(records),
@@ -128,8 +148,8 @@ def write_page(folder: str | Path) -> Path:
         _commands(records),
         _papers(records, published),
     ]
-    write_text(home / _PAGE, "\n".join(part for part in parts if part))
-    return home / _PAGE
+    write_text(page, "\n".join(part for part in parts if part))
+    return page
 
 
 def _below(home: Path) -> str:

@@ -55,7 +55,7 @@ def sweep(
         progress: show progress bars.
 
     Raises:
-        RecipeError: no budgets, or a budget that is not a share.
+        RecipeError: no budgets, a budget that is not a share, or a control that has none.
         InputError: there is no such precision.
 
     """
@@ -63,6 +63,8 @@ def sweep(
     if not budgets or len(set(budgets)) < len(budgets) or not all(0 < budget <= 1 for budget in budgets):
         raise RecipeError(f"budgets {list(budgets)}: give different shares of the dense MACs, each in (0, 1]")
     check_precisions(precisions)
+    if request.changed([f"--budget={_written(budgets[0])}"]).recipe.budget is None:
+        raise RecipeError(f"{request.source} has no budget, so there is nothing to sweep; `convgate train` runs it")
     records: list[Record] = []
     dense: Path | None = None
     for budget in budgets:

@@ -86,7 +86,10 @@ def _binary(c: Context, x: Any, y: Any, kind: type[Add] | type[Multiply] | str) 
     """A sum, a product, or what `Arithmetic` calls `kind`."""
     what = kind if isinstance(kind, str) else kind.__name__.lower()
     x, y = (_unexpanded(operand, other, what) for operand, other in ((x, y), (y, x)))
-    rank = max(len(operand.shape) for operand in (x, y) if isinstance(operand, Symbol))
+    ranks = [len(operand.shape) for operand in (x, y) if isinstance(operand, Symbol)]
+    if not ranks:
+        raise Unsupported(f"{what} of maps that were made rows of")
+    rank = max(ranks)
     x, y = (_constant(c, operand, rank) if isinstance(operand, _CONSTANT) else operand for operand in (x, y))
     c.draft.value_of(x), c.draft.value_of(y)
     shapes = list(x.shape), list(y.shape)
