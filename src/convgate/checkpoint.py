@@ -10,7 +10,7 @@ for each tile. Both are read.
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,13 @@ def save(network: GatedNetwork | GatedModel, path: str | Path) -> None:
         save_file(copies, temporary, metadata={_KEY: json.dumps(description)})
 
 
-def load(path: str | Path, model: nn.Module | None = None, method: Method | None = None) -> Any:
+def load(
+    path: str | Path,
+    model: nn.Module | None = None,
+    method: Method | None = None,
+    *,
+    unnamed: Callable[[], nn.Module] | None = None,
+) -> Any:
     """Read a gated network that `save` wrote, a `GatedNetwork` or `GatedModel`; on the CPU, in evaluation mode.
 
     Args:
@@ -107,6 +113,7 @@ def load(path: str | Path, model: nn.Module | None = None, method: Method | None
             matter; it is copied, not changed.
         method: the method, needed only where one of your own or one with a module of your own among its options was
             used. Its options are taken as they are here.
+        unnamed: makes the ungated model where the file does not name it and `model` is not given.
 
     Raises:
         CheckpointError: the file is missing, damaged, foreign, from a newer version, or does not fit the model.
@@ -115,7 +122,7 @@ def load(path: str | Path, model: nn.Module | None = None, method: Method | None
     path = Path(path)
     description, tensors = _read(path)
     if model is None:
-        model = _rebuild(description, path)
+        model = _rebuild(description, path, unnamed)
     # One image, and no memory for it: what a damaged file says of its size costs nothing.
     example: Any = torch.zeros(1).expand(1, *description["example"][1:])
     if description["lists"]:  # a detector, which makes the same batch of an image of that size
@@ -309,8 +316,11 @@ def _difference(recorded: Mapping[str, Any], planned: Mapping[str, Any], what: s
     return None
 
 
-def _rebuild(description: Mapping[str, Any], path: Path) -> nn.Module:
+def _rebuild(description: Mapping[str, Any], path: Path, unnamed: Callable[[], nn.Module] | None) -> nn.Module:
     recorded = description["model"]
+    if recorded["name"] is None and unnamed is not None:
+        with torch.random.fork_rng(devices=[]):
+            return unnamed()
     if recorded["name"] is None:
         raise CheckpointError(
             f"{path} holds a gated {recorded['class']}, a model that cannot be built by name; "

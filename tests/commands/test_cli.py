@@ -8,6 +8,8 @@ import sys
 import pytest
 
 from convgate.cli import _ELSEWHERE, COMMANDS, main, parsers
+from convgate.commands.console import PRECISIONS
+from convgate.engine.precision import Precision
 from convgate.methods import METHODS
 
 NAMES = [module.__name__.rpartition(".")[2] for module in COMMANDS]
@@ -129,6 +131,10 @@ def test_every_command_prints_json_and_nothing_is_guessed():
     for name, parser in commands.items():
         assert "--json" in parser.options, name
         assert not parser.allow_abbrev, name
+
+
+def test_the_precisions_are_the_engines():
+    assert tuple(Precision) == PRECISIONS
 
 
 def test_options_of_one_name_have_one_meaning():

@@ -77,6 +77,13 @@ def test_a_finished_folder_is_left_alone(mine, home, capsys):
     assert (mine / "net.cgm").read_bytes() == before
 
 
+def test_a_budget_out_of_reach_deletes_nothing(mine, home, capsys):
+    before = {path.name: path.read_bytes() for path in mine.iterdir()}
+    assert main(command(home, "-o", str(mine), "--budget", "0.001", "--fresh")) == 2
+    assert "cannot be reached" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in mine.iterdir()} == before
+
+
 def test_a_killed_run_goes_on_and_another_is_refused(home, monkeypatch, capsys):
     out = home / "killed"
     finetuning = __import__("convgate.finetuning.run", fromlist=["Run"])

@@ -58,7 +58,7 @@ def test_one_without_gates(name):
 
 
 def test_a_classifier_is_not_called_with_lists():
-    with pytest.raises(InputError, match="list"):
+    with pytest.raises(InputError, match=r"list of images \[C, H, W\].* other network give tensors \[N, C, H, W\]"):
         convgate.quantize(convgate.create_model("cifar_resnet8"), [[torch.rand(3, 32, 32)]])
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 import convgate
+from convgate.quantization import fake_quantized
 from convgate.quantization.ties import MOST_APART, joined, tied
 
 ALONE = {name: frozenset(name) for name in "abcd"}
@@ -39,13 +40,29 @@ class Block(nn.Module):
         return torch.relu(x + self.b(torch.relu(self.a(x))))
 
 
-@torch.no_grad()
-@pytest.mark.parametrize("factor", [1, 10, 20, 30])
-def test_maps_that_grow_by_orders_of_magnitude(factor):
+def growing(factor):
+    """A network whose blocks add up to ever more, and images."""
     torch.manual_seed(0)
     stem, blocks = nn.Conv2d(3, 16, 3, padding=1), [Block(factor) for _ in range(6)]
     network = nn.Sequential(stem, nn.ReLU(), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4)).eval()
-    x = torch.randn(8, 3, 24, 24)
+    return network, torch.randn(8, 3, 24, 24)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("factor", [1, 10, 30])
+def test_training_rounds_as_finely(factor):
+    network, x = growing(factor)
+    expected = network(x)
+    with fake_quantized(network, x):
+        network.train()(x)  # ranges are followed
+        found = network.eval()(x)
+    assert (found - expected).norm() < 0.06 * expected.norm()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("factor", [1, 10, 20, 30])
+def test_maps_that_grow_by_orders_of_magnitude(factor):
+    network, x = growing(factor)
     expected = network(x).numpy()
     error = {}
     for tie in (False, True):

@@ -1,6 +1,7 @@
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from convgate.errors import RecipeError
 from convgate.files import write_text
 from convgate.recipes.library import list_recipes
 from convgate.runs.page import add, read_published, write_page
-from convgate.runs.record import record_of, to_csv
+from convgate.runs.record import read_csv, record_of, to_csv
 
 RESULTS = Path(__file__).parents[2] / "results"
 ROW = """\
@@ -78,7 +79,7 @@ def test_networks_without_gates_have_a_row_and_no_controls(finished, tmp_path):
 
 def test_what_the_engine_answers_in_low_precision(finished, tmp_path):
     record = replace(record_of(finished), accuracy=0.9, latency_gated_ms=2.0)
-    record = replace(record, dense_accuracy=0.95, latency_dense_ms=4.0)
+    record = replace(record, dense_accuracy=0.95, latency_dense_ms=4.0, macs_share=0.55)
     half = {"accuracy": 0.8951, "dense_accuracy": 0.94, "macs_share": 0.5, "ms": 1.25, "dense_ms": 2.5}
     known = {
         "one": {"bf16": half, "int8": {**half, "ms": None, "dense_accuracy": None}},
@@ -90,9 +91,9 @@ def test_what_the_engine_answers_in_low_precision(finished, tmp_path):
         write_text(tmp_path / f"{name}.csv", to_csv([row]))
     text = write_page(tmp_path).read_text()
     part = text[text.index("## In bfloat16") : text.index("## Beside")]
-    first = "95.00% → 90.00% | 4.000 → 2.000 | 94.00% → 89.51% | 2.500 → 1.250"
-    assert f"| [one](#one) | {first} | - → 89.51% | 2.500 → - |" in part
-    assert f"| [two](#two) | {first} | - → - | - → - |" in part
+    first = "95.00% → 90.00% | 55.00% | 4.000 → 2.000 | 94.00% → 89.51% | 50.00% | 2.500 → 1.250"
+    assert f"| [one](#one) | {first} | - → 89.51% | 50.00% | 2.500 → - |" in part
+    assert f"| [two](#two) | {first} | - → - | - | - → - |" in part
     assert "three" not in part
     for damaged in ("{", "[]", '{"bf16": 1}', '{"bf16": {"ms": 1}}'):
         write_text(tmp_path / "one.csv", to_csv([replace(record, precisions=damaged)]))
@@ -107,6 +108,14 @@ def test_a_run_of_another_recipe_does_not_take_a_rows_place(finished, tmp_path):
     assert add([second], tmp_path / "rows", note="again") == [written]  # the same run
     assert "again" in written.read_text()
     add([first], tmp_path / "rows")
+    # A row that was written before a field existed, and on another number of threads, is of the same run.
+    (record,) = read_csv(written)
+    settings = json.loads(record.settings)
+    del settings["finish"]["quantized"]
+    settings["hardware"]["threads"] = 7
+    written.write_text(to_csv([replace(record, settings=json.dumps(settings))]))
+    add([first], tmp_path / "rows")
+    assert read_csv(written) == [record]
     recipe = second / "recipe.yaml"
     recipe.write_text(recipe.read_text().replace("seed: 0\nhardware", "seed: 1\nhardware"))
     for runs in ([second], [first, second]):
@@ -118,10 +127,12 @@ def test_a_run_of_another_recipe_does_not_take_a_rows_place(finished, tmp_path):
     assert written.read_text() == before
 
 
-def test_another_readme_is_not_replaced(tmp_path):
+def test_another_readme_is_not_replaced(finished, tmp_path):
     (tmp_path / "README.md").write_text("# My project\n")
-    with pytest.raises(RecipeError, match="is not a page of results"):
-        write_page(tmp_path)
+    for write in (write_page, partial(add, [finished])):
+        with pytest.raises(RecipeError, match="is not a page of results"):
+            write(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
     assert (tmp_path / "README.md").read_text() == "# My project\n"
 
 

@@ -71,6 +71,11 @@ def test_each_precision_is_measured_once_and_drawn(tmp_path, finished, monkeypat
         sweep(Request("digits-demo"), [0.5], tmp_path / "swept", precisions=["half"])
 
 
+def test_fixed_masks_are_not_swept_in_precisions(tmp_path):
+    with pytest.raises(RecipeError, match="has fixed masks"):
+        sweep(Request("digits-demo@random"), [0.5], tmp_path / "swept", precisions=["bf16"])
+
+
 def test_a_control_without_a_budget_is_not_swept(tmp_path):
     with pytest.raises(RecipeError, match="digits-demo@dense has no budget"):
         sweep(Request("digits-demo@dense"), [0.5], tmp_path / "swept")

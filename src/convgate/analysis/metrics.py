@@ -75,7 +75,7 @@ class Metrics:
         static: the gated network with each unit fixed at its majority; None where that was not measured.
         metric: what `accuracy` is: "accuracy", "mIoU", "AP50", ..
         scores: "dense" and "gated" -> all that the task's judge said; empty for classification.
-        precisions: "float32", "bf16" or "int8" -> the gated network on the engine; empty where that was not measured.
+        precisions: "float32", "bf16" or "int8" -> the network on the engine; empty where that was not measured.
 
     """
 

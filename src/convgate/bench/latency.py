@@ -31,8 +31,8 @@ class Milliseconds:
 class Latency:
     """One image at a time on the engine: the network before gating, the gated one, the quotient of their medians.
 
-    `threads` of the engine, `isa` the instruction set of its kernels; both networks in float32. `precisions`: those of
-    the two, by "dense" and "gated", that were timed in others in the same turns.
+    `threads` of the engine, `isa` the instruction set of its kernels; both networks in float32. `precisions`: by their
+    names, the times of the two, by "dense" and "gated", in precisions that were asked for, in the same turns.
     """
 
     dense: Milliseconds
@@ -75,7 +75,7 @@ def latency(
             call takes the next one. Of a detector its convolutional part is timed, without what decodes its maps.
         seconds: how long to time.
         threads: threads of the engine; None for one per core.
-        precisions: engines of the networks, by "dense" and "gated", in other precisions, by their names.
+        precisions: by their names, engines of the networks, by "dense" and "gated", in precisions to time, too.
 
     Raises:
         LoweringError: an operation has no native form.

@@ -16,7 +16,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convgate.commands.console import add_json, is_watched, show
+from convgate.commands.console import PRECISIONS, add_json, is_watched, show
 from convgate.commands.networks import add_architecture, load_network, network_file
 from convgate.commands.photographs import Photographs
 
@@ -41,7 +41,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, help="threads of the engine that is timed (default: one per core)")
     parser.add_argument(
         "--precision",
-        choices=("float32", "bf16", "int8"),
+        choices=PRECISIONS,
         help="its precision, and that of a .cgm file (default: float32); the images choose the scales of int8",
     )
     parser.add_argument("--latency", type=Path, metavar="FILE", help="model of the engine's times, read or written")

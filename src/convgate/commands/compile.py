@@ -16,7 +16,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convgate.commands.console import add_json, show
+from convgate.commands.console import PRECISIONS, add_json, show
 from convgate.commands.networks import add_architecture, load_network, network_file
 from convgate.commands.photographs import Photographs
 
@@ -35,7 +35,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .cgm file to write")
     parser.add_argument(
         "--precision",
-        choices=("float32", "bf16", "int8"),
+        choices=PRECISIONS,
         help="what maps and weights are stored as (default: float32, or as a .cgm file has them); int8 needs --images",
     )
     parser.add_argument(
@@ -92,7 +92,7 @@ def _check(arguments: Namespace, source: Path) -> None:
     from convgate.files import check_target
 
     check_target(arguments.output)
-    if arguments.output.suffix != ".cgm":
+    if arguments.output.suffix.lower() != ".cgm":
         raise InputError(f"-o {arguments.output}: give a name that ends in .cgm")
     if arguments.output.exists() and arguments.output.samefile(source):
         raise InputError(f"-o {arguments.output} is the network itself, which would be replaced; name another file")

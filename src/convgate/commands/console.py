@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_METHOD",
     "MODEL",
+    "PRECISIONS",
     "add_data",
     "add_json",
     "add_model_option",
@@ -34,6 +35,9 @@ MODEL = """\
 a torchvision name, timm/NAME, a CIFAR backbone (cifar_resnet20, ..), or your own: package.module:function or \
 path/to/file.py:Class"""
 """What a model may be named by, for the help."""
+
+PRECISIONS = ("float32", "bf16", "int8")
+"""The engine's, without importing it."""
 
 DEFAULT_METHOD = "DualGating"
 """The method of commands that are not told one."""
@@ -76,7 +80,7 @@ def add_precision(parser: ArgumentParser) -> None:
         "--precision",
         action="append",
         default=[],
-        choices=("float32", "bf16", "int8"),
+        choices=PRECISIONS,
         help="also measure what the engine answers in this precision; may be repeated. Some training images choose the "
         "scales of int8",
     )

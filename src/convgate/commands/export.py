@@ -32,7 +32,7 @@ def run(arguments: Namespace) -> None:
     from convgate.files import check_target
 
     check_target(arguments.output)
-    if arguments.output.suffix != ".onnx":
+    if arguments.output.suffix.lower() != ".onnx":
         raise InputError(f"{arguments.output}: give a name that ends in .onnx")
     from convgate.engine.file import load_program
     from convgate.engine.precision import precision_of

@@ -126,6 +126,7 @@ def run(arguments: Namespace) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from convgate.calibration.price import Macs
     from convgate.finetuning.session import session
 
     console = Console(stderr=True, highlight=False)
@@ -140,6 +141,7 @@ def run(arguments: Namespace) -> None:
         ready = session(_request(arguments), _LOG.info, lambda share: bars.update(task, completed=share))
         watch = _Watch(bars, task)
         length = {"steps": arguments.steps} if arguments.steps else {"minutes": arguments.minutes}
+        Macs(ready.network).check(arguments.budget)  # before anything is deleted
         _discard(arguments)
         try:
             result = ready.run(

@@ -151,7 +151,8 @@ def _record(arguments: Namespace) -> None:
     trace.save(arguments.out)
     size = arguments.out.stat().st_size / 2**20
     if arguments.json:
-        show({"file": str(arguments.out), "images": trace.images, "gates": len(trace.gates)})
+        program = None if arguments.program is None else str(arguments.program)
+        show({"file": str(arguments.out), "images": trace.images, "gates": len(trace.gates), "program": program})
         return
     show(f"{arguments.out}: {trace.images:,} images, {len(trace.gates)} gates, {size:.2f} MB")
 

@@ -45,7 +45,7 @@ def network_file(source: Path) -> Path:
 def load_network(source: Path, arguments: Namespace) -> "Network":
     """The network of a checkpoint, of the model that `--architecture` names if it does; or the engine of a .cgm file.
 
-    Raises `InputError` for an architecture of a file that needs none.
+    Raises `InputError` for an architecture of a .cgm file, and for options of a model that is not named.
     """
     from convgate.engine import load as load_engine
     from convgate.errors import InputError

@@ -1,6 +1,6 @@
 """Holding out some of what a network learns from, to choose by."""
 
-from convgate.data.images import AnySet, random_order
+from convgate.data.images import AnySet
 from convgate.errors import InputError
 
 __all__ = ["hold_out", "split_off"]
@@ -12,7 +12,7 @@ def split_off(images: AnySet, n: int, seed: int) -> tuple[AnySet, AnySet]:
         raise InputError(
             f"n is {n}, of {len(images)} images: it must lie in [1, {len(images) - 1}], for neither part may be empty."
         )
-    order = random_order(len(images), seed)
+    order = images.order(seed)
     return images.subset(order[n:]), images.subset(order[:n])
 
 

@@ -50,6 +50,10 @@ class AnyImages(Protocol):
         """The images at integer `indices` [M], M >= 1, in that order."""
         ...
 
+    def order(self, seed: int) -> Tensor:
+        """The numbers of the images, int64 [N], in an order drawn from `seed`."""
+        ...
+
 
 class Images(Protocol):
     """Images of one size, by number: a tensor uint8 [N, C, H, W], or files that are decoded when they are asked for."""
@@ -206,15 +210,19 @@ class ImageSet:
             )
         return chosen
 
+    def order(self, seed: int) -> Tensor:
+        """The numbers of the images, int64 [N], in an order drawn from `seed`."""
+        return random_order(len(self), seed)
+
     def shuffled(self, seed: int) -> Self:
         """All the images in an order drawn from `seed`."""
-        return self.subset(random_order(len(self), seed))
+        return self.subset(self.order(seed))
 
     def take(self, n: int, seed: int) -> Self:
         """`n` images drawn at random without repeats; never simply the first ones, which may be of one class."""
         if not 1 <= n <= len(self):
             raise InputError(f"n is {n}, of {len(self)} images: it must lie in [1, {len(self)}].")
-        return self.subset(random_order(len(self), seed)[:n])
+        return self.subset(self.order(seed)[:n])
 
 
 @dataclass(frozen=True, eq=False)

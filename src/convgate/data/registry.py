@@ -85,5 +85,5 @@ def load(name: str, **options: Any) -> Splits:
         signature.bind(**options)
     except TypeError as error:
         takes = ", ".join(map(str, signature.parameters.values())) or "no options"
-        raise InputError(f"the data set {name}: {error}; its options are {takes} (root is where images are)") from error
+        raise InputError(f"the data set {name}: {error}; its options are: {takes}") from error
     return _SETS[name](**options)

@@ -88,12 +88,15 @@ class Scenes:
             raise InputError(f"indices are {numbers[:5]}..: give at least one, each in [0, {len(self)})")
         return replace(self, scenes=_Selected(self.scenes, tuple(numbers)))
 
+    def order(self, seed: int) -> Tensor:
+        """The numbers of the scenes, int64 [N], in an order drawn from `seed`."""
+        return torch.from_numpy(np.random.default_rng(seed).permutation(len(self)))
+
     def take(self, n: int, seed: int) -> Self:
         """`n` scenes drawn at random without repeats."""
         if not 1 <= n <= len(self):
             raise InputError(f"n is {n}, of {len(self)} images: it must lie in [1, {len(self)}].")
-        order = np.random.default_rng(seed).permutation(len(self))
-        return self.subset(order[:n].tolist())
+        return self.subset(self.order(seed)[:n])
 
 
 class MaskSet(Scenes):

@@ -70,11 +70,11 @@ class Run:
     """
 
     outputs: tuple[Any, ...]
-    returned: Any
     decisions: Mapping[str, GateDecision]
     macs: np.ndarray
     by_layer: Mapping[str, np.ndarray]
     milliseconds: np.ndarray
+    returned: Any
 
 
 class Engine:
@@ -160,11 +160,11 @@ class Engine:
         arrays, returns = self._outputs(results), self.program.returns
         return Run(
             as_outputs(arrays, returns),
-            arrange(arrays, returns),
             decisions,
             results.macs.sum(1),
             by_layer,
             1e3 * results.total,
+            arrange(arrays, returns),
         )
 
     @property

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from convgate.errors import InputError
+from convgate.errors import ConvgateError, InputError
 from convgate.models.names import unknown_model
 from convgate.models.own import is_place, model_builder
 from convgate.models.registry import ModelInput, registered
@@ -74,9 +74,11 @@ def create_model(name: str, **options: Any) -> nn.Module:
         raise _unknown_options(name, unknown, allowed)
     try:
         return builder(**options)
-    except NotImplementedError:  # on the meta device, see `on_meta`
+    except (ConvgateError, NotImplementedError, torch.OutOfMemoryError):  # the second on the meta device, see `on_meta`
         raise
     except (TypeError, ValueError, RuntimeError) as error:
+        if not options and not isinstance(error, TypeError):
+            raise
         # timm's models differ in what they take; torchvision does not check numbers.
         raise InputError(f"model '{name}' cannot be built with the options {dict(options)}: {error}") from error
 

@@ -18,6 +18,7 @@ from convgate.gating.partial import OPERANDS
 from convgate.quantization.observers import MeanSquaredError, Observer
 from convgate.quantization.reads import reads
 from convgate.quantization.straight_through import limit_of, rounded, rounded_weight
+from convgate.quantization.ties import MOST_APART
 from convgate.reading.wrappers import unwrapped
 
 __all__ = ["FakeQuantization", "fake_quantized"]
@@ -51,7 +52,8 @@ class FakeQuantization(nn.Module):
     Attributes:
         layers: the names of the layers that round, in the order of `limits`.
         limits: the greatest magnitude that each layer reads unclipped, float32 [layers]; 0 for a layer that has seen no
-            batch. The range of maps that share a scale is the largest of theirs.
+            batch. The range of maps that share a scale is the largest of theirs; of those that share it if their ranges
+            are alike, the largest that is not too far from a layer's own (`convgate.quantization.ties`).
 
     Raises:
         LoweringError, TraceError: the network cannot be quantised.
@@ -93,6 +95,9 @@ class FakeQuantization(nn.Module):
         self._calls = [0] * len(self._reads)
         numbers = [read.group for read in self._reads]  # ordered, so that each group is a slice
         self._groups = [slice(numbers.index(n), len(numbers) - numbers[::-1].index(n)) for n in numbers]
+        self._shared = [
+            [index for index, other in enumerate(self._reads) if other.shared == read.shared] for read in self._reads
+        ]
 
     @contextmanager
     def attached(self, network: nn.Module) -> Iterator["FakeQuantization"]:
@@ -130,7 +135,8 @@ class FakeQuantization(nn.Module):
             self._follow(index, x, levels)
         if not self._calls[index]:
             return x
-        scale = self.limits[self._groups[index]].amax() / levels
+        own, group = self.limits[self._shared[index]].amax(), self.limits[self._groups[index]]
+        scale = torch.where(group <= MOST_APART * own, group, own).amax() / levels
         return rounded(x, scale, -levels if read.negative else 0, levels)
 
     def get_extra_state(self) -> dict[str, Any]:

@@ -25,18 +25,18 @@ def engine_in(
     """The engine of a network, or of an engine's program, in a precision.
 
     Args:
-        network: a network, or an engine in float32.
+        network: a network, or an engine, in float32 where another precision is asked for.
         precision: "float32", "bf16" or "int8"; None for float32, or for that of the engine given.
         batches: images that choose the scales of integers, see `convgate.quantize`.
         example: an input of a network that has no gates, see `convgate.compile`.
         threads: how many cores; see `convgate.compile`.
 
     Raises:
-        InputError: int8 without batches.
+        InputError: int8 without batches, or no such precision.
         LoweringError: a node of the network has no native form.
 
     """
-    if precision is not None and Precision(precision) is Precision.INT8:
+    if precision == Precision.INT8:
         if batches is None:
             raise InputError("engine_in(precision='int8') was given no batches; give images that choose the scales")
         return quantize(network, batches, threads=threads)

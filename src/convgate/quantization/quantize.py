@@ -57,7 +57,8 @@ def quantize(
         network: a gated network, any CNN that `torch.fx` can trace, or a float32 engine of either.
         batches: images [N, C, H, W] as in training, or tuples that begin with them; for a detector, the lists of
             images [C, H, W] that it is called with. 50 to 500 images, of any sizes that the network takes, that are
-            *not* those of the test. They choose the scales; a list or a loader is read twice.
+            *not* those of the test. They choose the scales; a list or a loader is read twice, after a look at its
+            first batch.
         observer: the rule for ranges, `MinMax`, `Percentile` or `MeanSquaredError` of `convgate.quantization`; by
             default the last.
         keep: layers of the ledger that stay float32: names, or what they begin with up to a dot ("layer4").
@@ -87,7 +88,7 @@ def quantize(
     if isinstance(network, nn.Module):
         network = unwrapped(network)
     batches = list(batches) if isinstance(batches, Iterator) else batches
-    lists = None if isinstance(network, GatedNetwork | Engine) else _first_lists(batches)
+    lists = None if isinstance(network, GatedNetwork | GatedModel | Engine) else _first_lists(network, batches)
     begins = _begins(network, lists)
     read = _reader(network, begins, batches)
     example = torch.from_numpy(next(read()))
@@ -155,12 +156,12 @@ def quantize_program(
     return rewrite(program, parts, encodings(watch, batches, parts.encoded, shortcuts, negative, observer))
 
 
-def _first_lists(batches: Any) -> Any:
-    """The first batch, if it is a list of images [C, H, W], as detectors take them; None for any other."""
+def _first_lists(network: nn.Module, batches: Any) -> Any:
+    """The first batch, where the network is, if it is a list of images [C, H, W], as detectors take; else None."""
     batch = next(iter(batches), None) if isinstance(batches, Iterable) else None
     for found in (batch, batch[0] if isinstance(batch, tuple | list) and batch else None):
         if isinstance(found, tuple | list) and found and all(isinstance(x, Tensor) and x.dim() == 3 for x in found):
-            return found
+            return on(next(network.parameters()).device, list(found))
     return None
 
 
@@ -170,7 +171,13 @@ def _begins(network: nn.Module | Engine, lists: Any) -> nn.Module | None:
         return network.network
     if isinstance(network, Engine) or lists is None:
         return None
-    return network.get_submodule(find_part(network, lists).part.names[0])
+    try:
+        return network.get_submodule(find_part(network, lists).part.names[0])
+    except InputError as error:
+        raise InputError(
+            "quantize() was given a list of images [C, H, W], as detectors take them, and the network fails on it; to "
+            f"any other network give tensors [N, C, H, W]. {error}"
+        ) from error
 
 
 def _reader(network: Any, begins: nn.Module | None, batches: Iterable[Any]) -> Callable[[], Iterator[np.ndarray]]:

@@ -1,6 +1,6 @@
 """Which layers of a network will compute with integers, and what is known of the maps that they read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,13 +23,15 @@ class Read:
 
     Attributes:
         layer: the module's name in the network.
-        group: maps of one group have one scale.
+        group: maps of one group have one scale, if their ranges are alike (`convgate.quantization.ties`).
+        shared: maps of one such number have one scale in any case; all of them are in one group.
         negative: whether the map, or one of its group, may be negative, as far as operations tell.
 
     """
 
     layer: str
     group: int
+    shared: int
     negative: bool
 
 
@@ -55,21 +57,30 @@ def reads(network: nn.Module, example: Any, keep: Sequence[str], *, tie: bool) -
     program, chosen = split_activations(program, convolutions(program, kept_layers(program, keep), heads=None))
     negative = signs(program)
     parts = roles(program, chosen, negative)
-    # Which ranges are alike is not known before images are seen: all shortcuts are taken to be tied.
-    shared = joined(parts.encoded, parts.shortcuts if tie else ())
+    # Which ranges are alike is not known before images are seen.
+    may_share = joined(parts.encoded, parts.shortcuts if tie else ())
     layers = dict(network.named_modules(remove_duplicate=False))
     read = {
-        layer: frozenset().union(*(shared[value] for value in values))
+        layer: values
         for layer, values in _read_values(program, chosen | parts.sums.keys()).items()
         if isinstance(layers.get(layer), nn.Conv2d | nn.Linear)
     }
+    group, groups = _numbered(read, may_share)
+    shared, _ = _numbered(read, parts.encoded)
+    found = [Read(layer, group[layer], shared[layer], bool(groups[group[layer]] & negative)) for layer in read]
+    return tuple(sorted(found, key=lambda one: one.group))
+
+
+def _numbered(
+    read: Mapping[str, set[str]], by_value: Mapping[str, frozenset[str]]
+) -> tuple[dict[str, int], list[frozenset[str]]]:
+    """(layer -> the number of the group of what it reads, the groups)."""
+    wide = {layer: frozenset().union(*(by_value[value] for value in values)) for layer, values in read.items()}
     groups = list[frozenset[str]]()
-    for values in read.values():  # a layer that is called on several maps joins their groups
+    for values in wide.values():  # a layer that is called on several maps joins their groups
         apart = [group for group in groups if not group & values]
         groups = [*apart, values.union(*(group for group in groups if group & values))]
-    place = {layer: next(n for n, group in enumerate(groups) if values <= group) for layer, values in read.items()}
-    found = [Read(layer, number, bool(groups[number] & negative)) for layer, number in place.items()]
-    return tuple(sorted(found, key=lambda one: one.group))
+    return {layer: next(n for n, own in enumerate(groups) if values <= own) for layer, values in wide.items()}, groups
 
 
 def _read_values(program: Program, chosen: frozenset[str]) -> dict[str, set[str]]:

@@ -12,7 +12,7 @@ from convgate.methods import METHODS
 from convgate.recipes.recipe import Recipe
 from convgate.suggestions import same_name
 
-__all__ = ["differences", "is_free", "placeless", "settings_of", "with_start", "with_start_stated"]
+__all__ = ["differences", "is_free", "placeless", "same_settings", "settings_of", "with_start", "with_start_stated"]
 
 _DATA, _WEIGHTS = "$DATA", "$WEIGHTS/"
 _FREE = ("title", "hardware", "controls", "control", "control_of")
@@ -73,6 +73,17 @@ def differences(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
     return {
         k: (before.get(k), after.get(k)) for k in keys if before.get(k) != after.get(k) or (k in before) != (k in after)
     }
+
+
+def same_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether two records' settings (`settings_of`) are those of one run: alike but for what is free.
+
+    A field that only one of them has did not exist when the other was recorded, and had its default's meaning; where
+    gates start, see `with_start`.
+    """
+    before, after = (dict(_leaves(with_start(settings, "paper"))) for settings in (old, new))
+    both = before.keys() & after.keys()
+    return all(before[key] == after[key] or is_free(key, before[key], after[key]) for key in both)
 
 
 def is_free(field: str, old: Any, new: Any) -> bool:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from convgate.data import load as load_data
 from convgate.errors import CheckpointError, RecipeError
 from convgate.files import write_text
 from convgate.gated import GatedModel, GatedNetwork
-from convgate.models.own import is_place
 from convgate.recipes.read import load_recipe
 from convgate.recipes.recipe import Recipe
 from convgate.runs.measure import calibration_images, on_images, static_figures, time_on_engine
@@ -53,9 +53,10 @@ def evaluate_run(
         threads: threads of the engine and of PyTorch; None for the recipe's.
         seconds: how long to time; 0 for not at all.
         static: measure the gated network with its units fixed at their majorities, too.
-        precisions: "float32", "bf16", "int8": measure what the engine answers in these, too, and time it in them; 300
-            training images choose the scales of integers.
-        save: put the figures into the run's metrics.json; what was not measured this time stays in it.
+        precisions: "float32", "bf16", "int8": measure what the engine answers in these, too, and time gated networks in
+            them; 300 training images choose the scales of integers.
+        save: put the figures into the run's metrics.json; what was not measured this time stays in it. Precisions that
+            were timed before are timed again.
 
     Raises:
         RecipeError: there is no such run; to save, it must be finished.
@@ -71,6 +72,9 @@ def evaluate_run(
     before = run.finished if save else None
     splits, network = run.splits(), run.trained()
     images = splits.validation if run.recipe.measured == "validation" else splits.test
+    if before is not None and before.latency is not None and seconds > 0:
+        # What is timed anew replaces what was timed in other turns: all of it is.
+        precisions = tuple(dict.fromkeys((*before.latency.precisions, *precisions)))
     how = _How(_on_threads(run.recipe, threads), seconds, precisions, static)
     measured = _measured(network, run.dense_network(), splits, images, how)
     measured = replace(measured, measured=run.recipe.measured)
@@ -117,9 +121,7 @@ def evaluate_file(
         )
     overrides = [f"--data.options.root={data}"] if data is not None else []
     chosen = load_recipe(beside if recipe is None else recipe, overrides)
-    # A file of a model of one's own holds no code: the recipe names it.
-    own = build_model(chosen.model, weights=False) if is_place(chosen.model.name) else None
-    network = checkpoint.load(path, own)
+    network = checkpoint.load(path, unnamed=partial(build_model, chosen.model, weights=False))
     splits = load_data(chosen.data.name, **chosen.data.options)
     return _measured(network, None, splits, splits.test, _How(_on_threads(chosen, threads), seconds, precisions))
 
@@ -146,6 +148,7 @@ def _measured(network: nn.Module, dense: nn.Module | None, splits: Splits, image
         task.check(network, splits.train, "model")
         _LOG.info("evaluating on %s images", f"{len(images):,}")
         workers = hardware.workers
+        engines = engines_in(how.precisions, network.cpu(), dense, splits.train, task, recipe)
         before = None if dense is None else on_images(dense.to(device), images, task, workers=workers)
         after = on_images(network.to(device), images, task, workers=workers)
         gated = isinstance(network, GatedNetwork | GatedModel)
@@ -154,15 +157,12 @@ def _measured(network: nn.Module, dense: nn.Module | None, splits: Splits, image
         if how.static:
             measured = replace(measured, static=_fixed(network, after, splits, images, how))
         network, dense = network.cpu(), None if dense is None else dense.cpu()
-        engines = engines_in(how.precisions, network, dense, splits.train, task, recipe)
         figures = {name: figures_of(both, network, dense, images, task, workers) for name, both in engines.items()}
         measured = replace(measured, precisions=figures)
         if not isinstance(network, GatedNetwork | GatedModel):
             return measured
-        spec = network.plan.spec
-        timed = dense or (spec.create().eval() if spec else None)  # the time does not depend on the weights
-        if timed is None:
-            return measured
+        # Of a file, whose time does not depend on the weights.
+        timed = network.dense().eval() if dense is None else dense
         latency = time_on_engine(timed, network, images, task, hardware.threads, how.seconds, engines)
         return replace(measured, latency=latency)
 

@@ -70,7 +70,7 @@ def time_on_engine(
 ) -> Latency | None:
     """One image at a time on the engine; None for 0 seconds, and where it has no form for an operation of the model.
 
-    `precisions`: engines of both in others than float32, which have their turns, too; see `latency`.
+    `precisions`: engines of both in precisions that have their turns, too; see `latency`.
     """
     if seconds <= 0:
         return None

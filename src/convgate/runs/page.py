@@ -11,6 +11,7 @@ from typing import Any
 from convgate.errors import RecipeError
 from convgate.files import write_text
 from convgate.recipes.controls import list_controls
+from convgate.recipes.identity import same_settings
 from convgate.runs.compare import milliseconds
 from convgate.runs.figure import against
 from convgate.runs.groups import GATED, Group, groups
@@ -38,8 +39,9 @@ recipe runs in full.
 _IN_PRECISIONS = """\
 ## In bfloat16 and 8-bit integers
 
-What the engine answers, dense and gated, on the same images, and milliseconds for one image at a time; those of a row
-were timed in turns. Training images chose the scales of the integers.
+What the engine answers, dense and gated, on the same images (in float32 what PyTorch does), the share of the dense MACs
+that it executes, and milliseconds for one image at a time; those of a row were timed in turns. Training images chose
+the scales of the integers.
 """
 
 _BESIDE = """\
@@ -87,14 +89,16 @@ def add(runs: Sequence[str | Path], folder: str | Path, note: str = "") -> list[
 
     `note`: what else a reader must know of these runs; the page has it beside the commands.
 
-    A run that is there already is replaced. Raises `RecipeError`, and writes nothing, where another run has its name.
+    A run that is there already is replaced. Raises `RecipeError`, and writes nothing, where another run has its name,
+    or the folder's README.md is no page of results.
     """
+    _check_page(Path(folder))
     found: dict[Path, Record] = {}
     for run in runs:
         record = replace(record_of(run), note=note)
         path = Path(folder) / f"{record.run}.csv"
         for other in [found[path]] if path in found else read_csv(path) if path.is_file() else []:
-            if _what(other) != _what(record):
+            if not _one_run(other, record):
                 raise RecipeError(
                     f"{run} is not the run '{record.run}' in {path}: its recipe or its settings are others. Rename the "
                     f"run's folder, or delete {path}"
@@ -105,9 +109,17 @@ def add(runs: Sequence[str | Path], folder: str | Path, note: str = "") -> list[
     return list(found)
 
 
-def _what(record: Record) -> tuple[Any, ...]:
-    """What tells runs of one name from each other."""
-    return record.recipe, record.seed, record.control, record.epochs, json.loads(record.settings or "{}")
+def _check_page(home: Path) -> Path:
+    page = home / _PAGE
+    if page.is_file() and _WRITTEN not in page.read_text(encoding="utf-8", errors="replace"):
+        raise RecipeError(f"{page} is not a page of results, which would replace it; give a folder of its own")
+    return page
+
+
+def _one_run(old: Record, new: Record) -> bool:
+    if (old.recipe, old.seed, old.control, old.epochs) != (new.recipe, new.seed, new.control, new.epochs):
+        return False
+    return same_settings(*(json.loads(record.settings or "{}") for record in (old, new)))
 
 
 def read_published(path: str | Path) -> list[Published]:
@@ -132,9 +144,7 @@ def write_page(folder: str | Path) -> Path:
     home = Path(folder)
     if not home.is_dir():
         raise RecipeError(f"there is no folder {home}; `convgate results {home} --add RUN` makes it")
-    page = home / _PAGE
-    if page.is_file() and _WRITTEN not in page.read_text(encoding="utf-8", errors="replace"):
-        raise RecipeError(f"{page} is not a page of results, which would replace it; give a folder of its own")
+    page = _check_page(home)
     records = [record for path in sorted(home.glob("*.csv")) for record in read_csv(path)]
     records.sort(key=lambda r: (r.data, r.network, r.method, -(r.budget or 1.0), r.run))
     published = read_published(home / _PUBLISHED) if (home / _PUBLISHED).is_file() else []
@@ -187,24 +197,26 @@ def _in_precisions(records: Sequence[Record]) -> str:
     if not measured:
         return ""
     names = list(dict.fromkeys(name for record in measured for name in record.in_precisions))
-    head = ["run", *(f"{name}: {what}" for name in ("float32", *names) for what in ("accuracy", "ms"))]
+    head = ["run", *(f"{name}: {what}" for name in ("float32", *names) for what in ("accuracy", "MACs", "ms"))]
     rows = []
     for record in measured:
         float32 = {
             "accuracy": record.accuracy,
             "dense_accuracy": record.dense_accuracy,
+            "macs_share": record.macs_share,
             "ms": record.latency_gated_ms,
             "dense_ms": record.latency_dense_ms,
         }
         forms = [float32, *(record.in_precisions.get(name, {}) for name in names)]
-        rows.append([f"[{record.run}](#{record.run})", *(cell for form in forms for cell in _accuracy_and_time(form))])
+        rows.append([f"[{record.run}](#{record.run})", *(cell for form in forms for cell in _figures_of(form))])
     return _IN_PRECISIONS + "\n" + _table(head, rows)
 
 
-def _accuracy_and_time(form: Mapping[str, float | None]) -> list[str]:
-    """Both from dense to gated."""
-    before, after = ("-" if (one := form.get(key)) is None else f"{one:.2%}" for key in ("dense_accuracy", "accuracy"))
-    return [f"{before} → {after}", f"{milliseconds(form.get('dense_ms'))} → {milliseconds(form.get('ms'))}"]
+def _figures_of(form: Mapping[str, float | None]) -> list[str]:
+    """Accuracy, from dense to gated, MACs, time, from dense to gated."""
+    shares = (form.get(key) for key in ("dense_accuracy", "accuracy", "macs_share"))
+    before, after, macs = ("-" if share is None else f"{share:.2%}" for share in shares)
+    return [f"{before} → {after}", macs, f"{milliseconds(form.get('dense_ms'))} → {milliseconds(form.get('ms'))}"]
 
 
 def _beside(records: Sequence[Record]) -> str:

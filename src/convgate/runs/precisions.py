@@ -58,7 +58,7 @@ def engines_in(
     given = {"gated": (network, None if isinstance(network, GatedNetwork | GatedModel) else example)}
     if dense is not None:
         given["dense"] = (dense, example)
-    batches, threads = _Prepared(scales, task), recipe.hardware.threads
+    batches, threads = _Prepared(scales, task, recipe.hardware.workers), recipe.hardware.threads
     return {
         name: {
             which: engine_in(one, name, batches, example=example, threads=threads)
@@ -99,7 +99,9 @@ class _Prepared:
 
     images: Any
     task: Task
+    workers: int | None
 
     def __iter__(self) -> Iterator[Any]:
-        for batch, _ in Batches(self.images, min(_AT_ONCE, self.task.evaluation_batch(self.images))):
+        at_once = min(_AT_ONCE, self.task.evaluation_batch(self.images))
+        for batch, _ in Batches(self.images, at_once, workers=self.workers):
             yield self.task.prepared(self.images, batch)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from convgate.errors import RecipeError
+from convgate.errors import LoweringError, RecipeError
 from convgate.files import replacing, write_text
 from convgate.recipes.request import Request
 from convgate.recipes.stages import DenseStage
@@ -55,7 +55,7 @@ def sweep(
         progress: show progress bars.
 
     Raises:
-        RecipeError: no budgets, a budget that is not a share, or a control that has none.
+        RecipeError: no budgets, a budget that is not a share, or a control that has none; precisions of fixed masks.
         InputError: there is no such precision.
 
     """
@@ -63,7 +63,10 @@ def sweep(
     if not budgets or len(set(budgets)) < len(budgets) or not all(0 < budget <= 1 for budget in budgets):
         raise RecipeError(f"budgets {list(budgets)}: give different shares of the dense MACs, each in (0, 1]")
     check_precisions(precisions)
-    if request.changed([f"--budget={_written(budgets[0])}"]).recipe.budget is None:
+    first = request.changed([f"--budget={_written(budgets[0])}"]).recipe
+    if precisions and first.method.masks != "learned":
+        raise RecipeError(f"{request.source} has fixed masks, for which no engine is made in {', '.join(precisions)}")
+    if first.budget is None:
         raise RecipeError(f"{request.source} has no budget, so there is nothing to sweep; `convgate train` runs it")
     records: list[Record] = []
     dense: Path | None = None
@@ -79,17 +82,25 @@ def sweep(
         if not below.metrics.is_file() or not would_continue(asked, below.path):
             train(asked, below.path, progress=progress)
         dense = weights
-        _measure(below.path, precisions)
+        if precisions:
+            _measure(Run.load(below.path), precisions)
         records.append(record_of(below.path))
         write_text(home / "sweep.csv", to_csv(records))
     return records
 
 
-def _measure(folder: Path, precisions: Sequence[str]) -> None:
-    """What the engine answers in the precisions in which that is not known yet."""
-    run = Run.load(folder) if precisions else None
-    if run is not None and not set(precisions) <= run.finished.precisions.keys():
-        evaluate_run(run, seconds=run.recipe.hardware.timing_seconds, precisions=precisions, save=True)
+def _measure(run: Run, precisions: Sequence[str]) -> None:
+    """What the engine answers in the precisions in which that is not known yet, or not timed as float32 is."""
+    metrics, seconds = run.finished, run.recipe.hardware.timing_seconds
+    known = set(metrics.precisions)
+    if metrics.latency is not None and seconds > 0:
+        known &= set(metrics.latency.precisions)
+    if set(precisions) <= known:
+        return
+    try:
+        evaluate_run(run, seconds=seconds, precisions=precisions, save=True)
+    except LoweringError as error:
+        _LOG.info("not measured in %s: %s", ", ".join(precisions), error)
 
 
 def _written(budget: float) -> str:

@@ -88,7 +88,7 @@ def _binary(c: Context, x: Any, y: Any, kind: type[Add] | type[Multiply] | str) 
     x, y = (_unexpanded(operand, other, what) for operand, other in ((x, y), (y, x)))
     ranks = [len(operand.shape) for operand in (x, y) if isinstance(operand, Symbol)]
     if not ranks:
-        raise Unsupported(f"{what} of maps that were made rows of")
+        raise Unsupported(f"{what} of two sequences of tokens (maps whose positions were made rows)")
     rank = max(ranks)
     x, y = (_constant(c, operand, rank) if isinstance(operand, _CONSTANT) else operand for operand in (x, y))
     c.draft.value_of(x), c.draft.value_of(y)
