@@ -198,13 +198,13 @@ def test_each_part_begins_with_a_step_in_which_it_is_compiled(images, make_modul
 @pytest.mark.usefixtures("stand_in", "traced_only")
 def test_a_falling_temperature_is_not_compiled_anew(images, make_module, monkeypatch):
     """Of many parts each has another one; numbers, which it might be, are compiled as often as there are parts."""
-    monkeypatch.setattr(L.Trainer, "num_training_batches", 96)
+    monkeypatch.setattr(L.Trainer, "num_training_batches", 32)
     monkeypatch.setattr(graphed, "_LEAST_STEPS", 8)
     falling = DualGating(temperature=2.0, final_temperature=0.3)
-    for method, graphs in ((falling, 1), (_Numbered(), 12)):
+    for method, graphs in ((falling, 1), (_Numbered(), 4)):
         counters.clear()
         module = make_module(method, kind=partial(GraphedModule, compiled=True))
-        for step in range(96):
+        for step in range(32):
             module.training_step((images.images, images.labels), step)
         assert counters["stats"]["unique_graphs"] == graphs
 

@@ -52,7 +52,7 @@ def run(arguments: Namespace) -> None:
         recipe = read(arguments.name)
         show(asdict(recipe)) if arguments.json else sys.stdout.write(dump_recipe(recipe))
     else:
-        titles = {name: read(name).title for name in list_recipes()}
+        titles = {name: str(fields_of(name).get("title", "")) for name in list_recipes()}
         if arguments.json:
             show({"recipes": titles})
             return
