@@ -60,7 +60,11 @@ def test_integers_whose_scales_photographs_choose(folder, capsys, tmp_path):
     out, photos = tmp_path / "int8.cgm", folder / "photos"
     command = ["compile", str(folder / "net.safetensors"), "-o", str(out), "--precision", "int8"]
     assert main([*command, "--images", str(photos), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["precision"] == "int8"
+    told = json.loads(capsys.readouterr().out)
+    assert told["precision"] == "int8"
+    assert 0 <= told["agreement"] <= 1
+    assert main([*command, "--images", str(photos)]) == 0
+    assert f"{told['agreement']:.1%} of up to 100" in capsys.readouterr().out
     assert main(["predict", str(out), str(photos)]) == 0
     assert main(command) == 2
     assert "go together" in capsys.readouterr().err

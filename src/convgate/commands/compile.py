@@ -54,12 +54,16 @@ def run(arguments: Namespace) -> None:
     source = network_file(arguments.source)
     _check(arguments, source)
     from convgate.gated import GatedModel
+    from convgate.quantization.agreement import agreement
     from convgate.quantization.precisions import engine_in
 
     network = load_network(source, arguments)
     images = None if arguments.images is None else Photographs.of(network, source, [arguments.images], _MOST, _AT_ONCE)
     engine = engine_in(network, arguments.precision, images)
     engine.save(arguments.output)
+    same = None
+    if images is not None and not isinstance(network, GatedModel):
+        same = agreement(engine_in(network, None), engine, images)
     size = arguments.output.stat().st_size
     if arguments.json:
         show(
@@ -68,6 +72,7 @@ def run(arguments: Namespace) -> None:
                 "bytes": size,
                 "precision": engine.precision,
                 "prepares_images": engine.preparation is not None,
+                "agreement": same,
             }
         )
         return
@@ -75,6 +80,10 @@ def run(arguments: Namespace) -> None:
         f"{arguments.output}: {size / 1e6:.1f} MB in {engine.precision}{_gates_in(network)}. It runs with "
         f"convgate.engine.load({str(arguments.output)!r})"
     )
+    if same is not None:
+        show(
+            f"of the images that chose the scales, {same:.1%} of up to 100 looked at have the same answer as in float32"
+        )
     if isinstance(network, GatedModel):
         show(
             "it computes the convolutional part, for images as the model prepares them; model.run_on(engine, images) "
