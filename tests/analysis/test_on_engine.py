@@ -3,7 +3,7 @@
 import pytest
 import torch
 from tests.detectors import DETECTORS, build
-from torch import nn
+from tests.segmenters import Segmenter
 
 import convgate
 from convgate.analysis import judge
@@ -46,19 +46,6 @@ def test_images_with_a_class_each():
     images = ImageSet(_noise(0, 12, 3, 16, 16), torch.arange(12) % 10, tuple("0123456789"), (0.5,) * 3, (0.2,) * 3)
     network = convgate.gate(create("cifar_resnet8", width=4), METHOD, images.example())
     _same(*_both(network, images, Classification(), 5))
-
-
-class Segmenter(nn.Module):
-    """Logits under a name, as torchvision's segmenters return them."""
-
-    def __init__(self):
-        super().__init__()
-        self.body = create("cifar_resnet8", width=4)
-        self.last = nn.Conv2d(4, 2, 1)
-
-    def forward(self, x):
-        b = self.body
-        return {"out": self.last(b.layer1(b.relu(b.bn1(b.conv1(x)))))}
 
 
 def test_images_of_several_sizes_and_an_answer_with_a_name():

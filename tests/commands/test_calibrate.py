@@ -2,10 +2,9 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from tests.photographs import write_photographs
 
 import convgate
 from convgate.cli import main
@@ -20,10 +19,7 @@ def folder(tmp_path_factory, randomise):
     network = convgate.gate(randomise(create("cifar_resnet8", width=4), x), convgate.DualGating(init="paper"), x).eval()
     network.preparation = convgate.Preparation((16, 16), 18)
     convgate.save(network, folder / "net.safetensors")
-    (folder / "photos").mkdir()
-    for number in range(6):
-        pixels = np.random.default_rng(number).integers(0, 256, (30, 40, 3), np.uint8)
-        Image.fromarray(pixels).save(folder / "photos" / f"{number}.png")
+    write_photographs(folder / "photos", 6)
     return folder
 
 

@@ -2,10 +2,9 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from tests.photographs import write_photographs
 
 import convgate
 from convgate.cli import main
@@ -31,10 +30,7 @@ def home(tmp_path_factory):
     network = convgate.gate(create(f"{home}/mynets.py:small", width=24), convgate.DualGating(init="paper"), x).eval()
     network.preparation = convgate.Preparation((16, 16), 18)
     convgate.save(network, home / "net.safetensors")
-    (home / "photos").mkdir()
-    for number in range(6):
-        pixels = np.random.default_rng(number).integers(0, 256, (30, 40, 3), np.uint8)
-        Image.fromarray(pixels).save(home / "photos" / f"{number}.png")
+    write_photographs(home / "photos", 6)
     return home
 
 

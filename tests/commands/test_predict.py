@@ -4,10 +4,9 @@ import json
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from tests.photographs import write_photographs
 
 import convgate
 from convgate.cli import main
@@ -24,10 +23,7 @@ def folder(tmp_path_factory):
     convgate.save(network, folder / "bare.safetensors")
     network.preparation = convgate.Preparation((16, 16), 18, classes=NAMES)
     convgate.save(network, folder / "net.safetensors")
-    (folder / "photos").mkdir()
-    for number in range(2):
-        pixels = np.random.default_rng(number).integers(0, 256, (30, 40, 3), np.uint8)
-        Image.fromarray(pixels).save(folder / "photos" / f"{number}.png")
+    write_photographs(folder / "photos", 2)
     assert main(["compile", str(folder), "-o", str(folder / "net.cgm")]) == 0
     return folder
 

@@ -5,13 +5,13 @@ import pickle
 import numpy as np
 import pytest
 
-from convgate.engine.outputs import as_outputs
+from convgate.engine.outputs import arrange, as_outputs
 
 ARRAYS = tuple(np.full((2, 3), number, np.float32) for number in range(3))
 
 
 def test_named_outputs_are_a_tuple_and_can_be_looked_up():
-    outputs = as_outputs(ARRAYS, {"out": 1, "maps": (0, 2)})
+    outputs = as_outputs(arrange(ARRAYS, {"out": 1, "maps": (0, 2)}))
     assert [int(array[0, 0]) for array in outputs] == [1, 0, 2]
     assert outputs["out"] is outputs[0] is ARRAYS[1]
     assert list(outputs.keys()) == ["out", "maps"] == [name for name, _ in outputs.items()]
@@ -25,7 +25,7 @@ def test_named_outputs_are_a_tuple_and_can_be_looked_up():
 
 
 def test_what_is_in_them_is_asked_by_name_or_by_the_array_itself():
-    outputs = as_outputs(ARRAYS, {"out": 1, "maps": (0, 2)})
+    outputs = as_outputs(arrange(ARRAYS, {"out": 1, "maps": (0, 2)}))
     assert "out" in outputs
     assert "aux" not in outputs
     assert ARRAYS[2] in outputs

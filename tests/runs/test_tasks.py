@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from tests import segmenters
 from tests.made_up_times import made_up_model, watching
 
 from convgate import DualGating, calibrate, compile, gate  # noqa: A004
@@ -48,20 +49,6 @@ DETECTION = (
     "--data.options.least=64",
     "--data.options.most=96",
 )
-SEGMENTER = """
-from torch import nn
-from convgate.models import create
-
-class Segmenter(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.body = create("cifar_resnet8", width=4)
-        self.last = nn.Conv2d(4, 2, 1)
-
-    def forward(self, x):
-        b = self.body
-        return {"out": self.last(b.layer1(b.relu(b.bn1(b.conv1(x)))))}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +91,11 @@ def test_a_segmenter(tmp_path):
                 path = tmp_path / f"{part}{kind}" / f"{name}.png"
                 path.parent.mkdir(exist_ok=True)
                 Image.fromarray(rng.integers(0, most, shape, dtype=np.uint8)).save(path)
-    (tmp_path / "net.py").write_text(SEGMENTER)
     recipe = {
         "task": "segmentation",
         "task_options": {"crop": [16, 24]},
         "data": {"name": "pairs", "options": {"root": str(tmp_path), "classes": ["a", "b"], "validation": 1}},
-        "model": {"name": f"{tmp_path / 'net.py'}:Segmenter"},
+        "model": {"name": f"{segmenters.__file__}:Segmenter"},
         "method": {"name": "DualGating", "options": {"masks": "equal"}},
         "budget": 0.8,
     }

@@ -90,8 +90,8 @@ def latency(
         "dense": to_engine(dense, images[:1] if isinstance(images, Tensor) else images[0], threads=threads),
         "gated": to_engine(gated, threads=threads),
     }
-    others = {(name, which): engine for name, both in (precisions or {}).items() for which, engine in both.items()}
-    engines |= {f"{which} in {name}": engine for (name, which), engine in others.items()}
+    low = precisions or {}
+    engines |= {f"{which} in {name}": engine for name, both in low.items() for which, engine in both.items()}
     single = _arrays(gated, images)
     for engine in engines.values():
         for image in single:  # what is made for a size is made before the clock runs
@@ -105,7 +105,5 @@ def latency(
         for name, (median, p20, p80) in quantiles.items()
     }
     speedup = timed["dense"].median_ms / timed["gated"].median_ms
-    low: dict[str, dict[str, Milliseconds]] = {}
-    for name, which in others:
-        low.setdefault(name, {})[which] = timed[f"{which} in {name}"]
-    return Latency(timed["dense"], timed["gated"], speedup, engines["gated"].threads, engines["gated"].isa, low)
+    times = {name: {which: timed[f"{which} in {name}"] for which in both} for name, both in low.items()}
+    return Latency(timed["dense"], timed["gated"], speedup, engines["gated"].threads, engines["gated"].isa, times)

@@ -12,7 +12,7 @@ from convgate.data.normalise import normalise
 from convgate.errors import DataError, InputError
 from convgate.preparation import Preparation
 
-__all__ = ["AnyImages", "ImageSet", "Images", "Splits", "Stream", "random_order"]
+__all__ = ["AnyImages", "ImageSet", "Images", "Splits", "Stream"]
 
 AnySet = TypeVar("AnySet", bound="AnyImages")
 
@@ -212,7 +212,7 @@ class ImageSet:
 
     def order(self, seed: int) -> Tensor:
         """The numbers of the images, int64 [N], in an order drawn from `seed`."""
-        return random_order(len(self), seed)
+        return torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
 
     def shuffled(self, seed: int) -> Self:
         """All the images in an order drawn from `seed`."""
@@ -258,11 +258,6 @@ class Splits(Generic[AnySet]):
                     raise DataError(
                         f"{self.name}: {what} of train is {ours}, of {part} {others.get(what)}: make them the same."
                     )
-
-
-def random_order(n: int, seed: int) -> Tensor:
-    """The numbers below `n`, int64 [n], in an order drawn from `seed`."""
-    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
 
 
 @dataclass(frozen=True, eq=False)

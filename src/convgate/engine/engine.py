@@ -157,15 +157,9 @@ class Engine:
         assert results.macs is not None
         assert results.total is not None
         by_layer = {layer: results.macs[:, number] for number, layer in enumerate(self.program.layers)}
-        arrays, returns = self._outputs(results), self.program.returns
-        return Run(
-            as_outputs(arrays, returns),
-            decisions,
-            results.macs.sum(1),
-            by_layer,
-            1e3 * results.total,
-            arrange(arrays, returns),
-        )
+        returned = arrange(self._outputs(results), self.program.returns)
+        macs, milliseconds = results.macs.sum(1), 1e3 * results.total
+        return Run(as_outputs(returned), decisions, macs, by_layer, milliseconds, returned)
 
     @property
     def preparation(self) -> Preparation | None:

@@ -57,7 +57,7 @@ class Outputs(tuple[Any, ...]):
 
     A tuple still: it is gone through array by array. What is a text is taken for a key, also by `in`.
 
-    >>> outputs = as_outputs((1.0, 2.0), {"out": 0, "aux": 1})
+    >>> outputs = as_outputs({"out": 1.0, "aux": 2.0})
     >>> outputs[0], outputs["aux"], list(outputs.keys())
     (1.0, 2.0, ['out', 'aux'])
     >>> "aux" in outputs, "head" in outputs, list(outputs)
@@ -97,13 +97,13 @@ def arrange(arrays: tuple[Any, ...], returns: Any) -> Any:
     return _arranged(arrays, returns)
 
 
-def as_outputs(arrays: tuple[Any, ...], returns: Any) -> tuple[Any, ...]:
-    """The arrays one after another as the network returns them, with their names where there are any."""
-    ordered = arrays if returns is None else tuple(_arranged(arrays, leaf) for leaf in _leaves(returns))
-    if not isinstance(returns, dict):
+def as_outputs(returned: Any) -> tuple[Any, ...]:
+    """What `arrange` gave, array by array, with their names where there are any."""
+    ordered = tuple(_leaves(returned))
+    if not isinstance(returned, dict):
         return ordered
     outputs = Outputs(ordered)
-    outputs._named = _arranged(arrays, returns)
+    outputs._named = returned
     return outputs
 
 
@@ -117,9 +117,9 @@ def _arranged(arrays: tuple[Any, ...], returns: Any) -> Any:
     return None if returns is None else arrays[returns]
 
 
-def _leaves(returns: Any) -> Iterator[Any]:
-    if isinstance(returns, dict | tuple):
-        for part in returns.values() if isinstance(returns, dict) else returns:
+def _leaves(returned: Any) -> Iterator[Any]:
+    if isinstance(returned, dict | tuple):
+        for part in returned.values() if isinstance(returned, dict) else returned:
             yield from _leaves(part)
-    elif returns is not None:
-        yield returns
+    elif returned is not None:
+        yield returned

@@ -71,6 +71,7 @@ class FakeQuantization(nn.Module):
     """
 
     limits: Tensor
+    _shares: Tensor
 
     def __init__(
         self,
@@ -95,9 +96,9 @@ class FakeQuantization(nn.Module):
         self._calls = [0] * len(self._reads)
         numbers = [read.group for read in self._reads]  # ordered, so that each group is a slice
         self._groups = [slice(numbers.index(n), len(numbers) - numbers[::-1].index(n)) for n in numbers]
-        self._shared = [
-            [index for index, other in enumerate(self._reads) if other.shared == read.shared] for read in self._reads
-        ]
+        # A table where the limits are, since a list of indices would be copied there in each call.
+        shares = [[other.shared == read.shared for other in self._reads] for read in self._reads]
+        self.register_buffer("_shares", torch.tensor(shares), persistent=False)
 
     @contextmanager
     def attached(self, network: nn.Module) -> Iterator["FakeQuantization"]:
@@ -135,7 +136,7 @@ class FakeQuantization(nn.Module):
             self._follow(index, x, levels)
         if not self._calls[index]:
             return x
-        own, group = self.limits[self._shared[index]].amax(), self.limits[self._groups[index]]
+        own, group = (self.limits * self._shares[index]).amax(), self.limits[self._groups[index]]
         scale = torch.where(group <= MOST_APART * own, group, own).amax() / levels
         return rounded(x, scale, -levels if read.negative else 0, levels)
 

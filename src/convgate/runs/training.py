@@ -18,10 +18,11 @@ from torch import nn
 from convgate import checkpoint
 from convgate.analysis import Evaluation, Judged, Metrics
 from convgate.calibration import calibrate, share_of_time
+from convgate.calibration.price import Macs
 from convgate.data import Batches
 from convgate.data import load as load_data
 from convgate.engine.compile import compile as compile_engine
-from convgate.errors import BudgetError, RecipeError
+from convgate.errors import RecipeError
 from convgate.extras import missing
 from convgate.files import replacing, write_text
 from convgate.gated import GatedModel, GatedNetwork
@@ -261,12 +262,8 @@ class TrainingRun:
             return
         with torch.random.fork_rng(devices=[]):
             network = build_gated(self.recipe, build_model(self.recipe.model, weights=False), self.method, self.splits)
-        least = float(network.cost(network.closed_decisions(1)).ratio)
-        if self.recipe.budget is not None and self.recipe.budget < least:
-            raise BudgetError(
-                f"budget {self.recipe.budget} cannot be reached: with every gate closed {least:.4f} of the dense MACs "
-                "are spent, on layers that have no gate and on the gates themselves. Ask for more, or gate more"
-            )
+        if self.recipe.budget is not None:
+            Macs(network).check(self.recipe.budget)
         self._check_rounding(network)
 
     def _check_rounding(self, network: nn.Module) -> None:
