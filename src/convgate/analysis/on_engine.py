@@ -64,23 +64,17 @@ class _Counts:
         self.macs: list[Tensor] = []
         self.dense: list[Tensor] = []
         self.by_layer = Counter[str]()
-        self._dense_at: dict[tuple[int, int], int] = {}
 
     def __call__(self, images: np.ndarray) -> Any:
         run = self.engine.run(images)
         self.macs.append(torch.from_numpy(run.macs))
         self.by_layer.update({layer: int(spent.sum()) for layer, spent in run.by_layer.items()})
         if isinstance(self.network, GatedNetwork | GatedModel):
-            self.dense.append(torch.full_like(self.macs[-1], self._dense(images.shape[2], images.shape[3])))
+            ledger = self.network.ledger_at((images.shape[2], images.shape[3]))
+            self.dense.append(torch.full_like(self.macs[-1], ledger.dense))
         else:
             self.dense.append(self.macs[-1])  # without gates all is computed
         return run.returned
-
-    def _dense(self, height: int, width: int) -> int:
-        size = height, width
-        if size not in self._dense_at:
-            self._dense_at[size] = self.network.ledger_at(size).dense  # type: ignore[operator]
-        return self._dense_at[size]
 
     def spending(self) -> Spending:
         macs, dense = torch.cat(self.macs), torch.cat(self.dense).double()

@@ -32,7 +32,7 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: ArgumentParser) -> None:
     """The options of `convgate bench`."""
     parser.add_argument("model", help=f"{MODEL}; or a checkpoint's path; or the folder of a run")
-    add_architecture(parser, with_options=False)
+    add_architecture(parser)
     add_network_options(parser)
     parser.add_argument(
         "--budget",

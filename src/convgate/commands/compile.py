@@ -16,7 +16,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convgate.commands.console import PRECISIONS, add_json, show
+from convgate.commands.console import PRECISIONS, add_json, add_model_option, show
 from convgate.commands.networks import add_architecture, load_network, network_file
 from convgate.commands.photographs import Photographs
 
@@ -46,6 +46,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         f"more than {_MOST} as many are taken, evenly",
     )
     add_architecture(parser)
+    add_model_option(parser)
     add_json(parser)
 
 

@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convgate.commands.console import add_model_option, options
+from convgate.commands.console import options
 
 if TYPE_CHECKING:
     from convgate.engine import Engine
@@ -17,15 +17,13 @@ __all__ = ["add_architecture", "load_network", "network_file"]
 _NAMES = ("net.safetensors", "network.safetensors", "finished.safetensors", "gated.safetensors")
 
 
-def add_architecture(parser: ArgumentParser, *, with_options: bool = True) -> None:
-    """The options that name the model of a checkpoint, which holds no code."""
+def add_architecture(parser: ArgumentParser) -> None:
+    """The option that names the model of a checkpoint, which holds no code; `--model-option` goes with it."""
     parser.add_argument(
         "--architecture",
         metavar="MODEL",
         help="the model of a checkpoint, if it is one of your own: package.module:function or path/to/file.py:Class",
     )
-    if with_options:
-        add_model_option(parser)
 
 
 def network_file(source: Path) -> Path:
