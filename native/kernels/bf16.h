@@ -3,7 +3,6 @@
 #pragma once
 
 #include "table.h"
-#include "words.h"
 
 namespace convgate {
 
@@ -22,7 +21,7 @@ struct Bf16Ahead {
 };
 
 // As table.h's, with results in [least, most] (infinite where there is no bound); NaN stays NaN. Rows of weights lie as
-// `place` says. What is to be computed on the sums otherwise takes them from the accumulators of a call that is not the last.
+// `place` says, or, where `paired`, in pairs: the weights of both for an output, then those for the next one. What is to be computed on the sums otherwise takes them from the accumulators of a call that is not the last.
 struct Bf16Product {
     const Bf16* const* rows;
     int positions;
@@ -32,6 +31,7 @@ struct Bf16Product {
     const Bf16* weights;
     std::ptrdiff_t tap_stride;
     const std::int32_t* weight_rows;
+    bool paired;  // only kernels that have `pair_rows` take such rows; none is listed, `end` is even, too
     Bf16Ahead ahead;
     std::ptrdiff_t ahead_tap;
     bool first, last;
@@ -86,9 +86,11 @@ struct Bf16Kernels {
     // which each begins at a multiple of `from_stride`; rows of `to` are for to_stride / lanes vectors.
     void (*pack_columns)(const Bf16* from, std::ptrdiff_t from_stride, const std::int32_t* rows_list, int rows,
                          const std::int32_t* columns, int n, Bf16* to, std::ptrdiff_t to_stride);
-    // For 1, 2, .. vectors of positions; null where `product` serves better.
-    void (*columns[max_vectors])(const WordColumns<Bf16>&);
-    PickWords<Bf16>* pick;
+    // As table.h's, of what lies in words of two: inputs of a position, weights of an output. Null where `product` serves better.
+    void (*columns[max_vectors])(const Columns&);
+    // Rows of weights as such words: to[k * vectors * lanes + o] = the weights of output o, o < vectors * lanes, of two rows; a row
+    // that is the last by itself is followed by zeros. Row r is at weights + (rows_list ? rows_list[r] : r) * vectors * lanes.
+    void (*pair_rows[max_vectors])(const Bf16* weights, const std::int32_t* rows_list, int rows, float* to);
     void (*depthwise)(const Bf16Depthwise<Bf16>&, int positions);
     void (*depthwise_to_float)(const Bf16Depthwise<float>&, int positions);
     void (*windows)(const Bf16Windows<Bf16>&);

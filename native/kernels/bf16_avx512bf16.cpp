@@ -46,10 +46,10 @@ __attribute__((always_inline)) inline void interleave(const Bf16* a, const Bf16*
     }
 }
 
+constexpr bool pairs_rows = true;
+
 template <int vectors, int tile>
-__attribute__((always_inline)) inline void add_pair(const Bf16* a, const Bf16* b, const int (&inputs)[tile], Vector (&acc)[tile][vectors]) {
-    __m512bh w[vectors];
-    interleave<vectors>(a, b, w);
+__attribute__((always_inline)) inline void add_products(const __m512bh (&w)[vectors], const int (&inputs)[tile], Vector (&acc)[tile][vectors]) {
 #pragma GCC unroll 8
     for (int p = 0; p < tile; p++) {
         const __m512bh both = reinterpret_cast<__m512bh>(_mm512_set1_epi32(inputs[p]));
@@ -57,6 +57,21 @@ __attribute__((always_inline)) inline void add_pair(const Bf16* a, const Bf16* b
         for (int v = 0; v < vectors; v++)
             acc[p][v] = reinterpret_cast<Vector>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(acc[p][v]), both, w[v]));
     }
+}
+
+template <int vectors, int tile>
+__attribute__((always_inline)) inline void add_pair(const Bf16* a, const Bf16* b, const int (&inputs)[tile], Vector (&acc)[tile][vectors]) {
+    __m512bh w[vectors];
+    interleave<vectors>(a, b, w);
+    add_products<vectors, tile>(w, inputs, acc);
+}
+
+template <int vectors, int tile>
+__attribute__((always_inline)) inline void add_words(const Bf16* words, const int (&inputs)[tile], Vector (&acc)[tile][vectors]) {
+    __m512bh w[vectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) w[v] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(words + v * 2 * lanes));
+    add_products<vectors, tile>(w, inputs, acc);
 }
 
 #include "bf16_pairs.h"
@@ -112,83 +127,40 @@ void pack_columns(const Bf16* from, std::ptrdiff_t from_stride, const std::int32
     }
 }
 
-// Each pair of a weight's row meets a register of positions, each pair of a position's inputs: sums are added in `product`'s order.
-template <int vectors, int tile>
-void columns(const WordColumns<Bf16>& a) {
-    constexpr int row = vectors * lanes, line = 64 / sizeof(Bf16);
-    for (int o = 0; o < a.outputs; o += tile) {
-        const int n = a.outputs - o < tile ? a.outputs - o : tile;
-        int output[tile];
-        const Bf16* weights[tile];
-        Vector acc[tile][vectors];
-#pragma GCC unroll 8
-        for (int j = 0; j < tile; j++) {
-            output[j] = o + (j < n ? j : 0);
-            weights[j] = a.weights[output[j]];
-#pragma GCC unroll 4
-            for (int v = 0; v < vectors; v++) acc[j][v] = a.first ? Vector{} : load(a.sums + static_cast<std::ptrdiff_t>(output[j]) * row + v * lanes);
-        }
-        const int fetched = a.ahead ? a.ahead_count : 0;
-        for (int k = 0; k < a.words; k++) {
-            if (k % 8 == 0 && k / 8 * line < fetched)
-                for (int j = 0; j < tile; j++) __builtin_prefetch(a.ahead[output[j]] + a.ahead_offset + k / 8 * line, 0, 2);
-            __m512bh inputs[vectors];
-#pragma GCC unroll 4
-            for (int v = 0; v < vectors; v++)
-                inputs[v] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(a.inputs + static_cast<std::ptrdiff_t>(k) * row + v * lanes));
-#pragma GCC unroll 8
-            for (int j = 0; j < tile; j++) {
-                int pair;
-                __builtin_memcpy(&pair, weights[j] + 2 * k, sizeof(pair));
-                const __m512bh both = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
-#pragma GCC unroll 4
-                for (int v = 0; v < vectors; v++)
-                    acc[j][v] = reinterpret_cast<Vector>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(acc[j][v]), inputs[v], both));
-            }
-        }
-#pragma GCC unroll 8
-        for (int j = 0; j < tile; j++)
-#pragma GCC unroll 4
-            for (int v = 0; v < vectors; v++)
-                if (j < n) store(a.sums + static_cast<std::ptrdiff_t>(o + j) * row + v * lanes, acc[j][v]);
-    }
+// From memory, by no unit that computes.
+inline Vector everywhere(const float* p) { return all(*p); }
+inline void add_product(Vector& sum, Vector a, Vector b) {
+    sum = reinterpret_cast<Vector>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(sum), reinterpret_cast<__m512bh>(b), reinterpret_cast<__m512bh>(a)));
 }
 
-// By permutations of as many elements as a register holds.
-void pick(const Bf16* const* rows, std::ptrdiff_t offset, int count, const std::int32_t* list, int n, Bf16* to, std::ptrdiff_t to_stride) {
-    constexpr int width = 64 / sizeof(Bf16), most = 64;
-    alignas(64) std::uint16_t index[most][width];
-    int from[most], place[most];
-    for (int j = 0; j < n;) {
-        int stretches = 0;
-        for (; j < n && stretches < most; stretches++) {
-            from[stretches] = list[j];
-            place[stretches] = j;
-            for (int i = 0; i < width; i++) index[stretches][i] = 0;
-            for (int i = 0; j < n && list[j] - from[stretches] < width; i++, j++) index[stretches][i] = static_cast<std::uint16_t>(list[j] - from[stretches]);
-        }
-        for (int r = 0; r < count; r++) {
-            const Bf16* row = rows[r] + offset;
-            const Bf16* ahead = rows[r + 4 < count ? r + 4 : count - 1] + offset;  // rows come from memory
-            Bf16* target = to + r * to_stride;
-            for (int s = 0; s < stretches; s++) {
-                __builtin_prefetch(ahead + from[s]);
-                const __m512i packed = _mm512_permutexvar_epi16(_mm512_load_si512(index[s]), _mm512_loadu_si512(row + from[s]));
-                _mm512_storeu_si512(target + place[s], packed);  // what is behind is written next
-            }
-            if (n % 2) target[n] = {};
-        }
+// Sums are added in `product`'s order.
+#include "fetching.h"
+#include "columns_simd.h"
+
+template <int vectors>
+void pair_rows(const Bf16* weights, const std::int32_t* rows_list, int rows, float* to) {
+    constexpr int row = vectors * lanes;
+    alignas(64) static constexpr Bf16 zeros[row] = {};
+    for (int r = 0; r < rows; r += 2, to += row) {
+        const auto at = [&](int i) { return weights + static_cast<std::ptrdiff_t>(rows_list ? rows_list[i] : i) * row; };
+        __m512bh words[vectors];
+        interleave<vectors>(at(r), r + 1 < rows ? at(r + 1) : zeros, words);
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) _mm512_storeu_si512(to + v * lanes, reinterpret_cast<__m512i>(words[v]));
     }
 }
 
 #include "bf16_simd.h"
 
 constexpr Bf16Kernels with_columns(Bf16Kernels table) {
-    table.columns[0] = columns<1, 8>;
+    table.columns[0] = columns<1, 12>;
     table.columns[1] = columns<2, 8>;
     table.columns[2] = columns<3, 8>;
     table.columns[3] = columns<4, 6>;
-    table.pick = pick;
+    table.pair_rows[0] = pair_rows<1>;
+    table.pair_rows[1] = pair_rows<2>;
+    table.pair_rows[2] = pair_rows<3>;
+    table.pair_rows[3] = pair_rows<4>;
     return table;
 }
 

@@ -17,6 +17,8 @@ typedef float Vector __attribute__((vector_size(16)));
 #include "bf16_portable.h"
 #include "bf16_in_order.h"
 
+constexpr bool pairs_rows = false;
+
 template <int vectors, int tile>
 __attribute__((always_inline)) inline void add_pair(const Bf16* a, const Bf16* b, const int (&inputs)[tile], Vector (&acc)[tile][vectors]) {
     bfloat16x8_t w[vectors];

@@ -5,7 +5,6 @@
 #pragma once
 
 #include "table.h"
-#include "words.h"
 
 namespace convgate {
 
@@ -48,7 +47,23 @@ struct Int8Product {
     bool adds;                           // to what `sums` hold
 };
 
-// The products of WordColumns for single positions, whose inputs lie together: sums[p][o] (begun at 0 if `first`) += sum over
+// Positions along the lanes, of inputs and weights in words of four: sums[o][p] (begun at 0 if `first`) += sum over words k of the
+// inputs of inputs[k][p], each times its weight of weights[o][k]. Inputs have no sign (what is read as if it were larger, see
+// `excess` below, is so already), weights have.
+struct Int8Columns {
+    const std::int32_t* inputs;  // [words][positions]
+    int words;
+    const std::uint8_t* const* weights;  // per output, [words]
+    int outputs;
+    bool first;
+    std::int32_t* sums;  // [outputs][positions]
+    // Fetched meanwhile, or null: per output, what is read later.
+    const std::uint8_t* const* ahead;
+    std::ptrdiff_t ahead_offset;
+    int ahead_count;
+};
+
+// The same products of single positions, whose inputs lie together: sums[p][o] (begun at 0 if `first`) += sum over
 // i < count of rows[p][offset + i] times weights[o][i].
 struct Int8Dots {
     const std::uint8_t* const* rows;     // per position
@@ -156,10 +171,13 @@ struct Int8Kernels {
     void (*quantize)(const float* from, float factor, int low, int high, std::uint8_t* to, int n);
     void (*dequantize)(const std::uint8_t* from, bool is_signed, float scale, float* to, int n);
     // For 1, 2, .. vectors of positions; null where `product` serves better, and then so are the next three.
-    void (*columns[max_vectors])(const WordColumns<std::uint8_t>&) = {};
+    void (*columns[max_vectors])(const Int8Columns&) = {};
     void (*dots)(const Int8Dots&) = nullptr;
     void (*finish)(const Int8Rows&) = nullptr;
-    PickWords<std::uint8_t>* pick = nullptr;
+    // to[r][j] = rows[r][offset + list[j]] for j < n; `list` ascends. A row's last word is filled up with 0. Reads up to 64 bytes
+    // from any element that is listed on, and may write as many behind a row: `to_stride` is at least as much more than n.
+    void (*pick)(const std::uint8_t* const* rows, std::ptrdiff_t offset, int count, const std::int32_t* list, int n, std::uint8_t* to,
+                 std::ptrdiff_t to_stride) = nullptr;
 };
 
 // What sums of a product start at, [row], for its taps, inputs and weights and these biases [row].

@@ -1,7 +1,7 @@
 // Products of 8-bit integers with positions along the lanes, or inputs; part of int8_avx512vnni.cpp.
 
 template <int vectors, int tile>
-void columns(const WordColumns<std::uint8_t>& a) {
+void columns(const Int8Columns& a) {
     constexpr int width = vectors * lanes;
     for (int o = 0; o < a.outputs; o += tile) {
         const int n = a.outputs - o < tile ? a.outputs - o : tile;

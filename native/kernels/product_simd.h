@@ -1,4 +1,4 @@
-// Products of many outputs at many positions, with output channels or positions along the lanes; part of simd.h.
+// Products of many outputs at many positions, with output channels along the lanes; part of simd.h.
 
 inline Whole clamped(Whole count) { return count; }
 inline int clamped(int count) { return count < lanes ? count : lanes; }
@@ -8,43 +8,6 @@ inline bool is_nothing(int count) { return count <= 0; }
 // Whether a block's kernel fetches what comes next; a narrower one's loads are its bottleneck.
 template <int vectors>
 constexpr bool fetches = vectors == VECTORS;
-
-// Spreads over a call what it fetches for a later one: a core that waits for as many lines as it can keep in mind stands still.
-class Fetching {
-public:
-    // So many lines of each row, in so many turns, if any.
-    Fetching(const Ahead& a, int lines, int turns) : ahead_(a), lines_(lines) {
-        if (turns == 0 || a.count == 0) return;
-        each_ = (a.count * lines + turns - 1) / turns;
-        begin_row();
-    }
-
-    __attribute__((always_inline)) void turn() {
-        const float* next = next_;
-        int left = left_;
-        for (int n = each_; n > 0 && left > 0; n--) {
-            __builtin_prefetch(next, 0, 2);
-            next += line;
-            if (--left > 0) continue;
-            begin_row();
-            next = next_, left = left_;
-        }
-        next_ = next, left_ = left;
-    }
-
-private:
-    void begin_row() {
-        left_ = row_ < ahead_.count ? lines_ : 0;
-        if (left_ > 0) next_ = ahead_.weights + static_cast<std::ptrdiff_t>(ahead_.rows ? ahead_.rows[row_] : row_) * ahead_.stride;
-        row_++;
-    }
-
-    const Ahead& ahead_;
-    const int lines_;
-    int each_ = 0;
-    int row_ = 0, left_ = 0;  // of the row that `next_` is in
-    const float* next_ = nullptr;
-};
 
 // -- products: output channels along the lanes ---------------------------------------------------------------------
 
@@ -153,69 +116,4 @@ void product(const Product& a, int position) {
         else
             finish<vectors, tile>(a, position, done, activate, [&](int v) { return a.width - v * lanes; });
     });
-}
-
-// -- products: positions along the lanes ---------------------------------------------------------------------------
-
-constexpr int rows_in_turn = 16;
-
-template <int vectors, int tile, bool listed>
-void columns_tile(const Columns& a, int output, Fetching& fetching) {
-    constexpr int row = vectors * lanes;
-    float* kept = a.accumulators + static_cast<std::ptrdiff_t>(output) * row;
-    Vector acc[tile][vectors];
-    const float* w[tile];
-#pragma GCC unroll 8
-    for (int o = 0; o < tile; o++) {
-        w[o] = a.weights + a.columns[output + o];
-#pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) acc[o][v] = a.first ? Vector{} : load(kept + o * row + v * lanes);
-    }
-    const float* inputs = a.inputs;
-    const std::ptrdiff_t stride = a.weight_stride;
-    for (int begin = 0; begin < a.rows; begin += rows_in_turn) {
-        fetching.turn();
-        const int end = begin + rows_in_turn < a.rows ? begin + rows_in_turn : a.rows;
-#pragma GCC unroll 2
-        for (int r = begin; r < end; r++, inputs += row) {
-            const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(listed ? a.weight_rows[r] : r) * stride;
-            Vector x[vectors];
-#pragma GCC unroll 4
-            for (int v = 0; v < vectors; v++) x[v] = load(inputs + v * lanes);
-#pragma GCC unroll 8
-            for (int o = 0; o < tile; o++) {
-                const Vector wv = all(w[o][at]);
-#pragma GCC unroll 4
-                for (int v = 0; v < vectors; v++) acc[o][v] += wv * x[v];
-            }
-        }
-    }
-#pragma GCC unroll 8
-    for (int o = 0; o < tile; o++)
-#pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) store(kept + o * row + v * lanes, acc[o][v]);
-}
-
-using ColumnsTile = void (*)(const Columns&, int output, Fetching&);
-
-template <int vectors, bool listed, int... tiles>
-inline void columns_tiles(const Columns& a, std::integer_sequence<int, tiles...>) {
-    static constexpr ColumnsTile kernels[] = {columns_tile<vectors, tiles + 1, listed>...};
-    constexpr int most = sizeof...(tiles);
-    const int n = (a.outputs + most - 1) / most;
-    const int turns = n * ((a.rows + rows_in_turn - 1) / rows_in_turn);
-    // An eighth too early, as the next call may begin with a line of each row (winograd_columns.cpp).
-    Fetching fetching(a.ahead, a.ahead_lines, turns - turns / 8);
-    for (int i = 0; i < n; i++) {
-        const int begin = a.outputs * i / n, end = a.outputs * (i + 1) / n;
-        kernels[end - begin - 1](a, begin, fetching);
-    }
-}
-
-template <int vectors, int most>
-void columns(const Columns& a) {
-    if (a.weight_rows)
-        columns_tiles<vectors, true>(a, std::make_integer_sequence<int, most>());
-    else
-        columns_tiles<vectors, false>(a, std::make_integer_sequence<int, most>());
 }

@@ -77,8 +77,13 @@ inline void with(Activation activation, Function f) {
     }
 }
 
+inline Vector everywhere(const float* p) { return all(*p); }
+inline void add_product(Vector& sum, Vector a, Vector b) { sum += a * b; }
+
 #include "channels_simd.h"
+#include "fetching.h"
 #include "product_simd.h"
+#include "columns_simd.h"
 #include "dot_simd.h"
 #include "completion_simd.h"
 #include "rows_simd.h"

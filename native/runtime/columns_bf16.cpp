@@ -1,22 +1,97 @@
-// Convolutions in bfloat16 with closed output channels, positions along the vector's lanes. Sums are those of
-// product_bf16.cpp, added in the same order.
+// Convolutions in bfloat16 with closed output channels, positions along the vector's lanes where enough of them are open. The
+// weights are those of product_bf16.h, which computes the others; sums are added in the same order.
+#include <array>
+#include <numeric>
+
 #include "along_lanes.h"
-#include "halves.h"
+#include "product_bf16.h"
 
 namespace convgate {
 namespace {
 
-class HalfColumns final : public PositionsAlongLanes<Bf16, Bf16Kernels> {
+constexpr int most_inputs = 192, most_panels = 2;  // that are computed at once
+
+// Of a panel that is open as a whole.
+constexpr auto all_lanes = [] {
+    std::array<std::int32_t, max_vectors * 16> lanes{};
+    std::iota(lanes.begin(), lanes.end(), 0);
+    return lanes;
+}();
+
+// What no sample makes anew: the pairs are the same where no input can be closed.
+bool rows_lie_in_pairs(const ConvolutionSpec& spec) {
+    return spec.operation->in_channels < 0 && spec.in_channels() * spec.joined() % 2 == 0;
+}
+
+class HalfColumns final : public PositionsAlongLanes<Bf16> {
+    using Block = BlockOf<Bf16>;
+
 public:
     // No position by itself: what is added in which order would depend on how many others are open.
     HalfColumns(const ConvolutionSpec& spec, Needs& needs)
-        : PositionsAlongLanes(spec, *spec.halves, needs, [&](std::size_t i) { return rounded(stored_as<Bf16>(spec.operation->weight, i)); }),
-          bias_(spec.out_channels()) {
+        : PositionsAlongLanes(spec, spec.halves->lanes, needs, rows_lie_in_pairs(spec) ? spec.in_channels() * spec.joined() : most_inputs), 
+          product_(spec, needs, false, rows_lie_in_pairs(spec)), bias_(spec.out_channels()) {
         if (const float* bias = spec.operation->bias.data) std::copy_n(bias, spec.out_channels(), bias_.data());
+        Needs mine;
+        if (!product_.weights().paired()) mine.weights_aside = static_cast<std::size_t>(most_panels) * most_inputs / in_word * max_vectors * lanes_;
+        needs.cover(mine);
+    }
+
+    void run(Sample& s, Team& team) const override {
+        const Run run = begin(s);
+        if (costs::product_of_halves_is_cheaper(run.count, spec_.out_channels(), static_cast<int>(run.out_open->size()), lanes_))
+            product_.run(s, team);
+        else
+            PositionsAlongLanes::run(s, team);
     }
 
 private:
-    void add_single(const Item&, const Bf16* const*, std::ptrdiff_t, int, bool) const override {}
+    // Panels of outputs, in which some are open, are pieces.
+    Open list(const Run& run, Sample& s) const override {
+        const std::span<const Block> blocks = product_.weights().choose(run.in_open, run.out_open, run.count, s);
+        return {blocks.empty() ? 0 : blocks[0].in_channels, static_cast<int>(blocks.size()), most_panels};
+    }
+    Outputs outputs_of(const Sample& s, Pieces pieces) const override {
+        const Block &first = s.half_blocks[pieces.begin], &last = s.half_blocks[pieces.end - 1];
+        return {first.out_begin, last.out_begin + last.width - first.out_begin};
+    }
+
+    void add(const Item& item, const Groups& groups, const Step& step) const override {
+        const bool paired = product_.weights().paired();
+        float* const aside = item.scratch.weights_aside.data();
+        const std::span<const Block> blocks(item.sample.half_blocks.data() + item.pieces.begin, item.pieces.end - item.pieces.begin);
+        const std::ptrdiff_t panel = blocks[0].vectors * lanes_, from_panel_to_panel = most_inputs / in_word * panel;
+        const auto weights = [&](const Block& block, int tap, int begin) {
+            return block.weights + (static_cast<std::ptrdiff_t>(tap) * run_ + (block.weight_rows ? 0 : begin)) * panel;
+        };
+        const auto listed = [](const Block& block, int begin) { return block.weight_rows ? block.weight_rows + begin : nullptr; };
+        for (std::size_t b = 0; b < blocks.size() && !paired; b++)
+            spec_.halves->pair_rows[blocks[b].vectors - 1](weights(blocks[b], step.tap, step.begin), listed(blocks[b], step.begin), step.count,
+                                                           aside + b * from_panel_to_panel);
+        Columns args{};
+        args.rows = ceil_div(step.count, in_word);
+        args.weight_stride = panel;
+        args.first = step.is_first;
+        args.ahead.stride = panel / in_word;
+        args.ahead.count = step.is_last ? 0 : step.next_count;
+        args.ahead_lines = ceil_div(static_cast<int>(panel) / in_word, line);
+        for (const Group& group : groups) {
+            args.inputs = transposed(item, group, item.run.taps[step.tap] + step.begin, step.count);
+            args.accumulators = sums_of(item, group);
+            for (std::size_t b = 0; b < blocks.size(); b++) {
+                const Block& block = blocks[b];
+                // Fetched meanwhile: what the next step makes words of.
+                args.ahead.weights = reinterpret_cast<const float*>(weights(block, step.next_tap, step.next_begin));
+                args.ahead.rows = listed(block, step.next_begin);
+                args.weights = paired ? reinterpret_cast<const float*>(weights(block, step.tap, step.begin)) : aside + b * from_panel_to_panel;
+                args.columns = block.kept ? block.kept : all_lanes.data();
+                args.outputs = block.width;
+                spec_.halves->columns[group.width / lanes_ - 1](args);
+                args.accumulators += static_cast<std::ptrdiff_t>(block.width) * group.width;
+            }
+            args.ahead.count = 0;
+        }
+    }
 
     void complete(const Item& item, const Groups& groups) const override {
         const Kernels& k = *spec_.kernels;
@@ -32,6 +107,7 @@ private:
         }
     }
 
+    HalfProduct<Bf16> product_;
     Buffer bias_;
 };
 

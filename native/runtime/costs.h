@@ -142,6 +142,13 @@ inline bool whole_is_cheaper(int positions, int vectors, int open, int lanes) {
     return 10 * positions * vectors <= 11 * open * ceil_div(positions, lanes);
 }
 
+// The same in bfloat16, of all outputs: in products of a vector, of which one of weights is loaded for each where positions fill
+// no more than one.
+inline bool product_of_halves_is_cheaper(int positions, int outs, int open, int lanes) {
+    const long long vectors = ceil_div(positions, lanes);
+    return 20LL * positions * ceil_div(outs, lanes) <= 9LL * open * (vectors == 1 ? 3 : 2 * vectors);
+}
+
 // How many positions, after those that fill vectors, are computed one by one, `most` at once, all lanes of each panel while its
 // weights are in the cache: where that takes less than a vector for each open channel.
 inline int left_over(int positions, int lanes, int most, int vectors, int panels, int open) {

@@ -18,11 +18,11 @@ struct WeightShape {
 };
 
 // How they are used: by about how many rows of inputs, whether blocks are shared out where rows are few, whether output
-// channels may be closed, to how many rows' products it comes to prepare a row of weights for each run, and how many results
+// channels may be closed and then weights packed, whether rows lie in pairs (Bf16Product), to how many rows' products it comes to prepare a row of weights for each run, and how many results
 // a row of inputs has.
 struct WeightUse {
     int rows;
-    bool shares_blocks, packs;
+    bool shares_blocks, closes, packs, paired;
     int preparing, results, threads;
 };
 
@@ -65,6 +65,7 @@ public:
     Ahead ahead(const Block&, int n, int parts, int begin, int count, int open) const requires std::is_same_v<T, float>;
     // From one tap's weights to the next's.
     std::ptrdiff_t tap_stride(const Block&) const;
+    bool paired() const { return use_.paired; }
     int widest() const { return widest_; }  // block, in lanes
     void cover_needs(Needs&) const;
 

@@ -1,6 +1,7 @@
 // Kernels for bfloat16: every table's against sums in double precision, rounded where the definition rounds.
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <memory>
 
 #include "../kernels/bf16_numbers.h"
@@ -41,10 +42,12 @@ std::vector<std::int32_t> some_of(Random& random, int n, int all) {
 
 // Weights of any columns of two panels, packed; a product in one or two parts; any subset of the inputs.
 void product(Random& random, const Bf16Kernels& table, int vectors, int tile) {
-    const int row = vectors * table.lanes, taps = random.from(1, 3), ins = random.from(1, 40), all = ins + random.from(0, 9);
+    const bool paired = table.pair_rows[0] && random.chance(0.3);
+    const int row = vectors * table.lanes, taps = random.from(1, 3), ins = paired ? 2 * random.from(1, 20) : random.from(1, 40);
+    const int all = ins + random.from(0, 9) / (paired ? 2 : 1) * (paired ? 2 : 1);
     const int width = random.from(1, row), gap = random.from(0, 3), panel = random.from(1, table.vectors) * table.lanes;
     const int panels = (row + panel - 1) / panel + random.from(0, 1);
-    const bool listed = random.chance(0.5), added = random.chance(0.5);
+    const bool listed = !paired && random.chance(0.5), added = random.chance(0.5);
     const Bounds range = bounds(random);
     Guarded<std::int32_t> inputs(random, ins);
     inputs.copy(listed ? some_of(random, ins, all) : some_of(random, ins, ins));
@@ -62,6 +65,9 @@ void product(Random& random, const Bf16Kernels& table, int vectors, int tile) {
         const std::size_t at = o / panel * panel_size + (static_cast<std::size_t>(tap) * all + i) * panel;
         return double{widened(weights[at + table.place(o % panel, panel / table.lanes)])};
     };
+    Halves pairs(random, packed.size());
+    for (std::size_t r = 0; r < rows && paired; r++)
+        for (int o = 0; o < row; o++) pairs[r / 2 * 2 * row + 2 * o + r % 2] = packed[r * row + table.place(o, vectors)];
     Guarded<float> bias(random, row), accumulators(random, static_cast<std::size_t>(tile) * row);
     bias.copy(numbers(random, row));
     std::vector<std::ptrdiff_t> at;
@@ -81,7 +87,8 @@ void product(Random& random, const Bf16Kernels& table, int vectors, int tile) {
     args.positions = tile;
     args.taps = at.data();
     args.tap_count = taps;
-    args.weights = packed.data();
+    args.weights = paired ? pairs.data() : packed.data();
+    args.paired = paired;
     args.tap_stride = static_cast<std::ptrdiff_t>(all) * row;
     args.weight_rows = listed ? inputs.data() : nullptr;
     args.ahead = {packed.data(), row, listed ? inputs.data() : nullptr, 1, random.chance(0.5)};
@@ -196,48 +203,52 @@ void windows(Random& random, const Bf16Kernels& table, void (*kernel)(const Bf16
     require(to.intact(), table.name, " windows: wrote outside");
 }
 
-// Listed elements of several rows; what is behind a row, as many as a register holds, may be read and written.
-void pick(Random& random, const Bf16Kernels& table) {
-    constexpr int behind = 32;
-    const int count = random.from(1, 6), all = random.from(1, 300), offset = random.from(0, 40), n = random.from(1, all);
-    const std::vector<std::int32_t> list = some_of(random, n, all);
-    const std::ptrdiff_t stride = n + n % 2 + behind;
-    Halves to(random, static_cast<std::size_t>(count) * stride);
-    std::vector<std::unique_ptr<Halves>> from;
-    std::vector<const Bf16*> rows;
-    for (int r = 0; r < count; r++) {
-        from.push_back(std::make_unique<Halves>(random, offset + all + behind));
-        from.back()->copy(halves(random, from.back()->size()));
-        rows.push_back(from.back()->data());
-    }
-    table.pick(rows.data(), offset, count, list.data(), n, to.data(), stride);
-    for (int r = 0; r < count; r++) {
-        for (int j = 0; j < n; j++) require(to[r * stride + j].bits == rows[r][offset + list[j]].bits, table.name, " pick: another element");
-        require(n % 2 == 0 || to[r * stride + n].bits == 0, table.name, " pick: an odd row is not filled up");
-    }
-    require(to.intact(), table.name, " pick: wrote outside");
+// Rows of weights, listed or not, of an even number or not, as words of two.
+void pair_rows(Random& random, const Bf16Kernels& table, int vectors) {
+    const int row = vectors * table.lanes, all = random.from(1, 30), rows = random.from(0, all);
+    const bool listed = random.chance(0.5);
+    Guarded<std::int32_t> list(random, rows);
+    list.copy(some_of(random, rows, all));
+    Halves weights(random, static_cast<std::size_t>(listed ? all : rows) * row);
+    weights.copy(halves(random, weights.size()));
+    Guarded<float> to(random, static_cast<std::size_t>((rows + 1) / 2) * row);
+    table.pair_rows[vectors - 1](weights.data(), listed ? list.data() : nullptr, rows, to.data());
+    for (int r = 0; r < (rows + 1) / 2 * 2; r++)
+        for (int o = 0; o < row; o++) {
+            Bf16 pair[2];
+            std::memcpy(pair, &to[static_cast<std::size_t>(r / 2) * row + o], sizeof(pair));
+            const int from = listed && r < rows ? list[r] : r;
+            const Bf16 wanted = r < rows ? weights[static_cast<std::size_t>(from) * row + table.place(o, vectors)] : Bf16{0};
+            require(pair[r % 2].bits == wanted.bits, table.name, " pair_rows: another weight");
+        }
+    require(to.intact(), table.name, " pair_rows: wrote outside");
 }
 
-// Positions along the lanes, in one part or in two.
+// Positions along the lanes, in one part or in two, of any outputs of a panel.
 void columns(Random& random, const Bf16Kernels& table, int vectors) {
     const int row = vectors * table.lanes, pairs = random.from(1, 40), outputs = random.from(1, 20), cut = random.from(0, pairs);
+    const int panel = outputs + random.from(0, 20);
     Guarded<float> inputs(random, static_cast<std::size_t>(pairs) * row), sums(random, static_cast<std::size_t>(outputs) * row);
-    const std::vector<Bf16> in = halves(random, 2 * inputs.size());
-    std::memcpy(inputs.data(), in.data(), inputs.size() * sizeof(float));
-    std::vector<std::unique_ptr<Halves>> weights;
-    std::vector<const Bf16*> begins;
-    for (int o = 0; o < outputs; o++) {
-        weights.push_back(std::make_unique<Halves>(random, 2 * pairs));
-        weights.back()->copy(halves(random, weights.back()->size()));
-        begins.push_back(weights.back()->data());
-    }
-    WordColumns<Bf16> args{inputs.data(), 0, begins.data(), outputs, true, sums.data(), random.chance(0.5) ? begins.data() : nullptr, 0, 2 * pairs};
-    std::vector<const Bf16*> later;
-    for (const Bf16* begin : begins) later.push_back(begin + 2 * cut);
+    Guarded<float> weights(random, static_cast<std::size_t>(pairs) * panel);
+    const auto fill = [&](Guarded<float>& words) {
+        const std::vector<Bf16> values = halves(random, 2 * words.size());
+        std::memcpy(words.data(), values.data(), words.size() * sizeof(float));
+        return values;
+    };
+    const std::vector<Bf16> in = fill(inputs), of = fill(weights);
+    Guarded<std::int32_t> list(random, outputs);
+    list.copy(some_of(random, outputs, panel));
+    Columns args{};
+    args.weight_stride = panel;
+    args.columns = list.data();
+    args.outputs = outputs;
+    args.ahead = {weights.data(), panel, nullptr, random.from(0, pairs), false};
+    args.ahead_lines = random.from(1, 4);
+    args.accumulators = sums.data();
     for (const auto& [begin, end] : {std::pair{0, cut}, {cut, pairs}}) {
         args.inputs = inputs.data() + static_cast<std::ptrdiff_t>(begin) * row;
-        args.words = end - begin;
-        args.weights = begin ? later.data() : begins.data();
+        args.rows = end - begin;
+        args.weights = weights.data() + static_cast<std::ptrdiff_t>(begin) * panel;
         args.first = begin == 0;
         if (begin || end || !cut) table.columns[vectors - 1](args);
     }
@@ -245,7 +256,8 @@ void columns(Random& random, const Bf16Kernels& table, int vectors) {
         for (int p = 0; p < row; p++) {
             double sum = 0, size = 1;
             for (int i = 0; i < 2 * pairs; i++) {
-                const double term = double{widened(in[(static_cast<std::size_t>(i / 2) * row + p) * 2 + i % 2])} * widened(begins[o][i]);
+                const std::size_t at = static_cast<std::size_t>(i / 2) * panel + list[o];
+                const double term = double{widened(in[(static_cast<std::size_t>(i / 2) * row + p) * 2 + i % 2])} * widened(of[at * 2 + i % 2]);
                 sum += term, size += std::abs(term);
             }
             const float found = sums[static_cast<std::size_t>(o) * row + p];
@@ -283,8 +295,10 @@ void test_bf16(Random& random) {
         windows(random, table, table.windows);
         windows(random, table, table.windows_to_float);
         numbers_between(random, table);
-        for (int vectors = 1; vectors <= table.vectors && table.columns[0]; vectors++) columns(random, table, vectors);
-        if (table.pick) pick(random, table);
+        for (int vectors = 1; vectors <= table.vectors && table.columns[0]; vectors++) {
+            columns(random, table, vectors);
+            pair_rows(random, table, vectors);
+        }
     }
 }
 

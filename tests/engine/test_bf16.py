@@ -147,8 +147,11 @@ def test_sums_are_those_of_rounded_numbers(isa, changes):
     assert np.array_equal(found, from_bits(to_bits(found)))
 
 
-def between_gates(kernel, channels, out, size, *, whole):
-    """A convolution with closed positions, inputs and outputs between two others; `whole`: all its outputs are kept."""
+def between_gates(kernel, channels, out, size, *, whole, inputs="i"):
+    """A convolution with closed positions, inputs and outputs between two others; `whole`: all its outputs are kept.
+
+    `inputs`: the gate that closes inputs, or "".
+    """
     rng = np.random.default_rng(0)
     gates = (Gate("p", "spatial", (1, 5, 5)), Gate("i", "channel", (channels, 1, 1)), Gate("o", "channel", (out, 1, 1)))
     values, operations, arrays = [Value("x", 3, size, size)], [], {}
@@ -165,8 +168,8 @@ def between_gates(kernel, channels, out, size, *, whole):
         conv(f"pooled {gate.name}", f"logits {gate.name}", (gate.shape[0], 3, 1, 1), gate.shape[1:])
         arrays[f"offset {gate.name}"] = np.zeros(gate.shape, np.float32)
         operations.append(Decide((f"logits {gate.name}",), gate.name, f"offset {gate.name}"))
-    conv("x", "a", (channels, 3, 3, 3), (size, size), out_channels="i", activation=Activation("relu"))
-    between = {"positions": "p", "in_channels": "i", "out_channels": "o", "activation": Activation("relu")}
+    conv("x", "a", (channels, 3, 3, 3), (size, size), out_channels=inputs, activation=Activation("relu"))
+    between = {"positions": "p", "in_channels": inputs, "out_channels": "o", "activation": Activation("relu")}
     conv("a", "y", (out, channels, kernel, kernel), (size, size), **between)
     conv("y", "z", (5, out, 1, 1), (size, size), in_channels="o")
     if whole:
@@ -181,9 +184,10 @@ def between_gates(kernel, channels, out, size, *, whole):
 @pytest.mark.parametrize(
     ("kernel", "channels", "out", "size"), [(3, 33, 130, 14), (1, 300, 128, 20), (3, 40, 200, 9), (3, 64, 128, 32)]
 )
-def test_positions_in_the_lanes_give_the_same_bits(isa, kernel, channels, out, size):
+@pytest.mark.parametrize("inputs", ["i", ""], ids=["inputs can be closed", "all inputs"])
+def test_positions_in_the_lanes_give_the_same_bits(isa, kernel, channels, out, size, inputs):
     """Where outputs are closed at many positions another kernel computes the same sums, in the same order."""
-    kept, left_out = (between_gates(kernel, channels, out, size, whole=whole) for whole in (True, False))
+    kept, left_out = (between_gates(kernel, channels, out, size, whole=whole, inputs=inputs) for whole in (True, False))
     x = np.random.default_rng(1).standard_normal((1, 3, size, size)).astype(np.float32)
     plain = Engine(left_out, threads=1)
     for share in (0.0, 0.05, 0.4, 0.8, 1.0):
