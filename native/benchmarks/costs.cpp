@@ -253,6 +253,26 @@ void halves(const Bf16Kernels& k) {
     const auto columns = every_second(outs, row, static_cast<std::ptrdiff_t>(ins) * row);
     say_packing("packing_halves.packing", k, costs::packing_halves.packing, 2 * k.vectors, static_cast<std::size_t>(ins) * outs, half,
                 [&](const Bf16* w) { k.pack_columns(w, row, nullptr, ins, columns.data(), row, to.data(), row); });
+    if (!k.columns[0]) return;
+    // Pairs of inputs, all outputs of a panel.
+    const int pairs = ins / 2;
+    const auto words = [](std::size_t n) {
+        Buffer buffer(n);
+        std::memset(buffer.data(), 0x3f, n * sizeof(float));
+        return buffer;
+    };
+    const Buffer x = words(static_cast<std::size_t>(pairs) * row), w = words(static_cast<std::size_t>(pairs) * row);
+    Buffer sums(static_cast<std::size_t>(row) * row);
+    std::vector<std::int32_t> all(row);
+    for (int o = 0; o < row; o++) all[o] = o;
+    Columns args{};
+    args.inputs = x.data(), args.rows = pairs, args.weights = w.data(), args.weight_stride = row, args.columns = all.data();
+    args.outputs = row, args.first = true, args.accumulators = sums.data();
+    const auto say_along = [&](const char* name, double stands, int vectors) {
+        say_ratio(name, k.name, unit, stands, 2.0 * pairs * row * vectors, [&] { k.columns[vectors - 1](args); }, products.count, [&] { products(); });
+    };
+    say_along("product_along_one_vector", costs::product_along_one_vector, 1);
+    say_along("product_along_vectors", costs::product_along_vectors, k.vectors);
 }
 
 void bytes(const Int8Kernels& k) {

@@ -21,7 +21,8 @@ struct Bf16Ahead {
 };
 
 // As table.h's, with results in [least, most] (infinite where there is no bound); NaN stays NaN. Rows of weights lie as
-// `place` says, or, where `paired`, in pairs: the weights of both for an output, then those for the next one. What is to be computed on the sums otherwise takes them from the accumulators of a call that is not the last.
+// `place` says, or, where `paired`, in pairs: the weights of both for an output, then those for the next one. What is to be
+// computed on the sums otherwise takes them from the accumulators of a call that is not the last.
 struct Bf16Product {
     const Bf16* const* rows;
     int positions;
@@ -31,7 +32,7 @@ struct Bf16Product {
     const Bf16* weights;
     std::ptrdiff_t tap_stride;
     const std::int32_t* weight_rows;
-    bool paired;  // only kernels that have `pair_rows` take such rows; none is listed, `end` is even, too
+    bool paired;  // where there is `pair_rows` (below); no row is listed, and `end` is even, too
     Bf16Ahead ahead;
     std::ptrdiff_t ahead_tap;
     bool first, last;
@@ -86,7 +87,8 @@ struct Bf16Kernels {
     // which each begins at a multiple of `from_stride`; rows of `to` are for to_stride / lanes vectors.
     void (*pack_columns)(const Bf16* from, std::ptrdiff_t from_stride, const std::int32_t* rows_list, int rows,
                          const std::int32_t* columns, int n, Bf16* to, std::ptrdiff_t to_stride);
-    // As table.h's, of what lies in words of two: inputs of a position, weights of an output. Null where `product` serves better.
+    // As table.h's, of what lies in words of two, inputs of a position and weights of an output; no row is listed. Null where
+    // `product` serves better.
     void (*columns[max_vectors])(const Columns&);
     // Rows of weights as such words: to[k * vectors * lanes + o] = the weights of output o, o < vectors * lanes, of two rows; a row
     // that is the last by itself is followed by zeros. Row r is at weights + (rows_list ? rows_list[r] : r) * vectors * lanes.

@@ -127,8 +127,6 @@ void pack_columns(const Bf16* from, std::ptrdiff_t from_stride, const std::int32
     }
 }
 
-// From memory, by no unit that computes.
-inline Vector everywhere(const float* p) { return all(*p); }
 inline void add_product(Vector& sum, Vector a, Vector b) {
     sum = reinterpret_cast<Vector>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(sum), reinterpret_cast<__m512bh>(b), reinterpret_cast<__m512bh>(a)));
 }
@@ -136,6 +134,11 @@ inline void add_product(Vector& sum, Vector a, Vector b) {
 // Sums are added in `product`'s order.
 #include "fetching.h"
 #include "columns_simd.h"
+
+template <int vectors, int most>
+void columns_in_order(const Columns& a) {
+    columns_tiles<vectors, false>(a, std::make_integer_sequence<int, most>());
+}
 
 template <int vectors>
 void pair_rows(const Bf16* weights, const std::int32_t* rows_list, int rows, float* to) {
@@ -153,10 +156,10 @@ void pair_rows(const Bf16* weights, const std::int32_t* rows_list, int rows, flo
 #include "bf16_simd.h"
 
 constexpr Bf16Kernels with_columns(Bf16Kernels table) {
-    table.columns[0] = columns<1, 12>;
-    table.columns[1] = columns<2, 8>;
-    table.columns[2] = columns<3, 8>;
-    table.columns[3] = columns<4, 6>;
+    table.columns[0] = columns_in_order<1, 12>;
+    table.columns[1] = columns_in_order<2, 8>;
+    table.columns[2] = columns_in_order<3, 8>;
+    table.columns[3] = columns_in_order<4, 6>;
     table.pair_rows[0] = pair_rows<1>;
     table.pair_rows[1] = pair_rows<2>;
     table.pair_rows[2] = pair_rows<3>;

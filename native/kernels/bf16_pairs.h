@@ -1,14 +1,14 @@
 // A product's sums where an instruction adds the products of pairs: `add_pair` of the file that includes this one, and, where rows
 // can be paired, `add_words`. All are inlined whatever the compiler thinks: as a call, their sums would live in memory.
 
-// With the inputs from n on, of the next call's weights the same rows.
-template <int vectors>
+// With two inputs from n on, of the next call's weights the same rows.
+template <int vectors, bool listed>
 __attribute__((always_inline)) inline void fetch_pair(const Bf16Ahead& a, const Bf16* weights, int n) {
     // A narrower block's loads are its bottleneck; of a shorter row, a line of the cache holds several.
     if constexpr (vectors == VECTORS && vectors * lanes * sizeof(Bf16) == 128)
-        for (const int last = n + 2; n < last; n++) {
-            const int later = n < a.count ? n : a.count - 1;
-            const Bf16* next = weights + static_cast<std::ptrdiff_t>(a.rows ? a.rows[later] : later) * a.stride;
+        for (int i = n; i < n + 2; i++) {
+            const int later = i < a.count ? i : a.count - 1;
+            const Bf16* next = weights + static_cast<std::ptrdiff_t>(listed ? a.rows[later] : later) * a.stride;
             __builtin_prefetch(next, 0, 2);
             __builtin_prefetch(next + 32, 0, 2);
         }
@@ -22,7 +22,7 @@ __attribute__((always_inline)) inline void accumulate_paired(const Bf16Product& 
         const Bf16* weights = a.weights + t * a.tap_stride;
         int inputs[tile];
         for (int i = a.begin; i < a.end; i += 2) {
-            fetch_pair<vectors>(a.ahead, a.ahead.weights + t * a.ahead_tap, i - a.begin);
+            fetch_pair<vectors, false>(a.ahead, a.ahead.weights + t * a.ahead_tap, i - a.begin);
 #pragma GCC unroll 8
             for (int p = 0; p < tile; p++) __builtin_memcpy(&inputs[p], x[p] + i, sizeof(int));
             add_words<vectors, tile>(weights + static_cast<std::ptrdiff_t>(i) * vectors * lanes, inputs, acc);
@@ -32,7 +32,8 @@ __attribute__((always_inline)) inline void accumulate_paired(const Bf16Product& 
 
 template <int vectors, int tile, bool listed>
 __attribute__((always_inline)) inline void accumulate(const Bf16Product& a, int position, Vector (&acc)[tile][vectors]) {
-    if (pairs_rows && a.paired) return accumulate_paired<vectors, tile>(a, position, acc);
+    if constexpr (pairs_rows && !listed)
+        if (a.paired) return accumulate_paired<vectors, tile>(a, position, acc);
     constexpr int row = vectors * lanes;
     alignas(64) static constexpr Bf16 zeros[row] = {};
     for (int t = 0; t < a.tap_count; t++) {
@@ -44,7 +45,7 @@ __attribute__((always_inline)) inline void accumulate(const Bf16Product& a, int 
         int inputs[tile];
         int i = a.begin;
         for (; i + 1 < a.end; i += 2) {
-            fetch_pair<vectors>(a.ahead, ahead, i - a.begin);
+            fetch_pair<vectors, listed>(a.ahead, ahead, i - a.begin);
 #pragma GCC unroll 8
             for (int p = 0; p < tile; p++) __builtin_memcpy(&inputs[p], x[p] + i, sizeof(int));
             add_pair<vectors, tile>(at(i), at(i + 1), inputs, acc);

@@ -1,7 +1,5 @@
-// Products with positions along the lanes; part of simd.h and of bf16_avx512bf16.cpp, which define before it
-//   everywhere(p)           what is at p, in each lane
-//   add_product(sum, a, b)  to each lane of the sum the product of those of a and b
-// and include fetching.h.
+// Products with positions along the lanes; part of simd.h and of bf16_avx512bf16.cpp, which define add_product(sum, a,
+// b), which adds to each lane of the sum the product of those of a and b, and include fetching.h, before it.
 
 constexpr int rows_in_turn = 16;
 
@@ -30,7 +28,7 @@ void columns_tile(const Columns& a, int output, Fetching& fetching) {
             for (int v = 0; v < vectors; v++) x[v] = load(inputs + v * lanes);
 #pragma GCC unroll 16
             for (int o = 0; o < tile; o++) {
-                const Vector wv = everywhere(w[o] + at);
+                const Vector wv = all(w[o][at]);
 #pragma GCC unroll 4
                 for (int v = 0; v < vectors; v++) add_product(acc[o][v], wv, x[v]);
             }

@@ -77,7 +77,6 @@ inline void with(Activation activation, Function f) {
     }
 }
 
-inline Vector everywhere(const float* p) { return all(*p); }
 inline void add_product(Vector& sum, Vector a, Vector b) { sum += a * b; }
 
 #include "channels_simd.h"

@@ -101,7 +101,8 @@ protected:
     };
     struct Groups {
         Group all[most_groups];
-        int count, vectors;
+        int count;
+        int inputs;  // of a step, at most
         const Group* begin() const { return all; }
         const Group* end() const { return all + count; }
     };
@@ -120,7 +121,7 @@ protected:
         needs.cover(mine);
     }
 
-    // Lists them in the sample.
+    // Lists in the sample what is open.
     virtual Open list(const Run&, Sample&) const = 0;
     virtual Outputs outputs_of(const Sample&, Pieces) const = 0;
     // Adds the products of a step to an item's sums.
@@ -167,7 +168,7 @@ protected:
         return reinterpret_cast<const Word*>(to);
     }
 
-    // Of groups of so many positions.
+    // Of a step, with groups of so many positions.
     int inputs_at_once(int positions) const { return std::min(most_inputs_, in_word * (most_words / positions)); }
 
     const int run_, taps_, lanes_;
@@ -192,10 +193,11 @@ private:
 
     Groups cut(const Item& item) const {
         Groups groups;
-        groups.vectors = ceil_div(item.in_lanes(), lanes_);
-        groups.count = ceil_div(groups.vectors, max_vectors);
+        const int vectors = ceil_div(item.in_lanes(), lanes_);
+        groups.count = ceil_div(vectors, max_vectors);
+        groups.inputs = inputs_at_once(ceil_div(vectors, groups.count) * lanes_);
         for (int g = 0; g < groups.count; g++) {
-            const int begin = even_part(groups.vectors, g, groups.count) * lanes_, end = even_part(groups.vectors, g + 1, groups.count) * lanes_;
+            const int begin = even_part(vectors, g, groups.count) * lanes_, end = even_part(vectors, g + 1, groups.count) * lanes_;
             groups.all[g] = {begin, end - begin, std::min(item.in_lanes(), end) - begin};
         }
         return groups;
@@ -203,10 +205,9 @@ private:
 
     void compute(const Item& item) const {
         const Groups groups = cut(item);
-        const int ins = item.inputs, at_once = inputs_at_once(ceil_div(groups.vectors, groups.count) * lanes_);
-        const int steps = std::max(ceil_div(ins, at_once), 1), total = taps_ * steps;
-        const auto begin_of = [&](int step) { return step % steps * at_once; };
-        const auto count_of = [&](int step) { return std::min(at_once, ins - begin_of(step)); };
+        const int steps = std::max(ceil_div(item.inputs, groups.inputs), 1), total = taps_ * steps;
+        const auto begin_of = [&](int step) { return step % steps * groups.inputs; };
+        const auto count_of = [&](int step) { return std::min(groups.inputs, item.inputs - begin_of(step)); };
         for (int n = 0; n < total; n++)
             add(item, groups, {n / steps, begin_of(n), count_of(n), (n + 1) / steps, begin_of(n + 1), count_of(n + 1), n == 0, n + 1 == total});
         complete(item, groups);

@@ -9,19 +9,17 @@
 namespace convgate {
 namespace {
 
-constexpr int most_inputs = 192, most_panels = 2;  // that are computed at once
+static_assert(costs::panels_at_once * max_vectors * lanes_of_choices <= costs::outputs_at_once);
 
 // Of a panel that is open as a whole.
 constexpr auto all_lanes = [] {
-    std::array<std::int32_t, max_vectors * 16> lanes{};
+    std::array<std::int32_t, max_vectors * lanes_of_choices> lanes{};
     std::iota(lanes.begin(), lanes.end(), 0);
     return lanes;
 }();
 
-// What no sample makes anew: the pairs are the same where no input can be closed.
-bool rows_lie_in_pairs(const ConvolutionSpec& spec) {
-    return spec.operation->in_channels < 0 && spec.in_channels() * spec.joined() % 2 == 0;
-}
+// Whether the same inputs make a pair for every sample.
+bool pairs_stay(const ConvolutionSpec& spec) { return spec.operation->in_channels < 0 && spec.in_channels() * spec.joined() % 2 == 0; }
 
 class HalfColumns final : public PositionsAlongLanes<Bf16> {
     using Block = BlockOf<Bf16>;
@@ -29,45 +27,53 @@ class HalfColumns final : public PositionsAlongLanes<Bf16> {
 public:
     // No position by itself: what is added in which order would depend on how many others are open.
     HalfColumns(const ConvolutionSpec& spec, Needs& needs)
-        : PositionsAlongLanes(spec, spec.halves->lanes, needs, rows_lie_in_pairs(spec) ? spec.in_channels() * spec.joined() : most_inputs), 
-          product_(spec, needs, false, rows_lie_in_pairs(spec)), bias_(spec.out_channels()) {
-        if (const float* bias = spec.operation->bias.data) std::copy_n(bias, spec.out_channels(), bias_.data());
+        : PositionsAlongLanes(spec, spec.halves->lanes, needs, pairs_stay(spec) ? spec.in_channels() * spec.joined() : costs::paired_inputs),
+          product_(spec, needs, pairs_stay(spec) ? Panels::paired : Panels::whole) {
         Needs mine;
-        if (!product_.weights().paired()) mine.weights_aside = static_cast<std::size_t>(most_panels) * most_inputs / in_word * max_vectors * lanes_;
+        if (!product_.weights().paired()) mine.weights_aside = static_cast<std::size_t>(costs::panels_at_once) * words_of_panel(max_vectors * lanes_);
         needs.cover(mine);
     }
 
     void run(Sample& s, Team& team) const override {
-        const Run run = begin(s);
-        if (costs::product_of_halves_is_cheaper(run.count, spec_.out_channels(), static_cast<int>(run.out_open->size()), lanes_))
+        const std::size_t open = s.gates[spec_.operation->out_channels].channels[spec_.out_use].open.size();
+        if (costs::product_of_halves_is_cheaper(open_positions(s), spec_.out_channels(), static_cast<int>(open), lanes_))
             product_.run(s, team);
         else
             PositionsAlongLanes::run(s, team);
     }
 
 private:
+    // Of a step, where they are paired for it.
+    static std::ptrdiff_t words_of_panel(int panel) { return static_cast<std::ptrdiff_t>(costs::paired_inputs) / in_word * panel; }
+
     // Panels of outputs, in which some are open, are pieces.
     Open list(const Run& run, Sample& s) const override {
         const std::span<const Block> blocks = product_.weights().choose(run.in_open, run.out_open, run.count, s);
-        return {blocks.empty() ? 0 : blocks[0].in_channels, static_cast<int>(blocks.size()), most_panels};
+        return {blocks.empty() ? 0 : blocks[0].in_channels, static_cast<int>(blocks.size()), costs::panels_at_once};
     }
     Outputs outputs_of(const Sample& s, Pieces pieces) const override {
         const Block &first = s.half_blocks[pieces.begin], &last = s.half_blocks[pieces.end - 1];
         return {first.out_begin, last.out_begin + last.width - first.out_begin};
     }
 
+    static std::span<const Block> blocks_of(const Item& item) {
+        return {item.sample.half_blocks.data() + item.pieces.begin, item.sample.half_blocks.data() + item.pieces.end};
+    }
+    // The open ones.
+    static const std::int32_t* lanes_of(const Block& block) { return block.kept ? block.kept : all_lanes.data(); }
+
     void add(const Item& item, const Groups& groups, const Step& step) const override {
         const bool paired = product_.weights().paired();
         float* const aside = item.scratch.weights_aside.data();
-        const std::span<const Block> blocks(item.sample.half_blocks.data() + item.pieces.begin, item.pieces.end - item.pieces.begin);
-        const std::ptrdiff_t panel = blocks[0].vectors * lanes_, from_panel_to_panel = most_inputs / in_word * panel;
+        const std::span<const Block> blocks = blocks_of(item);
+        const std::ptrdiff_t panel = blocks[0].vectors * lanes_;
         const auto weights = [&](const Block& block, int tap, int begin) {
             return block.weights + (static_cast<std::ptrdiff_t>(tap) * run_ + (block.weight_rows ? 0 : begin)) * panel;
         };
         const auto listed = [](const Block& block, int begin) { return block.weight_rows ? block.weight_rows + begin : nullptr; };
         for (std::size_t b = 0; b < blocks.size() && !paired; b++)
             spec_.halves->pair_rows[blocks[b].vectors - 1](weights(blocks[b], step.tap, step.begin), listed(blocks[b], step.begin), step.count,
-                                                           aside + b * from_panel_to_panel);
+                                                           aside + b * words_of_panel(panel));
         Columns args{};
         args.rows = ceil_div(step.count, in_word);
         args.weight_stride = panel;
@@ -80,11 +86,11 @@ private:
             args.accumulators = sums_of(item, group);
             for (std::size_t b = 0; b < blocks.size(); b++) {
                 const Block& block = blocks[b];
-                // Fetched meanwhile: what the next step makes words of.
+                // Fetched meanwhile: what the next step reads.
                 args.ahead.weights = reinterpret_cast<const float*>(weights(block, step.next_tap, step.next_begin));
                 args.ahead.rows = listed(block, step.next_begin);
-                args.weights = paired ? reinterpret_cast<const float*>(weights(block, step.tap, step.begin)) : aside + b * from_panel_to_panel;
-                args.columns = block.kept ? block.kept : all_lanes.data();
+                args.weights = paired ? reinterpret_cast<const float*>(weights(block, step.tap, step.begin)) : aside + b * words_of_panel(panel);
+                args.columns = lanes_of(block);
                 args.outputs = block.width;
                 spec_.halves->columns[group.width / lanes_ - 1](args);
                 args.accumulators += static_cast<std::ptrdiff_t>(block.width) * group.width;
@@ -95,12 +101,13 @@ private:
 
     void complete(const Item& item, const Groups& groups) const override {
         const Kernels& k = *spec_.kernels;
-        float* const bias = following(item);
-        for (int j = 0; j < item.outputs; j++) bias[j] = bias_[item.output(j)];
+        float *const biases = following(item), *bias = biases;
+        for (const Block& block : blocks_of(item))
+            for (int j = 0; j < block.width; j++) *bias++ = block.bias[lanes_of(block)[j]];
         for (const Group& group : groups) {
             float* row = by_position(item, group);
             for (int p = group.begin; p < group.begin + group.count; p++, row += item.outputs) {
-                k.add(row, row, bias, item.outputs, Activation::none);
+                k.add(row, row, biases, item.outputs, Activation::none);
                 activate(row, item.outputs);
                 spec_.halves->narrow(item.scratch.halves.outputs[p], row, item.outputs);
             }
@@ -108,7 +115,6 @@ private:
     }
 
     HalfProduct<Bf16> product_;
-    Buffer bias_;
 };
 
 }  // namespace

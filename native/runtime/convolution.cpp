@@ -41,6 +41,12 @@ typename ConvolutionOf<In, Out>::Run ConvolutionOf<In, Out>::begin(Sample& s) co
 }
 
 template <typename In, typename Out>
+int ConvolutionOf<In, Out>::open_positions(const Sample& s) const {
+    const int gate = spec_.operation->positions;
+    return gate < 0 ? spec_.out->value.positions() : static_cast<int>(s.gates[gate].positions[spec_.positions_use].open.size());
+}
+
+template <typename In, typename Out>
 void ConvolutionOf<In, Out>::point(const Run& run, Scratch& scratch, int first, int count, int in_begin, int out_begin) const {
     std::vector<const In*>& rows = scratch.places<In>().rows;
     Places<Out>& places = scratch.places<Out>();

@@ -68,6 +68,8 @@ protected:
         const std::ptrdiff_t* taps;  // in elements, from the first tap
     };
     Run begin(Sample&) const;
+    // How many there will be.
+    int open_positions(const Sample&) const;
     // Pointers for positions [first, first + count) of the run, from an input and an output channel on.
     void point(const Run&, Scratch&, int first, int count, int in_begin, int out_begin) const;
     // What closed positions hold: the addend, or zeros.

@@ -135,6 +135,8 @@ inline bool suits_along_lanes(const AlongLanes& least, int positions, int outs, 
 // Of these: vectors of positions, and outputs, that are computed at once; in float32, inputs that are transposed at once.
 constexpr int vectors_at_once = 12, outputs_at_once = 128;
 constexpr int transposed_inputs = 96;
+// In bfloat16, panels of outputs that are computed at once, and of inputs that can be closed how many are paired for them at once.
+constexpr int panels_at_once = 2, paired_inputs = 192;
 
 // In float32, of a panel of `vectors`: all its lanes at each of the positions, or all positions' lanes for each of its open
 // outputs, which also loads a weight for each, and transposes the inputs.
@@ -142,11 +144,14 @@ inline bool whole_is_cheaper(int positions, int vectors, int open, int lanes) {
     return 10 * positions * vectors <= 11 * open * ceil_div(positions, lanes);
 }
 
-// The same in bfloat16, of all outputs: in products of a vector, of which one of weights is loaded for each where positions fill
-// no more than one.
+// In bfloat16, where one way is taken for all outputs: products of all lanes at each of the positions, or with positions along the
+// lanes, for each open output and vector of positions. Such a one takes as long as so many of the former: where there is one
+// vector, each loads a word of weights.
+constexpr double product_along_one_vector = 1.35, product_along_vectors = 0.9;
 inline bool product_of_halves_is_cheaper(int positions, int outs, int open, int lanes) {
-    const long long vectors = ceil_div(positions, lanes);
-    return 20LL * positions * ceil_div(outs, lanes) <= 9LL * open * (vectors == 1 ? 3 : 2 * vectors);
+    const int vectors = ceil_div(positions, lanes);
+    const double along = static_cast<double>(open) * vectors * (vectors == 1 ? product_along_one_vector : product_along_vectors);
+    return static_cast<double>(positions) * ceil_div(outs, lanes) <= along;
 }
 
 // How many positions, after those that fill vectors, are computed one by one, `most` at once, all lanes of each panel while its

@@ -56,18 +56,18 @@ private:
     Outputs outputs_of(const Sample&, Pieces pieces) const override { return {pieces.begin, pieces.end - pieces.begin}; }
 
     void add(const Item& item, const Groups& groups, const Step& step) const override {
-        const int n = item.outputs, at_once = inputs_at_once(ceil_div(groups.vectors, groups.count) * lanes_);
+        const int n = item.outputs, at_once = groups.inputs;
         const std::int32_t* const open = item.sample.lists.data();
         // Words that lie together need not be picked.
         const bool all = item.inputs == run_ && run_ % in_word == 0;
         const std::uint8_t** const weights = item.scratch.bytes.weights.data();
         const std::uint8_t** const sources = weights + n;
-        if (step.is_first)
+        if (step.is_first) {
             for (int j = 0; j < n; j++) sources[j] = weights_.data() + item.output(j) * output_size_;
-        // The first weights come from memory while inputs are transposed.
-        if (step.is_first)
+            // The first weights come from memory while inputs are transposed.
             for (int i = 0; i < std::min(at_once, run_); i += behind)
                 for (int j = 0; j < n; j++) __builtin_prefetch(sources[j] + i, 0, 2);
+        }
         const std::ptrdiff_t tap = static_cast<std::ptrdiff_t>(step.tap) * run_, next_tap = static_cast<std::ptrdiff_t>(step.next_tap) * run_;
         const std::ptrdiff_t stride = at_once + behind;
         std::uint8_t* const picked = reinterpret_cast<std::uint8_t*>(item.scratch.weights_aside.data());
@@ -127,8 +127,8 @@ private:
         spec_.integers->finish(args);
     }
 
-    const std::size_t output_size_;                 // an output's weights, [tap][run]
-    SharedBufferOf<std::uint8_t> weights_;          // [output]
+    const std::size_t output_size_;          // of weights
+    SharedBufferOf<std::uint8_t> weights_;   // [output][tap][run]
     std::vector<std::int32_t> following_;  // biases, less what inputs are read too large; multipliers; shifts
 };
 

@@ -14,7 +14,7 @@ public:
         : BlockedProduct(spec),
           weights_(*spec.kernels,
                    {spec.operation->groups, spec.out_channels(), spec.taps(), spec.in_channels(), spec.joined()},
-                   spec.operation->bias, {spec.out->value.positions(), true, spec.masks_channels(), true, false, 0, 1, spec.threads},
+                   spec.operation->bias, {spec.out->value.positions(), true, packed_if(spec.masks_channels()), 0, 1, spec.threads},
                    [&](int out, int tap, int i) { return spec.operation->weight.data[spec.weight_at(out, tap, i)]; }) {
         Needs mine = needs_for_positions();
         mine.accumulators = static_cast<std::size_t>(chunk) * weights_.widest();

@@ -19,13 +19,12 @@ class HalfProduct final : public BlockedProduct<ConvolutionOf<Bf16, Out>, BlockO
     using typename Base::Run;
 
 public:
-    // Where output channels may be closed: whether weights may be packed, and whether their rows lie in pairs.
-    HalfProduct(const ConvolutionSpec& spec, Needs& needs, bool packs = true, bool paired = false)
+    HalfProduct(const ConvolutionSpec& spec, Needs& needs, Panels panels)
         : Base(spec),
           bounds_(bounds_of(spec.operation->activation)),
           weights_(*spec.halves,
                    {spec.operation->groups, spec.out_channels(), spec.taps(), spec.in_channels(), spec.joined()},
-                   spec.operation->bias, {spec.out->value.positions(), true, spec.masks_channels(), packs, paired, 0, 1, spec.threads},
+                   spec.operation->bias, {spec.out->value.positions(), true, panels, 0, 1, spec.threads},
                    [&](int out, int tap, int i) { return stored_as<Bf16>(spec.operation->weight, spec.weight_at(out, tap, i)); }) {
         Needs mine = this->needs_for_positions();
         mine.accumulators = static_cast<std::size_t>(chunk) * weights_.widest();

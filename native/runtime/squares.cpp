@@ -41,11 +41,6 @@ ConvolutionInSquares::Chosen ConvolutionInSquares::choose_squares(Sample& s) con
     return {s.squares.data(), n, open.data()};
 }
 
-int ConvolutionInSquares::open_positions(const Sample& s) const {
-    const int gate = spec_.operation->positions;
-    return gate < 0 ? spec_.out->value.positions() : static_cast<int>(s.gates[gate].positions[spec_.positions_use].open.size());
-}
-
 void ConvolutionInSquares::transform_inputs(const Run& run, const Chosen& chosen, Scratch& scratch, int first, int count, int ins) const {
     for (int i = 0; i < count; i++)
         scratch.rows[i] = run.in.data + static_cast<std::ptrdiff_t>(in_at_[first_position(chosen.squares[first + i])]) * run.in.stride;

@@ -24,7 +24,6 @@ protected:
         const std::uint8_t* open;
     };
     Chosen choose_squares(Sample&) const;
-    int open_positions(const Sample&) const;
     int squares() const { return static_cast<int>(all_.size()); }
     int first_position(int square) const { return square / columns_ * 2 * spec_.out->value.width + square % columns_ * 2; }
     // To scratch.columns, as `Patches` says.

@@ -28,7 +28,7 @@ BlockedWeightsOf<T>::BlockedWeightsOf(const Table& kernels, const WeightShape& s
       widest_(std::min(kernels.vectors, ceil_div(shape.outs, kernels.lanes)) * kernels.lanes),
       panel_(choose_panel() * kernels.lanes),
       bias_(static_cast<std::size_t>(shape.groups) * (shape.outs + panel_)) {
-    if (use_.closes) {
+    if (use_.panels != Panels::none) {
         std::copy_n(bias.data, bias.size(), bias_.data());
         order_for_packing(value);
     } else {
@@ -57,13 +57,11 @@ void BlockedWeightsOf<T>::order_for_packing(const Source& value) {
     BufferOf<T> ordered(shape_.groups * group_size());
     for (int g = 0; g < shape_.groups; g++)
         for (int o = 0; o < shape_.outs; o++) {
-            T* const panel = ordered.data() + g * group_size() + o / panel_ * panel_size();
+            const int at = paired() ? 2 * (o % panel_) : place(kernels_, o % panel_, panel_ / lanes_);
+            T* to = ordered.data() + g * group_size() + o / panel_ * panel_size() + at;
+            const int back = paired() ? panel_ - 1 : 0;  // from where an odd row's weight would lie to behind the even one's
             for (int t = 0; t < shape_.taps; t++)
-                for (int i = 0; i < shape_.run(); i++) {
-                    const std::ptrdiff_t row = static_cast<std::ptrdiff_t>(t) * shape_.run() + (use_.paired ? i / 2 * 2 : i);
-                    const int at = use_.paired ? o % panel_ * 2 + i % 2 : place(kernels_, o % panel_, panel_ / lanes_);
-                    keep(panel[row * panel_ + at], value(g * shape_.outs + o, t, i));
-                }
+                for (int i = 0; i < shape_.run(); i++, to += panel_) keep(to[-(i % 2) * back], value(g * shape_.outs + o, t, i));
         }
     weights_ = SharedBufferOf<T>(std::move(ordered));
 }
@@ -115,7 +113,7 @@ std::vector<int> BlockedWeightsOf<T>::cut(int outs, int rows) const {
 template <typename T>
 bool BlockedWeightsOf<T>::packing_pays(int open, int rows) const {
     const long long length = static_cast<long long>(shape_.taps) * shape_.run();
-    return use_.packs && costs::packing_pays(KernelsFor<T>::packing, open, shape_.outs, lanes_, rows, length, use_.preparing, use_.results);
+    return use_.panels == Panels::packed && costs::packing_pays(KernelsFor<T>::packing, open, shape_.outs, lanes_, rows, length, use_.preparing, use_.results);
 }
 
 // Blocks of all panels that have open channels, without packing.
@@ -267,7 +265,7 @@ void BlockedWeightsOf<T>::cover_needs(Needs& needs) const {
     Needs mine;
     mine.blocks = std::max<std::size_t>(blocks_.size(), static_cast<std::size_t>(shape_.groups) * ceil_div(shape_.outs, lanes_));
     mine.lists = static_cast<std::size_t>(shape_.run()) * shape_.groups + static_cast<std::size_t>(shape_.outs) * shape_.groups;
-    if (use_.packs) {
+    if (use_.panels == Panels::packed) {
         const std::size_t lanes = static_cast<std::size_t>(shape_.outs) * shape_.groups + mine.blocks * lanes_;
         mine.sample_packed = lanes + lanes * shape_.taps * shape_.run() + panel_;
     }

@@ -17,12 +17,22 @@ struct WeightShape {
     int run() const { return ins * joined; }
 };
 
-// How they are used: by about how many rows of inputs, whether blocks are shared out where rows are few, whether output
-// channels may be closed and then weights packed, whether rows lie in pairs (Bf16Product), to how many rows' products it comes to prepare a row of weights for each run, and how many results
-// a row of inputs has.
+// Where output channels may be closed, weights lie in panels of them, and a block is what is open in a panel.
+enum class Panels {
+    none,    // no output can be closed: blocks of weights are ready for the kernel
+    packed,  // or, where it takes less time, packed weights of what is open
+    whole,
+    paired,  // rows lie in pairs (Bf16Product); their number is even, and no input can be closed
+};
+
+inline Panels packed_if(bool closes) { return closes ? Panels::packed : Panels::none; }
+
+// How they are used: by about how many rows of inputs, whether blocks are shared out where rows are few, to how many rows'
+// products it comes to prepare a row of weights for each run, and how many results a row of inputs has.
 struct WeightUse {
     int rows;
-    bool shares_blocks, closes, packs, paired;
+    bool shares_blocks;
+    Panels panels;
     int preparing, results, threads;
 };
 
@@ -65,7 +75,7 @@ public:
     Ahead ahead(const Block&, int n, int parts, int begin, int count, int open) const requires std::is_same_v<T, float>;
     // From one tap's weights to the next's.
     std::ptrdiff_t tap_stride(const Block&) const;
-    bool paired() const { return use_.paired; }
+    bool paired() const { return use_.panels == Panels::paired; }
     int widest() const { return widest_; }  // block, in lanes
     void cover_needs(Needs&) const;
 

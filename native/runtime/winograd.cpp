@@ -83,7 +83,7 @@ private:
 
     static BlockedWeights order(const ConvolutionSpec& spec, const WeightShape& shape, const Source& source) {
         const int preparing = shape.joined == area ? costs::transforming : 0;
-        const WeightUse use{spec.out->value.positions() / 4, shares_blocks(spec), spec.masks_channels(), true, false, preparing, corners, spec.threads};
+        const WeightUse use{spec.out->value.positions() / 4, shares_blocks(spec), packed_if(spec.masks_channels()), preparing, corners, spec.threads};
         return {*spec.kernels, shape, spec.operation->bias, use, source};
     }
 
