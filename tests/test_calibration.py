@@ -132,6 +132,13 @@ def test_bad_images(small, batches):
     assert net.training
 
 
+@pytest.mark.parametrize("tolerance", [-0.1, float("nan")])
+def test_a_tolerance_that_is_none_is_refused(small, tolerance):
+    net, x = small
+    with pytest.raises(InputError, match=f"tolerance={tolerance}"):
+        calibrate(net, [x], 0.5, tolerance=tolerance)
+
+
 def test_too_few_passes_leave_the_gates_as_they_were(small):
     net, x = small
     before = offsets(net)

@@ -1,7 +1,11 @@
 import os
 import stat
+import sys
+from contextlib import contextmanager
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from convgate.errors import InputError
 from convgate.files import check_folder, check_target, new_folder, replacing, write_text
@@ -14,6 +18,35 @@ def test_a_file_appears_when_the_block_succeeds(tmp_path):
         assert not target.exists()
     assert target.read_text() == "whole"
     assert os.listdir(target.parent) == ["file.txt"]
+
+
+@contextmanager
+def files_of_at_most(size):
+    """The system takes no more of a file, as where a disk is full."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sizes of files cannot be limited there")
+def test_what_the_system_refuses_is_said_its_way_whoever_writes(tmp_path):
+    target = tmp_path / "weights.safetensors"
+    write_text(target, "old")
+
+    def write():
+        with replacing(target) as temporary:
+            save_file({"w": np.zeros(1 << 18, np.float32)}, temporary)
+
+    with files_of_at_most(1 << 16), pytest.raises(OSError, match=r"weights\.safetensors") as raised:
+        write()
+    assert raised.value.filename == str(target)
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == [target.name]
 
 
 def test_a_failure_leaves_what_was_there(tmp_path):

@@ -23,6 +23,7 @@ from convgate.gated import GATES, OURS, PATHS, TRUNK, GatedModel, GatedNetwork, 
 from convgate.methods import Method, create
 from convgate.models import ModelSpec
 from convgate.preparation import Preparation
+from convgate.reading.wrappers import unwrapped
 from convgate.weights import misfit
 
 __all__ = ["load", "require_gated", "save"]
@@ -47,8 +48,8 @@ _ENGINE = (
 _log = logging.getLogger(__name__)
 
 
-def save(network: GatedNetwork | GatedModel, path: str | Path) -> None:
-    """Write a gated network to `path`, complete or not at all.
+def save(network: nn.Module, path: str | Path) -> None:
+    """Write a gated network to `path`, complete or not at all; of one in `DataParallel` and the like, what is inside.
 
     `network.preparation` is saved with it, if it is set. Extra state of modules (`get_extra_state`) is saved where it
     is a tensor or plain data. Tied weights are written once per name, and are tied again in the model that is built on
@@ -60,6 +61,7 @@ def save(network: GatedNetwork | GatedModel, path: str | Path) -> None:
     """
     from safetensors.torch import save_file
 
+    network = unwrapped(network) if isinstance(network, nn.Module) else network
     if not isinstance(network, GatedNetwork | GatedModel):
         raise CheckpointError(f"save() takes a GatedNetwork, not a {type(network).__name__}; make one with gate()")
     plan = network.plan

@@ -65,8 +65,23 @@ def replacing(path: str | Path) -> Iterator[Path]:
             os.fsync(file.fileno())  # or a crash could leave the name without the content
         os.chmod(temporary, mode)
         os.replace(temporary, path)
+    except OSError:
+        raise
+    except Exception as error:
+        _raise_refused(temporary, path, error)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _raise_refused(temporary: Path, path: Path, error: Exception) -> None:
+    """Raise the system's `OSError` if it takes no more of the file; native code reports that as errors of its own."""
+    try:
+        with temporary.open("ab") as file:
+            file.write(bytes(1 << 20))
+            os.fsync(file.fileno())
+    except OSError as refused:
+        raise OSError(refused.errno, os.strerror(refused.errno or 0), str(path)) from error
 
 
 @contextmanager

@@ -77,6 +77,17 @@ def test_engines_take_wrapped_networks():
             torch.testing.assert_close(torch.as_tensor(engine(X.numpy())), network(X), rtol=1e-3, atol=1e-4)
 
 
+def test_wrapped_networks_are_calibrated_and_saved(tmp_path):
+    torch.manual_seed(0)
+    net = convgate.gate(create("cifar_resnet8").eval(), convgate.DualGating(init="paper"), X).eval()
+    found = convgate.calibrate(nn.DataParallel(net), [X], 0.6, tolerance=0.05, agreement=False)
+    assert found.reached == pytest.approx(0.6, rel=0.05)
+    convgate.save(nn.DataParallel(net), tmp_path / "net.safetensors")
+    again = convgate.load(tmp_path / "net.safetensors")
+    with torch.no_grad():
+        assert torch.equal(again(X), net(X))
+
+
 def test_a_wrapped_gated_network_is_gated_already():
     net = convgate.gate(create("cifar_resnet8"), convgate.DualGating(), X)
     with pytest.raises(convgate.ConvgateError, match="gated already"):

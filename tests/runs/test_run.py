@@ -240,6 +240,17 @@ def test_a_folder_with_another_recipe_is_refused(finished):
         train(replace(done.recipe, seed=1), done.folder.path, progress=False)
 
 
+def test_two_at_once_do_not_work_on_one_run(finished, tmp_path):
+    done, _ = finished
+    shutil.copytree(done.folder.path, tmp_path / "run")
+    before = (tmp_path / "run" / "metrics.json").read_bytes()
+    with RunFolder(tmp_path / "run").held(), pytest.raises(RecipeError, match="another process is at work on the run"):
+        train(done.recipe, tmp_path / "run", progress=False)
+    assert (tmp_path / "run" / "metrics.json").read_bytes() == before
+    with RunFolder(tmp_path / "run").held():
+        pass
+
+
 def test_only_a_runs_folder_is_deleted(finished, tmp_path):
     done, _ = finished
     shutil.copytree(done.folder.path, tmp_path / "run")

@@ -9,6 +9,7 @@ from numbers import Real
 from typing import Any
 
 import torch
+from torch import nn
 
 from convgate.calibration import measure
 from convgate.calibration.images import Images
@@ -21,6 +22,7 @@ from convgate.errors import InputError
 from convgate.gated import GatedModel, GatedNetwork
 from convgate.latency import LatencyModel
 from convgate.reading.modes import evaluating
+from convgate.reading.wrappers import unwrapped
 
 __all__ = ["Calibration", "calibrate"]
 
@@ -61,7 +63,7 @@ class Calibration:
 
 
 def calibrate(
-    network: GatedNetwork | GatedModel,
+    network: nn.Module,
     batches: Iterable[Any],
     budget: float | None = None,
     *,
@@ -114,10 +116,11 @@ def calibrate(
         BudgetError: the gates cannot reach the budget; the message says what they can.
 
     """
+    network = unwrapped(network) if isinstance(network, nn.Module) else network
     if not isinstance(network, GatedNetwork | GatedModel):
         raise InputError(f"calibrate() takes a GatedNetwork, not a {type(network).__name__}; make one with gate()")
     budget = _budget(budget, macs, milliseconds, of_engine=engine is not None or latency is not None)
-    if max_passes < 1 or tolerance < 0:
+    if max_passes < 1 or not tolerance >= 0:
         raise InputError(
             f"calibrate(max_passes={max_passes}, tolerance={tolerance}): give at least 1 pass and a tolerance of at "
             "least 0"

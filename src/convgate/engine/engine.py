@@ -248,6 +248,8 @@ class Engine:
         masks = {}
         # Those of a network (`Decisions`) or of another run come with more than their masks.
         arrays = given.numpy() if hasattr(given, "numpy") else given
+        if not isinstance(arrays, Mapping):
+            raise InputError(f"given is a {type(given).__name__}; give masks by the names of their gates, as in a dict")
         for name, mask in arrays.items():
             if name not in shapes:
                 raise InputError(

@@ -21,7 +21,14 @@ def checked_inputs(program: Program, images: Sequence[npt.ArrayLike]) -> list[np
         raise InputError(f"the engine was given {len(images)} inputs; this network takes {len(program.inputs)}")
     arrays = []
     for array, name in zip(images, program.inputs, strict=True):
-        converted, value = np.asarray(array), program.value(name)
+        value = program.value(name)
+        try:
+            converted = np.asarray(array)
+        except (RuntimeError, TypeError, ValueError) as error:  # tensors that train, on a GPU, of bfloat16; lists
+            raise InputError(
+                f"the engine was given a {type(array).__name__} that is no array ({error}); of a tensor give "
+                "images.detach().cpu().float()"
+            ) from None
         if converted.ndim != 4 or converted.shape[1] != value.channels or 0 in converted.shape:
             raise InputError(
                 f"the engine was given an input of shape {list(converted.shape)}; it was compiled for "

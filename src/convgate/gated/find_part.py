@@ -118,7 +118,7 @@ def _record(model: nn.Module, example: Any) -> _Call:
     except Exception as error:
         raise InputError(
             f"{type(model).__name__} fails on the example ({type(error).__name__}: {error}); give what it is called "
-            "with"
+            "with as its one argument (a model that takes several: one around it that takes a tuple of them)"
         ) from error
     finally:
         for handle in handles:

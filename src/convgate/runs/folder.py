@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ class RunFolder:
         network: the calibrated network, see `convgate.load`.
         metrics: the figures of the finished run.
         report: the page of pictures.
+        lock: held by the process that works on the run; see `held`.
 
     """
 
@@ -49,6 +50,7 @@ class RunFolder:
         self.network = self.path / "network.safetensors"
         self.metrics = self.path / "metrics.json"
         self.report = self.path / "report.html"
+        self.lock = self.path / ".lock"
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -99,6 +101,25 @@ class RunFolder:
         if changed or not self.recipe.is_file():
             write_text(self.recipe, dump_recipe(with_start_stated(recipe)))
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from the run meanwhile. Raises `RecipeError` where one is at work on it."""
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.lock)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RecipeError(
+                f"another process is at work on the run in {self.path}; wait until it ends, or choose another folder"
+            ) from None
+        except NotImplementedError:
+            _LOG.info("files in %s cannot be locked: let no two processes work on one run", self.path)
+        try:
+            yield
+        finally:
+            lock.release()
+
     def _differences(self, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
         return differences(self.read_recipe(), with_start_stated(recipe))
 
@@ -145,6 +166,8 @@ class RunFolder:
             self.after(kind).unlink(missing_ok=True)
         for path in (self.origin, self.timing, self.latency, self.network, self.metrics, self.report, self.recipe):
             path.unlink(missing_ok=True)
+        with suppress(PermissionError):  # of a file that is open, on Windows
+            self.lock.unlink(missing_ok=True)
         if not any(self.path.iterdir()):
             self.path.rmdir()
 

@@ -8,6 +8,7 @@ import copy
 import logging
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -106,18 +107,20 @@ class TrainingRun:
         Writes recipe.yaml, origin.json (if `origin` is given), dense.safetensors (state dict), gated.safetensors
         (trained), finished.safetensors (if the recipe has a finish), network.safetensors (calibrated; see
         `convgate.load`), metrics.json, report.html, and per stage a folder with epochs.csv, a checkpoint and logs.
+        Raises `RecipeError` where another process is at work in the folder.
         """
         is_new = not self.folder.path.exists()
         self.folder.claim(self.asked, origin)
-        if self.latency is not None:
-            save_latency(self.latency, self.folder.latency)
-        try:
-            with undisturbed(self.recipe.hardware.threads):
-                return self._carry_out()
-        except Exception:
-            if is_new and is_first_process() and not self.folder.has_begun():
-                self.folder.discard()  # a run that failed before it trained leaves nothing
-            raise
+        with self.folder.held() if is_first_process() else nullcontext():
+            if self.latency is not None:
+                save_latency(self.latency, self.folder.latency)
+            try:
+                with undisturbed(self.recipe.hardware.threads):
+                    return self._carry_out()
+            except Exception:
+                if is_new and is_first_process() and not self.folder.has_begun():
+                    self.folder.discard()  # a run that failed before it trained leaves nothing
+                raise
 
     def _carry_out(self) -> Run | None:
         network: nn.Module = self.dense

@@ -27,6 +27,7 @@ from convgate.quantization import FakeQuantization
 from convgate.recipes.recipe import Hardware, Recipe
 from convgate.recipes.stages import FinishStage, Gates, Stage
 from convgate.training.callbacks import History
+from convgate.training.checkpoints import NAME, WholeFiles, begun
 from convgate.training.compiling import as_otherwise, compile_network
 from convgate.training.device import device_of
 from convgate.training.distil import Teacher
@@ -40,8 +41,6 @@ __all__ = [
     "lightning_precision",
     "training_steps",
 ]
-
-_CHECKPOINT = "last.ckpt"
 
 
 def fit(
@@ -59,11 +58,12 @@ def fit(
 
     `folder` gets a checkpoint, epochs.csv and, where TensorBoard is installed, its logs. Continues from the checkpoint
     in `folder` if there is one. With several processes, all of them return; `is_first_process` tells which one should
-    write results.
+    write results. Raises `CheckpointError` for a damaged checkpoint.
     """
     hardware = recipe.hardware
+    resume = begun(folder)
     module = _module(network, stage, splits, recipe, method, teacher)
-    keep = ModelCheckpoint(folder, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
+    keep = ModelCheckpoint(folder, filename=NAME, enable_version_counter=False, save_on_train_epoch_end=True)
     callbacks: list[Callback] = [keep, History(folder / "epochs.csv")]
     if progress:
         callbacks.append(_ProgressBar(leave=False, console_kwargs={"stderr": True}))
@@ -71,6 +71,7 @@ def fit(
         trainer = _trainer(
             recipe,
             callbacks,
+            plugins=[WholeFiles()],
             max_epochs=stage.epochs,
             devices=hardware.devices,
             num_nodes=hardware.nodes,
@@ -100,8 +101,6 @@ def fit(
                 world_size=world_size,
                 workers=hardware.workers,
             )
-        checkpoint = folder / _CHECKPOINT
-        resume = str(checkpoint) if checkpoint.is_file() else None
         with module.watching, as_otherwise():
             trainer.fit(module, train, validation, ckpt_path=resume, weights_only=True)
 
