@@ -256,12 +256,7 @@ void halves(const Bf16Kernels& k) {
     if (!k.columns[0]) return;
     // Pairs of inputs, all outputs of a panel.
     const int pairs = ins / 2;
-    const auto words = [](std::size_t n) {
-        Buffer buffer(n);
-        std::memset(buffer.data(), 0x3f, n * sizeof(float));
-        return buffer;
-    };
-    const Buffer x = words(static_cast<std::size_t>(pairs) * row), w = words(static_cast<std::size_t>(pairs) * row);
+    const auto x = filled(static_cast<std::size_t>(pairs) * row, 0.5f), w = filled(static_cast<std::size_t>(pairs) * row, 0.5f);
     Buffer sums(static_cast<std::size_t>(row) * row);
     std::vector<std::int32_t> all(row);
     for (int o = 0; o < row; o++) all[o] = o;

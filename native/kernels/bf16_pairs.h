@@ -14,26 +14,9 @@ __attribute__((always_inline)) inline void fetch_pair(const Bf16Ahead& a, const 
         }
 }
 
-template <int vectors, int tile>
-__attribute__((always_inline)) inline void accumulate_paired(const Bf16Product& a, int position, Vector (&acc)[tile][vectors]) {
-    for (int t = 0; t < a.tap_count; t++) {
-        const Bf16* x[tile];
-        for (int p = 0; p < tile; p++) x[p] = a.rows[position + p] + a.taps[t];
-        const Bf16* weights = a.weights + t * a.tap_stride;
-        int inputs[tile];
-        for (int i = a.begin; i < a.end; i += 2) {
-            fetch_pair<vectors, false>(a.ahead, a.ahead.weights + t * a.ahead_tap, i - a.begin);
-#pragma GCC unroll 8
-            for (int p = 0; p < tile; p++) __builtin_memcpy(&inputs[p], x[p] + i, sizeof(int));
-            add_words<vectors, tile>(weights + static_cast<std::ptrdiff_t>(i) * vectors * lanes, inputs, acc);
-        }
-    }
-}
-
-template <int vectors, int tile, bool listed>
-__attribute__((always_inline)) inline void accumulate(const Bf16Product& a, int position, Vector (&acc)[tile][vectors]) {
-    if constexpr (pairs_rows && !listed)
-        if (a.paired) return accumulate_paired<vectors, tile>(a, position, acc);
+// `paired`: as Bf16Product says.
+template <int vectors, int tile, bool listed, bool paired>
+__attribute__((always_inline)) inline void accumulate_rows(const Bf16Product& a, int position, Vector (&acc)[tile][vectors]) {
     constexpr int row = vectors * lanes;
     alignas(64) static constexpr Bf16 zeros[row] = {};
     for (int t = 0; t < a.tap_count; t++) {
@@ -48,10 +31,20 @@ __attribute__((always_inline)) inline void accumulate(const Bf16Product& a, int 
             fetch_pair<vectors, listed>(a.ahead, ahead, i - a.begin);
 #pragma GCC unroll 8
             for (int p = 0; p < tile; p++) __builtin_memcpy(&inputs[p], x[p] + i, sizeof(int));
-            add_pair<vectors, tile>(at(i), at(i + 1), inputs, acc);
+            if constexpr (paired)
+                add_words<vectors, tile>(at(i), inputs, acc);
+            else
+                add_pair<vectors, tile>(at(i), at(i + 1), inputs, acc);
         }
-        if (i == a.end) continue;
+        if (paired || i == a.end) continue;
         for (int p = 0; p < tile; p++) inputs[p] = x[p][i].bits;
         add_pair<vectors, tile>(at(i), zeros, inputs, acc);
     }
+}
+
+template <int vectors, int tile, bool listed>
+__attribute__((always_inline)) inline void accumulate(const Bf16Product& a, int position, Vector (&acc)[tile][vectors]) {
+    if constexpr (pairs_rows && !listed)
+        if (a.paired) return accumulate_rows<vectors, tile, false, true>(a, position, acc);
+    accumulate_rows<vectors, tile, listed, false>(a, position, acc);
 }
