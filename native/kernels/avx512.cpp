@@ -30,6 +30,7 @@ inline Vector packed_lanes(Vector v, unsigned kept) {
     return reinterpret_cast<Vector>(_mm512_maskz_compress_ps(static_cast<__mmask16>(kept), reinterpret_cast<__m512>(v)));
 }
 
+#include "extremes.h"
 #include "simd.h"
 #include "winograd.h"
 

@@ -1,4 +1,4 @@
-// bfloat16 on AVX2 and FMA: widened when it is read.
+// bfloat16 on AVX2 and FMA: widened to float32.
 #include <immintrin.h>
 
 #include <utility>
@@ -8,14 +8,7 @@
 namespace convgate {
 namespace {
 
-constexpr int lanes = 8, VECTORS = 2;
-typedef float Vector __attribute__((vector_size(32)));
-
-inline __m256i first(int n) {
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-}
-inline Vector load_some(const float* p, int n) { return reinterpret_cast<Vector>(_mm256_maskload_ps(p, first(n))); }
-inline void store_some(float* p, Vector v, int n) { _mm256_maskstore_ps(p, first(n), reinterpret_cast<__m256>(v)); }
+#include "avx2_floats.h"
 
 #include "bf16_avx2.h"
 #include "bf16_widened.h"
@@ -25,6 +18,6 @@ inline void store_some(float* p, Vector v, int n) { _mm256_maskstore_ps(p, first
 
 extern const Kernels avx2_kernels;
 extern const Bf16Kernels avx2_bf16_kernels;
-const Bf16Kernels avx2_bf16_kernels = table_of<8, 5>("avx2", &avx2_kernels);
+const Bf16Kernels avx2_bf16_kernels = table_of<8, 6>("avx2", &avx2_kernels);
 
 }  // namespace convgate

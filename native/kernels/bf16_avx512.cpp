@@ -1,4 +1,4 @@
-// bfloat16 on AVX-512 (F, BW, DQ, VL) without its instructions for it: widened when it is read.
+// bfloat16 on AVX-512 (F, BW, DQ, VL) without its instructions for it: widened to float32.
 #include <immintrin.h>
 
 #include <utility>

@@ -1,4 +1,4 @@
-// bfloat16 on NEON without its instructions for it: widened when it is read.
+// bfloat16 on NEON without its instructions for it: widened to float32.
 #include <arm_neon.h>
 
 #include <cstring>

@@ -3,53 +3,36 @@
 
 #include "bf16_in_order.h"
 
-inline Vector all(Bf16 x) {
-    const std::uint32_t bits = static_cast<std::uint32_t>(x.bits) << 16;
-    float wide;
-    __builtin_memcpy(&wide, &bits, sizeof(wide));
-    return all(wide);
+// Inputs of each position that are widened at once: a tile's stay in the first-level cache.
+constexpr int widened_at_once = 128;
+
+inline void widen_inputs(const Bf16* from, int count, float* to) {
+    int i = 0;
+    for (; i + lanes <= count; i += lanes) store(to + i, load(from + i));
+    if (i < count) store(to + i, load_some(from + i, count - i));
 }
 
-// Pairs of neighbouring inputs are read at once, and taken apart in registers: the first is the lower half.
-typedef std::uint32_t Pairs __attribute__((vector_size(lanes * sizeof(std::uint32_t))));
-inline Pairs both(const Bf16* x) {
-    std::uint32_t pair;
-    __builtin_memcpy(&pair, x, sizeof(pair));
-    return pair - Pairs{};
-}
-inline Vector lower(Pairs pair) { return reinterpret_cast<Vector>(pair << 16); }
-inline Vector upper(Pairs pair) { return reinterpret_cast<Vector>(pair & 0xffff0000u); }
-
-// Inlined whatever the compiler thinks: as a call, its sums would live in memory.
+// Inlined whatever the compiler thinks: as a call, its sums would live in memory. Inputs are widened first, so that each is one
+// broadcast for all outputs.
 template <int vectors, int tile, bool listed>
 __attribute__((always_inline)) inline void accumulate(const Bf16Product& a, int position, Vector (&acc)[tile][vectors]) {
     constexpr int row = vectors * lanes;
+    alignas(64) float x[tile][widened_at_once];
     for (int t = 0; t < a.tap_count; t++) {
-        const Bf16* x[tile];
-        for (int p = 0; p < tile; p++) x[p] = a.rows[position + p] + a.taps[t];
         const Bf16* weights = a.weights + t * a.tap_stride;
-        const auto at = [&](int i) { return weights + static_cast<std::ptrdiff_t>(listed ? a.weight_rows[i] : i) * row; };
-        int i = a.begin;
-        for (; i + 1 < a.end; i += 2) {
-            Vector first[vectors], second[vectors];
+        for (int begin = a.begin; begin < a.end; begin += widened_at_once) {
+            const int count = a.end - begin < widened_at_once ? a.end - begin : widened_at_once;
+            for (int p = 0; p < tile; p++) widen_inputs(a.rows[position + p] + a.taps[t] + begin, count, x[p]);
+            for (int i = 0; i < count; i++) {
+                const Bf16* one = weights + static_cast<std::ptrdiff_t>(listed ? a.weight_rows[begin + i] : begin + i) * row;
+                Vector w[vectors];
 #pragma GCC unroll 4
-            for (int v = 0; v < vectors; v++) first[v] = load(at(i) + v * lanes), second[v] = load(at(i + 1) + v * lanes);
+                for (int v = 0; v < vectors; v++) w[v] = load(one + v * lanes);
 #pragma GCC unroll 8
-            for (int p = 0; p < tile; p++) {
-                const Pairs pair = both(x[p] + i);
+                for (int p = 0; p < tile; p++)
 #pragma GCC unroll 4
-                for (int v = 0; v < vectors; v++) {
-                    acc[p][v] += lower(pair) * first[v];
-                    acc[p][v] += upper(pair) * second[v];
-                }
+                    for (int v = 0; v < vectors; v++) acc[p][v] += all(x[p][i]) * w[v];
             }
-        }
-        if (i == a.end) continue;
-#pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) {
-            const Vector w = load(at(i) + v * lanes);
-#pragma GCC unroll 8
-            for (int p = 0; p < tile; p++) acc[p][v] += all(x[p][i]) * w;
         }
     }
 }

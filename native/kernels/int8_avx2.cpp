@@ -16,7 +16,8 @@ constexpr int vector_bytes = 32;
 #include "int8_rows.h"
 #include "int8_avx2.h"
 
-constexpr int tile_of(int vectors) { return vectors == 1 ? 8 : 4; }
+constexpr bool widens = true;
+constexpr int tile_of(int vectors) { return vectors == 1 ? 8 : 6; }
 
 inline Register add_pairs(Register sum, Register a, Register b) { return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)); }
 

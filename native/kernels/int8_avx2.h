@@ -25,16 +25,15 @@ inline void store_bytes(void* p, Register v, int n) {
     std::memcpy(p, some, static_cast<std::size_t>(n));
 }
 
-inline Register first(int n) {
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-}
+#include "avx2_some.h"
+
 inline Register load_numbers(const std::int32_t* p, int n, int otherwise) {
     if (n >= lanes) return load(p);
     return _mm256_blendv_epi8(_mm256_set1_epi32(otherwise), _mm256_maskload_epi32(p, first(n)), first(n));
 }
-inline void store_numbers(std::int32_t* p, Register v, int n) { _mm256_maskstore_epi32(p, first(n), v); }
+inline void store_numbers(std::int32_t* p, Register v, int n) { store_first(p, _mm256_castsi256_ps(v), n); }
 inline void store_scaled(float* p, Register v, const float* scale, int n) {
-    _mm256_maskstore_ps(p, first(n), _mm256_mul_ps(_mm256_cvtepi32_ps(v), _mm256_maskload_ps(scale, first(n))));
+    store_first(p, _mm256_mul_ps(_mm256_cvtepi32_ps(v), _mm256_maskload_ps(scale, first(n))), n);
 }
 
 inline Register bytes_of(int x) { return _mm256_set1_epi8(static_cast<char>(x)); }

@@ -16,6 +16,7 @@ constexpr int vector_bytes = 64;
 #include "int8_rows.h"
 #include "int8_avx512.h"
 
+constexpr bool widens = false;
 constexpr int at_once = 2;
 constexpr int tile_of(int vectors) { return vectors == 1 ? 12 : 10; }
 

@@ -2,5 +2,6 @@
 
 using Inputs = Register;
 using Weights = Register;
+constexpr bool widens = false;
 inline Inputs inputs_of(Register v) { return v; }
 inline Weights weights_of(Register v) { return v; }

@@ -4,7 +4,7 @@
 // is one: with sum = 2^16 high + low, the result is (high * m + (low * m >> 16) + 2^(s-17)) >> (s - 16).
 template <bool by_quarters>
 class Finish {
-    const Int8Finish& f;
+    const Int8Finish f;
     Register m[4], s[4], high[4], half[4];
     Register low, most;
     bool in_32_bits, positive;
@@ -99,5 +99,20 @@ private:
 };
 
 void write_floats(const Register* sums, int vectors, int n, const float* scale, float* to) {
-    for (int v = 0; v < vectors; v++) store_scaled(to + v * lanes, sums[v], scale + v * lanes, n - v * lanes);
+    for (int v = 0; v < vectors && v * lanes < n; v++) store_scaled(to + v * lanes, sums[v], scale + v * lanes, n - v * lanes);
+}
+
+Finish<false> finish_of(const Int8Product& a) {
+    const Int8Finish none{a.start, a.start, {}, false, 0, 0};
+    return Finish<false>(a.outputs ? a.finish : none, 0, a.outputs ? row : 0);
+}
+
+void write_all(const Int8Product& a, const Finish<false>& finish, const Register* sums, int vectors, int position, int n) {
+    if (!a.sums && a.outputs) return finish.write(sums, vectors, n, a.width, a.addends ? a.addends + position : nullptr, a.outputs + position);
+    for (int p = position; p < position + n; p++, sums += vectors) {
+        if (a.sums)
+            for (int v = 0; v < vectors; v++) store_numbers(a.sums[p] + v * lanes, sums[v], a.width - v * lanes);
+        else
+            write_floats(sums, vectors, a.width, a.scale, a.floats[p]);
+    }
 }

@@ -17,6 +17,7 @@ constexpr int vector_bytes = 16;
 #include "int8_neon.h"
 
 constexpr bool flips(bool is_signed) { return is_signed; }
+constexpr bool widens = false;
 
 #include "int8_pairs.h"
 

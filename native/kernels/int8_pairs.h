@@ -1,6 +1,6 @@
-// How quads are multiplied where no instruction does it: their bytes are widened to 16 bits by turns, whose products
-// `add_pairs` adds exactly. (`vpmaddubsw` would be the instruction for bytes, but it saturates: two products of 255 * 127 do
-// not fit into its 16 bits.) Included before int8_quads.h.
+// How quads are multiplied where no instruction does it: their bytes are widened to 16 bits by turns, whose products `add_pairs`
+// adds exactly. (`vpmaddubsw` would be the instruction for bytes, but it saturates: two products of 255 * 127 do not fit into its
+// 16 bits.) On a set that `widens`, only depthwise convolutions do so. Included before int8_quads.h.
 
 typedef std::int16_t Shorts __attribute__((vector_size(sizeof(Register))));
 typedef std::uint16_t UnsignedShorts __attribute__((vector_size(sizeof(Register))));

@@ -77,16 +77,6 @@ inline void sums_of(const Int8Product& a, int position, Register* done, int stri
         for (int v = 0; v < vectors; v++) done[p * stride + begin + v] = sums[p][v];
 }
 
-void write_all(const Int8Product& a, const Finish<false>& finish, const Register* sums, int vectors, int position, int n) {
-    if (!a.sums && a.outputs) return finish.write(sums, vectors, n, a.width, a.addends ? a.addends + position : nullptr, a.outputs + position);
-    for (int p = position; p < position + n; p++, sums += vectors) {
-        if (a.sums)
-            for (int v = 0; v < vectors; v++) store_numbers(a.sums[p] + v * lanes, sums[v], a.width - v * lanes);
-        else
-            write_floats(sums, vectors, a.width, a.scale, a.floats[p]);
-    }
-}
-
 template <int vectors, int n>
 void block(const Int8Product& a, const Finish<false>& finish, int position) {
     constexpr int first = vectors < at_once ? vectors : at_once;
@@ -100,8 +90,7 @@ template <int vectors, int... n>
 void blocks_of(const Int8Product& a, std::integer_sequence<int, n...>) {
     constexpr void (*kernels[])(const Int8Product&, const Finish<false>&, int) = {block<vectors, n + 1>...};
     constexpr int tile = tile_of(vectors);
-    const Int8Finish none{a.start, a.start, {}, false, 0, 0};
-    const Finish<false> finish(a.outputs ? a.finish : none, 0, a.outputs ? row : 0);
+    const Finish<false> finish = finish_of(a);
     // Even tiles: none is so small that its product waits for weights.
     const int tiles = (a.positions + tile - 1) / tile;
     for (int i = 0; i < tiles; i++) {
@@ -112,7 +101,12 @@ void blocks_of(const Int8Product& a, std::integer_sequence<int, n...>) {
 }
 
 template <int vectors>
-void blocks(const Int8Product& a) { blocks_of<vectors>(a, std::make_integer_sequence<int, tile_of(vectors)>()); }
+void blocks(const Int8Product& a) {
+    if constexpr (widens)
+        pair_blocks<vectors>(a);
+    else
+        blocks_of<vectors>(a, std::make_integer_sequence<int, tile_of(vectors)>());
+}
 
 void product(const Int8Product& a) {
     static_assert(at_once >= 2);

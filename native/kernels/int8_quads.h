@@ -1,6 +1,7 @@
 // Kernels for 8-bit integers by quads: four inputs of a position meet four weights of an output in one 32-bit lane. Quads of
 // inputs are formed when weights are read: four rows are interleaved by unpacking, for which each row is stored in the
-// order that unpacking wants. So a closed input costs nothing, whichever its neighbours are. An instruction wants inputs
+// order that unpacking wants. So a closed input costs nothing, whichever its neighbours are. (Where `widens`, products have
+// pairs of 16 bits instead: int8_pair_product.h.) An instruction wants inputs
 // with a sign or without: the others are read as x + 128 or x - 128, and sums start as much lower or higher.
 //
 // Written once over a register of any width. An instruction set's file defines before it includes this one, in an anonymous
@@ -10,6 +11,7 @@
 //   flips(is_signed)                          whether inputs are multiplied with their upper bit turned: with a sign as x + 128,
 //                                             without as x - 128
 //   at_once, tile_of(vectors)                 vectors of outputs, and then positions, that a product computes at once
+//   widens                                    whether a product's inputs and weights become pairs of 16 bits first
 //   load(p), load_bytes(p, n), store_bytes(p, v, n)     n may be less than there are: others read 0, and stay in memory
 //   load_numbers(p, n, otherwise)                       int32s, for any n
 //   store_numbers(p, v, n), store_scaled(p, v, scale, n) as int32s, or as floats times scale[i]
@@ -60,6 +62,7 @@ inline void interleave(const Register (&r)[4], Register (&w)[vectors]) {
 }
 
 #include "int8_finish.h"
+#include "int8_pair_product.h"
 #include "int8_product.h"
 #include "int8_depthwise.h"
 #include "int8_packing.h"

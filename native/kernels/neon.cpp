@@ -19,6 +19,7 @@ inline void sums(const Vector (&v)[4], float* out) {
 }
 
 #include "pack_lanes.h"
+#include "extremes.h"
 #include "simd.h"
 #include "winograd.h"
 #include "pack_by_index.h"

@@ -22,10 +22,16 @@ inline void sums(const Vector (&v)[4], float* out) {
 }
 
 #include "pack_lanes.h"
+#include "extremes.h"
 #include "simd.h"
 #include "winograd.h"
 #include "pack_by_index.h"
-#include "transpose_by_element.h"
+
+void transpose(const float* const* rows, std::ptrdiff_t offset, int count, int n, float* to, std::ptrdiff_t to_stride) {
+    for (int r = 0; r < count; r++)
+        for (int i = 0; i < n; i++) to[i * to_stride + r] = rows[r][offset + i];
+}
+
 #include "fill.h"
 
 }  // namespace

@@ -4,6 +4,7 @@
 //   Vector        a GCC/Clang vector of floats          lanes         its length
 //   load_some(p, n), store_some(p, v, n)                the first n <= lanes floats; the others read 0
 //   sums(v[4], out[4])                                  horizontal sums of four vectors
+//   largest(a, b), smallest(a, b)                       a where one is not a number: NaN stays NaN
 //   VECTORS                                             the widest block of output channels, in vectors
 // and gets the functions that fill a Kernels table.
 
@@ -13,9 +14,6 @@ typedef std::int32_t Integers __attribute__((vector_size(lanes * sizeof(float)))
 inline Vector load(const float* p) { return *reinterpret_cast<const Loose*>(p); }
 inline void store(float* p, Vector v) { *reinterpret_cast<Loose*>(p) = v; }
 inline Vector all(float x) { return x - Vector{}; }  // not x + 0, which is not x for -0, and so would be computed
-// The first argument where one is not a number: NaN stays NaN.
-inline Vector largest(Vector a, Vector b) { return b > a ? b : a; }
-inline Vector smallest(Vector a, Vector b) { return b < a ? b : a; }
 
 // exp(x) = 2^n * (q + 1) for |x| <= 87, r = x - n ln 2, q a polynomial for |r| <= ln(2) / 2 (Cephes' coefficients).
 struct Power {

@@ -43,7 +43,7 @@ std::vector<std::int32_t> some_of(Random& random, int n, int all) {
 // Weights of any columns of two panels, packed; a product in one or two parts; any subset of the inputs.
 void product(Random& random, const Bf16Kernels& table, int vectors, int tile) {
     const bool paired = table.pair_rows[0] && random.chance(0.3);
-    const int row = vectors * table.lanes, taps = random.from(1, 3), ins = paired ? 2 * random.from(1, 20) : random.from(1, 40);
+    const int row = vectors * table.lanes, taps = random.from(1, 3), ins = (paired ? 2 : 1) * (random.chance(0.1) ? random.from(41, 300) : random.from(1, 40));
     const int all = ins + random.from(0, 9) / (paired ? 2 : 1) * (paired ? 2 : 1);
     const int width = random.from(1, row), gap = random.from(0, 3), panel = random.from(1, table.vectors) * table.lanes;
     const int panels = (row + panel - 1) / panel + random.from(0, 1);

@@ -77,8 +77,8 @@ struct Positions {
 };
 
 void product(Random& random, const Int8Kernels& table) {
-    const int taps = random.from(1, 4), count = random.chance(0.2) ? random.from(200, 600) : random.from(1, 40);
-    const int all = count + random.from(0, 9), width = random.from(1, table.row), positions = random.from(1, 20);
+    const int taps = random.from(1, 9), count = random.chance(0.2) ? random.from(41, 600) : random.from(1, 40);
+    const int all = count + random.from(0, 9), width = random.from(1, table.row), positions = random.chance(0.1) ? random.from(21, 110) : random.from(1, 20);
     const bool kept = random.chance(0.25), adds = kept && random.chance(0.5);  // sums as they are, added to what is there
     const bool listed = random.chance(0.5), is_signed = random.chance(0.5), added = random.chance(0.5), floats = random.chance(0.25);
     Guarded<std::int32_t> list(random, count);
