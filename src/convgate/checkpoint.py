@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from convgate.errors import CheckpointError, ConvgateError
 from convgate.files import PROGRAM_KEY, replacing
 from convgate.gated import GATES, OURS, PATHS, TRUNK, GatedModel, GatedNetwork, gate, place_in
+from convgate.gated.given import given_network
 from convgate.methods import Method, create
 from convgate.models import ModelSpec
 from convgate.preparation import Preparation
-from convgate.reading.wrappers import unwrapped
 from convgate.weights import misfit
 
 __all__ = ["load", "require_gated", "save"]
@@ -56,14 +56,13 @@ def save(network: nn.Module, path: str | Path) -> None:
     loading.
 
     Raises:
-        CheckpointError: not a gated network, or options of its method or extra state that are not plain data.
+        InputError: not a gated network, or one on the meta device.
+        CheckpointError: options of its method or extra state that are not plain data.
 
     """
     from safetensors.torch import save_file
 
-    network = unwrapped(network) if isinstance(network, nn.Module) else network
-    if not isinstance(network, GatedNetwork | GatedModel):
-        raise CheckpointError(f"save() takes a GatedNetwork, not a {type(network).__name__}; make one with gate()")
+    network = given_network(network, (GatedNetwork, GatedModel), "save")
     plan = network.plan
     tensors, extra = _parted(network.state_dict())
     tensors = {_moved(key, place_in(network), OURS): value for key, value in tensors.items()}

@@ -20,9 +20,9 @@ from convgate.calibration.timed import latency_model
 from convgate.engine import Engine
 from convgate.errors import InputError
 from convgate.gated import GatedModel, GatedNetwork
+from convgate.gated.given import given_network
 from convgate.latency import LatencyModel
 from convgate.reading.modes import evaluating
-from convgate.reading.wrappers import unwrapped
 
 __all__ = ["Calibration", "calibrate"]
 
@@ -116,9 +116,7 @@ def calibrate(
         BudgetError: the gates cannot reach the budget; the message says what they can.
 
     """
-    network = unwrapped(network) if isinstance(network, nn.Module) else network
-    if not isinstance(network, GatedNetwork | GatedModel):
-        raise InputError(f"calibrate() takes a GatedNetwork, not a {type(network).__name__}; make one with gate()")
+    network = given_network(network, (GatedNetwork, GatedModel), "calibrate")
     budget = _budget(budget, macs, milliseconds, of_engine=engine is not None or latency is not None)
     if max_passes < 1 or not tolerance >= 0:
         raise InputError(

@@ -17,6 +17,7 @@ from convgate.finetuning.finetuned import Finetuned
 from convgate.finetuning.run import Run
 from convgate.finetuning.settings import Settings
 from convgate.gated import GatedNetwork
+from convgate.gated.given import given_network
 from convgate.undisturbed import undisturbed
 
 __all__ = ["finetune"]
@@ -55,7 +56,8 @@ def finetune(
 
     Args:
         network: a gated network whose output is logits, [N, classes] or, of a segmenter, [N, classes, H, W], where each
-            position is an answer; with `DualGating(masks="equal")` training masks what evaluation masks.
+            position is an answer; with `DualGating(masks="equal")` training masks what evaluation masks. Of one in
+            `DataParallel` and the like, what is inside is trained.
         batches: images [N, C, H, W] as the network takes them, or (images, labels): a list, or a loader that can be
             read again and again.
         budget: share of the dense MACs, gates included, in (0, 1].
@@ -89,8 +91,7 @@ def finetune(
         InputError: arguments of the wrong kind, batches without images, or a network whose output is not logits.
 
     """
-    if not isinstance(network, GatedNetwork):
-        raise InputError(f"finetune() takes a GatedNetwork, not a {type(network).__name__}; make one with gate()")
+    network = given_network(network, (GatedNetwork,), "finetune")
     settings = settings or Settings()
     if minutes is None and steps is None:
         raise InputError("finetune(minutes=None, steps=None): say how long to train")

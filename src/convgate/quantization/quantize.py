@@ -28,6 +28,7 @@ from convgate.quantization.roles import convolutions, roles, signs
 from convgate.quantization.split import split_activations
 from convgate.quantization.statistics import Watch
 from convgate.reading.given import given_to
+from convgate.reading.meta import check_values
 from convgate.reading.modes import evaluating
 from convgate.reading.wrappers import unwrapped
 from convgate.suggestions import did_you_mean
@@ -87,6 +88,7 @@ def quantize(
         raise InputError(f"observer={observer!r}: give a rule, e.g. observer=convgate.quantization.MinMax()")
     if isinstance(network, nn.Module):
         network = unwrapped(network)
+        check_values(network)
     batches = list(batches) if isinstance(batches, Iterator) else batches
     lists = None if isinstance(network, GatedNetwork | GatedModel | Engine) else _first_lists(network, batches)
     begins = _begins(network, lists)

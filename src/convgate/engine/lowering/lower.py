@@ -22,6 +22,7 @@ from convgate.gated.hooks import hooked_blocks
 from convgate.gating import base_path, complete
 from convgate.reading import Trace, trace
 from convgate.reading.faithful import check_faithful
+from convgate.reading.meta import check_values
 from convgate.reading.modes import evaluating
 from convgate.reading.wrappers import unwrapped
 
@@ -59,6 +60,7 @@ def lower(network: nn.Module, example: Any = None, *, fallback: str | None = Non
     if not isinstance(network, nn.Module):
         raise InputError(f"the network is a {type(network).__name__}; give a torch.nn.Module")
     network = unwrapped(network)
+    check_values(network)
     if isinstance(network, GatedModel):
         network = network.network
     if isinstance(network, GatedNetwork):
