@@ -9,7 +9,18 @@ SOURCE = Path(__file__).parents[1] / "src" / "convgate"
 
 FLOORS = (
     ("errors",),
-    ("files", "columns", "pages", "drawing", "extras", "suggestions", "augmentation", "undisturbed", "cores"),
+    (
+        "files",
+        "columns",
+        "pages",
+        "drawing",
+        "extras",
+        "suggestions",
+        "augmentation",
+        "undisturbed",
+        "cores",
+        "memory_format",
+    ),
     ("preparation",),
     ("gating", "models", "data", "weights"),
     ("reading",),

@@ -73,12 +73,12 @@ def many():
 
 def _network(method):
     torch.manual_seed(0)
-    return gate(create_model("cifar_resnet8", width=4), method, torch.zeros(2, 3, 32, 32)).train()
+    return gate(create_model("cifar_resnet8", width=8), method, torch.zeros(2, 3, 32, 32)).train()
 
 
 def _train(kind, images, method, *, epochs=2, **how):
     network = _network(method)
-    teacher = Teacher(create_model("cifar_resnet8", width=4))
+    teacher = Teacher(create_model("cifar_resnet8", width=8))
     module = kind(network, Stage(epochs=epochs, batch_size=8), images, Classification(), method=method, teacher=teacher)
     trainer = L.Trainer(
         max_epochs=epochs,
@@ -261,14 +261,14 @@ class TestAStepOfEachMethod:
     @pytest.fixture
     def module(self, name, held, images):
         method = create(name, {})
-        network = gate(create_model("cifar_resnet8", width=4), method, torch.zeros(2, 3, 32, 32)).train()
+        network = gate(create_model("cifar_resnet8", width=8), method, torch.zeros(2, 3, 32, 32)).train()
         module = TrainingModule(
             network,
             Stage(epochs=1),
             images,
             Classification(),
             method=None if held else method,
-            teacher=Teacher(create_model("cifar_resnet8", width=4)),
+            teacher=Teacher(create_model("cifar_resnet8", width=8)),
             hold_gates=held,
         )
         for part in module.held:

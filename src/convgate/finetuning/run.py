@@ -30,6 +30,7 @@ from convgate.finetuning.settings import Settings
 from convgate.finetuning.state import ADVICE, check_fit, read_state
 from convgate.gated import GatedNetwork
 from convgate.gating import Decisions
+from convgate.memory_format import channels_last_is_safe
 from convgate.tasks.distillation import distillation
 
 __all__ = ["Run"]
@@ -63,6 +64,8 @@ class Run:
         self.steps, self.seed, self.say = steps, seed, say
         self.out = None if out is None else Path(out)
         self.autocast = computes_in_bfloat16(data.device)
+        last = channels_last_is_safe(network, data.device)
+        self.memory_format = torch.channels_last if last else torch.contiguous_format
         self.progress, self.step, self.epoch, self.batch, self.elapsed = 0.0, 0, 0, 0, 0.0
         self.seen: int | None = None
         self.features: Features | None = None
@@ -75,8 +78,8 @@ class Run:
         """Train, meet the budget, judge, write."""
         network = self.network
         if self.data.device.type == "cpu":
-            network.to(memory_format=torch.channels_last)
-            self.teacher.to(memory_format=torch.channels_last)
+            network.to(memory_format=self.memory_format)
+            self.teacher.to(memory_format=self.memory_format)
         self.optimiser = torch.optim.AdamW(
             parameter_groups(network, lr=self.settings.lr, weight_decay=self.settings.weight_decay), betas=(0.9, 0.99)
         )
@@ -164,7 +167,7 @@ class Run:
         for group in self.optimiser.param_groups:
             group["lr"] = group["scale"] * (gate_lr if group["gates"] else settings.lr * rate)
         if images.device.type == "cpu":
-            images = images.contiguous(memory_format=torch.channels_last)
+            images = images.contiguous(memory_format=self.memory_format)
         if self.progress < settings.small:
             images = smaller(images, settings.small_size)
         # Gates that learn are to decide of images, not of mixtures.
