@@ -15,7 +15,7 @@ from torch import nn
 import convgate
 from convgate import DualGating, GlobalGater, gate, load, save
 from convgate.checkpoint import require_gated
-from convgate.errors import CheckpointError
+from convgate.errors import CheckpointError, InputError
 from convgate.models import create
 from convgate.preparation import Preparation
 
@@ -99,7 +99,7 @@ def refuse(*args, **kwargs):
 
 
 def test_saving_takes_a_gated_network_only(tmp_path):
-    with pytest.raises(CheckpointError, match="ResNet"):
+    with pytest.raises(InputError, match="ResNet"):
         save(create("cifar_resnet8"), tmp_path / "x")
     assert not list(tmp_path.iterdir())
 

@@ -62,7 +62,7 @@ def save(network: nn.Module, path: str | Path) -> None:
     """
     from safetensors.torch import save_file
 
-    network = given_network(network, (GatedNetwork, GatedModel), "save")
+    network = given_network(network, "save")
     plan = network.plan
     tensors, extra = _parted(network.state_dict())
     tensors = {_moved(key, place_in(network), OURS): value for key, value in tensors.items()}

@@ -19,7 +19,7 @@ from convgate.calibration.search import Search
 from convgate.calibration.timed import latency_model
 from convgate.engine import Engine
 from convgate.errors import InputError
-from convgate.gated import GatedModel, GatedNetwork
+from convgate.gated import GatedModel
 from convgate.gated.given import given_network
 from convgate.latency import LatencyModel
 from convgate.reading.modes import evaluating
@@ -116,7 +116,7 @@ def calibrate(
         BudgetError: the gates cannot reach the budget; the message says what they can.
 
     """
-    network = given_network(network, (GatedNetwork, GatedModel), "calibrate")
+    network = given_network(network, "calibrate")
     budget = _budget(budget, macs, milliseconds, of_engine=engine is not None or latency is not None)
     if max_passes < 1 or not tolerance >= 0:
         raise InputError(

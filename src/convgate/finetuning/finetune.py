@@ -17,7 +17,7 @@ from convgate.finetuning.finetuned import Finetuned
 from convgate.finetuning.run import Run
 from convgate.finetuning.settings import Settings
 from convgate.gated import GatedNetwork
-from convgate.gated.given import given_network
+from convgate.gated.given import given_alone
 from convgate.undisturbed import undisturbed
 
 __all__ = ["finetune"]
@@ -91,7 +91,7 @@ def finetune(
         InputError: arguments of the wrong kind, batches without images, or a network whose output is not logits.
 
     """
-    network = given_network(network, (GatedNetwork,), "finetune")
+    network = given_alone(network, "finetune")
     settings = settings or Settings()
     if minutes is None and steps is None:
         raise InputError("finetune(minutes=None, steps=None): say how long to train")
