@@ -3,7 +3,7 @@
 The other build writes gated networks (random weights, gates calibrated on random images) as .cgm files. A process of
 each build loads them, and the two run the same images in turns; what is compared is the ratio of each round.
 
-    python benchmarks/builds.py OTHER_PYTHON COMMIT [--rounds 40] [--threads 2] [--precision bf16] [--out FILE]
+    python benchmarks/builds.py OTHER_PYTHON COMMIT [--rounds 40] [--threads 2] [--precision bf16|int8] [--out FILE]
 
 OTHER_PYTHON is the interpreter of an environment in which the other build is installed, COMMIT what that was built of.
 """
@@ -25,10 +25,14 @@ from convgate.models import create
 folder, name, size, macs, precision = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), sys.argv[5]
 torch.manual_seed(0)
 model, images = create(name).eval(), torch.randn(4, 3, size, size)
-convgate.compile(model, images[:1], precision=precision).save(f"{folder}/{name}-dense.cgm")
 network = convgate.gate(model, convgate.DualGating(), images).eval()
 convgate.calibrate(network, [images], macs)
-convgate.compile(network, precision=precision).save(f"{folder}/{name}-gated.cgm")
+for kind, what in (("dense", model), ("gated", network)):
+    if precision == "int8":
+        engine = convgate.quantize(what, [images])
+    else:
+        engine = convgate.compile(what, images[:1], precision=precision)
+    engine.save(f"{folder}/{name}-{kind}.cgm")
 """
 
 WORK = """
@@ -74,7 +78,7 @@ def main() -> None:
     parser.add_argument("commit")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
+    parser.add_argument("--precision", choices=("float32", "bf16", "int8"), default="float32")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "builds.json")
     options = parser.parse_args()
     draw, rows = random.Random(0), []
