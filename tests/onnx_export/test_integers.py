@@ -10,6 +10,7 @@ from onnx import numpy_helper
 from tests.onnx_export.runtime import distance, run_file
 from tests.onnx_export.test_export import gated
 from tests.quantization.test_quantize import IMAGES, METHODS, models
+from torch import nn
 
 import convgate
 from convgate.engine.program import Dequantize, Element, IntegerConvToFloat, Lookup, Program, Quantize, Value
@@ -27,7 +28,10 @@ def graph_of(path):
 
 
 def assert_qdq(engine, path, floats=0):
-    """Of every convolution of integers, map, weights and bias are DequantizeLinears'; `floats` of heads are not."""
+    """Of every convolution of integers, map, weights and bias are DequantizeLinears'; `floats` of heads are not.
+
+    Weights and their zero points are each read once: ONNX Runtime's `session.x64quantprecision` fails else.
+    """
     graph, constants, writer = graph_of(path)
     convs = [node for node in graph.node if node.op_type == "Conv"]
     plain = [node for node in convs if node.input[1] in constants]
@@ -42,6 +46,13 @@ def assert_qdq(engine, path, floats=0):
             assert (scales > 0).all()
             if len(node.input) > 2:
                 assert constants[writer[node.input[2]].input[0]].dtype == np.int32
+    integers = [
+        name
+        for node in graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in constants
+        for name in (node.input[0], node.input[2])
+    ]
+    assert len(set(integers)) == len(integers)
     for node in graph.node:
         if node.op_type in QDQ:
             assert not constants[node.input[2]].any(), "a zero point that is not zero"
@@ -59,6 +70,24 @@ def test_networks(name, optimised, tmp_path):
     for mine, wanted in zip(found.values(), run.outputs, strict=True):
         assert distance(mine, wanted) < 0.02  # a step here and there; from float32 it is 0.01 to 0.05
     assert_qdq(engine, tmp_path / "net.onnx")
+
+
+class Twice(nn.Module):
+    """One convolution that is run twice, so that its weights are in two operations."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        return self.head(self.conv(self.conv(self.stem(x)).relu()))
+
+
+def test_weights_that_two_convolutions_share(tmp_path):
+    engine = convgate.quantize(Twice().eval(), [IMAGES], threads=1)
+    convgate.export_onnx(engine, tmp_path / "net.onnx")
+    assert_qdq(engine, tmp_path / "net.onnx")
+    assert distance(*run_file(tmp_path / "net.onnx", IMAGES.numpy()).values(), engine(IMAGES.numpy())) < 0.02
 
 
 @pytest.mark.parametrize("name", METHODS)

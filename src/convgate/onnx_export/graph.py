@@ -75,16 +75,21 @@ class Graph:
 
     def constant(self, array: np.ndarray, name: str = "constant") -> str:
         """The name of a constant of the array's type and shape; equal ones are one."""
-        from onnx import numpy_helper
-
         array = np.asarray(array, order="C")
         # A digest, as the bytes themselves would keep every weight twice.
         content = hashlib.sha1(array.tobytes() if array.ndim == 0 else array.data, usedforsecurity=False).digest()
         key = (array.dtype.str, array.shape, content)
         if key not in self._known:
-            self._known[key] = self.name(name)
-            self.constants.append(numpy_helper.from_array(array, self._known[key]))
+            self._known[key] = self.own_constant(array, name)
         return self._known[key]
+
+    def own_constant(self, array: np.ndarray, name: str) -> str:
+        """The name of a constant that nothing else is given, though it be equal."""
+        from onnx import numpy_helper
+
+        own = self.name(name)
+        self.constants.append(numpy_helper.from_array(array, own))
+        return own
 
     def floats(self, values: Any, name: str = "constant") -> str:
         """The name of a float32 constant."""

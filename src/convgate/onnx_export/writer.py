@@ -86,9 +86,13 @@ class Writer:
         )
 
     def dequantised_array(self, array: np.ndarray, scale: np.ndarray, name: str) -> str:
-        """An array of integers, [out, ..], times float32 scales [out]: a DequantizeLinear of a constant."""
-        stored, scales = self.graph.constant(array, name), self.graph.floats(scale, f"{name}.scale")
-        zeros = self.graph.constant(np.zeros(len(array), array.dtype), "zeros")
+        """An array of integers, [out, ..], times float32 scales [out]: a DequantizeLinear of a constant.
+
+        Integers and zeros are this node's alone: ONNX Runtime's option against saturation (docs/design/onnx.md)
+        replaces both by name for each node that reads them, and fails at the second (1.32).
+        """
+        stored, scales = self.graph.own_constant(array, name), self.graph.floats(scale, f"{name}.scale")
+        zeros = self.graph.own_constant(np.zeros(len(array), array.dtype), f"{name}.zeros")
         return self.graph.node("DequantizeLinear", stored, scales, zeros, axis=0, name=f"{name}.float")
 
     def array(self, name: str, *, rounded: bool = False) -> np.ndarray:
