@@ -28,7 +28,7 @@ builders: $(VENV)/.installed
 native-test: builders
 	CXX="$(CXX)" $(BIN)/cmake -S . -B "$(NATIVE_BUILD)" -G Ninja -DCMAKE_MAKE_PROGRAM="$(abspath $(BIN)/ninja)" \
 		-DCONVGATE_NATIVE_TESTS=ON "-DCONVGATE_SANITIZE=$(SANITIZE)" "-DCONVGATE_OPTIMISATION=$(OPTIMISATION)"
-	$(BIN)/cmake --build "$(NATIVE_BUILD)"
+	$(BIN)/cmake --build "$(NATIVE_BUILD)" --target native_tests
 	"$(NATIVE_BUILD)/native/tests/native_tests" $(NATIVE_TESTS)
 
 # The native tests for AArch64, by a cross-compiler under QEMU (Debian: g++-aarch64-linux-gnu, qemu-user-static): processors
@@ -40,7 +40,7 @@ ARM_TESTS ?= --iterations 40 kernels bf16 int8 int8_networks malformed networks 
 arm-test: builders
 	$(BIN)/cmake -S . -B "$(ARM_BUILD)" -G Ninja -DCMAKE_MAKE_PROGRAM="$(abspath $(BIN)/ninja)" -DCONVGATE_NATIVE_TESTS=ON \
 		-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER="$(ARM_CXX)" -DCMAKE_EXE_LINKER_FLAGS=-static
-	$(BIN)/cmake --build "$(ARM_BUILD)"
+	$(BIN)/cmake --build "$(ARM_BUILD)" --target native_tests
 	$(ARM_RUN) -cpu max "$(ARM_BUILD)/native/tests/native_tests" --require neoni8mm --require neonbf16 $(ARM_TESTS)
 	$(ARM_RUN) -cpu neoverse-n1 "$(ARM_BUILD)/native/tests/native_tests" --require neondot $(ARM_TESTS)
 	$(ARM_RUN) -cpu cortex-a57 "$(ARM_BUILD)/native/tests/native_tests" --require neon $(ARM_TESTS)

@@ -36,6 +36,7 @@ struct Executor {
     const std::vector<std::vector<float>>* known;  // what operations read instead of what came before; or null
     Reference result;
     const Operation* current = nullptr;
+    Form form{};  // of the current operation
 
     const Value& shape(int v) const { return program.values[v]; }
     static std::size_t at(const Value& v, int c, int y, int x) {
@@ -44,7 +45,6 @@ struct Executor {
     static float stored(float x, Storage as) { return as == Storage::bf16 ? widened(rounded(x)) : x; }
     float read(int v, int c, int y, int x) const {
         const float value = (known ? *known : result.values)[v][at(shape(v), c, y, x)];
-        const Form form = form_of(program, *current);
         const bool added = current->kind == Kind::conv && v != current->inputs[0];
         return stored(value, added ? form.out : form.in);
     }
@@ -84,24 +84,32 @@ struct Executor {
             for (int i = 0; i < ins; i++)
                 pairs += channel(op.out_channels, o) && channel(op.in_channels, o / outs * ins + i);
         result.macs[op.layer] += positions * pairs * op.kernel.y * op.kernel.x;
+        // Weights that are stored as float32 are rounded, but for those of channels that are convolved each by itself.
+        const bool alone = op.groups > 1 && ins == 1 && outs == 1 && (op.in_channels < 0 || op.in_channels == op.out_channels);
+        const Storage read_as = alone ? Storage::f32 : form.in;
+        std::vector<float> weights(op.weight.size());
+        for (std::size_t i = 0; i < weights.size(); i++)
+            weights[i] = op.weight.halves ? widened(op.weight.halves[i]) : stored(op.weight.data[i], read_as);
+        std::vector<float> maps(static_cast<std::size_t>(in.channels) * in.positions());
+        for (int c = 0; c < in.channels; c++)
+            for (int y = 0; y < in.height; y++)
+                for (int x = 0; x < in.width; x++) maps[at(in, c, y, x)] = read(op.inputs[0], c, y, x);
         each(op.output, [&](int o, int y, int x) {
             double sum = 0;
             if (tile(op.positions, out, y, x) && channel(op.out_channels, o)) {
                 sum = op.bias.data ? op.bias.data[o] : 0;
-                std::size_t w = static_cast<std::size_t>(o) * ins * op.kernel.y * op.kernel.x;
-                // Weights that are stored as float32 are rounded, but for those of channels that are convolved each by itself.
-                const bool alone = op.groups > 1 && ins == 1 && outs == 1 && (op.in_channels < 0 || op.in_channels == op.out_channels);
-                const auto weight = [&](std::size_t i) {
-                    return op.weight.halves ? widened(op.weight.halves[i]) : stored(op.weight.data[i], alone ? Storage::f32 : form_of(program, op).in);
-                };
-                for (int i = 0; i < ins; i++)
-                    for (int ky = 0; ky < op.kernel.y; ky++)
-                        for (int kx = 0; kx < op.kernel.x; kx++, w++) {
-                            const int iy = y * op.stride.y - op.top + ky * op.dilation.y,
-                                      ix = x * op.stride.x - op.left + kx * op.dilation.x;
-                            if (iy >= 0 && iy < in.height && ix >= 0 && ix < in.width)
-                                sum += static_cast<double>(weight(w)) * read(op.inputs[0], o / outs * ins + i, iy, ix);
+                const float* w = weights.data() + static_cast<std::size_t>(o) * ins * op.kernel.y * op.kernel.x;
+                for (int i = 0; i < ins; i++) {
+                    const float* map = maps.data() + at(in, o / outs * ins + i, 0, 0);
+                    for (int ky = 0; ky < op.kernel.y; ky++, w += op.kernel.x) {
+                        const int iy = y * op.stride.y - op.top + ky * op.dilation.y;
+                        if (iy < 0 || iy >= in.height) continue;
+                        for (int kx = 0; kx < op.kernel.x; kx++) {
+                            const int ix = x * op.stride.x - op.left + kx * op.dilation.x;
+                            if (ix >= 0 && ix < in.width) sum += static_cast<double>(w[kx]) * map[iy * in.width + ix];
                         }
+                    }
+                }
             }
             if (op.inputs.size() > 1) sum += read(op.inputs[1], o, y, x);
             return activated(sum, op.activation);
@@ -267,6 +275,7 @@ struct Executor {
 
     void operation(const Operation& op) {
         current = &op;
+        form = form_of(program, op);
         const int a = op.inputs.empty() ? 0 : op.inputs[0], b = op.inputs.size() > 1 ? op.inputs[1] : a;
         const auto spread = [&](int v, int c, int y, int x) {
             const Value& from = shape(v);
