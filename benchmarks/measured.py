@@ -33,8 +33,8 @@ _BRIEF = ("threads", "OpenVINO, bfloat16")
 
 def tables() -> dict[str, str]:
     """Name of a table -> its lines, in Markdown."""
-    zen4, zen5, methods, segmenter, memory = (
-        _json(name) for name in ("engine", "engine-zen5", "methods", "camvid", "memory")
+    zen3, zen4, zen5, methods, segmenter, memory = (
+        _json(name) for name in ("engine-zen3", "engine", "engine-zen5", "methods", "camvid", "memory")
     )
     isas, costs = _json("instruction_sets"), _json("costs")
     finetuned = finetuning.read(ROOT / "benchmarks" / "results" / "finetune.csv")
@@ -45,6 +45,8 @@ def tables() -> dict[str, str]:
         "lost": engine.lost(zen5["cases"]),
         "engines": _built(zen5) + _table(*engine.all_engines(zen5["cases"])) + engine.failures(zen5["cases"]),
         "instruction-sets": _built(isas) + _table(*engine.instruction_sets(isas["cases"])),
+        "precisions-zen3": _built(zen3) + _table(*engine.precisions(zen3["cases"])),
+        "lost-zen3": engine.lost(zen3["cases"]),
         "precisions-zen4": _built(zen4) + _table(*engine.precisions(zen4["cases"])),
         "costs": _built(costs) + _table(*engine.costs(costs["costs"])),
         "methods": _built(methods) + _methods(methods["cases"]),
