@@ -19,6 +19,7 @@ SANITIZE ?= address;undefined
 OPTIMISATION ?= -O3
 NATIVE_BUILD ?= build/native-$(notdir $(CXX))-$(subst ;,-,$(SANITIZE))$(OPTIMISATION)
 NATIVE_TESTS ?=
+NATIVE_TARGETS ?= native_tests
 
 # What builds the native tests.
 .PHONY: builders
@@ -28,7 +29,7 @@ builders: $(VENV)/.installed
 native-test: builders
 	CXX="$(CXX)" $(BIN)/cmake -S . -B "$(NATIVE_BUILD)" -G Ninja -DCMAKE_MAKE_PROGRAM="$(abspath $(BIN)/ninja)" \
 		-DCONVGATE_NATIVE_TESTS=ON "-DCONVGATE_SANITIZE=$(SANITIZE)" "-DCONVGATE_OPTIMISATION=$(OPTIMISATION)"
-	$(BIN)/cmake --build "$(NATIVE_BUILD)" --target native_tests
+	$(BIN)/cmake --build "$(NATIVE_BUILD)" --target $(NATIVE_TARGETS)
 	"$(NATIVE_BUILD)/native/tests/native_tests" $(NATIVE_TESTS)
 
 # The native tests for AArch64, by a cross-compiler under QEMU (Debian: g++-aarch64-linux-gnu, qemu-user-static): processors

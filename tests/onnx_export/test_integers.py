@@ -30,7 +30,8 @@ def graph_of(path):
 def assert_qdq(engine, path, floats=0):
     """Of every convolution of integers, map, weights and bias are DequantizeLinears'; `floats` of heads are not.
 
-    Weights and their zero points are each read once: ONNX Runtime's `session.x64quantprecision` fails else.
+    Weights and their zero points are each read once: ONNX Runtime's `session.x64quantprecision`, which works on x86
+    without VNNI alone, fails else.
     """
     graph, constants, writer = graph_of(path)
     convs = [node for node in graph.node if node.op_type == "Conv"]

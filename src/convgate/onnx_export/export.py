@@ -22,8 +22,9 @@ def export_onnx(source: Engine | Program, path: str | PathLike[str], *, masks: b
     Everything is computed and what gates close is multiplied by zero: results are the engine's, to rounding, and no
     work is saved. Networks of 8-bit integers (`convgate.quantize`) are written with QuantizeLinear and DequantizeLinear
     around float convolutions, with zero points of 0; their results differ by roundings. On x86 without VNNI, ONNX
-    Runtime's sums of 8-bit products saturate unless its session has the entry "session.x64quantprecision" "1". Of
-    networks in bfloat16 the file has the rounded weights as float32, and maps are float32. See `docs/design/onnx.md`.
+    Runtime's sums of 8-bit products saturate unless its session is made with
+    `options.add_session_config_entry("session.x64quantprecision", "1")`. Of networks in bfloat16 the file has the
+    rounded weights as float32, and maps are float32. See `docs/design/onnx.md`.
 
     Inputs are float32 [N, C, H, W], of the size that the network was compiled for; the number of samples is free. One
     input is called "images", several as in the program. Outputs are those of `Engine.run`, float32, in that order: one

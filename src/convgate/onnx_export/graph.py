@@ -1,4 +1,4 @@
-"""An ONNX graph as it is being built: nodes in order, constants kept once, names that nothing else has."""
+"""An ONNX graph as it is being built: nodes in order, equal constants kept once, names that nothing else has."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
