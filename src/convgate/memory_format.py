@@ -1,28 +1,29 @@
-"""Whether a network can be trained with its channels last in memory, where convolutions take the least time."""
+"""How a network lies in memory while it is trained: channels last, where convolutions take the least time."""
 
 import torch
 from torch import nn
 
-__all__ = ["channels_last_is_safe"]
+__all__ = ["format_for_training"]
 
 _FEWEST_CHANNELS = 8
 
 
-def channels_last_is_safe(network: nn.Module, device: torch.device) -> bool:
-    """Whether PyTorch keeps to its memory when it trains `network` in `torch.channels_last`.
+def format_for_training(network: nn.Module, device: torch.device) -> torch.memory_format:
+    """`torch.channels_last`, or `torch.contiguous_format` where PyTorch would write beyond its memory else.
 
-    On processors with AVX2 and without AVX-512 it does not: the gradient of a 1x1 convolution's weights, with a stride
-    and fewer than 8 input channels, is written beyond its end (oneDNN's `jit_1x1:avx2`, seen with PyTorch 2.14.1).
+    It does on processors with AVX2 and without AVX-512: the gradient of a 1x1 convolution's weights, with a stride and
+    fewer than 8 input channels, is written beyond its end (oneDNN's `jit_1x1:avx2`, seen with PyTorch 2.14.1).
 
     >>> import torch
-    >>> channels_last_is_safe(torch.nn.Conv2d(64, 128, 1, stride=2), torch.device("cpu"))
-    True
+    >>> format_for_training(torch.nn.Conv2d(64, 128, 1, stride=2), torch.device("cpu"))
+    torch.channels_last
 
     """
     if device.type != "cpu":
-        return True
+        return torch.channels_last
     has = torch.cpu.get_capabilities()
-    return not has.get("avx2") or bool(has.get("avx512_f")) or not any(map(_is_written_beyond, network.modules()))
+    writes_beyond = has.get("avx2") and not has.get("avx512_f") and any(map(_is_written_beyond, network.modules()))
+    return torch.contiguous_format if writes_beyond else torch.channels_last
 
 
 def _is_written_beyond(layer: nn.Module) -> bool:

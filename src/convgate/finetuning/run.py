@@ -30,7 +30,7 @@ from convgate.finetuning.settings import Settings
 from convgate.finetuning.state import ADVICE, check_fit, read_state
 from convgate.gated import GatedNetwork
 from convgate.gating import Decisions
-from convgate.memory_format import channels_last_is_safe
+from convgate.memory_format import format_for_training
 from convgate.tasks.distillation import distillation
 
 __all__ = ["Run"]
@@ -64,8 +64,7 @@ class Run:
         self.steps, self.seed, self.say = steps, seed, say
         self.out = None if out is None else Path(out)
         self.autocast = computes_in_bfloat16(data.device)
-        last = channels_last_is_safe(network, data.device)
-        self.memory_format = torch.channels_last if last else torch.contiguous_format
+        self.memory_format = format_for_training(network, data.device)
         self.progress, self.step, self.epoch, self.batch, self.elapsed = 0.0, 0, 0, 0, 0.0
         self.seen: int | None = None
         self.features: Features | None = None

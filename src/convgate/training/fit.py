@@ -22,7 +22,7 @@ from torch import nn
 from convgate.calibration.measure import computes_in_bfloat16
 from convgate.data import Batches, ImageSet, Splits
 from convgate.errors import RecipeError
-from convgate.memory_format import channels_last_is_safe
+from convgate.memory_format import format_for_training
 from convgate.methods import Method
 from convgate.quantization import FakeQuantization
 from convgate.recipes.recipe import Hardware, Recipe
@@ -164,8 +164,10 @@ def _module(
     if isinstance(stage, FinishStage) and stage.quantized:
         fake = FakeQuantization(network, task.example(splits.train))
     network.train()  # Lightning leaves the modes as they are, and what comes from a file is in evaluation mode
-    channels_last = hardware.channels_last and channels_last_is_safe(network, device_of(hardware))
-    network.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    memory_format = torch.contiguous_format
+    if hardware.channels_last:
+        memory_format = format_for_training(network, device_of(hardware))
+    network.to(memory_format=memory_format)
     if hardware.compile and not hardware.graphs:
         compile_network(network)
     kind = partial(GraphedModule, compiled=hardware.compile) if hardware.graphs else TrainingModule
@@ -179,7 +181,7 @@ def _module(
         teacher=teacher,
         hold_gates=stage.gates is Gates.HOLD,
         told=recipe.supervision if stage.gates is Gates.TRAIN else None,
-        channels_last=channels_last,
+        memory_format=memory_format,
         fake=fake,
     )
 

@@ -49,7 +49,7 @@ class TrainingModule(L.LightningModule):
         teacher: a teacher whose predictions the network learns to match, too.
         hold_gates: keep the gates as they are, deciding as in evaluation.
         told: whether spatial gates are told where objects are.
-        channels_last: keep images as NHWC in memory.
+        memory_format: how images lie in memory.
         fake: rounds what the network computes with, in steps and in validation; its ranges are in the checkpoint.
 
     """
@@ -66,7 +66,7 @@ class TrainingModule(L.LightningModule):
         teacher: Teacher | None = None,
         hold_gates: bool = False,
         told: Supervision | None = None,
-        channels_last: bool = True,
+        memory_format: torch.memory_format = torch.channels_last,
         fake: FakeQuantization | None = None,
     ) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class TrainingModule(L.LightningModule):
             part.requires_grad_(False)
         self.sums: dict[str, Tensor | float] = {}
         self.steps = 0
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.memory_format = memory_format
         self.judge = task.judge(images.classes)
         self.validated = 0
         self.watching = ExitStack()
