@@ -23,6 +23,16 @@ def finished(tmp_path_factory, tiny):
     return folder
 
 
+@pytest.fixture
+def untrained(monkeypatch):
+    """Fails where a stage is trained."""
+
+    def no_training(*args, **kwargs):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr("convgate.runs.training.fit", no_training)
+
+
 @pytest.fixture(scope="session")
 def tiny_overrides(tiny_run):
     """Command-line overrides that make the demo's recipe tiny."""

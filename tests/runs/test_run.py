@@ -21,6 +21,7 @@ from convgate.recipes.recipe import ModelChoice
 from convgate.recipes.stages import FinishStage
 from convgate.runs.folder import RunFolder
 from convgate.runs.launch import train
+from convgate.runs.run import Run
 from convgate.runs.training import TrainingRun
 from convgate.training import fit as fit_module
 
@@ -71,16 +72,50 @@ def test_the_budget_is_hit_on_the_calibration_images(finished):
     assert convgate.load(done.folder / "network.safetensors").ledger.dense == done.metrics.dense.macs
 
 
-def test_starting_a_finished_run_again_trains_nothing_and_ends_in_the_same_metrics(finished, monkeypatch):
+def test_starting_a_finished_run_again_leaves_it_as_it_is(finished, untrained, caplog):
     done, _ = finished
-
-    def no_training(*args, **kwargs):
-        raise AssertionError("trained again")
-
-    monkeypatch.setattr("convgate.runs.training.fit", no_training)
+    caplog.set_level("INFO", "convgate")
+    files = [path for path in done.folder.path.rglob("*") if path.is_file() and path != done.folder.lock]
+    before = {path: path.stat().st_mtime_ns for path in files}
     again = train(done.recipe, done.folder.path, progress=False)
+    assert again.metrics == done.metrics
+    assert {path: path.stat().st_mtime_ns for path in files} == before
+    assert f"finished before; `convgate evaluate {done.folder.path} --save`" in caplog.text
+
+
+@pytest.mark.parametrize("lost", ["metrics.json", "report.html", "network.safetensors"])
+def test_a_run_that_was_trained_but_not_evaluated_ends_in_the_same_metrics(finished, untrained, tmp_path, lost):
+    done, _ = finished
+    folder = tmp_path / "run"
+    shutil.copytree(done.folder.path, folder)
+    (folder / lost).unlink()
+    again = train(done.recipe, folder, progress=False)
     assert replace(again.metrics, seconds={}, latency=None) == replace(done.metrics, seconds={}, latency=None)
     assert again.metrics.latency.speedup > 0
+    assert (folder / lost).is_file()
+
+
+def test_damaged_metrics_are_measured_again(finished, untrained, tmp_path):
+    done, _ = finished
+    folder = tmp_path / "run"
+    shutil.copytree(done.folder.path, folder)
+    (folder / "metrics.json").write_text("{")
+    assert train(done.recipe, folder, progress=False).metrics.gated == done.metrics.gated
+
+
+def test_a_stage_that_is_trained_again_takes_the_metrics_with_it(finished, tmp_path, monkeypatch):
+    """A run that is stopped before it is evaluated anew has none; the former network's are not taken for them."""
+    done, _ = finished
+    folder = tmp_path / "run"
+    shutil.copytree(done.folder.path, folder)
+    (folder / "gated.safetensors").unlink()
+    shutil.rmtree(folder / "gated")
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingRun, "_evaluate", lambda *networks: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train(done.recipe, folder, progress=False)
+    assert Run.load(folder).metrics is None
+    assert train(done.recipe, folder, progress=False).metrics.gated == done.metrics.gated
 
 
 def killed_in_the_second_epoch(stage, recipe, folder, monkeypatch):
@@ -243,6 +278,7 @@ def test_a_folder_with_another_recipe_is_refused(finished):
 def test_two_at_once_do_not_work_on_one_run(finished, tmp_path):
     done, _ = finished
     shutil.copytree(done.folder.path, tmp_path / "run")
+    (tmp_path / "run" / "report.html").unlink()
     before = (tmp_path / "run" / "metrics.json").read_bytes()
     with RunFolder(tmp_path / "run").held(), pytest.raises(RecipeError, match="another process is at work on the run"):
         train(done.recipe, tmp_path / "run", progress=False)

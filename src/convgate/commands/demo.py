@@ -49,4 +49,5 @@ def run(arguments: Namespace) -> None:
         show(finished.finished.as_data())
         return
     show_metrics(finished.finished)
-    show(f"the page: {finished.folder.report}")
+    if finished.folder.report.is_file():
+        show(f"the page: {finished.folder.report}")

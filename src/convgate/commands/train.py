@@ -1,7 +1,8 @@
 """Train a gated network from a recipe.
 
 Dense training, gating, training to a compute budget, calibration, evaluation on the test images. Progress is shown;
-an interrupted run (Ctrl-C, kill, power cut) is continued, to the same weights, by the same command.
+an interrupted run (Ctrl-C, kill, power cut) is continued, to the same weights, by the same command. A finished one
+stays as it is; `convgate evaluate RUN --save` evaluates and times it again.
 
 Any field of the recipe can be overridden after the recipe's name; `convgate recipe --fields` describes them. Recipes
 train for as long as the papers do. `--epochs` and `--minutes` shorten all stages of a recipe by one factor; learning
@@ -72,7 +73,7 @@ def run(arguments: Namespace) -> None:
     else:
         show_metrics(finished.finished)
         page = f"; the page: {finished.folder.report}" if finished.folder.report.is_file() else ""
-        show(f"written to {folder}{page}")
+        show(f"the run: {folder}{page}")
 
 
 def request_of(arguments: Namespace) -> "Request":

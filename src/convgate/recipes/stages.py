@@ -85,6 +85,11 @@ class Stage:
         require(0 <= self.warmup < 1, "warmup", self.warmup, "in [0, 1)")
         require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "in [0, 1)")
 
+    @property
+    def leaves_a_network(self) -> bool:
+        """Whether there is a network of its own after it: not after a finish without epochs."""
+        return self.epochs > 0 or self.gates is not Gates.HOLD
+
     @classmethod
     def like(cls: type[AnyStage], other: "Stage") -> AnyStage:
         """A stage of this kind with the settings of another."""

@@ -141,11 +141,21 @@ class RunFolder:
         """The figures of the run that is here, if it is finished. Raises `CheckpointError` for damaged ones."""
         if not self.metrics.is_file():
             return None
-        with _undamaged(self.metrics, "`convgate evaluate RUN --save` writes it"):
+        with _undamaged(self.metrics, "`convgate train` writes it again"):
             text = self.metrics.read_text(encoding="utf-8")
         return Metrics.from_json(text, str(self.metrics))
 
     # -- what is left of it ----------------------------------------------------------------------------------------
+
+    def is_finished(self, recipe: Recipe) -> bool:
+        """Whether all is here, and undamaged, that a run of the recipe ends with."""
+        paths = [self.after(stage) for stage in recipe.stages if stage.leaves_a_network]
+        if not recipe.method.is_static:
+            paths.append(self.report)
+        try:
+            return self.read_metrics() is not None and all(path.is_file() for path in (*paths, self.network))
+        except CheckpointError:
+            return False
 
     def has_begun(self) -> bool:
         """Whether there is anything of training here that a later run would continue from."""

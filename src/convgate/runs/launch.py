@@ -18,7 +18,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def train(request: Request | Recipe | str, folder: str | Path, *, progress: bool = True) -> Run | None:
-    """Carry out a recipe in `folder`; a run that was interrupted is continued, to the same weights.
+    """Carry out a recipe in `folder`. An interrupted run is continued, to the same weights; a finished one stays.
 
     Args:
         request: a recipe, a recipe's name or path, or either with changes; of a `Request` the folder keeps a note.

@@ -1,7 +1,7 @@
 """The training of a run: dense training, gating, gated training, calibration, finish, evaluation.
 
 Each training stage leaves a file behind when it is complete, and is skipped if the file is there: a run that was
-interrupted is continued by starting it again. Calibration and evaluation take seconds and are done each time.
+interrupted is continued by starting it again, and is then calibrated and evaluated. A finished one is left as it is.
 """
 
 import copy
@@ -107,11 +107,14 @@ class TrainingRun:
         Writes recipe.yaml, origin.json (if `origin` is given), dense.safetensors (state dict), gated.safetensors
         (trained), finished.safetensors (if the recipe has a finish), network.safetensors (calibrated; see
         `convgate.load`), metrics.json, report.html, and per stage a folder with epochs.csv, a checkpoint and logs.
-        Raises `RecipeError` where another process is at work in the folder.
+        A finished run is left as it is. Raises `RecipeError` where another process is at work in the folder.
         """
         is_new = not self.folder.path.exists()
         self.folder.claim(self.asked, origin)
         with self.folder.held() if is_first_process() else nullcontext():
+            if self.folder.is_finished(self.recipe):
+                _LOG.info("finished before; `convgate evaluate %s --save` measures it again", self.folder.path)
+                return Run.load(self.folder.path) if is_first_process() else None
             if self.latency is not None:
                 save_latency(self.latency, self.folder.latency)
             try:
@@ -123,6 +126,8 @@ class TrainingRun:
                 raise
 
     def _carry_out(self) -> Run | None:
+        if is_first_process():
+            self.folder.metrics.unlink(missing_ok=True)  # those of what is about to be replaced
         network: nn.Module = self.dense
         for stage in self.recipe.stages:
             network = self._after(stage, network)
@@ -161,7 +166,7 @@ class TrainingRun:
     def _after(self, stage: Stage, network: nn.Module) -> nn.Module:
         """The network as it is when the stage is complete: trained now, or loaded if an earlier run trained it."""
         path = self.folder.after(stage)
-        if stage.gates is Gates.HOLD and not stage.epochs:
+        if not stage.leaves_a_network:
             return network
         if path.is_file():
             return self._loaded(stage, path)
