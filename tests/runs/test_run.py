@@ -83,39 +83,43 @@ def test_starting_a_finished_run_again_leaves_it_as_it_is(finished, untrained, c
     assert f"finished before; `convgate evaluate {done.folder.path} --save`" in caplog.text
 
 
+@pytest.fixture
+def copied(finished, tmp_path):
+    """The folder of a copy of the finished run, to be damaged."""
+    return shutil.copytree(finished[0].folder.path, tmp_path / "run")
+
+
 @pytest.mark.parametrize("lost", ["metrics.json", "report.html", "network.safetensors"])
-def test_a_run_that_was_trained_but_not_evaluated_ends_in_the_same_metrics(finished, untrained, tmp_path, lost):
+def test_a_run_that_was_trained_but_not_evaluated_ends_in_the_same_metrics(finished, untrained, copied, lost):
     done, _ = finished
-    folder = tmp_path / "run"
-    shutil.copytree(done.folder.path, folder)
-    (folder / lost).unlink()
-    again = train(done.recipe, folder, progress=False)
+    (copied / lost).unlink()
+    again = train(done.recipe, copied, progress=False)
     assert replace(again.metrics, seconds={}, latency=None) == replace(done.metrics, seconds={}, latency=None)
     assert again.metrics.latency.speedup > 0
-    assert (folder / lost).is_file()
+    assert (copied / lost).is_file()
 
 
-def test_damaged_metrics_are_measured_again(finished, untrained, tmp_path):
+def test_damaged_metrics_are_measured_again(finished, untrained, copied):
     done, _ = finished
-    folder = tmp_path / "run"
-    shutil.copytree(done.folder.path, folder)
-    (folder / "metrics.json").write_text("{")
-    assert train(done.recipe, folder, progress=False).metrics.gated == done.metrics.gated
+    (copied / "metrics.json").write_text("{")
+    assert train(done.recipe, copied, progress=False).metrics.gated == done.metrics.gated
 
 
-def test_a_stage_that_is_trained_again_takes_the_metrics_with_it(finished, tmp_path, monkeypatch):
+def test_a_stage_that_is_trained_again_takes_the_metrics_with_it(finished, copied, monkeypatch):
     """A run that is stopped before it is evaluated anew has none; the former network's are not taken for them."""
     done, _ = finished
-    folder = tmp_path / "run"
-    shutil.copytree(done.folder.path, folder)
-    (folder / "gated.safetensors").unlink()
-    shutil.rmtree(folder / "gated")
+    (copied / "gated.safetensors").unlink()
+    shutil.rmtree(copied / "gated")
+
+    def stop(*networks):
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
-        patch.setattr(TrainingRun, "_evaluate", lambda *networks: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(TrainingRun, "_evaluate", stop)
         with pytest.raises(KeyboardInterrupt):
-            train(done.recipe, folder, progress=False)
-    assert Run.load(folder).metrics is None
-    assert train(done.recipe, folder, progress=False).metrics.gated == done.metrics.gated
+            train(done.recipe, copied, progress=False)
+    assert Run.load(copied).metrics is None
+    assert train(done.recipe, copied, progress=False).metrics.gated == done.metrics.gated
 
 
 def killed_in_the_second_epoch(stage, recipe, folder, monkeypatch):
@@ -275,15 +279,14 @@ def test_a_folder_with_another_recipe_is_refused(finished):
         train(replace(done.recipe, seed=1), done.folder.path, progress=False)
 
 
-def test_two_at_once_do_not_work_on_one_run(finished, tmp_path):
+def test_two_at_once_do_not_work_on_one_run(finished, copied):
     done, _ = finished
-    shutil.copytree(done.folder.path, tmp_path / "run")
-    (tmp_path / "run" / "report.html").unlink()
-    before = (tmp_path / "run" / "metrics.json").read_bytes()
-    with RunFolder(tmp_path / "run").held(), pytest.raises(RecipeError, match="another process is at work on the run"):
-        train(done.recipe, tmp_path / "run", progress=False)
-    assert (tmp_path / "run" / "metrics.json").read_bytes() == before
-    with RunFolder(tmp_path / "run").held():
+    (copied / "report.html").unlink()
+    before = (copied / "metrics.json").read_bytes()
+    with RunFolder(copied).held(), pytest.raises(RecipeError, match="another process is at work on the run"):
+        train(done.recipe, copied, progress=False)
+    assert (copied / "metrics.json").read_bytes() == before
+    with RunFolder(copied).held():
         pass
 
 
