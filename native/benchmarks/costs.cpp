@@ -278,6 +278,14 @@ void bytes(const Int8Kernels& k) {
     const auto columns = every_second(outs, k.row, static_cast<std::ptrdiff_t>(ins) * k.row);
     say_packing<std::int8_t>("packing_bytes.packing", k, costs::packing_bytes.packing, 2 * k.row / k.lanes, static_cast<std::size_t>(ins) * outs + 64, 3,
                              [&](const std::int8_t* w) { k.pack_columns(w, nullptr, ins, columns.data(), k.row, to.data()); });
+    if (!k.element_weights) return;
+    constexpr int rows = costs::transformed_inputs;
+    const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(rows + 1) * k.row;  // between elements, as integer_winograd.cpp has it
+    BufferOf<std::int8_t> w(static_cast<std::size_t>(9) * rows * k.row);
+    std::fill_n(w.data(), w.size(), std::int8_t{3});
+    BufferOf<std::int16_t> transformed(static_cast<std::size_t>(elements * stride));
+    const Int8ElementWeights args{w.data(), static_cast<std::ptrdiff_t>(3) * rows * k.row, nullptr, rows, 0, rows, k.row, transformed.data(), stride};
+    say_ratio("transforming_bytes", k.name, unit, costs::transforming_bytes, rows * k.row / k.lanes, [&] { k.element_weights(args); }, products.count, [&] { products(); });
 }
 
 // What any processor can run is no processor's own.

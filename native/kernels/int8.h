@@ -148,6 +148,52 @@ struct Int8Sum {
     std::int32_t low, high;
 };
 
+// Winograd's F(2x2, 3x3), as table.h's, in integers of 16 bits, which are exact: of weights four times G w G^T, so that there are
+// no halves. What comes out is four times the sums. It is added up modulo 2^32, and so is right where four times the sums fit.
+// Transformed inputs lie in blocks of twice the lanes, [16][blocks][room][2 * lanes], transformed weights as registers have them.
+
+// B^T patch B of each square's patch. Channels past the last read as zeros.
+struct Int8Patches {
+    const std::uint8_t* const* from;  // the patches' first positions
+    std::ptrdiff_t step_y, step_x;
+    int squares, room, channels;
+    bool is_signed;
+    std::int16_t* to;
+};
+
+// 2 G w (2 G)^T of a panel's weights for inputs [begin, begin + count), outputs [0, width): to[e * to_stride + n * row].
+struct Int8ElementWeights {
+    const std::int8_t* from;     // row r of line y of the taps is at y * line_stride + r * row, that of tap x and input i is
+    std::ptrdiff_t line_stride;  // row(x * inputs + i)
+    const std::int32_t* rows;    // row(n), or null: n
+    int inputs, begin, count, width;
+    std::int16_t* to;
+    std::ptrdiff_t to_stride;
+};
+
+// One element's products: out[s][o] (begun at 0 if `first`) += sum over i < count of
+// inputs[i / (2 * lanes)][s][i % (2 * lanes)] * weights[i][o] for `width` <= row outputs o. Behind an odd number of inputs
+// there is a 0.
+struct Int8Element {
+    const std::int16_t* inputs;
+    int squares, room, count;
+    const std::int16_t* weights;  // [count][row]
+    int width;
+    bool first;
+    std::int32_t* out;            // [squares][row]
+};
+
+// A^T product A / 4 + start of each square, brought to the scale of what is written, to its four positions: 4 * square + 2 * y + x.
+struct Int8Squares {
+    const std::int32_t* from;  // [16][room][row]
+    int squares, room;
+    const std::int32_t* start;  // [row]
+    int width;
+    Int8Finish finish;          // arrays [row]
+    const std::uint8_t* const* addends;  // per position, or null
+    std::uint8_t* const* outputs;        // per position
+};
+
 struct Int8Kernels {
     const char* name;
     const Kernels* floats;  // of the same processors: what a network computes in float32
@@ -178,6 +224,11 @@ struct Int8Kernels {
     // from any element that is listed on, and may write as many behind a row: `to_stride` is at least as much more than n.
     void (*pick)(const std::uint8_t* const* rows, std::ptrdiff_t offset, int count, const std::int32_t* list, int n, std::uint8_t* to,
                  std::ptrdiff_t to_stride) = nullptr;
+    // Winograd's; null where `product` serves better, as where an instruction multiplies quads of bytes.
+    void (*patches)(const Int8Patches&) = nullptr;
+    void (*element_weights)(const Int8ElementWeights&) = nullptr;
+    void (*element)(const Int8Element&) = nullptr;
+    void (*squares)(const Int8Squares&) = nullptr;
 };
 
 // What sums of a product start at, [row], for its taps, inputs and weights and these biases [row].

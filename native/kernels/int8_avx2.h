@@ -104,3 +104,6 @@ struct Permutation {
         return _mm256_or_si256(packed, _mm256_or_si256(lower, upper));
     }
 };
+
+inline Register signed_shorts(const std::uint8_t* p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+inline Register unsigned_shorts(const std::uint8_t* p) { return _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }

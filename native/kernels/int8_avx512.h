@@ -10,6 +10,7 @@ inline __mmask16 first(int n) { return n >= 16 ? __mmask16(0xffff) : n <= 0 ? __
 inline __mmask64 first_bytes(int n) { return n >= 64 ? ~__mmask64{0} : (__mmask64{1} << n) - 1; }
 
 inline Register load(const void* p) { return _mm512_loadu_si512(p); }
+inline void store(void* p, Register v) { _mm512_storeu_si512(p, v); }
 inline Register load_bytes(const void* p, int n) { return _mm512_maskz_loadu_epi8(first_bytes(n), p); }
 inline void store_bytes(void* p, Register v, int n) { _mm512_mask_storeu_epi8(p, first_bytes(n), v); }
 inline Register load_numbers(const std::int32_t* p, int n, int otherwise) {
@@ -84,3 +85,6 @@ struct Permutation {
         return _mm512_mask_permutexvar_epi8(packed, taken, _mm512_load_si512(from), v);
     }
 };
+
+inline Register signed_shorts(const std::uint8_t* p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+inline Register unsigned_shorts(const std::uint8_t* p) { return _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }

@@ -124,6 +124,9 @@ std::unique_ptr<Layer> make_integer_product(const ConvolutionSpec&, Storage resu
 // Whether it serves better.
 bool suits_integer_columns(const ConvolutionSpec&);
 std::unique_ptr<Layer> make_integer_columns(const ConvolutionSpec&, Needs&);
+// As suits_winograd, where the kernels have it.
+bool suits_integer_winograd(const ConvolutionSpec&);
+std::unique_ptr<Layer> make_integer_winograd(const ConvolutionSpec&, std::unique_ptr<Layer> other, Needs&);
 std::unique_ptr<Layer> make_integer_depthwise(const ConvolutionSpec&, Storage results, Needs&);
 // Whether there can be, and whether it pays if all positions are open.
 bool suits_winograd(const ConvolutionSpec&);

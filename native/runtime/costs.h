@@ -57,7 +57,8 @@ template <typename T>
 constexpr long long product_macs = per_float<T> * (1LL << 15);
 template <typename T>
 constexpr long long along_lanes_macs = per_float<T> * (1LL << 16);
-constexpr long long winograd_macs = 1 << 16;
+template <typename T>
+constexpr long long winograd_macs = per_float<T> * (1LL << 16);
 constexpr long long completion_macs = 1 << 16, integer_completion_macs = 1 << 17;
 
 // Elements: of copies, of what takes an operation or two each, of what takes several, of what windows give.
@@ -169,7 +170,7 @@ constexpr int winograd_products = 16, direct_products = 9;
 
 // In products of a vector: to transform a vector of weights, all its elements; to transpose a vector of squares of an input
 // and back of an output; what there must be to gain.
-constexpr int transforming = 200, transposing = 16, least_gain = 2;
+constexpr int transforming = 200, transforming_bytes = 40, transposing = 16, least_gain = 2;
 
 // Elements' weights that are kept, in floats; more would have to come from memory. With fewer squares than `few_squares`,
 // reading weights takes longer than multiplying.
@@ -187,6 +188,11 @@ inline bool keeps_elements(std::size_t floats, int squares) {
 }
 inline bool winograd_pays(bool keeps, int squares, int positions) {
     return winograd_products * squares + (keeps ? 0 : transforming) < direct_products * positions;
+}
+
+// Of integers they are transformed in each call, which takes less time than to read more of them from memory.
+inline bool integer_winograd_pays(int squares, int positions) {
+    return winograd_products * squares + transforming_bytes < direct_products * positions;
 }
 
 // With squares along the lanes, in vectors of these.

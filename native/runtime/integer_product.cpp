@@ -2,6 +2,7 @@
 // results wherever they can. Where some lanes are dropped, or results go to single channels, they are written aside first.
 #include <algorithm>
 
+#include "aside.h"
 #include "blocked_product.h"
 #include "integer_weights.h"
 
@@ -15,7 +16,9 @@ class IntegerProduct final : public BlockedProduct<ConvolutionOf<std::uint8_t, O
     using typename Base::Run;
 
 public:
-    IntegerProduct(const ConvolutionSpec& spec, Needs& needs) : Base(spec), weights_(spec, needs) {
+    IntegerProduct(const ConvolutionSpec& spec, Needs& needs)
+        : Base(spec),
+          weights_(spec, {spec.out->value.positions(), 1, spec.integers->excess(spec.in->value.is_signed())}, needs) {
         Needs mine = this->needs_for_positions();
         // Results aside, and what is added to them.
         if (spec_.masks_channels()) mine.scattered = static_cast<std::size_t>(2 * chunk) * row();
@@ -52,9 +55,8 @@ private:
         if (aside) distribute(run, block, places, first, count);
     }
 
-    // The lane of a block's j-th output, and its channel where outputs lie dense.
-    int lane(const IntegerBlock& block, int j) const { return block.kept ? block.kept[j] : j; }
-    static int channel(const Run& run, const IntegerBlock& block, int j) { return (*run.out_open)[block.out_begin + j]; }
+    // A block's channels where outputs lie dense, or null.
+    const std::int32_t* channels(const Run& run, const IntegerBlock& block) const { return spec_.scatters() ? run.out_open->data() + block.out_begin : nullptr; }
 
     void point_aside(const Run& run, const IntegerBlock& block, Scratch& scratch, int first, int count) const {
         Places<Out>& places = scratch.places<Out>();
@@ -64,17 +66,15 @@ private:
         for (int i = 0; i < count; i++, at += row()) {
             const Out* addend = spec_.scatters() ? run.addend.data + static_cast<std::ptrdiff_t>(addend_at_[position(run, first + i)]) * run.addend.stride
                                                  : places.addends[i];
-            std::fill_n(at, row(), Out{});
-            for (int j = 0; j < block.width; j++) at[lane(block, j)] = addend[spec_.scatters() ? channel(run, block, j) : j];
+            to_lanes(block, addend, channels(run, block), at, row());
             places.addends[i] = at;
         }
     }
 
     void distribute(const Run& run, const IntegerBlock& block, const Places<Out>& places, int first, int count) const {
         for (int i = 0; i < count; i++) {
-            const Out* from = places.kept[i];
             Out* to = spec_.scatters() ? run.out.data + static_cast<std::ptrdiff_t>(out_at_[position(run, first + i)]) * run.out.stride : places.outputs[i];
-            for (int j = 0; j < block.width; j++) to[spec_.scatters() ? channel(run, block, j) : j] = from[lane(block, j)];
+            from_lanes(block, places.kept[i], channels(run, block), to);
         }
     }
 

@@ -6,9 +6,10 @@
 
 namespace convgate {
 
-IntegerWeights::IntegerWeights(const ConvolutionSpec& spec, Needs& needs)
+IntegerWeights::IntegerWeights(const ConvolutionSpec& spec, const IntegerUse& use, Needs& needs)
     : kernels_(*spec.integers),
       spec_(spec),
+      use_(use),
       row_(kernels_.row),
       groups_(spec.operation->groups),
       outs_(spec.out_channels()),
@@ -43,8 +44,8 @@ std::vector<int> IntegerWeights::cut() const {
     }
     const int lanes = kernels_.lanes, vectors = ceil_div(outs_, lanes);
     int blocks = ceil_div(vectors, row_ / lanes);
-    // Where positions are too few to be shared out, as many blocks as can be shared out evenly.
-    if (costs::shares_blocks(spec_.out->value.positions(), spec_.threads)) blocks = std::min(ceil_div(blocks, spec_.threads) * spec_.threads, vectors);
+    // Where rows are too few to be shared out, as many blocks as can be shared out evenly.
+    if (costs::shares_blocks(use_.rows, spec_.threads)) blocks = std::min(ceil_div(blocks, spec_.threads) * spec_.threads, vectors);
     for (int b = 1; b <= blocks; b++) cuts.push_back(std::min(even_part(vectors, b, blocks) * lanes, outs_));
     return cuts;
 }
@@ -77,6 +78,7 @@ void IntegerWeights::number(int panel, int first, int width) {
         n.shift[o] = there && op.shifts.integers ? op.shifts.integers[first + o] : 17;
         n.scale[o] = there && op.scale.data ? op.scale.data[first + o] : 0;
     }
+    if (!use_.excess) return (void)std::copy_n(n.bias, row_, n.start);
     Int8Product all{};
     all.tap_count = taps_, all.count = run_, all.is_signed = spec_.in->value.is_signed();
     all.weights = weights_.data() + panel * panel_size(), all.tap_stride = static_cast<std::ptrdiff_t>(run_) * row_;
@@ -99,12 +101,12 @@ IntegerBlock IntegerWeights::block_of(int group, int part) const {
 }
 
 // Whether to pack the open channels' weights; else all lanes are computed, and some of each result are kept.
-bool IntegerWeights::packing_pays(int open, int positions) const {
-    return costs::packing_pays(costs::packing_bytes, open, outs_, kernels_.lanes, positions, static_cast<long long>(taps_) * run_);
+bool IntegerWeights::packing_pays(int open, int rows) const {
+    return costs::packing_pays(costs::packing_bytes, open, outs_, kernels_.lanes, rows, static_cast<long long>(taps_) * run_, 0, use_.results);
 }
 
 std::span<const IntegerBlock> IntegerWeights::choose(const std::vector<std::int32_t>* in_open, const std::vector<std::int32_t>* out_open,
-                                                     int positions, Sample& s) const {
+                                                     int rows, Sample& s) const {
     if (!in_open && !out_open) return blocks_;
     FixedVector<IntegerBlock>& chosen = s.integer_blocks;
     chosen.clear();
@@ -133,13 +135,13 @@ std::span<const IntegerBlock> IntegerWeights::choose(const std::vector<std::int3
         }
         const std::size_t begin = out_at;
         while (out_at < out_open->size() && (*out_open)[out_at] < (g + 1) * outs_) out_at++;
-        if (packing_pays(static_cast<int>(out_at - begin), positions))
+        if (packing_pays(static_cast<int>(out_at - begin), rows))
             choose_packed(model, *out_open, begin, out_at, s, to);
         else
             choose_whole(model, *out_open, begin, out_at, s);
     }
     // What sums start at depends on the inputs that are read, where these have a sign.
-    if (in_open && kernels_.excess(spec_.in->value.is_signed()))
+    if (in_open && use_.excess)
         for (IntegerBlock& block : chosen) {
             const Numbers n = numbers(numbers_.data() + static_cast<std::size_t>(block.panel) * numbers_each * row_);
             std::int32_t* const start = reinterpret_cast<std::int32_t*>(to);
@@ -217,7 +219,7 @@ void IntegerWeights::prepare(Sample& s, Team& team, const std::ptrdiff_t* taps) 
         });
     for (IntegerBlock& block : blocks)
         if (block.columns) block.weight_rows = nullptr;
-    const bool depends = spec_.operation->in_channels >= 0 && kernels_.excess(spec_.in->value.is_signed());
+    const bool depends = spec_.operation->in_channels >= 0 && use_.excess;
     if (!depends) return;
     std::int32_t* const numbers = reinterpret_cast<std::int32_t*>(s.packed.data());
     team.run(count, [&](int item, int) {
@@ -237,7 +239,7 @@ void IntegerWeights::describe(const IntegerBlock& block, const std::ptrdiff_t* t
     args.tap_stride = block.tap_stride;
     args.weight_rows = block.weight_rows;
     args.start = block.start;
-    args.width = block.kept ? block.kept[block.width - 1] + 1 : block.width;
+    args.width = width(block);
     args.finish = spec_.finish(block.multiplier, block.shift);
     args.scale = block.scale;
 }

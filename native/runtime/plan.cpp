@@ -93,8 +93,7 @@ void Plan::add_convolution(const Operation& op, std::size_t i, const Layouts& pl
     if (integral(form.in)) {
         // Partial sums of single channels are products like any other.
         layers_.push_back(spec.depthwise() && !summed(form.out) ? make_integer_depthwise(spec, form.out, needs_)
-                          : suits_integer_columns(spec)         ? make_integer_columns(spec, needs_)
-                                                                : make_integer_product(spec, form.out, needs_));
+                                                                : make_integer_convolution(spec, form.out));
         return;
     }
     if (form.in == Storage::bf16) {
@@ -133,14 +132,26 @@ void Plan::add_activation(const Operation& op, const Layout& out, int use) {
 std::unique_ptr<Layer> Plan::make_convolution(ConvolutionSpec spec) {
     if (!suits_winograd(spec)) return make_direct(spec);
     const auto make = suits_winograd_columns(spec) ? make_winograd_columns : make_winograd;
+    const bool in_part = closes_in_part(spec);
+    return make(spec, in_part ? make_direct(spec) : nullptr, needs_);
+}
+
+std::unique_ptr<Layer> Plan::make_integer_convolution(ConvolutionSpec spec, Storage results) {
+    const auto direct = [&] { return suits_integer_columns(spec) ? make_integer_columns(spec, needs_) : make_integer_product(spec, results, needs_); };
+    if (!suits_integer_winograd(spec)) return direct();
+    const bool in_part = closes_in_part(spec);
+    return make_integer_winograd(spec, in_part ? direct() : nullptr, needs_);
+}
+
+bool Plan::closes_in_part(ConvolutionSpec& spec) {
     const int gate = spec.operation->positions;
-    if (gate < 0) return make(spec, nullptr, needs_);
+    if (gate < 0) return false;
     // Tiles of even sides close whole squares, unless the mask is dilated.
     const int rows = 2 * gates_[gate].gate.rows, columns = 2 * gates_[gate].gate.columns;
     const Value& out = spec.out->value;
     const bool even = out.height % rows == 0 && out.width % columns == 0 && spec.operation->reach == no_reach;
     if (even) spec.squares_use = gates_[gate].positions(out.height / 2, out.width / 2, no_reach);
-    return make(spec, even ? nullptr : make_direct(spec), needs_);
+    return !even;
 }
 
 std::unique_ptr<Layer> Plan::make_direct(const ConvolutionSpec& spec) {

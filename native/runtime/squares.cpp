@@ -8,8 +8,16 @@ namespace convgate {
 
 int all_squares(const ConvolutionSpec& spec) { return ceil_div(spec.out->value.height, 2) * ceil_div(spec.out->value.width, 2); }
 
-ConvolutionInSquares::ConvolutionInSquares(const ConvolutionSpec& spec)
-    : Convolution(spec), columns_(ceil_div(spec.out->value.width, 2)) {
+bool is_in_squares(const ConvolutionSpec& spec) {
+    const Operation& op = *spec.operation;
+    const auto is = [](const Pair& pair, int n) { return pair.y == n && pair.x == n; };
+    if (!is(op.kernel, 3) || !is(op.stride, 1) || !is(op.dilation, 1) || spec.scatters()) return false;
+    return spec.in_channels() >= lanes_of_choices && spec.out_channels() >= lanes_of_choices;
+}
+
+template <typename T>
+ConvolutionInSquaresOf<T>::ConvolutionInSquaresOf(const ConvolutionSpec& spec)
+    : ConvolutionOf<T, T>(spec), columns_(ceil_div(spec.out->value.width, 2)) {
     const Value& out = spec.out->value;
     for (int y = 0; y < out.height; y++)
         for (int x = 0; x < out.width; x++) {
@@ -21,7 +29,8 @@ ConvolutionInSquares::ConvolutionInSquares(const ConvolutionSpec& spec)
     for (std::size_t i = 0; i < all_open_.size(); i++) all_.push_back(static_cast<std::int32_t>(i));
 }
 
-ConvolutionInSquares::Chosen ConvolutionInSquares::choose_squares(Sample& s) const {
+template <typename T>
+typename ConvolutionInSquaresOf<T>::Chosen ConvolutionInSquaresOf<T>::choose_squares(Sample& s) const {
     const int gate = spec_.operation->positions;
     if (gate < 0) return {all_.data(), static_cast<int>(all_.size()), all_open_.data()};
     if (spec_.squares_use >= 0) {
@@ -41,34 +50,45 @@ ConvolutionInSquares::Chosen ConvolutionInSquares::choose_squares(Sample& s) con
     return {s.squares.data(), n, open.data()};
 }
 
-void ConvolutionInSquares::transform_inputs(const Run& run, const Chosen& chosen, Scratch& scratch, int first, int count, int ins) const {
+template <typename T>
+void ConvolutionInSquaresOf<T>::point_patches(const Run& run, const Chosen& chosen, Scratch& scratch, int first, int count) const {
+    std::vector<const T*>& rows = scratch.places<T>().rows;
     for (int i = 0; i < count; i++)
-        scratch.rows[i] = run.in.data + static_cast<std::ptrdiff_t>(in_at_[first_position(chosen.squares[first + i])]) * run.in.stride;
-    Patches patches{};
-    patches.from = scratch.rows.data();
-    patches.step_x = run.in.stride;
-    patches.step_y = static_cast<std::ptrdiff_t>(spec_.in->width()) * run.in.stride;
-    patches.squares = count;
-    patches.room = room(count);
-    patches.channels = ins;
-    patches.to = scratch.columns.data();
-    spec_.kernels->patches(patches);
+        rows[i] = run.in.data + static_cast<std::ptrdiff_t>(in_at_[first_position(chosen.squares[first + i])]) * run.in.stride;
 }
 
-void ConvolutionInSquares::point_corners(const Run& run, const Chosen& chosen, Scratch& scratch, int first, int count, int out_begin,
-                                         float* waste) const {
+template <typename T>
+void ConvolutionInSquaresOf<T>::point_corners(const Run& run, const Chosen& chosen, Scratch& scratch, int first, int count,
+                                              int out_begin, T* waste) const {
+    Places<T>& places = scratch.places<T>();
     for (int i = 0; i < count; i++) {
         const int square = chosen.squares[first + i], position = first_position(square);
         for (int corner = 0; corner < corners; corner++) {
             const bool open = chosen.open[square] >> corner & 1;
             const int p = open ? position + corner / 2 * spec_.out->value.width + corner % 2 : position;
-            float* const to = run.out.data + static_cast<std::ptrdiff_t>(out_at_[p]) * run.out.stride + out_begin;
-            scratch.outputs[corners * i + corner] = open ? to : waste;
+            T* const to = run.out.data + static_cast<std::ptrdiff_t>(out_at_[p]) * run.out.stride + out_begin;
+            places.outputs[corners * i + corner] = open ? to : waste;
             if (spec_.addend)
-                scratch.addends[corners * i + corner] =
+                places.addends[corners * i + corner] =
                     run.addend.data + static_cast<std::ptrdiff_t>(addend_at_[p]) * run.addend.stride + out_begin;
         }
     }
+}
+
+template class ConvolutionInSquaresOf<float>;
+template class ConvolutionInSquaresOf<std::uint8_t>;
+
+void ConvolutionInSquares::transform_inputs(const Run& run, const Chosen& chosen, Scratch& scratch, int first, int count, int ins) const {
+    point_patches(run, chosen, scratch, first, count);
+    Patches patches{};
+    patches.from = scratch.rows.data();
+    patches.step_x = step_x(run);
+    patches.step_y = step_y(run);
+    patches.squares = count;
+    patches.room = room(count);
+    patches.channels = ins;
+    patches.to = scratch.columns.data();
+    spec_.kernels->patches(patches);
 }
 
 int ConvolutionInSquares::padded(int ins) const {

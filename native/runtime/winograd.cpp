@@ -2,7 +2,7 @@
 // Squares with no open position are left out, and so are closed channels. What is counted are the definition's MACs.
 #include <algorithm>
 
-#include "squares.h"
+#include "blocked_squares.h"
 #include "steps.h"
 #include "weights.h"
 
@@ -17,17 +17,12 @@ int most_transformed() { return static_cast<int>(costs::kept_in_second_cache() /
 
 std::size_t elements_weights(const ConvolutionSpec& spec) { return spec.operation->weight.size() / taps * elements; }
 bool keeps_elements(const ConvolutionSpec& spec) { return costs::keeps_elements(elements_weights(spec), all_squares(spec)); }
-bool pays(const ConvolutionSpec& spec, int squares, int positions) {
-    return costs::winograd_pays(keeps_elements(spec), squares, positions);
-}
 
-class WinogradConvolution final : public ConvolutionInSquares {
+class WinogradConvolution final : public BlockedSquares<ConvolutionInSquares, Block> {
 public:
     WinogradConvolution(const ConvolutionSpec& spec, std::unique_ptr<Layer> other, Needs& needs)
-        : ConvolutionInSquares(spec),
-          other_(std::move(other)),
+        : BlockedSquares(spec, std::move(other), shares_blocks(spec)),
           transforms_(!keeps_elements(spec)),
-          shares_blocks_(shares_blocks(spec)),
           fetches_(!costs::stays_in_second_cache(elements_weights(spec) * sizeof(float))),
           weights_(transforms_ ? order(spec, {spec.operation->groups, spec.out_channels(), 1, spec.in_channels(), area}, definition(spec))
                                : order(spec, {spec.operation->groups, spec.out_channels(), elements, spec.in_channels(), 1}, transformed_weights(spec))) {
@@ -42,40 +37,6 @@ public:
         mine.squares = squares() + 1;
         weights_.cover_needs(mine);
         needs.cover(mine);
-    }
-
-    void run(Sample& s, Team& team) const override {
-        const Chosen chosen = choose_squares(s);
-        const int squares = chosen.count;
-        if (other_ && !pays(spec_, squares, open_positions(s))) return other_->run(s, team);
-        const Run run = begin(s);
-        const Chunks rest = fills(run, team);
-        const std::span<const Block> blocks = weights_.choose(run.in_open, run.out_open, squares, s);
-        if (run.out_open && !transforms_) weights_.pack(s, team);
-        const int ins = run.in_open ? static_cast<int>(run.in_open->size()) : spec_.in->value.channels;
-        const int outs = run.out_open ? static_cast<int>(run.out_open->size()) : spec_.out->value.channels;
-        const int each = ins / spec_.operation->groups;  // what an output reads
-        count(s, static_cast<long long>(area) * run.count * each * outs);
-        // Not a structured binding, which lambdas may not capture before Clang 16.
-        const std::pair<int, int> shared = share_out(squares, ins, each, outs, static_cast<int>(blocks.size()), team);
-        const int parts = shared.first, shares = shared.second, items = parts * shares;
-        team.run(items + rest.items, [&](int item, int thread) {
-            if (item >= items) return fill(run, rest.begin(item - items), rest.end(item - items));
-            const int part = item / shares, share = item % shares, n = static_cast<int>(blocks.size());
-            const int first = even_part(squares, part, parts), last = even_part(squares, part + 1, parts);
-            const Block* block = blocks.data() + even_part(n, share, shares);
-            const Block* const end = blocks.data() + even_part(n, share + 1, shares);
-            if (first == last || block == end) return;
-            Scratch& scratch = s.scratch[thread];
-            transform_inputs(run, chosen, scratch, first, last - first, ins);
-            for (; block != end; block++) {
-                if (transforms_)
-                    multiply_transforming(scratch, last - first, ins, each, block, end);
-                else
-                    multiply(scratch, last - first, ins, each, *block);
-                transform_products(run, chosen, scratch, first, last - first, *block);
-            }
-        });
     }
 
 private:
@@ -97,23 +58,25 @@ private:
         return [&spec](int out, int, int i) { return spec.operation->weight.data[spec.weight_at(out, 0, i)]; };
     }
 
-    // At once, so that all that is transformed stays in the cache; or so many that the weights are not read too often.
-    int most_squares(int ins) const {
+    bool pays(int squares, int positions) const override { return costs::winograd_pays(!transforms_, squares, positions); }
+
+    std::span<const Block> prepare(const Run& run, int squares, Sample& s, Team& team) const override {
+        const std::span<const Block> blocks = weights_.choose(run.in_open, run.out_open, squares, s);
+        if (run.out_open && !transforms_) weights_.pack(s, team);
+        return blocks;
+    }
+
+    int most_squares(int ins) const override {
         return std::clamp(most_transformed() / elements / (padded(ins) + weights_.widest()) - 1, costs::least_squares, chunk);
     }
 
-    // Parts of the squares, shares of the blocks.
-    std::pair<int, int> share_out(int squares, int ins, int each, int outs, int blocks, const Team& team) const {
-        if (squares == 0 || blocks == 0) return {0, 0};
-        const long long macs = static_cast<long long>(squares) * elements * each * outs;
-        const int threads = macs < costs::winograd_macs ? 1 : team.threads(), parts = ceil_div(squares, most_squares(ins));
-        if (shares_blocks_ && blocks >= threads) return {parts, threads};
-        return {ceil_div(parts, threads) * threads, 1};
+    void multiply(Scratch& scratch, int count, int all, int ins, const Block* block, const Block* end) const override {
+        transforms_ ? multiply_transforming(scratch, count, all, ins, block, end) : multiply_kept(scratch, count, all, ins, *block);
     }
 
     // Products of all elements, in steps whose weights stay in the first-level cache while all squares use them. `all` inputs
     // lie there, of which the block reads `ins`.
-    void multiply(Scratch& scratch, int count, int all, int ins, const Block& block) const {
+    void multiply_kept(Scratch& scratch, int count, int all, int ins, const Block& block) const {
         const Kernels& k = *spec_.kernels;
         const int row = block.vectors * k.lanes, most = std::max(cut_of(k).elements / row / k.lanes, 1) * k.lanes;
         const int step = padded(ceil_div(ins, ceil_div(std::max(ins, 1), most)));
@@ -181,7 +144,7 @@ private:
         }
     }
 
-    void transform_products(const Run& run, const Chosen& chosen, Scratch& scratch, int first, int count, const Block& block) const {
+    void transform_products(const Run& run, const Chosen& chosen, Scratch& scratch, int first, int count, const Block& block) const override {
         // What is computed of closed positions, or of none, goes to waste.
         point_corners(run, chosen, scratch, first, count, block.out_begin, scratch.scattered.data());
         Squares squares{};
@@ -198,9 +161,7 @@ private:
         spec_.kernels->squares(squares);
     }
 
-    const std::unique_ptr<Layer> other_;
     const bool transforms_;  // the weights, when they are needed
-    const bool shares_blocks_;
     const bool fetches_;  // what is read next
     const BlockedWeights weights_;
 };
@@ -209,12 +170,10 @@ private:
 
 bool suits_winograd(const ConvolutionSpec& spec) {
     const Operation& op = *spec.operation;
-    const auto is = [](const Pair& pair, int n) { return pair.y == n && pair.x == n; };
-    if (!is(op.kernel, 3) || !is(op.stride, 1) || !is(op.dilation, 1) || spec.scatters()) return false;
-    if (spec.in_channels() < lanes_of_choices || spec.out_channels() < lanes_of_choices) return false;
+    if (!is_in_squares(spec)) return false;
     // Transformed inputs lie in blocks of lanes, at which a group must begin.
     if (op.groups > 1 && (spec.in_channels() % lanes_of_choices || op.in_channels >= 0 || op.out_channels >= 0)) return false;
-    return pays(spec, all_squares(spec), spec.out->value.positions());
+    return costs::winograd_pays(keeps_elements(spec), all_squares(spec), spec.out->value.positions());
 }
 
 std::unique_ptr<Layer> make_winograd(const ConvolutionSpec& spec, std::unique_ptr<Layer> other, Needs& needs) {

@@ -51,7 +51,7 @@ public:
         const Open open = list(run, s);
         count(s, static_cast<long long>(area) * run.count * open.ins * open.outs);
         const long long macs = static_cast<long long>(chosen.count) * elements * open.ins * open.outs;
-        const int threads = macs < costs::winograd_macs ? 1 : team.threads();
+        const int threads = macs < costs::winograd_macs<float> ? 1 : team.threads();
         const int all = ceil_div(chosen.count, lanes_), groups = ceil_div(all, spec_.kernels->vectors);
         // Where there are too few squares for all threads, outputs are shared out.
         const int shares = std::min(groups < threads ? threads : 1, open.outs), items = groups * shares;
