@@ -253,6 +253,15 @@ void halves(const Bf16Kernels& k) {
     const auto columns = every_second(outs, row, static_cast<std::ptrdiff_t>(ins) * row);
     say_packing("packing_halves.packing", k, costs::packing_halves.packing, 2 * k.vectors, static_cast<std::size_t>(ins) * outs, half,
                 [&](const Bf16* w) { k.pack_columns(w, row, nullptr, ins, columns.data(), row, to.data(), row); });
+    if (k.element_weights) {
+        constexpr int count = costs::transformed_inputs;
+        const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(count) * row + k.lanes;  // between elements, as winograd.cpp has it
+        BufferOf<Bf16> w(static_cast<std::size_t>(9) * count * row);
+        std::fill_n(w.data(), w.size(), half);
+        Buffer transformed(static_cast<std::size_t>(elements * stride));
+        const ElementWeightsOf<Bf16> args{w.data(), static_cast<std::ptrdiff_t>(count) * row, nullptr, count, row, transformed.data(), stride};
+        say_ratio("transforming_halves", k.name, unit, costs::transforming_halves, count * k.vectors, [&] { k.element_weights(args); }, products.count, [&] { products(); });
+    }
     if (!k.columns[0]) return;
     // Pairs of inputs, all outputs of a panel.
     const int pairs = ins / 2;

@@ -8,12 +8,7 @@
 namespace convgate {
 namespace {
 
-constexpr int lanes = 16, VECTORS = 4;
-typedef float Vector __attribute__((vector_size(64)));
-
-inline __mmask16 first(int n) { return static_cast<__mmask16>((1u << n) - 1); }
-inline Vector load_some(const float* p, int n) { return reinterpret_cast<Vector>(_mm512_maskz_loadu_ps(first(n), p)); }
-inline void store_some(float* p, Vector v, int n) { _mm512_mask_storeu_ps(p, first(n), reinterpret_cast<__m512>(v)); }
+#include "avx512_floats.h"
 
 inline void sums(const Vector (&v)[4], float* out) {
     __m128 quarter[4];
@@ -24,10 +19,6 @@ inline void sums(const Vector (&v)[4], float* out) {
     }
     const __m128 pairs = _mm_hadd_ps(quarter[0], quarter[1]), others = _mm_hadd_ps(quarter[2], quarter[3]);
     _mm_storeu_ps(out, _mm_hadd_ps(pairs, others));
-}
-
-inline Vector packed_lanes(Vector v, unsigned kept) {
-    return reinterpret_cast<Vector>(_mm512_maskz_compress_ps(static_cast<__mmask16>(kept), reinterpret_cast<__m512>(v)));
 }
 
 #include "extremes.h"

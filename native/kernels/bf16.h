@@ -74,6 +74,12 @@ struct Bf16Windows {
     float factor;
 };
 
+// Results in [least, most]; NaN stays NaN.
+struct Bf16Bounds {
+    float least, most;
+};
+using Bf16Squares = SquaresOf<Bf16, Bf16Bounds>;
+
 struct Bf16Kernels {
     const char* name;
     const Kernels* floats;  // of the same processors: what a network computes in float32
@@ -99,6 +105,10 @@ struct Bf16Kernels {
     void (*windows_to_float)(const Bf16Windows<float>&);
     void (*widen)(float* to, const Bf16* from, std::ptrdiff_t n);
     void (*narrow)(Bf16* to, const float* from, std::ptrdiff_t n);
+    // Winograd's, with float32's `element` between them; null where `product` serves better, as where an instruction multiplies pairs.
+    void (*patches)(const PatchesOf<Bf16>&) = nullptr;
+    void (*element_weights)(const ElementWeightsOf<Bf16>&) = nullptr;
+    void (*squares)(const Bf16Squares&) = nullptr;
 };
 
 // As table.h's; "avx512bf16" has the instruction for it, the others compute on what they widen.

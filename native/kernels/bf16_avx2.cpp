@@ -13,11 +13,13 @@ namespace {
 #include "bf16_avx2.h"
 #include "bf16_widened.h"
 #include "bf16_simd.h"
+#include "pack_lanes.h"
+#include "bf16_winograd.h"
 
 }  // namespace
 
 extern const Kernels avx2_kernels;
 extern const Bf16Kernels avx2_bf16_kernels;
-const Bf16Kernels avx2_bf16_kernels = table_of<8, 6>("avx2", &avx2_kernels);
+const Bf16Kernels avx2_bf16_kernels = with_winograd(table_of<8, 6>("avx2", &avx2_kernels));
 
 }  // namespace convgate

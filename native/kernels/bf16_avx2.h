@@ -18,15 +18,6 @@ inline __m128i halves(Vector v) {
 inline Vector widened(__m128i halves) { return reinterpret_cast<Vector>(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16)); }
 
 inline Vector load(const Bf16* p) { return widened(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
-inline Vector load_some(const Bf16* p, int n) {
-    if (n >= lanes) return load(p);
-    alignas(16) Bf16 some[lanes] = {};
-    __builtin_memcpy(some, p, static_cast<std::size_t>(n) * sizeof(Bf16));
-    return load(some);
-}
+inline Vector load_some(const Bf16* p, int n) { return widened(load_first_bytes(p, 2 * n)); }
 inline void store(Bf16* p, Vector v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), halves(v)); }
-inline void store_some(Bf16* p, Vector v, int n) {
-    if (n >= lanes) return store(p, v);
-    const __m128i some = halves(v);
-    __builtin_memcpy(p, &some, static_cast<std::size_t>(n) * sizeof(Bf16));
-}
+inline void store_some(Bf16* p, Vector v, int n) { store_first_bytes(p, halves(v), 2 * n); }

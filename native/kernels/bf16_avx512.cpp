@@ -21,11 +21,12 @@ inline __m256i rounded(Vector v) {
 
 #include "bf16_widened.h"
 #include "bf16_simd.h"
+#include "bf16_winograd.h"
 
 }  // namespace
 
 extern const Kernels avx512_kernels;
 extern const Bf16Kernels avx512_bf16_kernels;
-const Bf16Kernels avx512_bf16_kernels = table_of<8, 8, 8, 5>("avx512", &avx512_kernels);
+const Bf16Kernels avx512_bf16_kernels = with_winograd(table_of<8, 8, 8, 5>("avx512", &avx512_kernels));
 
 }  // namespace convgate

@@ -1,13 +1,9 @@
 // Loads and stores of bfloat16 that AVX-512 has with and without its instructions for it; included like simd.h.
 
-constexpr int lanes = 16, VECTORS = 4;
-typedef float Vector __attribute__((vector_size(64)));
+#include "avx512_floats.h"
 
-inline __mmask16 first(int n) { return static_cast<__mmask16>((1u << n) - 1); }
 inline Vector load(const float* p) { return reinterpret_cast<Vector>(_mm512_loadu_ps(p)); }
 inline void store(float* p, Vector v) { _mm512_storeu_ps(p, reinterpret_cast<__m512>(v)); }
-inline Vector load_some(const float* p, int n) { return reinterpret_cast<Vector>(_mm512_maskz_loadu_ps(first(n), p)); }
-inline void store_some(float* p, Vector v, int n) { _mm512_mask_storeu_ps(p, first(n), reinterpret_cast<__m512>(v)); }
 
 inline Vector widened(__m256i halves) { return reinterpret_cast<Vector>(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16)); }
 inline Vector load(const Bf16* p) { return widened(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }

@@ -20,11 +20,13 @@ inline void store_some(float* p, Vector v, int n) { std::memcpy(p, &v, static_ca
 #include "bf16_portable.h"
 #include "bf16_widened.h"
 #include "bf16_simd.h"
+#include "pack_lanes.h"
+#include "bf16_winograd.h"
 
 }  // namespace
 
 extern const Kernels portable_kernels;
 extern const Bf16Kernels portable_bf16_kernels;
-const Bf16Kernels portable_bf16_kernels = table_of<4, 4>("portable", &portable_kernels);
+const Bf16Kernels portable_bf16_kernels = with_winograd(table_of<4, 4>("portable", &portable_kernels));
 
 }  // namespace convgate

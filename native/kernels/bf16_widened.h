@@ -9,7 +9,12 @@ constexpr int widened_at_once = 128;
 inline void widen_inputs(const Bf16* from, int count, float* to) {
     int i = 0;
     for (; i + lanes <= count; i += lanes) store(to + i, load(from + i));
-    if (i < count) store(to + i, load_some(from + i, count - i));
+    if (i == count) return;
+    // What does not fill a vector is widened with what is before it.
+    if (count > lanes)
+        store(to + count - lanes, load(from + count - lanes));
+    else
+        store(to + i, load_some(from + i, count - i));
 }
 
 // Inlined whatever the compiler thinks: as a call, its sums would live in memory. Inputs are widened first, so that each is one

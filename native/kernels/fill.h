@@ -17,7 +17,7 @@ constexpr void fill(Kernels& table, std::integer_sequence<int, positions...>) {
 template <AtOnce... most>
 constexpr Kernels table_of(const char* name) {
     static_assert(sizeof...(most) == VECTORS);
-    Kernels table{name, lanes, VECTORS, {}, {}, {}, patches, element_weights, {}, squares, transpose, dot, depthwise, windows, complete, pack_columns, activate, apply, arithmetic, blend, deviations, normalize, softmax, reduce, prelu, add, multiply, affine};
+    Kernels table{name, lanes, VECTORS, {}, {}, {}, patches<float>, element_weights<float>, {}, squares, transpose, dot, depthwise, windows, complete, pack_columns, activate, apply, arithmetic, blend, deviations, normalize, softmax, reduce, prelu, add, multiply, affine};
     [&]<int... v>(std::integer_sequence<int, v...>) {
         (fill<v + 1, most>(table, std::make_integer_sequence<int, most.positions>()), ...);
     }(std::make_integer_sequence<int, VECTORS>());

@@ -9,23 +9,20 @@ constexpr bool flips(bool is_signed) { return is_signed; }
 inline Register load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 inline void store(void* p, Register v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
 
-// Bytes have no masks; half a register is what there often is.
+#include "avx2_some.h"
+
+// Bytes have no masks.
 inline Register load_bytes(const void* p, int n) {
     if (n >= 32) return load(p);
-    if (n == 16) return _mm256_zextsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(p)));
-    alignas(32) std::uint8_t some[32] = {};
-    std::memcpy(some, p, static_cast<std::size_t>(n));
-    return load(some);
+    const __m128i low = load_first_bytes(p, n);
+    if (n <= 16) return _mm256_zextsi128_si256(low);
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(low), load_first_bytes(static_cast<const std::uint8_t*>(p) + 16, n - 16), 1);
 }
 inline void store_bytes(void* p, Register v, int n) {
     if (n >= 32) return store(p, v);
-    if (n == 16) return _mm_storeu_si128(static_cast<__m128i*>(p), _mm256_castsi256_si128(v));
-    alignas(32) std::uint8_t some[32];
-    store(some, v);
-    std::memcpy(p, some, static_cast<std::size_t>(n));
+    store_first_bytes(p, _mm256_castsi256_si128(v), n);
+    if (n > 16) store_first_bytes(static_cast<std::uint8_t*>(p) + 16, _mm256_extracti128_si256(v, 1), n - 16);
 }
-
-#include "avx2_some.h"
 
 inline Register load_numbers(const std::int32_t* p, int n, int otherwise) {
     if (n >= lanes) return load(p);
@@ -105,5 +102,7 @@ struct Permutation {
     }
 };
 
-inline Register signed_shorts(const std::uint8_t* p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
-inline Register unsigned_shorts(const std::uint8_t* p) { return _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+using HalfRegister = __m128i;
+inline HalfRegister load_half(const std::uint8_t* p, int n) { return load_first_bytes(p, n); }
+inline Register signed_shorts(HalfRegister v) { return _mm256_cvtepi8_epi16(v); }
+inline Register unsigned_shorts(HalfRegister v) { return _mm256_cvtepu8_epi16(v); }

@@ -86,5 +86,9 @@ struct Permutation {
     }
 };
 
-inline Register signed_shorts(const std::uint8_t* p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
-inline Register unsigned_shorts(const std::uint8_t* p) { return _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+using HalfRegister = __m256i;
+inline HalfRegister load_half(const std::uint8_t* p, int n) {
+    return _mm256_maskz_loadu_epi8(n >= 32 ? ~__mmask32{0} : (__mmask32{1} << n) - 1, p);
+}
+inline Register signed_shorts(HalfRegister v) { return _mm512_cvtepi8_epi16(v); }
+inline Register unsigned_shorts(HalfRegister v) { return _mm512_cvtepu8_epi16(v); }

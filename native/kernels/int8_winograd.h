@@ -1,7 +1,8 @@
 // The kernels of Winograd's F(2x2, 3x3) in integers of 16 bits, after int8_quads.h and like it, for processors that multiply pairs
 // of 16 bits as fast as anything smaller. Bytes of weights are widened by unpacking, and pairs of two inputs' weights are
 // formed likewise when they are read: outputs are in order then. An instruction set's file defines before it also
-//   signed_shorts(p), unsigned_shorts(p)   as many bytes as a register has shorts, each as 16 bits
+//   load_half(p, n)                        the first n bytes of as many as a register has shorts; the others read 0
+//   signed_shorts(v), unsigned_shorts(v)   these bytes, each as 16 bits
 //   squares_at_once(vectors)               whose products with one or two vectors of outputs are computed at once
 
 typedef std::uint32_t Modular __attribute__((vector_size(sizeof(Register))));  // int32s modulo 2^32
@@ -35,21 +36,19 @@ inline void patch(const std::uint8_t* from, const Int8Patches& a, std::int16_t* 
 
 template <bool is_signed>
 inline void patches_of(const Int8Patches& a) {
-    const auto whole = [](const std::uint8_t* p) { return Shorts(is_signed ? signed_shorts(p) : unsigned_shorts(p)); };
+    const auto take = [](const std::uint8_t* p, int n) {
+        const HalfRegister bytes = load_half(p, n);
+        return Shorts(is_signed ? signed_shorts(bytes) : unsigned_shorts(bytes));
+    };
     const int blocks = (a.channels + shorts_each - 1) / shorts_each;
     const std::ptrdiff_t block = static_cast<std::ptrdiff_t>(a.room) * shorts_each, element = blocks * block;
     for (int s = 0; s < a.squares; s++) {
         const std::uint8_t* const from = a.from[s];
         std::int16_t* to = a.to + static_cast<std::ptrdiff_t>(s) * shorts_each;
         int c = 0;
-        for (; c + shorts_each <= a.channels; c += shorts_each, to += block) patch(from + c, a, to, element, whole);
-        if (c == a.channels) continue;
-        const std::size_t rest = static_cast<std::size_t>(a.channels - c);
-        patch(from + c, a, to, element, [&](const std::uint8_t* p) {
-            std::uint8_t some[shorts_each] = {};
-            std::memcpy(some, p, rest);
-            return whole(some);
-        });
+        for (; c + shorts_each <= a.channels; c += shorts_each, to += block)
+            patch(from + c, a, to, element, [&](const std::uint8_t* p) { return take(p, shorts_each); });
+        if (c < a.channels) patch(from + c, a, to, element, [&](const std::uint8_t* p) { return take(p, a.channels - c); });
     }
 }
 

@@ -164,24 +164,28 @@ struct Windows {
 
 constexpr int elements = 16;
 
-// B^T patch B of each square's patch. Channels past the last read as zeros.
-struct Patches {
-    const float* const* from;  // the patches' first positions
+// B^T patch B of each square's patch, of maps that are stored as T. Channels past the last read as zeros.
+template <typename T>
+struct PatchesOf {
+    const T* const* from;  // the patches' first positions
     std::ptrdiff_t step_y, step_x;
     int squares, room, channels;
     float* to;
 };
+using Patches = PatchesOf<float>;
 
 // G w G^T of a block's weights: to[e * to_stride + n * row + o] for n < count, o < row, from the nine taps
 // from[tap * tap_stride + row(n) * row + o].
-struct ElementWeights {
-    const float* from;
+template <typename T>
+struct ElementWeightsOf {
+    const T* from;
     std::ptrdiff_t tap_stride;
     const std::int32_t* rows;  // row(n), or null: n
     int count, row;            // row: a multiple of the lanes
     float* to;
     std::ptrdiff_t to_stride;
 };
+using ElementWeights = ElementWeightsOf<float>;
 
 // One element's products: out[s][o] += sum over i in [begin, end) of inputs[i / lanes][s][i % lanes] * weights[row(i)][o]
 struct Element {
@@ -197,16 +201,18 @@ struct Element {
 
 // activation(A^T product A + bias + addend) of each square, to its four positions: 4 * square + 2 * y + x. What is kept of a
 // row is written, and has its addends, next to each other.
-struct Squares {
+template <typename T, typename Function>
+struct SquaresOf {
     const float* from;       // [16][room][row]
     int squares, room, row;  // row: a multiple of the lanes; at most max_vectors of them where `kept` says what is written
     const float* bias;  // [row]
-    const float* const* addends;  // per position, or null
-    float* const* to;             // per position
+    const T* const* addends;   // per position, or null
+    T* const* to;              // per position
     int width;
-    const std::int32_t* kept;     // the `width` results of a row that are written, ascending; or null: the first ones
-    Activation activation;
+    const std::int32_t* kept;  // the `width` results of a row that are written, ascending; or null: the first ones
+    Function activation;
 };
+using Squares = SquaresOf<float, Activation>;
 
 using ProductKernel = void (*)(const Product&, int position);
 

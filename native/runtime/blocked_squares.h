@@ -11,9 +11,11 @@
 
 namespace convgate {
 
-// `Base`: ConvolutionInSquaresOf a type, or what inherits from it. `Block`: a range of output channels with its weights.
-template <typename Base, typename Block>
-class BlockedSquares : public Base {
+// `T`: what maps are stored as. `Block`: a range of output channels with its weights.
+template <typename T, typename Block>
+class BlockedSquares : public ConvolutionInSquaresOf<T> {
+    using Base = ConvolutionInSquaresOf<T>;
+
 public:
     void run(Sample& s, Team& team) const final {
         const Chosen chosen = this->choose_squares(s);
@@ -69,7 +71,7 @@ private:
     std::pair<int, int> share_out(int squares, int ins, int each, int outs, int blocks, const Team& team) const {
         if (squares == 0 || blocks == 0) return {0, 0};
         const long long macs = static_cast<long long>(squares) * elements * each * outs;
-        const int threads = macs < costs::winograd_macs<typename Base::Input> ? 1 : team.threads(), parts = ceil_div(squares, most_squares(ins));
+        const int threads = macs < costs::winograd_macs<T> ? 1 : team.threads(), parts = ceil_div(squares, most_squares(ins));
         if (shares_blocks_ && blocks >= threads) return {parts, threads};
         return {ceil_div(parts, threads) * threads, 1};
     }

@@ -22,6 +22,13 @@ struct ConvolutionSpec {
     int squares_use = -1;  // of the gate of positions over squares of 2x2 outputs, if it closes none in part
     int threads = 1;
 
+    // Those for maps that are stored as T.
+    template <typename T>
+    const auto& kernels_for() const {
+        if constexpr (std::is_same_v<T, float>) return *kernels;
+        else if constexpr (std::is_same_v<T, Bf16>) return *halves;
+        else return *integers;
+    }
     int in_channels() const { return in->value.channels / operation->groups; }
     int out_channels() const { return out->value.channels / operation->groups; }
     Activation activation() const { return operation->activation.inside(); }
@@ -132,6 +139,9 @@ std::unique_ptr<Layer> make_integer_depthwise(const ConvolutionSpec&, Storage re
 bool suits_winograd(const ConvolutionSpec&);
 // `other` computes where too few positions of too many squares are open; null if no square is closed in part.
 std::unique_ptr<Layer> make_winograd(const ConvolutionSpec&, std::unique_ptr<Layer> other, Needs&);
+// Of maps in bfloat16, where the kernels have it.
+bool suits_bf16_winograd(const ConvolutionSpec&);
+std::unique_ptr<Layer> make_bf16_winograd(const ConvolutionSpec&, std::unique_ptr<Layer> other, Needs&);
 // With squares along the lanes, of what suits Winograd.
 bool suits_winograd_columns(const ConvolutionSpec&);
 std::unique_ptr<Layer> make_winograd_columns(const ConvolutionSpec&, std::unique_ptr<Layer> other, Needs&);

@@ -170,7 +170,7 @@ constexpr int winograd_products = 16, direct_products = 9;
 
 // In products of a vector: to transform a vector of weights, all its elements; to transpose a vector of squares of an input
 // and back of an output; what there must be to gain.
-constexpr int transforming = 200, transforming_bytes = 40, transposing = 16, least_gain = 2;
+constexpr int transforming = 200, transforming_halves = 110, transforming_bytes = 40, transposing = 16, least_gain = 2;
 
 // Elements' weights that are kept, in floats; more would have to come from memory. With fewer squares than `few_squares`,
 // reading weights takes longer than multiplying.
@@ -190,7 +190,10 @@ inline bool winograd_pays(bool keeps, int squares, int positions) {
     return winograd_products * squares + (keeps ? 0 : transforming) < direct_products * positions;
 }
 
-// Of integers they are transformed in each call, which takes less time than to read more of them from memory.
+// Of bfloat16 and integers they are transformed in each call, so that they take no more memory than they are stored in.
+inline bool bf16_winograd_pays(int squares, int positions) {
+    return winograd_products * squares + transforming_halves < direct_products * positions;
+}
 inline bool integer_winograd_pays(int squares, int positions) {
     return winograd_products * squares + transforming_bytes < direct_products * positions;
 }

@@ -76,7 +76,7 @@ private:
         Places<Out>& places = scratch.places<Out>();
         const Out* const* addends = spec_.addend ? places.addends.data() : nullptr;
         const Bf16* const* rows = scratch.halves.rows.data();
-        const std::optional<Bounds> bounds = bounds_of(spec_.operation->activation);
+        const std::optional<Bf16Bounds> bounds = bounds_of(spec_.operation->activation);
         const int width = block.width;
         if (bounds) {
             const Bf16Depthwise<Out> args{rows, run.taps, spec_.taps(), width, block.weights, block.bias, addends, places.outputs.data(), bounds->least, bounds->most, this->sliding(run)};

@@ -26,14 +26,11 @@ T as(float x) {
 }
 
 // An activation that is nothing but these.
-struct Bounds {
-    float least, most;
-};
-inline std::optional<Bounds> bounds_of(const Function& f) {
+inline std::optional<Bf16Bounds> bounds_of(const Function& f) {
     switch (f.kind) {
-        case Activation::none: return Bounds{-INFINITY, INFINITY};
-        case Activation::relu: return Bounds{0, INFINITY};
-        case Activation::relu6: return Bounds{0, 6};
+        case Activation::none: return Bf16Bounds{-INFINITY, INFINITY};
+        case Activation::relu: return Bf16Bounds{0, INFINITY};
+        case Activation::relu6: return Bf16Bounds{0, 6};
         default: return std::nullopt;
     }
 }

@@ -12,11 +12,10 @@ namespace {
 
 using costs::transformed_inputs;
 
-class IntegerWinograd final : public BlockedSquares<ConvolutionInSquaresOf<std::uint8_t>, IntegerBlock> {
+class IntegerWinograd final : public BlockedSquares<std::uint8_t, IntegerBlock> {
 public:
     IntegerWinograd(const ConvolutionSpec& spec, std::unique_ptr<Layer> other, Needs& needs)
         : BlockedSquares(spec, std::move(other), shares_blocks(spec)),
-          lanes_(2 * spec.integers->lanes),
           row_(spec.integers->row),
           weights_(spec, {all_squares(spec), corners, 0}, needs) {
         const int ins = spec.in->value.channels;
@@ -49,25 +48,9 @@ private:
         return blocks;
     }
 
-    int padded(int ins) const { return ceil_div(std::max(ins, 1), lanes_) * lanes_; }
-
     int most_squares(int ins) const override {
         const std::size_t each = elements * (padded(ins) * sizeof(std::int16_t) + row_ * sizeof(std::int32_t));
         return std::clamp(static_cast<int>(costs::kept_in_second_cache() / each) - 1, costs::least_squares, chunk);
-    }
-
-    void transform_inputs(const Run& run, const Chosen& chosen, Scratch& scratch, int first, int count, int ins) const override {
-        point_patches(run, chosen, scratch, first, count);
-        Int8Patches patches{};
-        patches.from = scratch.bytes.rows.data();
-        patches.step_x = step_x(run);
-        patches.step_y = step_y(run);
-        patches.squares = count;
-        patches.room = room(count);
-        patches.channels = ins;
-        patches.is_signed = spec_.in->value.is_signed();
-        patches.to = reinterpret_cast<std::int16_t*>(scratch.columns.data());
-        spec_.integers->patches(patches);
     }
 
     void multiply(Scratch& scratch, int count, int all, int ins, const IntegerBlock* block, const IntegerBlock*) const override {
@@ -119,7 +102,7 @@ private:
         for (int i = 0; i < positions; i++) from_lanes(block, scratch.bytes.kept[i], nullptr, scratch.bytes.outputs[i]);
     }
 
-    const int lanes_, row_;  // inputs in a block of transformed ones; outputs of a panel
+    const int row_;  // outputs of a panel
     const IntegerWeights weights_;
 };
 

@@ -97,9 +97,7 @@ void Plan::add_convolution(const Operation& op, std::size_t i, const Layouts& pl
         return;
     }
     if (form.in == Storage::bf16) {
-        layers_.push_back(spec.depthwise()            ? make_depthwise(spec, form, needs_)
-                          : suits_bf16_columns(spec) ? make_bf16_columns(spec, needs_)
-                                                     : make_bf16_product(spec, form.out, needs_));
+        layers_.push_back(spec.depthwise() ? make_depthwise(spec, form, needs_) : make_bf16_convolution(spec, form.out));
         return;
     }
     layers_.push_back(computes_taps_apart(program_, op) ? make_taps_apart(spec, needs_) : make_convolution(spec));
@@ -134,6 +132,13 @@ std::unique_ptr<Layer> Plan::make_convolution(ConvolutionSpec spec) {
     const auto make = suits_winograd_columns(spec) ? make_winograd_columns : make_winograd;
     const bool in_part = closes_in_part(spec);
     return make(spec, in_part ? make_direct(spec) : nullptr, needs_);
+}
+
+std::unique_ptr<Layer> Plan::make_bf16_convolution(ConvolutionSpec spec, Storage results) {
+    const auto direct = [&] { return suits_bf16_columns(spec) ? make_bf16_columns(spec, needs_) : make_bf16_product(spec, results, needs_); };
+    if (!suits_bf16_winograd(spec)) return direct();
+    const bool in_part = closes_in_part(spec);
+    return make_bf16_winograd(spec, in_part ? direct() : nullptr, needs_);
 }
 
 std::unique_ptr<Layer> Plan::make_integer_convolution(ConvolutionSpec spec, Storage results) {

@@ -46,6 +46,7 @@ private:
     void add_completion(const Operation&, std::size_t number);
     std::unique_ptr<Layer> make_convolution(ConvolutionSpec);
     std::unique_ptr<Layer> make_direct(const ConvolutionSpec&);
+    std::unique_ptr<Layer> make_bf16_convolution(ConvolutionSpec, Storage results);
     std::unique_ptr<Layer> make_integer_convolution(ConvolutionSpec, Storage results);
     // Whether squares of 2x2 outputs may be closed in part; if not, notes their use.
     bool closes_in_part(ConvolutionSpec&);

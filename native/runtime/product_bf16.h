@@ -93,7 +93,7 @@ private:
         for (int j = 0; j < n; j++) to[columns[j]] = gathered[j];
     }
 
-    const std::optional<Bounds> bounds_;
+    const std::optional<Bf16Bounds> bounds_;
     const BlockedWeightsOf<Bf16> weights_;
 };
 

@@ -51,10 +51,16 @@ typename ConvolutionInSquaresOf<T>::Chosen ConvolutionInSquaresOf<T>::choose_squ
 }
 
 template <typename T>
-void ConvolutionInSquaresOf<T>::point_patches(const Run& run, const Chosen& chosen, Scratch& scratch, int first, int count) const {
+void ConvolutionInSquaresOf<T>::transform_inputs(const Run& run, const Chosen& chosen, Scratch& scratch, int first, int count, int ins) const {
     std::vector<const T*>& rows = scratch.places<T>().rows;
     for (int i = 0; i < count; i++)
         rows[i] = run.in.data + static_cast<std::ptrdiff_t>(in_at_[first_position(chosen.squares[first + i])]) * run.in.stride;
+    const std::ptrdiff_t step_x = run.in.stride, step_y = spec_.in->width() * step_x;
+    float* const to = scratch.columns.data();
+    if constexpr (std::is_same_v<T, std::uint8_t>)
+        spec_.integers->patches({rows.data(), step_y, step_x, count, room(count), ins, spec_.in->value.is_signed(), reinterpret_cast<std::int16_t*>(to)});
+    else
+        spec_.template kernels_for<T>().patches({rows.data(), step_y, step_x, count, room(count), ins, to});
 }
 
 template <typename T>
@@ -75,25 +81,15 @@ void ConvolutionInSquaresOf<T>::point_corners(const Run& run, const Chosen& chos
     }
 }
 
+template <typename T>
+int ConvolutionInSquaresOf<T>::padded(int ins) const {
+    const int block = spec_.template kernels_for<T>().lanes * (std::is_same_v<T, std::uint8_t> ? 2 : 1);
+    return ceil_div(std::max(ins, 1), block) * block;
+}
+
 template class ConvolutionInSquaresOf<float>;
+template class ConvolutionInSquaresOf<Bf16>;
 template class ConvolutionInSquaresOf<std::uint8_t>;
-
-void ConvolutionInSquares::transform_inputs(const Run& run, const Chosen& chosen, Scratch& scratch, int first, int count, int ins) const {
-    point_patches(run, chosen, scratch, first, count);
-    Patches patches{};
-    patches.from = scratch.rows.data();
-    patches.step_x = step_x(run);
-    patches.step_y = step_y(run);
-    patches.squares = count;
-    patches.room = room(count);
-    patches.channels = ins;
-    patches.to = scratch.columns.data();
-    spec_.kernels->patches(patches);
-}
-
-int ConvolutionInSquares::padded(int ins) const {
-    return ceil_div(std::max(ins, 1), spec_.kernels->lanes) * spec_.kernels->lanes;
-}
 
 std::function<float(int out, int element, int in)> transformed_weights(const ConvolutionSpec& spec) {
     constexpr int area = 9;

@@ -31,16 +31,12 @@ protected:
     Chosen choose_squares(Sample&) const;
     int squares() const { return static_cast<int>(all_.size()); }
     int first_position(int square) const { return square / columns_ * 2 * spec_.out->value.width + square % columns_ * 2; }
-    // To scratch.columns, as the kernels' `Patches` say: of squares [first, first + count), of `ins` inputs.
-    virtual void transform_inputs(const Run&, const Chosen&, Scratch&, int first, int count, int ins) const = 0;
-    // Where the patches of squares begin: the rows of scratch.places<T>().
-    void point_patches(const Run&, const Chosen&, Scratch&, int first, int count) const;
-    // From one of a patch's positions to the next in its line, and to that below.
-    std::ptrdiff_t step_x(const Run& run) const { return run.in.stride; }
-    std::ptrdiff_t step_y(const Run& run) const { return static_cast<std::ptrdiff_t>(spec_.in->width()) * run.in.stride; }
+    // To scratch.columns, as the kernels' patches say: of squares [first, first + count), of `ins` inputs.
+    void transform_inputs(const Run&, const Chosen&, Scratch&, int first, int count, int ins) const;
     // Where the positions of squares are written, and addends read, from an output channel on: outputs and addends of
     // scratch.places<T>(), 4 * square + corner. Closed corners go to `waste`.
     void point_corners(const Run&, const Chosen&, Scratch&, int first, int count, int out_begin, T* waste) const;
+    int padded(int ins) const;  // to whole blocks of transformed inputs
     // An odd number, so that no two elements of a square are a power of two apart in memory.
     static int room(int squares) { return squares | 1; }
 
@@ -52,14 +48,6 @@ private:
     const int columns_;                            // of squares
     std::vector<std::int32_t> square_, all_;       // per position; all squares
     std::vector<std::uint8_t> corner_, all_open_;  // per position, as a bit; per square, the corners that there are
-};
-
-// Of float32.
-class ConvolutionInSquares : public ConvolutionInSquaresOf<float> {
-protected:
-    using ConvolutionInSquaresOf::ConvolutionInSquaresOf;
-    void transform_inputs(const Run&, const Chosen&, Scratch&, int first, int count, int ins) const final;
-    int padded(int ins) const;  // to whole vectors
 };
 
 // One output's transformed weights after the other: value(out, element, in).

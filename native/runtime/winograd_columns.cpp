@@ -12,10 +12,10 @@ namespace {
 
 int vectors(int n) { return ceil_div(n, lanes_of_choices); }
 
-class WinogradColumns final : public ConvolutionInSquares {
+class WinogradColumns final : public ConvolutionInSquaresOf<float> {
 public:
     WinogradColumns(const ConvolutionSpec& spec, std::unique_ptr<Layer> other, Needs& needs)
-        : ConvolutionInSquares(spec),
+        : ConvolutionInSquaresOf(spec),
           other_(std::move(other)),
           ins_(spec.in_channels()),
           outs_(spec.out_channels()),

@@ -186,8 +186,9 @@ void test_program(Random& random, const Program& program, int most_images = 5) {
 float unit(float x) { return std::ldexp(1.0f, std::max(std::ilogb(x == 0 ? 1e-30f : x), -100) - 7); }
 
 // Each operation against the definition, from what the network itself computed before: equal but for one unit in the last
-// place of what is rounded, and for float32's error of sums.
-void close_by_operation(const Program& program, const Batch& batch, const Results& results, const std::string& where) {
+// place of what is rounded, and for float32's error of sums; and `slack` of the largest number where not all values are seen, so that
+// what is rounded to the other side is read by operations behind it.
+void close_by_operation(const Program& program, const Batch& batch, const Results& results, float slack, const std::string& where) {
     for (int sample = 0; sample < batch.size; sample++) {
         std::vector<std::vector<float>> inputs, known(program.values.size());
         std::vector<std::vector<std::uint8_t>> masks;
@@ -200,7 +201,7 @@ void close_by_operation(const Program& program, const Batch& batch, const Result
             for (const float x : expected.values[v]) largest = std::max(largest, std::abs(x));
             for (std::size_t i = 0; i < known[v].size(); i++) {
                 const float wanted = expected.values[v][i], rounding = program.values[v].storage == Storage::bf16 ? unit(wanted) : 0;
-                require(std::abs(known[v][i] - wanted) <= rounding + 2e-5f * largest, where, ", value ", v, ": element ", i, " is ",
+                require(std::abs(known[v][i] - wanted) <= rounding + (2e-5f + slack) * largest, where, ", value ", v, ": element ", i, " is ",
                         known[v][i], ", expected ", wanted);
             }
         }
@@ -209,15 +210,34 @@ void close_by_operation(const Program& program, const Batch& batch, const Result
     }
 }
 
+// With outputs that are all values, or all but those that may be compact if they are not.
+Program shown(const Program& program, bool all) {
+    Program open = program;
+    open.outputs.clear();
+    std::vector<bool> compact(program.values.size());
+    for (const Operation& op : program.operations)
+        if (op.kind == Kind::conv && op.inputs.size() == 1 && op.out_channels >= 0) compact[op.output] = !all;
+    for (std::size_t v = 0; v < program.values.size(); v++)
+        if (!compact[v]) open.outputs.push_back(static_cast<int>(v));
+    return open;
+}
+
+// Whether a convolution may go by Winograd's squares in one layout and not in another: with closed outputs next to each other, not
+// with single channels in their places.
+bool depends_on_layout(const Program& program, const Bf16Kernels& kernels) {
+    return std::any_of(program.operations.begin(), program.operations.end(), [&](const Operation& op) {
+        const bool squared = op.kind == Kind::conv && op.out_channels >= 0 && op.kernel.y == 3 && op.kernel.x == 3;
+        return squared && (kernels.patches || form_of(program, op).in == Storage::f32);
+    });
+}
+
 void test_bf16_program(Random& random, OwnedProgram& owned) {
     store_in_bf16(random, owned);
     Program& program = owned.program;
     const int threads = random.from(2, 4);
     const Batch batch = random_batch(random, program, random.from(1, 5), 1);
     const Batch before = random_batch(random, program, threads, 1e30f);
-    Program open = program;  // all of whose values can be looked at
-    open.outputs.clear();
-    for (std::size_t v = 0; v < program.values.size(); v++) open.outputs.push_back(static_cast<int>(v));
+    const Program open = shown(program, true), partly = shown(program, false);
     for (const char* const* name = available_bf16_kernels(); *name; name++) {
         const std::string where = std::string("bf16 ") + *name + " on " + std::to_string(threads) + " threads";
         try {
@@ -225,12 +245,16 @@ void test_bf16_program(Random& random, OwnedProgram& owned) {
             Network all(open, kernels, threads), network(program, kernels, threads), alone(program, kernels, 1);
             run(all, open, before);
             Results whole = run(all, open, batch);
-            close_by_operation(open, batch, whole, where);
-            // Where fewer values are kept, layouts differ, and nothing else; nor does it matter how many threads there are.
+            close_by_operation(open, batch, whole, 0, where);
+            Network some(partly, kernels, threads);
+            run(some, partly, before);
+            close_by_operation(partly, batch, run(some, partly, batch), 1.0f / 64, where);
             run(network, program, before);
             const Results results = run(network, program, batch), single = run(alone, program, batch);
             require(results.outputs == single.outputs && results.macs == single.macs && results.masks == single.masks, where,
                     ": one thread differs");
+            // Where fewer values are kept, layouts differ, and nothing else.
+            if (depends_on_layout(program, kernels)) continue;
             require(results.macs == whole.macs && results.masks == whole.masks, where, ": another layout differs");
             for (std::size_t o = 0; o < program.outputs.size(); o++)
                 require(results.outputs[o] == whole.outputs[program.outputs[o]], where, ": output ", o, " differs in another layout");

@@ -32,7 +32,8 @@ struct Reference {
     std::vector<std::vector<float>> logits;  // per gate
     std::vector<long long> macs;             // per layer
 };
-// `masks`: per gate, what it decides or is given. `known`: values that operations read instead of those computed before.
+// `masks`: per gate, what it decides or is given. `known`: values that operations read instead of those computed
+// before, where they are not empty.
 Reference reference(const Program&, const std::vector<std::vector<float>>& inputs,
                     const std::vector<std::vector<std::uint8_t>>& masks, const std::vector<std::vector<float>>* known = nullptr);
 

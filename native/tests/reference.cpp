@@ -33,7 +33,7 @@ double activated(double x, const Function& f) {
 struct Executor {
     const Program& program;
     const std::vector<std::vector<std::uint8_t>>& masks;
-    const std::vector<std::vector<float>>* known;  // what operations read instead of what came before; or null
+    const std::vector<std::vector<float>>* known;  // what operations read instead of what came before, if it is not empty; or null
     Reference result;
     const Operation* current = nullptr;
     Form form{};  // of the current operation
@@ -43,8 +43,9 @@ struct Executor {
         return (static_cast<std::size_t>(c) * v.height + y) * v.width + x;
     }
     static float stored(float x, Storage as) { return as == Storage::bf16 ? widened(rounded(x)) : x; }
+    const std::vector<float>& read(int v) const { return known && !(*known)[v].empty() ? (*known)[v] : result.values[v]; }
     float read(int v, int c, int y, int x) const {
-        const float value = (known ? *known : result.values)[v][at(shape(v), c, y, x)];
+        const float value = read(v)[at(shape(v), c, y, x)];
         const bool added = current->kind == Kind::conv && v != current->inputs[0];
         return stored(value, added ? form.out : form.in);
     }
@@ -151,7 +152,7 @@ struct Executor {
         const Value& in = shape(op.inputs[0]);
         std::vector<float>& logits = result.logits[op.output];
         if (!gate.by_activation()) {
-            logits = (known ? *known : result.values)[op.inputs[0]];
+            logits = read(op.inputs[0]);
             for (std::size_t i = 0; i < logits.size(); i++) logits[i] += op.weight.data[i];
             return;
         }
@@ -328,7 +329,7 @@ struct Executor {
                     return read(a, c / (f * f), y * f + part / f, x * f + part % f);
                 });
             case Kind::reshape:
-                result.values[op.output] = (known ? *known : result.values)[a];
+                result.values[op.output] = read(a);
                 for (float& x : result.values[op.output]) x = stored(x, shape(op.output).storage);
                 return;
             case Kind::group_norm: return norm(op, op.groups, true);
