@@ -186,7 +186,11 @@ def between_gates(kernel, channels, out, size, *, whole, inputs="i"):
 )
 @pytest.mark.parametrize("inputs", ["i", ""], ids=["inputs can be closed", "all inputs"])
 def test_positions_in_the_lanes_give_the_same_bits(isa, kernel, channels, out, size, inputs):
-    """Where outputs are closed at many positions another kernel computes the same sums, in the same order."""
+    """Where outputs are closed at many positions another kernel computes the same sums, in the same order.
+
+    But for Winograd's, where the processor has no instruction for bfloat16: they are float32's, and the map is rounded once.
+    """
+    in_same_order = kernel == 1 or isa.endswith("bf16")
     kept, left_out = (between_gates(kernel, channels, out, size, whole=whole, inputs=inputs) for whole in (True, False))
     x = np.random.default_rng(1).standard_normal((1, 3, size, size)).astype(np.float32)
     plain = Engine(left_out, threads=1)
@@ -195,7 +199,8 @@ def test_positions_in_the_lanes_give_the_same_bits(isa, kernel, channels, out, s
         wanted = Engine(kept, threads=1, isa=isa, precision="bf16").run(x, given=drawn).outputs[0]
         for threads in (1, 3):
             run = Engine(left_out, threads=threads, isa=isa, precision="bf16").run(x, given=drawn)
-            assert np.array_equal(run.outputs[0], wanted), (share, threads)
+            allowed = 0 if in_same_order else 2**-7 * np.abs(wanted).max()
+            assert np.abs(run.outputs[0] - wanted).max() <= allowed, (share, threads)
             macs = plain.run(x, given=drawn).by_layer
             assert all(np.array_equal(run.by_layer[layer], macs[layer]) for layer in macs)
 
