@@ -36,10 +36,10 @@ inline __m128i load_first_bytes(const void* from, int n) {
         __builtin_memcpy(&high, p + n - 8, 8);
         high = n > 8 ? high >> 8 * (16 - n) : 0;
     } else if (n >= 4) {
-        std::uint32_t first, last;
-        __builtin_memcpy(&first, p, 4);
-        __builtin_memcpy(&last, p + n - 4, 4);
-        low = first | std::uint64_t{last} << 8 * (n - 4);
+        std::uint32_t head, tail;
+        __builtin_memcpy(&head, p, 4);
+        __builtin_memcpy(&tail, p + n - 4, 4);
+        low = head | std::uint64_t{tail} << 8 * (n - 4);
     } else if (n > 0) {
         low = p[0] | std::uint64_t{p[n / 2]} << 8 * (n / 2) | std::uint64_t{p[n - 1]} << 8 * (n - 1);
     }
@@ -50,13 +50,13 @@ inline void store_first_bytes(void* to, __m128i v, int n) {
     if (n >= 16) return _mm_storeu_si128(static_cast<__m128i*>(to), v);
     const auto low = static_cast<std::uint64_t>(_mm_cvtsi128_si64(v));
     if (n >= 8) {
-        const auto high = static_cast<std::uint64_t>(_mm_extract_epi64(v, 1)), last = n > 8 ? low >> 8 * (n - 8) | high << 8 * (16 - n) : low;
+        const auto high = static_cast<std::uint64_t>(_mm_extract_epi64(v, 1)), tail = n > 8 ? low >> 8 * (n - 8) | high << 8 * (16 - n) : low;
         __builtin_memcpy(p, &low, 8);
-        __builtin_memcpy(p + n - 8, &last, 8);
+        __builtin_memcpy(p + n - 8, &tail, 8);
     } else if (n >= 4) {
-        const auto first = static_cast<std::uint32_t>(low), last = static_cast<std::uint32_t>(low >> 8 * (n - 4));
-        __builtin_memcpy(p, &first, 4);
-        __builtin_memcpy(p + n - 4, &last, 4);
+        const auto head = static_cast<std::uint32_t>(low), tail = static_cast<std::uint32_t>(low >> 8 * (n - 4));
+        __builtin_memcpy(p, &head, 4);
+        __builtin_memcpy(p + n - 4, &tail, 4);
     } else {
         for (int i = 0; i < n; i++) p[i] = static_cast<unsigned char>(low >> 8 * i);
     }

@@ -82,7 +82,9 @@ using Bf16Squares = SquaresOf<Bf16, Bf16Bounds>;
 
 struct Bf16Kernels {
     const char* name;
-    const Kernels* floats;  // of the same processors: what a network computes in float32
+    // Of the same processors: what a network computes in float32. Where there are `patches` they have as many lanes, and blocks
+    // of as many vectors.
+    const Kernels* floats;
     int lanes;
     int vectors;
     int tile[max_vectors];
@@ -106,6 +108,7 @@ struct Bf16Kernels {
     void (*widen)(float* to, const Bf16* from, std::ptrdiff_t n);
     void (*narrow)(Bf16* to, const float* from, std::ptrdiff_t n);
     // Winograd's, with float32's `element` between them; null where `product` serves better, as where an instruction multiplies pairs.
+    // Infinities, and sums beyond a float's range, may become NaN on the way, as in float32.
     void (*patches)(const PatchesOf<Bf16>&) = nullptr;
     void (*element_weights)(const ElementWeightsOf<Bf16>&) = nullptr;
     void (*squares)(const Bf16Squares&) = nullptr;

@@ -150,7 +150,8 @@ struct Int8Sum {
 
 // Winograd's F(2x2, 3x3), as table.h's, in integers of 16 bits, which are exact: of weights four times G w G^T, so that there are
 // no halves. What comes out is four times the sums. It is added up modulo 2^32, and so is right where four times the sums fit.
-// Transformed inputs lie in blocks of twice the lanes, [16][blocks][room][2 * lanes], transformed weights as registers have them.
+// Transformed inputs lie in blocks of twice the lanes, [16][blocks][room][2 * lanes], rows of transformed weights with
+// outputs as unpacking a row's bytes leaves them; of `width` <= 2 * lanes outputs, their second half is neither written nor read.
 
 // B^T patch B of each square's patch. Channels past the last read as zeros.
 struct Int8Patches {
@@ -161,19 +162,20 @@ struct Int8Patches {
     std::int16_t* to;
 };
 
-// 2 G w (2 G)^T of a panel's weights for inputs [begin, begin + count), outputs [0, width): to[e * to_stride + n * row].
+// 2 G w (2 G)^T of a panel's weights for inputs [begin, begin + count), outputs [0, width): to[e * to_stride + n * row]. The weights
+// of tap (y, x) and input i are at y * line_stride + row(x * inputs + i) * row.
 struct Int8ElementWeights {
-    const std::int8_t* from;     // row r of line y of the taps is at y * line_stride + r * row, that of tap x and input i is
-    std::ptrdiff_t line_stride;  // row(x * inputs + i)
-    const std::int32_t* rows;    // row(n), or null: n
+    const std::int8_t* from;
+    std::ptrdiff_t line_stride;
+    const std::int32_t* rows;  // row(n), or null: n
     int inputs, begin, count, width;
     std::int16_t* to;
     std::ptrdiff_t to_stride;
 };
 
 // One element's products: out[s][o] (begun at 0 if `first`) += sum over i < count of
-// inputs[i / (2 * lanes)][s][i % (2 * lanes)] * weights[i][o] for `width` <= row outputs o. Behind an odd number of inputs
-// there is a 0.
+// inputs[i / (2 * lanes)][s][i % (2 * lanes)] * weights[i][o] for `width` <= row outputs o. What lies behind an odd
+// number of inputs is read, and not used.
 struct Int8Element {
     const std::int16_t* inputs;
     int squares, room, count;

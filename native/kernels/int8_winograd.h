@@ -1,7 +1,9 @@
 // The kernels of Winograd's F(2x2, 3x3) in integers of 16 bits, after int8_quads.h and like it, for processors that multiply pairs
 // of 16 bits as fast as anything smaller. Bytes of weights are widened by unpacking, and pairs of two inputs' weights are
 // formed likewise when they are read: outputs are in order then. An instruction set's file defines before it also
-//   load_half(p, n)                        the first n bytes of as many as a register has shorts; the others read 0
+//   Shorts                                 as int8_pairs.h has it
+//   store(p, v)                            of a whole register
+//   HalfRegister, load_half(p, n)          the first n bytes of as many as a register has shorts; the others read 0
 //   signed_shorts(v), unsigned_shorts(v)   these bytes, each as 16 bits
 //   squares_at_once(vectors)               whose products with one or two vectors of outputs are computed at once
 

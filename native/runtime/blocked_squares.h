@@ -52,9 +52,15 @@ protected:
     using typename Base::Run;
     using Base::spec_;
 
-    // `other`: what computes instead where it does not pay, or null. `shares_blocks`: among threads, rather than squares.
-    BlockedSquares(const ConvolutionSpec& spec, std::unique_ptr<Layer> other, bool shares_blocks)
-        : Base(spec), other_(std::move(other)), shares_blocks_(shares_blocks) {}
+    // What threads share out: blocks, or parts of so many squares at least.
+    struct Sharing {
+        bool blocks;
+        int least_squares;
+    };
+
+    // `other`: what computes instead where it does not pay, or null.
+    BlockedSquares(const ConvolutionSpec& spec, std::unique_ptr<Layer> other, Sharing sharing)
+        : Base(spec), other_(std::move(other)), sharing_(sharing) {}
 
     virtual bool pays(int squares, int positions) const = 0;
     // The blocks for what is open, with their weights ready. They last until the sample's next layer.
@@ -72,12 +78,13 @@ private:
         if (squares == 0 || blocks == 0) return {0, 0};
         const long long macs = static_cast<long long>(squares) * elements * each * outs;
         const int threads = macs < costs::winograd_macs<T> ? 1 : team.threads(), parts = ceil_div(squares, most_squares(ins));
-        if (shares_blocks_ && blocks >= threads) return {parts, threads};
-        return {ceil_div(parts, threads) * threads, 1};
+        if (sharing_.blocks && blocks >= threads) return {parts, threads};
+        const int most = std::max(squares / sharing_.least_squares, parts);
+        return {std::min(ceil_div(parts, threads) * threads, most), 1};
     }
 
     const std::unique_ptr<Layer> other_;
-    const bool shares_blocks_;
+    const Sharing sharing_;
 };
 
 }  // namespace convgate

@@ -2,8 +2,8 @@
 // share it. What was measured rather than derived stands here; `make costs` measures what single kernels decide, by the names
 // that it has here, and the times of whole networks decided the rest.
 //
-// What decides in which order numbers are added up must not depend on the machine, or results would: `keeps_elements` and
-// `winograd_pays`, `winograd_columns_pay` and `winograd_columns_suit`, `dots_pay`, `taps_apart_pay`, `parts_of_mean`. They are
+// What decides in which order numbers are added up must not depend on the machine, or results would: `keeps_elements`,
+// `winograd_pays` and `bf16_winograd_pays`, `winograd_columns_pay` and `winograd_columns_suit`, `dots_pay`, `taps_apart_pay`, `parts_of_mean`. They are
 // made for vectors of `lanes_of_choices`, not of a kernel's. Of the rest, what depends on the second-level cache's size
 // asks the machine for it; no other size than 1 MB was measured.
 #pragma once
@@ -58,7 +58,7 @@ constexpr long long product_macs = per_float<T> * (1LL << 15);
 template <typename T>
 constexpr long long along_lanes_macs = per_float<T> * (1LL << 16);
 template <typename T>
-constexpr long long winograd_macs = per_float<T> * (1LL << 16);
+constexpr long long winograd_macs = sizeof(T) == 1 ? 1 << 17 : 1 << 16;  // integers are multiplied in pairs, all else as floats
 constexpr long long completion_macs = 1 << 16, integer_completion_macs = 1 << 17;
 
 // Elements: of copies, of what takes an operation or two each, of what takes several, of what windows give.
@@ -197,6 +197,11 @@ inline bool bf16_winograd_pays(int squares, int positions) {
 inline bool integer_winograd_pays(int squares, int positions) {
     return winograd_products * squares + transforming_bytes < direct_products * positions;
 }
+
+// Where they are transformed in each call, each part of the squares transforms them anew. So blocks are shared out among threads,
+// rather than squares, where that would take more than a third of the time of a thread's products; and a part has some squares.
+inline bool shares_transformed(int squares, int transforming, int threads) { return winograd_products * squares < 3 * transforming * threads; }
+constexpr int least_part(int transforming) { return transforming / 10; }
 
 // With squares along the lanes, in vectors of these.
 inline bool winograd_columns_pay(int squares, int positions) {

@@ -15,7 +15,7 @@ using costs::transformed_inputs;
 class IntegerWinograd final : public BlockedSquares<std::uint8_t, IntegerBlock> {
 public:
     IntegerWinograd(const ConvolutionSpec& spec, std::unique_ptr<Layer> other, Needs& needs)
-        : BlockedSquares(spec, std::move(other), shares_blocks(spec)),
+        : BlockedSquares(spec, std::move(other), {shares_blocks(spec), costs::least_part(costs::transforming_bytes)}),
           row_(spec.integers->row),
           weights_(spec, {all_squares(spec), corners, 0}, needs) {
         const int ins = spec.in->value.channels;
@@ -35,7 +35,9 @@ public:
 private:
     // Weights are then transformed by one thread only.
     static bool shares_blocks(const ConvolutionSpec& spec) {
-        return !costs::stays_in_second_cache(spec.operation->weight.size()) || all_squares(spec) < costs::few_squares;
+        const int squares = all_squares(spec);
+        return !costs::stays_in_second_cache(spec.operation->weight.size()) || squares < costs::few_squares ||
+               costs::shares_transformed(squares, costs::transforming_bytes, spec.threads);
     }
     // Of the transformed weights, between elements: not a power of two.
     std::ptrdiff_t stride() const { return (transformed_inputs + 1) * row_; }
@@ -94,8 +96,8 @@ private:
         squares.start = block.start;
         squares.width = IntegerWeights::width(block);
         squares.finish = spec_.finish(block.multiplier, block.shift);
-        // Outputs that are left out lie next to each other, which those that something is added to do not.
-        squares.addends = spec_.addend ? scratch.bytes.addends.data() : nullptr;
+        // Where some lanes are dropped outputs are compact, and nothing is added to compact outputs.
+        squares.addends = spec_.addend && !block.kept ? scratch.bytes.addends.data() : nullptr;
         squares.outputs = block.kept ? scratch.bytes.kept.data() : scratch.bytes.outputs.data();
         spec_.integers->squares(squares);
         if (!block.kept) return;
@@ -113,7 +115,7 @@ bool suits_integer_winograd(const ConvolutionSpec& spec) {
     const Storage results = spec.out->value.storage;
     if (!integral(results) || summed(results)) return false;
     // Four times the largest sum of products must fit into 32 bits.
-    const bool fits = 4LL * 9 * spec.in_channels() * 255 * 127 < 1LL << 31;
+    const bool fits = 4LL * 9 * spec.in_channels() * 255 * 128 < 1LL << 31;
     return fits && costs::integer_winograd_pays(all_squares(spec), spec.out->value.positions());
 }
 

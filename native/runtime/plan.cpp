@@ -130,25 +130,25 @@ void Plan::add_activation(const Operation& op, const Layout& out, int use) {
 std::unique_ptr<Layer> Plan::make_convolution(ConvolutionSpec spec) {
     if (!suits_winograd(spec)) return make_direct(spec);
     const auto make = suits_winograd_columns(spec) ? make_winograd_columns : make_winograd;
-    const bool in_part = closes_in_part(spec);
+    const bool in_part = note_squares(spec);
     return make(spec, in_part ? make_direct(spec) : nullptr, needs_);
 }
 
 std::unique_ptr<Layer> Plan::make_bf16_convolution(ConvolutionSpec spec, Storage results) {
     const auto direct = [&] { return suits_bf16_columns(spec) ? make_bf16_columns(spec, needs_) : make_bf16_product(spec, results, needs_); };
     if (!suits_bf16_winograd(spec)) return direct();
-    const bool in_part = closes_in_part(spec);
+    const bool in_part = note_squares(spec);
     return make_bf16_winograd(spec, in_part ? direct() : nullptr, needs_);
 }
 
 std::unique_ptr<Layer> Plan::make_integer_convolution(ConvolutionSpec spec, Storage results) {
     const auto direct = [&] { return suits_integer_columns(spec) ? make_integer_columns(spec, needs_) : make_integer_product(spec, results, needs_); };
     if (!suits_integer_winograd(spec)) return direct();
-    const bool in_part = closes_in_part(spec);
+    const bool in_part = note_squares(spec);
     return make_integer_winograd(spec, in_part ? direct() : nullptr, needs_);
 }
 
-bool Plan::closes_in_part(ConvolutionSpec& spec) {
+bool Plan::note_squares(ConvolutionSpec& spec) {
     const int gate = spec.operation->positions;
     if (gate < 0) return false;
     // Tiles of even sides close whole squares, unless the mask is dilated.

@@ -48,8 +48,8 @@ private:
     std::unique_ptr<Layer> make_direct(const ConvolutionSpec&);
     std::unique_ptr<Layer> make_bf16_convolution(ConvolutionSpec, Storage results);
     std::unique_ptr<Layer> make_integer_convolution(ConvolutionSpec, Storage results);
-    // Whether squares of 2x2 outputs may be closed in part; if not, notes their use.
-    bool closes_in_part(ConvolutionSpec&);
+    // Notes the use of the gate of positions over squares of 2x2 outputs, if it closes none in part. Whether it may close some.
+    bool note_squares(ConvolutionSpec&);
     const Layout* read(std::size_t operation, int input) const { return &layouts_[reads_[operation][input]]; }
     const Layout* written(std::size_t operation) const { return &layouts_[writes_[operation]]; }
 

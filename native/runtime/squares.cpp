@@ -1,6 +1,7 @@
 #include "squares.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "steps.h"
 
@@ -69,9 +70,12 @@ void ConvolutionInSquaresOf<T>::point_corners(const Run& run, const Chosen& chos
     Places<T>& places = scratch.places<T>();
     for (int i = 0; i < count; i++) {
         const int square = chosen.squares[first + i], position = first_position(square);
+        const auto position_of = [&](int corner) { return position + corner / 2 * spec_.out->value.width + corner % 2; };
+        // What closed corners add is not used; another thread may be writing what lies there.
+        const int any = position_of(std::countr_zero(chosen.open[square]));
         for (int corner = 0; corner < corners; corner++) {
             const bool open = chosen.open[square] >> corner & 1;
-            const int p = open ? position + corner / 2 * spec_.out->value.width + corner % 2 : position;
+            const int p = open ? position_of(corner) : any;
             T* const to = run.out.data + static_cast<std::ptrdiff_t>(out_at_[p]) * run.out.stride + out_begin;
             places.outputs[corners * i + corner] = open ? to : waste;
             if (spec_.addend)

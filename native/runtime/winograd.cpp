@@ -11,7 +11,7 @@
 namespace convgate {
 namespace {
 
-constexpr int area = 9;  // taps
+constexpr int area = 9, corners = 4;  // taps; of a square
 using costs::transformed_inputs;
 
 // Floats of inputs and products that are in the cache at once.
@@ -22,7 +22,7 @@ bool keeps_elements(const ConvolutionSpec& spec) { return costs::keeps_elements(
 
 // Among threads, rather than squares: weights are then read, or transformed, by one thread only.
 bool shares_blocks(const ConvolutionSpec& spec) {
-    return elements_weights(spec) > costs::kept_elements || spec.out->value.positions() / 4 < costs::few_squares;
+    return elements_weights(spec) > costs::kept_elements || spec.out->value.positions() / corners < costs::few_squares;
 }
 
 // Transformed inputs lie in blocks of lanes, at which a group must begin.
@@ -34,7 +34,7 @@ bool groups_fill_vectors(const ConvolutionSpec& spec) {
 template <typename T>
 BlockedWeightsOf<T> ordered(const ConvolutionSpec& spec, int taps, int joined, int preparing, const typename BlockedWeightsOf<T>::Source& source) {
     const WeightShape shape{spec.operation->groups, spec.out_channels(), taps, spec.in_channels(), joined};
-    const WeightUse use{spec.out->value.positions() / 4, shares_blocks(spec), packed_if(spec.masks_channels()), preparing, 4, spec.threads};
+    const WeightUse use{spec.out->value.positions() / corners, shares_blocks(spec), packed_if(spec.masks_channels()), preparing, corners, spec.threads};
     return {spec.kernels_for<T>(), shape, spec.operation->bias, use, source};
 }
 
@@ -42,14 +42,14 @@ template <typename T>
 class Winograd : public BlockedSquares<T, BlockOf<T>> {
 protected:
     using Base = BlockedSquares<T, BlockOf<T>>;
-    using Base::chunk, Base::corners, Base::padded, Base::room, Base::spec_;
+    using Base::chunk, Base::padded, Base::room, Base::spec_;
     using typename Base::Chosen;
     using typename Base::Run;
     using Block = BlockOf<T>;
     using Weights = BlockedWeightsOf<T>;
 
-    Winograd(const ConvolutionSpec& spec, std::unique_ptr<Layer> other, Weights weights, Needs& needs)
-        : Base(spec, std::move(other), shares_blocks(spec)), weights_(std::move(weights)) {
+    Winograd(const ConvolutionSpec& spec, std::unique_ptr<Layer> other, typename Base::Sharing sharing, Weights weights, Needs& needs)
+        : Base(spec, std::move(other), sharing), weights_(std::move(weights)) {
         const std::size_t widest = weights_.widest(), ins = padded(spec.in->value.channels);
         Needs mine = this->needs_for_positions();
         mine.positions = corners * chunk;
@@ -97,7 +97,7 @@ private:
 class KeptElements final : public Winograd<float> {
 public:
     KeptElements(const ConvolutionSpec& spec, std::unique_ptr<Layer> other, Needs& needs)
-        : Winograd(spec, std::move(other), ordered<float>(spec, elements, 1, 0, transformed_weights(spec)), needs),
+        : Winograd(spec, std::move(other), {shares_blocks(spec), 1}, ordered<float>(spec, elements, 1, 0, transformed_weights(spec)), needs),
           fetches_(!costs::stays_in_second_cache(elements_weights(spec) * sizeof(float))) {}
 
 private:
@@ -140,8 +140,8 @@ private:
     const bool fetches_;  // what is read next
 };
 
-// With weights that are transformed in each call: some inputs' weights, and their products, during which the next ones are
-// fetched. They are kept as they are, all taps of all inputs as one run.
+// With weights that are transformed in each call: some inputs' weights, then their products, during which the next ones are
+// fetched if they are floats. They are kept as they are, all taps of all inputs as one run.
 template <typename T>
 class ElementsInCall final : public Winograd<T> {
     using Base = Winograd<T>;
@@ -152,7 +152,8 @@ class ElementsInCall final : public Winograd<T> {
 public:
     ElementsInCall(const ConvolutionSpec& spec, std::unique_ptr<Layer> other, Needs& needs)
         : Base(spec, std::move(other),
-               ordered<T>(spec, 1, area, std::is_same_v<T, float> ? costs::transforming : costs::transforming_halves, [&](int out, int, int i) { return stored_as<T>(spec.operation->weight, spec.weight_at(out, 0, i)); }),
+               {shares_blocks(spec) || costs::shares_transformed(all_squares(spec), transforming, spec.threads), costs::least_part(transforming)},
+               ordered<T>(spec, 1, area, transforming, [&](int out, int, int i) { return stored_as<T>(spec.operation->weight, spec.weight_at(out, 0, i)); }),
                needs) {
         Needs mine;
         mine.weights_aside = (elements + area) * (transformed_inputs * weights_.widest() + spec.kernels->lanes);
@@ -160,6 +161,8 @@ public:
     }
 
 private:
+    static constexpr int transforming = std::is_same_v<T, float> ? costs::transforming : costs::transforming_halves;
+
     bool pays(int squares, int positions) const override {
         return std::is_same_v<T, float> ? costs::winograd_pays(false, squares, positions) : costs::bf16_winograd_pays(squares, positions);
     }

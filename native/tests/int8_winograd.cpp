@@ -6,12 +6,12 @@
 namespace convgate::testing {
 namespace {
 
-// A number of each square's 4x4 patch, each line of it in a place of its own within one map.
-struct Squared {
+// The 4x4 patch of each square, in memory of its own.
+struct PatchMaps {
     int channels, gap, step_x, step_y;
     std::vector<std::unique_ptr<Bytes>> memory;
     std::vector<const std::uint8_t*> from;
-    Squared(Random& random, int squares, int channels, bool is_signed)
+    PatchMaps(Random& random, int squares, int channels, bool is_signed)
         : channels(channels), gap(random.from(0, 5)), step_x(channels + gap), step_y(4 * step_x + random.from(0, 9)) {
         for (int s = 0; s < squares; s++) {
             memory.push_back(std::make_unique<Bytes>(random, 3 * step_y + 3 * step_x + channels));
@@ -23,27 +23,31 @@ struct Squared {
 };
 
 template <typename T>
-void only(const Guarded<T>& memory, const std::string& where) {
+void require_intact(const Guarded<T>& memory, const std::string& where) {
     require(memory.intact(), where, ": wrote outside");
 }
 
-void squares(Random& random, const Int8Kernels& table) {
-    const int row = table.row, shorts = 2 * table.lanes, squares = random.from(1, 40), width = random.from(1, row);
-    const int ins = random.chance(0.1) ? 0 : random.chance(0.2) ? random.from(70, 200) : random.from(1, 40), all = ins + random.from(0, 9);
-    const bool is_signed = random.chance(0.5), listed = random.chance(0.5), added = random.chance(0.5);
+void convolve(Random& random, const Int8Kernels& table) {
+    const bool greatest = random.chance(0.02);  // sums, of which four times still fit
+    const int row = table.row, shorts = 2 * table.lanes, squares = random.from(1, greatest ? 3 : 40), width = random.from(1, row);
+    const int ins = greatest ? 1827 : random.chance(0.1) ? 0 : random.chance(0.2) ? random.from(70, 200) : random.from(1, 40), all = ins + random.from(0, 9);
+    const bool is_signed = !greatest && random.chance(0.5), listed = random.chance(0.5), added = random.chance(0.5);
     const int room = squares | 1, blocks = (std::max(ins, 1) + shorts - 1) / shorts;
     const std::string where = std::string(table.name) + " squares of 8-bit integers";
-    const Squared maps(random, squares, ins, is_signed);
+    const PatchMaps maps(random, squares, ins, is_signed);
+    for (const std::unique_ptr<Bytes>& map : maps.memory)
+        if (greatest) std::fill_n(map->data(), map->size(), std::uint8_t{255});
 
     Guarded<std::int16_t> inputs(random, static_cast<std::size_t>(elements) * blocks * room * shorts);
     std::fill_n(inputs.data(), inputs.size(), std::int16_t{-1});
     table.patches({maps.from.data(), maps.step_y, maps.step_x, squares, room, ins, is_signed, inputs.data()});
-    only(inputs, where + ", inputs");
+    require_intact(inputs, where + ", inputs");
 
     // Three lines of taps, each of three taps' rows of all inputs; listed ones are any of these.
     const std::size_t line = static_cast<std::size_t>(3) * all * row;
     Guarded<std::int8_t> weights(random, 3 * line);
     weights.copy(weights_of(random, weights.size(), random.chance(0.3)));
+    if (greatest) std::fill_n(weights.data(), weights.size(), random.pick<std::int8_t>({-127, 127}));
     Guarded<std::int32_t> list(random, 3 * ins);
     for (int r = 0; r < 3 * ins; r++) list[r] = random.from(0, 3 * all - 1);
     const auto weight = [&](int y, int x, int i, int o) {
@@ -59,12 +63,12 @@ void squares(Random& random, const Int8Kernels& table) {
         const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(count + random.from(0, 2)) * row;
         Guarded<std::int16_t> transformed(random, elements * stride);
         table.element_weights({weights.data(), static_cast<std::ptrdiff_t>(line), listed ? list.data() : nullptr, ins, begin, count, width, transformed.data(), stride});
-        only(transformed, where + ", weights");
+        require_intact(transformed, where + ", weights");
         for (int e = 0; e < elements; e++)
             table.element({inputs.data() + (static_cast<std::size_t>(e) * blocks * shorts + begin) * room, squares, room, count, transformed.data() + e * stride, width,
                            begin == 0, products.data() + static_cast<std::size_t>(e) * room * row});
     }
-    only(products, where + ", products");
+    require_intact(products, where + ", products");
 
     const Finishing how(random, row);
     std::vector<std::unique_ptr<Bytes>> add, out;
@@ -86,7 +90,7 @@ void squares(Random& random, const Int8Kernels& table) {
             const int found = outputs[p][o], wanted = how.of(sum, o, added ? addends[p] + o : nullptr);
             require(found == wanted, where, ": ", found, ", not ", wanted, " (sum ", sum, ", output ", o, " of ", width, ", ", ins, " inputs)");
         }
-        only(*out[p], where);
+        require_intact(*out[p], where);
     }
 }
 
@@ -95,7 +99,7 @@ void squares(Random& random, const Int8Kernels& table) {
 void test_int8_winograd(Random& random) {
     for (const char* const* name = available_int8_kernels(); *name; name++) {
         const Int8Kernels& table = *find_int8_kernels(*name);
-        if (table.element) squares(random, table);
+        if (table.element) convolve(random, table);
     }
 }
 

@@ -32,6 +32,7 @@ const Test tests[] = {
     {"large_weights", 1, test_large_weights},
     {"bf16_networks", 150, test_bf16_networks},
     {"wide_bf16_networks", 20, test_wide_bf16_networks},
+    {"bf16_winograd", 300, test_bf16_winograd},
     {"int8_winograd", 200, test_int8_winograd},
     {"int8_networks", 200, test_int8_networks},
     {"shared_network", 6, test_shared_network},

@@ -104,6 +104,7 @@ inline std::vector<float> numbers(Random& random, std::size_t n) {
 void test_kernels(Random&);
 void test_bf16(Random&);
 void test_int8(Random&);
+void test_bf16_winograd(Random&);
 void test_int8_winograd(Random&);
 void test_int8_networks(Random&);
 void test_malformed_int8(Random&);
