@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # One per core of the smallest machine that is to run the tests.
 WORKERS ?= 2
 
-.PHONY: demo test native-test arm-test costs guard wheel-test torch-test hardware-verify check docs clean
+.PHONY: demo test native-test arm-test avx512-test costs guard wheel-test torch-test hardware-verify check docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/convgate demo
@@ -37,7 +37,7 @@ native-test: builders
 ARM_CXX ?= aarch64-linux-gnu-g++
 ARM_RUN ?= qemu-aarch64-static
 ARM_BUILD ?= build/native-aarch64
-ARM_TESTS ?= --iterations 40 kernels bf16 int8 int8_networks malformed networks bf16_networks pool
+ARM_TESTS ?= --iterations 40 kernels bf16 bf16_winograd int8 int8_networks malformed networks bf16_networks pool
 arm-test: builders
 	$(BIN)/cmake -S . -B "$(ARM_BUILD)" -G Ninja -DCMAKE_MAKE_PROGRAM="$(abspath $(BIN)/ninja)" -DCONVGATE_NATIVE_TESTS=ON \
 		-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER="$(ARM_CXX)" -DCMAKE_EXE_LINKER_FLAGS=-static
@@ -45,6 +45,15 @@ arm-test: builders
 	$(ARM_RUN) -cpu max "$(ARM_BUILD)/native/tests/native_tests" --require neoni8mm --require neonbf16 $(ARM_TESTS)
 	$(ARM_RUN) -cpu neoverse-n1 "$(ARM_BUILD)/native/tests/native_tests" --require neondot $(ARM_TESTS)
 	$(ARM_RUN) -cpu cortex-a57 "$(ARM_BUILD)/native/tests/native_tests" --require neon $(ARM_TESTS)
+
+# The native tests with AVX-512 emulated (Debian: libsimde-dev), for processors without it.
+AVX512_BUILD ?= build/native-avx512
+AVX512_TESTS ?= --iterations 40 kernels bf16 bf16_winograd int8 int8_winograd int8_networks networks bf16_networks
+avx512-test: builders
+	CXX="$(CXX)" $(BIN)/cmake -S . -B "$(AVX512_BUILD)" -G Ninja -DCMAKE_MAKE_PROGRAM="$(abspath $(BIN)/ninja)" -DCONVGATE_NATIVE_TESTS=ON \
+		-DCONVGATE_EMULATED=ON -DCMAKE_CXX_FLAGS_RELEASE=-O1
+	$(BIN)/cmake --build "$(AVX512_BUILD)" --target native_tests
+	"$(AVX512_BUILD)/native/tests/native_tests" --require avx512vnni --require avx512bf16 --require avx512 $(AVX512_TESTS)
 
 # What work costs here, beside what the runtime takes it to cost; written to benchmarks/results.
 COSTS_BUILD ?= build/native-costs

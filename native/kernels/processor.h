@@ -4,12 +4,18 @@ inline bool always() { return true; }
 
 #if defined(CONVGATE_X86)
 
+#if defined(CONVGATE_EMULATED)  // native/tests/emulated
+inline bool avx512() { return true; }
+inline bool avx512bf16() { return true; }
+inline bool avx512vnni() { return true; }
+#else
 inline bool avx512() {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vl");
 }
 inline bool avx512bf16() { return avx512() && __builtin_cpu_supports("avx512bf16"); }
 inline bool avx512vnni() { return avx512() && __builtin_cpu_supports("avx512vnni"); }
+#endif
 inline bool avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 // Asked of the processor, as not all compilers have a name for it.
 inline bool avxvnni() {

@@ -34,22 +34,28 @@ def test_every_budget_is_hit_and_the_dense_network_trained_once(tmp_path, tiny, 
 
     # What is finished is not done again; what is new is.
     started = []
-    monkeypatch.setattr(
-        import_module("convgate.runs.sweep"), "train", lambda asked, *a, **k: started.append(asked.overrides)
-    )
+
+    class Started:
+        def __init__(self, recipe, folder, *, progress):
+            started.append(recipe)
+
+        def carry_out(self, origin):
+            return None
+
+    monkeypatch.setattr(import_module("convgate.runs.training"), "TrainingRun", Started)
     assert sweep(request, [0.7, 0.5], home, progress=False) == records
     assert not started
     with pytest.raises(RecipeError, match="not the folder of a run"):
         sweep(request, [0.7, 0.6], home, progress=False)
-    assert [changes[-1] for changes in started] == ["--budget=0.6"]
+    assert [recipe.budget for recipe in started] == [0.6]
     sweep(request.changed(["--seed=1"]), [0.7], home, progress=False)
-    assert "--seed=1" in started[-1]  # another recipe is not taken for the one that is there
+    assert started[-1].seed == 1  # another recipe is not taken for the one that is there
 
 
 def test_each_precision_is_measured_once_and_drawn(tmp_path, finished, monkeypatch):
     shutil.copytree(finished, tmp_path / "swept" / "swept-0.5")
     module = import_module("convgate.runs.sweep")
-    monkeypatch.setattr(module, "would_continue", lambda asked, folder: True)
+    monkeypatch.setattr(module, "train", lambda asked, folder, *, progress: None)  # of another recipe than is asked for
     (record,) = sweep(Request("digits-demo"), [0.5], tmp_path / "swept", precisions=["float32", "bf16"], progress=False)
     assert list(record.in_precisions) == ["bf16"]
     measured = Run.load(tmp_path / "swept" / "swept-0.5").finished

@@ -1,6 +1,7 @@
 """Train: carry out what was asked for, or finish what an interrupted run left."""
 
 import logging
+import os
 from pathlib import Path
 
 from convgate.data import load as load_data
@@ -12,7 +13,7 @@ from convgate.runs.origin import Origin
 from convgate.runs.run import Run
 from convgate.undisturbed import undisturbed
 
-__all__ = ["train", "would_continue"]
+__all__ = ["train"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,23 +35,24 @@ def train(request: Request | Recipe | str, folder: str | Path, *, progress: bool
         ConvgateError: the data, the model or the method cannot be used as asked.
 
     """
+    home, origin = RunFolder(folder), None
+    if isinstance(request, Recipe):
+        recipe = request
+    else:
+        request = request if isinstance(request, Request) else Request(request)
+        recipe, speeds = _recipe_of(request, home)
+        origin = Origin.now(request, recipe, speeds)
+    if home.recipe.is_file() and not home.holds_other_run(recipe) and home.is_finished(recipe):
+        home.claim(recipe)
+        _LOG.info("finished before; `convgate evaluate %s --save` measures it again", home.path)
+        return Run.load(home.path) if os.environ.get("LOCAL_RANK", "0") == "0" else None
+    if isinstance(request, Request):
+        full = request.as_written.epochs
+        epochs = [f"{name} {n} of {full[name]}" for name, n in recipe.epochs.items() if n]
+        _LOG.info("epochs, of the recipe's: %s", ", ".join(epochs) or "none")
     from convgate.runs.training import TrainingRun  # imports Lightning, which takes seconds
 
-    if isinstance(request, Recipe):
-        return TrainingRun(request, folder, progress=progress).carry_out()
-    request = request if isinstance(request, Request) else Request(request)
-    recipe, speeds = _recipe_of(request, RunFolder(folder))
-    full = request.as_written.epochs
-    epochs = [f"{name} {n} of {full[name]}" for name, n in recipe.epochs.items() if n]
-    _LOG.info("epochs, of the recipe's: %s", ", ".join(epochs) or "none")
-    return TrainingRun(recipe, folder, progress=progress).carry_out(Origin.now(request, recipe, speeds))
-
-
-def would_continue(request: Request, folder: str | Path) -> bool:
-    """Whether `train` would take a run in the folder for this request's."""
-    home = RunFolder(folder)
-    begun = _begun(request, home)
-    return home.recipe.is_file() and begun is not None and not home.holds_other_run(begun)
+    return TrainingRun(recipe, folder, progress=progress).carry_out(origin)
 
 
 def _begun(request: Request, home: RunFolder) -> Recipe | None:

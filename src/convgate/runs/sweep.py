@@ -13,7 +13,7 @@ from convgate.recipes.request import Request
 from convgate.recipes.stages import DenseStage
 from convgate.runs.evaluate import evaluate_run
 from convgate.runs.folder import RunFolder
-from convgate.runs.launch import train, would_continue
+from convgate.runs.launch import train
 from convgate.runs.precisions import check_precisions
 from convgate.runs.record import Record, record_of, to_csv
 from convgate.runs.run import Run
@@ -79,8 +79,7 @@ def sweep(
         if dense is not None and not weights.is_file():
             with replacing(weights) as temporary:
                 shutil.copyfile(dense, temporary)
-        if not below.metrics.is_file() or not would_continue(asked, below.path):
-            train(asked, below.path, progress=progress)
+        train(asked, below.path, progress=progress)
         dense = weights
         if precisions:
             _measure(Run.load(below.path), precisions)

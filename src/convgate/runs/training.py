@@ -107,14 +107,12 @@ class TrainingRun:
         Writes recipe.yaml, origin.json (if `origin` is given), dense.safetensors (state dict), gated.safetensors
         (trained), finished.safetensors (if the recipe has a finish), network.safetensors (calibrated; see
         `convgate.load`), metrics.json, report.html, and per stage a folder with epochs.csv, a checkpoint and logs.
-        A finished run is left as it is. Raises `RecipeError` where another process is at work in the folder.
+        What is there is not made again, but for the network as it is calibrated, the metrics and the page. Raises
+        `RecipeError` where another process is at work in the folder.
         """
         is_new = not self.folder.path.exists()
         self.folder.claim(self.asked, origin)
         with self.folder.held() if is_first_process() else nullcontext():
-            if self.folder.is_finished(self.recipe):
-                _LOG.info("finished before; `convgate evaluate %s --save` measures it again", self.folder.path)
-                return Run.load(self.folder.path) if is_first_process() else None
             if self.latency is not None:
                 save_latency(self.latency, self.folder.latency)
             try:
