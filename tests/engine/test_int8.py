@@ -282,6 +282,23 @@ def test_positions_in_the_lanes(isa, kernel, height, width, channels, tiles):
         agree(program, images(program, 2), masks(program, 2, share, seed=3), isa, threads)
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(("inputs", "weight"), [(1827, 127), (1827, -127), (1840, 127), (1840, -127)])
+def test_the_largest_sums_of_a_3x3_kernel(isa, inputs, weight):
+    """Of 1,827 inputs four times a sum fits into 32 bits, as Winograd's squares need; of more it may not."""
+    follows = {"m": np.full(16, 1 << 14, np.int32), "s": np.full(16, 37, np.int32)}
+    w = np.full((16, inputs, 3, 3), weight, np.int8)
+    op = IntegerConv(
+        ("x",), "y", "w", "", "conv", padding=(1,) * 4, multiplier="m", shift="s", low=-127, high=127
+    )  # fmt: skip
+    x, y = Value("x", inputs, 6, 6, Element.UINT8, 0.05), Value("y", 16, 6, 6, Element.INT8, 0.05)
+    operations = (Quantize(("images",), "x"), op, Dequantize(("y",), "end"))
+    values = (Value("images", inputs, 6, 6), x, y, Value("end", 16, 6, 6))
+    program = Program(values, (), operations, ("images",), ("end",), {"w": w, **follows}, ("conv",))
+    found = agree(program, [np.full((1, inputs, 6, 6), 13, np.float32)], {}, isa)
+    assert np.abs(found.outputs[0]).max() == pytest.approx(0.05 * 9 * inputs * 255 * 127 * 2**14 / 2**37, abs=0.05)
+
+
 def moved(op, before, after, element, **arrays):
     """One operation between quantising and its way back."""
     x, y = Value("x", *before, element, 0.05), Value("y", *after, element, 0.05)
