@@ -51,7 +51,7 @@ AVX512_BUILD ?= build/native-avx512
 AVX512_TESTS ?= --iterations 40 kernels bf16 bf16_winograd int8 int8_winograd int8_networks networks bf16_networks
 avx512-test: builders
 	CXX="$(CXX)" $(BIN)/cmake -S . -B "$(AVX512_BUILD)" -G Ninja -DCMAKE_MAKE_PROGRAM="$(abspath $(BIN)/ninja)" -DCONVGATE_NATIVE_TESTS=ON \
-		-DCONVGATE_EMULATED=ON -DCMAKE_CXX_FLAGS_RELEASE=-O1
+		-DCONVGATE_EMULATED=ON -DCONVGATE_OPTIMISATION=-O1
 	$(BIN)/cmake --build "$(AVX512_BUILD)" --target native_tests
 	"$(AVX512_BUILD)/native/tests/native_tests" --require avx512vnni --require avx512bf16 --require avx512 $(AVX512_TESTS)
 
