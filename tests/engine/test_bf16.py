@@ -188,7 +188,8 @@ def between_gates(kernel, channels, out, size, *, whole, inputs="i"):
 def test_positions_in_the_lanes_give_the_same_bits(isa, kernel, channels, out, size, inputs):
     """Where outputs are closed at many positions another kernel computes the same sums, in the same order.
 
-    But for Winograd's, where the processor has no instruction for bfloat16: they are float32's, and the map is rounded once.
+    But for Winograd's, where the processor has no instruction for bfloat16: sums are float32's, and the map is rounded
+    once.
     """
     in_same_order = kernel == 1 or isa.endswith("bf16")
     kept, left_out = (between_gates(kernel, channels, out, size, whole=whole, inputs=inputs) for whole in (True, False))
