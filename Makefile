@@ -46,13 +46,13 @@ arm-test: builders
 	$(ARM_RUN) -cpu neoverse-n1 "$(ARM_BUILD)/native/tests/native_tests" --require neondot $(ARM_TESTS)
 	$(ARM_RUN) -cpu cortex-a57 "$(ARM_BUILD)/native/tests/native_tests" --require neon $(ARM_TESTS)
 
-# The native tests with AVX-512 emulated (Debian: libsimde-dev), for processors without it.
+# The native tests with AVX-512 emulated (Debian: libsimde-dev), for processors without it; nothing is optimised.
 AVX512_BUILD ?= build/native-avx512
 AVX512_TESTS ?= --iterations 40 kernels bf16 bf16_winograd int8 int8_winograd int8_networks networks bf16_networks
 avx512-test: builders
 	CXX="$(CXX)" $(BIN)/cmake -S . -B "$(AVX512_BUILD)" -G Ninja -DCMAKE_MAKE_PROGRAM="$(abspath $(BIN)/ninja)" -DCONVGATE_NATIVE_TESTS=ON \
-		-DCONVGATE_EMULATED=ON -DCONVGATE_OPTIMISATION=-O1
-	$(BIN)/cmake --build "$(AVX512_BUILD)" --target native_tests
+		-DCONVGATE_EMULATED=ON -DCONVGATE_OPTIMISATION=-O0
+	$(BIN)/cmake --build "$(AVX512_BUILD)" --target $(NATIVE_TARGETS)
 	"$(AVX512_BUILD)/native/tests/native_tests" --require avx512vnni --require avx512bf16 --require avx512 $(AVX512_TESTS)
 
 # What work costs here, beside what the runtime takes it to cost; written to benchmarks/results.
