@@ -1,6 +1,6 @@
 // The kernels of Winograd's F(2x2, 3x3) for maps and weights in bfloat16, after bf16_simd.h and like it, for processors that widen
-// them: what is transformed is float32, and nothing is rounded to
-// bfloat16 on the way. An instruction set's file defines before it also
+// them: what is transformed is float32, and nothing is rounded to bfloat16 on the way. An instruction set's file defines before it
+// also
 //   packed_lanes(v, kept)   the lanes of a vector whose bits are set, in its first ones
 
 #include "winograd_transforms.h"

@@ -7,33 +7,18 @@
 //   signed_shorts(v), unsigned_shorts(v)   these bytes, each as 16 bits
 //   squares_at_once(vectors)               whose products with one or two vectors of outputs are computed at once
 
+#include "winograd_dimensions.h"
+
 typedef std::uint32_t Modular __attribute__((vector_size(sizeof(Register))));  // int32s modulo 2^32
 
 constexpr int shorts_each = 2 * lanes;  // of a register
 
 // -- inputs --------------------------------------------------------------------------------------------------------
 
-// (x0 - x2, x1 + x2, x2 - x1, x1 - x3): one dimension of B^T x.
-inline void to_elements(Shorts& a, Shorts& b, Shorts& c, Shorts& d) {
-    const Shorts first = a - c, second = b + c, third = c - b, fourth = b - d;
-    a = first, b = second, c = third, d = fourth;
-}
-
 template <typename Take>
 inline void patch(const std::uint8_t* from, const Int8Patches& a, std::int16_t* to, std::ptrdiff_t stride, Take take) {
-    Shorts x[4][4];
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++)
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; j++) x[i][j] = take(from + i * a.step_y + j * a.step_x);
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; j++) to_elements(x[0][j], x[1][j], x[2][j], x[3][j]);
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        to_elements(x[i][0], x[i][1], x[i][2], x[i][3]);
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; j++) store(to + (4 * i + j) * stride, Register(x[i][j]));
-    }
+    elements_of_patch<Shorts>([&](int y, int x) { return take(from + y * a.step_y + x * a.step_x); },
+                              [&](int e, Shorts v) { store(to + e * stride, Register(v)); });
 }
 
 template <bool is_signed>
@@ -159,24 +144,6 @@ void element(const Int8Element& a) {
 
 // -- results -------------------------------------------------------------------------------------------------------
 
-// One dimension of A^T x, (x0 + x1 + x2, x1 - x2 - x3), of a vector of outputs; then the other.
-inline void to_corners(const std::int32_t* from, std::ptrdiff_t stride, Modular (&y)[4]) {
-    Modular x[2][4];
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; j++) {
-        Modular column[4];
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; i++) column[i] = Modular(load(from + (4 * i + j) * stride));
-        x[0][j] = column[0] + column[1] + column[2];
-        x[1][j] = column[1] - column[2] - column[3];
-    }
-#pragma GCC unroll 2
-    for (int i = 0; i < 2; i++) {
-        y[2 * i] = x[i][0] + x[i][1] + x[i][2];
-        y[2 * i + 1] = x[i][1] - x[i][2] - x[i][3];
-    }
-}
-
 void squares(const Int8Squares& a) {
     constexpr int most = 8;  // whose results are finished together
     const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(a.room) * row;
@@ -189,7 +156,8 @@ void squares(const Int8Squares& a) {
             const Modular start = Modular(load_numbers(a.start + v * lanes, a.width - v * lanes, 0));
             for (int i = 0; i < n; i++) {
                 Modular y[4];
-                to_corners(a.from + static_cast<std::ptrdiff_t>(s + i) * row + v * lanes, stride, y);
+                const std::int32_t* const from = a.from + static_cast<std::ptrdiff_t>(s + i) * row + v * lanes;
+                corners_of_products([&](int e) { return Modular(load(from + e * stride)); }, y);
 #pragma GCC unroll 4
                 for (int corner = 0; corner < 4; corner++) sums[(4 * i + corner) * vectors + v] = Register(Modular(Numbers(y[corner]) >> 2) + start);
             }

@@ -1,27 +1,12 @@
 // The transformations of Winograd's F(2x2, 3x3), of maps and weights as they are stored, after channels_simd.h and like it. What
 // is transformed is float32.
 
-// (x0 - x2, x1 + x2, x2 - x1, x1 - x3): one dimension of B^T x.
-inline void to_elements(Vector& a, Vector& b, Vector& c, Vector& d) {
-    const Vector first = a - c, second = b + c, third = c - b, fourth = b - d;
-    a = first, b = second, c = third, d = fourth;
-}
+#include "winograd_dimensions.h"
 
 template <typename T, typename Count>
 inline void patch(const T* from, const PatchesOf<T>& a, float* to, std::ptrdiff_t stride, Count count) {
-    Vector x[4][4];
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++)
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; j++) x[i][j] = take(from + i * a.step_y + j * a.step_x, count);
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; j++) to_elements(x[0][j], x[1][j], x[2][j], x[3][j]);
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        to_elements(x[i][0], x[i][1], x[i][2], x[i][3]);
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; j++) store(to + (4 * i + j) * stride, x[i][j]);
-    }
+    elements_of_patch<Vector>([&](int y, int x) { return take(from + y * a.step_y + x * a.step_x, count); },
+                              [&](int e, Vector v) { store(to + e * stride, v); });
 }
 
 template <typename T>
@@ -71,22 +56,10 @@ void element_weights(const ElementWeightsOf<T>& a) {
     }
 }
 
-// One dimension of A^T x: (x0 + x1 + x2, x1 - x2 - x3), of a vector of outputs; then the other.
 inline void to_corners(const float* from, std::ptrdiff_t stride, Vector bias, Vector (&y)[4]) {
-    Vector x[2][4];
+    corners_of_products([&](int e) { return load(from + e * stride); }, y);
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; j++) {
-        Vector column[4];
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; i++) column[i] = load(from + (4 * i + j) * stride);
-        x[0][j] = column[0] + column[1] + column[2];
-        x[1][j] = column[1] - column[2] - column[3];
-    }
-#pragma GCC unroll 2
-    for (int i = 0; i < 2; i++) {
-        y[2 * i] = x[i][0] + x[i][1] + x[i][2] + bias;
-        y[2 * i + 1] = x[i][1] - x[i][2] - x[i][3] + bias;
-    }
+    for (int corner = 0; corner < 4; corner++) y[corner] += bias;
 }
 
 template <typename Args>
