@@ -24,7 +24,6 @@ inline void sums(const Vector (&v)[4], float* out) {
 inline Vector largest(Vector a, Vector b) { return reinterpret_cast<Vector>(_mm256_max_ps(reinterpret_cast<__m256>(b), reinterpret_cast<__m256>(a))); }
 inline Vector smallest(Vector a, Vector b) { return reinterpret_cast<Vector>(_mm256_min_ps(reinterpret_cast<__m256>(b), reinterpret_cast<__m256>(a))); }
 
-#include "pack_lanes.h"
 #include "simd.h"
 #include "winograd.h"
 #include "pack_by_index.h"

@@ -17,7 +17,6 @@ struct Bf16Ahead {
     std::ptrdiff_t stride;
     const std::int32_t* rows;
     int count;
-    bool whole;
 };
 
 // As table.h's, with results in [least, most] (infinite where there is no bound); NaN stays NaN. Rows of weights lie as

@@ -13,7 +13,6 @@ namespace {
 #include "bf16_avx2.h"
 #include "bf16_widened.h"
 #include "bf16_simd.h"
-#include "pack_lanes.h"
 #include "bf16_winograd.h"
 
 }  // namespace

@@ -132,7 +132,6 @@ inline void add_product(Vector& sum, Vector a, Vector b) {
 }
 
 // Sums are added in `product`'s order.
-#include "fetching.h"
 #include "columns_simd.h"
 
 template <int vectors, int most>

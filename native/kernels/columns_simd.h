@@ -4,7 +4,7 @@
 constexpr int rows_in_turn = 16;
 
 template <int vectors, int tile, bool listed>
-void columns_tile(const Columns& a, int output, Fetching& fetching) {
+void columns_tile(const Columns& a, int output, Fetching<Ahead>& fetching) {
     constexpr int row = vectors * lanes;
     float* kept = a.accumulators + static_cast<std::ptrdiff_t>(output) * row;
     Vector acc[tile][vectors];
@@ -40,7 +40,7 @@ void columns_tile(const Columns& a, int output, Fetching& fetching) {
         for (int v = 0; v < vectors; v++) store(kept + o * row + v * lanes, acc[o][v]);
 }
 
-using ColumnsTile = void (*)(const Columns&, int output, Fetching&);
+using ColumnsTile = void (*)(const Columns&, int output, Fetching<Ahead>&);
 
 template <int vectors, bool listed, int... tiles>
 inline void columns_tiles(const Columns& a, std::integer_sequence<int, tiles...>) {

@@ -11,36 +11,34 @@ constexpr bool fetches = vectors == VECTORS;
 
 // -- products: output channels along the lanes ---------------------------------------------------------------------
 
-template <int vectors>
-inline void fetch(const Ahead& a, bool listed, const float* weights, int n) {
-    const int at = n < a.count ? n : a.count - 1;
-    const float* row = weights + static_cast<std::ptrdiff_t>(listed ? a.rows[at] : at) * a.stride;
-#pragma GCC unroll 4
-    for (int v = 0; v < vectors; v++) __builtin_prefetch(row + v * lanes, 0, 2);
-}
+// With so many inputs a part of what comes next is fetched.
+constexpr int inputs_per_turn = 16;
 
 // Inlined whatever the compiler thinks: as a call, its sums would live in memory.
-template <int vectors, int tile, bool listed, int fetched>
+template <int vectors, int tile, bool listed>
 __attribute__((always_inline)) inline void accumulate(const Product& a, int position, Vector (&acc)[tile][vectors]) {
     constexpr int row = vectors * lanes;
     for (int t = 0; t < a.tap_count; t++) {
         const float* x[tile];
         for (int p = 0; p < tile; p++) x[p] = a.rows[position + p] + a.taps[t];
-        const float* weights = a.weights + t * a.tap_stride;
-        const std::int32_t* weight_rows = a.weight_rows;
-        const float* ahead = a.ahead.weights + t * a.ahead_tap;
+        const float* const weights = a.weights + t * a.tap_stride;
+        const Ahead ahead = {a.ahead.weights + t * a.ahead_tap, a.ahead.stride, a.ahead.rows, a.ahead.count};
+        Fetching fetching(ahead, (row + line - 1) / line, fetches<vectors> ? (a.end - a.begin + inputs_per_turn - 1) / inputs_per_turn : 0);
+        for (int begin = a.begin; begin < a.end; begin += inputs_per_turn) {
+            if constexpr (fetches<vectors>) fetching.turn();
+            const int end = begin + inputs_per_turn < a.end ? begin + inputs_per_turn : a.end;
 #pragma GCC unroll 2
-        for (int i = a.begin; i < a.end; i++) {
-            const float* w = weights + static_cast<std::ptrdiff_t>(listed ? weight_rows[i] : i) * row;
-            fetch<fetched>(a.ahead, listed, ahead, i - a.begin);
-            Vector wv[vectors];
+            for (int i = begin; i < end; i++) {
+                const float* w = weights + static_cast<std::ptrdiff_t>(listed ? a.weight_rows[i] : i) * row;
+                Vector wv[vectors];
 #pragma GCC unroll 4
-            for (int v = 0; v < vectors; v++) wv[v] = load(w + v * lanes);
+                for (int v = 0; v < vectors; v++) wv[v] = load(w + v * lanes);
 #pragma GCC unroll 8
-            for (int p = 0; p < tile; p++) {
-                const Vector xv = all(x[p][i]);
+                for (int p = 0; p < tile; p++) {
+                    const Vector xv = all(x[p][i]);
 #pragma GCC unroll 4
-                for (int v = 0; v < vectors; v++) acc[p][v] += xv * wv[v];
+                    for (int v = 0; v < vectors; v++) acc[p][v] += xv * wv[v];
+                }
             }
         }
     }
@@ -90,13 +88,7 @@ void product(const Product& a, int position) {
             const int most = a.end - a.begin < 64 ? a.end - a.begin : 64;
             for (int i = 0; i < most; i += 16) __builtin_prefetch(row + i);
         }
-    constexpr int fetched = fetches<vectors>;
-    if (fetched && a.ahead.whole)
-        a.weight_rows ? accumulate<vectors, tile, true, fetched * vectors>(a, position, acc)
-                      : accumulate<vectors, tile, false, fetched * vectors>(a, position, acc);
-    else
-        a.weight_rows ? accumulate<vectors, tile, true, fetched>(a, position, acc)
-                      : accumulate<vectors, tile, false, fetched>(a, position, acc);
+    a.weight_rows ? accumulate<vectors, tile, true>(a, position, acc) : accumulate<vectors, tile, false>(a, position, acc);
     if (!a.last) {
 #pragma GCC unroll 8
         for (int p = 0; p < tile; p++)

@@ -40,15 +40,13 @@ constexpr int max_vectors = 4;  // vectors of output channels that it computes a
 
 constexpr int line = 16;  // of the cache, in floats
 
-// What a later call will read, and is fetched into the cache meanwhile: row(n) of the weights for n < count. Products fetch
-// one vector of it with the n-th input, or `whole` rows, and count is 1 at least; columns, and the widest blocks of elements,
-// fetch all of it in turns. Addresses past the weights' end do no harm.
+// What a later call will read, and is fetched into the cache meanwhile: row(n) of the weights for n < count. Of products and
+// elements only the widest blocks do so. Addresses past the weights' end do no harm.
 struct Ahead {
     const float* weights;
     std::ptrdiff_t stride;
     const std::int32_t* rows;  // row(n), or null: n
     int count;
-    bool whole;                // products only
 };
 
 // A product of inputs and a block of weights, output channels along the lanes:

@@ -4,7 +4,7 @@
 
 // Tile of `tile` squares from `square` on.
 template <int vectors, int tile, bool listed>
-void element_tile(const Element& a, int square, Fetching& fetching) {
+void element_tile(const Element& a, int square, Fetching<Ahead>& fetching) {
     constexpr int row = vectors * lanes;
     const std::ptrdiff_t block = static_cast<std::ptrdiff_t>(a.room) * lanes;
     float* out = a.out + static_cast<std::ptrdiff_t>(square) * row;
@@ -37,7 +37,7 @@ void element_tile(const Element& a, int square, Fetching& fetching) {
         for (int v = 0; v < vectors; v++) store(out + s * row + v * lanes, acc[s][v]);
 }
 
-using ElementTile = void (*)(const Element&, int square, Fetching&);
+using ElementTile = void (*)(const Element&, int square, Fetching<Ahead>&);
 
 template <int vectors, bool listed, int... tiles>
 inline void element_tiles(const Element& a, std::integer_sequence<int, tiles...>) {

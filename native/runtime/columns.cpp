@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "convolution.h"
+#include "in_lanes.h"
 #include "shared.h"
 #include "steps.h"
 #include "weights.h"
@@ -38,11 +39,14 @@ public:
         }
         weights_ = SharedBuffer(std::move(ordered));
         const std::size_t widest = static_cast<std::size_t>(spec_.kernels->vectors) * lanes_;
+        const int positions = spec.out->value.positions();
         Needs mine = needs_for_positions();
+        mine.positions = std::max(mine.positions, positions);
         mine.weights = panel_;
-        mine.columns = rows_ * widest;
-        mine.accumulators = std::max<std::size_t>(panels_ * panel_ * (widest + max_tile), static_cast<std::size_t>(chunk) * panel_);
-        mine.scattered = std::max<std::size_t>(2 * panel_ * widest, static_cast<std::size_t>(chunk) * panel_);
+        const std::size_t most = std::min<std::size_t>(groups_at_once(), ceil_div(positions, static_cast<int>(widest))) * widest;
+        mine.columns = rows_ * most;
+        mine.accumulators = std::max<std::size_t>(panels_ * panel_ * (most + max_tile), static_cast<std::size_t>(positions) * panel_);
+        mine.scattered = 2 * panel_ * std::max<std::size_t>(widest, positions);
         mine.lists = static_cast<std::size_t>(run_) + parts_ + 1 + outs_;
         mine.blocks = panels_;
         mine.sample_packed = outs_;
@@ -56,17 +60,21 @@ public:
         list_outputs(run, s);
         const int panels = static_cast<int>(s.blocks.size());
         const int rest_of_lanes = left_over(run.count, static_cast<int>(run.out_open->size()), panels);
-        const int vectors = ceil_div(run.count - rest_of_lanes, lanes_), groups = ceil_div(vectors, spec_.kernels->vectors);
-        const int shares = std::min(panels, team.threads());
+        const int vectors = ceil_div(run.count - rest_of_lanes, lanes_), most = groups_at_once() * spec_.kernels->vectors;
+        // Where there are many positions for each thread they are shared out, so that each is transposed once; else panels are.
+        const int threads = team.threads();
+        const bool by_positions = vectors >= 4 * spec_.kernels->vectors * threads;
+        const int passes = by_positions ? ceil_div(ceil_div(vectors, most), threads) * threads : ceil_div(vectors, most);
+        const int shares = by_positions ? 1 : std::min(panels, threads);
         const int ins = run.in_open ? static_cast<int>(run.in_open->size()) * spec_.joined() : run_;
-        const int items = run.count > 0 ? shares * groups : 0;
+        const int items = run.count > 0 ? shares * passes : 0;
         const Chunks rest = fills(run, team);
         auto body = [&](int item, int thread) {
             if (item >= items) return fill(run, rest.begin(item - items), rest.end(item - items));
-            const int share = item / groups, group = item % groups;
-            const int first = even_part(vectors, group, groups) * lanes_;
-            const bool has_rest = group + 1 == groups;
-            const int last = has_rest ? run.count : even_part(vectors, group + 1, groups) * lanes_;
+            const int share = item / passes, pass = item % passes;
+            const int first = even_part(vectors, pass, passes) * lanes_;
+            const bool has_rest = pass + 1 == passes;
+            const int last = has_rest ? run.count : even_part(vectors, pass + 1, passes) * lanes_;
             const Block* const begin = s.blocks.data() + even_part(panels, share, shares);
             const Block* const end = s.blocks.data() + even_part(panels, share + 1, shares);
             for (const Block* block = begin; block != end; block++)
@@ -81,6 +89,13 @@ public:
     }
 
 private:
+    // Of so many vectors of positions as a kernel computes: all at once, as far as their sums stay in the cache, so that weights
+    // are read once.
+    int groups_at_once() const {
+        const int each = spec_.kernels->vectors * lanes_ * (panels_ * panel_ + rows_);
+        return std::max(static_cast<int>(costs::kept_in_second_cache() / sizeof(float)) / each, 1);
+    }
+
     std::size_t panel_size() const { return static_cast<std::size_t>(taps_) * run_ * panel_; }
 
     bool whole_is_cheaper(int positions, int open) const { return costs::whole_is_cheaper(positions, panel_vectors_, open, lanes_); }
@@ -127,7 +142,8 @@ private:
     // positions are not in the lanes.
     void compute_columns(const Run& run, const Sample& s, const Block* begin, const Block* end, Scratch& scratch, int first,
                          int count, int rest) const {
-        const int within = count - rest, vectors = ceil_div(within, lanes_), lanes = vectors * lanes_;
+        const int within = count - rest;
+        const InLanes positions(within, *spec_.kernels);
         const auto next = [&](const Block* block) {
             while (block != end && whole_is_cheaper(count, block->width)) block++;
             return block;
@@ -141,10 +157,14 @@ private:
             return block.weights + (static_cast<std::ptrdiff_t>(tap) * run_ + (lists ? 0 : part * rows_)) * panel_;
         };
         // Sums of the rest: after all the others, for each block [rest][panel].
-        float* const rests = scratch.accumulators.data() + static_cast<std::ptrdiff_t>(end - begin) * panel_ * lanes;
+        float* const rests = scratch.accumulators.data() + static_cast<std::ptrdiff_t>(end - begin) * panel_ * positions.lanes();
         const auto rests_of = [&](const Block* block) { return rests + (block - begin) * static_cast<std::ptrdiff_t>(rest) * panel_; };
+        // Of each block and group [output][lane], one after the other.
+        const auto sums = [&](const Block* block, int group) {
+            return scratch.accumulators.data() + static_cast<std::ptrdiff_t>(panel_) * ((block - begin) * positions.lanes() + positions.begin(group));
+        };
+        const auto inputs = [&](int group) { return scratch.columns.data() + static_cast<std::ptrdiff_t>(positions.begin(group)) * rows_; };
         Columns args{};
-        args.inputs = scratch.columns.data();
         args.weight_stride = args.ahead.stride = panel_;
         args.ahead_lines = ceil_div(panel_, line);
         args.first = true;
@@ -152,21 +172,28 @@ private:
             for (int p = 0; p < parts_; p++) {
                 args.rows = part_begin(p + 1) - part_begin(p);
                 args.weight_rows = lists ? lists + part_begin(p) : nullptr;
-                spec_.kernels->transpose(scratch.rows.data(), run.taps[t] + part_begin(p), within, args.rows,
-                                         scratch.columns.data(), lanes);
+                for (int g = 0; g < positions.groups; g++)
+                    spec_.kernels->transpose(scratch.rows.data() + positions.begin(g), run.taps[t] + part_begin(p), positions.size(g), args.rows,
+                                             inputs(g), positions.row(g));
                 for (const Block* block = begin; block != end;) {
                     const Block* const after = next(block + 1);
                     // Fetched meanwhile: the next block's weights for this part, or the first one's for the next part.
                     const bool on = after != end;
                     const int part = on ? p : (p + 1) % parts_, tap = on || part ? t : t + 1;
-                    args.ahead.weights = weights(on ? *after : *begin, tap, part);
-                    args.ahead.rows = lists ? lists + part_begin(part) : nullptr;
-                    args.ahead.count = fetches_ ? part_begin(part + 1) - part_begin(part) : 0;
+                    const float* const ahead = weights(on ? *after : *begin, tap, part);
+                    const int later = fetches_ ? part_begin(part + 1) - part_begin(part) : 0;
                     args.weights = weights(*block, t, p);
                     args.columns = block->kept;
                     args.outputs = block->width;
-                    args.accumulators = scratch.accumulators.data() + static_cast<std::ptrdiff_t>(block - begin) * panel_ * lanes;
-                    spec_.kernels->columns[vectors - 1](args);
+                    for (int g = 0; g < positions.groups; g++) {
+                        const int from = even_part(later, g, positions.groups);
+                        args.ahead.weights = lists ? ahead : ahead + static_cast<std::ptrdiff_t>(from) * panel_;
+                        args.ahead.rows = lists ? lists + part_begin(part) + from : nullptr;
+                        args.ahead.count = even_part(later, g + 1, positions.groups) - from;
+                        args.inputs = inputs(g);
+                        args.accumulators = sums(block, g);
+                        spec_.kernels->columns[positions.row(g) / lanes_ - 1](args);
+                    }
                     if (rest) add_rest(run, *block, scratch, lists, t, part_begin(p), part_begin(p + 1), within, rest, rests_of(block), args.first);
                     block = after;
                 }
@@ -174,12 +201,14 @@ private:
             }
         // From one output channel's positions to one position's output channels.
         for (const Block* block = begin; block != end; block = next(block + 1)) {
-            for (int o = 0; o < block->width; o++)
-                scratch.weights[o] = scratch.accumulators.data() + (static_cast<std::ptrdiff_t>(block - begin) * panel_ + o) * lanes;
-            point(run, scratch, first, within, 0, spec_.scatters() ? 0 : block->out_begin);
             float* const rows = scratch.scattered.data();
-            spec_.kernels->transpose(scratch.weights.data(), 0, block->width, within, rows, block->width);
-            finish(run, scratch, {rows, block->width, block->out_begin, block->width, block->bias}, first, within);
+            for (int g = 0; g < positions.groups; g++) {
+                const int begin_at = first + positions.begin(g), size = positions.size(g);
+                for (int o = 0; o < block->width; o++) scratch.weights[o] = sums(block, g) + static_cast<std::ptrdiff_t>(o) * positions.row(g);
+                point(run, scratch, begin_at, size, 0, spec_.scatters() ? 0 : block->out_begin);
+                spec_.kernels->transpose(scratch.weights.data(), 0, block->width, size, rows, block->width);
+                finish(run, scratch, {rows, block->width, block->out_begin, block->width, block->bias}, begin_at, size);
+            }
             if (rest == 0) continue;
             point(run, scratch, first + within, rest, 0, spec_.scatters() ? 0 : block->out_begin);
             spec_.kernels->pack_columns(rests_of(block), panel_, nullptr, rest, block->kept, block->width, rows, panel_);
@@ -199,7 +228,7 @@ private:
         args.end = end;
         args.weights = block.weights + static_cast<std::ptrdiff_t>(tap) * run_ * panel_;
         args.weight_rows = inputs;
-        args.ahead = {args.weights, 0, inputs, 1, false};  // they are there
+        args.ahead = {};  // they are there
         args.first = is_first;
         args.accumulators = sums;
         spec_.kernels->product[panel_vectors_ - 1][rest - 1](args, 0);

@@ -3,7 +3,7 @@
 // that it has here, and the times of whole networks decided the rest.
 //
 // What decides in which order numbers are added up must not depend on the machine, or results would: `keeps_elements`,
-// `winograd_pays` and `bf16_winograd_pays`, `winograd_columns_pay` and `winograd_columns_suit`, `dots_pay`, `taps_apart_pay`, `parts_of_mean`. They are
+// `winograd_pays` and `bf16_winograd_pays`, `dots_pay`, `taps_apart_pay`, `parts_of_mean`. They are
 // made for vectors of `lanes_of_choices`, not of a kernel's. Of the rest, what depends on the second-level cache's size
 // asks the machine for it; no other size than 1 MB was measured.
 #pragma once
@@ -169,8 +169,8 @@ inline int left_over(int positions, int lanes, int most, int vectors, int panels
 constexpr int winograd_products = 16, direct_products = 9;
 
 // In products of a vector: to transform a vector of weights, all its elements; to transpose a vector of squares of an input
-// and back of an output; what there must be to gain.
-constexpr int transforming = 200, transforming_halves = 110, transforming_bytes = 40, transposing = 16, least_gain = 2;
+// and back of an output.
+constexpr int transforming = 200, transforming_halves = 110, transforming_bytes = 40, transposing = 16;
 
 // Elements' weights that are kept, in floats; more would have to come from memory. With fewer squares than `few_squares`,
 // reading weights takes longer than multiplying.
@@ -203,13 +203,16 @@ inline bool integer_winograd_pays(int squares, int positions) {
 inline bool shares_transformed(int squares, int transforming, int threads) { return winograd_products * squares < 3 * transforming * threads; }
 constexpr int least_part(int transforming) { return transforming / 10; }
 
-// With squares along the lanes, in vectors of these.
-inline bool winograd_columns_pay(int squares, int positions) {
-    return winograd_products * squares + least_gain < direct_products * positions;
+// With squares along the lanes, rather than output channels: with three quarters of the outputs open, or all lanes of all outputs.
+inline bool winograd_columns_suit(int squares, int outs, int lanes) {
+    return ceil_div(squares, lanes) * (3 * outs / 4 + transposing) < squares * ceil_div(outs, lanes);
 }
-// Rather than output channels: with three quarters of the outputs open, or all lanes of all outputs.
-inline bool winograd_columns_suit(int squares, int outs) {
-    return ceil_div(squares, lanes_of_choices) * (3 * outs / 4 + transposing) < squares * ceil_div(outs, lanes_of_choices);
+
+// Where weights come from memory: there an output's lie together, so that they are read as a stream, of which closed inputs are left
+// out. Among output channels a row of weights is a line or two, and to leave out rows at random takes as long as to read them all.
+// Measured where each weight serves two vectors of squares.
+inline bool winograd_columns_stream(int squares, int outs, int lanes, std::size_t floats) {
+    return floats > kept_elements && squares >= 2 * lanes && 10 * ceil_div(squares, lanes) * (outs + transposing) <= 11 * squares * ceil_div(outs, lanes);
 }
 
 // -- few outputs --------------------------------------------------------------------------------------------------------------

@@ -16,6 +16,14 @@ bool is_in_squares(const ConvolutionSpec& spec) {
     return spec.in_channels() >= lanes_of_choices && spec.out_channels() >= lanes_of_choices;
 }
 
+bool keeps_elements(const ConvolutionSpec& spec) {
+    return costs::keeps_elements(spec.operation->weight.size() / 9 * elements, all_squares(spec));
+}
+
+bool winograd_pays(const ConvolutionSpec& spec, int squares, int positions) {
+    return costs::winograd_pays(keeps_elements(spec), squares, positions);
+}
+
 template <typename T>
 ConvolutionInSquaresOf<T>::ConvolutionInSquaresOf(const ConvolutionSpec& spec)
     : ConvolutionOf<T, T>(spec), columns_(ceil_div(spec.out->value.width, 2)) {

@@ -11,6 +11,10 @@ namespace convgate {
 int all_squares(const ConvolutionSpec&);
 // A 3x3 convolution of stride 1 that writes its outputs next to each other, with channels enough to fill vectors.
 bool is_in_squares(const ConvolutionSpec&);
+// Of float32: whether weights that are transformed are kept, and with how many open squares and positions it pays. Wherever
+// squares lie in vectors, so that results do not depend on it.
+bool keeps_elements(const ConvolutionSpec&);
+bool winograd_pays(const ConvolutionSpec&, int squares, int positions);
 
 // Of maps that are stored as T.
 template <typename T>

@@ -59,17 +59,17 @@ inline void product_in_steps(const Table& kernels, Args args, const std::ptrdiff
         args.first = piece.first && step == 0;
         args.last = piece.last && step == steps - 1;
         args.weights = block.weights + tap * block.tap_stride;
-        args.ahead.rows = block.rows ? block.rows + next_begin : nullptr;
-        args.ahead.count = end_of(step + 1) - next_begin;
-        const T* ahead =
-            block.weights + next_tap * block.tap_stride + static_cast<std::ptrdiff_t>(block.rows ? 0 : next_begin) * row;
+        const int later = end_of(step + 1) - next_begin;
+        const T* ahead = block.weights + next_tap * block.tap_stride;
         // Even tiles: none is so small that its product waits for weights.
         args.positions = count;
         const int tiles = ceil_div(count, kernels.tile[block.vectors - 1]);
         for (int i = 0; i < tiles; i++) {
             const int begin = count * i / tiles, end = count * (i + 1) / tiles;
-            args.ahead.whole = tiles < block.vectors;
-            args.ahead.weights = args.ahead.whole ? ahead : ahead + i % block.vectors * kernels.lanes;
+            const int from = even_part(later, i, tiles);
+            args.ahead.rows = block.rows ? block.rows + next_begin + from : nullptr;
+            args.ahead.weights = block.rows ? ahead : ahead + static_cast<std::ptrdiff_t>(next_begin + from) * row;
+            args.ahead.count = even_part(later, i + 1, tiles) - from;
             kernels.product[block.vectors - 1][end - begin - 1](args, begin);
         }
     }

@@ -245,13 +245,13 @@ Ahead BlockedWeightsOf<T>::ahead(const Block& block, int n, int parts, int begin
         const int part = n % parts;
         if (!block.columns)
             return {row(block, part * shape_.ins, begin), block.vectors * lanes_, block.weight_rows ? block.weight_rows + begin : nullptr,
-                    n < parts ? count : 0, false};
+                    n < parts ? count : 0};
         // The open columns lie in several panels: all steps fetch the first one's rows, then the last one's.
         const std::ptrdiff_t panel = static_cast<std::ptrdiff_t>(panel_size());
         const std::ptrdiff_t at = block.columns[n < parts ? 0 : block.width - 1] / panel * panel;
         const int first = part * open + begin;
         return {weights_.data() + at + (block.weight_rows ? 0 : static_cast<std::ptrdiff_t>(first) * panel_), panel_,
-                block.weight_rows ? block.weight_rows + first : nullptr, count, false};
+                block.weight_rows ? block.weight_rows + first : nullptr, count};
     }
 }
 

@@ -18,7 +18,6 @@ using costs::transformed_inputs;
 int most_transformed() { return static_cast<int>(costs::kept_in_second_cache() / sizeof(float)); }
 
 std::size_t elements_weights(const ConvolutionSpec& spec) { return spec.operation->weight.size() / area * elements; }
-bool keeps_elements(const ConvolutionSpec& spec) { return costs::keeps_elements(elements_weights(spec), all_squares(spec)); }
 
 // Among threads, rather than squares: weights are then read, or transformed, by one thread only.
 bool shares_blocks(const ConvolutionSpec& spec) {
@@ -101,7 +100,7 @@ public:
           fetches_(!costs::stays_in_second_cache(elements_weights(spec) * sizeof(float))) {}
 
 private:
-    bool pays(int squares, int positions) const override { return costs::winograd_pays(true, squares, positions); }
+    bool pays(int squares, int positions) const override { return winograd_pays(spec_, squares, positions); }
 
     std::span<const Block> prepare(const Run& run, int squares, Sample& s, Team& team) const override {
         const std::span<const Block> blocks = weights_.choose(run.in_open, run.out_open, squares, s);
@@ -164,7 +163,7 @@ private:
     static constexpr int transforming = std::is_same_v<T, float> ? costs::transforming : costs::transforming_halves;
 
     bool pays(int squares, int positions) const override {
-        return std::is_same_v<T, float> ? costs::winograd_pays(false, squares, positions) : costs::bf16_winograd_pays(squares, positions);
+        return std::is_same_v<T, float> ? winograd_pays(spec_, squares, positions) : costs::bf16_winograd_pays(squares, positions);
     }
 
     std::span<const Block> prepare(const Run& run, int squares, Sample& s, Team&) const override {
@@ -215,7 +214,7 @@ private:
 }  // namespace
 
 bool suits_winograd(const ConvolutionSpec& spec) {
-    return is_in_squares(spec) && groups_fill_vectors(spec) && costs::winograd_pays(keeps_elements(spec), all_squares(spec), spec.out->value.positions());
+    return is_in_squares(spec) && groups_fill_vectors(spec) && winograd_pays(spec, all_squares(spec), spec.out->value.positions());
 }
 
 std::unique_ptr<Layer> make_winograd(const ConvolutionSpec& spec, std::unique_ptr<Layer> other, Needs& needs) {

@@ -91,7 +91,7 @@ void product(Random& random, const Bf16Kernels& table, int vectors, int tile) {
     args.paired = paired;
     args.tap_stride = static_cast<std::ptrdiff_t>(all) * row;
     args.weight_rows = listed ? inputs.data() : nullptr;
-    args.ahead = {packed.data(), row, listed ? inputs.data() : nullptr, 1, random.chance(0.5)};
+    args.ahead = {packed.data(), row, listed ? inputs.data() : nullptr, random.from(0, ins)};
     args.accumulators = accumulators.data();
     args.bias = bias.data();
     args.addends = added ? addends.data() : nullptr;
@@ -242,7 +242,7 @@ void columns(Random& random, const Bf16Kernels& table, int vectors) {
     args.weight_stride = panel;
     args.columns = list.data();
     args.outputs = outputs;
-    args.ahead = {weights.data(), panel, nullptr, random.from(0, pairs), false};
+    args.ahead = {weights.data(), panel, nullptr, random.from(0, pairs)};
     args.ahead_lines = random.from(1, 4);
     args.accumulators = sums.data();
     for (const auto& [begin, end] : {std::pair{0, cut}, {cut, pairs}}) {

@@ -113,8 +113,8 @@ private:
     }
 
     // Only fetched, wherever that is.
-    Ahead ahead(const float* weights, const std::int32_t* rows, int count, int least) {
-        return {weights, random.from(0, 100), rows, std::max(random.from(0, count), least), random.chance(0.5)};
+    Ahead ahead(const float* weights, const std::int32_t* rows, int count) {
+        return {weights, random.from(0, 100), rows, random.from(0, count)};
     }
 
     void product(int vectors, int tile) {
@@ -148,7 +148,7 @@ private:
         a.weights = weights.data();
         a.tap_stride = tap_stride;
         a.weight_rows = listed ? list.data() : nullptr;
-        a.ahead = ahead(weights.data(), listed ? list.data() : nullptr, end, 1);
+        a.ahead = ahead(weights.data(), listed ? list.data() : nullptr, end);
         a.ahead_tap = random.from(-100, 100);
         a.first = first;
         a.last = last;
@@ -251,7 +251,7 @@ private:
                   end,
                   weights.data(),
                   listed ? list.data() : nullptr,
-                  ahead(weights.data(), listed ? list.data() : nullptr, end - begin, 0),
+                  ahead(weights.data(), listed ? list.data() : nullptr, end - begin),
                   random.chance(0.5),
                   out.tested.data()};
         table.element[vectors - 1](a);
@@ -320,7 +320,7 @@ private:
         a.weight_rows = listed ? list.data() : nullptr;
         a.columns = channels.data();
         a.outputs = outputs;
-        a.ahead = ahead(weights.data(), listed ? list.data() : nullptr, rows, 0);
+        a.ahead = ahead(weights.data(), listed ? list.data() : nullptr, rows);
         a.ahead_lines = random.from(1, 40);
         a.first = random.chance(0.5);
         a.accumulators = accumulators.tested.data();

@@ -39,7 +39,8 @@ public:
 
     // A mask of channels, the convolution, and one that reads it, each with gates or without.
     void build_large() {
-        const int images = value(random.pick({224, 230}), random.from(23, 26), random.from(24, 26));
+        const int sides = random.pick({7, 14, 24});
+        const int images = value(random.pick({224, 230}), sides + random.from(-1, 2), sides + random.from(0, 2));
         program.inputs.push_back(images);
         usable.push_back(images);
         int read = images;
@@ -54,8 +55,12 @@ public:
         Operation op = same_size(read, random.pick({224, 230}), 3);
         op.activation = zero_preserving();
         if (read != images) op.in_channels = zero[read][0];
-        if (random.chance(0.7)) op.out_channels = channel_gate(program.values[op.output].channels);
-        if (random.chance(0.5)) op.positions = even_gate(program.values[op.output]);
+        const Value out = program.values[op.output];
+        if (random.chance(0.5))
+            op.out_channels = channel_gate(out.channels);
+        else if (random.chance(0.5))
+            program.inputs.push_back(op.inputs.emplace_back(value(out.channels, out.height, out.width)));
+        if (random.chance(0.5)) op.positions = even_gate(out);
         program.operations.push_back(op);
         Operation reader = same_size(op.output, 8, 1);
         reader.in_channels = op.out_channels;
