@@ -20,7 +20,7 @@ __attribute__((always_inline)) inline void accumulate_rows(const Bf16Product& a,
         const Bf16* weights = a.weights + t * a.tap_stride;
         const Bf16Ahead ahead = {a.ahead.weights + t * a.ahead_tap, a.ahead.stride, a.ahead.rows, a.ahead.count};
         const int lines = row * static_cast<int>(sizeof(Bf16)) / (line * static_cast<int>(sizeof(float)));
-        Fetching fetching(ahead, lines, fetches_halves<vectors> ? (a.end - a.begin + inputs_per_turn - 1) / inputs_per_turn : 0);
+        Fetching fetching(ahead, lines, fetches_halves<vectors> ? ((a.end - a.begin) / 2 * 2 + inputs_per_turn - 1) / inputs_per_turn : 0);
         const auto at = [&](int i) { return weights + static_cast<std::ptrdiff_t>(listed ? a.weight_rows[i] : i) * row; };
         int inputs[tile];
         int i = a.begin;

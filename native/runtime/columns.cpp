@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "convolution.h"
-#include "in_lanes.h"
 #include "shared.h"
 #include "steps.h"
 #include "weights.h"
@@ -61,11 +60,13 @@ public:
         const int panels = static_cast<int>(s.blocks.size());
         const int rest_of_lanes = left_over(run.count, static_cast<int>(run.out_open->size()), panels);
         const int vectors = ceil_div(run.count - rest_of_lanes, lanes_), most = groups_at_once() * spec_.kernels->vectors;
-        // Where there are many positions for each thread they are shared out, so that each is transposed once; else panels are.
-        const int threads = team.threads();
-        const bool by_positions = vectors >= 4 * spec_.kernels->vectors * threads;
-        const int passes = by_positions ? ceil_div(ceil_div(vectors, most), threads) * threads : ceil_div(vectors, most);
-        const int shares = by_positions ? 1 : std::min(panels, threads);
+        // Where there are many positions for each thread they are shared out, so that each is transposed once; else panels are, and
+        // positions, too, where panels are not enough.
+        const int threads = team.threads(), at_least = ceil_div(vectors, most), at_most = ceil_div(vectors, spec_.kernels->vectors);
+        const bool by_positions = at_most >= 4 * threads;
+        const int shares = by_positions ? 1 : std::max(std::min(panels, threads), 1);
+        const int wanted = by_positions ? ceil_div(at_least, threads) * threads : threads > 2 ? ceil_div(2 * threads, shares) : 1;
+        const int passes = std::min(std::max(at_least, wanted), at_most);
         const int ins = run.in_open ? static_cast<int>(run.in_open->size()) * spec_.joined() : run_;
         const int items = run.count > 0 ? shares * passes : 0;
         const Chunks rest = fills(run, team);
@@ -89,6 +90,17 @@ public:
     }
 
 private:
+    // Positions along the lanes, in groups of as many vectors as a kernel computes, one after the other; the last lanes may be empty.
+    struct Groups {
+        int positions, lanes, vectors, count;
+        Groups(int positions, const Kernels& k)
+            : positions(positions), lanes(k.lanes), vectors(ceil_div(positions, k.lanes)), count(ceil_div(vectors, k.vectors)) {}
+        // Not a division of 64 bits: they are asked for around each call of a kernel.
+        int begin(int group) const { return vectors * group / count * lanes; }
+        int row(int group) const { return begin(group + 1) - begin(group); }  // lanes
+        int size(int group) const { return std::min(begin(group + 1), positions) - begin(group); }
+    };
+
     // Of so many vectors of positions as a kernel computes: all at once, as far as their sums stay in the cache, so that weights
     // are read once.
     int groups_at_once() const {
@@ -143,7 +155,8 @@ private:
     void compute_columns(const Run& run, const Sample& s, const Block* begin, const Block* end, Scratch& scratch, int first,
                          int count, int rest) const {
         const int within = count - rest;
-        const InLanes positions(within, *spec_.kernels);
+        const Groups groups(within, *spec_.kernels);
+        const int lanes = groups.vectors * lanes_;
         const auto next = [&](const Block* block) {
             while (block != end && whole_is_cheaper(count, block->width)) block++;
             return block;
@@ -157,13 +170,13 @@ private:
             return block.weights + (static_cast<std::ptrdiff_t>(tap) * run_ + (lists ? 0 : part * rows_)) * panel_;
         };
         // Sums of the rest: after all the others, for each block [rest][panel].
-        float* const rests = scratch.accumulators.data() + static_cast<std::ptrdiff_t>(end - begin) * panel_ * positions.lanes();
+        float* const rests = scratch.accumulators.data() + static_cast<std::ptrdiff_t>(end - begin) * panel_ * lanes;
         const auto rests_of = [&](const Block* block) { return rests + (block - begin) * static_cast<std::ptrdiff_t>(rest) * panel_; };
         // Of each block and group [output][lane], one after the other.
         const auto sums = [&](const Block* block, int group) {
-            return scratch.accumulators.data() + static_cast<std::ptrdiff_t>(panel_) * ((block - begin) * positions.lanes() + positions.begin(group));
+            return scratch.accumulators.data() + static_cast<std::ptrdiff_t>(panel_) * ((block - begin) * lanes + groups.begin(group));
         };
-        const auto inputs = [&](int group) { return scratch.columns.data() + static_cast<std::ptrdiff_t>(positions.begin(group)) * rows_; };
+        const auto inputs = [&](int group) { return scratch.columns.data() + static_cast<std::ptrdiff_t>(groups.begin(group)) * rows_; };
         Columns args{};
         args.weight_stride = args.ahead.stride = panel_;
         args.ahead_lines = ceil_div(panel_, line);
@@ -172,9 +185,9 @@ private:
             for (int p = 0; p < parts_; p++) {
                 args.rows = part_begin(p + 1) - part_begin(p);
                 args.weight_rows = lists ? lists + part_begin(p) : nullptr;
-                for (int g = 0; g < positions.groups; g++)
-                    spec_.kernels->transpose(scratch.rows.data() + positions.begin(g), run.taps[t] + part_begin(p), positions.size(g), args.rows,
-                                             inputs(g), positions.row(g));
+                for (int g = 0; g < groups.count; g++)
+                    spec_.kernels->transpose(scratch.rows.data() + groups.begin(g), run.taps[t] + part_begin(p), groups.size(g), args.rows,
+                                             inputs(g), groups.row(g));
                 for (const Block* block = begin; block != end;) {
                     const Block* const after = next(block + 1);
                     // Fetched meanwhile: the next block's weights for this part, or the first one's for the next part.
@@ -185,14 +198,14 @@ private:
                     args.weights = weights(*block, t, p);
                     args.columns = block->kept;
                     args.outputs = block->width;
-                    for (int g = 0; g < positions.groups; g++) {
-                        const int from = even_part(later, g, positions.groups);
+                    for (int g = 0; g < groups.count; g++) {
+                        const int from = later * g / groups.count;
                         args.ahead.weights = lists ? ahead : ahead + static_cast<std::ptrdiff_t>(from) * panel_;
                         args.ahead.rows = lists ? lists + part_begin(part) + from : nullptr;
-                        args.ahead.count = even_part(later, g + 1, positions.groups) - from;
+                        args.ahead.count = later * (g + 1) / groups.count - from;
                         args.inputs = inputs(g);
                         args.accumulators = sums(block, g);
-                        spec_.kernels->columns[positions.row(g) / lanes_ - 1](args);
+                        spec_.kernels->columns[groups.row(g) / lanes_ - 1](args);
                     }
                     if (rest) add_rest(run, *block, scratch, lists, t, part_begin(p), part_begin(p + 1), within, rest, rests_of(block), args.first);
                     block = after;
@@ -202,9 +215,9 @@ private:
         // From one output channel's positions to one position's output channels.
         for (const Block* block = begin; block != end; block = next(block + 1)) {
             float* const rows = scratch.scattered.data();
-            for (int g = 0; g < positions.groups; g++) {
-                const int begin_at = first + positions.begin(g), size = positions.size(g);
-                for (int o = 0; o < block->width; o++) scratch.weights[o] = sums(block, g) + static_cast<std::ptrdiff_t>(o) * positions.row(g);
+            for (int g = 0; g < groups.count; g++) {
+                const int begin_at = first + groups.begin(g), size = groups.size(g);
+                for (int o = 0; o < block->width; o++) scratch.weights[o] = sums(block, g) + static_cast<std::ptrdiff_t>(o) * groups.row(g);
                 point(run, scratch, begin_at, size, 0, spec_.scatters() ? 0 : block->out_begin);
                 spec_.kernels->transpose(scratch.weights.data(), 0, block->width, size, rows, block->width);
                 finish(run, scratch, {rows, block->width, block->out_begin, block->width, block->bias}, begin_at, size);

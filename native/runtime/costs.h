@@ -4,8 +4,8 @@
 //
 // What decides in which order numbers are added up must not depend on the machine, or results would: `keeps_elements`,
 // `winograd_pays` and `bf16_winograd_pays`, `dots_pay`, `taps_apart_pay`, `parts_of_mean`. They are
-// made for vectors of `lanes_of_choices`, not of a kernel's. Of the rest, what depends on the second-level cache's size
-// asks the machine for it; no other size than 1 MB was measured.
+// made for vectors of `lanes_of_choices`, not of a kernel's, or for none. Of the rest, what depends on the second-level cache's size
+// asks the machine for it; 1 MB and 512 KB were measured.
 #pragma once
 
 #include <algorithm>
@@ -203,16 +203,19 @@ inline bool integer_winograd_pays(int squares, int positions) {
 inline bool shares_transformed(int squares, int transforming, int threads) { return winograd_products * squares < 3 * transforming * threads; }
 constexpr int least_part(int transforming) { return transforming / 10; }
 
-// With squares along the lanes, rather than output channels: with three quarters of the outputs open, or all lanes of all outputs.
+// With squares along the lanes, rather than output channels: with three quarters of the outputs open, or all lanes of all outputs. Where
+// weights are kept sums are the same either way, so that a processor's lanes may decide.
 inline bool winograd_columns_suit(int squares, int outs, int lanes) {
     return ceil_div(squares, lanes) * (3 * outs / 4 + transposing) < squares * ceil_div(outs, lanes);
 }
 
 // Where weights come from memory: there an output's lie together, so that they are read as a stream, of which closed inputs are left
 // out. Among output channels a row of weights is a line or two, and to leave out rows at random takes as long as to read them all.
-// Measured where each weight serves two vectors of squares.
+// Measured on AVX2 and a Zen 3, where each weight serves two vectors of squares.
 inline bool winograd_columns_stream(int squares, int outs, int lanes, std::size_t floats) {
-    return floats > kept_elements && squares >= 2 * lanes && 10 * ceil_div(squares, lanes) * (outs + transposing) <= 11 * squares * ceil_div(outs, lanes);
+    const long long along_lanes = static_cast<long long>(ceil_div(squares, lanes)) * (outs + transposing);
+    const long long across = static_cast<long long>(squares) * ceil_div(outs, lanes);
+    return floats > kept_elements && squares >= 2 * lanes && 10 * along_lanes <= 11 * across;
 }
 
 // -- few outputs --------------------------------------------------------------------------------------------------------------

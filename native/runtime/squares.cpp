@@ -16,9 +16,9 @@ bool is_in_squares(const ConvolutionSpec& spec) {
     return spec.in_channels() >= lanes_of_choices && spec.out_channels() >= lanes_of_choices;
 }
 
-bool keeps_elements(const ConvolutionSpec& spec) {
-    return costs::keeps_elements(spec.operation->weight.size() / 9 * elements, all_squares(spec));
-}
+std::size_t elements_weights(const ConvolutionSpec& spec) { return spec.operation->weight.size() / 9 * elements; }
+
+bool keeps_elements(const ConvolutionSpec& spec) { return costs::keeps_elements(elements_weights(spec), all_squares(spec)); }
 
 bool winograd_pays(const ConvolutionSpec& spec, int squares, int positions) {
     return costs::winograd_pays(keeps_elements(spec), squares, positions);

@@ -11,8 +11,9 @@ namespace convgate {
 int all_squares(const ConvolutionSpec&);
 // A 3x3 convolution of stride 1 that writes its outputs next to each other, with channels enough to fill vectors.
 bool is_in_squares(const ConvolutionSpec&);
-// Of float32: whether weights that are transformed are kept, and with how many open squares and positions it pays. Wherever
-// squares lie in vectors, so that results do not depend on it.
+// Numbers of its transformed weights. In float32: whether they are kept, and with how many open squares and positions Winograd's
+// algorithm pays. The same whether squares or outputs lie along the lanes, so that results do not depend on which.
+std::size_t elements_weights(const ConvolutionSpec&);
 bool keeps_elements(const ConvolutionSpec&);
 bool winograd_pays(const ConvolutionSpec&, int squares, int positions);
 

@@ -66,10 +66,10 @@ inline void product_in_steps(const Table& kernels, Args args, const std::ptrdiff
         const int tiles = ceil_div(count, kernels.tile[block.vectors - 1]);
         for (int i = 0; i < tiles; i++) {
             const int begin = count * i / tiles, end = count * (i + 1) / tiles;
-            const int from = even_part(later, i, tiles);
+            const int from = later * i / tiles;
             args.ahead.rows = block.rows ? block.rows + next_begin + from : nullptr;
             args.ahead.weights = block.rows ? ahead : ahead + static_cast<std::ptrdiff_t>(next_begin + from) * row;
-            args.ahead.count = even_part(later, i + 1, tiles) - from;
+            args.ahead.count = later * (i + 1) / tiles - from;
             kernels.product[block.vectors - 1][end - begin - 1](args, begin);
         }
     }

@@ -17,7 +17,6 @@ using costs::transformed_inputs;
 // Floats of inputs and products that are in the cache at once.
 int most_transformed() { return static_cast<int>(costs::kept_in_second_cache() / sizeof(float)); }
 
-std::size_t elements_weights(const ConvolutionSpec& spec) { return spec.operation->weight.size() / area * elements; }
 
 // Among threads, rather than squares: weights are then read, or transformed, by one thread only.
 bool shares_blocks(const ConvolutionSpec& spec) {

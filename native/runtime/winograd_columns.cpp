@@ -3,7 +3,6 @@
 // output channel can be left out; those of an output's open inputs are read in the order in which they lie in memory.
 #include <algorithm>
 
-#include "in_lanes.h"
 #include "shared.h"
 #include "squares.h"
 #include "steps.h"
@@ -33,9 +32,8 @@ public:
         Needs mine = needs_for_positions();
         mine.positions = corners * most_;
         mine.weights = std::max(costs::transformed_outputs, most_);
-        const std::size_t at_once = std::min(groups_at_once(), ceil_div(this->squares(), most_)) * most_;  // squares
-        mine.columns = static_cast<std::size_t>(elements) * padded(ins_) * (room(most_) + at_once);
-        mine.accumulators = elements * outs_ * at_once;
+        mine.columns = static_cast<std::size_t>(elements) * padded(ins_) * (room(most_) + most_);
+        mine.accumulators = static_cast<std::size_t>(elements) * outs_ * most_;
         mine.scattered = static_cast<std::size_t>(elements * room(most_) + 1) * padded(costs::transformed_outputs);
         mine.lists = outs_;
         mine.squares = squares() + 1;
@@ -52,13 +50,13 @@ public:
         count(s, static_cast<long long>(area) * run.count * open.ins * open.outs);
         const long long macs = static_cast<long long>(chosen.count) * elements * open.ins * open.outs;
         const int threads = macs < costs::winograd_macs<float> ? 1 : team.threads();
-        const int all = ceil_div(chosen.count, lanes_), passes = ceil_div(all, groups_at_once() * spec_.kernels->vectors);
+        const int all = ceil_div(chosen.count, lanes_), groups = ceil_div(all, spec_.kernels->vectors);
         // Where there are too few squares for all threads, outputs are shared out.
-        const int shares = std::min(passes < threads ? threads : 1, open.outs), items = passes * shares;
+        const int shares = std::min(groups < threads ? threads : 1, open.outs), items = groups * shares;
         auto body = [&](int item, int thread) {
             if (item >= items) return fill(run, rest.begin(item - items), rest.end(item - items));
-            const int share = item / passes, pass = item % passes;
-            const int first = even_part(all, pass, passes) * lanes_, last = std::min(even_part(all, pass + 1, passes) * lanes_, chosen.count);
+            const int share = item / groups, group = item % groups;
+            const int first = even_part(all, group, groups) * lanes_, last = std::min(even_part(all, group + 1, groups) * lanes_, chosen.count);
             compute(run, chosen, open, s.scratch[thread], first, last - first, even_part(open.outs, share, shares), even_part(open.outs, share + 1, shares));
         };
         team.run_if(threads > 1, items + rest.items, body);
@@ -72,7 +70,6 @@ private:
         const float* bias;
     };
 
-
     Open list(const Run& run, Sample& s) const {
         const int outs = run.out_open ? static_cast<int>(run.out_open->size()) : outs_;
         s.lists.clear();
@@ -85,48 +82,34 @@ private:
         return {ins, outs, run.in_open ? run.in_open->data() : nullptr, s.lists.data(), s.packed.data()};
     }
 
-    // Of so many vectors of squares as a kernel computes: all at once, as far as what is computed of them stays in the cache, so
-    // that weights are read once.
-    int groups_at_once() const {
-        const int each = most_ * elements * (ins_ + outs_);
-        return std::max(static_cast<int>(costs::kept_in_second_cache() / sizeof(float)) / each, 1);
-    }
-
     void compute(const Run& run, const Chosen& chosen, const Open& open, Scratch& scratch, int first, int count, int out_begin, int out_end) const {
-        const InLanes squares(count, *spec_.kernels);
-        float* const inputs = scratch.columns.data() + static_cast<std::ptrdiff_t>(elements) * padded(ins_) * room(most_);
-        for (int g = 0; g < squares.groups; g++) {
-            transform_inputs(run, chosen, scratch, first + squares.begin(g), squares.size(g), open.ins);
-            transpose_inputs(scratch, squares.size(g), open.ins, squares.row(g), inputs + static_cast<std::ptrdiff_t>(elements) * open.ins * squares.begin(g));
-        }
-        multiply(inputs, open, scratch, squares, out_begin, out_end);
-        for (int g = 0; g < squares.groups; g++)
-            for (int o = out_begin; o < out_end; o += costs::transformed_outputs)
-                transform_products(run, chosen, open, scratch, first + squares.begin(g), squares.size(g), squares.row(g),
-                                   products(scratch, squares, g, out_end - out_begin), out_begin, out_end, o,
-                                   std::min(costs::transformed_outputs, out_end - o));
-    }
-
-    // Of a group [elements][outs][row].
-    static float* products(Scratch& scratch, const InLanes& squares, int group, int outs) {
-        return scratch.accumulators.data() + static_cast<std::ptrdiff_t>(elements) * outs * squares.begin(group);
+        const int row = ceil_div(count, lanes_) * lanes_;
+        transform_inputs(run, chosen, scratch, first, count, open.ins);
+        float* const inputs = transpose_inputs(scratch, count, open.ins, row);
+        multiply(inputs, open, scratch, row, out_begin, out_end);
+        for (int o = out_begin; o < out_end; o += costs::transformed_outputs)
+            transform_products(run, chosen, open, scratch, first, count, row, out_begin, out_end, o, std::min(costs::transformed_outputs, out_end - o));
     }
 
     // To [elements][ins][row].
-    void transpose_inputs(Scratch& scratch, int count, int ins, int row, float* to) const {
+    float* transpose_inputs(Scratch& scratch, int count, int ins, int row) const {
         const int blocks = ceil_div(ins, lanes_);
         const std::ptrdiff_t block = static_cast<std::ptrdiff_t>(room(count)) * lanes_;
+        float* const inputs = scratch.columns.data() + elements * blocks * block;
         for (int i = 0; i < count; i++) scratch.weights[i] = scratch.columns.data() + static_cast<std::ptrdiff_t>(i) * lanes_;
+        float* to = inputs;
         for (int e = 0; e < elements; e++)
             for (int b = 0; b < blocks; b++) {
                 const int n = std::min(lanes_, ins - b * lanes_);
                 spec_.kernels->transpose(scratch.weights.data(), (e * blocks + b) * block, count, n, to, row);
                 to += static_cast<std::ptrdiff_t>(n) * row;
             }
+        return inputs;
     }
 
-    void multiply(const float* inputs, const Open& open, Scratch& scratch, const InLanes& squares, int out_begin, int out_end) const {
-        const int outs = out_end - out_begin, tiles = ceil_div(outs, spec_.kernels->tile[squares.row(0) / lanes_ - 1]);
+    // To scratch.accumulators: [elements][outs][row].
+    void multiply(const float* inputs, const Open& open, Scratch& scratch, int row, int out_begin, int out_end) const {
+        const int outs = out_end - out_begin, vectors = row / lanes_, tiles = ceil_div(outs, spec_.kernels->tile[vectors - 1]);
         Columns args{};
         args.rows = open.ins;
         args.weight_rows = open.rows;
@@ -135,35 +118,31 @@ private:
         args.ahead.stride = 1;
         args.ahead_lines = ceil_div(ins_, line);
         for (int e = 0; e < elements; e++) {
+            args.inputs = inputs + static_cast<std::ptrdiff_t>(e) * open.ins * row;
             args.weights = weights_.data() + static_cast<std::size_t>(e) * outs_ * ins_;
             for (int tile = 0; tile < tiles; tile++) {
                 const int begin = even_part(outs, tile, tiles), end = even_part(outs, tile + 1, tiles);
                 // Fetched meanwhile: the next tile's weights, or the first one's of the next element.
                 const bool last = tile + 1 == tiles;
                 const int next = last ? 0 : end, after = last ? outs / tiles : even_part(outs, tile + 2, tiles);
-                const int later = fetches_ ? after - next : 0;
                 args.ahead.weights = args.weights + (last ? static_cast<std::ptrdiff_t>(outs_) * ins_ : 0);
+                args.ahead.rows = open.columns + out_begin + next;
+                args.ahead.count = fetches_ ? after - next : 0;
                 args.columns = open.columns + out_begin + begin;
                 args.outputs = end - begin;
-                for (int g = 0; g < squares.groups; g++) {
-                    const int from = even_part(later, g, squares.groups), row = squares.row(g);
-                    args.ahead.rows = open.columns + out_begin + next + from;
-                    args.ahead.count = even_part(later, g + 1, squares.groups) - from;
-                    args.inputs = inputs + static_cast<std::ptrdiff_t>(open.ins) * (elements * squares.begin(g) + e * row);
-                    args.accumulators = products(scratch, squares, g, outs) + (static_cast<std::ptrdiff_t>(e) * outs + begin) * row;
-                    spec_.kernels->columns[row / lanes_ - 1](args);
-                }
+                args.accumulators = scratch.accumulators.data() + (static_cast<std::ptrdiff_t>(e) * outs + begin) * row;
+                spec_.kernels->columns[vectors - 1](args);
             }
         }
     }
 
     // Of `outs` outputs from `out` on, of those from out_begin to out_end that have been computed.
     void transform_products(const Run& run, const Chosen& chosen, const Open& open, Scratch& scratch, int first, int count, int row,
-                            const float* sums, int out_begin, int out_end, int out, int outs) const {
+                            int out_begin, int out_end, int out, int outs) const {
         const Kernels& k = *spec_.kernels;
         const int wide = padded(outs);
         float* const products = scratch.scattered.data();  // [elements][room][wide]
-        const float* const from = sums + static_cast<std::ptrdiff_t>(out - out_begin) * row;
+        const float* const from = scratch.accumulators.data() + static_cast<std::ptrdiff_t>(out - out_begin) * row;
         for (int o = 0; o < outs; o++) scratch.weights[o] = from + static_cast<std::ptrdiff_t>(o) * row;
         for (int e = 0; e < elements; e++)
             k.transpose(scratch.weights.data(), static_cast<std::ptrdiff_t>(e) * (out_end - out_begin) * row, outs, count,
@@ -195,8 +174,10 @@ bool suits_winograd_columns(const ConvolutionSpec& spec) {
     const Operation& op = *spec.operation;
     const int squares = all_squares(spec), outs = spec.out_channels();
     if (op.groups > 1 || static_cast<long long>(spec.in_channels()) * outs >= 1LL << 31) return false;  // weights are counted in ints
-    if (spec.masks_channels()) return costs::winograd_columns_suit(squares, outs, spec.kernels->lanes);
-    return costs::winograd_columns_stream(squares, outs, spec.kernels->lanes, elements * op.weight.size() / 9);
+    // Weights that are kept are the same here and there. Others are transformed in another order there, so that lanes must not decide.
+    const bool keeps = keeps_elements(spec);
+    if (spec.masks_channels()) return costs::winograd_columns_suit(squares, outs, keeps ? spec.kernels->lanes : lanes_of_choices);
+    return keeps && costs::winograd_columns_stream(squares, outs, spec.kernels->lanes, elements_weights(spec));
 }
 
 std::unique_ptr<Layer> make_winograd_columns(const ConvolutionSpec& spec, std::unique_ptr<Layer> other, Needs& needs) {

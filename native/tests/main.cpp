@@ -29,7 +29,7 @@ const Test tests[] = {
     {"int8", 60, test_int8},
     {"networks", 250, test_networks},
     {"wide_networks", 30, test_wide_networks},
-    {"large_weights", 1, test_large_weights},
+    {"large_weights", 6, test_large_weights},
     {"bf16_networks", 150, test_bf16_networks},
     {"wide_bf16_networks", 20, test_wide_bf16_networks},
     {"bf16_winograd", 300, test_bf16_winograd},

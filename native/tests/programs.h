@@ -21,7 +21,7 @@ struct OwnedProgram {
 std::unique_ptr<OwnedProgram> random_program(Random&);
 // The same with many channels at few positions.
 std::unique_ptr<OwnedProgram> random_wide_program(Random&);
-// A 3x3 convolution of so many weights that they are not kept as Winograd's algorithm wants them.
+// A 3x3 convolution of so many weights that they come from memory, and on larger maps are not kept as Winograd's algorithm wants them.
 std::unique_ptr<OwnedProgram> large_weights(Random&);
 // Stores some of its values, and some of the weights that go with them, in bfloat16.
 void store_in_bf16(Random&, OwnedProgram&);

@@ -111,3 +111,13 @@ def test_each_layer_agrees_to_the_bit_on_avx2_and_avx512(channels, layer):
     x = torch.randn(2, channels, 12, 12)
     first, second = on_both(convgate.compile(nn.Sequential(layer).eval(), x, threads=1).program, x)
     assert same(first.outputs, second.outputs)
+
+
+# Weights that Winograd's algorithm keeps and does not keep, with squares along the lanes and across them.
+@x86
+@pytest.mark.parametrize(("channels", "size"), [(512, 7), (256, 14), (256, 28), (128, 28)])
+def test_large_layers_agree_to_the_bit_on_avx2_and_avx512(channels, size):
+    torch.manual_seed(0)
+    x = torch.randn(1, channels, size, size)
+    program = convgate.compile(nn.Conv2d(channels, channels, 3, padding=1).eval(), x, threads=1).program
+    assert same(*[run.outputs for run in on_both(program, x)])
