@@ -6,7 +6,7 @@
 // Whether a block's kernel fetches what comes next, and with how many inputs a part of it. A narrower one's loads are its bottleneck;
 // of a row that is shorter than a line of the cache, a line holds several.
 template <int vectors>
-constexpr bool fetches_halves = vectors == VECTORS && vectors * lanes * sizeof(Bf16) >= line * sizeof(float);
+constexpr bool fetches_halves = vectors == VECTORS && vectors * lanes * sizeof(Bf16) >= line_bytes;
 constexpr int inputs_per_turn = 32;
 
 // `paired`: as Bf16Product says.
@@ -18,9 +18,9 @@ __attribute__((always_inline)) inline void accumulate_rows(const Bf16Product& a,
         const Bf16* x[tile];
         for (int p = 0; p < tile; p++) x[p] = a.rows[position + p] + a.taps[t];
         const Bf16* weights = a.weights + t * a.tap_stride;
-        const Bf16Ahead ahead = {a.ahead.weights + t * a.ahead_tap, a.ahead.stride, a.ahead.rows, a.ahead.count};
-        const int lines = row * static_cast<int>(sizeof(Bf16)) / (line * static_cast<int>(sizeof(float)));
-        Fetching fetching(ahead, lines, fetches_halves<vectors> ? ((a.end - a.begin) / 2 * 2 + inputs_per_turn - 1) / inputs_per_turn : 0);
+        Bf16Ahead ahead = a.ahead;
+        ahead.weights += t * a.ahead_tap;
+        Fetching fetching(ahead, row * static_cast<int>(sizeof(Bf16)) / line_bytes, fetches_halves<vectors> ? ((a.end - a.begin) / 2 * 2 + inputs_per_turn - 1) / inputs_per_turn : 0);
         const auto at = [&](int i) { return weights + static_cast<std::ptrdiff_t>(listed ? a.weight_rows[i] : i) * row; };
         int inputs[tile];
         int i = a.begin;

@@ -17,7 +17,7 @@ public:
         int left = left_;
         for (int n = each_; n > 0 && left > 0; n--) {
             __builtin_prefetch(next, 0, 2);
-            next += line * sizeof(float) / sizeof(*next);
+            next += line_bytes / sizeof(*next);
             if (--left > 0) continue;
             begin_row();
             next = next_, left = left_;

@@ -22,7 +22,8 @@ __attribute__((always_inline)) inline void accumulate(const Product& a, int posi
         const float* x[tile];
         for (int p = 0; p < tile; p++) x[p] = a.rows[position + p] + a.taps[t];
         const float* const weights = a.weights + t * a.tap_stride;
-        const Ahead ahead = {a.ahead.weights + t * a.ahead_tap, a.ahead.stride, a.ahead.rows, a.ahead.count};
+        Ahead ahead = a.ahead;
+        ahead.weights += t * a.ahead_tap;
         Fetching fetching(ahead, (row + line - 1) / line, fetches<vectors> ? (a.end - a.begin + inputs_per_turn - 1) / inputs_per_turn : 0);
         for (int begin = a.begin; begin < a.end; begin += inputs_per_turn) {
             if constexpr (fetches<vectors>) fetching.turn();

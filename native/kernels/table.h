@@ -38,7 +38,7 @@ constexpr int max_vectors = 4;  // vectors of output channels that it computes a
 
 // Input positions are given by the address of what their first tap reads; tap t reads at `taps[t]` floats from there.
 
-constexpr int line = 16;  // of the cache, in floats
+constexpr int line_bytes = 64, line = line_bytes / sizeof(float);  // of the cache; in floats
 
 // What a later call will read, and is fetched into the cache meanwhile: row(n) of the weights for n < count. Of products and
 // elements only the widest blocks do so. Addresses past the weights' end do no harm.

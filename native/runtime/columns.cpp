@@ -59,18 +59,12 @@ public:
         list_outputs(run, s);
         const int panels = static_cast<int>(s.blocks.size());
         const int rest_of_lanes = left_over(run.count, static_cast<int>(run.out_open->size()), panels);
-        const int vectors = ceil_div(run.count - rest_of_lanes, lanes_), most = groups_at_once() * spec_.kernels->vectors;
-        // Where there are many positions for each thread they are shared out, so that each is transposed once; else panels are, and
-        // positions, too, where panels are not enough.
-        const int threads = team.threads(), at_least = ceil_div(vectors, most), at_most = ceil_div(vectors, spec_.kernels->vectors);
-        const bool by_positions = at_most >= 4 * threads;
-        const int shares = by_positions ? 1 : std::max(std::min(panels, threads), 1);
-        const int wanted = by_positions ? ceil_div(at_least, threads) * threads : threads > 2 ? ceil_div(2 * threads, shares) : 1;
-        const int passes = std::min(std::max(at_least, wanted), at_most);
+        const int vectors = ceil_div(run.count - rest_of_lanes, lanes_);
+        const auto [passes, shares] = share_out(vectors, panels, team.threads());
         const int ins = run.in_open ? static_cast<int>(run.in_open->size()) * spec_.joined() : run_;
         const int items = run.count > 0 ? shares * passes : 0;
         const Chunks rest = fills(run, team);
-        auto body = [&](int item, int thread) {
+        auto body = [&, passes = passes, shares = shares](int item, int thread) {
             if (item >= items) return fill(run, rest.begin(item - items), rest.end(item - items));
             const int share = item / passes, pass = item % passes;
             const int first = even_part(vectors, pass, passes) * lanes_;
@@ -100,6 +94,19 @@ private:
         int row(int group) const { return begin(group + 1) - begin(group); }  // lanes
         int size(int group) const { return std::min(begin(group + 1), positions) - begin(group); }
     };
+
+    // Passes over the positions, shares of the panels. Where there are many positions for each thread they are shared out, so that each is
+    // transposed once; else panels are, and positions, too, where panels are not enough.
+    struct Shares {
+        int passes, panels;
+    };
+    Shares share_out(int vectors, int panels, int threads) const {
+        const int groups = ceil_div(vectors, spec_.kernels->vectors), least = ceil_div(vectors, groups_at_once() * spec_.kernels->vectors);
+        if (groups >= costs::groups_per_thread * threads) return {std::min(ceil_div(least, threads) * threads, groups), 1};
+        const int shares = std::max(std::min(panels, threads), 1);
+        const int wanted = threads > 2 ? ceil_div(costs::items_of_many * threads, shares) : 1;
+        return {std::min(std::max(least, wanted), groups), shares};
+    }
 
     // Of so many vectors of positions as a kernel computes: all at once, as far as their sums stay in the cache, so that weights
     // are read once.

@@ -139,6 +139,10 @@ constexpr int transposed_inputs = 96;
 // In bfloat16, panels of outputs that are computed at once, and of inputs that can be closed how many are paired for them at once.
 constexpr int panels_at_once = 2, paired_inputs = 192;
 
+// In float32: of how many groups of vectors for each thread these are shared out, rather than outputs; and how many items each of more
+// than two threads has, which was not measured.
+constexpr int groups_per_thread = 4, items_of_many = 2;
+
 // In float32, of a panel of `vectors`: all its lanes at each of the positions, or all positions' lanes for each of its open
 // outputs, which also loads a weight for each, and transposes the inputs.
 inline bool whole_is_cheaper(int positions, int vectors, int open, int lanes) {

@@ -7,6 +7,12 @@
 
 namespace convgate {
 
+namespace {
+
+constexpr int area = 9;  // taps
+
+}  // namespace
+
 int all_squares(const ConvolutionSpec& spec) { return ceil_div(spec.out->value.height, 2) * ceil_div(spec.out->value.width, 2); }
 
 bool is_in_squares(const ConvolutionSpec& spec) {
@@ -16,7 +22,7 @@ bool is_in_squares(const ConvolutionSpec& spec) {
     return spec.in_channels() >= lanes_of_choices && spec.out_channels() >= lanes_of_choices;
 }
 
-std::size_t elements_weights(const ConvolutionSpec& spec) { return spec.operation->weight.size() / 9 * elements; }
+std::size_t elements_weights(const ConvolutionSpec& spec) { return spec.operation->weight.size() / area * elements; }
 
 bool keeps_elements(const ConvolutionSpec& spec) { return costs::keeps_elements(elements_weights(spec), all_squares(spec)); }
 
@@ -104,7 +110,6 @@ template class ConvolutionInSquaresOf<Bf16>;
 template class ConvolutionInSquaresOf<std::uint8_t>;
 
 std::function<float(int out, int element, int in)> transformed_weights(const ConvolutionSpec& spec) {
-    constexpr int area = 9;
     const int n = static_cast<int>(spec.operation->weight.size() / area);
     std::vector<float> to(static_cast<std::size_t>(n) * elements), from(spec.operation->weight.data, spec.operation->weight.data + n * area);
     for (int i = 0; i < n; i++)

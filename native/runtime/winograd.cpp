@@ -17,7 +17,6 @@ using costs::transformed_inputs;
 // Floats of inputs and products that are in the cache at once.
 int most_transformed() { return static_cast<int>(costs::kept_in_second_cache() / sizeof(float)); }
 
-
 // Among threads, rather than squares: weights are then read, or transformed, by one thread only.
 bool shares_blocks(const ConvolutionSpec& spec) {
     return elements_weights(spec) > costs::kept_elements || spec.out->value.positions() / corners < costs::few_squares;
