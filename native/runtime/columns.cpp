@@ -2,6 +2,8 @@
 // channels, whichever is cheaper: positions along the vector's lanes, so that any output channel can be left out, or all
 // the panel's lanes computed and those of closed channels dropped, which is best for very few positions.
 #include <algorithm>
+#include <limits>
+#include <span>
 
 #include "convolution.h"
 #include "shared.h"
@@ -17,13 +19,13 @@ public:
         : Convolution(spec),
           run_(spec.in_channels() * spec.joined()),
           taps_(spec.taps()),
-          parts_(ceil_div(run_, costs::transposed_inputs)),
-          rows_(ceil_div(run_, parts_)),
+          rows_(std::min(run_, costs::transposed_inputs)),
           outs_(spec.out_channels()),
           lanes_(spec.kernels->lanes),
           panel_vectors_(costs::panel_for_threads(spec.kernels->vectors, 1, outs_, lanes_, spec.threads)),
           panel_(panel_vectors_ * lanes_),
           panels_(ceil_div(outs_, panel_)),
+          together_(panels_together()),
           fetches_(!costs::stays_in_second_cache(panels_ * panel_size() * sizeof(float))) {
         const Operation& op = *spec_.operation;
         // [panel][tap][run][output channel of the panel]
@@ -41,12 +43,12 @@ public:
         const int positions = spec.out->value.positions();
         Needs mine = needs_for_positions();
         mine.positions = std::max(mine.positions, positions);
-        mine.weights = panel_;
+        mine.weights = together_ * panel_;
         const std::size_t most = std::min<std::size_t>(groups_at_once(), ceil_div(positions, static_cast<int>(widest))) * widest;
         mine.columns = rows_ * most;
         mine.accumulators = std::max<std::size_t>(panels_ * panel_ * (most + max_tile), static_cast<std::size_t>(positions) * panel_);
-        mine.scattered = 2 * panel_ * std::max<std::size_t>(widest, positions);
-        mine.lists = static_cast<std::size_t>(run_) + parts_ + 1 + outs_;
+        mine.scattered = std::max<std::size_t>(together_ * panel_ * widest, 2 * panel_ * std::max<std::size_t>(widest, positions));
+        mine.lists = static_cast<std::size_t>(run_) + 2 * outs_;
         mine.blocks = panels_;
         mine.sample_packed = outs_;
         needs.cover(mine);
@@ -116,37 +118,46 @@ private:
     }
 
     std::size_t panel_size() const { return static_cast<std::size_t>(taps_) * run_ * panel_; }
+    int panel_of(const Block& block) const { return static_cast<int>((block.weights - weights_.data()) / panel_size()); }
+    // Of those that are computed together.
+    int first_panel(const Block& block) const { return panel_of(block) / together_ * together_; }
+    // As many as have their weights for a part of the inputs in the first-level cache: full tiles of outputs, and inputs are read
+    // once for all. Places in them are counted in ints.
+    int panels_together() const {
+        const std::size_t most = costs::together_bytes / (static_cast<std::size_t>(rows_) * panel_ * sizeof(float));
+        return static_cast<int>(std::clamp<std::size_t>(most, 1, std::clamp<std::size_t>(std::numeric_limits<int>::max() / panel_size(), 1, panels_)));
+    }
 
     bool whole_is_cheaper(int positions, int open) const { return costs::whole_is_cheaper(positions, panel_vectors_, open, lanes_); }
     int left_over(int positions, int open, int panels) const {
         return costs::left_over(positions, lanes_, spec_.kernels->tile[panel_vectors_ - 1], panel_vectors_, panels, open);
     }
 
-    // Lists of the open inputs of a run; before them, where each part's list begins.
+    // The open inputs of a run, at the beginning of the sample's lists; of all inputs none are listed.
     void list_inputs(const Run& run, Sample& s) const {
         s.lists.clear();
         if (!run.in_open) return;
-        s.lists.resize(parts_ + 1);
         for (int tap = 0; tap < spec_.joined(); tap++)
-            for (const std::int32_t c : *run.in_open) {
-                const int i = tap * spec_.in_channels() + c;
-                s.lists.push_back(i);
-                s.lists[i / rows_ + 1]++;
-            }
-        for (int p = 0; p < parts_; p++) s.lists[p + 1] += s.lists[p];
+            for (const std::int32_t c : *run.in_open) s.lists.push_back(tap * spec_.in_channels() + c);
     }
+    static const std::int32_t* listed_inputs(const Run& run, const Sample& s) { return run.in_open ? s.lists.data() : nullptr; }
 
-    // A block for each panel with open channels, and their places in it.
+    // A block for each panel with open channels: their places in it and, as its `columns`, in the weights of the panels that are computed
+    // together with it.
     void list_outputs(const Run& run, Sample& s) const {
         const std::vector<std::int32_t>& open = *run.out_open;
         s.blocks.clear();
         const int n = static_cast<int>(open.size());
+        std::int32_t* const columns = s.lists.data() + s.lists.size();
+        for (int o = 0; o < n; o++)
+            s.lists.push_back(open[o] / panel_ % together_ * static_cast<int>(panel_size()) + open[o] % panel_);
         for (int o = 0; o < n;) {
             const int panel = open[o] / panel_;
             Block block{.in_channels = run_,
                         .out_begin = o,
                         .vectors = panel_vectors_,
                         .weights = weights_.data() + panel * panel_size(),
+                        .columns = columns + o,
                         .kept = s.lists.data() + s.lists.size()};
             for (; o < n && open[o] / panel_ == panel; o++, block.width++) {
                 s.lists.push_back(open[o] % panel_);
@@ -157,101 +168,137 @@ private:
         }
     }
 
-    // The blocks for which it is cheaper, each part of the inputs being transposed once for all of them. The last `rest`
-    // positions are not in the lanes.
-    void compute_columns(const Run& run, const Sample& s, const Block* begin, const Block* end, Scratch& scratch, int first,
-                         int count, int rest) const {
-        const int within = count - rest;
-        const Groups groups(within, *spec_.kernels);
-        const int lanes = groups.vectors * lanes_;
-        const auto next = [&](const Block* block) {
-            while (block != end && whole_is_cheaper(count, block->width)) block++;
-            return block;
-        };
-        begin = next(begin);
-        if (begin == end) return;
+    // What a thread computes with positions along the lanes: of the blocks for which that is cheaper, `count` positions, of which the
+    // last `rest` are not in the lanes. A tap's inputs are taken in parts.
+    struct Item {
+        const Run& run;
+        Scratch& scratch;
+        const Block *begin, *end;
+        int first, count, rest;
+        const std::int32_t* lists;  // of open inputs, or null: all
+        int inputs, parts;
+        Groups groups;
+
+        int within() const { return count - rest; }
+        int part_begin(int part) const { return even_part(inputs, part, parts); }
+        int part_size(int part) const { return part_begin(part + 1) - part_begin(part); }
+        // Sums: of each group [output][lane], one after the other; after all of them those of the rest, of each block [rest][panel].
+        int outputs() const { return end[-1].out_begin + end[-1].width - begin->out_begin; }
+        float* sums(const Block& block, int group) const {
+            return scratch.accumulators.data() + static_cast<std::ptrdiff_t>(outputs()) * groups.begin(group) +
+                   static_cast<std::ptrdiff_t>(block.out_begin - begin->out_begin) * groups.row(group);
+        }
+        float* rests(const Block& block, int panel) const {
+            return scratch.accumulators.data() + static_cast<std::ptrdiff_t>(outputs()) * groups.begin(groups.count) +
+                   (&block - begin) * static_cast<std::ptrdiff_t>(rest) * panel;
+        }
+    };
+    using Blocks = std::span<const Block>;
+    static int width_of(Blocks blocks) { return blocks.back().out_begin + blocks.back().width - blocks.front().out_begin; }
+
+    // The next of an item's blocks from one on that are computed together, if any.
+    Blocks next(const Item& item, const Block* block) const {
+        while (block != item.end && whole_is_cheaper(item.count, block->width)) block++;
+        const Block* after = block;
+        while (after != item.end && !whole_is_cheaper(item.count, after->width) && first_panel(*after) == first_panel(*block)) after++;
+        return {block, after};
+    }
+    Blocks after(const Item& item, Blocks blocks) const { return next(item, blocks.data() + blocks.size()); }
+
+    void compute_columns(const Run& run, const Sample& s, const Block* begin, const Block* end, Scratch& scratch, int first, int count, int rest) const {
+        const int inputs = run.in_open ? static_cast<int>(run.in_open->size()) * spec_.joined() : run_;
+        const Item item{run, scratch, begin, end, first, count, rest, listed_inputs(run, s),
+                        inputs, std::max(ceil_div(inputs, costs::transposed_inputs), 1), Groups(count - rest, *spec_.kernels)};
+        const Blocks blocks = next(item, begin);
+        if (blocks.empty()) return;
         point(run, scratch, first, count, 0, 0);
-        const std::int32_t* const lists = run.in_open ? s.lists.data() + parts_ + 1 : nullptr;
-        const auto part_begin = [&](int part) { return lists ? s.lists[part] : std::min(part * rows_, run_); };
-        const auto weights = [&](const Block& block, int tap, int part) {
-            return block.weights + (static_cast<std::ptrdiff_t>(tap) * run_ + (lists ? 0 : part * rows_)) * panel_;
-        };
-        // Sums of the rest: after all the others, for each block [rest][panel].
-        float* const rests = scratch.accumulators.data() + static_cast<std::ptrdiff_t>(end - begin) * panel_ * lanes;
-        const auto rests_of = [&](const Block* block) { return rests + (block - begin) * static_cast<std::ptrdiff_t>(rest) * panel_; };
-        // Of each block and group [output][lane], one after the other.
-        const auto sums = [&](const Block* block, int group) {
-            return scratch.accumulators.data() + static_cast<std::ptrdiff_t>(panel_) * ((block - begin) * lanes + groups.begin(group));
-        };
-        const auto inputs = [&](int group) { return scratch.columns.data() + static_cast<std::ptrdiff_t>(groups.begin(group)) * rows_; };
-        Columns args{};
-        args.weight_stride = args.ahead.stride = panel_;
-        args.ahead_lines = ceil_div(panel_, line);
-        args.first = true;
         for (int t = 0; t < taps_; t++)
-            for (int p = 0; p < parts_; p++) {
-                args.rows = part_begin(p + 1) - part_begin(p);
-                args.weight_rows = lists ? lists + part_begin(p) : nullptr;
-                for (int g = 0; g < groups.count; g++)
-                    spec_.kernels->transpose(scratch.rows.data() + groups.begin(g), run.taps[t] + part_begin(p), groups.size(g), args.rows,
-                                             inputs(g), groups.row(g));
-                for (const Block* block = begin; block != end;) {
-                    const Block* const after = next(block + 1);
-                    // Fetched meanwhile: the next block's weights for this part, or the first one's for the next part.
-                    const bool on = after != end;
-                    const int part = on ? p : (p + 1) % parts_, tap = on || part ? t : t + 1;
-                    const float* const ahead = weights(on ? *after : *begin, tap, part);
-                    const int later = fetches_ ? part_begin(part + 1) - part_begin(part) : 0;
-                    args.weights = weights(*block, t, p);
-                    args.columns = block->kept;
-                    args.outputs = block->width;
-                    for (int g = 0; g < groups.count; g++) {
-                        const int from = later * g / groups.count;
-                        args.ahead.weights = lists ? ahead : ahead + static_cast<std::ptrdiff_t>(from) * panel_;
-                        args.ahead.rows = lists ? lists + part_begin(part) + from : nullptr;
-                        args.ahead.count = later * (g + 1) / groups.count - from;
-                        args.inputs = inputs(g);
-                        args.accumulators = sums(block, g);
-                        spec_.kernels->columns[groups.row(g) / lanes_ - 1](args);
-                    }
-                    if (rest) add_rest(run, *block, scratch, lists, t, part_begin(p), part_begin(p + 1), within, rest, rests_of(block), args.first);
-                    block = after;
-                }
-                args.first = false;
-            }
-        // From one output channel's positions to one position's output channels.
-        for (const Block* block = begin; block != end; block = next(block + 1)) {
-            float* const rows = scratch.scattered.data();
+            for (int p = 0; p < item.parts; p++) multiply(item, blocks, t, p);
+        for (Blocks b = blocks; !b.empty(); b = after(item, b)) finish_columns(item, b);
+    }
+
+    // A part of a tap's inputs is transposed once for all blocks, of which `begin` are the first.
+    void multiply(const Item& item, Blocks begin, int tap, int part) const {
+        const Groups& groups = item.groups;
+        const auto inputs = [&](int group) { return item.scratch.columns.data() + static_cast<std::ptrdiff_t>(groups.begin(group)) * rows_; };
+        Columns args{};
+        args.rows = item.part_size(part);
+        for (int g = 0; g < groups.count; g++)
+            spec_.kernels->transpose(item.scratch.rows.data() + groups.begin(g), item.run.taps[tap] + item.part_begin(part), groups.size(g), args.rows,
+                                     inputs(g), groups.row(g));
+        args.weight_stride = panel_;
+        args.weight_rows = item.lists ? item.lists + item.part_begin(part) : nullptr;
+        args.ahead_lines = ceil_div(panel_, line);
+        args.first = tap == 0 && part == 0;
+        for (Blocks blocks = begin; !blocks.empty();) {
+            // Fetched meanwhile: the next blocks' weights for this part, or the first ones' for the next part.
+            const Blocks later = after(item, blocks);
+            const bool on = !later.empty();
+            const int next_part = on ? part : (part + 1) % item.parts, next_tap = on || next_part ? tap : tap + 1;
+            args.weights = weights(item, first_panel(blocks.front()), tap, part);
+            args.columns = blocks.front().columns;
+            args.outputs = width_of(blocks);
             for (int g = 0; g < groups.count; g++) {
-                const int begin_at = first + groups.begin(g), size = groups.size(g);
-                for (int o = 0; o < block->width; o++) scratch.weights[o] = sums(block, g) + static_cast<std::ptrdiff_t>(o) * groups.row(g);
-                point(run, scratch, begin_at, size, 0, spec_.scatters() ? 0 : block->out_begin);
-                spec_.kernels->transpose(scratch.weights.data(), 0, block->width, size, rows, block->width);
-                finish(run, scratch, {rows, block->width, block->out_begin, block->width, block->bias}, begin_at, size);
+                args.ahead = fetches_ ? ahead(item, on ? later : begin, next_tap, next_part, g) : Ahead{};
+                args.inputs = inputs(g);
+                args.accumulators = item.sums(blocks.front(), g);
+                spec_.kernels->columns[groups.row(g) / lanes_ - 1](args);
             }
-            if (rest == 0) continue;
-            point(run, scratch, first + within, rest, 0, spec_.scatters() ? 0 : block->out_begin);
-            spec_.kernels->pack_columns(rests_of(block), panel_, nullptr, rest, block->kept, block->width, rows, panel_);
-            finish(run, scratch, {rows, panel_, block->out_begin, block->width, block->bias}, first + within, rest);
+            if (item.rest)
+                for (const Block& block : blocks) add_rest(item, block, tap, part);
+            blocks = later;
         }
     }
 
-    // Products of a tap's inputs from `begin` to `end`, of the `rest` positions after the first `within`.
-    void add_rest(const Run& run, const Block& block, Scratch& scratch, const std::int32_t* inputs, int tap, int begin, int end,
-                  int within, int rest, float* sums, bool is_first) const {
+    // Of a panel, for a part of a tap's inputs.
+    const float* weights(const Item& item, int panel, int tap, int part) const {
+        return weights_.data() + panel * panel_size() + (static_cast<std::size_t>(tap) * run_ + (item.lists ? 0 : item.part_begin(part))) * panel_;
+    }
+
+    // What is fetched during the products of a group of positions: the rows of one of the panels, or nothing.
+    Ahead ahead(const Item& item, Blocks blocks, int tap, int part, int group) const {
+        const int panels = static_cast<int>(blocks.size()), panel = group * panels / item.groups.count;
+        if (group > 0 && panel == (group - 1) * panels / item.groups.count) return {};
+        const std::int32_t* const rows = item.lists ? item.lists + item.part_begin(part) : nullptr;
+        return {weights(item, panel_of(blocks[panel]), tap, part), panel_, rows, item.part_size(part)};
+    }
+
+    // From one output channel's positions to one position's output channels.
+    void finish_columns(const Item& item, Blocks blocks) const {
+        const Block& front = blocks.front();
+        Scratch& scratch = item.scratch;
+        const int width = width_of(blocks);
+        float* const rows = scratch.scattered.data();
+        for (int g = 0; g < item.groups.count; g++) {
+            const int first = item.first + item.groups.begin(g), size = item.groups.size(g);
+            for (int o = 0; o < width; o++) scratch.weights[o] = item.sums(front, g) + static_cast<std::ptrdiff_t>(o) * item.groups.row(g);
+            point(item.run, scratch, first, size, 0, spec_.scatters() ? 0 : front.out_begin);
+            spec_.kernels->transpose(scratch.weights.data(), 0, width, size, rows, width);
+            finish(item.run, scratch, {rows, width, front.out_begin, width, front.bias}, first, size);
+        }
+        if (item.rest == 0) return;
+        for (const Block& block : blocks) {
+            point(item.run, scratch, item.first + item.within(), item.rest, 0, spec_.scatters() ? 0 : block.out_begin);
+            spec_.kernels->pack_columns(item.rests(block, panel_), panel_, nullptr, item.rest, block.kept, block.width, rows, panel_);
+            finish(item.run, scratch, {rows, panel_, block.out_begin, block.width, block.bias}, item.first + item.within(), item.rest);
+        }
+    }
+
+    // Products of a part of a tap's inputs, of the positions that are not in the lanes.
+    void add_rest(const Item& item, const Block& block, int tap, int part) const {
         Product args{};
-        args.rows = scratch.rows.data() + within;
-        args.positions = rest;
-        args.taps = run.taps + tap;
+        args.rows = item.scratch.rows.data() + item.within();
+        args.positions = item.rest;
+        args.taps = item.run.taps + tap;
         args.tap_count = 1;
-        args.begin = begin;
-        args.end = end;
+        args.begin = item.part_begin(part);
+        args.end = item.part_begin(part + 1);
         args.weights = block.weights + static_cast<std::ptrdiff_t>(tap) * run_ * panel_;
-        args.weight_rows = inputs;
+        args.weight_rows = item.lists;
         args.ahead = {};  // they are there
-        args.first = is_first;
-        args.accumulators = sums;
-        spec_.kernels->product[panel_vectors_ - 1][rest - 1](args, 0);
+        args.first = tap == 0 && part == 0;
+        args.accumulators = item.rests(block, panel_);
+        spec_.kernels->product[panel_vectors_ - 1][item.rest - 1](args, 0);
     }
 
     void compute_whole(const Run& run, const Sample& s, const Block& block, Scratch& scratch, int first, int count, int ins) const {
@@ -259,7 +306,7 @@ private:
         args.rows = scratch.rows.data();
         args.accumulators = scratch.accumulators.data();
         const BlockWeights weights{block.weights, static_cast<std::ptrdiff_t>(run_) * panel_,
-                                   run.in_open ? s.lists.data() + parts_ + 1 : nullptr, panel_vectors_};
+                                   listed_inputs(run, s), panel_vectors_};
         point(run, scratch, first, count, 0, spec_.scatters() ? 0 : block.out_begin);
         if (block.width == panel_ && !spec_.scatters()) {
             args.outputs = scratch.outputs.data();
@@ -282,7 +329,8 @@ private:
         finish(run, scratch, rows, first, count);
     }
 
-    const int run_, taps_, parts_, rows_, outs_, lanes_, panel_vectors_, panel_, panels_;
+    const int run_, taps_, rows_, outs_, lanes_, panel_vectors_, panel_, panels_;
+    const int together_;  // panels
     const bool fetches_;  // what is read next
     SharedBuffer weights_;
     Buffer bias_;
