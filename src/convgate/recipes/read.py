@@ -7,6 +7,7 @@ bases the last one that sets a field counts.
 """
 
 import copy
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -69,6 +70,7 @@ def _named(source: str | Path) -> tuple[str, str]:
     return (str(source), "") if Path(source).is_file() else split_name(str(source))
 
 
+@functools.cache
 def field_names() -> tuple[str, ...]:
     """The fields of a recipe, nested ones with dots.
 
@@ -125,13 +127,17 @@ def parse_recipe(
     """
     import jsonargparse
 
-    parser = recipe_parser()
     try:
         # A text says milliseconds; of a file that has both fields, as runs write it, they stay as they are.
         if isinstance(fields.get("budget"), str):
             fields = {**fields, **budget_fields(fields["budget"])}
-        parser.set_defaults(parser.parse_object({**fields}).as_dict())
-        recipe = Recipe(**parser.instantiate(parser.parse_args(_whole_options(fields, overrides))).as_dict())
+        read = recipe_parser().parse_object({**fields})
+        if overrides:
+            # Parts of a field that may be null can be set over a default, not over what was read.
+            parser = _new_parser()
+            parser.set_defaults(read.as_dict())
+            read = parser.parse_args(_whole_options(fields, overrides))
+        recipe = Recipe(**recipe_parser().instantiate(read).as_dict())
         # Here, and not when the gated stage begins: training before it may take days.
         if not past and recipe.method.name is not None:
             from convgate.methods import create_method  # after all that can be checked without torch
@@ -208,8 +214,13 @@ def _set(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
     values[last] = value
 
 
+@functools.cache
 def recipe_parser() -> "jsonargparse.ArgumentParser":
-    """The parser behind recipes; its help lists every field."""
+    """The parser behind recipes; its help lists every field. It is built once, as that takes a tenth of a second."""
+    return _new_parser()
+
+
+def _new_parser() -> "jsonargparse.ArgumentParser":
     import jsonargparse
 
     parser = jsonargparse.ArgumentParser(prog="convgate train", exit_on_error=False, allow_abbrev=False)
