@@ -192,21 +192,22 @@ void floats(const Kernels& k) {
         say_ratio("packing_floats.keeping", k.name, unit, costs::packing_floats.keeping, positions * k.vectors, keep, products.count, product);
     }
     {
-        // As columns.cpp has them: outputs are lanes of a panel; inputs are transposed once for all of them.
+        // As columns.cpp has them: outputs are lanes of several panels; inputs are transposed once for all of them.
         constexpr int n = costs::transposed_inputs;
-        const auto x = filled(static_cast<std::size_t>(row) * n, 0.5f), w = filled(static_cast<std::size_t>(n) * row, 0.5f);
-        Buffer inputs(static_cast<std::size_t>(n) * row), sums(static_cast<std::size_t>(row) * row);
+        const int panel = n * row, outs = costs::panels_together(panel) * row;
+        const auto x = filled(static_cast<std::size_t>(row) * n, 0.5f), w = filled(static_cast<std::size_t>(n) * outs, 0.5f);
+        Buffer inputs(static_cast<std::size_t>(n) * row), sums(static_cast<std::size_t>(outs) * row);
         const auto from = rows_of<const float>(x.data(), row, n);
-        std::vector<std::int32_t> columns(row);
-        for (int o = 0; o < row; o++) columns[o] = o;
+        std::vector<std::int32_t> columns(outs);
+        for (int o = 0; o < outs; o++) columns[o] = o / row * panel + o % row;
         Columns args{};
         args.inputs = inputs.data(), args.rows = n, args.weights = w.data(), args.weight_stride = row, args.columns = columns.data();
-        args.outputs = row, args.first = true, args.accumulators = sums.data();
+        args.outputs = outs, args.first = true, args.accumulators = sums.data();
         const auto others = [&] {
             k.transpose(from.data(), 0, row, n, inputs.data(), row);
             k.columns[k.vectors - 1](args);
         };
-        say_ratio("whole_is_cheaper", k.name, unit, 1.1, static_cast<double>(n) * row * k.vectors, others, products.count, product);
+        say_ratio("whole_is_cheaper", k.name, unit, 1.1, static_cast<double>(n) * outs * k.vectors, others, products.count, product);
     }
     {
         constexpr int rows = costs::transformed_inputs;

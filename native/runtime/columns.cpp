@@ -1,8 +1,8 @@
-// Convolutions with closed output channels at few positions, where packing weights would not pay. Panel by panel of output
+// Convolutions with closed output channels at few positions, where packing weights would not pay. For each panel of output
 // channels, whichever is cheaper: positions along the vector's lanes, so that any output channel can be left out, or all
-// the panel's lanes computed and those of closed channels dropped, which is best for very few positions.
+// the panel's lanes computed and those of closed channels dropped, which is best for very few positions. Of the former as
+// many panels are computed together as have their weights for a part of the inputs in the first-level cache.
 #include <algorithm>
-#include <limits>
 #include <span>
 
 #include "convolution.h"
@@ -25,7 +25,7 @@ public:
           panel_vectors_(costs::panel_for_threads(spec.kernels->vectors, 1, outs_, lanes_, spec.threads)),
           panel_(panel_vectors_ * lanes_),
           panels_(ceil_div(outs_, panel_)),
-          together_(panels_together()),
+          together_(costs::panels_together(ceil_div(run_, ceil_div(run_, costs::transposed_inputs)) * panel_)),
           fetches_(!costs::stays_in_second_cache(panels_ * panel_size() * sizeof(float))) {
         const Operation& op = *spec_.operation;
         // [panel][tap][run][output channel of the panel]
@@ -43,11 +43,12 @@ public:
         const int positions = spec.out->value.positions();
         Needs mine = needs_for_positions();
         mine.positions = std::max(mine.positions, positions);
-        mine.weights = together_ * panel_;
+        const int together = std::min(together_, panels_) * panel_;
+        mine.weights = together;
         const std::size_t most = std::min<std::size_t>(groups_at_once(), ceil_div(positions, static_cast<int>(widest))) * widest;
         mine.columns = rows_ * most;
         mine.accumulators = std::max<std::size_t>(panels_ * panel_ * (most + max_tile), static_cast<std::size_t>(positions) * panel_);
-        mine.scattered = std::max<std::size_t>(together_ * panel_ * widest, 2 * panel_ * std::max<std::size_t>(widest, positions));
+        mine.scattered = std::max<std::size_t>(together * widest, 2 * panel_ * std::max<std::size_t>(widest, positions));
         mine.lists = static_cast<std::size_t>(run_) + 2 * outs_;
         mine.blocks = panels_;
         mine.sample_packed = outs_;
@@ -58,7 +59,7 @@ public:
         const Run run = begin(s);
         if (spec_.scatters()) prepare_scatter(run, team);
         list_inputs(run, s);
-        list_outputs(run, s);
+        const std::int32_t* const columns = list_outputs(run, s);
         const int panels = static_cast<int>(s.blocks.size());
         const int rest_of_lanes = left_over(run.count, static_cast<int>(run.out_open->size()), panels);
         const int vectors = ceil_div(run.count - rest_of_lanes, lanes_);
@@ -77,7 +78,18 @@ public:
             for (const Block* block = begin; block != end; block++)
                 if (whole_is_cheaper(last - first, block->width))
                     compute_whole(run, s, *block, s.scratch[thread], first, last - first, ins);
-            compute_columns(run, s, begin, end, s.scratch[thread], first, last - first, has_rest ? rest_of_lanes : 0);
+            compute_columns({.run = run,
+                             .scratch = s.scratch[thread],
+                             .begin = begin,
+                             .end = end,
+                             .first = first,
+                             .count = last - first,
+                             .rest = has_rest ? rest_of_lanes : 0,
+                             .columns = columns,
+                             .open_inputs = listed_inputs(run, s),
+                             .inputs = ins,
+                             .parts = std::max(ceil_div(ins, costs::transposed_inputs), 1),
+                             .groups = {last - first - (has_rest ? rest_of_lanes : 0), *spec_.kernels}});
             for (const Block* block = begin; block != end; block++)
                 count(s, static_cast<long long>(last - first) * taps_ * ins * block->width);
         };
@@ -86,6 +98,9 @@ public:
     }
 
 private:
+    using Blocks = std::span<const Block>;
+    static int width_of(Blocks blocks) { return blocks.back().out_begin + blocks.back().width - blocks.front().out_begin; }
+
     // Positions along the lanes, in groups of as many vectors as a kernel computes, one after the other; the last lanes may be empty.
     struct Groups {
         int positions, lanes, vectors, count;
@@ -118,16 +133,6 @@ private:
     }
 
     std::size_t panel_size() const { return static_cast<std::size_t>(taps_) * run_ * panel_; }
-    int panel_of(const Block& block) const { return static_cast<int>((block.weights - weights_.data()) / panel_size()); }
-    // Of those that are computed together.
-    int first_panel(const Block& block) const { return panel_of(block) / together_ * together_; }
-    // As many as have their weights for a part of the inputs in the first-level cache: full tiles of outputs, and inputs are read
-    // once for all. Places in them are counted in ints.
-    int panels_together() const {
-        const std::size_t most = costs::together_bytes / (static_cast<std::size_t>(rows_) * panel_ * sizeof(float));
-        return static_cast<int>(std::clamp<std::size_t>(most, 1, std::clamp<std::size_t>(std::numeric_limits<int>::max() / panel_size(), 1, panels_)));
-    }
-
     bool whole_is_cheaper(int positions, int open) const { return costs::whole_is_cheaper(positions, panel_vectors_, open, lanes_); }
     int left_over(int positions, int open, int panels) const {
         return costs::left_over(positions, lanes_, spec_.kernels->tile[panel_vectors_ - 1], panel_vectors_, panels, open);
@@ -142,22 +147,19 @@ private:
     }
     static const std::int32_t* listed_inputs(const Run& run, const Sample& s) { return run.in_open ? s.lists.data() : nullptr; }
 
-    // A block for each panel with open channels: their places in it and, as its `columns`, in the weights of the panels that are computed
-    // together with it.
-    void list_outputs(const Run& run, Sample& s) const {
+    // A block for each panel with open channels, and their places in it. Returns where each output's weights begin.
+    const std::int32_t* list_outputs(const Run& run, Sample& s) const {
         const std::vector<std::int32_t>& open = *run.out_open;
         s.blocks.clear();
         const int n = static_cast<int>(open.size());
         std::int32_t* const columns = s.lists.data() + s.lists.size();
-        for (int o = 0; o < n; o++)
-            s.lists.push_back(open[o] / panel_ % together_ * static_cast<int>(panel_size()) + open[o] % panel_);
+        for (const std::int32_t o : open) s.lists.push_back(o / panel_ * static_cast<int>(panel_size()) + o % panel_);
         for (int o = 0; o < n;) {
             const int panel = open[o] / panel_;
             Block block{.in_channels = run_,
                         .out_begin = o,
                         .vectors = panel_vectors_,
                         .weights = weights_.data() + panel * panel_size(),
-                        .columns = columns + o,
                         .kept = s.lists.data() + s.lists.size()};
             for (; o < n && open[o] / panel_ == panel; o++, block.width++) {
                 s.lists.push_back(open[o] % panel_);
@@ -166,24 +168,27 @@ private:
             block.bias = s.packed.data() + block.out_begin;
             s.blocks.push_back(block);
         }
+        return columns;
     }
 
     // What a thread computes with positions along the lanes: of the blocks for which that is cheaper, `count` positions, of which the
-    // last `rest` are not in the lanes. A tap's inputs are taken in parts.
+    // last `rest` are not in the lanes. The inputs of a tap's run are taken in parts.
     struct Item {
         const Run& run;
         Scratch& scratch;
         const Block *begin, *end;
         int first, count, rest;
-        const std::int32_t* lists;  // of open inputs, or null: all
+        const std::int32_t* columns;      // where each output's weights begin
+        const std::int32_t* open_inputs;  // or null: all
         int inputs, parts;
         Groups groups;
 
         int within() const { return count - rest; }
         int part_begin(int part) const { return even_part(inputs, part, parts); }
         int part_size(int part) const { return part_begin(part + 1) - part_begin(part); }
+        const std::int32_t* rows(int part) const { return open_inputs ? open_inputs + part_begin(part) : nullptr; }
         // Sums: of each group [output][lane], one after the other; after all of them those of the rest, of each block [rest][panel].
-        int outputs() const { return end[-1].out_begin + end[-1].width - begin->out_begin; }
+        int outputs() const { return width_of({begin, end}); }
         float* sums(const Block& block, int group) const {
             return scratch.accumulators.data() + static_cast<std::ptrdiff_t>(outputs()) * groups.begin(group) +
                    static_cast<std::ptrdiff_t>(block.out_begin - begin->out_begin) * groups.row(group);
@@ -193,25 +198,22 @@ private:
                    (&block - begin) * static_cast<std::ptrdiff_t>(rest) * panel;
         }
     };
-    using Blocks = std::span<const Block>;
-    static int width_of(Blocks blocks) { return blocks.back().out_begin + blocks.back().width - blocks.front().out_begin; }
 
-    // The next of an item's blocks from one on that are computed together, if any.
+    // The next of an item's blocks from one on that are computed together, if any. No more than there are groups of positions, during
+    // each of which weights of one panel are fetched.
     Blocks next(const Item& item, const Block* block) const {
+        const int most = fetches_ ? std::min(together_, item.groups.count) : together_;
         while (block != item.end && whole_is_cheaper(item.count, block->width)) block++;
         const Block* after = block;
-        while (after != item.end && !whole_is_cheaper(item.count, after->width) && first_panel(*after) == first_panel(*block)) after++;
+        while (after != item.end && after - block < most && !whole_is_cheaper(item.count, after->width)) after++;
         return {block, after};
     }
     Blocks after(const Item& item, Blocks blocks) const { return next(item, blocks.data() + blocks.size()); }
 
-    void compute_columns(const Run& run, const Sample& s, const Block* begin, const Block* end, Scratch& scratch, int first, int count, int rest) const {
-        const int inputs = run.in_open ? static_cast<int>(run.in_open->size()) * spec_.joined() : run_;
-        const Item item{run, scratch, begin, end, first, count, rest, listed_inputs(run, s),
-                        inputs, std::max(ceil_div(inputs, costs::transposed_inputs), 1), Groups(count - rest, *spec_.kernels)};
-        const Blocks blocks = next(item, begin);
+    void compute_columns(const Item& item) const {
+        const Blocks blocks = next(item, item.begin);
         if (blocks.empty()) return;
-        point(run, scratch, first, count, 0, 0);
+        point(item.run, item.scratch, item.first, item.count, 0, 0);
         for (int t = 0; t < taps_; t++)
             for (int p = 0; p < item.parts; p++) multiply(item, blocks, t, p);
         for (Blocks b = blocks; !b.empty(); b = after(item, b)) finish_columns(item, b);
@@ -227,19 +229,19 @@ private:
             spec_.kernels->transpose(item.scratch.rows.data() + groups.begin(g), item.run.taps[tap] + item.part_begin(part), groups.size(g), args.rows,
                                      inputs(g), groups.row(g));
         args.weight_stride = panel_;
-        args.weight_rows = item.lists ? item.lists + item.part_begin(part) : nullptr;
+        args.weight_rows = item.rows(part);
         args.ahead_lines = ceil_div(panel_, line);
-        args.first = tap == 0 && part == 0;
+        args.first = is_first(tap, part);
+        args.weights = weights(item, weights_.data(), tap, part);
         for (Blocks blocks = begin; !blocks.empty();) {
-            // Fetched meanwhile: the next blocks' weights for this part, or the first ones' for the next part.
+            // Fetched meanwhile: the next blocks' weights for this part, or the first ones' for the next part, if there is one.
             const Blocks later = after(item, blocks);
             const bool on = !later.empty();
             const int next_part = on ? part : (part + 1) % item.parts, next_tap = on || next_part ? tap : tap + 1;
-            args.weights = weights(item, first_panel(blocks.front()), tap, part);
-            args.columns = blocks.front().columns;
+            args.columns = item.columns + blocks.front().out_begin;
             args.outputs = width_of(blocks);
             for (int g = 0; g < groups.count; g++) {
-                args.ahead = fetches_ ? ahead(item, on ? later : begin, next_tap, next_part, g) : Ahead{};
+                args.ahead = fetches_ && next_tap < taps_ ? ahead(item, on ? later : begin, next_tap, next_part, g) : Ahead{};
                 args.inputs = inputs(g);
                 args.accumulators = item.sums(blocks.front(), g);
                 spec_.kernels->columns[groups.row(g) / lanes_ - 1](args);
@@ -250,17 +252,21 @@ private:
         }
     }
 
-    // Of a panel, for a part of a tap's inputs.
-    const float* weights(const Item& item, int panel, int tap, int part) const {
-        return weights_.data() + panel * panel_size() + (static_cast<std::size_t>(tap) * run_ + (item.lists ? 0 : item.part_begin(part))) * panel_;
+    static bool is_first(int tap, int part) { return tap == 0 && part == 0; }
+
+    // Of a panel, or of all of them, for a part of a tap's inputs.
+    const float* weights(const Item& item, const float* panel, int tap, int part) const {
+        return panel + (static_cast<std::size_t>(tap) * run_ + (item.open_inputs ? 0 : item.part_begin(part))) * panel_;
     }
 
-    // What is fetched during the products of a group of positions: the rows of one of the panels, or nothing.
+    // What is fetched during the products of a group of positions: a share of one panel's rows.
     Ahead ahead(const Item& item, Blocks blocks, int tap, int part, int group) const {
-        const int panels = static_cast<int>(blocks.size()), panel = group * panels / item.groups.count;
-        if (group > 0 && panel == (group - 1) * panels / item.groups.count) return {};
-        const std::int32_t* const rows = item.lists ? item.lists + item.part_begin(part) : nullptr;
-        return {weights(item, panel_of(blocks[panel]), tap, part), panel_, rows, item.part_size(part)};
+        const int panels = static_cast<int>(blocks.size()), groups = item.groups.count, panel = group * panels / groups;
+        const int first = ceil_div(panel * groups, panels), sharing = ceil_div((panel + 1) * groups, panels) - first;
+        const int size = item.part_size(part), from = size * (group - first) / sharing, to = size * (group - first + 1) / sharing;
+        const float* const all = weights(item, blocks[panel].weights, tap, part);
+        if (const std::int32_t* const rows = item.rows(part)) return {all, panel_, rows + from, to - from};
+        return {all + static_cast<std::ptrdiff_t>(from) * panel_, panel_, nullptr, to - from};
     }
 
     // From one output channel's positions to one position's output channels.
@@ -294,9 +300,9 @@ private:
         args.begin = item.part_begin(part);
         args.end = item.part_begin(part + 1);
         args.weights = block.weights + static_cast<std::ptrdiff_t>(tap) * run_ * panel_;
-        args.weight_rows = item.lists;
+        args.weight_rows = item.open_inputs;
         args.ahead = {};  // they are there
-        args.first = tap == 0 && part == 0;
+        args.first = is_first(tap, part);
         args.accumulators = item.rests(block, panel_);
         spec_.kernels->product[panel_vectors_ - 1][item.rest - 1](args, 0);
     }
@@ -338,6 +344,12 @@ private:
 };
 
 }  // namespace
+
+bool suits_columns(const ConvolutionSpec& spec) {
+    if (spec.operation->groups > 1 || !spec.masks_channels() || spec.out->value.positions() > costs::few_positions) return false;
+    const long long outs = spec.out_channels() + spec.kernels->vectors * spec.kernels->lanes;  // whole panels
+    return outs * spec.in_channels() * spec.joined() * spec.taps() < 1LL << 31;  // weights are counted in ints
+}
 
 std::unique_ptr<Layer> make_columns(const ConvolutionSpec& spec, Needs& needs) {
     return std::make_unique<ColumnsConvolution>(spec, needs);

@@ -145,6 +145,8 @@ std::unique_ptr<Layer> make_bf16_winograd(const ConvolutionSpec&, std::unique_pt
 // With squares along the lanes, of what suits Winograd.
 bool suits_winograd_columns(const ConvolutionSpec&);
 std::unique_ptr<Layer> make_winograd_columns(const ConvolutionSpec&, std::unique_ptr<Layer> other, Needs&);
+// Of closed output channels at few positions.
+bool suits_columns(const ConvolutionSpec&);
 std::unique_ptr<Layer> make_columns(const ConvolutionSpec&, Needs&);
 std::unique_ptr<Layer> make_dot(const ConvolutionSpec&, Needs&);
 // Whether it is computed so, and its input needs no border for it.

@@ -136,8 +136,9 @@ inline bool suits_along_lanes(const AlongLanes& least, int positions, int outs, 
 // Of these: vectors of positions, and outputs, that are computed at once; in float32, inputs that are transposed at once.
 constexpr int vectors_at_once = 12, outputs_at_once = 128;
 constexpr int transposed_inputs = 96;
-// Bytes of a part's weights, of panels whose outputs are computed together: they are in the first-level cache while inputs pass by.
-constexpr int together_bytes = 18 << 10;
+// Panels that are computed together, of so many weights each for a part of the inputs: these are in the first-level cache while inputs
+// pass by.
+inline int panels_together(int floats) { return std::max((18 << 10) / static_cast<int>(sizeof(float)) / floats, 1); }
 // In bfloat16, panels of outputs that are computed at once, and of inputs that can be closed how many are paired for them at once.
 constexpr int panels_at_once = 2, paired_inputs = 192;
 

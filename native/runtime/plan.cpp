@@ -165,7 +165,7 @@ std::unique_ptr<Layer> Plan::make_direct(const ConvolutionSpec& spec) {
     if (spec.depthwise()) return make_depthwise(spec, form_of(program_, op), needs_);
     const bool few_outputs = costs::dots_pay(outs, ins * spec.joined());
     if (op.groups == 1 && op.in_channels < 0 && few_outputs) return make_dot(spec, needs_);
-    if (op.groups == 1 && op.out_channels >= 0 && spec.out->value.positions() <= costs::few_positions) return make_columns(spec, needs_);
+    if (suits_columns(spec)) return make_columns(spec, needs_);
     return make_product(spec, needs_);
 }
 

@@ -300,17 +300,18 @@ private:
     }
 
     void columns(int vectors) {
-        const int lanes = vectors * table.lanes, rows = size(60), outputs = size(20);
-        const int width = random.from(1, 30), stride = width + random.from(0, 20);
+        const int lanes = vectors * table.lanes, rows = size(60), outputs = size(random.chance(0.2) ? 60 : 20);
+        const int width = random.from(1, 30), stride = width + random.from(0, 20), panels = random.from(1, 3);
         const bool listed = random.chance(0.5);
         const int weight_rows = listed ? random.from(1, rows + 20) : rows;
         const Floats inputs(random, static_cast<std::size_t>(rows) * lanes);
-        const Floats weights(random, weight_rows ? static_cast<std::size_t>(weight_rows - 1) * stride + width : 0);
+        const int panel = weight_rows * stride;  // outputs may be of several panels of weights
+        const Floats weights(random, weight_rows ? static_cast<std::size_t>(panels) * panel - (stride - width) : 0);
         inputs.copy(numbers(random, inputs.size()));
         weights.copy(numbers(random, weights.size()));
         const Guarded<std::int32_t> list(random, rows), channels(random, outputs);
         for (int r = 0; r < rows; r++) list[r] = random.from(0, weight_rows - 1);
-        for (int o = 0; o < outputs; o++) channels[o] = random.from(0, width - 1);
+        for (int o = 0; o < outputs; o++) channels[o] = random.from(0, panels - 1) * panel + random.from(0, width - 1);
         const Twice accumulators(random, static_cast<std::size_t>(outputs) * lanes);
         Columns a{};
         a.inputs = inputs.data();

@@ -33,7 +33,6 @@ __all__ = [
     "fields_of",
     "load_recipe",
     "parse_recipe",
-    "recipe_parser",
 ]
 
 
@@ -77,7 +76,7 @@ def field_names() -> tuple[str, ...]:
     >>> "gated.epochs" in field_names()
     True
     """
-    options = (option for action in recipe_parser()._actions for option in action.option_strings)
+    options = (option for action in _parser()._actions for option in action.option_strings)
     fields = {option.removeprefix("--") for option in options if option.startswith("--")}
     return tuple(sorted(field for field in fields if not field.endswith("help")))
 
@@ -103,7 +102,7 @@ def check_overrides(overrides: Sequence[str], also: Sequence[str] = ()) -> None:
 
 def describe_fields() -> str:
     """Every field of a recipe with its type, default and meaning, one or two lines each."""
-    return str(recipe_parser().format_help())
+    return str(_parser().format_help())
 
 
 def field_descriptions() -> dict[str, str]:
@@ -112,7 +111,7 @@ def field_descriptions() -> dict[str, str]:
     >>> field_descriptions()["gated.epochs"]
     'passes over the training images.'
     """
-    names, actions = field_names(), recipe_parser()._actions
+    names, actions = field_names(), _parser()._actions
     said = {action.dest: " ".join((action.help or "").split()) for action in actions}
     return {name: said.get(name, "") for name in names}
 
@@ -131,13 +130,13 @@ def parse_recipe(
         # A text says milliseconds; of a file that has both fields, as runs write it, they stay as they are.
         if isinstance(fields.get("budget"), str):
             fields = {**fields, **budget_fields(fields["budget"])}
-        read = recipe_parser().parse_object({**fields})
+        parser = _new_parser() if overrides else _parser()
+        read = parser.parse_object({**fields})
         if overrides:
-            # Parts of a field that may be null can be set over a default, not over what was read.
-            parser = _new_parser()
+            # A part of a field that may be null can be set over a parser's defaults, not over what was read.
             parser.set_defaults(read.as_dict())
             read = parser.parse_args(_whole_options(fields, overrides))
-        recipe = Recipe(**recipe_parser().instantiate(read).as_dict())
+        recipe = Recipe(**parser.instantiate(read).as_dict())
         # Here, and not when the gated stage begins: training before it may take days.
         if not past and recipe.method.name is not None:
             from convgate.methods import create_method  # after all that can be checked without torch
@@ -215,12 +214,13 @@ def _set(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
 
 
 @functools.cache
-def recipe_parser() -> "jsonargparse.ArgumentParser":
-    """The parser behind recipes; its help lists every field. It is built once, as that takes a tenth of a second."""
+def _parser() -> "jsonargparse.ArgumentParser":
+    """One that stays as it is: to build one takes a tenth of a second."""
     return _new_parser()
 
 
 def _new_parser() -> "jsonargparse.ArgumentParser":
+    """The parser behind recipes; its help lists every field."""
     import jsonargparse
 
     parser = jsonargparse.ArgumentParser(prog="convgate train", exit_on_error=False, allow_abbrev=False)
