@@ -65,7 +65,7 @@ public:
         const int vectors = ceil_div(run.count - rest_of_lanes, lanes_);
         const auto [passes, shares] = share_out(vectors, panels, team.threads());
         const int ins = run.in_open ? static_cast<int>(run.in_open->size()) * spec_.joined() : run_;
-        const int items = run.count > 0 ? shares * passes : 0;
+        const int items = run.count > 0 && panels > 0 ? shares * passes : 0;
         const Chunks rest = fills(run, team);
         auto body = [&, passes = passes, shares = shares](int item, int thread) {
             if (item >= items) return fill(run, rest.begin(item - items), rest.end(item - items));
@@ -73,25 +73,21 @@ public:
             const int first = even_part(vectors, pass, passes) * lanes_;
             const bool has_rest = pass + 1 == passes;
             const int last = has_rest ? run.count : even_part(vectors, pass + 1, passes) * lanes_;
-            const Block* const begin = s.blocks.data() + even_part(panels, share, shares);
-            const Block* const end = s.blocks.data() + even_part(panels, share + 1, shares);
-            for (const Block* block = begin; block != end; block++)
-                if (whole_is_cheaper(last - first, block->width))
-                    compute_whole(run, s, *block, s.scratch[thread], first, last - first, ins);
-            compute_columns({.run = run,
-                             .scratch = s.scratch[thread],
-                             .begin = begin,
-                             .end = end,
-                             .first = first,
-                             .count = last - first,
-                             .rest = has_rest ? rest_of_lanes : 0,
-                             .columns = columns,
-                             .open_inputs = listed_inputs(run, s),
-                             .inputs = ins,
-                             .parts = std::max(ceil_div(ins, costs::transposed_inputs), 1),
-                             .groups = {last - first - (has_rest ? rest_of_lanes : 0), *spec_.kernels}});
-            for (const Block* block = begin; block != end; block++)
-                count(s, static_cast<long long>(last - first) * taps_ * ins * block->width);
+            const Item one{.run = run,
+                           .scratch = s.scratch[thread],
+                           .begin = s.blocks.data() + even_part(panels, share, shares),
+                           .end = s.blocks.data() + even_part(panels, share + 1, shares),
+                           .first = first,
+                           .count = last - first,
+                           .columns = columns,
+                           .open_inputs = run.in_open ? s.lists.data() : nullptr,
+                           .inputs = ins,
+                           .parts = std::max(ceil_div(ins, costs::transposed_inputs), 1),
+                           .groups = {last - first - (has_rest ? rest_of_lanes : 0), *spec_.kernels}};
+            for (const Block* block = one.begin; block != one.end; block++)
+                if (whole_is_cheaper(one, *block)) compute_whole(one, *block);
+            compute_columns(one);
+            count(s, static_cast<long long>(one.count) * taps_ * ins * one.outputs());
         };
         const long long macs = static_cast<long long>(run.count) * taps_ * ins * run.out_open->size();
         team.run_if(macs > costs::along_lanes_macs<float>, items + rest.items, body);
@@ -133,7 +129,7 @@ private:
     }
 
     std::size_t panel_size() const { return static_cast<std::size_t>(taps_) * run_ * panel_; }
-    bool whole_is_cheaper(int positions, int open) const { return costs::whole_is_cheaper(positions, panel_vectors_, open, lanes_); }
+
     int left_over(int positions, int open, int panels) const {
         return costs::left_over(positions, lanes_, spec_.kernels->tile[panel_vectors_ - 1], panel_vectors_, panels, open);
     }
@@ -145,7 +141,6 @@ private:
         for (int tap = 0; tap < spec_.joined(); tap++)
             for (const std::int32_t c : *run.in_open) s.lists.push_back(tap * spec_.in_channels() + c);
     }
-    static const std::int32_t* listed_inputs(const Run& run, const Sample& s) { return run.in_open ? s.lists.data() : nullptr; }
 
     // A block for each panel with open channels, and their places in it. Returns where each output's weights begin.
     const std::int32_t* list_outputs(const Run& run, Sample& s) const {
@@ -171,19 +166,19 @@ private:
         return columns;
     }
 
-    // What a thread computes with positions along the lanes: of the blocks for which that is cheaper, `count` positions, of which the
-    // last `rest` are not in the lanes. The inputs of a tap's run are taken in parts.
+    // What a thread computes at once: of some blocks `count` positions, of which the last `rest` are in no group of lanes. Along the lanes
+    // the inputs of a tap's run are taken in parts.
     struct Item {
         const Run& run;
         Scratch& scratch;
         const Block *begin, *end;
-        int first, count, rest;
+        int first, count;
         const std::int32_t* columns;      // where each output's weights begin
         const std::int32_t* open_inputs;  // or null: all
         int inputs, parts;
         Groups groups;
 
-        int within() const { return count - rest; }
+        int rest() const { return count - groups.positions; }
         int part_begin(int part) const { return even_part(inputs, part, parts); }
         int part_size(int part) const { return part_begin(part + 1) - part_begin(part); }
         const std::int32_t* rows(int part) const { return open_inputs ? open_inputs + part_begin(part) : nullptr; }
@@ -195,17 +190,21 @@ private:
         }
         float* rests(const Block& block, int panel) const {
             return scratch.accumulators.data() + static_cast<std::ptrdiff_t>(outputs()) * groups.begin(groups.count) +
-                   (&block - begin) * static_cast<std::ptrdiff_t>(rest) * panel;
+                   (&block - begin) * static_cast<std::ptrdiff_t>(rest()) * panel;
         }
     };
+
+    bool whole_is_cheaper(const Item& item, const Block& block) const {
+        return costs::whole_is_cheaper(item.count, panel_vectors_, block.width, lanes_);
+    }
 
     // The next of an item's blocks from one on that are computed together, if any. No more than there are groups of positions, during
     // each of which weights of one panel are fetched.
     Blocks next(const Item& item, const Block* block) const {
         const int most = fetches_ ? std::min(together_, item.groups.count) : together_;
-        while (block != item.end && whole_is_cheaper(item.count, block->width)) block++;
+        while (block != item.end && whole_is_cheaper(item, *block)) block++;
         const Block* after = block;
-        while (after != item.end && after - block < most && !whole_is_cheaper(item.count, after->width)) after++;
+        while (after != item.end && after - block < most && !whole_is_cheaper(item, *after)) after++;
         return {block, after};
     }
     Blocks after(const Item& item, Blocks blocks) const { return next(item, blocks.data() + blocks.size()); }
@@ -246,7 +245,7 @@ private:
                 args.accumulators = item.sums(blocks.front(), g);
                 spec_.kernels->columns[groups.row(g) / lanes_ - 1](args);
             }
-            if (item.rest)
+            if (item.rest())
                 for (const Block& block : blocks) add_rest(item, block, tap, part);
             blocks = later;
         }
@@ -282,19 +281,19 @@ private:
             spec_.kernels->transpose(scratch.weights.data(), 0, width, size, rows, width);
             finish(item.run, scratch, {rows, width, front.out_begin, width, front.bias}, first, size);
         }
-        if (item.rest == 0) return;
+        if (item.rest() == 0) return;
         for (const Block& block : blocks) {
-            point(item.run, scratch, item.first + item.within(), item.rest, 0, spec_.scatters() ? 0 : block.out_begin);
-            spec_.kernels->pack_columns(item.rests(block, panel_), panel_, nullptr, item.rest, block.kept, block.width, rows, panel_);
-            finish(item.run, scratch, {rows, panel_, block.out_begin, block.width, block.bias}, item.first + item.within(), item.rest);
+            point(item.run, scratch, item.first + item.groups.positions, item.rest(), 0, spec_.scatters() ? 0 : block.out_begin);
+            spec_.kernels->pack_columns(item.rests(block, panel_), panel_, nullptr, item.rest(), block.kept, block.width, rows, panel_);
+            finish(item.run, scratch, {rows, panel_, block.out_begin, block.width, block.bias}, item.first + item.groups.positions, item.rest());
         }
     }
 
     // Products of a part of a tap's inputs, of the positions that are not in the lanes.
     void add_rest(const Item& item, const Block& block, int tap, int part) const {
         Product args{};
-        args.rows = item.scratch.rows.data() + item.within();
-        args.positions = item.rest;
+        args.rows = item.scratch.rows.data() + item.groups.positions;
+        args.positions = item.rest();
         args.taps = item.run.taps + tap;
         args.tap_count = 1;
         args.begin = item.part_begin(part);
@@ -304,35 +303,36 @@ private:
         args.ahead = {};  // they are there
         args.first = is_first(tap, part);
         args.accumulators = item.rests(block, panel_);
-        spec_.kernels->product[panel_vectors_ - 1][item.rest - 1](args, 0);
+        spec_.kernels->product[panel_vectors_ - 1][item.rest() - 1](args, 0);
     }
 
-    void compute_whole(const Run& run, const Sample& s, const Block& block, Scratch& scratch, int first, int count, int ins) const {
+    void compute_whole(const Item& item, const Block& block) const {
+        Scratch& scratch = item.scratch;
         Product args{};
         args.rows = scratch.rows.data();
         args.accumulators = scratch.accumulators.data();
         const BlockWeights weights{block.weights, static_cast<std::ptrdiff_t>(run_) * panel_,
-                                   listed_inputs(run, s), panel_vectors_};
-        point(run, scratch, first, count, 0, spec_.scatters() ? 0 : block.out_begin);
+                                   item.open_inputs, panel_vectors_};
+        point(item.run, scratch, item.first, item.count, 0, spec_.scatters() ? 0 : block.out_begin);
         if (block.width == panel_ && !spec_.scatters()) {
             args.outputs = scratch.outputs.data();
             args.bias = block.bias;
             args.addends = spec_.addend ? scratch.addends.data() : nullptr;
             args.width = block.width;
             args.activation = spec_.activation();
-            product_in_steps(*spec_.kernels, args, run.taps, taps_, ins, weights, count);
+            product_in_steps(*spec_.kernels, args, item.run.taps, taps_, item.inputs, weights, item.count);
             return;
         }
         // All lanes aside, then the open ones together.
-        point_aside(scratch, count, panel_);
+        point_aside(scratch, item.count, panel_);
         args.outputs = scratch.kept.data();
         args.bias = no_bias_.data();
         args.width = panel_;
         args.activation = Activation::none;
-        product_in_steps(*spec_.kernels, args, run.taps, taps_, ins, weights, count);
-        Rows rows = keep(scratch, block, count, panel_);
+        product_in_steps(*spec_.kernels, args, item.run.taps, taps_, item.inputs, weights, item.count);
+        Rows rows = keep(scratch, block, item.count, panel_);
         rows.bias = block.bias;
-        finish(run, scratch, rows, first, count);
+        finish(item.run, scratch, rows, item.first, item.count);
     }
 
     const int run_, taps_, rows_, outs_, lanes_, panel_vectors_, panel_, panels_;
