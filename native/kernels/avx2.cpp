@@ -48,7 +48,35 @@ inline void transpose_square(const float* const* rows, std::ptrdiff_t offset, in
         if (i < n) store_first(to + i * to_stride, b[i], count);
 }
 
+// The v-th vector of what eight elements of three rows become, a triple each.
+template <int v>
+inline __m256 triples(__m256 a, __m256 b, __m256 c) {
+    constexpr auto of_row = [](int row) {
+        int lanes = 0;
+        for (int i = 0; i < 8; i++) lanes |= ((8 * v + i) % 3 == row) << i;
+        return lanes;
+    };
+    constexpr int e = 8 * v, second = of_row(1), third = of_row(2);
+    const __m256i at = _mm256_setr_epi32(e / 3, (e + 1) / 3, (e + 2) / 3, (e + 3) / 3, (e + 4) / 3, (e + 5) / 3, (e + 6) / 3, (e + 7) / 3);
+    const __m256 two = _mm256_blend_ps(_mm256_permutevar8x32_ps(a, at), _mm256_permutevar8x32_ps(b, at), second);
+    return _mm256_blend_ps(two, _mm256_permutevar8x32_ps(c, at), third);
+}
+
+// An image's planes to its pixels.
+inline void transpose_three(const float* const* rows, std::ptrdiff_t offset, int n, float* to) {
+    const float *a = rows[0] + offset, *b = rows[1] + offset, *c = rows[2] + offset;
+    int i = 0;
+    for (; i + 8 <= n; i += 8, to += 24) {
+        const __m256 x = _mm256_loadu_ps(a + i), y = _mm256_loadu_ps(b + i), z = _mm256_loadu_ps(c + i);
+        _mm256_storeu_ps(to, triples<0>(x, y, z));
+        _mm256_storeu_ps(to + 8, triples<1>(x, y, z));
+        _mm256_storeu_ps(to + 16, triples<2>(x, y, z));
+    }
+    for (; i < n; i++) *to++ = a[i], *to++ = b[i], *to++ = c[i];
+}
+
 void transpose(const float* const* rows, std::ptrdiff_t offset, int count, int n, float* to, std::ptrdiff_t to_stride) {
+    if (count == 3 && to_stride == 3) return transpose_three(rows, offset, n, to);
     for (int r = 0; r < count; r += 8)
         for (int i = 0; i < n; i += 8)
             transpose_square(rows + r, offset + i, count - r < 8 ? count - r : 8, n - i < 8 ? n - i : 8, to + i * to_stride + r, to_stride);

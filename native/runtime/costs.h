@@ -63,6 +63,8 @@ constexpr long long completion_macs = 1 << 16, integer_completion_macs = 1 << 17
 
 // Elements: of copies, of what takes an operation or two each, of what takes several, of what windows give.
 constexpr int copied_elements = 1 << 14, simple_elements = 1 << 13, complex_elements = 1 << 12, window_elements = 1 << 11;
+// What is written for the caller at once: so many positions of so many channels, which are rows of his.
+constexpr int written_positions = 64, written_rows = 8;
 // Bytes of a map, of which the mean is taken.
 constexpr long long averaged_bytes = 1 << 16;
 

@@ -1,21 +1,12 @@
 #include "network.h"
 
 #include <algorithm>
-#include <bit>
 #include <chrono>
-#include <stdexcept>
 
-#include "../kernels/bf16_numbers.h"
 #include "floating_point.h"
+#include "transfer.h"
 
 namespace convgate {
-
-namespace {
-
-float as_float(float x) { return x; }
-float as_float(Bf16 x) { return widened(x); }
-
-}  // namespace
 
 // One sample that is being computed.
 struct Network::State {
@@ -123,7 +114,7 @@ void Network::run_sample(State& state, Team& team, int index, const Call& call) 
     for (std::size_t i = 0; i < program.inputs.size(); i++) {
         const Layout& layout = layouts[program.inputs[i]];
         const std::size_t size = static_cast<std::size_t>(layout.value.positions()) * layout.value.channels;
-        read_input(s, layout, call.inputs[i] + n * size, team);
+        read_input(*plan_, s, layout, call.inputs[i] + n * size, team);
     }
     for (auto& count : state.macs) count.store(0, std::memory_order_relaxed);
     std::vector<const std::uint8_t*>& given = state.given;
@@ -152,8 +143,7 @@ void Network::run_sample(State& state, Team& team, int index, const Call& call) 
     for (std::size_t i = 0; i < program.outputs.size(); i++) {
         const Layout& layout = layouts[program.outputs[i]];
         const std::size_t size = static_cast<std::size_t>(layout.value.positions()) * layout.value.channels;
-        const auto write = layout.value.storage == Storage::f32 ? write_output<float> : write_output<Bf16>;
-        write(s, layout, call.outputs[i] + n * size);
+        write_output(*plan_, s, layout, call.outputs[i] + n * size, team);
     }
     for (std::size_t g = 0; g < gates.size(); g++) {
         const std::size_t units = s.gates[g].mask.size();
@@ -163,40 +153,6 @@ void Network::run_sample(State& state, Team& team, int index, const Call& call) 
     if (call.details.macs)
         for (std::size_t l = 0; l < state.macs.size(); l++)
             call.details.macs[n * state.macs.size() + l] = state.macs[l].load(std::memory_order_relaxed);
-}
-
-// From channels first to channels last, inside the border.
-void Network::read_input(Sample& s, const Layout& layout, const float* from, Team& team) const {
-    const Value& value = layout.value;
-    const bool rounds = value.storage == Storage::bf16;
-    rounds ? s.view_of<Bf16>(layout).clear_border() : s.view(layout).clear_border();
-    std::atomic<bool> finite{true};
-    const Chunks lines = lines_of(value, costs::copied_elements, team);
-    team.run(lines.items, [&](int item, int thread) {
-        std::uint32_t differences = 0;  // bits of x - x, which is 0 for finite values only
-        std::vector<const float*>& sources = s.scratch[thread].weights;
-        for (int y = lines.begin(item); y < lines.end(item); y++) {
-            for (int c = 0; c < value.channels; c++) {
-                sources[c] = from + (static_cast<std::size_t>(c) * value.height + y) * value.width;
-                for (int x = 0; x < value.width; x++)
-                    differences |= std::bit_cast<std::uint32_t>(sources[c][x] - sources[c][x]);
-            }
-            float* const line = rounds ? s.scratch[thread].columns.data() : s.view(layout).at(y, 0);
-            plan_->kernels().transpose(sources.data(), 0, value.channels, value.width, line, value.channels);
-            if (rounds) plan_->halves()->narrow(s.view_of<Bf16>(layout).at(y, 0), line, static_cast<std::ptrdiff_t>(value.width) * value.channels);
-        }
-        if (differences) finite = false;
-    });
-    if (!finite) throw std::domain_error("the input holds values that are not finite");
-}
-
-template <typename T>
-void Network::write_output(Sample& s, const Layout& layout, float* to) {
-    const Value& value = layout.value;
-    const ViewOf<T> from = s.view_of<T>(layout);
-    for (int c = 0; c < value.channels; c++)
-        for (int y = 0; y < value.height; y++)
-            for (int x = 0; x < value.width; x++) *to++ = as_float(from.at(y, x)[c]);
 }
 
 }  // namespace convgate

@@ -48,9 +48,6 @@ private:
     };
     Workplace& workplace();
     void run_sample(State&, Team&, int index, const Call&) const;
-    void read_input(Sample&, const Layout&, const float* from, Team&) const;
-    template <typename T>
-    static void write_output(Sample&, const Layout&, float* to);
 
     const std::shared_ptr<const Plan> plan_;
     PerProcess<Workplace> workplace_;

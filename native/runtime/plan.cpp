@@ -5,6 +5,7 @@
 #include "costs.h"
 #include "floating_point.h"
 #include "layouts.h"
+#include "transfer.h"
 
 namespace convgate {
 
@@ -29,7 +30,8 @@ Plan::~Plan() = default;
 
 void Plan::build() {
     Layouts plan = lay_out(program_, gates_);
-    for (int v : program_.inputs) cover_input(program_.values[v]);
+    for (int v : program_.inputs) needs_.cover(needs_of_input(program_.values[v]));
+    for (int v : program_.outputs) needs_.cover(needs_of_output(program_.values[v]));
     layouts_ = std::move(plan.values);
     reads_ = std::move(plan.reads);
     writes_ = std::move(plan.writes);
@@ -47,14 +49,6 @@ void Plan::build() {
         if (op.kind != Kind::decide) convert(writes_[i], op.output);
     }
     operation_of_.resize(layers_.size(), static_cast<int>(program_.operations.size()) - 1);
-}
-
-// A line of it is transposed, and rounded where it is stored so.
-void Plan::cover_input(const Value& value) {
-    Needs needs;
-    needs.weights = value.channels;
-    if (value.storage == Storage::bf16) needs.columns = static_cast<std::size_t>(value.width) * value.channels;
-    needs_.cover(needs);
 }
 
 void Plan::convert(int from, int to) {

@@ -40,7 +40,6 @@ private:
     void build();
     void add_convolution(const Operation&, std::size_t number, const Layouts&);
     void convert(int from, int to);
-    void cover_input(const Value&);
     void add_activation(const Operation&, const Layout& out, int use);
     void add_simple(const Operation&, std::size_t number);
     void add_completion(const Operation&, std::size_t number);

@@ -27,7 +27,7 @@ public:
     void build() {
         for (int i = random.chance(0.2) ? 2 : 1; i > 0; i--) {
             const int height = wide ? random.pick({2, 4, 6, 7, 8, 13}) : random.from(1, 13);
-            const int width = wide ? random.pick({2, 4, 6, 7, 8}) : random.from(1, 13);
+            const int width = wide ? random.pick({2, 4, 6, 7, 8}) : random.chance(0.1) ? random.from(60, 150) : random.from(1, 13);
             program.inputs.push_back(value(channels(), height, width));
             usable.push_back(program.inputs.back());
         }
