@@ -218,6 +218,8 @@ struct Int8Kernels {
     // To the nearest integer, halves to even, of from[i] * factor, in [low, high]; 0 for what is not a number.
     void (*quantize)(const float* from, float factor, int low, int high, std::uint8_t* to, int n);
     void (*dequantize)(const std::uint8_t* from, bool is_signed, float scale, float* to, int n);
+    // to[i] = table[from[i]], of 256.
+    void (*look_up)(const std::uint8_t* table, const std::uint8_t* from, std::uint8_t* to, std::ptrdiff_t n);
     // For 1, 2, .. vectors of positions; null where `product` serves better, and then so are the next three.
     void (*columns[max_vectors])(const Int8Columns&) = {};
     void (*dots)(const Int8Dots&) = nullptr;

@@ -51,6 +51,10 @@ inline Register smallest(Register a, Register b) { return _mm256_min_epi8(a, b);
 inline Register largest(Register a, Register b) { return _mm256_max_epi8(a, b); }
 inline Register smallest_unsigned(Register a, Register b) { return _mm256_min_epu8(a, b); }
 inline Register largest_unsigned(Register a, Register b) { return _mm256_max_epu8(a, b); }
+// Sixteen entries for each half; what they hold at x, or 0 where x is no index of theirs.
+inline Register sixteen_bytes(const void* p) { return _mm256_broadcastsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(p))); }
+inline Register of_sixteen(Register entries, Register x) { return _mm256_shuffle_epi8(entries, _mm256_adds_epu8(x, bytes_of(0x70))); }
+inline Register less_sixteen(Register x) { return _mm256_sub_epi8(x, bytes_of(16)); }
 inline Register multiply_high(Register a, Register b) { return _mm256_mulhi_epu16(a, b); }
 
 inline Register brought_in_64_bits(Register x, Register m, Register s) {

@@ -70,6 +70,10 @@ inline Register add_pairs(Register sum, Register a, Register b) {
     const int32x4_t low = vmull_s16(vget_low_s16(as_shorts(a)), vget_low_s16(as_shorts(b))), high = vmull_high_s16(as_shorts(a), as_shorts(b));
     return bits(vaddq_s32(as_numbers(sum), vpaddq_s32(low, high)));
 }
+// Sixteen entries; what they hold at x, or 0 where x is no index of theirs.
+inline Register sixteen_bytes(const void* p) { return load(p); }
+inline Register of_sixteen(Register entries, Register x) { return vqtbl1q_u8(entries, x); }
+inline Register less_sixteen(Register x) { return vsubq_u8(x, bytes_of(16)); }
 inline Register multiply_high(Register a, Register b) {
     const uint16x8_t x = vreinterpretq_u16_u8(a), y = vreinterpretq_u16_u8(b);
     const uint32x4_t low = vmull_u16(vget_low_u16(x), vget_low_u16(y)), high = vmull_high_u16(x, y);

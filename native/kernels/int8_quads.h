@@ -21,6 +21,7 @@
 //   signs_of_bytes(v), signs_of_shorts(v)     all bits of an element are its sign's
 //   smallest, largest(a, b), smallest_unsigned, largest_unsigned(a, b)       of bytes
 //   add_pairs(sum, a, b)                      of products of 16 bits with a sign two to each of 32
+//   sixteen_bytes(p), of_sixteen(entries, x), less_sixteen(x)   a table's row; its entries at x, 0 where x is not below 16; x - 16
 //   multiply_high(a, b)                       the upper 16 bits of products of 16 bits without a sign
 //   brought_in_64_bits(x, m, s)                      (x * m + 2^(s-1)) >> s for any s, clamped to 30 bits
 //   to_quarters(v[4]), from_quarters(v[4])    numbers in order to as unpacking leaves them, and back
@@ -66,6 +67,7 @@ inline void interleave(const Register (&r)[4], Register (&w)[vectors]) {
 #include "int8_product.h"
 #include "int8_depthwise.h"
 #include "int8_packing.h"
+#include "int8_look_up.h"
 
 constexpr Int8Kernels table_of(const char* name, const Kernels* floats) {
     return {
@@ -85,5 +87,6 @@ constexpr Int8Kernels table_of(const char* name, const Kernels* floats) {
         .complete = complete,
         .quantize = quantize,
         .dequantize = dequantize,
+        .look_up = look_up,
     };
 }

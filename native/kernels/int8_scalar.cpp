@@ -75,6 +75,10 @@ void pack_columns(const std::int8_t* from, const std::int32_t* rows_list, int ro
     pack_in_order(place, row, from, rows_list, rows, columns, n, to);
 }
 
+void look_up(const std::uint8_t* table, const std::uint8_t* from, std::uint8_t* to, std::ptrdiff_t n) {
+    for (std::ptrdiff_t i = 0; i < n; i++) to[i] = table[from[i]];
+}
+
 constexpr Int8Kernels make(const char* name, const Kernels* floats) {
     return {
         .name = name,
@@ -93,6 +97,7 @@ constexpr Int8Kernels make(const char* name, const Kernels* floats) {
         .complete = complete,
         .quantize = quantize,
         .dequantize = dequantize,
+        .look_up = look_up,
     };
 }
 

@@ -10,11 +10,16 @@ namespace {
 template <typename T>
 class Elementwise final : public Layer {
 public:
-    explicit Elementwise(SimpleSpec spec) : spec_(std::move(spec)) {}
+    Elementwise(SimpleSpec spec, Needs& needs) : spec_(std::move(spec)) {
+        Needs mine;
+        if (spec_.out->compact()) mine.sample_packed = spec_.out->value.channels;
+        needs.cover(mine);
+    }
 
     void run(Sample& s, Team& team) const override {
         const ViewOf<T> out = s.view_of<T>(*spec_.out), a = s.view_of<T>(*spec_.in[0]), b = s.view_of<T>(*spec_.in[1]);
         const Value& value = spec_.out->value;
+        if (out.layout->compact()) return a.layout->compact() ? of_open(s, a, b, out, team) : of_open(s, b, a, out, team);
         const bool whole = a.layout->value.width == value.width && b.layout->value.width == value.width &&
                            a.layout->value.channels == b.layout->value.channels;
         each_line(out, lines_of(value, costs::simple_elements, team), team, [&](int y) {
@@ -24,6 +29,17 @@ public:
     }
 
 private:
+    // A compact map and a number for each channel, of which those of the open ones are picked out.
+    void of_open(Sample& s, const ViewOf<T>& map, const ViewOf<T>& numbers, const ViewOf<T>& out, Team& team) const {
+        T* const picked = reinterpret_cast<T*>(s.packed.data());
+        const std::vector<std::int32_t>& open = s.gates[out.layout->channels_gate].channels[out.layout->channels_use].open;
+        for (std::size_t i = 0; i < open.size(); i++) picked[i] = numbers.at(0, 0)[open[i]];
+        const Value& value = spec_.out->value;
+        each_line(out, lines_of(value, costs::simple_elements, team), team, [&](int y) {
+            for (int x = 0; x < value.width; x++) some(map.at(y, x), 1, picked, 1, out.at(y, x), out.stride);
+        });
+    }
+
     // Of what has one row or column, that one.
     static const T* at(const ViewOf<T>& view, int y, int x) {
         const Value& value = view.layout->value;
@@ -146,7 +162,10 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Layer> make_elementwise(const SimpleSpec& spec) { return make_for_floats<Elementwise>(spec); }
+std::unique_ptr<Layer> make_elementwise(const SimpleSpec& spec, Needs& needs) {
+    if (spec.form.out == Storage::f32) return std::make_unique<Elementwise<float>>(spec, needs);
+    return std::make_unique<Elementwise<Bf16>>(spec, needs);
+}
 std::unique_ptr<Layer> make_fill_closed(const SimpleSpec& spec) { return make_for_floats<FillClosed>(spec); }
 std::unique_ptr<Layer> make_activation_in_place(const SimpleSpec& spec, bool gated) {
     return std::make_unique<ActivationInPlace>(spec, gated);

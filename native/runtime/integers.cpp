@@ -6,12 +6,12 @@
 namespace convgate {
 namespace {
 
-// Lines of a map, each all positions' channels.
+// Lines of a map, each all positions' channels: the open ones, where both are compact.
 template <typename In, typename Out, typename Function>
 void by_line(Sample& s, Team& team, const Layout& from, const Layout& to, Function f) {
     const ViewOf<In> in = s.view_of<In>(from);
     const ViewOf<Out> out = s.view_of<Out>(to);
-    const int n = to.value.width * to.value.channels;
+    const int n = to.value.width * out.stride;
     each_line(out, lines_of(to.value, costs::copied_elements, team), team, [&](int y) { f(in.at(y, 0), out.at(y, 0), n); });
 }
 
@@ -54,7 +54,7 @@ public:
     }
     void run(Sample& s, Team& team) const override {
         by_line<std::uint8_t, std::uint8_t>(s, team, *spec_.in[0], *spec_.out, [&](const std::uint8_t* from, std::uint8_t* at, int n) {
-            for (int i = 0; i < n; i++) at[i] = table_[from[i]];
+            spec_.integers->look_up(table_, from, at, n);
         });
     }
 

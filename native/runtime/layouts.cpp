@@ -88,30 +88,78 @@ struct Planner {
 
     // A value may be kept compact, and its closed positions empty, if whatever reads it can read it so.
     void choose_compact() {
-        for (std::size_t v = 0; v < program.values.size(); v++) {
-            if (writer[v] < 0 || kept[v]) continue;
-            const Operation& op = program.operations[writer[v]];
-            if (op.kind != Kind::conv || op.inputs.size() > 1) continue;
-            bool unread = op.positions >= 0, channels = op.out_channels >= 0;
-            for (int reader : readers[v]) {
-                const Operation& to = program.operations[reader];
-                const bool convolved = to.kind == Kind::conv && to.inputs[0] == static_cast<int>(v) &&
-                                       (to.inputs.size() < 2 || to.inputs[1] != static_cast<int>(v));
-                const bool averaged = to.kind == Kind::pool_to_grid && program.values[to.output].positions() == 1;
-                // Only of a convolution: what a decision writes is no value.
-                const bool pointwise = convolved && to.kernel.y == 1 && to.kernel.x == 1 && to.stride.y == 1 &&
-                                       to.stride.x == 1 && same_size(program.values[v], program.values[to.output]);
-                unread &= pointwise && to.positions == op.positions && to.reach.y <= op.reach.y && to.reach.x <= op.reach.x;
-                channels &= (convolved && to.in_channels == op.out_channels) || averaged;
-            }
-            Layout& layout = plan.values[v];
-            layout.closed_unread = unread;
-            if (channels) {
-                layout.channels_gate = op.out_channels;
-                layout.channels_use = gates[op.out_channels].spread(layout.value.channels);
+        const std::vector<int> readable = find_readable();
+        for (const Operation& op : program.operations) {
+            if (op.kind == Kind::decide || kept[op.output]) continue;
+            Layout& layout = plan.values[op.output];
+            if (op.kind == Kind::conv && op.inputs.size() == 1) {
+                layout.closed_unread = op.positions >= 0 && reads_open_positions(op);
+                if (op.out_channels >= 0 && (readable[op.output] == op.out_channels || readable[op.output] == any_gate))
+                    keep_open(layout, op.out_channels);
+            } else if (const int map = carried(op); map >= 0 && plan.values[map].compact()) {
+                keep_open(layout, plan.values[map].channels_gate);
             }
         }
         for (std::size_t i = 0; i < program.operations.size(); i++) copy_if_dense(static_cast<int>(i));
+    }
+
+    void keep_open(Layout& layout, int gate) {
+        layout.channels_gate = gate;
+        layout.channels_use = gates[gate].spread(layout.value.channels);
+    }
+
+    // By which gate's channels each value can be read if only the open ones are there; or by any, or by none.
+    static constexpr int any_gate = -1, no_gate = -2;
+    std::vector<int> find_readable() const {
+        std::vector<int> readable(program.values.size(), any_gate);
+        // Whatever reads a value follows what writes it.
+        for (std::size_t i = program.operations.size(); i-- > 0;) {
+            const Operation& op = program.operations[i];
+            for (const int v : op.inputs) {
+                const int by = reads_by(op, v, readable);
+                int& of = readable[v];
+                of = of == any_gate || by == of ? by : by == any_gate ? of : no_gate;
+            }
+        }
+        return readable;
+    }
+    int reads_by(const Operation& op, int v, const std::vector<int>& readable) const {
+        if (convolves(op, v) && op.in_channels >= 0) return op.in_channels;
+        if (op.kind == Kind::pool_to_grid && program.values[op.output].positions() == 1) return any_gate;
+        return carried(op) == v && !kept[op.output] ? readable[op.output] : no_gate;
+    }
+    // As its input, not as what is added.
+    static bool convolves(const Operation& op, int v) {
+        return op.kind == Kind::conv && op.inputs[0] == v && (op.inputs.size() < 2 || op.inputs[1] != v);
+    }
+
+    // The map whose channels an operation passes on one by one, zeros as zeros; or -1.
+    int carried(const Operation& op) const {
+        switch (op.kind) {
+            case Kind::quantize:
+            case Kind::dequantize: return op.inputs[0];
+            case Kind::lookup: return op.weight.bytes[program.values[op.inputs[0]].is_signed() ? 128 : 0] == 0 ? op.inputs[0] : -1;
+            case Kind::multiply: {
+                // By a number for each channel, as in squeeze and excitation.
+                const Value& out = program.values[op.output];
+                const auto has_all = [&](int v) { return program.values[v].channels == out.channels; };
+                const auto is_map = [&](int v) { return same_size(program.values[v], out); };
+                const int a = op.inputs[0], b = op.inputs[1];
+                if (a == b || !has_all(a) || !has_all(b)) return -1;
+                return is_map(a) && program.values[b].positions() == 1 ? a : is_map(b) && program.values[a].positions() == 1 ? b : -1;
+            }
+            default: return -1;
+        }
+    }
+
+    // Whether those that a convolution's gate closes are read by none of its readers, which compute the same ones, or fewer.
+    bool reads_open_positions(const Operation& op) const {
+        return std::ranges::all_of(readers[op.output], [&](int reader) {
+            const Operation& to = program.operations[reader];
+            const bool pointwise = convolves(to, op.output) && to.kernel.y == 1 && to.kernel.x == 1 && to.stride.y == 1 &&
+                                   to.stride.x == 1 && same_size(program.values[op.output], program.values[to.output]);
+            return pointwise && to.positions == op.positions && to.reach.y <= op.reach.y && to.reach.x <= op.reach.x;
+        });
     }
 
     static bool same_size(const Value& a, const Value& b) { return a.height == b.height && a.width == b.width; }
@@ -124,7 +172,9 @@ struct Planner {
         if (from.channels_gate == op.in_channels) return;
         const bool depthwise = op.groups > 1 && op.groups == from.value.channels &&
                                from.value.channels == program.values[op.output].channels;
-        if (depthwise && op.in_channels == op.out_channels) return;  // it reads single channels wherever they lie
+        // It reads channels wherever they lie, in runs of those that lie together: of single ones a copy is quicker.
+        const bool runs = program.gates[op.in_channels].group >= lanes_of_choices || !plan.values[op.output].compact();
+        if (depthwise && op.in_channels == op.out_channels && runs) return;
         Layout copy;
         copy.value = from.value;
         copy.value.storage = form_of(program, op).in;

@@ -198,9 +198,9 @@ void Plan::add_simple(const Operation& op, std::size_t i) {
         case Kind::quantize:
         case Kind::dequantize:
         case Kind::lookup: layers_.push_back(make_of_integers(spec)); break;
-        case Kind::add: layers_.push_back(integral(spec.form.out) ? make_of_integers(spec) : make_elementwise(spec)); break;
+        case Kind::add: layers_.push_back(integral(spec.form.out) ? make_of_integers(spec) : make_elementwise(spec, needs_)); break;
         case Kind::multiply:
-        case Kind::arithmetic: layers_.push_back(make_elementwise(spec)); break;
+        case Kind::arithmetic: layers_.push_back(make_elementwise(spec, needs_)); break;
         case Kind::fill_closed:
             spec.use = gates_[op.gate].positions(out.height, out.width, no_reach);
             layers_.push_back(make_fill_closed(spec));

@@ -38,7 +38,7 @@ std::unique_ptr<Layer> make_choice(const SimpleSpec&);
 // quantize, dequantize, lookup; add, of integers
 std::unique_ptr<Layer> make_of_integers(const SimpleSpec&);
 // add, multiply, arithmetic
-std::unique_ptr<Layer> make_elementwise(const SimpleSpec&);
+std::unique_ptr<Layer> make_elementwise(const SimpleSpec&, Needs&);
 std::unique_ptr<Layer> make_fill_closed(const SimpleSpec&);
 std::unique_ptr<Layer> make_transposed(const SimpleSpec&, Needs&);
 // How far past its input's ends a transposed convolution reads.

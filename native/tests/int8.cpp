@@ -358,6 +358,10 @@ void rows(Random& random, const Int8Kernels& table) {
     }
     table.dequantize(to.data(), to_signed, factor, floats.data(), n);
     for (int i = 0; i < n; i++) require(floats[i] == static_cast<float>(value(to[i], to_signed)) * factor, table.name, " from 8-bit integers");
+    Bytes entries(random, 256);
+    entries.copy(bytes(random, 256, false));
+    table.look_up(entries.data(), a.data(), to.data(), n);
+    for (int i = 0; i < n; i++) require(to[i] == entries[a[i]], table.name, " looks up 8-bit integers");
     require(to.intact() && floats.intact(), table.name, " rows of 8-bit integers: wrote outside");
 }
 

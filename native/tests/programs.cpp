@@ -26,8 +26,9 @@ public:
 
     void build() {
         for (int i = random.chance(0.2) ? 2 : 1; i > 0; i--) {
-            const int height = wide ? random.pick({2, 4, 6, 7, 8, 13}) : random.from(1, 13);
-            const int width = wide ? random.pick({2, 4, 6, 7, 8}) : random.chance(0.1) ? random.from(60, 150) : random.from(1, 13);
+            const bool long_lines = !wide && random.chance(0.1);
+            const int height = wide ? random.pick({2, 4, 6, 7, 8, 13}) : random.from(1, long_lines ? 2 : 13);
+            const int width = wide ? random.pick({2, 4, 6, 7, 8}) : long_lines ? random.from(60, 140) : random.from(1, 13);
             program.inputs.push_back(value(channels(), height, width));
             usable.push_back(program.inputs.back());
         }
@@ -118,6 +119,7 @@ private:
         const Value in = program.values[a];
         const std::vector<int> zeros = zero[a];
         if (wide && random.chance(0.3)) return pair(a);
+        if (!zeros.empty() && random.chance(0.2)) return excited(a);
         switch (random.from(0, 31)) {
             default: return convolution(a);
             case 9: case 10: return completion(a);
@@ -164,7 +166,7 @@ private:
                 op.activation = any_activation();
                 return add(op);
             }
-            case 5: return binary(a);
+            case 5: return random.chance(0.5) ? binary(a) : excited(a);
             case 6: return concat(a);
             case 7: {
                 Operation op = operation(Kind::slice, {a}, value(channels(), in.height, in.width));
@@ -180,6 +182,20 @@ private:
                 return add(op);
             }
         }
+    }
+
+    // Multiplied by a factor for each channel, and convolved, as behind squeeze and excitation.
+    void excited(int a) {
+        const Value in = program.values[a];
+        const int pooled = value(in.channels, 1, 1, zero[a]);
+        program.operations.push_back(operation(Kind::pool_to_grid, {a}, pooled));
+        Operation factors = operation(Kind::activate, {pooled}, value(in.channels, 1, 1));
+        factors.activation = any_activation();
+        program.operations.push_back(factors);
+        const int product = value(in.channels, in.height, in.width, zero[a]);
+        const std::vector<int> both = random.chance(0.5) ? std::vector{a, factors.output} : std::vector{factors.output, a};
+        program.operations.push_back(operation(Kind::multiply, both, product));
+        convolution(product);
     }
 
     // With what a pool to the gate's tiles and a convolution of it say, as real ones are.
