@@ -381,6 +381,35 @@ class Mobile(nn.Module):
         return self.fc((x + self.project(y)).mean((2, 3)))
 
 
+class Inverted(nn.Module):
+    """An inverted residual with squeeze-and-excitation behind activations by table, as in MobileNetV3 and EfficientNet."""
+
+    def __init__(self, channels=24):
+        super().__init__()
+        self.wide, self.deep = nn.Conv2d(8, channels, 1), nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.down, self.up, self.narrow = nn.Conv2d(channels, 6, 1), nn.Conv2d(6, channels, 1), nn.Conv2d(channels, 8, 1)
+
+    def forward(self, x):
+        y = nn.functional.silu(self.deep(nn.functional.silu(self.wide(x))))
+        scale = torch.sigmoid(self.up(torch.relu(self.down(y.mean((2, 3), keepdim=True)))))
+        return x + self.narrow(scale * y)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_squeeze_and_excitation_on_open_channels_alone(isa):
+    torch.manual_seed(0)
+    x = torch.randn(4, 3, 12, 12)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), Inverted(), Inverted(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network = convgate.gate(model.eval(), convgate.BatchShaping(), x[:1]).eval()
+    program = convgate.quantize(network, [x]).program
+    assert {Lookup, Dequantize, Multiply, Quantize} <= {type(op) for op in program.operations}
+    assert any(getattr(op, "in_channels", "") and op.groups == 24 for op in program.operations)
+    rng = np.random.default_rng(0)
+    for share in (0.1, 0.5, 0.9):
+        drawn = {g.name: (rng.random((4, *g.shape)) < share).astype(np.uint8) for g in program.gates}
+        agree(program, [x.numpy()], drawn, isa, threads=2)
+
+
 def test_threads_batches_and_copies_make_no_difference(tmp_path):
     torch.manual_seed(0)
     x = torch.randn(5, 3, 33, 30)
