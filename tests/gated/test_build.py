@@ -148,6 +148,16 @@ def test_gates_take_the_models_dtype_and_only_the_examples_shape_matters(dtype):
         net(X)
 
 
+@pytest.mark.parametrize("model_too", [False, True])
+def test_what_is_gated_in_inference_mode_can_be_trained(model_too):
+    with torch.inference_mode(model_too):
+        model = Residual(plain)
+    with torch.inference_mode():
+        net = gate(model, DualGating(), torch.randn(X.shape))
+    net(X).sum().backward()
+    assert all(p.grad is not None for p in net.convgate.parameters())
+
+
 def test_gated_models_are_refused():
     _, net = gated(plain)
     for given in (net, torch.compile(net)):

@@ -52,6 +52,7 @@ def plan(model: nn.Module, method: Method, example: Any, *, inside: str | Sequen
     return _source(model, method, example, inside).planned()
 
 
+@torch.inference_mode(False)  # what is created in inference mode can never be trained
 def gate(
     model: nn.Module,
     method: Method,
@@ -63,7 +64,8 @@ def gate(
     """A gated copy of `model`: same weights, same state-dict keys, and all that is added under `gates.`.
 
     Takes and raises what `plan` does, and raises `PlanError` when there is nothing to gate. The new network is in the
-    model's mode (training or evaluation) and on its device.
+    model's mode (training or evaluation) and on its device. It can be trained even when it is made within
+    `torch.inference_mode()`.
 
     >>> import convgate, torch
     >>> from convgate.models import create
