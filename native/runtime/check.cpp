@@ -128,6 +128,7 @@ struct Checker {
             case Kind::arithmetic: {
                 require(op.inputs.size() == 2, "an operation that takes two inputs");
                 const Value& second = value(op.inputs[1]);
+                require(op.kind == Kind::add || op.activation.kind == Activation::none, "an activation that follows no sum");
                 spread(in.channels, second.channels, out.channels);
                 spread(in.height, second.height, out.height);
                 spread(in.width, second.width, out.width);

@@ -162,10 +162,7 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Layer> make_elementwise(const SimpleSpec& spec, Needs& needs) {
-    if (spec.form.out == Storage::f32) return std::make_unique<Elementwise<float>>(spec, needs);
-    return std::make_unique<Elementwise<Bf16>>(spec, needs);
-}
+std::unique_ptr<Layer> make_elementwise(const SimpleSpec& spec, Needs& needs) { return make_for_floats<Elementwise>(spec, needs); }
 std::unique_ptr<Layer> make_fill_closed(const SimpleSpec& spec) { return make_for_floats<FillClosed>(spec); }
 std::unique_ptr<Layer> make_activation_in_place(const SimpleSpec& spec, bool gated) {
     return std::make_unique<ActivationInPlace>(spec, gated);

@@ -117,15 +117,21 @@ struct Planner {
             const Operation& op = program.operations[i];
             for (const int v : op.inputs) {
                 const int by = reads_by(op, v, readable);
-                int& of = readable[v];
-                of = of == any_gate || by == of ? by : by == any_gate ? of : no_gate;
+                readable[v] = by_both(readable[v], by);
             }
         }
         return readable;
     }
+    static int by_both(int a, int b) {
+        if (a == any_gate) return b;
+        if (b == any_gate || b == a) return a;
+        return no_gate;
+    }
     int reads_by(const Operation& op, int v, const std::vector<int>& readable) const {
         if (convolves(op, v) && op.in_channels >= 0) return op.in_channels;
-        if (op.kind == Kind::pool_to_grid && program.values[op.output].positions() == 1) return any_gate;
+        // Zeros times what is not finite are no zeros; a convolution of open channels does not look at them.
+        const bool zeros = writer[v] >= 0 && program.operations[writer[v]].kind != Kind::multiply;
+        if (op.kind == Kind::pool_to_grid && program.values[op.output].positions() == 1) return zeros ? any_gate : no_gate;
         return carried(op) == v && !kept[op.output] ? readable[op.output] : no_gate;
     }
     // As its input, not as what is added.
@@ -172,8 +178,8 @@ struct Planner {
         if (from.channels_gate == op.in_channels) return;
         const bool depthwise = op.groups > 1 && op.groups == from.value.channels &&
                                from.value.channels == program.values[op.output].channels;
-        // It reads channels wherever they lie, in runs of those that lie together: of single ones a copy is quicker.
-        const bool runs = program.gates[op.in_channels].group >= lanes_of_choices || !plan.values[op.output].compact();
+        // It reads channels wherever they lie, in runs of those that lie together; of short ones a copy is quicker.
+        const bool runs = program.gates[op.in_channels].group >= costs::least_run || !plan.values[op.output].compact();
         if (depthwise && op.in_channels == op.out_channels && runs) return;
         Layout copy;
         copy.value = from.value;

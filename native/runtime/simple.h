@@ -17,10 +17,10 @@ struct SimpleSpec {
 };
 
 // A layer whose maps are all stored alike, as floats;
-template <template <typename> class Of>
-std::unique_ptr<Layer> make_for_floats(const SimpleSpec& spec) {
-    if (spec.form.out == Storage::f32) return std::make_unique<Of<float>>(spec);
-    return std::make_unique<Of<Bf16>>(spec);
+template <template <typename> class Of, typename... More>
+std::unique_ptr<Layer> make_for_floats(const SimpleSpec& spec, More&... more) {
+    if (spec.form.out == Storage::f32) return std::make_unique<Of<float>>(spec, more...);
+    return std::make_unique<Of<Bf16>>(spec, more...);
 }
 // or as anything, as elements are only moved.
 template <template <typename> class Of>

@@ -13,15 +13,15 @@ namespace {
 // Whether the order is the same on both sides.
 bool in_order(const Value& value) { return value.channels == 1 || value.positions() == 1; }
 
-// `n` elements as they are stored, as floats; which take `aside` where they are not.
+// `n` elements as floats, converted in `aside` if they are stored otherwise.
 const float* as_floats(const Plan&, const float* from, int, Buffer&) { return from; }
 const float* as_floats(const Plan& plan, const Bf16* from, int n, Buffer& aside) {
     plan.halves()->widen(aside.data(), from, n);
     return aside.data();
 }
 
-// So many positions from one on, whose channels follow each other, each channel's to a row of `to`, and rows `to_stride` apart. So
-// many rows at once that their lines stay in the first-level cache until they are full, however they are apart.
+// `count` positions from `from` on: each channel becomes a row of `to`. Few enough rows at once that their lines of the cache stay in
+// the first level until they are full, however far apart they are.
 void spread_channels(const Kernels& kernels, std::vector<const float*>& positions, const float* from, int count, int channels,
                      float* to, std::ptrdiff_t to_stride) {
     for (int i = 0; i < count; i++) positions[i] = from + static_cast<std::ptrdiff_t>(i) * channels;
@@ -31,23 +31,26 @@ void spread_channels(const Kernels& kernels, std::vector<const float*>& position
     }
 }
 
+int written_at_once(const Value& value) { return std::min(costs::written_positions, value.positions()); }
+
 template <typename T>
 void write(const Plan& plan, Sample& s, const Layout& layout, float* to, Team& team) {
     const Value& value = layout.value;
     const ViewOf<T> from = s.view_of<T>(layout);
-    const Chunks lines = lines_of(value, costs::copied_elements, team);
-    team.run(lines.items, [&](int item, int thread) {
+    // Without a border all lines are one.
+    const int line = layout.left + layout.right > 0 ? value.width : value.positions();
+    const Chunks parts(value.positions(), costs::copied_elements / value.channels + 1, team);
+    team.run(parts.items, [&](int item, int thread) {
         Scratch& scratch = s.scratch[thread];
-        for (int y = lines.begin(item); y < lines.end(item); y++)
-            for (int x = 0; x < value.width; x += costs::written_positions) {
-                const int count = std::min(costs::written_positions, value.width - x), n = count * value.channels;
-                const float* const floats = as_floats(plan, from.at(y, x), n, scratch.columns);
-                float* const begin = to + static_cast<std::ptrdiff_t>(y) * value.width + x;
-                if (in_order(value))
-                    std::copy_n(floats, n, begin);
-                else
-                    spread_channels(plan.kernels(), scratch.weights, floats, count, value.channels, begin, value.positions());
-            }
+        const int end = parts.end(item);
+        for (int p = parts.begin(item), count; p < end; p += count) {
+            count = std::min({written_at_once(value), end - p, line - p % line});
+            const float* const floats = as_floats(plan, from.at(p / value.width, p % value.width), count * value.channels, scratch.columns);
+            if (in_order(value))
+                std::copy_n(floats, count * value.channels, to + p);
+            else
+                spread_channels(plan.kernels(), scratch.rows, floats, count, value.channels, to + p, value.positions());
+        }
     });
 }
 
@@ -63,8 +66,8 @@ Needs needs_of_input(const Value& value) {
 
 Needs needs_of_output(const Value& value) {
     Needs needs;
-    needs.weights = costs::written_positions;
-    if (value.storage == Storage::bf16) needs.columns = static_cast<std::size_t>(costs::written_positions) * value.channels;
+    needs.positions = written_at_once(value);
+    if (value.storage == Storage::bf16) needs.columns = static_cast<std::size_t>(written_at_once(value)) * value.channels;
     return needs;
 }
 

@@ -13,7 +13,7 @@ public:
     explicit IntegerProgram(Random& random) : random(random) {}
     Program program;
 
-    // The same with every value of integers shown, so that each lies with gaps.
+    // The same with every value of integers shown, so that each is dense.
     Program all_shown() {
         Program all = program;
         for (int v = static_cast<int>(program.values.size()); v-- > 0;) {
@@ -164,7 +164,7 @@ private:
         return op.output;
     }
 
-    // With closed channels as they are: nothing, a table that leaves zeros, or factors for each channel, in floats.
+    // What may leave closed channels out: nothing, a table, most of which keep zeros, or factors for each channel, in floats.
     int carried(int v) {
         if (random.chance(0.3)) return v;
         if (random.chance(0.4)) {
@@ -311,7 +311,7 @@ void test_int8_networks(Random& random) {
     const Found wanted = run(program, *find_int8_kernels("scalar"), 1, batch, inputs, masks);
     const Found shown = run(drawn.all_shown(), *find_int8_kernels("scalar"), 1, batch, inputs, masks);
     for (std::size_t i = 0; i < wanted.outputs.size(); i++)
-        require(shown.outputs[i] == wanted.outputs[i], "output ", i, " is another one where all values lie with gaps");
+        require(shown.outputs[i] == wanted.outputs[i], "output ", i, " differs when all values are dense");
     for (const char* const* name = available_int8_kernels(); *name; name++) {
         const int threads = random.from(1, 3);
         const Found found = run(program, *find_int8_kernels(*name), threads, batch, inputs, masks);

@@ -219,7 +219,9 @@ Program shown(const Program& program, bool all) {
     open.outputs.clear();
     std::vector<bool> compact(program.values.size());
     for (const Operation& op : program.operations)
-        if (op.kind == Kind::conv && op.inputs.size() == 1 && op.out_channels >= 0) compact[op.output] = !all;
+        if ((op.kind == Kind::conv && op.inputs.size() == 1 && op.out_channels >= 0) ||
+            (op.kind == Kind::multiply && (compact[op.inputs[0]] || compact[op.inputs[1]])))
+            compact[op.output] = !all;
     for (std::size_t v = 0; v < program.values.size(); v++)
         if (!compact[v]) open.outputs.push_back(static_cast<int>(v));
     return open;

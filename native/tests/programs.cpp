@@ -195,6 +195,7 @@ private:
         const int product = value(in.channels, in.height, in.width, zero[a]);
         const std::vector<int> both = random.chance(0.5) ? std::vector{a, factors.output} : std::vector{factors.output, a};
         program.operations.push_back(operation(Kind::multiply, both, product));
+        if (random.chance(0.2)) usable.push_back(product);
         convolution(product);
     }
 
@@ -251,7 +252,7 @@ private:
     int channel_gate(int channels) {
         const int known = old_gate(false, channels);
         if (known >= 0 && random.chance(0.5)) return known;
-        const int group = random.pick({1, 1, 2, 3, 4, 8});
+        const int group = random.pick({1, 1, 2, 3, 4, 8, 16, 17});
         return gate({GateKind::channel, (channels + group - 1) / group, 1, 1, group});
     }
 
