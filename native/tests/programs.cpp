@@ -28,7 +28,7 @@ public:
         for (int i = random.chance(0.2) ? 2 : 1; i > 0; i--) {
             const bool long_lines = !wide && random.chance(0.1);
             const int height = wide ? random.pick({2, 4, 6, 7, 8, 13}) : random.from(1, long_lines ? 2 : 13);
-            const int width = wide ? random.pick({2, 4, 6, 7, 8}) : long_lines ? random.from(60, 140) : random.from(1, 13);
+            const int width = wide ? random.pick({2, 4, 6, 7, 8}) : long_lines ? random.from(60, 80) : random.from(1, 13);
             program.inputs.push_back(value(channels(), height, width));
             usable.push_back(program.inputs.back());
         }

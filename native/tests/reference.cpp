@@ -259,16 +259,21 @@ struct Executor {
     void norm(const Operation& op, int groups, bool over_positions) {
         const Value& in = shape(op.inputs[0]);
         const int size = in.channels / groups;
+        double sum = 0, squares = 0, n = 0;
+        int known = -1;  // the group whose sums these are
         each(op.output, [&](int c, int y, int x) {
-            double sum = 0, squares = 0, n = 0;
             const auto all = [&](auto f) {
                 for (int i = c / size * size; i < (c / size + 1) * size; i++)
                     for (int iy = over_positions ? 0 : y; iy < (over_positions ? in.height : y + 1); iy++)
                         for (int ix = over_positions ? 0 : x; ix < (over_positions ? in.width : x + 1); ix++)
                             f(read(op.inputs[0], i, iy, ix));
             };
-            all([&](double value) { sum += value, n++; });
-            all([&](double value) { squares += (value - sum / n) * (value - sum / n); });
+            if (!over_positions || known != c / size) {
+                sum = squares = n = 0;
+                all([&](double value) { sum += value, n++; });
+                all([&](double value) { squares += (value - sum / n) * (value - sum / n); });
+                known = c / size;
+            }
             const double y_ = (read(op.inputs[0], c, y, x) - sum / n) / std::sqrt(squares / n + op.epsilon);
             return normed(y_, op.weight, op.bias, c);
         });

@@ -382,12 +382,13 @@ class Mobile(nn.Module):
 
 
 class Inverted(nn.Module):
-    """An inverted residual with squeeze-and-excitation behind activations by table, as in MobileNetV3 and EfficientNet."""
+    """An inverted residual with squeeze-and-excitation behind activations by table, as in an EfficientNet."""
 
     def __init__(self, channels=24):
         super().__init__()
-        self.wide, self.deep = nn.Conv2d(8, channels, 1), nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
-        self.down, self.up, self.narrow = nn.Conv2d(channels, 6, 1), nn.Conv2d(6, channels, 1), nn.Conv2d(channels, 8, 1)
+        self.wide, self.narrow = nn.Conv2d(8, channels, 1), nn.Conv2d(channels, 8, 1)
+        self.deep = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.down, self.up = nn.Conv2d(channels, 6, 1), nn.Conv2d(6, channels, 1)
 
     def forward(self, x):
         y = nn.functional.silu(self.deep(nn.functional.silu(self.wide(x))))
